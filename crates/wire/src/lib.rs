@@ -1,0 +1,1 @@
+//! What every protocol room shares: reading and writing bytes, and the contract of a session.

@@ -1,5 +1,42 @@
-//! `cargo x`: the one door for developers.
+//! `cargo x`: the one door for developers. CI says the same words.
+//!
+//! Each command is a module of its own; this file only knows their names.
 
-fn main() {
-    println!("usage: cargo x COMMAND");
+mod check;
+mod step;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use workspace::Workspace;
+
+const USAGE: &str = "usage: cargo x COMMAND
+
+  check                 the inner loop: format, clippy, tidy and the pure tests
+  test [FILTER]         every test: crates, FILTER keeps those whose name contains it
+  tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let done = Workspace::load().and_then(|workspace| match command.as_str() {
+        "check" => check::run(&workspace),
+        "test" => test::run(rest.first().map(String::as_str)),
+        "tidy" => tidy::run(&workspace, rest.iter().any(|arg| arg == "--bless")),
+        "" | "help" | "--help" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => Err(format!("no command `{other}`\n\n{USAGE}")),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }

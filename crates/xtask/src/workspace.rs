@@ -1,0 +1,104 @@
+//! What `cargo metadata` says about this workspace: its packages, their folders, arrows and licences.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The checkout, with every package that its lock file names.
+#[derive(Debug)]
+pub struct Workspace {
+    pub root: PathBuf,
+    pub members: Vec<Package>,
+    pub foreign: Vec<Package>,
+}
+
+#[derive(Debug)]
+pub struct Package {
+    pub name: String,
+    pub version: String,
+    pub licence: Option<String>,
+    pub folder: PathBuf,
+    pub dependencies: Vec<Dependency>,
+}
+
+#[derive(Debug)]
+pub struct Dependency {
+    pub name: String,
+    pub kind: DependencyKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DependencyKind {
+    Normal,
+    Build,
+    Development,
+}
+
+impl Workspace {
+    pub fn load() -> Result<Self, String> {
+        let output = Command::new(cargo())
+            .args(["metadata", "--format-version", "1", "--locked"])
+            .output()
+            .map_err(|why| format!("cargo metadata: {why}"))?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|why| format!("cargo metadata: {why}"))?;
+        let (members, foreign) = array(&metadata["packages"]).map(Package::read).partition(|package| package.is_ours());
+        Ok(Self { root: text(&metadata["workspace_root"]).into(), members, foreign })
+    }
+
+    /// A path as people read it: from the root of the checkout.
+    pub fn shown<'a>(&self, path: &'a Path) -> std::borrow::Cow<'a, str> {
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()
+    }
+}
+
+impl Package {
+    fn read(package: &Value) -> Self {
+        let manifest = PathBuf::from(text(&package["manifest_path"]));
+        Self {
+            name: text(&package["name"]).to_owned(),
+            version: text(&package["version"]).to_owned(),
+            licence: package["license"].as_str().map(str::to_owned),
+            folder: manifest.parent().expect("a manifest lies in a folder").to_owned(),
+            dependencies: array(&package["dependencies"]).map(Dependency::read).collect(),
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.name.starts_with("ferrymq-")
+    }
+
+    /// The short name that the design uses: `ferrymq-amqp091` is the room `amqp091`.
+    pub fn short(&self) -> &str {
+        self.name.strip_prefix("ferrymq-").unwrap_or(&self.name)
+    }
+}
+
+impl Dependency {
+    fn read(dependency: &Value) -> Self {
+        Self {
+            name: text(&dependency["name"]).to_owned(),
+            kind: match dependency["kind"].as_str() {
+                Some("dev") => DependencyKind::Development,
+                Some("build") => DependencyKind::Build,
+                _ => DependencyKind::Normal,
+            },
+        }
+    }
+}
+
+/// The cargo that runs us, so that a toolchain override reaches its children.
+pub fn cargo() -> String {
+    std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn array(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}

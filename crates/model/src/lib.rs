@@ -1,1 +1,33 @@
-//! The language of the house: names, messages, commands, refusals and limits. No IO, no clock.
+//! The language of the house: names, values, messages, commands, events, refusals and limits.
+//!
+//! Every other crate speaks in these words and this crate speaks to none of them. It holds no logic beyond what keeps
+//! a value well formed, does no IO and reads no clock.
+
+mod catalog;
+mod command;
+mod effect;
+mod ids;
+mod intervals;
+mod limits;
+mod message;
+mod name;
+mod refusal;
+mod state;
+mod value;
+
+pub use catalog::{
+    Access, Arguments, BindingSpec, CatalogEntry, EntryKind, ExchangeKind, ExchangeSpec, QueueOwner, QueueSpec,
+};
+pub use command::{
+    BindCommand, Body, Command, ConsumeCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, GetCommand,
+    Login, Origin, Properties, Publish, QosCommand, Settle, Settlement, Span,
+};
+pub use effect::{Effect, Event, Reply, ReturnReason};
+pub use ids::{ChannelKey, ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
+pub use intervals::Intervals;
+pub use limits::Limits;
+pub use message::{BodyRef, Dialect, Facts, MessageRef};
+pub use name::{Name, NameError};
+pub use refusal::{Object, Refusal};
+pub use state::{QueueState, Settled, Time};
+pub use value::{Table, Value};

@@ -1,0 +1,169 @@
+//! What a vhost is made of, as clients and operators describe it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ConnectionId, Table};
+
+/// Arguments of a declaration, such as `x-message-ttl`.
+pub type Arguments = Table;
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ExchangeKind {
+    /// Binding key equal to routing key.
+    Direct,
+    /// Every binding.
+    Fanout,
+    /// Binding key is a pattern of words: `*` is one, `#` is any number.
+    Topic,
+    /// The binding's arguments match the message's headers.
+    Headers,
+}
+
+impl ExchangeKind {
+    /// The kind that AMQP calls `name`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "direct" => Some(Self::Direct),
+            "fanout" => Some(Self::Fanout),
+            "topic" => Some(Self::Topic),
+            "headers" => Some(Self::Headers),
+            _ => None,
+        }
+    }
+
+    /// Its name in AMQP.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+/// An exchange, as declared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExchangeSpec {
+    /// How it routes.
+    pub kind: ExchangeKind,
+    /// Whether it survives a restart.
+    pub durable: bool,
+    /// Whether it goes when its last binding as a source goes.
+    pub auto_delete: bool,
+    /// Whether clients may not publish to it.
+    pub internal: bool,
+    /// Its arguments.
+    pub arguments: Arguments,
+}
+
+/// Whom a queue belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QueueOwner {
+    /// Everybody with the permission.
+    Shared,
+    /// One connection, with which it goes (AMQP: exclusive).
+    Connection(ConnectionId),
+}
+
+/// A queue, as declared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueSpec {
+    /// Whether it survives a restart.
+    pub durable: bool,
+    /// Whether it belongs to the connection that declared it.
+    pub exclusive: bool,
+    /// Whether it goes when its last subscription goes.
+    pub auto_delete: bool,
+    /// Its arguments.
+    pub arguments: Arguments,
+}
+
+/// A binding: messages that `source` routes by `key` and `arguments` go to `queue`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BindingSpec {
+    /// The exchange's name.
+    pub source: String,
+    /// The queue's name.
+    pub queue: String,
+    /// The binding key, at most 255 bytes; not always text.
+    #[serde(with = "serde_bytes")]
+    pub key: Vec<u8>,
+    /// What tells bindings with equal keys apart, and what a headers exchange matches on.
+    pub arguments: Arguments,
+}
+
+/// What a user may do with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Make, change and delete it.
+    Configure,
+    /// Put messages into it.
+    Write,
+    /// Get messages from it.
+    Read,
+}
+
+impl Access {
+    /// As RabbitMQ's texts call it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Configure => "configure",
+            Self::Write => "write",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// What a durable catalog entry describes. The number is stored: never change one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum EntryKind {
+    /// A vhost.
+    Vhost = 1,
+    /// A user, with its password's hash and tags.
+    User = 2,
+    /// What a user may do in a vhost.
+    Permission = 3,
+    /// An exchange.
+    Exchange = 4,
+    /// A queue, with its id.
+    Queue = 5,
+    /// A binding.
+    Binding = 6,
+    /// A number that the catalog counts up, such as the next queue id.
+    Counter = 7,
+}
+
+impl EntryKind {
+    /// The kind that is stored as `number`.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Vhost,
+            2 => Self::User,
+            3 => Self::Permission,
+            4 => Self::Exchange,
+            5 => Self::Queue,
+            6 => Self::Binding,
+            7 => Self::Counter,
+            _ => return None,
+        })
+    }
+}
+
+/// One durable change of the catalog: the entry under (kind, key) is now `value`, or gone. Storage keeps the bytes and
+/// does not read them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogEntry {
+    /// What it describes.
+    pub kind: EntryKind,
+    /// Under which key, unique for its kind.
+    pub key: Vec<u8>,
+    /// What it says, or `None` where it was deleted.
+    pub value: Option<Vec<u8>>,
+}

@@ -1,0 +1,330 @@
+//! What a session asks of its node.
+//!
+//! A command borrows nothing: parts that may be long are spans into the bytes from which the session read it, so that a
+//! batch of commands can be collected without a copy and carried out under one lock.
+
+use bytes::Bytes;
+
+use crate::{Arguments, Dialect, Name, Table};
+
+/// A stretch of the session's input, or of a publish's own `head`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Span {
+    /// Where it begins.
+    pub start: u32,
+    /// Its length in bytes.
+    pub len: u32,
+}
+
+impl Span {
+    /// The bytes of this stretch.
+    ///
+    /// # Panics
+    /// Where `of` is not what the span was made for.
+    #[must_use]
+    pub fn of(self, of: &[u8]) -> &[u8] {
+        &of[self.start as usize..][..self.len as usize]
+    }
+}
+
+/// Which request a command came from, so that a refusal can name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// The channel; 0 for the connection itself.
+    pub channel: u16,
+    /// The request's number in the protocol's own terms (AMQP: class in the upper 16 bits, method in the lower). Opaque.
+    pub method: u32,
+}
+
+/// Who wants to come in, and how it is proved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name.
+    pub user: Name,
+    /// The password, as typed.
+    pub password: Vec<u8>,
+}
+
+/// A publish's body.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// In the input (or in the publish's `head`); at most [`crate::Limits::copy_bytes_max`] long.
+    Span(Span),
+    /// In a buffer of its own.
+    Shared(Bytes),
+}
+
+/// One message to be routed.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// The request.
+    pub origin: Origin,
+    /// Whose bytes the properties are.
+    pub dialect: Dialect,
+    /// What the spans point into, where it is not the session's input: a message that arrived in several reads.
+    pub head: Option<Bytes>,
+    /// The exchange's name; UTF-8 was checked.
+    pub exchange: Span,
+    /// The routing key.
+    pub routing_key: Span,
+    /// The properties as they arrived.
+    pub properties: Span,
+    /// The body.
+    pub body: Body,
+    /// Whether it comes back when it cannot be routed.
+    pub mandatory: bool,
+    /// Whether it should be written to disk, where its queues are durable.
+    pub persistent: bool,
+    /// Its priority, where it has one.
+    pub priority: Option<u8>,
+    /// How long it may wait, in milliseconds, where it says so itself.
+    pub expiration_ms: Option<u64>,
+    /// The user it claims to come from.
+    pub user: Option<Name>,
+    /// Further routing keys (AMQP: CC and BCC), where it has some.
+    pub more_keys: Option<Box<[Vec<u8>]>>,
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Done with.
+    Accept,
+    /// Back into the queue.
+    Release,
+    /// Dead-letter, or drop.
+    Reject,
+}
+
+/// The end of deliveries, by the channel's delivery tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// The request.
+    pub origin: Origin,
+    /// The delivery; 0 with `multiple` means all so far.
+    pub delivery_tag: u64,
+    /// Whether all up to it are meant.
+    pub multiple: bool,
+    /// What becomes of them.
+    pub settlement: Settlement,
+}
+
+/// Make an exchange, or make sure that it is there.
+#[derive(Clone, Debug)]
+pub struct DeclareExchange {
+    /// The request.
+    pub origin: Origin,
+    /// Its name.
+    pub exchange: Name,
+    /// Its kind as the client wrote it; the catalog refuses those it does not know. Not looked at where `passive`.
+    pub kind: Name,
+    /// Only look whether it is there.
+    pub passive: bool,
+    /// See [`crate::ExchangeSpec`].
+    pub durable: bool,
+    /// See [`crate::ExchangeSpec`].
+    pub auto_delete: bool,
+    /// See [`crate::ExchangeSpec`].
+    pub internal: bool,
+    /// No reply is wanted.
+    pub no_wait: bool,
+    /// Its arguments.
+    pub arguments: Arguments,
+}
+
+/// Delete an exchange.
+#[derive(Clone, Debug)]
+pub struct DeleteExchange {
+    /// The request.
+    pub origin: Origin,
+    /// Its name.
+    pub exchange: Name,
+    /// Refuse if something is bound to it.
+    pub if_unused: bool,
+    /// No reply is wanted.
+    pub no_wait: bool,
+}
+
+/// Make a queue, or make sure that it is there.
+#[derive(Clone, Debug)]
+pub struct DeclareQueue {
+    /// The request.
+    pub origin: Origin,
+    /// Its name; empty: the server chooses one (or, where `passive`, the one last declared on the channel).
+    pub queue: Name,
+    /// Only look whether it is there.
+    pub passive: bool,
+    /// See [`crate::QueueSpec`].
+    pub durable: bool,
+    /// See [`crate::QueueSpec`].
+    pub exclusive: bool,
+    /// See [`crate::QueueSpec`].
+    pub auto_delete: bool,
+    /// No reply is wanted.
+    pub no_wait: bool,
+    /// Its arguments.
+    pub arguments: Arguments,
+}
+
+/// Delete a queue with its messages.
+#[derive(Clone, Debug)]
+pub struct DeleteQueue {
+    /// The request.
+    pub origin: Origin,
+    /// Its name; empty: the one last declared on the channel.
+    pub queue: Name,
+    /// Refuse if it has subscriptions.
+    pub if_unused: bool,
+    /// Refuse if it has ready messages.
+    pub if_empty: bool,
+    /// No reply is wanted.
+    pub no_wait: bool,
+}
+
+/// Bind a queue to an exchange, or unbind it.
+#[derive(Clone, Debug)]
+pub struct BindCommand {
+    /// The request.
+    pub origin: Origin,
+    /// The queue; empty: the one last declared on the channel.
+    pub queue: Name,
+    /// The exchange.
+    pub exchange: Name,
+    /// The binding key.
+    pub key: Vec<u8>,
+    /// No reply is wanted.
+    pub no_wait: bool,
+    /// The binding's arguments.
+    pub arguments: Arguments,
+}
+
+/// Subscribe to a queue.
+#[derive(Clone, Debug)]
+pub struct ConsumeCommand {
+    /// The request.
+    pub origin: Origin,
+    /// The queue; empty: the one last declared on the channel.
+    pub queue: Name,
+    /// The subscription's name on the channel; empty: the server chooses.
+    pub tag: Name,
+    /// Deliveries are settled as they leave.
+    pub no_ack: bool,
+    /// No other subscription may be there.
+    pub exclusive: bool,
+    /// No reply is wanted.
+    pub no_wait: bool,
+    /// Its arguments.
+    pub arguments: Arguments,
+}
+
+/// Take one message, if there is one.
+#[derive(Clone, Debug)]
+pub struct GetCommand {
+    /// The request.
+    pub origin: Origin,
+    /// The queue; empty: the one last declared on the channel.
+    pub queue: Name,
+    /// The delivery is settled as it leaves.
+    pub no_ack: bool,
+}
+
+/// Set how many deliveries may be unsettled.
+#[derive(Clone, Copy, Debug)]
+pub struct QosCommand {
+    /// The request.
+    pub origin: Origin,
+    /// The count; 0 is without limit.
+    pub prefetch: u16,
+    /// Whether it limits the channel as a whole, at once; else each subscription made from now on.
+    pub global: bool,
+}
+
+/// What a session asks of its node. Commands of one connection are carried out in order.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Prove who is there. Answered by [`crate::Event`] `LoggedIn` or `Refused`, both on channel 0.
+    Login(Login),
+    /// Work in a vhost from now on.
+    OpenVhost {
+        /// The request.
+        origin: Origin,
+        /// Its name.
+        vhost: Name,
+    },
+    /// A channel begins.
+    OpenChannel(Origin),
+    /// A channel ends: what it holds unsettled goes back to its queues.
+    CloseChannel {
+        /// The request.
+        origin: Origin,
+        /// Whether [`crate::Reply::ChannelClosed`] is wanted; not, where the channel ends because of a refusal.
+        reply: bool,
+    },
+    /// The connection ends in good order: everything of it goes, then the reply leaves.
+    CloseConnection {
+        /// The request.
+        origin: Origin,
+        /// Whether [`crate::Reply::ConnectionClosed`] is wanted.
+        reply: bool,
+    },
+    /// Route a message.
+    Publish(Publish),
+    /// Settle deliveries.
+    Settle(Settle),
+    /// Make an exchange.
+    DeclareExchange(DeclareExchange),
+    /// Delete an exchange.
+    DeleteExchange(DeleteExchange),
+    /// Make a queue.
+    DeclareQueue(DeclareQueue),
+    /// Delete a queue.
+    DeleteQueue(DeleteQueue),
+    /// Drop a queue's ready messages.
+    PurgeQueue {
+        /// The request.
+        origin: Origin,
+        /// The queue; empty: the one last declared on the channel.
+        queue: Name,
+        /// No reply is wanted.
+        no_wait: bool,
+    },
+    /// Bind a queue.
+    Bind(BindCommand),
+    /// Unbind a queue.
+    Unbind(BindCommand),
+    /// Subscribe.
+    Consume(ConsumeCommand),
+    /// Unsubscribe; deliveries already made can still be settled.
+    Cancel {
+        /// The request.
+        origin: Origin,
+        /// The subscription.
+        tag: Name,
+        /// No reply is wanted.
+        no_wait: bool,
+    },
+    /// Take one message.
+    Get(GetCommand),
+    /// Limit unsettled deliveries.
+    Qos(QosCommand),
+    /// Pause or resume deliveries on the channel.
+    Flow {
+        /// The request.
+        origin: Origin,
+        /// Whether deliveries flow.
+        active: bool,
+    },
+    /// Confirm publishes on this channel from now on.
+    ConfirmSelect {
+        /// The request.
+        origin: Origin,
+        /// No reply is wanted.
+        no_wait: bool,
+    },
+}
+
+/// Reads what routing asks of a message's properties. Each room gives one; `node` holds them by dialect.
+pub trait Properties: Send + Sync {
+    /// The message's headers, with their values decoded. Properties were checked when the message came in.
+    fn headers(&self, properties: &[u8]) -> Table;
+}

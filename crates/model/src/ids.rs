@@ -1,0 +1,59 @@
+//! Numbers that stand for things.
+
+/// A queue, for as long as the data directory lives: never given twice, and a redeclared queue is a new one.
+///
+/// Storage sees a plain first-in-first-out sequence behind each id. A queue with several lanes (priorities) owns a
+/// block of 256 ids, one for each lane, so ids of queues are multiples of 256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct QueueId(pub u64);
+
+impl QueueId {
+    /// How many ids a queue owns: one for each lane it could have.
+    pub const LANES: u64 = 256;
+
+    /// The id under which lane `lane` of this queue is stored.
+    #[must_use]
+    pub fn lane(self, lane: u8) -> Self {
+        Self(self.0 | u64::from(lane))
+    }
+
+    /// The queue that owns this id.
+    #[must_use]
+    pub fn queue(self) -> Self {
+        Self(self.0 & !(Self::LANES - 1))
+    }
+}
+
+/// A message's place in its queue (or lane): counts up from 1 by one for every message, never reused.
+pub type Sequence = u64;
+
+/// A message in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The queue, or the lane of one.
+    pub queue: QueueId,
+    /// The message.
+    pub sequence: Sequence,
+}
+
+/// How far the journal has come, in bytes since the data directory was made; never goes back. Something is durable when
+/// the durable position is at or behind the position it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Position(pub u64);
+
+/// A client's connection, for as long as the process lives. The low 32 bits are a slot that is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A channel of a connection; protocols without channels use 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelKey {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The channel's number in it.
+    pub channel: u16,
+}
+
+/// A subscription, for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub u64);

@@ -1,0 +1,49 @@
+//! Every limit in one place. What each one refuses with is said beside it.
+
+/// Limits that hold for every connection and queue of a node. All can be set; these are documented defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest frame in bytes that a peer may send, offered in the handshake. Over it: a malformed frame.
+    pub frame_bytes_max: u32,
+    /// Most channels of a connection, offered in the handshake. Over it: [`crate::Refusal::NotAllowed`].
+    pub channels_max: u16,
+    /// Largest message body in bytes. Over it: [`crate::Refusal::PreconditionFailed`].
+    pub message_bytes_max: u64,
+    /// Heartbeat interval in milliseconds, offered in the handshake; a peer silent for two of them is closed.
+    pub heartbeat_ms: u64,
+    /// How long a handshake may take, in milliseconds. Over it the connection is closed.
+    pub handshake_ms_max: u64,
+    /// Most unsettled deliveries on one channel. At it, no further deliveries go to the channel.
+    pub unacked_max: u32,
+    /// Bytes that may wait for a connection's socket. At it, its subscriptions pause.
+    pub outbox_bytes_max: usize,
+    /// How deep tables and lists may nest. Over it: a malformed frame.
+    pub table_depth_max: u8,
+    /// How long a consumer may hold a delivery, in milliseconds; 0 is without end.
+    pub consumer_timeout_ms: u64,
+    /// Messages decided under one hold of a shard's lock.
+    pub batch_messages_max: usize,
+    /// Up to this many bytes a body is copied, above it is shared.
+    pub copy_bytes_max: usize,
+    /// Most connections at once. Over it new ones are closed at once.
+    pub connections_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 131_072,
+            channels_max: 2_047,
+            message_bytes_max: 128 << 20,
+            heartbeat_ms: 60_000,
+            handshake_ms_max: 10_000,
+            unacked_max: 1 << 20,
+            outbox_bytes_max: 1 << 20,
+            table_depth_max: 64,
+            consumer_timeout_ms: 30 * 60_000,
+            batch_messages_max: 128,
+            copy_bytes_max: 2_048,
+            connections_max: 100_000,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A message: the producer's own bytes and the few facts that decide its fate.
+
+use bytes::Bytes;
+
+use crate::Time;
+
+/// Whose bytes a message's properties are. The number is stored with the message: never change one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Dialect {
+    /// AMQP 0-9-1: the properties are a content header's property flags and property list (section 4.2.6.1).
+    Amqp091 = 1,
+}
+
+impl Dialect {
+    /// The dialect that is stored as `number`.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Amqp091),
+            _ => None,
+        }
+    }
+}
+
+/// A message's body: bytes to copy, or a buffer to share.
+#[derive(Clone, Copy, Debug)]
+pub enum BodyRef<'a> {
+    /// Small enough that a copy is cheaper than a reference.
+    Inline(&'a [u8]),
+    /// Over the copy threshold: cloned, never copied under a lock.
+    Shared(&'a Bytes),
+}
+
+impl BodyRef<'_> {
+    /// The bytes themselves.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Inline(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// A message, borrowed from wherever it stands: a read buffer, the journal's memory, a mailbox.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageRef<'a> {
+    /// Whose bytes `properties` are.
+    pub dialect: Dialect,
+    /// The exchange it was published to; empty for the default exchange.
+    pub exchange: &'a str,
+    /// The routing key it was published with, at most 255 bytes; not always text.
+    pub routing_key: &'a [u8],
+    /// Its properties, as they arrived.
+    pub properties: &'a [u8],
+    /// Its body.
+    pub body: BodyRef<'a>,
+}
+
+/// What is stored with a message and decides its fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// Length of the body in bytes.
+    pub body_bytes: u32,
+    /// Higher goes first, where the queue's order is `priority`.
+    pub priority: u8,
+    /// When it expires, if it does.
+    pub expires: Option<Time>,
+    /// When it arrived.
+    pub arrived: Time,
+}

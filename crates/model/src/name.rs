@@ -1,0 +1,73 @@
+//! Names of vhosts, exchanges, queues, users and consumers.
+
+use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
+
+/// A name that clients choose: UTF-8 of at most 255 bytes (AMQP 0-9-1 section 4.2.5.3 sets the length). Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<str>);
+
+/// Why a text is not a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// Longer than 255 bytes.
+    TooLong,
+    /// Not UTF-8.
+    NotText,
+}
+
+impl Name {
+    /// The most bytes a name may have.
+    pub const BYTES_MAX: usize = 255;
+
+    /// The name in `bytes`.
+    ///
+    /// # Errors
+    /// Where it is too long or not UTF-8.
+    pub fn parse(bytes: &[u8]) -> Result<Self, NameError> {
+        if bytes.len() > Self::BYTES_MAX {
+            return Err(NameError::TooLong);
+        }
+        std::str::from_utf8(bytes).map(|text| Self(text.into())).map_err(|_| NameError::NotText)
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Name {
+    /// For names that the code itself writes.
+    ///
+    /// # Panics
+    /// Where `text` is longer than a name may be.
+    fn from(text: &str) -> Self {
+        Self::parse(text.as_bytes()).expect("a name written in the code is short")
+    }
+}
+
+impl Deref for Name {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}

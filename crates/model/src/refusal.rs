@@ -1,0 +1,91 @@
+//! A typed no. Each room's `mapping.rs` turns it into its protocol's reply code.
+
+use std::fmt;
+
+use crate::Name;
+
+/// What a refusal is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Object {
+    /// An exchange.
+    Exchange,
+    /// A queue.
+    Queue,
+    /// A vhost.
+    Vhost,
+    /// A user.
+    User,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exchange => "exchange",
+            Self::Queue => "queue",
+            Self::Vhost => "vhost",
+            Self::User => "user",
+        })
+    }
+}
+
+/// Why a command was not carried out. Nothing of it was done.
+///
+/// The texts are for people and follow RabbitMQ's, because its clients match on some; the variant decides the code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The login failed: name or password is wrong, or this user may not come from there.
+    LoginFailed(String),
+    /// A permission is missing, or the object may not be touched by anyone.
+    AccessRefused(String),
+    /// The object is not there.
+    NotFound {
+        /// What was looked for.
+        object: Object,
+        /// Its name.
+        name: Name,
+        /// The vhost it was looked for in.
+        vhost: Name,
+    },
+    /// No vhost of that name, so the connection cannot be opened.
+    VhostNotFound(Name),
+    /// Something named by an earlier command is missing, such as "the queue last declared on this channel".
+    NothingNamed(String),
+    /// The object belongs to another connection.
+    ResourceLocked(String),
+    /// It is there, but not as the command says; or an argument has a wrong value.
+    PreconditionFailed(String),
+    /// The protocol forbids it here.
+    NotAllowed(String),
+    /// An unacceptable command for its state.
+    CommandInvalid(String),
+    /// Not built, and said so.
+    NotImplemented(String),
+    /// A limit of the server would be exceeded: name it.
+    ResourceLimit(String),
+    /// Our fault: what failed, for the operator.
+    Fault(String),
+    /// The server is going down, or an operator closed this connection: why.
+    ConnectionForced(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { object, name, vhost } => write!(f, "no {object} '{name}' in vhost '{vhost}'"),
+            Self::VhostNotFound(name) => write!(f, "vhost {name} not found"),
+            Self::LoginFailed(text)
+            | Self::AccessRefused(text)
+            | Self::NothingNamed(text)
+            | Self::ResourceLocked(text)
+            | Self::PreconditionFailed(text)
+            | Self::NotAllowed(text)
+            | Self::CommandInvalid(text)
+            | Self::NotImplemented(text)
+            | Self::ResourceLimit(text)
+            | Self::Fault(text)
+            | Self::ConnectionForced(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,141 @@
+//! A connection's encoded bytes, waiting for its socket.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use bytes::Bytes;
+
+/// Bytes to be written, in order: copied ones in one buffer, large ones shared and put between them.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Copied bytes; those before `written` are gone.
+    bytes: Vec<u8>,
+    written: usize,
+    /// Shared buffers, each with the position in `bytes` before which it goes, ascending.
+    shared: VecDeque<(usize, Bytes)>,
+    shared_bytes: usize,
+}
+
+impl Outbox {
+    /// Where to append bytes that are copied.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Appends a buffer without copying it.
+    pub fn share(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.shared_bytes += bytes.len();
+            self.shared.push_back((self.bytes.len(), bytes));
+        }
+    }
+
+    /// How many bytes wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.written + self.shared_bytes
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first bytes that wait, as slices for a gathered write; says how many slices were set.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        let mut from = self.written;
+        let mut put = |slice: &'a [u8]| {
+            if !slice.is_empty() && count < slices.len() {
+                slices[count] = IoSlice::new(slice);
+                count += 1;
+            }
+        };
+        for (at, shared) in &self.shared {
+            put(&self.bytes[from..*at]);
+            put(shared);
+            from = *at;
+        }
+        put(&self.bytes[from..]);
+        count
+    }
+
+    /// `count` bytes were written: they are gone.
+    pub fn advance(&mut self, mut count: usize) {
+        debug_assert!(count <= self.len(), "no more is written than waits");
+        while let Some((at, shared)) = self.shared.front_mut() {
+            let before = (*at - self.written).min(count);
+            self.written += before;
+            count -= before;
+            if count == 0 {
+                return self.recycle();
+            }
+            let taken = shared.len().min(count);
+            self.shared_bytes -= taken;
+            count -= taken;
+            if taken < shared.len() {
+                bytes::Buf::advance(shared, taken);
+                return;
+            }
+            self.shared.pop_front();
+        }
+        self.written += count;
+        self.recycle();
+    }
+
+    /// Gives memory back once everything is written, and moves what is left to the front when most is written.
+    fn recycle(&mut self) {
+        const KEPT_BYTES: usize = 64 << 10;
+        if self.is_empty() {
+            self.bytes.clear();
+            self.written = 0;
+            self.bytes.shrink_to(KEPT_BYTES);
+        } else if self.written >= KEPT_BYTES && self.written * 2 >= self.bytes.len() {
+            self.bytes.drain(..self.written);
+            for (at, _) in &mut self.shared {
+                *at -= self.written;
+            }
+            self.written = 0;
+        }
+    }
+
+    /// Gives all memory back; only while nothing waits.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever sizes are written at a time, the bytes come out in the order in which they were put in.
+    #[test]
+    fn any_partial_writes_keep_order() {
+        for step in 1..40 {
+            let mut outbox = Outbox::default();
+            let mut expected = Vec::new();
+            for round in 0_u8..20 {
+                let copied = vec![round; usize::from(round % 4)];
+                let shared = vec![100 + round; usize::from(round % 3) * 5];
+                expected.extend_from_slice(&copied);
+                expected.extend_from_slice(&shared);
+                outbox.bytes().extend_from_slice(&copied);
+                outbox.share(Bytes::from(shared));
+            }
+            let mut written = Vec::new();
+            while !outbox.is_empty() {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let count = outbox.slices(&mut slices);
+                let mut taken: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+                taken.truncate(step);
+                written.extend_from_slice(&taken);
+                let taken = taken.len();
+                outbox.advance(taken);
+            }
+            assert_eq!(written, expected, "{step} bytes at a time");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! A blocking AMQP 0-9-1 connection with one channel: the handshake, and calls that wait for their answer.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::frames::*;
+use super::target::Target;
+use crate::bench::Failure;
+
+/// How long the server may take to answer a call, or to take octets that we write.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The frame_max we ask for, RabbitMQ's default, and what we read at a time: two of the largest frames.
+const FRAME_BYTES_MAX: u32 = 131_072;
+const INBOX_BYTES: usize = 2 * FRAME_BYTES_MAX as usize;
+
+/// What came with a `basic.ack` or `basic.nack` from the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirm {
+    pub tag: u64,
+    pub multiple: bool,
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    socket: TcpStream,
+    inbox: Inbox,
+    frame_bytes_max: usize,
+}
+
+impl Connection {
+    /// Connects, logs in, and opens the channel.
+    pub fn open(target: &Target) -> Result<Connection, Failure> {
+        let socket = TcpStream::connect_timeout(&target.address, PATIENCE)
+            .map_err(|source| Failure::connect(&target.address, source))?;
+        let set_up = |socket: &TcpStream| {
+            socket.set_nodelay(true)?;
+            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.set_read_timeout(Some(PATIENCE))
+        };
+        set_up(&socket).map_err(Failure::io("setting up the socket"))?;
+        let mut connection =
+            Connection { socket, inbox: Inbox::new(INBOX_BYTES), frame_bytes_max: FRAME_BYTES_MAX as usize };
+        connection.log_in(target)?;
+        Ok(connection)
+    }
+
+    fn log_in(&mut self, target: &Target) -> Result<(), Failure> {
+        self.send(b"AMQP\0\0\x09\x01")?;
+        self.wait_for(CONNECTION_START)?;
+        let mut out = Outgoing::default();
+        out.method(0, CONNECTION_START_OK, |out| {
+            out.long(&client_properties()).short("PLAIN");
+            out.long(format!("\0{}\0{}", target.user, target.password).as_bytes());
+            out.short("en_US");
+        });
+        self.send(&out.0)?;
+
+        let tune = self.wait_for(CONNECTION_TUNE)?;
+        let mut fields = Fields(&tune);
+        let (channels_max, offered) = (fields.u16()?, fields.u32()?);
+        // 0 means no limit.
+        let agreed = match offered {
+            0 => FRAME_BYTES_MAX,
+            limit => limit.min(FRAME_BYTES_MAX),
+        };
+        self.frame_bytes_max = agreed as usize;
+        let mut out = Outgoing::default();
+        out.method(0, CONNECTION_TUNE_OK, |out| {
+            // No heartbeats: a load generator that falls silent has failed anyway, and its owner watches it.
+            out.u16(channels_max).u32(agreed).u16(0);
+        });
+        out.method(0, CONNECTION_OPEN, |out| {
+            out.short(&target.vhost).short("").u8(0);
+        });
+        self.send(&out.0)?;
+        self.wait_for(CONNECTION_OPEN_OK)?;
+        self.call(CHANNEL_OPEN, CHANNEL_OPEN_OK, |out| {
+            out.short("");
+        })?;
+        Ok(())
+    }
+
+    /// Declares a queue and returns how many messages it holds.
+    pub fn declare_queue(&mut self, queue: &str, durable: bool) -> Result<u32, Failure> {
+        let answer = self.call(QUEUE_DECLARE, QUEUE_DECLARE_OK, |out| {
+            let durable_bit = u8::from(durable) << 1;
+            out.u16(0).short(queue).u8(durable_bit).u32(0);
+        })?;
+        let mut fields = Fields(&answer);
+        fields.short()?;
+        fields.u32()
+    }
+
+    pub fn delete_queue(&mut self, queue: &str) -> Result<(), Failure> {
+        self.call(QUEUE_DELETE, QUEUE_DELETE_OK, |out| {
+            out.u16(0).short(queue).u8(0);
+        })?;
+        Ok(())
+    }
+
+    /// From now on the server confirms each message, by a tag that counts from 1.
+    pub fn select_confirms(&mut self) -> Result<(), Failure> {
+        self.call(CONFIRM_SELECT, CONFIRM_SELECT_OK, |out| {
+            out.u8(0);
+        })?;
+        Ok(())
+    }
+
+    /// Starts consuming; `prefetch` 0 is no limit.
+    pub fn consume(&mut self, queue: &str, prefetch: u16, auto_ack: bool) -> Result<(), Failure> {
+        if prefetch > 0 {
+            self.call(BASIC_QOS, BASIC_QOS_OK, |out| {
+                out.u32(0).u16(prefetch).u8(0);
+            })?;
+        }
+        self.call(BASIC_CONSUME, BASIC_CONSUME_OK, |out| {
+            let no_ack_bit = u8::from(auto_ack) << 1;
+            out.u16(0).short(queue).short("").u8(no_ack_bit).u32(0);
+        })?;
+        Ok(())
+    }
+
+    /// Payload that fits into one body frame.
+    pub fn body_bytes_max(&self) -> usize {
+        self.frame_bytes_max - FRAME_OVERHEAD_BYTES
+    }
+
+    /// How long `wait` waits at most from now on.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<(), Failure> {
+        self.socket.set_read_timeout(Some(patience)).map_err(Failure::io("setting up the socket"))
+    }
+
+    /// A second handle on the same connection, for a thread that only writes.
+    pub fn writer(&self) -> Result<TcpStream, Failure> {
+        self.socket.try_clone().map_err(Failure::io("setting up the socket"))
+    }
+
+    /// Writes all of it. When the server is gone, says what it said before it went.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = (&self.socket).write_all(bytes);
+        written.map_err(|source| self.last_words().unwrap_or(Failure::Io { doing: "sending", source }))
+    }
+
+    /// Waits for octets; false when none came in time.
+    pub fn wait(&mut self) -> Result<bool, Failure> {
+        match self.inbox.fill(&self.socket) {
+            Ok(()) => Ok(true),
+            Err(error) if is_timeout(&error) => Ok(false),
+            Err(source) => Err(Failure::Io { doing: "reading", source }),
+        }
+    }
+
+    /// The next whole frame that was read. A close is a failure; a heartbeat is for the caller to pass over.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Failure> {
+        let frame = self.inbox.next()?;
+        if let Some(frame) = frame
+            && frame.kind == METHOD
+        {
+            refuse_close(frame.payload)?;
+        }
+        Ok(frame)
+    }
+
+    /// The confirms among what was read, each given to `each`. A refusal of a message is a failure.
+    pub fn take_confirms(&mut self, mut each: impl FnMut(Confirm) -> Result<(), Failure>) -> Result<(), Failure> {
+        while let Some(frame) = self.next_frame()? {
+            if frame.kind != METHOD {
+                continue;
+            }
+            let mut fields = Fields(frame.payload);
+            match fields.method()? {
+                BASIC_ACK => each(Confirm { tag: fields.u64()?, multiple: fields.u8()? & 1 != 0 })?,
+                BASIC_NACK => return Err(Failure::Nacked { tag: fields.u64()? }),
+                other => return Err(unexpected(other)),
+            }
+        }
+        Ok(())
+    }
+
+    fn call(
+        &mut self,
+        id: MethodId,
+        answer: MethodId,
+        arguments: impl FnOnce(&mut Outgoing),
+    ) -> Result<Vec<u8>, Failure> {
+        let mut out = Outgoing::default();
+        out.method(CHANNEL, id, arguments);
+        self.send(&out.0)?;
+        self.wait_for(answer)
+    }
+
+    /// Reads up to this method and returns its arguments. What follows it stays in the inbox.
+    fn wait_for(&mut self, expected: MethodId) -> Result<Vec<u8>, Failure> {
+        loop {
+            while let Some(frame) = self.next_frame()? {
+                if frame.kind != METHOD {
+                    continue;
+                }
+                let mut fields = Fields(frame.payload);
+                match fields.method()? {
+                    id if id == expected => return Ok(fields.0.to_vec()),
+                    other => return Err(unexpected(other)),
+                }
+            }
+            self.inbox.fill(&self.socket).map_err(Failure::io("waiting for an answer"))?;
+        }
+    }
+
+    /// The close that a server sends before it drops the connection, if there is one to be read.
+    fn last_words(&mut self) -> Option<Failure> {
+        self.set_patience(Duration::from_millis(200)).ok()?;
+        loop {
+            match self.next_frame() {
+                Ok(Some(_)) => {}
+                Ok(None) => self.inbox.fill(&self.socket).ok()?,
+                Err(closed) => return Some(closed),
+            }
+        }
+    }
+}
+
+/// What we tell the server about ourselves. The capabilities make it say why it refuses a login or ends a consumer.
+fn client_properties() -> Vec<u8> {
+    let mut capabilities = Outgoing::default();
+    for name in ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "authentication_failure_close"] {
+        capabilities.short(name).u8(b't').u8(1);
+    }
+    let mut properties = Outgoing::default();
+    properties.short("product").u8(b'S').long(b"FerryMQ bench");
+    properties.short("capabilities").u8(b'F').long(&capabilities.0);
+    properties.0
+}
+
+fn refuse_close(payload: &[u8]) -> Result<(), Failure> {
+    let mut fields = Fields(payload);
+    match fields.method()? {
+        CONNECTION_CLOSE | CHANNEL_CLOSE => {
+            Err(Failure::Closed { code: fields.u16()?, text: String::from_utf8_lossy(fields.short()?).into_owned() })
+        }
+        BASIC_CANCEL => Err(Failure::Closed { code: 404, text: "the consumer was cancelled".to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+pub fn unexpected((class, method): MethodId) -> Failure {
+    Failure::Protocol(format!("method {method} of class {class} came where it does not belong"))
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}

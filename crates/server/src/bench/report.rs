@@ -1,0 +1,188 @@
+//! What a measurement found, for people and as JSON.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::Failure;
+use super::verify::Verdict;
+
+/// What was carried. Rates and CPU are of the measured seconds only; what was checked is the whole run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Throughput {
+    pub load: String,
+    pub seconds: f64,
+    pub deliveries_per_second: f64,
+    pub publishes_per_second: f64,
+    pub left_over_messages: u64,
+    pub left_over_seconds: f64,
+    pub client_cpu_cores: f64,
+    pub server_cpu_cores: Option<f64>,
+    pub deliveries_per_server_cpu_second: Option<f64>,
+    pub server_anonymous_bytes_max: Option<u64>,
+    pub checked_messages: u64,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// How long messages took, in microseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Latency {
+    pub load: String,
+    pub rate: u64,
+    pub seconds: f64,
+    pub delivery_us: Percentiles,
+    pub confirm_us: Option<Percentiles>,
+    /// How much of that passed before the message left the client.
+    pub sent_late_us: Percentiles,
+    pub client_cpu_cores: f64,
+    pub server_cpu_cores: Option<f64>,
+    pub checked_messages: u64,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// Of a histogram of nanoseconds, in microseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Percentiles {
+    pub p50: f64,
+    pub p99: f64,
+    pub p99_9: f64,
+    pub max: f64,
+}
+
+impl Percentiles {
+    pub fn of(nanoseconds: &Histogram<u64>) -> Percentiles {
+        let at = |quantile| nanoseconds.value_at_quantile(quantile) as f64 / 1000.0;
+        Percentiles { p50: at(0.5), p99: at(0.99), p99_9: at(0.999), max: nanoseconds.max() as f64 / 1000.0 }
+    }
+}
+
+impl Throughput {
+    pub fn print(&self, json: bool) {
+        if json {
+            print_json(self);
+            return;
+        }
+        println!("load         {}", self.load);
+        println!("delivered    {} /s over {:.1} s", grouped(self.deliveries_per_second), self.seconds);
+        println!("published    {} /s", grouped(self.publishes_per_second));
+        print_checked(self.checked_messages, &self.verdict);
+        println!(
+            "left over    {} messages, {:.3} s of traffic, drained and checked too",
+            grouped(self.left_over_messages as f64),
+            self.left_over_seconds
+        );
+        println!("client CPU   {:.2} cores", self.client_cpu_cores);
+        if let (Some(cores), Some(per_second), Some(memory)) =
+            (self.server_cpu_cores, self.deliveries_per_server_cpu_second, self.server_anonymous_bytes_max)
+        {
+            println!("server CPU   {cores:.2} cores, {} messages per CPU second", grouped(per_second));
+            println!("server RAM   {:.1} MiB anonymous at most", memory as f64 / f64::from(1 << 20));
+        }
+    }
+
+    /// A figure counts only if everything arrived as sent, and not much later than it was counted.
+    pub fn judge(&self) -> Result<(), Failure> {
+        self.verdict.judge()?;
+        if self.left_over_seconds > 1.0 {
+            return Err(Failure::LeftBehind { seconds: self.left_over_seconds });
+        }
+        Ok(())
+    }
+}
+
+impl Latency {
+    pub fn print(&self, json: bool) {
+        if json {
+            print_json(self);
+            return;
+        }
+        println!("load         {}", self.load);
+        println!("rate         {} /s over {:.1} s, open loop", grouped(self.rate as f64), self.seconds);
+        print_checked(self.checked_messages, &self.verdict);
+        println!("             {:>10} {:>10} {:>10} {:>10}  us", "p50", "p99", "p99.9", "max");
+        print_percentiles("delivery", &self.delivery_us);
+        if let Some(confirm) = &self.confirm_us {
+            print_percentiles("confirm", confirm);
+        }
+        print_percentiles("sent late", &self.sent_late_us);
+        println!("client CPU   {:.2} cores", self.client_cpu_cores);
+        if let Some(cores) = self.server_cpu_cores {
+            println!("server CPU   {cores:.2} cores");
+        }
+    }
+
+    /// Latencies count only if everything arrived as sent.
+    pub fn judge(&self) -> Result<(), Failure> {
+        self.verdict.judge()
+    }
+}
+
+fn print_checked(messages: u64, verdict: &Verdict) {
+    let messages = grouped(messages as f64);
+    if verdict.is_clean() {
+        println!("checked      {messages} messages, each once, in order, intact");
+    } else {
+        println!("checked      {messages} messages: {verdict}");
+    }
+}
+
+fn print_percentiles(name: &str, of: &Percentiles) {
+    println!("{name:<12} {:>10.1} {:>10.1} {:>10.1} {:>10.1}", of.p50, of.p99, of.p99_9, of.max);
+}
+
+/// One line of JSON on standard output.
+fn print_json(report: &impl Serialize) {
+    let line = serde_json::to_string(report).expect("a report is numbers and text under fixed names");
+    println!("{line}");
+}
+
+/// A whole number with a comma between thousands.
+fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Throughput {
+        Throughput {
+            load: String::new(),
+            seconds: 1.0,
+            deliveries_per_second: 1.0,
+            publishes_per_second: 1.0,
+            left_over_messages: 1,
+            left_over_seconds: 0.5,
+            client_cpu_cores: 0.0,
+            server_cpu_cores: None,
+            deliveries_per_server_cpu_second: None,
+            server_anonymous_bytes_max: None,
+            checked_messages: 1,
+            verdict: Verdict::default(),
+        }
+    }
+
+    #[test]
+    fn only_a_clean_run_with_little_left_over_counts() {
+        assert!(report().judge().is_ok());
+        let lost = Throughput { verdict: Verdict { lost: 1, ..Verdict::default() }, ..report() };
+        assert!(matches!(lost.judge(), Err(Failure::Unverified(_))));
+        let behind = Throughput { left_over_seconds: 1.1, ..report() };
+        assert!(matches!(behind.judge(), Err(Failure::LeftBehind { .. })));
+    }
+
+    #[test]
+    fn thousands_are_grouped() {
+        let texts = [0.0, 999.4, 1000.0, 1234567.0].map(grouped);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,7 +1,13 @@
 //! What every protocol room shares: reading and writing bytes, the contract of a session, and the outbox.
 
 mod outbox;
+mod parsed;
+mod reader;
 mod session;
+mod writer;
 
 pub use outbox::Outbox;
+pub use parsed::Parsed;
+pub use reader::{Reader, Truncated};
 pub use session::{Encoder, Moment, Output, Received, Session, Step};
+pub use writer::{OpenLength, Put};

@@ -3,6 +3,7 @@
 //! Each command is a module of its own; this file only knows their names.
 
 mod check;
+mod codegen;
 mod step;
 mod test;
 mod tidy;
@@ -16,6 +17,7 @@ const USAGE: &str = "usage: cargo x COMMAND
 
   check                 the inner loop: format, clippy, tidy and the pure tests
   test [FILTER]         every test: crates, FILTER keeps those whose name contains it
+  codegen               writes the code that the tables in spec/ determine
   tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess";
 
 fn main() -> ExitCode {
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     let done = Workspace::load().and_then(|workspace| match command.as_str() {
         "check" => check::run(&workspace),
+        "codegen" => codegen::run(&workspace),
         "test" => test::run(rest.first().map(String::as_str)),
         "tidy" => tidy::run(&workspace, rest.iter().any(|arg| arg == "--bless")),
         "" | "help" | "--help" => {

@@ -11,6 +11,7 @@ mod shape;
 
 use std::path::{Path, PathBuf};
 
+use crate::codegen;
 use crate::workspace::{Package, Workspace};
 
 /// One Rust file of ours, read and parsed once for all rules.
@@ -40,6 +41,7 @@ pub fn run(workspace: &Workspace, bless: bool) -> Result<(), String> {
     let files = read_sources(workspace)?;
     let mut complaints = arrows::complaints(workspace);
     complaints.extend(licences::complaints(workspace)?);
+    complaints.extend(codegen::complaints(workspace)?);
     complaints.extend(files.iter().flat_map(names::complaints));
     complaints.extend(files.iter().flat_map(purity::complaints));
     complaints.extend(shape::complaints(workspace, &files, bless)?);

@@ -1,0 +1,54 @@
+//! The fields of methods (section 4.2.5), each read and written by one function that the generated code calls.
+
+use ferrymq_wire::{Put, Reader};
+
+use super::{Malformed, table::RawTable};
+
+/// A short string that must be text, as in every method without content.
+#[inline]
+pub fn short_text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Malformed> {
+    std::str::from_utf8(short_bytes(reader)?).map_err(|_| Malformed::NotText)
+}
+
+/// A short string of any bytes. RabbitMQ does not check those of methods with content, so routing keys need not be text.
+#[inline]
+pub fn short_bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    let bytes = reader.u8()?;
+    Ok(reader.bytes(usize::from(bytes))?)
+}
+
+/// A long string.
+#[inline]
+pub fn long_bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    let bytes = reader.u32()?;
+    Ok(reader.bytes(bytes as usize)?)
+}
+
+/// A field table whose structure has been checked to the bottom.
+#[inline]
+pub fn table<'a>(reader: &mut Reader<'a>) -> Result<RawTable<'a>, Malformed> {
+    RawTable::check(long_bytes(reader)?)
+}
+
+/// Nothing may follow a method's last field.
+#[inline]
+pub fn end(reader: &Reader<'_>) -> Result<(), Malformed> {
+    if reader.is_empty() { Ok(()) } else { Err(Malformed::TrailingBytes(reader.len())) }
+}
+
+/// Appends a short string.
+///
+/// # Panics
+/// Where it has more than 255 bytes: what we write was read as a short string before, or is cut by who makes it.
+#[inline]
+pub fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_u8(u8::try_from(bytes.len()).expect("a short string has at most 255 bytes"));
+    out.put(bytes);
+}
+
+/// Appends a long string.
+#[inline]
+pub fn put_long(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_u32(u32::try_from(bytes.len()).expect("a long string is below 4 GiB"));
+    out.put(bytes);
+}

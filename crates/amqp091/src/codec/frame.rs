@@ -1,0 +1,122 @@
+//! The frame around everything (section 2.3.5): type, channel, payload length, payload, end octet.
+
+use ferrymq_wire::{Parsed, Put, Reader};
+
+use super::{Malformed, methods::WireMethod};
+
+/// What a client sends first: `AMQP`, 0, and the version 0-9-1 (section 4.2.2).
+pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
+
+/// What the protocol before it sent; RabbitMQ takes it for 0-9-1, and so do we.
+pub const PROTOCOL_HEADER_0_9: [u8; 8] = *b"AMQP\x01\x01\x00\x09";
+
+/// The octet after every payload.
+pub const FRAME_END: u8 = 0xCE;
+
+/// The smallest frame limit that two peers may agree on, in bytes (section 4.2.3).
+pub const FRAME_BYTES_MIN: u32 = 4096;
+
+/// Bytes of a frame that are not payload.
+pub const OVERHEAD_BYTES: u32 = 8;
+
+/// Type, channel and length: the bytes before the payload.
+const HEADER_BYTES: usize = 7;
+
+/// By how much a frame may exceed the limit: several clients forget to count the frame's own bytes.
+const TOLERANCE_BYTES: u32 = OVERHEAD_BYTES;
+
+/// A heartbeat, which is always the same (section 4.2.7).
+pub const HEARTBEAT: [u8; 8] = [FrameKind::Heartbeat as u8, 0, 0, 0, 0, 0, 0, FRAME_END];
+
+/// What a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FrameKind {
+    /// A method.
+    Method = 1,
+    /// A content header.
+    Header = 2,
+    /// A piece of a body.
+    Body = 3,
+    /// Nothing: a sign of life.
+    Heartbeat = 8,
+}
+
+/// A frame, borrowed from the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// What it carries.
+    pub kind: FrameKind,
+    /// The channel it belongs to; 0 is the connection itself.
+    pub channel: u16,
+    /// The bytes between header and end octet.
+    pub payload: &'a [u8],
+}
+
+/// The frame at the beginning of `input`, where a frame may have `frame_bytes_max` bytes.
+#[inline]
+#[must_use]
+pub fn frame(input: &[u8], frame_bytes_max: u32) -> Parsed<Frame<'_>, Malformed> {
+    let mut reader = Reader::new(input);
+    let (Ok(kind), Ok(channel), Ok(payload_bytes)) = (reader.u8(), reader.u16(), reader.u32()) else {
+        return first_octet(input);
+    };
+    let Some(kind) = kind_of(kind) else { return Parsed::Malformed(Malformed::FrameType(kind)) };
+    let payload_bytes_max = frame_bytes_max.saturating_sub(OVERHEAD_BYTES);
+    if payload_bytes > payload_bytes_max.saturating_add(TOLERANCE_BYTES) {
+        return Parsed::Malformed(Malformed::FrameTooLarge { payload_bytes, payload_bytes_max });
+    }
+    let frame_bytes = HEADER_BYTES + payload_bytes as usize + 1;
+    let (Ok(payload), Ok(end)) = (reader.bytes(payload_bytes as usize), reader.u8()) else {
+        return Parsed::Incomplete(frame_bytes);
+    };
+    if end != FRAME_END {
+        return Parsed::Malformed(Malformed::FrameEnd(end));
+    }
+    if kind == FrameKind::Heartbeat && !payload.is_empty() {
+        return Parsed::Malformed(Malformed::HeartbeatPayload);
+    }
+    Parsed::Frame(Frame { kind, channel, payload }, frame_bytes)
+}
+
+/// The answer to less than a frame's header: garbage is known by its first octet already.
+fn first_octet<'a>(input: &[u8]) -> Parsed<Frame<'a>, Malformed> {
+    match input.first() {
+        Some(&octet) if kind_of(octet).is_none() => Parsed::Malformed(Malformed::FrameType(octet)),
+        _ => Parsed::Incomplete(HEADER_BYTES),
+    }
+}
+
+const fn kind_of(octet: u8) -> Option<FrameKind> {
+    match octet {
+        1 => Some(FrameKind::Method),
+        2 => Some(FrameKind::Header),
+        3 => Some(FrameKind::Body),
+        8 => Some(FrameKind::Heartbeat),
+        _ => None,
+    }
+}
+
+/// Appends a frame whose payload `payload` appends.
+#[inline]
+pub fn put_frame(out: &mut Vec<u8>, kind: FrameKind, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
+    out.put_u8(kind as u8);
+    out.put_u16(channel);
+    let length = out.open_length();
+    payload(out);
+    out.close_length(length);
+    out.put_u8(FRAME_END);
+}
+
+/// Appends a method frame.
+#[inline]
+pub fn put_method(out: &mut Vec<u8>, channel: u16, method: &impl WireMethod) {
+    put_frame(out, FrameKind::Method, channel, |out| method.write(out));
+}
+
+/// Appends a body in as many frames as it takes (section 4.2.6.2); an empty body takes none.
+pub fn put_body(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_bytes_max: u32) {
+    for piece in body.chunks((frame_bytes_max - OVERHEAD_BYTES) as usize) {
+        put_frame(out, FrameKind::Body, channel, |out| out.put(piece));
+    }
+}

@@ -1,0 +1,60 @@
+//! Bytes to frames and back: stateless, total and limited.
+//!
+//! Nothing here panics on what a peer sends, allocates, or trusts a length. What is read borrows from the input.
+#![deny(clippy::indexing_slicing)]
+
+pub mod content;
+pub mod field;
+pub mod frame;
+pub mod methods;
+pub mod reply_code;
+pub mod table;
+
+use ferrymq_wire::Truncated;
+
+/// Why bytes are not AMQP 0-9-1. The peer is at fault, and its connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// A frame type that does not exist.
+    FrameType(u8),
+    /// A frame that announces more payload than was agreed on.
+    FrameTooLarge {
+        /// What it announces.
+        payload_bytes: u32,
+        /// What was agreed on.
+        payload_bytes_max: u32,
+    },
+    /// A frame that does not end with 0xCE.
+    FrameEnd(u8),
+    /// A heartbeat with a payload.
+    HeartbeatPayload,
+    /// A class and method that do not exist.
+    UnknownMethod {
+        /// The class.
+        class: u16,
+        /// The method in it.
+        method: u16,
+    },
+    /// A payload that ends before its fields do.
+    Truncated,
+    /// A payload that goes on after its last field.
+    TrailingBytes(usize),
+    /// A short string of a method that is not UTF-8.
+    NotText,
+    /// A field value of a type that does not exist.
+    FieldType(u8),
+    /// A field table or array whose values do not fill its length exactly.
+    TableLength,
+    /// A field table nested deeper than [`table::DEPTH_MAX`].
+    TableDepth,
+    /// Property flags that no property belongs to.
+    PropertyFlags(u16),
+    /// A content header whose reserved weight is not zero.
+    Weight(u16),
+}
+
+impl From<Truncated> for Malformed {
+    fn from(_: Truncated) -> Self {
+        Self::Truncated
+    }
+}

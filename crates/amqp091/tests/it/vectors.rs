@@ -1,0 +1,73 @@
+//! Bytes written by hand, and what the codec must say of them. The vectors are data in `vectors/`.
+//!
+//! A vector is one line: octets in hexadecimal (spaces are free), `=>`, and the answer as `Debug` prints it.
+
+use ferrymq_amqp091::codec::{
+    content::ContentHeader, content::Properties, frame::frame, methods::Method, table::RawTable,
+};
+
+fn check(vectors: &str, answer: impl Fn(&[u8]) -> String) {
+    let mut count = 0;
+    for line in vectors.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (octets, expected) = line.split_once(" => ").expect("a vector has an arrow");
+        assert_eq!(answer(&hex(octets)), expected, "{line}");
+        count += 1;
+    }
+    assert!(count > 0, "a file of vectors has some");
+}
+
+/// Octets in hexadecimal; `"text"` stands for its bytes, and `N*OCTET` for an octet that comes N times.
+fn hex(text: &str) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for word in text.split_whitespace() {
+        if let Some(text) = word.strip_prefix('"').and_then(|word| word.strip_suffix('"')) {
+            octets.extend(text.as_bytes());
+        } else if let Some((count, octet)) = word.split_once('*') {
+            let octet = u8::from_str_radix(octet, 16).unwrap();
+            octets.extend(std::iter::repeat_n(octet, count.parse().unwrap()));
+        } else {
+            octets.extend((0..word.len()).step_by(2).map(|at| u8::from_str_radix(&word[at..at + 2], 16).unwrap()));
+        }
+    }
+    octets
+}
+
+fn show<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, E>) -> String {
+    answer.map_or_else(|why| format!("{why:?}"), |answer| format!("{answer:?}"))
+}
+
+#[test]
+fn frames() {
+    check(include_str!("vectors/frames.txt"), |input| format!("{:?}", frame(input, 4096)));
+}
+
+#[test]
+fn methods() {
+    check(include_str!("vectors/methods.txt"), |payload| show(Method::read(payload)));
+}
+
+#[test]
+fn tables() {
+    check(include_str!("vectors/tables.txt"), |entries| {
+        show(RawTable::check(entries).map(|t| t.iter().collect::<Vec<_>>()))
+    });
+}
+
+#[test]
+fn properties() {
+    check(include_str!("vectors/properties.txt"), |bytes| {
+        let properties = match Properties::read(bytes) {
+            Ok(properties) => properties,
+            Err(why) => return format!("{why:?}"),
+        };
+        let mut written = Vec::new();
+        properties.write(&mut written);
+        assert_eq!(written, bytes, "what was read is written the same");
+        format!("{properties:?}").replace("None", "-")
+    });
+}
+
+#[test]
+fn content_headers() {
+    check(include_str!("vectors/content_headers.txt"), |payload| show(ContentHeader::read(payload)));
+}

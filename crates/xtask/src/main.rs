@@ -2,6 +2,7 @@
 //!
 //! Each command is a module of its own; this file only knows their names.
 
+mod bench;
 mod check;
 mod codegen;
 mod step;
@@ -18,6 +19,8 @@ const USAGE: &str = "usage: cargo x COMMAND
   check                 the inner loop: format, clippy, tidy and the pure tests
   test [FILTER]         every test: crates, FILTER keeps those whose name contains it
   codegen               writes the code that the tables in spec/ determine
+  bench [--runs N] [--seconds N]
+                        deliveries per second beside RabbitMQ, where that is installed
   tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess";
 
 fn main() -> ExitCode {
@@ -25,6 +28,7 @@ fn main() -> ExitCode {
     let command = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
     let done = Workspace::load().and_then(|workspace| match command.as_str() {
+        "bench" => bench::run(&workspace, &rest),
         "check" => check::run(&workspace),
         "codegen" => codegen::run(&workspace),
         "test" => test::run(rest.first().map(String::as_str)),

@@ -5,6 +5,8 @@
 mod bench;
 mod check;
 mod codegen;
+mod conformance;
+mod served;
 mod step;
 mod test;
 mod tidy;
@@ -17,11 +19,13 @@ use workspace::Workspace;
 const USAGE: &str = "usage: cargo x COMMAND
 
   check                 the inner loop: format, clippy, tidy and the pure tests
-  test [FILTER]         every test: crates, FILTER keeps those whose name contains it
+  test [FILTER]         every test; FILTER keeps those whose name contains it
   codegen               writes the code that the tables in spec/ determine
   bench [--runs N] [--seconds N]
                         deliveries per second beside RabbitMQ, where that is installed
-  tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess";
+  tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess
+  conformance amqp [--against HOST:PORT] [--record] [SCRIPT]...
+                        plays the protocol scripts against our binary or a running server";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         "check" => check::run(&workspace),
         "codegen" => codegen::run(&workspace),
         "test" => test::run(rest.first().map(String::as_str)),
+        "conformance" => conformance::run(&workspace, &rest),
         "tidy" => tidy::run(&workspace, rest.iter().any(|arg| arg == "--bless")),
         "" | "help" | "--help" => {
             println!("{USAGE}");

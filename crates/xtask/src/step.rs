@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::workspace::cargo;
+
 /// What a whole run came to.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -12,6 +14,13 @@ pub struct Tally {
 }
 
 impl Tally {
+    pub fn record(&mut self, name: &str, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => self.passed += 1,
+            Err(why) => self.failed.push(format!("{name}: {why}")),
+        }
+    }
+
     /// Prints the summary; its last line is `N passed, N failed`.
     pub fn close(&self) -> Result<(), String> {
         println!();
@@ -30,6 +39,11 @@ pub fn run(name: &str, command: &mut Command) -> Result<(), String> {
     let status = command.status().map_err(|why| format!("{name}: {why}"))?;
     println!("== {name}: {:.1} s", started.elapsed().as_secs_f32());
     if status.success() { Ok(()) } else { Err(format!("{name} failed")) }
+}
+
+/// Everything that is run from outside, with the one profile of all tests.
+pub fn build_binaries() -> Result<(), String> {
+    run("build", Command::new(cargo()).args(["build", "--workspace", "--bins", "--profile", "checked"]))
 }
 
 /// Runs `cargo test`, shows its output as it comes, and adds its `test result:` lines to the tally.

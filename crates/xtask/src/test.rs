@@ -9,7 +9,7 @@ use crate::workspace::cargo;
 
 pub fn run(filter: Option<&str>) -> Result<(), String> {
     let mut tally = Tally::default();
-    step::run("build", Command::new(cargo()).args(["build", "--workspace", "--bins", "--profile", "checked"]))?;
+    step::build_binaries()?;
     let mut tests = Command::new(cargo());
     tests.args(["test", "--workspace", "--profile", "checked", "--no-fail-fast"]).args(filter);
     step::cargo_test(&mut tests, &mut tally)?;

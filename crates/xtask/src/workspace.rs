@@ -9,6 +9,8 @@ use serde_json::Value;
 #[derive(Debug)]
 pub struct Workspace {
     pub root: PathBuf,
+    /// Where cargo puts what it builds; programs of other languages are installed below it too.
+    pub target: PathBuf,
     pub members: Vec<Package>,
     pub foreign: Vec<Package>,
 }
@@ -46,12 +48,22 @@ impl Workspace {
         }
         let metadata: Value = serde_json::from_slice(&output.stdout).map_err(|why| format!("cargo metadata: {why}"))?;
         let (members, foreign) = array(&metadata["packages"]).map(Package::read).partition(|package| package.is_ours());
-        Ok(Self { root: text(&metadata["workspace_root"]).into(), members, foreign })
+        Ok(Self {
+            root: text(&metadata["workspace_root"]).into(),
+            target: text(&metadata["target_directory"]).into(),
+            members,
+            foreign,
+        })
     }
 
     /// A path as people read it: from the root of the checkout.
     pub fn shown<'a>(&self, path: &'a Path) -> std::borrow::Cow<'a, str> {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()
+    }
+
+    /// Where the profile that every test uses leaves a binary.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.target.join("checked").join(name)
     }
 }
 

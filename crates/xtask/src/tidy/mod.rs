@@ -7,6 +7,7 @@ mod arrows;
 mod licences;
 mod names;
 mod purity;
+mod scripts;
 mod shape;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ pub fn run(workspace: &Workspace, bless: bool) -> Result<(), String> {
     let mut complaints = arrows::complaints(workspace);
     complaints.extend(licences::complaints(workspace)?);
     complaints.extend(codegen::complaints(workspace)?);
+    complaints.extend(scripts::complaints(workspace)?);
     complaints.extend(files.iter().flat_map(names::complaints));
     complaints.extend(files.iter().flat_map(purity::complaints));
     complaints.extend(shape::complaints(workspace, &files, bless)?);

@@ -1,0 +1,141 @@
+//! The catalog's entries in the journal: their keys, and their values as named fields, so that fields can be added.
+
+use ferrymq_model::{BindingSpec, CatalogEntry, EntryKind, ExchangeSpec, Name, QueueId, QueueSpec};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct VhostEntry {
+    pub name: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct UserEntry {
+    pub name: String,
+    pub password_hash: String,
+    pub tags: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PermissionEntry {
+    pub user: String,
+    pub vhost: String,
+    pub configure: String,
+    pub write: String,
+    pub read: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ExchangeEntry {
+    pub vhost: String,
+    pub name: String,
+    pub spec: ExchangeSpec,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct QueueEntry {
+    pub vhost: String,
+    pub name: String,
+    pub id: u64,
+    pub spec: QueueSpec,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct BindingEntry {
+    pub vhost: String,
+    /// The id tells a redeclared queue from the one that was bound.
+    pub queue_id: u64,
+    pub spec: BindingSpec,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct CounterEntry {
+    pub value: u64,
+}
+
+pub(super) const QUEUE_COUNTER: &[u8] = b"queues";
+
+pub(super) fn vhost(name: &Name) -> CatalogEntry {
+    put(EntryKind::Vhost, key(&[name.as_bytes()]), &VhostEntry { name: name.to_string() })
+}
+
+pub(super) fn user(name: &Name, password_hash: &str, tags: &[String]) -> CatalogEntry {
+    let value = UserEntry { name: name.to_string(), password_hash: password_hash.to_owned(), tags: tags.to_vec() };
+    put(EntryKind::User, key(&[name.as_bytes()]), &value)
+}
+
+pub(super) fn permission(user: &Name, vhost: &Name, [configure, write, read]: [&str; 3]) -> CatalogEntry {
+    let value = PermissionEntry {
+        user: user.to_string(),
+        vhost: vhost.to_string(),
+        configure: configure.to_owned(),
+        write: write.to_owned(),
+        read: read.to_owned(),
+    };
+    put(EntryKind::Permission, key(&[vhost.as_bytes(), user.as_bytes()]), &value)
+}
+
+pub(super) fn exchange(vhost: &Name, name: &Name, spec: &ExchangeSpec) -> CatalogEntry {
+    let value = ExchangeEntry { vhost: vhost.to_string(), name: name.to_string(), spec: spec.clone() };
+    put(EntryKind::Exchange, key(&[vhost.as_bytes(), name.as_bytes()]), &value)
+}
+
+pub(super) fn exchange_tombstone(vhost: &Name, name: &Name) -> CatalogEntry {
+    gone(EntryKind::Exchange, key(&[vhost.as_bytes(), name.as_bytes()]))
+}
+
+pub(super) fn queue(vhost: &Name, name: &Name, id: QueueId, spec: &QueueSpec) -> CatalogEntry {
+    let value = QueueEntry { vhost: vhost.to_string(), name: name.to_string(), id: id.0, spec: spec.clone() };
+    put(EntryKind::Queue, id.0.to_be_bytes().to_vec(), &value)
+}
+
+/// The queue is gone. Its key is its id alone, so that whoever deletes a queue can say so without the catalog.
+pub(crate) fn queue_tombstone(id: QueueId) -> CatalogEntry {
+    gone(EntryKind::Queue, id.0.to_be_bytes().to_vec())
+}
+
+/// What tells a binding from all others of its vhost: source, queue, key and arguments in any order.
+pub(super) fn binding_identity(source: &str, queue: QueueId, binding_key: &[u8], arguments: &[u8]) -> Box<[u8]> {
+    key(&[&queue.0.to_be_bytes(), source.as_bytes(), binding_key, arguments]).into_boxed_slice()
+}
+
+pub(super) fn binding(vhost: &Name, identity: &[u8], queue: QueueId, spec: BindingSpec) -> CatalogEntry {
+    put(EntryKind::Binding, identity.to_vec(), &BindingEntry { vhost: vhost.to_string(), queue_id: queue.0, spec })
+}
+
+pub(super) fn binding_tombstone(identity: &[u8]) -> CatalogEntry {
+    gone(EntryKind::Binding, identity.to_vec())
+}
+
+pub(super) fn queue_counter(reserved: u64) -> CatalogEntry {
+    put(EntryKind::Counter, QUEUE_COUNTER.to_vec(), &CounterEntry { value: reserved })
+}
+
+pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).expect("an entry of plain values can be encoded")
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    rmp_serde::from_slice(bytes).map_err(|why| why.to_string())
+}
+
+/// Parts one behind the other, each but the last with its length before it, so that no two keys are alike by chance.
+fn key(parts: &[&[u8]]) -> Vec<u8> {
+    let (last, rest) = parts.split_last().expect("a key has a part");
+    let mut key = Vec::with_capacity(parts.iter().map(|part| part.len() + 2).sum());
+    for part in rest {
+        let len = u16::try_from(part.len()).expect("names and keys are at most 255 bytes");
+        key.extend_from_slice(&len.to_be_bytes());
+        key.extend_from_slice(part);
+    }
+    key.extend_from_slice(last);
+    key
+}
+
+fn put(kind: EntryKind, key: Vec<u8>, value: &impl Serialize) -> CatalogEntry {
+    CatalogEntry { kind, key, value: Some(encode(value)) }
+}
+
+fn gone(kind: EntryKind, key: Vec<u8>) -> CatalogEntry {
+    CatalogEntry { kind, key, value: None }
+}

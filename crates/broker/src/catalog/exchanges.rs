@@ -1,0 +1,176 @@
+//! Exchanges: made, found again, deleted.
+
+use std::collections::BTreeSet;
+
+use ferrymq_model::{
+    Access, CatalogEntry, DeclareExchange, DeleteExchange, ExchangeKind, ExchangeSpec, Name, Object, Refusal, Table,
+};
+use hashbrown::HashMap;
+
+use super::routing::Router;
+use super::{Caller, Catalog, Vhost, arguments, entries, shown, without_line_ends};
+
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) spec: ExchangeSpec,
+    pub(super) router: Router,
+    /// The bindings it is the source of.
+    pub(super) bindings: BTreeSet<usize>,
+}
+
+impl Exchange {
+    pub(super) fn new(spec: ExchangeSpec) -> Self {
+        Self { router: Router::new(spec.kind), bindings: BTreeSet::new(), spec }
+    }
+}
+
+const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
+    ("", ExchangeKind::Direct, false),
+    ("amq.direct", ExchangeKind::Direct, false),
+    ("amq.fanout", ExchangeKind::Fanout, false),
+    ("amq.topic", ExchangeKind::Topic, false),
+    ("amq.headers", ExchangeKind::Headers, false),
+    ("amq.match", ExchangeKind::Headers, false),
+    ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
+];
+
+/// The exchanges that every vhost has. They are made with it and never written down.
+pub(super) fn predeclared() -> HashMap<Name, Exchange> {
+    PREDECLARED
+        .into_iter()
+        .map(|(name, kind, internal)| {
+            let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Table::default() };
+            (Name::from(name), Exchange::new(spec))
+        })
+        .collect()
+}
+
+impl Catalog {
+    /// Makes an exchange, or makes sure that it is there as declared.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessRefused`] without permission, for the default exchange and for a new reserved name;
+    /// [`Refusal::PreconditionFailed`] for an unknown kind, an argument that is not built, or another declaration than
+    /// before; [`Refusal::NotFound`] where a passive one finds nothing.
+    pub fn declare_exchange(
+        &mut self,
+        caller: &Caller<'_>,
+        request: &DeclareExchange,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<(), Refusal> {
+        let name = without_line_ends(&request.exchange);
+        if request.passive {
+            check_not_default(&name)?;
+            return self.vhost(caller.vhost)?.exchange(&name).map(|_| ());
+        }
+        let kind = ExchangeKind::parse(&request.kind)
+            .ok_or_else(|| Refusal::PreconditionFailed(format!("unknown exchange type '{}'", request.kind)))?;
+        check_not_default(&name)?;
+        self.check(caller, Access::Configure, Object::Exchange, &name)?;
+        let vhost = self.vhost_mut(caller.vhost)?;
+        let spec = ExchangeSpec {
+            kind,
+            durable: request.durable,
+            auto_delete: request.auto_delete,
+            internal: request.internal,
+            arguments: request.arguments.clone(),
+        };
+        if let Some(there) = vhost.exchanges.get(&name) {
+            let whose = shown(Object::Exchange, &name, &vhost.name);
+            return arguments::check_same_exchange(&whose, &there.spec, &spec);
+        }
+        if name.starts_with("amq.") {
+            return Err(Refusal::AccessRefused(format!("exchange name '{name}' contains reserved prefix 'amq.*'")));
+        }
+        arguments::check_exchange(&shown(Object::Exchange, &name, &vhost.name), &spec.arguments)?;
+        if spec.durable {
+            changes.push(entries::exchange(&vhost.name, &name, &spec));
+        }
+        vhost.exchanges.insert(name, Exchange::new(spec));
+        vhost.epoch.advance();
+        Ok(())
+    }
+
+    /// Deletes an exchange with its bindings; one that is not there is as good as deleted.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessRefused`] without permission and for predeclared exchanges; [`Refusal::PreconditionFailed`]
+    /// where `if_unused` does not hold.
+    pub fn delete_exchange(
+        &mut self,
+        caller: &Caller<'_>,
+        request: &DeleteExchange,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<(), Refusal> {
+        let name = without_line_ends(&request.exchange);
+        check_not_default(&name)?;
+        if name.starts_with("amq.") {
+            let whose = shown(Object::Exchange, &name, caller.vhost);
+            return Err(Refusal::AccessRefused(format!("deletion of system {whose} not allowed")));
+        }
+        self.check(caller, Access::Configure, Object::Exchange, &name)?;
+        let vhost = self.vhost_mut(caller.vhost)?;
+        let Some(exchange) = vhost.exchanges.get(&name) else { return Ok(()) };
+        if request.if_unused && !exchange.bindings.is_empty() {
+            let whose = shown(Object::Exchange, &name, &vhost.name);
+            return Err(Refusal::PreconditionFailed(format!("{whose} in use")));
+        }
+        self.remove_exchange(caller.vhost, &name, changes);
+        Ok(())
+    }
+
+    /// Takes an exchange out, and its bindings out of the queues' lists.
+    pub(super) fn remove_exchange(&mut self, vhost: &str, name: &str, changes: &mut Vec<CatalogEntry>) {
+        let vhost = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
+        let (name, exchange) = vhost.exchanges.remove_entry(name).expect("only an exchange that is there is removed");
+        for slot in exchange.bindings {
+            let binding = vhost.take_binding(slot, changes);
+            let queue = self.queues.get_mut(&binding.queue).expect("a binding's queue is there");
+            queue.bindings.remove(&slot);
+        }
+        if exchange.spec.durable {
+            changes.push(entries::exchange_tombstone(&vhost.name, &name));
+        }
+        vhost.epoch.advance();
+    }
+
+    /// The declaration of an exchange.
+    ///
+    /// # Errors
+    /// Where it, or the vhost, is not there.
+    pub fn exchange(&self, vhost: &str, name: &str) -> Result<&ExchangeSpec, Refusal> {
+        self.vhost(vhost)?.exchange(name).map(|exchange| &exchange.spec)
+    }
+
+    /// The exchanges of a vhost, in no order.
+    pub fn exchanges(&self, vhost: &str) -> impl Iterator<Item = (&Name, &ExchangeSpec)> {
+        self.vhosts.get(vhost).into_iter().flat_map(Vhost::exchange_specs)
+    }
+
+    /// Whether a client may publish to an exchange. The answer holds while the vhost's epoch stands still.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessRefused`] without permission and for internal exchanges; [`Refusal::NotFound`].
+    pub fn may_publish(&self, caller: &Caller<'_>, exchange: &str) -> Result<(), Refusal> {
+        self.check(caller, Access::Write, Object::Exchange, exchange)?;
+        let vhost = self.vhost(caller.vhost)?;
+        if vhost.exchange(exchange)?.spec.internal {
+            let whose = shown(Object::Exchange, exchange, &vhost.name);
+            return Err(Refusal::AccessRefused(format!("cannot publish to internal {whose}")));
+        }
+        Ok(())
+    }
+}
+
+impl Vhost {
+    fn exchange_specs(&self) -> impl Iterator<Item = (&Name, &ExchangeSpec)> {
+        self.exchanges.iter().map(|(name, exchange)| (name, &exchange.spec))
+    }
+}
+
+pub(super) fn check_not_default(name: &str) -> Result<(), Refusal> {
+    if name.is_empty() {
+        return Err(Refusal::AccessRefused("operation not permitted on the default exchange".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Matching on headers: a binding's arguments say which, and whether all of them or any.
+
+use ferrymq_model::{Arguments, Refusal, Table, Value};
+
+/// A binding's arguments, arranged for matching.
+#[derive(Debug)]
+pub(super) struct Matcher {
+    /// Whether one that matches is enough.
+    any: bool,
+    /// What is looked at; `Void` asks for presence only.
+    wanted: Vec<(String, Value)>,
+}
+
+/// The kinds of `x-match`: whether any is enough, and whether keys that begin with `x-` count.
+fn parse_kind(kind: &str) -> Option<(bool, bool)> {
+    match kind {
+        "all" => Some((false, false)),
+        "any" => Some((true, false)),
+        "all-with-x" => Some((false, true)),
+        "any-with-x" => Some((true, true)),
+        _ => None,
+    }
+}
+
+/// # Errors
+/// [`Refusal::PreconditionFailed`] where `x-match` is none of the four.
+pub(super) fn check_arguments(arguments: &Arguments) -> Result<(), Refusal> {
+    match arguments.get("x-match") {
+        None => Ok(()),
+        Some(Value::Text(kind)) if parse_kind(kind).is_some() => Ok(()),
+        Some(Value::Text(kind)) => Err(Refusal::PreconditionFailed(format!(
+            "Invalid x-match field value \"{kind}\"; expected all, any, all-with-x, or any-with-x"
+        ))),
+        Some(other) => Err(Refusal::PreconditionFailed(format!(
+            "Invalid x-match field type {}; expected longstr",
+            super::arguments::type_name(other)
+        ))),
+    }
+}
+
+impl Matcher {
+    pub(super) fn new(arguments: &Arguments) -> Self {
+        let kind = arguments.get("x-match").and_then(Value::as_text).and_then(parse_kind);
+        let (any, with_x) = kind.unwrap_or((false, false));
+        let wanted = arguments
+            .iter()
+            .filter(|(key, _)| if with_x { *key != "x-match" } else { !key.starts_with("x-") })
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .collect();
+        Self { any, wanted }
+    }
+
+    pub(super) fn matches(&self, headers: &Table) -> bool {
+        let mut found = self
+            .wanted
+            .iter()
+            .map(|(key, value)| headers.get(key).is_some_and(|header| *value == Value::Void || header == value));
+        if self.any { found.any(|matches| matches) } else { found.all(|matches| matches) }
+    }
+}

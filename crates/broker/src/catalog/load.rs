@@ -1,0 +1,121 @@
+//! The catalog after a restart, from what was durable.
+
+use ferrymq_model::{CatalogEntry, EntryKind, Name, QueueId, QueueOwner};
+use hashbrown::HashMap;
+use serde::de::DeserializeOwned;
+use std::fmt;
+
+use super::entries::{
+    self, BindingEntry, CounterEntry, ExchangeEntry, PermissionEntry, QUEUE_COUNTER, QueueEntry, UserEntry, VhostEntry,
+};
+use super::exchanges::Exchange;
+use super::{Catalog, arguments};
+
+/// An entry that cannot be read, or that contradicts another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadError {
+    /// What the entry describes.
+    pub kind: EntryKind,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "catalog entry {:?} {}: {}", self.kind, self.key.escape_ascii(), self.why)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl Catalog {
+    /// The catalog that these entries describe, the newest of each key; deleted ones may be among them. Bindings of
+    /// queues that have gone without them are dropped, and their tombstones appended to `changes`.
+    ///
+    /// # Errors
+    /// Where an entry cannot be read, or names a vhost or exchange that is not there.
+    pub fn load(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Self, LoadError> {
+        let mut catalog = Self::empty();
+        let mut living: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.value.is_some()).collect();
+        // What others refer to comes first: the kinds are numbered so.
+        living.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
+        let mut orphaned = HashMap::new();
+        for entry in living {
+            catalog.take_in(entry, &mut orphaned, changes).map_err(|why| LoadError {
+                kind: entry.kind,
+                key: entry.key.clone(),
+                why,
+            })?;
+        }
+        // An auto-delete exchange whose last binding went in the crash goes now.
+        for (vhost, exchange) in orphaned.into_keys() {
+            let found = catalog.vhosts.get(&vhost).and_then(|vhost| vhost.exchanges.get(&exchange));
+            if found.is_some_and(|exchange| exchange.spec.auto_delete && exchange.bindings.is_empty()) {
+                catalog.remove_exchange(&vhost, &exchange, changes);
+            }
+        }
+        Ok(catalog)
+    }
+
+    fn take_in(
+        &mut self,
+        entry: &CatalogEntry,
+        orphaned: &mut HashMap<(Name, Name), ()>,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<(), String> {
+        match entry.kind {
+            EntryKind::Vhost => {
+                let VhostEntry { name } = value(entry)?;
+                self.put_vhost(&stored(&name)?, &mut Vec::new());
+            }
+            EntryKind::User => {
+                let UserEntry { name, password_hash, tags } = value(entry)?;
+                self.put_user(&stored(&name)?, &password_hash, &tags, &mut Vec::new());
+            }
+            EntryKind::Permission => {
+                let PermissionEntry { user, vhost, configure, write, read } = value(entry)?;
+                self.set_permission(&stored(&user)?, &stored(&vhost)?, [&configure, &write, &read], &mut Vec::new())
+                    .map_err(|refusal| refusal.to_string())?;
+            }
+            EntryKind::Exchange => {
+                let ExchangeEntry { vhost, name, spec } = value(entry)?;
+                let vhost = self.vhost_mut(&vhost).map_err(|refusal| refusal.to_string())?;
+                vhost.exchanges.insert(stored(&name)?, Exchange::new(spec));
+            }
+            EntryKind::Queue => {
+                let QueueEntry { vhost, name, id, spec } = value(entry)?;
+                self.vhost(&vhost).map_err(|refusal| refusal.to_string())?;
+                let settings = arguments::queue_settings(&stored(&vhost)?, &stored(&name)?, &spec)
+                    .map_err(|refusal| refusal.to_string())?;
+                self.insert_queue(QueueId(id), spec, QueueOwner::Shared, settings);
+            }
+            EntryKind::Binding => {
+                let BindingEntry { vhost, queue_id, spec } = value(entry)?;
+                let (vhost, source) = (stored(&vhost)?, stored(&spec.source)?);
+                if self.queues.contains_key(&QueueId(queue_id)) {
+                    self.vhost(&vhost).and_then(|found| found.exchange(&source)).map_err(|no| no.to_string())?;
+                    self.insert_binding(&vhost, &source, QueueId(queue_id), &spec.key, spec.arguments, true);
+                } else {
+                    changes.push(entries::binding_tombstone(&entry.key));
+                    orphaned.insert((vhost, source), ());
+                }
+            }
+            EntryKind::Counter if entry.key == QUEUE_COUNTER => {
+                let CounterEntry { value: reserved } = value(entry)?;
+                (self.next_queue, self.reserved_queues) = (reserved, reserved);
+            }
+            EntryKind::Counter => return Err("unknown counter".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+fn value<T: DeserializeOwned>(entry: &CatalogEntry) -> Result<T, String> {
+    entries::decode(entry.value.as_deref().expect("only living entries are taken in"))
+}
+
+fn stored(name: &str) -> Result<Name, String> {
+    Name::parse(name.as_bytes()).map_err(|why| format!("name '{name}': {why:?}"))
+}

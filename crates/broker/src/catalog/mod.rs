@@ -1,0 +1,175 @@
+//! What there is: vhosts, exchanges, queues, bindings, users and permissions; and the way of a message through them.
+
+mod access;
+mod arguments;
+mod bindings;
+mod entries;
+mod exchanges;
+mod headers;
+mod load;
+mod queues;
+mod routing;
+mod topics;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ferrymq_model::{CatalogEntry, ConnectionId, Name, Object, QueueId, Refusal};
+use hashbrown::HashMap;
+use slab::Slab;
+
+pub use access::User;
+pub(crate) use entries::queue_tombstone;
+pub use load::LoadError;
+pub use queues::{Declared, QueueRecord};
+
+use access::Permission;
+use bindings::Binding;
+use exchanges::Exchange;
+
+/// Everything that is declared on a node. Plain data: `node` keeps it under one reader-writer lock.
+///
+/// Whatever changes something durable appends it to the caller's list of [`CatalogEntry`]s, which belong to one unit of
+/// the journal; the change itself has happened when the call returns.
+#[derive(Debug)]
+pub struct Catalog {
+    vhosts: HashMap<Name, Vhost>,
+    queues: HashMap<QueueId, QueueRecord>,
+    /// The queues that go with a connection.
+    owned: HashMap<ConnectionId, BTreeSet<QueueId>>,
+    users: HashMap<Name, User>,
+    /// By vhost, then user.
+    permissions: HashMap<Name, HashMap<Name, Permission>>,
+    /// The next queue's number; its id is that times [`QueueId::LANES`].
+    next_queue: u64,
+    /// Numbers below this one are reserved in the journal.
+    reserved_queues: u64,
+}
+
+#[derive(Debug)]
+struct Vhost {
+    name: Name,
+    epoch: Epoch,
+    exchanges: HashMap<Name, Exchange>,
+    /// The default exchange's bindings.
+    queues: HashMap<Name, QueueId>,
+    bindings: Slab<Binding>,
+    /// By identity, as in the journal.
+    binding_slots: HashMap<Box<[u8]>, usize>,
+}
+
+/// Who asks, and where. Permissions are checked for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The vhost the connection works in.
+    pub vhost: &'a Name,
+    /// The user it logged in as.
+    pub user: &'a Name,
+    /// The connection, to which its exclusive queues belong.
+    pub connection: ConnectionId,
+}
+
+/// Counts the changes that may change a route or a permission in a vhost. A cached answer holds as long as this stands
+/// still; it can be read without the catalog's lock.
+#[derive(Clone, Debug, Default)]
+pub struct Epoch(Arc<AtomicU64>);
+
+impl Epoch {
+    /// The count as it stands.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn advance(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Catalog {
+    /// The catalog of a new data directory: vhost `/`, and user `guest` with that password hash, who may do everything.
+    #[must_use]
+    pub fn fresh(guest_password_hash: &str, changes: &mut Vec<CatalogEntry>) -> Self {
+        let mut catalog = Self::empty();
+        let (root, guest) = (Name::from("/"), Name::from("guest"));
+        catalog.put_vhost(&root, changes);
+        catalog.put_user(&guest, guest_password_hash, &["administrator".to_owned()], changes);
+        catalog.set_permission(&guest, &root, [".*"; 3], changes).expect("the pattern for everything is well formed");
+        catalog
+    }
+
+    fn empty() -> Self {
+        Self {
+            vhosts: HashMap::new(),
+            queues: HashMap::new(),
+            owned: HashMap::new(),
+            users: HashMap::new(),
+            permissions: HashMap::new(),
+            next_queue: 1,
+            reserved_queues: 1,
+        }
+    }
+
+    /// Makes a vhost, unless it is there.
+    pub fn put_vhost(&mut self, name: &Name, changes: &mut Vec<CatalogEntry>) {
+        if !self.vhosts.contains_key(name) {
+            self.vhosts.insert(name.clone(), Vhost::new(name));
+            changes.push(entries::vhost(name));
+        }
+    }
+
+    /// The vhosts, in no order.
+    pub fn vhosts(&self) -> impl Iterator<Item = &Name> {
+        self.vhosts.keys()
+    }
+
+    /// The count of changes in a vhost, to keep and watch.
+    #[must_use]
+    pub fn epoch(&self, vhost: &str) -> Option<Epoch> {
+        self.vhosts.get(vhost).map(|vhost| vhost.epoch.clone())
+    }
+
+    fn vhost(&self, name: &str) -> Result<&Vhost, Refusal> {
+        self.vhosts.get(name).ok_or_else(|| no_vhost(name))
+    }
+
+    fn vhost_mut(&mut self, name: &str) -> Result<&mut Vhost, Refusal> {
+        self.vhosts.get_mut(name).ok_or_else(|| no_vhost(name))
+    }
+}
+
+impl Vhost {
+    fn new(name: &Name) -> Self {
+        Self {
+            name: name.clone(),
+            epoch: Epoch::default(),
+            exchanges: exchanges::predeclared(),
+            queues: HashMap::new(),
+            bindings: Slab::new(),
+            binding_slots: HashMap::new(),
+        }
+    }
+
+    fn exchange(&self, name: &str) -> Result<&Exchange, Refusal> {
+        self.exchanges.get(name).ok_or_else(|| missing(Object::Exchange, name, &self.name))
+    }
+}
+
+fn no_vhost(name: &str) -> Refusal {
+    Refusal::VhostNotFound(Name::from(name))
+}
+
+fn missing(object: Object, name: &str, vhost: &Name) -> Refusal {
+    Refusal::NotFound { object, name: Name::from(name), vhost: vhost.clone() }
+}
+
+/// An object as RabbitMQ's texts name it.
+fn shown(object: Object, name: &str, vhost: &str) -> String {
+    format!("{object} '{name}' in vhost '{vhost}'")
+}
+
+/// RabbitMQ takes line ends out of the names that it is told to make or delete.
+fn without_line_ends(name: &Name) -> Name {
+    if name.contains(['\r', '\n']) { Name::from(&*name.replace(['\r', '\n'], "")) } else { name.clone() }
+}

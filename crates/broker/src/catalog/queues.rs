@@ -1,0 +1,212 @@
+//! Queues as the catalog knows them: name, declaration, owner and bindings. What they hold is the shard's.
+
+use std::collections::BTreeSet;
+
+use ferrymq_model::{
+    Access, Arguments, CatalogEntry, ConnectionId, DeclareQueue, Name, Object, QueueId, QueueOwner, QueueSpec, Refusal,
+};
+
+use super::{Caller, Catalog, arguments, entries, missing, shown, without_line_ends};
+use crate::queue::QueueSettings;
+
+/// How many queue ids are reserved with one entry in the journal.
+const RESERVED_QUEUES: u64 = 1024;
+
+/// A queue, as declared.
+#[derive(Debug)]
+pub struct QueueRecord {
+    /// Its id.
+    pub id: QueueId,
+    /// Its declaration.
+    pub spec: QueueSpec,
+    /// Whom it belongs to.
+    pub owner: QueueOwner,
+    /// What its shard must know.
+    pub settings: QueueSettings,
+    pub(super) bindings: BTreeSet<usize>,
+}
+
+impl QueueRecord {
+    /// The priority that a subscription's arguments ask for.
+    ///
+    /// # Errors
+    /// [`Refusal::PreconditionFailed`] for a wrong value and for an argument that is not built.
+    pub fn subscription_priority(&self, arguments: &Arguments) -> Result<i64, Refusal> {
+        arguments::subscription_priority(&self.shown(), arguments)
+    }
+
+    fn shown(&self) -> String {
+        shown(Object::Queue, &self.settings.name, &self.settings.vhost)
+    }
+
+    fn check_owner(&self, matches: impl FnOnce(QueueOwner) -> bool) -> Result<(), Refusal> {
+        if matches(self.owner) {
+            return Ok(());
+        }
+        Err(Refusal::ResourceLocked(format!(
+            "cannot obtain exclusive access to locked {}. It could be originally declared on another connection or the \
+             exclusive property value does not match that of the original declaration.",
+            self.shown()
+        )))
+    }
+
+    pub(super) fn check_open_to(&self, connection: ConnectionId) -> Result<(), Refusal> {
+        self.check_owner(|owner| owner == QueueOwner::Shared || owner == QueueOwner::Connection(connection))
+    }
+}
+
+/// The answer to a declaration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// The queue.
+    pub queue: QueueId,
+    /// Its name, which the server may have chosen.
+    pub name: Name,
+    /// Where it is new: what its shard must be told, before anyone else can find it.
+    pub created: Option<QueueSettings>,
+}
+
+impl Catalog {
+    /// Makes a queue, or makes sure that it is there as declared. An empty name lets the server choose, out of `random`;
+    /// a passive declaration must have a name.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessRefused`] without permission and for a reserved name; [`Refusal::ResourceLocked`] where it
+    /// belongs to another connection; [`Refusal::PreconditionFailed`] for another declaration than before, a wrong
+    /// argument and one that is not built; [`Refusal::NotFound`] where a passive one finds nothing.
+    pub fn declare_queue(
+        &mut self,
+        caller: &Caller<'_>,
+        request: &DeclareQueue,
+        random: u128,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<Declared, Refusal> {
+        let mut name = without_line_ends(&request.queue);
+        if request.passive {
+            let found = self.queue(caller, &name, None)?;
+            return Ok(Declared { queue: found.id, name, created: None });
+        }
+        if name.is_empty() {
+            name = server_named(random);
+        } else if name.starts_with("amq.") {
+            return Err(Refusal::AccessRefused(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
+        }
+        self.check(caller, Access::Configure, Object::Queue, &name)?;
+        let owner = if request.exclusive { QueueOwner::Connection(caller.connection) } else { QueueOwner::Shared };
+        let spec = QueueSpec {
+            // A queue that goes with its connection has nothing to survive.
+            durable: request.durable && !request.exclusive,
+            exclusive: request.exclusive,
+            auto_delete: request.auto_delete,
+            arguments: request.arguments.clone(),
+        };
+        if let Some(id) = self.vhost(caller.vhost)?.queues.get(&name) {
+            let there = &self.queues[id];
+            there.check_owner(|found| found == owner)?;
+            arguments::check_same_queue(&there.shown(), &there.spec, &spec)?;
+            return Ok(Declared { queue: *id, name, created: None });
+        }
+        let settings = arguments::queue_settings(caller.vhost, &name, &spec)?;
+        let queue = self.next_queue_id(changes);
+        if spec.durable {
+            changes.push(entries::queue(caller.vhost, &name, queue, &spec));
+        }
+        self.insert_queue(queue, spec, owner, settings.clone());
+        Ok(Declared { queue, name, created: Some(settings) })
+    }
+
+    /// The queue of that name, if the caller may have that access to it and it is not another connection's.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessRefused`], [`Refusal::NotFound`] or [`Refusal::ResourceLocked`], looked at in this order.
+    pub fn queue(&self, caller: &Caller<'_>, name: &str, access: Option<Access>) -> Result<&QueueRecord, Refusal> {
+        if let Some(access) = access {
+            self.check(caller, access, Object::Queue, name)?;
+        }
+        let vhost = self.vhost(caller.vhost)?;
+        let id = vhost.queues.get(name).ok_or_else(|| missing(Object::Queue, name, &vhost.name))?;
+        let found = &self.queues[id];
+        found.check_open_to(caller.connection)?;
+        Ok(found)
+    }
+
+    /// The queue with that id.
+    #[must_use]
+    pub fn queue_by_id(&self, id: QueueId) -> Option<&QueueRecord> {
+        self.queues.get(&id)
+    }
+
+    /// All queues of all vhosts, in no order.
+    pub fn queues(&self) -> impl Iterator<Item = &QueueRecord> {
+        self.queues.values()
+    }
+
+    /// The queues that go with a connection, in the order in which they were made.
+    pub fn owned_by(&self, connection: ConnectionId) -> impl Iterator<Item = QueueId> {
+        self.owned.get(&connection).into_iter().flatten().copied()
+    }
+
+    /// A queue has gone from its shard, which has written so: its bindings go with it. Does nothing if that was done.
+    pub fn forget_queue(&mut self, id: QueueId, changes: &mut Vec<CatalogEntry>) {
+        let Some(queue) = self.queues.remove(&id) else { return };
+        if let QueueOwner::Connection(connection) = queue.owner
+            && let Some(owned) = self.owned.get_mut(&connection)
+        {
+            owned.remove(&id);
+            if owned.is_empty() {
+                self.owned.remove(&connection);
+            }
+        }
+        let vhost = self.vhosts.get_mut(&queue.settings.vhost).expect("a queue's vhost is there");
+        vhost.queues.remove(&queue.settings.name);
+        vhost.epoch.advance();
+        for slot in queue.bindings {
+            self.remove_binding_of_source(&queue.settings.vhost, slot, changes);
+        }
+    }
+
+    pub(super) fn insert_queue(&mut self, id: QueueId, spec: QueueSpec, owner: QueueOwner, settings: QueueSettings) {
+        if let QueueOwner::Connection(connection) = owner {
+            self.owned.entry(connection).or_default().insert(id);
+        }
+        let vhost = self.vhosts.get_mut(&settings.vhost).expect("a queue's vhost is there");
+        vhost.queues.insert(settings.name.clone(), id);
+        vhost.epoch.advance();
+        self.queues.insert(id, QueueRecord { id, spec, owner, settings, bindings: BTreeSet::new() });
+    }
+
+    fn next_queue_id(&mut self, changes: &mut Vec<CatalogEntry>) -> QueueId {
+        if self.next_queue == self.reserved_queues {
+            self.reserved_queues += RESERVED_QUEUES;
+            changes.push(entries::queue_counter(self.reserved_queues));
+        }
+        let id = QueueId(self.next_queue * QueueId::LANES);
+        self.next_queue += 1;
+        id
+    }
+}
+
+/// `amq.gen-` and the number in base 64 with the alphabet that is safe in URLs (RFC 4648 section 5), without padding.
+fn server_named(random: u128) -> Name {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut name = String::from("amq.gen-");
+    // 128 bits are 21 letters of 6 bits and one of 2, which stand in its upper end.
+    for letter in 0..22 {
+        let six = if letter < 21 { random >> (122 - 6 * letter) } else { random << 4 };
+        name.push(char::from(ALPHABET[(six & 63) as usize]));
+    }
+    Name::from(&*name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::server_named;
+
+    #[test]
+    fn names_are_base_64_of_all_bits() {
+        assert_eq!(&*server_named(0), "amq.gen-AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(&*server_named(1), "amq.gen-AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(&*server_named(u128::MAX), "amq.gen-_____________________w");
+        assert_eq!(&*server_named(0x0102_0304 << 96), "amq.gen-AQIDBAAAAAAAAAAAAAAAAA");
+    }
+}

@@ -1,0 +1,266 @@
+//! Messages on their way out: to subscriptions in turn, to whoever asks, or away because their time is over.
+
+use ferrymq_model::{Facts, Place, QueueId, Sequence, Settled, SubscriptionId, Time};
+use hashbrown::HashMap;
+
+use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription, Turn};
+use super::{Content, Delivery, Got, Next, Ports, Taken};
+
+/// How many messages a queue may move before the next one that is lined up has its turn.
+const TURN_MESSAGES_MAX: usize = 32;
+
+/// What stands at the front of a queue.
+enum Front {
+    Message {
+        sequence: Sequence,
+        handle: u64,
+        facts: Facts,
+        returned: bool,
+    },
+    Pending,
+    Empty,
+    /// The budget is used up.
+    Busy,
+}
+
+impl Shard {
+    /// Delivers what can be delivered, queue by queue in turn, up to 128 messages. Says whether there is more to do, so
+    /// that the caller can let go of the lock first.
+    pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
+        let mut budget = ROUND_MESSAGES_MAX;
+        while budget > 0
+            && let Some(id) = self.runnable.pop_front()
+        {
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            let mut share = budget.min(TURN_MESSAGES_MAX);
+            budget -= share;
+            queue.lined_up = false;
+            queue.serve(&mut self.subscriptions, now, &mut share, ports);
+            budget += share;
+            queue.set_timer(&mut self.timers);
+            if share == 0 {
+                self.line_up_if_ready(id);
+            }
+        }
+        !self.runnable.is_empty()
+    }
+
+    /// Gives one message to [`Ports::got`], whoever else would have been next.
+    pub fn get(&mut self, queue: QueueId, no_ack: bool, now: Time, ports: &mut impl Ports) -> Got {
+        let Some(found) = self.queues.get_mut(&queue) else { return Got::Gone };
+        found.last_used = now;
+        let got = found.give(no_ack, now, ports);
+        found.set_timer(&mut self.timers);
+        self.line_up_if_ready(queue);
+        got
+    }
+}
+
+impl Queue {
+    fn serve(
+        &mut self,
+        subscriptions: &mut HashMap<SubscriptionId, Subscription>,
+        now: Time,
+        budget: &mut usize,
+        ports: &mut impl Ports,
+    ) {
+        let mut settled = Settling::new(self.id, Settled::Accepted);
+        let mut delivered = None;
+        while *budget > 0 && (self.expiring || !self.turns.is_empty()) {
+            let Front::Message { sequence, handle, facts, returned } = self.front(now, budget, ports) else { break };
+            let content = Content::Stored(handle);
+            let Some(turn) = self.offer(subscriptions, sequence, content, &facts, returned, Offer::ToAll, ports) else {
+                self.front_expires = self.settings.expires(&facts);
+                break;
+            };
+            *budget -= 1;
+            if turn.no_ack {
+                settled.add(sequence, ports);
+            } else if !returned {
+                delivered = Some(sequence);
+            }
+        }
+        settled.flush(ports);
+        if let Some(sequence) = delivered {
+            ports.delivered_up_to(self.id, sequence);
+        }
+    }
+
+    fn give(&mut self, no_ack: bool, now: Time, ports: &mut impl Ports) -> Got {
+        let mut budget = ROUND_MESSAGES_MAX;
+        let (sequence, handle, facts, returned) = match self.front(now, &mut budget, ports) {
+            Front::Message { sequence, handle, facts, returned } => (sequence, handle, facts, returned),
+            Front::Pending => return Got::Pending,
+            Front::Busy => return Got::Busy,
+            Front::Empty => {
+                self.counters.got_empty += 1;
+                return Got::Empty;
+            }
+        };
+        let delivery = self.delivery(sequence, Content::Stored(handle), &facts, returned, no_ack);
+        ports.got(&delivery, self.ready - 1);
+        self.leave(&facts, returned, no_ack);
+        if no_ack {
+            self.counters.got_no_ack += 1;
+            ports.settle(self.id, sequence, sequence, Settled::Accepted);
+        } else {
+            self.counters.got += 1;
+            if !returned {
+                ports.delivered_up_to(self.id, sequence);
+            }
+        }
+        Got::Message
+    }
+
+    /// Finds the front message, and drops those before it whose time is over.
+    fn front(&mut self, now: Time, budget: &mut usize, ports: &mut impl Ports) -> Front {
+        self.front_expires = None;
+        let mut expired = Settling::new(self.id, Settled::Expired);
+        let front = loop {
+            if self.ready == 0 {
+                break Front::Empty;
+            }
+            if *budget == 0 {
+                break Front::Busy;
+            }
+            let (from, returned) = self.lane.front();
+            match ports.next(self.id, from) {
+                Next::Pending => {
+                    self.parked = true;
+                    break Front::Pending;
+                }
+                Next::End if self.lane.is_drained() => {
+                    debug_assert!(false, "{}: storage holds fewer messages than it said", self.shown());
+                    (self.ready, self.ready_bytes) = (0, 0);
+                }
+                Next::End => self.lane.missing_before(Sequence::MAX),
+                Next::Message { sequence, .. } if sequence != from => self.lane.missing_before(sequence),
+                Next::Message { facts, .. } if self.is_expired(&facts, now) => {
+                    self.expire_front(&facts);
+                    expired.add(from, ports);
+                    *budget -= 1;
+                }
+                Next::Message { sequence, handle, facts } => {
+                    break Front::Message { sequence, handle, facts, returned };
+                }
+            }
+        };
+        expired.flush(ports);
+        front
+    }
+
+    /// Offers the front message to the subscriptions in turn; says who took it.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a delivery, as they come from two places")]
+    pub(super) fn offer(
+        &mut self,
+        subscriptions: &mut HashMap<SubscriptionId, Subscription>,
+        sequence: Sequence,
+        content: Content<'_>,
+        facts: &Facts,
+        returned: bool,
+        whom: Offer,
+        ports: &mut impl Ports,
+    ) -> Option<Turn> {
+        while let Some(turn) = self.turns.front().copied() {
+            if whom == Offer::ToAutoAck && !turn.no_ack {
+                return None;
+            }
+            let delivery = self.delivery(sequence, content, facts, returned, turn.no_ack);
+            if ports.deliver(turn.subscription, &delivery) == Taken::Yes {
+                self.leave(facts, returned, turn.no_ack);
+                if turn.no_ack {
+                    self.counters.delivered_no_ack += 1;
+                } else {
+                    self.counters.delivered += 1;
+                }
+                if self.turns.len() > 1 {
+                    self.turns.pop_front();
+                    self.take_turn(turn);
+                }
+                return Some(turn);
+            }
+            self.turns.pop_front();
+            subscriptions.get_mut(&turn.subscription).expect("a turn belongs to a subscription").waiting = true;
+        }
+        None
+    }
+
+    fn delivery<'a>(
+        &self,
+        sequence: Sequence,
+        content: Content<'a>,
+        facts: &'a Facts,
+        returned: bool,
+        settled: bool,
+    ) -> Delivery<'a> {
+        let attempts = if returned { self.lane.attempts.of(sequence) } else { 0 };
+        Delivery { from: Place { queue: self.id, sequence }, content, facts, redelivered: returned, attempts, settled }
+    }
+
+    /// The front message leaves for a consumer.
+    fn leave(&mut self, facts: &Facts, returned: bool, settled: bool) {
+        let (sequence, _) = self.lane.front();
+        self.lane.take_front();
+        self.front_expires = None;
+        self.ready -= 1;
+        self.ready_bytes -= u64::from(facts.body_bytes);
+        self.counters.redelivered += u64::from(returned);
+        if settled {
+            self.lane.settle(sequence, sequence);
+        } else {
+            self.unacked += 1;
+            self.unacked_bytes += u64::from(facts.body_bytes);
+        }
+    }
+
+    pub(super) fn is_expired(&self, facts: &Facts, now: Time) -> bool {
+        self.expiring && self.settings.expires(facts).is_some_and(|time| time <= now)
+    }
+
+    /// The front message's time is over.
+    pub(super) fn expire_front(&mut self, facts: &Facts) {
+        let (sequence, _) = self.lane.front();
+        self.lane.take_front();
+        self.lane.settle(sequence, sequence);
+        self.ready -= 1;
+        self.ready_bytes -= u64::from(facts.body_bytes);
+        self.counters.expired += 1;
+    }
+}
+
+/// Whom a message may be offered to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    ToAll,
+    /// Only while subscriptions that settle by themselves are next.
+    ToAutoAck,
+}
+
+/// Collects settled messages into runs, so that storage hears once of each run.
+struct Settling {
+    queue: QueueId,
+    why: Settled,
+    run: Option<(Sequence, Sequence)>,
+}
+
+impl Settling {
+    fn new(queue: QueueId, why: Settled) -> Self {
+        Self { queue, why, run: None }
+    }
+
+    fn add(&mut self, sequence: Sequence, ports: &mut impl Ports) {
+        match &mut self.run {
+            Some((_, last)) if *last + 1 == sequence => *last = sequence,
+            _ => {
+                self.flush(ports);
+                self.run = Some((sequence, sequence));
+            }
+        }
+    }
+
+    fn flush(&mut self, ports: &mut impl Ports) {
+        if let Some((first, last)) = self.run.take() {
+            ports.settle(self.queue, first, last, self.why);
+        }
+    }
+}

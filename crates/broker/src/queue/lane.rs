@@ -1,0 +1,162 @@
+//! A first-in-first-out line of messages, as numbers: what waits, what is out, what is settled.
+
+use ferrymq_model::{Intervals, QueueState, Sequence};
+
+use super::attempts::Attempts;
+
+/// One lane of a queue. Nothing here grows with what waits, only with what is out or was out.
+///
+/// ```text
+///   settled │ delivered: open, returned or settled │ never delivered │ not yet given
+///           floor                                  head              next
+/// ```
+/// Invariants: `floor <= head <= next`; `done` and `returned` lie in `floor..head` and do not meet; `floor` is not in
+/// `done`. What is in `floor..head` and in neither is out with a consumer. Sequences that have no message any more
+/// (transient ones after a restart) count as settled as soon as they are found missing.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane {
+    /// Everything below is settled.
+    floor: Sequence,
+    /// The first that was never delivered.
+    head: Sequence,
+    /// What the next message gets.
+    next: Sequence,
+    /// Settled at or above `floor`: out of order.
+    done: Intervals,
+    /// Came back, and waits before `head`.
+    returned: Intervals,
+    pub(crate) attempts: Attempts,
+}
+
+impl Lane {
+    pub(crate) fn new() -> Self {
+        Self {
+            floor: 1,
+            head: 1,
+            next: 1,
+            done: Intervals::new(),
+            returned: Intervals::new(),
+            attempts: Attempts::default(),
+        }
+    }
+
+    /// After a restart nobody holds anything: what was open has come back.
+    pub(crate) fn recovered(state: &QueueState) -> Self {
+        let floor = state.open.first().unwrap_or(state.head);
+        let mut done = Intervals::new();
+        if floor < state.head {
+            done.insert(floor, state.head - 1);
+        }
+        for (first, last) in state.open.iter() {
+            done.remove(first, last);
+        }
+        let mut attempts = Attempts::default();
+        for (sequence, count) in &state.attempts {
+            attempts.set(*sequence, *count);
+        }
+        Self { floor, head: state.head, next: state.next, done, returned: state.open.clone(), attempts }
+    }
+
+    pub(crate) fn state(&self) -> QueueState {
+        let mut open = Intervals::new();
+        if self.floor < self.head {
+            open.insert(self.floor, self.head - 1);
+        }
+        for (first, last) in self.done.iter() {
+            open.remove(first, last);
+        }
+        QueueState { next: self.next, head: self.head, open, attempts: self.attempts.iter().collect() }
+    }
+
+    /// The sequence for a new message.
+    pub(crate) fn push(&mut self) -> Sequence {
+        let sequence = self.next;
+        self.next += 1;
+        sequence
+    }
+
+    /// Where to look for the first ready message, and whether it has come back. Nothing may be there: see
+    /// [`Self::missing_before`].
+    pub(crate) fn front(&self) -> (Sequence, bool) {
+        match self.returned.first() {
+            Some(sequence) => (sequence, true),
+            None => (self.head, false),
+        }
+    }
+
+    /// Whether nothing is left at the front to look for.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.returned.is_empty() && self.head == self.next
+    }
+
+    /// Nothing is ready: whatever still counts as such is missing.
+    pub(crate) fn drain(&mut self) {
+        if !self.is_drained() {
+            self.purge(|_, _| ());
+        }
+    }
+
+    /// There is no message at the front; the next one is `found`.
+    pub(crate) fn missing_before(&mut self, found: Sequence) {
+        let (front, returned) = self.front();
+        if returned {
+            let last = (found - 1).min(self.returned.iter().next().map_or(front, |(_, last)| last));
+            self.returned.remove(front, last);
+            self.settle(front, last);
+        } else {
+            let last = (found - 1).min(self.next - 1);
+            self.head = last + 1;
+            self.settle(front, last);
+        }
+    }
+
+    /// The front leaves for a consumer.
+    pub(crate) fn take_front(&mut self) {
+        if self.returned.pop_first().is_none() {
+            self.head += 1;
+        }
+    }
+
+    /// Messages that are out, or were just taken, are settled.
+    pub(crate) fn settle(&mut self, first: Sequence, last: Sequence) {
+        if first == self.floor {
+            self.floor = last + 1;
+            let above = self.done.iter().next();
+            if let Some((start, end)) = above
+                && start == self.floor
+            {
+                self.done.remove(start, end);
+                self.floor = end + 1;
+            }
+        } else {
+            self.done.insert(first, last);
+        }
+        self.attempts.remove(first, last);
+    }
+
+    /// Messages that are out come back.
+    pub(crate) fn release(&mut self, first: Sequence, last: Sequence, tell: impl FnMut(Sequence, Sequence, u32)) {
+        self.returned.insert(first, last);
+        self.attempts.add(first, last, tell);
+    }
+
+    /// All that is ready leaves; tells each run of it.
+    pub(crate) fn purge(&mut self, mut tell: impl FnMut(Sequence, Sequence)) {
+        for (first, last) in std::mem::take(&mut self.returned).iter() {
+            self.settle(first, last);
+            tell(first, last);
+        }
+        if self.head < self.next {
+            let (first, last) = (self.head, self.next - 1);
+            self.head = self.next;
+            self.settle(first, last);
+            tell(first, last);
+        }
+    }
+
+    /// Whether `first..=last` is out with consumers, all of it.
+    pub(crate) fn is_out(&self, first: Sequence, last: Sequence) -> bool {
+        let within = |set: &Intervals| set.next_from(first).is_some_and(|found| found <= last);
+        self.floor <= first && first <= last && last < self.head && !within(&self.done) && !within(&self.returned)
+    }
+}

@@ -1,0 +1,16 @@
+//! Queues: what waits, who subscribes, what is out, what expires.
+
+mod attempts;
+mod dispatch;
+mod lane;
+mod ports;
+mod publish;
+mod settings;
+mod settle;
+mod shard;
+mod timers;
+
+pub use ports::{Content, Delivery, Next, Ports, Stretch, Taken};
+pub use publish::Published;
+pub use settings::{Counters, DeleteWhen, Got, QueueCounts, QueueSettings, Recovered, Subscriber};
+pub use shard::Shard;

@@ -1,0 +1,109 @@
+//! What a shard needs from outside: storage behind it, connections before it.
+
+use ferrymq_model::{CatalogEntry, Facts, MessageRef, Place, QueueId, Sequence, Settled, SubscriptionId};
+
+/// The way out of a [`Shard`](super::Shard). `node` adapts it to storage and mailboxes; transitions are generic over it,
+/// so that the calls are direct.
+///
+/// All calls of one transition belong to one unit of the journal. None may wait.
+pub trait Ports {
+    /// Keep a message at these places; `durable` ones are to survive a restart.
+    ///
+    /// A queue's sequences ascend, with gaps: those left out were delivered and settled without being stored, and
+    /// storage must take them for settled.
+    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]);
+
+    /// The first message of `queue` at or behind `from` that is stored and not settled.
+    fn next(&mut self, queue: QueueId, from: Sequence) -> Next;
+
+    /// The messages `first..=last` left the queue.
+    fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled);
+
+    /// Everything up to `sequence` was delivered at least once.
+    fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence);
+
+    /// The messages `first..=last` have now been delivered and come back so many times.
+    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32);
+
+    /// A change of the catalog that the transition causes.
+    fn put(&mut self, entry: CatalogEntry);
+
+    /// Push a message to a subscription's mailbox, taking from all its credit accounts or from none.
+    fn deliver(&mut self, to: SubscriptionId, delivery: &Delivery<'_>) -> Taken;
+
+    /// Hand over the message that [`Shard::get`](super::Shard::get) found.
+    fn got(&mut self, delivery: &Delivery<'_>, remaining: u64);
+
+    /// The subscription's queue went away, and the subscription with it.
+    fn cancelled(&mut self, subscription: SubscriptionId);
+
+    /// The queue is gone with all it held. Once the shard's lock is let go,
+    /// [`Catalog::forget_queue`](crate::Catalog::forget_queue) is due.
+    fn queue_gone(&mut self, queue: QueueId);
+}
+
+/// What storage answers when asked for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Here it is.
+    Message {
+        /// Its sequence, at or behind the one asked for.
+        sequence: Sequence,
+        /// Where storage finds it again during this transition. Opaque.
+        handle: u64,
+        /// Its facts.
+        facts: Facts,
+    },
+    /// Not in memory. The queue rests until [`Shard::loaded`](super::Shard::loaded) names it.
+    Pending,
+    /// There is none.
+    End,
+}
+
+/// A delivery's message: in storage, or still in the hands of the caller.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// Storage finds it by this handle.
+    Stored(u64),
+    /// The message that is just being published.
+    Passing(&'a MessageRef<'a>),
+}
+
+/// A message on its way to a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// Where it stands.
+    pub from: Place,
+    /// What it says.
+    pub content: Content<'a>,
+    /// Its facts.
+    pub facts: &'a Facts,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// How often it was delivered and came back.
+    pub attempts: u32,
+    /// Whether it is settled with this delivery: nobody will name it again.
+    pub settled: bool,
+}
+
+/// Whether a delivery found credit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is in the mailbox.
+    Yes,
+    /// Nothing was taken. The subscription waits until [`Shard::credit`](super::Shard::credit) names it.
+    NoCredit,
+}
+
+/// Consecutive messages of one queue, all of them delivered and not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// The queue.
+    pub queue: QueueId,
+    /// The first message.
+    pub first: Sequence,
+    /// The last message.
+    pub last: Sequence,
+    /// Their bodies' bytes, all together: [`Facts::body_bytes`] of each delivery.
+    pub body_bytes: u64,
+}

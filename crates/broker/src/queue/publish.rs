@@ -1,0 +1,114 @@
+//! Messages on their way in.
+
+use ferrymq_model::{Facts, MessageRef, Place, QueueId, Settled, SubscriptionId};
+use hashbrown::HashMap;
+
+use super::dispatch::Offer;
+use super::shard::{Queue, Shard, Subscription};
+use super::{Content, Ports};
+
+/// Where a published message went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// How many queues took it; 0 is unroutable.
+    pub queues: u32,
+    /// Whether any of them keeps it over a restart, so that its confirm must wait for the journal.
+    pub durable: bool,
+}
+
+impl Shard {
+    /// Puts a message into its target queues, each given once; targets that have gone meanwhile are passed over.
+    ///
+    /// Where a queue is empty and a subscription is ready, the message is delivered from the caller's hands. A transient
+    /// one that an auto-ack subscription takes never reaches storage.
+    pub fn publish(
+        &mut self,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        persistent: bool,
+        targets: &[QueueId],
+        ports: &mut impl Ports,
+    ) -> Published {
+        let mut published = Published::default();
+        // Both are empty between calls.
+        let mut durable_places = std::mem::take(&mut self.durable_places);
+        let mut transient_places = std::mem::take(&mut self.transient_places);
+        for id in targets {
+            let Some(queue) = self.queues.get_mut(id) else { continue };
+            published.queues += 1;
+            let durable = persistent && queue.settings.durable;
+            let Some(place) = queue.admit(&mut self.subscriptions, message, facts, durable, ports) else { continue };
+            if durable {
+                durable_places.push(place);
+            } else {
+                transient_places.push(place);
+            }
+        }
+        if !(durable_places.is_empty() && transient_places.is_empty()) {
+            published.durable = !durable_places.is_empty();
+            ports.enqueue(message, facts, &durable_places, &transient_places);
+            for place in durable_places.drain(..).chain(transient_places.drain(..)) {
+                self.offer_stored(place, message, facts, ports);
+            }
+        }
+        (self.durable_places, self.transient_places) = (durable_places, transient_places);
+        published
+    }
+
+    /// Offers a message that was just stored, if nothing is ready before it.
+    fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
+        let queue = self.queues.get_mut(&place.queue).expect("the message was just put into it");
+        if queue.ready != 1 {
+            return;
+        }
+        let content = Content::Passing(message);
+        let taken = queue.offer(&mut self.subscriptions, place.sequence, content, facts, false, Offer::ToAll, ports);
+        match taken {
+            Some(turn) if turn.no_ack => {
+                ports.settle(place.queue, place.sequence, place.sequence, Settled::Accepted);
+            }
+            Some(_) => ports.delivered_up_to(place.queue, place.sequence),
+            None if queue.is_expired(facts, facts.arrived) => {
+                queue.expire_front(facts);
+                ports.settle(place.queue, place.sequence, place.sequence, Settled::Expired);
+            }
+            None => {
+                queue.front_expires = queue.settings.expires(facts);
+                queue.set_timer(&mut self.timers);
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// Takes a message in; gives the place to store it at, unless it has already gone its way.
+    fn admit(
+        &mut self,
+        subscriptions: &mut HashMap<SubscriptionId, Subscription>,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        durable: bool,
+        ports: &mut impl Ports,
+    ) -> Option<Place> {
+        if self.ready == 0 {
+            self.lane.drain();
+        }
+        let sequence = self.lane.push();
+        self.counters.published += 1;
+        self.expiring |= facts.expires.is_some();
+        self.ready += 1;
+        self.ready_bytes += u64::from(facts.body_bytes);
+        if self.ready == 1 {
+            let content = Content::Passing(message);
+            if !durable && self.offer(subscriptions, sequence, content, facts, false, Offer::ToAutoAck, ports).is_some()
+            {
+                return None;
+            }
+            if self.turns.is_empty() && self.is_expired(facts, facts.arrived) {
+                self.expire_front(facts);
+                return None;
+            }
+        }
+        Some(Place { queue: self.id, sequence })
+    }
+}

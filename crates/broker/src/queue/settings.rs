@@ -1,0 +1,127 @@
+//! What a queue is told when it is made, and what it tells when it is asked.
+
+use ferrymq_model::{Facts, Name, QueueState, SubscriptionId, Time};
+
+/// What a queue does, resolved from its declaration (and later from policies).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Its vhost, for texts.
+    pub vhost: Name,
+    /// Its name, for texts.
+    pub name: Name,
+    /// Whether it survives a restart, and with it its persistent messages.
+    pub durable: bool,
+    /// Whether it goes when its last subscription goes.
+    pub auto_delete: bool,
+    /// How long a message may wait, in milliseconds.
+    pub message_ttl_ms: Option<u64>,
+    /// How long it may stay unused, in milliseconds, before it goes.
+    pub unused_ms_max: Option<u64>,
+}
+
+impl QueueSettings {
+    /// When a message with these facts expires here: its own time or the queue's, whichever is first.
+    pub(crate) fn expires(&self, facts: &Facts) -> Option<Time> {
+        let by_queue = self.message_ttl_ms.map(|ms| facts.arrived.after_ms(ms));
+        match (facts.expires, by_queue) {
+            (Some(own), Some(by_queue)) => Some(own.min(by_queue)),
+            (own, by_queue) => own.or(by_queue),
+        }
+    }
+}
+
+/// What storage found of a queue after a restart.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// Its numbers. What was open is ready again, and redelivered.
+    pub state: QueueState,
+    /// How many messages it holds.
+    pub messages: u64,
+    /// Their bodies' bytes.
+    pub body_bytes: u64,
+    /// Whether any of them may have an expiry of its own.
+    pub expiring: bool,
+}
+
+/// Someone who wants a queue's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The subscription.
+    pub id: SubscriptionId,
+    /// Deliveries are settled as they leave.
+    pub no_ack: bool,
+    /// No other subscription may be there.
+    pub exclusive: bool,
+    /// Higher goes first as long as it has credit; equal ones take turns.
+    pub priority: i64,
+}
+
+/// What must hold for a queue to be deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeleteWhen {
+    /// It has no subscription.
+    pub unused: bool,
+    /// It has nothing ready.
+    pub empty: bool,
+}
+
+/// What became of a `get`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// A message was handed to [`Ports::got`](super::Ports::got).
+    Message,
+    /// Nothing is ready.
+    Empty,
+    /// The first message is not in memory: ask again when storage has read it.
+    Pending,
+    /// Many messages expired and there are more: let go of the lock and ask again.
+    Busy,
+    /// The queue has gone meanwhile.
+    Gone,
+}
+
+/// What a queue has done since it was made or recovered, in messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Routed to it.
+    pub published: u64,
+    /// Delivered to subscriptions that settle them.
+    pub delivered: u64,
+    /// Delivered to subscriptions, and settled with that.
+    pub delivered_no_ack: u64,
+    /// Asked for and given.
+    pub got: u64,
+    /// Asked for and given, and settled with that.
+    pub got_no_ack: u64,
+    /// Asked for in vain.
+    pub got_empty: u64,
+    /// Of all these deliveries, those that may have happened before.
+    pub redelivered: u64,
+    /// Accepted by consumers.
+    pub accepted: u64,
+    /// Released by consumers, or by their end.
+    pub released: u64,
+    /// Rejected by consumers and dropped.
+    pub rejected: u64,
+    /// Waited too long.
+    pub expired: u64,
+    /// Purged.
+    pub purged: u64,
+}
+
+/// A queue as it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Messages that wait.
+    pub ready: u64,
+    /// Messages that are out.
+    pub unacked: u64,
+    /// Bytes of the waiting messages' bodies.
+    pub ready_bytes: u64,
+    /// Bytes of the bodies that are out.
+    pub unacked_bytes: u64,
+    /// Subscriptions.
+    pub subscriptions: u32,
+    /// What it has done.
+    pub counters: Counters,
+}

@@ -1,0 +1,61 @@
+//! Messages that are out come to an end, or come back; messages that wait are purged.
+
+use ferrymq_model::{QueueId, Settled, Settlement};
+
+use super::shard::{Queue, Shard};
+use super::{Ports, Stretch};
+
+impl Shard {
+    /// Settles deliveries, or returns them to their places: for a consumer that says so, or for a channel that ends.
+    /// Those of queues that have gone are passed over.
+    pub fn settle(&mut self, stretches: &[Stretch], settlement: Settlement, ports: &mut impl Ports) {
+        for stretch in stretches {
+            let Some(queue) = self.queues.get_mut(&stretch.queue) else { continue };
+            queue.settle(*stretch, settlement, ports);
+            if settlement == Settlement::Release {
+                self.line_up_if_ready(stretch.queue);
+            }
+        }
+    }
+
+    /// Drops a queue's ready messages; says how many there were.
+    pub fn purge(&mut self, queue: QueueId, ports: &mut impl Ports) -> u64 {
+        let Some(queue) = self.queues.get_mut(&queue) else { return 0 };
+        let id = queue.id;
+        queue.lane.purge(|first, last| ports.settle(id, first, last, Settled::Purged));
+        queue.counters.purged += queue.ready;
+        queue.ready_bytes = 0;
+        queue.front_expires = None;
+        queue.set_timer(&mut self.timers);
+        std::mem::take(&mut queue.ready)
+    }
+}
+
+impl Queue {
+    fn settle(&mut self, stretch: Stretch, settlement: Settlement, ports: &mut impl Ports) {
+        let Stretch { queue, first, last, body_bytes } = stretch;
+        debug_assert!(self.lane.is_out(first, last), "{first}..={last} of {} is not out", self.shown());
+        let messages = last - first + 1;
+        self.unacked -= messages;
+        self.unacked_bytes -= body_bytes;
+        match settlement {
+            Settlement::Accept => {
+                self.lane.settle(first, last);
+                self.counters.accepted += messages;
+                ports.settle(queue, first, last, Settled::Accepted);
+            }
+            Settlement::Reject => {
+                self.lane.settle(first, last);
+                self.counters.rejected += messages;
+                ports.settle(queue, first, last, Settled::Rejected);
+            }
+            Settlement::Release => {
+                self.lane.release(first, last, |first, last, count| ports.attempts(queue, first, last, count));
+                self.counters.released += messages;
+                self.ready += messages;
+                self.ready_bytes += body_bytes;
+                self.front_expires = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! A shard: some of the node's queues under one lock, with their subscriptions and timers.
+//!
+//! Every method is one transition. Messages leave in [`Shard::dispatch`] only (and in [`Shard::publish`], where one goes
+//! straight from its publisher to a consumer), so a transition that makes a queue's messages deliverable just lines the
+//! queue up, and the caller decides when to let go of the lock between two rounds.
+
+use std::collections::VecDeque;
+
+use ferrymq_model::{Place, QueueId, QueueState, Refusal, SubscriptionId, Time};
+use hashbrown::HashMap;
+
+use super::{
+    Counters, DeleteWhen, Ports, QueueCounts, QueueSettings, Recovered, Subscriber, lane::Lane, timers::Timers,
+};
+use crate::catalog::queue_tombstone;
+
+/// How many messages one transition moves at most, so that the shard's lock is never held for long.
+pub(super) const ROUND_MESSAGES_MAX: usize = 128;
+
+/// A plain state machine over queues. See the [module](self).
+///
+/// Invariant between two transitions: a queue with ready messages and a subscription that has credit is lined up for
+/// dispatch, or parked until storage has read on.
+#[derive(Debug, Default)]
+pub struct Shard {
+    pub(super) queues: HashMap<QueueId, Box<Queue>>,
+    pub(super) subscriptions: HashMap<SubscriptionId, Subscription>,
+    /// Queues lined up for dispatch, each once.
+    pub(super) runnable: VecDeque<QueueId>,
+    pub(super) timers: Timers,
+    /// Kept for their memory.
+    pub(super) durable_places: Vec<Place>,
+    pub(super) transient_places: Vec<Place>,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) id: QueueId,
+    pub(super) settings: QueueSettings,
+    pub(super) lane: Lane,
+    pub(super) ready: u64,
+    pub(super) ready_bytes: u64,
+    pub(super) unacked: u64,
+    pub(super) unacked_bytes: u64,
+    /// Subscriptions with credit, as far as is known, in the order in which they are served.
+    pub(super) turns: VecDeque<Turn>,
+    /// All subscriptions, in the order in which they came.
+    pub(super) subscriptions: Vec<SubscriptionId>,
+    /// Storage is asked for the front message and reads.
+    pub(super) parked: bool,
+    /// Lined up in [`Shard::runnable`].
+    pub(super) lined_up: bool,
+    /// Any message may have an expiry, so the front is looked at even when nobody wants it.
+    pub(super) expiring: bool,
+    /// When the front message expires, once that is known.
+    pub(super) front_expires: Option<Time>,
+    /// When it was last declared, asked or subscribed to.
+    pub(super) last_used: Time,
+    pub(super) timer: Option<Time>,
+    pub(super) counters: Counters,
+}
+
+/// A subscription's place in the order of service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) subscription: SubscriptionId,
+    pub(super) no_ack: bool,
+    pub(super) priority: i64,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) queue: QueueId,
+    pub(super) turn: Turn,
+    pub(super) exclusive: bool,
+    /// It has no credit and is not among its queue's turns.
+    pub(super) waiting: bool,
+}
+
+impl Shard {
+    /// A shard without queues.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A queue was made, or found after a restart.
+    pub fn open(&mut self, id: QueueId, settings: QueueSettings, recovered: Option<&Recovered>, now: Time) {
+        let mut queue = Box::new(Queue::new(id, settings, now));
+        if let Some(found) = recovered {
+            queue.lane = Lane::recovered(&found.state);
+            queue.ready = found.messages;
+            queue.ready_bytes = found.body_bytes;
+            queue.expiring |= found.expiring;
+        }
+        let look = queue.expiring && queue.ready > 0;
+        queue.set_timer(&mut self.timers);
+        let before = self.queues.insert(id, queue);
+        debug_assert!(before.is_none(), "ids of queues are never reused");
+        if look {
+            self.line_up(id);
+        }
+    }
+
+    /// Whether the queue is here.
+    #[must_use]
+    pub fn has(&self, queue: QueueId) -> bool {
+        self.queues.contains_key(&queue)
+    }
+
+    /// The queue as it stands.
+    #[must_use]
+    pub fn counts(&self, queue: QueueId) -> Option<QueueCounts> {
+        self.queues.get(&queue).map(|queue| QueueCounts {
+            ready: queue.ready,
+            unacked: queue.unacked,
+            ready_bytes: queue.ready_bytes,
+            unacked_bytes: queue.unacked_bytes,
+            subscriptions: u32::try_from(queue.subscriptions.len()).unwrap_or(u32::MAX),
+            counters: queue.counters,
+        })
+    }
+
+    /// What the queue must remember over a restart.
+    #[must_use]
+    pub fn state(&self, queue: QueueId) -> Option<QueueState> {
+        self.queues.get(&queue).map(|queue| queue.lane.state())
+    }
+
+    /// The queue was declared again: its lease starts anew.
+    pub fn used(&mut self, queue: QueueId, now: Time) {
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.last_used = now;
+            queue.set_timer(&mut self.timers);
+        }
+    }
+
+    /// Subscribes to a queue; `false` where the queue has gone meanwhile.
+    ///
+    /// # Errors
+    /// [`Refusal::AccessRefused`] where it, or another subscription, is exclusive.
+    pub fn consume(&mut self, queue: QueueId, subscriber: Subscriber, now: Time) -> Result<bool, Refusal> {
+        let Some(found) = self.queues.get_mut(&queue) else { return Ok(false) };
+        let taken = found.subscriptions.iter().any(|other| self.subscriptions[other].exclusive);
+        if taken || (subscriber.exclusive && !found.subscriptions.is_empty()) {
+            return Err(Refusal::AccessRefused(format!("{} in exclusive use", found.shown())));
+        }
+        let turn = Turn { subscription: subscriber.id, no_ack: subscriber.no_ack, priority: subscriber.priority };
+        found.subscriptions.push(subscriber.id);
+        found.take_turn(turn);
+        found.last_used = now;
+        found.set_timer(&mut self.timers);
+        let subscription = Subscription { queue, turn, exclusive: subscriber.exclusive, waiting: false };
+        self.subscriptions.insert(subscriber.id, subscription);
+        self.line_up_if_ready(queue);
+        Ok(true)
+    }
+
+    /// Ends a subscription; what it holds can still be settled. An auto-delete queue goes with its last one.
+    pub fn cancel(&mut self, subscription: SubscriptionId, now: Time, ports: &mut impl Ports) {
+        let Some(ended) = self.subscriptions.remove(&subscription) else { return };
+        let queue = self.queues.get_mut(&ended.queue).expect("a subscription's queue is there");
+        queue.subscriptions.retain(|other| *other != subscription);
+        queue.turns.retain(|turn| turn.subscription != subscription);
+        queue.last_used = now;
+        if queue.settings.auto_delete && queue.subscriptions.is_empty() {
+            self.remove(ended.queue, ports);
+            return;
+        }
+        queue.set_timer(&mut self.timers);
+        // Where nobody is left to take the front message, its expiry must be found out.
+        self.line_up_if_ready(ended.queue);
+    }
+
+    /// These subscriptions have credit again, in this order.
+    pub fn credit(&mut self, subscriptions: &[SubscriptionId]) {
+        for id in subscriptions {
+            let Some(subscription) = self.subscriptions.get_mut(id) else { continue };
+            if !std::mem::take(&mut subscription.waiting) {
+                continue;
+            }
+            let queue = self.queues.get_mut(&subscription.queue).expect("a subscription's queue is there");
+            queue.take_turn(subscription.turn);
+            let id = queue.id;
+            self.line_up_if_ready(id);
+        }
+    }
+
+    /// Storage has read on for these queues.
+    pub fn loaded(&mut self, queues: &[QueueId]) {
+        for id in queues {
+            if let Some(queue) = self.queues.get_mut(id)
+                && std::mem::take(&mut queue.parked)
+            {
+                self.line_up_if_ready(*id);
+            }
+        }
+    }
+
+    /// Deletes a queue with its messages and subscriptions; says how many messages were ready.
+    ///
+    /// # Errors
+    /// [`Refusal::PreconditionFailed`] where `when` does not hold. A queue that is not there has 0 messages.
+    pub fn delete(&mut self, queue: QueueId, when: DeleteWhen, ports: &mut impl Ports) -> Result<u64, Refusal> {
+        let Some(found) = self.queues.get(&queue) else { return Ok(0) };
+        if when.empty && found.ready > 0 {
+            return Err(Refusal::PreconditionFailed(format!("{} not empty", found.shown())));
+        }
+        if when.unused && !found.subscriptions.is_empty() {
+            return Err(Refusal::PreconditionFailed(format!("{} in use", found.shown())));
+        }
+        let ready = found.ready;
+        self.remove(queue, ports);
+        Ok(ready)
+    }
+
+    /// The first time at which [`Shard::timeout`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.timers.first()
+    }
+
+    /// Deletes queues that were unused for too long and lines up those whose front message expires, some at a time.
+    /// Dispatch is due after it.
+    pub fn timeout(&mut self, now: Time, ports: &mut impl Ports) {
+        for _ in 0..ROUND_MESSAGES_MAX {
+            let Some(id) = self.timers.due(now) else { return };
+            let queue = self.queues.get_mut(&id).expect("a timer's queue is there");
+            if queue.unused_until().is_some_and(|end| end <= now) {
+                self.remove(id, ports);
+            } else {
+                queue.front_expires = None;
+                queue.set_timer(&mut self.timers);
+                self.line_up_if_ready(id);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: QueueId, ports: &mut impl Ports) {
+        let mut queue = self.queues.remove(&id).expect("only a queue that is there is removed");
+        self.timers.move_to(id, &mut queue.timer, None);
+        for subscription in &queue.subscriptions {
+            self.subscriptions.remove(subscription);
+            ports.cancelled(*subscription);
+        }
+        if queue.settings.durable {
+            ports.put(queue_tombstone(id));
+        }
+        ports.queue_gone(id);
+    }
+
+    /// Lines a queue up if dispatch would find something to do.
+    pub(super) fn line_up_if_ready(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get(&id) else { return };
+        if queue.ready > 0 && !queue.parked && (queue.expiring || !queue.turns.is_empty()) {
+            self.line_up(id);
+        }
+    }
+
+    fn line_up(&mut self, id: QueueId) {
+        let queue = self.queues.get_mut(&id).expect("only a queue that is there is lined up");
+        if !std::mem::replace(&mut queue.lined_up, true) {
+            self.runnable.push_back(id);
+        }
+    }
+}
+
+impl Queue {
+    fn new(id: QueueId, settings: QueueSettings, now: Time) -> Self {
+        Self {
+            id,
+            lane: Lane::new(),
+            ready: 0,
+            ready_bytes: 0,
+            unacked: 0,
+            unacked_bytes: 0,
+            turns: VecDeque::new(),
+            subscriptions: Vec::new(),
+            parked: false,
+            lined_up: false,
+            expiring: settings.message_ttl_ms.is_some(),
+            front_expires: None,
+            last_used: now,
+            timer: None,
+            counters: Counters::default(),
+            settings,
+        }
+    }
+
+    /// As refusals name it.
+    pub(super) fn shown(&self) -> String {
+        format!("queue '{}' in vhost '{}'", self.settings.name, self.settings.vhost)
+    }
+
+    /// Puts a subscription behind all of its own priority or a higher one.
+    pub(super) fn take_turn(&mut self, turn: Turn) {
+        let behind = self.turns.iter().rev().take_while(|other| other.priority < turn.priority).count();
+        self.turns.insert(self.turns.len() - behind, turn);
+    }
+
+    /// When the queue goes if it stays unused, where it would.
+    fn unused_until(&self) -> Option<Time> {
+        let unused_ms_max = self.settings.unused_ms_max.filter(|_| self.subscriptions.is_empty())?;
+        Some(self.last_used.after_ms(unused_ms_max))
+    }
+
+    pub(super) fn set_timer(&mut self, timers: &mut Timers) {
+        let wanted = match (self.front_expires, self.unused_until()) {
+            (Some(front), Some(unused)) => Some(front.min(unused)),
+            (front, unused) => front.or(unused),
+        };
+        timers.move_to(self.id, &mut self.timer, wanted);
+    }
+}

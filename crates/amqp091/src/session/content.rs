@@ -1,0 +1,271 @@
+//! From the frames of a publish (method, content header, body) to one command.
+//!
+//! A message whose frames lie behind each other in the input, which is nearly every one, becomes spans of the input
+//! without a copy. One that arrives in pieces is gathered in a buffer of its channel, which grows with what has arrived
+//! and never with what was announced.
+
+use bytes::Bytes;
+use ferrymq_model::{Body, Dialect, Limits, Name, Object, Origin, Publish, Refusal, Span};
+use ferrymq_wire::Parsed;
+
+use super::encoder::BASIC;
+use crate::{
+    codec::{
+        content::ContentHeader,
+        frame::{Frame, FrameKind, frame},
+        methods::BasicPublish,
+        reply_code::ReplyCode,
+    },
+    mapping::{self, PublishFacts, Violation},
+};
+
+/// What every publish of a connection is checked against.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    pub limits: &'a Limits,
+    pub frame_bytes_max: u32,
+    pub vhost: &'a Name,
+}
+
+/// A publish whose content has not arrived as a whole.
+#[derive(Debug)]
+pub(super) enum Assembly {
+    /// Its content header is awaited.
+    AwaitHeader(AwaitHeader),
+    /// More of its body is awaited.
+    AwaitBody(AwaitBody),
+}
+
+/// A publish without its content header.
+#[derive(Debug)]
+pub(super) struct AwaitHeader {
+    origin: Origin,
+    /// Exchange and routing key.
+    head: Vec<u8>,
+    exchange: Span,
+    routing_key: Span,
+    mandatory: bool,
+}
+
+/// A publish with its content header.
+#[derive(Debug)]
+pub(super) struct AwaitBody {
+    start: AwaitHeader,
+    properties: Span,
+    facts: PublishFacts,
+    body: Vec<u8>,
+    /// How much of the body is missing; at least one byte.
+    missing: u64,
+}
+
+/// What became of a frame of content.
+#[derive(Debug)]
+pub(super) enum Gathered {
+    /// More is to come.
+    Partly(Assembly),
+    /// That was the last one.
+    Whole(Publish),
+}
+
+/// The publish that begins with `method`, if its other frames lie behind it in `input` from `at` on, and where they end.
+///
+/// `None` says only that it is to be gathered frame by frame; the errors are those of a message that is there.
+#[inline]
+pub(super) fn contiguous(
+    origin: Origin,
+    method: &BasicPublish<'_>,
+    input: &[u8],
+    at: usize,
+    terms: Terms<'_>,
+) -> Result<Option<(Publish, usize)>, Violation> {
+    let Some((header, body_at)) = next(input, at, FrameKind::Header, origin.channel, terms) else { return Ok(None) };
+    let header = ContentHeader::read(header)?;
+    let (body, end) = if header.body_bytes == 0 {
+        (Body::Span(Span::default()), body_at)
+    } else {
+        match next(input, body_at, FrameKind::Body, origin.channel, terms) {
+            Some((body, end)) if body.len() as u64 == header.body_bytes => (self::body(input, body, terms), end),
+            _ => return Ok(None),
+        }
+    };
+    let facts = check(method, &header, terms)?;
+    let publish = Publish {
+        origin,
+        dialect: Dialect::Amqp091,
+        head: None,
+        exchange: span(input, method.exchange),
+        routing_key: span(input, method.routing_key),
+        properties: span(input, header.properties),
+        body,
+        mandatory: method.mandatory,
+        persistent: facts.persistent,
+        priority: facts.priority,
+        expiration_ms: facts.expiration_ms,
+        user: facts.user,
+        more_keys: None,
+    };
+    Ok(Some((publish, end)))
+}
+
+/// The payload of the frame at `at`, if it is whole and the one that is wanted, and where it ends.
+#[inline]
+fn next<'a>(input: &'a [u8], at: usize, kind: FrameKind, channel: u16, terms: Terms<'_>) -> Option<(&'a [u8], usize)> {
+    match frame(input.get(at..)?, terms.frame_bytes_max) {
+        Parsed::Frame(frame, bytes) if frame.kind == kind && frame.channel == channel => {
+            Some((frame.payload, at + bytes))
+        }
+        _ => None,
+    }
+}
+
+/// A small body stays where it is; a large one gets a buffer of its own.
+#[inline]
+fn body(input: &[u8], body: &[u8], terms: Terms<'_>) -> Body {
+    if body.len() <= terms.limits.copy_bytes_max {
+        Body::Span(span(input, body))
+    } else {
+        Body::Shared(Bytes::copy_from_slice(body))
+    }
+}
+
+/// What can be said against a message once its content header is there.
+#[inline]
+fn check(method: &BasicPublish<'_>, header: &ContentHeader<'_>, terms: Terms<'_>) -> Result<PublishFacts, Violation> {
+    check_method(method, terms)?;
+    check_header(header, terms)
+}
+
+fn check_method(method: &BasicPublish<'_>, terms: Terms<'_>) -> Result<(), Violation> {
+    if method.immediate {
+        return Err(Violation::new(ReplyCode::NotImplemented, "immediate=true"));
+    }
+    if std::str::from_utf8(method.exchange).is_err() {
+        // No exchange has a name that is not text.
+        let name = mapping::tag(&String::from_utf8_lossy(method.exchange).chars().take(60).collect::<String>());
+        let missing = Refusal::NotFound { object: Object::Exchange, name, vhost: terms.vhost.clone() };
+        return Err(Violation::from(&missing));
+    }
+    Ok(())
+}
+
+fn check_header(header: &ContentHeader<'_>, terms: Terms<'_>) -> Result<PublishFacts, Violation> {
+    if header.class != BASIC {
+        let got = header.class;
+        let text = format!("expected content header for class {BASIC}, got one for class {got} instead");
+        return Err(Violation::new(ReplyCode::UnexpectedFrame, text));
+    }
+    if header.body_bytes > terms.limits.message_bytes_max {
+        let (bytes, bytes_max) = (header.body_bytes, terms.limits.message_bytes_max);
+        let text = format!("message size {bytes} is larger than configured max size {bytes_max}");
+        return Err(Violation::new(ReplyCode::PreconditionFailed, text));
+    }
+    mapping::publish_facts(header.properties)
+}
+
+/// Where `part`, which was read from `input`, lies in it.
+#[inline]
+fn span(input: &[u8], part: &[u8]) -> Span {
+    let start = part.as_ptr().addr() - input.as_ptr().addr();
+    debug_assert!(start + part.len() <= input.len(), "the part was read from the input");
+    Span { start: narrow(start), len: narrow(part.len()) }
+}
+
+#[inline]
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).expect("the input and every head are below 4 GiB")
+}
+
+/// Appends a part to a head.
+fn append(head: &mut Vec<u8>, part: &[u8]) -> Span {
+    let start = narrow(head.len());
+    head.extend_from_slice(part);
+    Span { start, len: narrow(part.len()) }
+}
+
+impl Assembly {
+    /// Begins to gather the publish that `method` announces.
+    pub fn begin(origin: Origin, method: &BasicPublish<'_>, terms: Terms<'_>) -> Result<Self, Violation> {
+        check_method(method, terms)?;
+        let mut head = Vec::new();
+        let exchange = append(&mut head, method.exchange);
+        let routing_key = append(&mut head, method.routing_key);
+        Ok(Self::AwaitHeader(AwaitHeader { origin, head, exchange, routing_key, mandatory: method.mandatory }))
+    }
+
+    /// The request that is being gathered.
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::AwaitHeader(start) | Self::AwaitBody(AwaitBody { start, .. }) => start.origin,
+        }
+    }
+
+    /// Takes the next frame of the channel.
+    pub fn take(self, frame: &Frame<'_>, terms: Terms<'_>) -> Result<Gathered, Violation> {
+        match (self, frame.kind) {
+            (Self::AwaitHeader(start), FrameKind::Header) => start.header(frame.payload, terms),
+            (Self::AwaitBody(message), FrameKind::Body) => message.body(frame.payload, terms),
+            (Self::AwaitHeader(_), _) => Err(unexpected("header for class 60", "header")),
+            (Self::AwaitBody(_), _) => Err(unexpected("body", "body")),
+        }
+    }
+}
+
+fn unexpected(expected: &str, missing: &str) -> Violation {
+    let text = format!("expected content {expected}, got non content {missing} frame instead");
+    Violation::new(ReplyCode::UnexpectedFrame, text)
+}
+
+impl AwaitHeader {
+    fn header(mut self, payload: &[u8], terms: Terms<'_>) -> Result<Gathered, Violation> {
+        let header = ContentHeader::read(payload)?;
+        let facts = check_header(&header, terms)?;
+        let properties = append(&mut self.head, header.properties);
+        let message = AwaitBody { start: self, properties, facts, body: Vec::new(), missing: header.body_bytes };
+        Ok(message.gathered(terms))
+    }
+}
+
+impl AwaitBody {
+    fn body(mut self, payload: &[u8], terms: Terms<'_>) -> Result<Gathered, Violation> {
+        let Some(missing) = self.missing.checked_sub(payload.len() as u64) else {
+            let text = "content body frame exceeds remaining content size";
+            return Err(Violation::new(ReplyCode::FrameError, text));
+        };
+        self.missing = missing;
+        self.body.extend_from_slice(payload);
+        Ok(self.gathered(terms))
+    }
+
+    fn gathered(self, terms: Terms<'_>) -> Gathered {
+        if self.missing > 0 {
+            return Gathered::Partly(Assembly::AwaitBody(self));
+        }
+        let Self {
+            start: AwaitHeader { origin, mut head, exchange, routing_key, mandatory },
+            properties,
+            facts,
+            body,
+            ..
+        } = self;
+        let body = if body.len() <= terms.limits.copy_bytes_max {
+            Body::Span(append(&mut head, &body))
+        } else {
+            Body::Shared(Bytes::from(body))
+        };
+        Gathered::Whole(Publish {
+            origin,
+            dialect: Dialect::Amqp091,
+            head: Some(Bytes::from(head)),
+            exchange,
+            routing_key,
+            properties,
+            body,
+            mandatory,
+            persistent: facts.persistent,
+            priority: facts.priority,
+            expiration_ms: facts.expiration_ms,
+            user: facts.user,
+            more_keys: None,
+        })
+    }
+}

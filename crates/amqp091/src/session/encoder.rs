@@ -1,0 +1,130 @@
+//! From effects to frames. Deliveries are the hot path: straight appends, large bodies shared.
+
+use bytes::Bytes;
+use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Origin, Refusal, Reply};
+use ferrymq_wire::{Outbox, Put};
+
+use crate::{
+    codec::{
+        content::ContentHeader,
+        frame::{FRAME_END, FrameKind, OVERHEAD_BYTES, put_body, put_frame, put_method},
+        methods::{self, WireMethod},
+    },
+    mapping::{self, Violation},
+};
+
+/// The class of everything that has content.
+pub(super) const BASIC: u16 = 60;
+
+/// Encodes one connection's effects, with what its handshake settled.
+#[derive(Debug)]
+pub struct FrameEncoder {
+    /// The limit both sides agreed on.
+    frame_bytes_max: u32,
+    /// Whether the client wants to know of subscriptions that the server ends.
+    cancel_notify: bool,
+    /// Channels that were closed by a refusal and not opened again. Effects that were decided between the refusal and
+    /// the channel's end may not follow its close. Nearly always empty.
+    refused: Vec<u16>,
+    /// A refusal closed the connection: nothing follows.
+    closed: bool,
+}
+
+impl FrameEncoder {
+    /// An encoder for a connection that has agreed on these.
+    #[must_use]
+    pub fn new(frame_bytes_max: u32, cancel_notify: bool) -> Self {
+        Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false }
+    }
+
+    /// Whether effects for `channel` may still go out.
+    #[inline]
+    fn is_open(&self, channel: u16) -> bool {
+        !self.closed && (self.refused.is_empty() || !self.refused.contains(&channel))
+    }
+
+    fn refuse(&mut self, origin: Origin, refusal: &Refusal, out: &mut Outbox) {
+        // A refused login is answered by the session, which knows what the client can be told.
+        if matches!(refusal, Refusal::LoginFailed(_)) || !self.is_open(origin.channel) {
+            return;
+        }
+        if mapping::put_close(out.bytes(), origin, &Violation::from(refusal)) {
+            self.closed = true;
+        } else {
+            self.refused.push(origin.channel);
+        }
+    }
+
+    fn message(&self, channel: u16, method: &impl WireMethod, message: &MessageRef<'_>, out: &mut Outbox) {
+        let Dialect::Amqp091 = message.dialect;
+        let bytes = out.bytes();
+        put_method(bytes, channel, method);
+        let body_bytes = message.body.bytes().len() as u64;
+        let header = ContentHeader { class: BASIC, body_bytes, properties: message.properties };
+        put_frame(bytes, FrameKind::Header, channel, |bytes| header.write(bytes));
+        match message.body {
+            BodyRef::Inline(body) => put_body(bytes, channel, body, self.frame_bytes_max),
+            BodyRef::Shared(body) => self.share_body(channel, body, out),
+        }
+    }
+
+    fn share_body(&self, channel: u16, body: &Bytes, out: &mut Outbox) {
+        let piece_bytes_max = (self.frame_bytes_max - OVERHEAD_BYTES) as usize;
+        let mut rest = body.clone();
+        while !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(piece_bytes_max));
+            let bytes = out.bytes();
+            bytes.put_u8(FrameKind::Body as u8);
+            bytes.put_u16(channel);
+            bytes.put_u32(u32::try_from(piece.len()).expect("a piece fits a frame"));
+            out.share(piece);
+            out.bytes().put_u8(FRAME_END);
+        }
+    }
+}
+
+impl ferrymq_wire::Encoder for FrameEncoder {
+    fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox) {
+        match *effect {
+            Effect::Frames(frames) => out.bytes().put(frames),
+            Effect::Deliver { channel, tag, delivery_tag, redelivered, ref message } if self.is_open(channel) => {
+                let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
+                let consumer_tag = tag.as_bytes();
+                let deliver = methods::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
+                self.message(channel, &deliver, message, out);
+            }
+            Effect::Got { channel, delivery_tag, redelivered, remaining, ref message } if self.is_open(channel) => {
+                let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
+                let message_count = mapping::count(remaining);
+                let got = methods::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count };
+                self.message(channel, &got, message, out);
+            }
+            Effect::Return { channel, reason, ref message } if self.is_open(channel) => {
+                let (code, text) = mapping::return_reason(reason);
+                let (reply_code, reply_text) = (code.number(), text.as_bytes());
+                let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
+                let returned = methods::BasicReturn { reply_code, reply_text, exchange, routing_key };
+                self.message(channel, &returned, message, out);
+            }
+            Effect::Confirm { channel, publish_tag: delivery_tag, multiple } if self.is_open(channel) => {
+                put_method(out.bytes(), channel, &methods::BasicAck { delivery_tag, multiple });
+            }
+            Effect::Cancelled { channel, tag } if self.cancel_notify && self.is_open(channel) => {
+                put_method(out.bytes(), channel, &methods::BasicCancel { consumer_tag: tag, no_wait: true });
+            }
+            Effect::Reply { origin, reply } if !self.closed => {
+                // A channel that client and server close at the same time ends with a close-ok on both sides; one that
+                // is opened again is a new one.
+                if matches!(reply, Reply::ChannelOpened | Reply::ChannelClosed) {
+                    self.refused.retain(|channel| *channel != origin.channel);
+                }
+                if self.is_open(origin.channel) {
+                    mapping::put_reply(out.bytes(), origin, reply);
+                }
+            }
+            Effect::Refused { origin, refusal } => self.refuse(origin, refusal, out),
+            // A message for a channel that a refusal has closed, or news that the client cannot take.
+            _ => {}
+        }
+    }
+}

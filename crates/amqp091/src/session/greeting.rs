@@ -1,0 +1,86 @@
+//! What the server says of itself before anybody has said who they are: the frame of connection.start.
+
+use ferrymq_model::Limits;
+
+use crate::codec::{
+    frame::put_method,
+    methods::ConnectionStart,
+    table::{RawTable, RawValue, put_key, put_value},
+};
+
+/// How the server presents itself. The product and version that clients branch on are RabbitMQ's, which they know.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// `product`
+    pub product: String,
+    /// `version`
+    pub version: String,
+    /// `x-product`: what it really is.
+    pub real_product: String,
+    /// `x-version`
+    pub real_version: String,
+    /// `cluster_name`
+    pub cluster: String,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self {
+            product: "RabbitMQ".into(),
+            version: "3.13.7".into(),
+            real_product: "FerryMQ".into(),
+            real_version: env!("CARGO_PKG_VERSION").into(),
+            cluster: "ferrymq".into(),
+        }
+    }
+}
+
+/// What clients may count on, by the names that RabbitMQ gave it. Only what is true stands here.
+const CAPABILITIES: [&str; 5] =
+    ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "authentication_failure_close", "per_consumer_qos"];
+
+/// What all connections of a listener have in common: made once, shared by their sessions.
+#[derive(Debug)]
+pub struct Greeting {
+    /// What is offered in the handshake and enforced after it.
+    pub(super) limits: Limits,
+    /// The frame of connection.start.
+    pub(super) start: Vec<u8>,
+}
+
+impl Greeting {
+    /// A greeting from a server with these limits.
+    #[must_use]
+    pub fn new(identity: &Identity, limits: Limits) -> Self {
+        let mut capabilities = Vec::new();
+        for capability in CAPABILITIES {
+            put_key(&mut capabilities, capability);
+            put_value(&mut capabilities, &RawValue::Bool(true));
+        }
+        let mut properties = Vec::new();
+        put_key(&mut properties, "capabilities");
+        put_value(
+            &mut properties,
+            &RawValue::Table(RawTable::check(&capabilities).expect("we write well-formed tables")),
+        );
+        let texts = [
+            ("cluster_name", identity.cluster.as_str()),
+            ("information", "compatible with the product named here; x-product says what it is"),
+            ("platform", "Rust"),
+            ("product", &identity.product),
+            ("version", &identity.version),
+            ("x-product", &identity.real_product),
+            ("x-version", &identity.real_version),
+        ];
+        for (key, text) in texts {
+            put_key(&mut properties, key);
+            put_value(&mut properties, &RawValue::Text(text.as_bytes()));
+        }
+        let server_properties = RawTable::check(&properties).expect("we write well-formed tables");
+        let (mechanisms, locales) = (&b"PLAIN"[..], &b"en_US"[..]);
+        let start = ConnectionStart { version_major: 0, version_minor: 9, server_properties, mechanisms, locales };
+        let mut frame = Vec::new();
+        put_method(&mut frame, 0, &start);
+        Self { limits, start: frame }
+    }
+}

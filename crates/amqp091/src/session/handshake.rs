@@ -1,0 +1,147 @@
+//! The handshake (section 4.2.2 and the connection class), one struct per frame that is awaited. Each consumes itself.
+
+use ferrymq_model::{Command, Login, Name};
+use ferrymq_wire::{Output, Step};
+
+use super::{Fault, encoder::FrameEncoder, greeting::Greeting, running::Running};
+use crate::{
+    codec::{
+        frame::{FRAME_BYTES_MIN, put_method},
+        methods::{ConnectionOpen, ConnectionStartOk, ConnectionTune, ConnectionTuneOk, WireMethod},
+        reply_code::ReplyCode,
+        table::{RawTable, RawValue},
+    },
+    mapping::{self, Violation},
+};
+
+/// What the client says that it can take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Capabilities {
+    /// It wants to be told why its login failed.
+    pub authentication_failure_close: bool,
+    /// It wants to be told when its subscription ends.
+    pub consumer_cancel_notify: bool,
+}
+
+impl Capabilities {
+    fn read(client_properties: RawTable<'_>) -> Self {
+        let Some(RawValue::Table(capabilities)) = client_properties.get("capabilities") else { return Self::default() };
+        let has = |name| matches!(capabilities.get(name), Some(RawValue::Bool(true)));
+        Self {
+            authentication_failure_close: has("authentication_failure_close"),
+            consumer_cancel_notify: has("consumer_cancel_notify"),
+        }
+    }
+}
+
+/// connection.start was sent.
+#[derive(Debug)]
+pub(super) struct AwaitStartOk;
+
+/// The node was asked whether the login is right.
+#[derive(Debug)]
+pub(super) struct AwaitLogin {
+    pub capabilities: Capabilities,
+}
+
+/// connection.tune was sent.
+#[derive(Debug)]
+pub(super) struct AwaitTuneOk {
+    capabilities: Capabilities,
+}
+
+/// The client is in and both sides agree on limits; it has to say which vhost it wants.
+#[derive(Debug)]
+pub(super) struct AwaitOpen {
+    channels_max: u16,
+    pub frame_bytes_max: u32,
+    pub heartbeat_ms: u64,
+}
+
+/// The node was asked to open the vhost.
+#[derive(Debug)]
+pub(super) struct AwaitVhost {
+    tuned: AwaitOpen,
+    vhost: Name,
+}
+
+impl AwaitStartOk {
+    pub fn start_ok(self, start_ok: &ConnectionStartOk<'_>, out: &mut Output) -> Result<AwaitLogin, Fault> {
+        let refuse = |code, text: String| Fault::new(0, ConnectionStartOk::ID, Violation::new(code, text));
+        if start_ok.mechanism != "PLAIN" {
+            let text = format!("unknown authentication mechanism '{}'", start_ok.mechanism);
+            return Err(refuse(ReplyCode::CommandInvalid, text));
+        }
+        let login = plain(start_ok.response)
+            .ok_or_else(|| refuse(ReplyCode::SyntaxError, "the response is not one of mechanism PLAIN".into()))?;
+        out.command(Command::Login(login));
+        Ok(AwaitLogin { capabilities: Capabilities::read(start_ok.client_properties) })
+    }
+}
+
+/// The login in a response of mechanism PLAIN (RFC 4616): identity to act as, user, password, with zeros between them.
+/// Nobody may act as somebody else.
+fn plain(response: &[u8]) -> Option<Login> {
+    let mut parts = response.split(|octet| *octet == 0);
+    let (act_as, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || !(act_as.is_empty() || act_as == user) {
+        return None;
+    }
+    Some(Login { user: Name::parse(user).ok()?, password: password.to_vec() })
+}
+
+impl AwaitLogin {
+    pub fn logged_in(self, greeting: &Greeting, out: &mut Output) -> AwaitTuneOk {
+        let tune = offer(greeting);
+        out.send(|out| put_method(out, 0, &tune));
+        AwaitTuneOk { capabilities: self.capabilities }
+    }
+}
+
+fn offer(greeting: &Greeting) -> ConnectionTune {
+    let limits = &greeting.limits;
+    let heartbeat = u16::try_from(limits.heartbeat_ms / 1000).unwrap_or(u16::MAX);
+    ConnectionTune { channel_max: limits.channels_max, frame_max: limits.frame_bytes_max, heartbeat }
+}
+
+impl AwaitTuneOk {
+    pub fn tune_ok(self, chosen: ConnectionTuneOk, greeting: &Greeting, out: &mut Output) -> Result<AwaitOpen, Fault> {
+        let offered = offer(greeting);
+        negotiated("frame_max", chosen.frame_max, FRAME_BYTES_MIN, offered.frame_max)?;
+        negotiated("channel_max", chosen.channel_max.into(), 1, offered.channel_max.into())?;
+        let (frame_bytes_max, cancel_notify) = (chosen.frame_max, self.capabilities.consumer_cancel_notify);
+        out.steps.push(Step::Encode(Box::new(FrameEncoder::new(frame_bytes_max, cancel_notify))));
+        let heartbeat_ms = u64::from(chosen.heartbeat) * 1000;
+        Ok(AwaitOpen { channels_max: chosen.channel_max, frame_bytes_max, heartbeat_ms })
+    }
+}
+
+/// A client may lower what it was offered, to a minimum; 0, which means no limit, is more than any offer.
+fn negotiated(what: &str, chosen: u32, min: u32, max: u32) -> Result<(), Fault> {
+    let (comparison, bound, limit) = if chosen == 0 || chosen > max {
+        ("higher", "maximum", max)
+    } else if chosen < min {
+        ("lower", "minimum", min)
+    } else {
+        return Ok(());
+    };
+    let detail = if chosen == 0 && what == "channel_max" { " (no limit)" } else { "" };
+    let text = format!("negotiated {what} = {chosen}{detail} is {comparison} than the {bound} allowed value ({limit})");
+    // RabbitMQ names the method that made the offer.
+    Err(Fault::new(0, ConnectionTune::ID, Violation::new(ReplyCode::NotAllowed, text)))
+}
+
+impl AwaitOpen {
+    pub fn open(self, open: &ConnectionOpen<'_>, out: &mut Output) -> AwaitVhost {
+        let vhost = mapping::tag(open.virtual_host);
+        let origin = mapping::origin(0, ConnectionOpen::ID);
+        out.command(Command::OpenVhost { origin, vhost: vhost.clone() });
+        AwaitVhost { tuned: self, vhost }
+    }
+}
+
+impl AwaitVhost {
+    pub fn opened(self) -> Running {
+        Running::new(self.vhost, self.tuned.channels_max, self.tuned.frame_bytes_max)
+    }
+}

@@ -1,0 +1,59 @@
+//! Signs of life in both directions (section 4.2.7).
+
+use ferrymq_wire::Moment;
+
+/// When to send a heartbeat, and when to give the peer up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heartbeat {
+    /// What was agreed on; 0 is never.
+    interval_ms: u64,
+    next_send: Moment,
+    last_received: Moment,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// A heartbeat is to be sent.
+    Send,
+    /// The peer was silent for two intervals.
+    GiveUp,
+}
+
+impl Heartbeat {
+    /// Begins now, with the interval that the client has chosen.
+    pub fn new(interval_ms: u64, now: Moment) -> Self {
+        Self { interval_ms, next_send: now.after_ms(interval_ms / 2), last_received: now }
+    }
+
+    /// The peer has sent something.
+    #[inline]
+    pub fn received(&mut self, now: Moment) {
+        self.last_received = now;
+    }
+
+    /// When something is due.
+    pub fn deadline(&self) -> Option<Moment> {
+        (self.interval_ms > 0).then(|| self.next_send.min(self.give_up()))
+    }
+
+    /// What is due now. A heartbeat that is, is taken for sent.
+    pub fn due(&mut self, now: Moment) -> Due {
+        if self.interval_ms == 0 {
+            Due::Nothing
+        } else if now >= self.give_up() {
+            Due::GiveUp
+        } else if now >= self.next_send {
+            self.next_send = now.after_ms(self.interval_ms / 2);
+            Due::Send
+        } else {
+            Due::Nothing
+        }
+    }
+
+    fn give_up(&self) -> Moment {
+        self.last_received.after_ms(2 * self.interval_ms)
+    }
+}

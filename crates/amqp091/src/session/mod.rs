@@ -1,0 +1,361 @@
+//! The state machine of one connection. It is pure: bytes, events and the time go in; frames and commands come out.
+//!
+//! ```text
+//!  AwaitHeader ── protocol header ──▶ AwaitStartOk ── start-ok ──▶ AwaitLogin ── logged in ──▶ AwaitTuneOk
+//!       │                                                              │                          │ tune-ok
+//!       │ another protocol                                      refused│                          ▼
+//!       ▼                                                              ▼                       AwaitOpen
+//!    Closed ◀── a while ── Draining ◀─ without the capability ─────────┤                          │ open
+//!       ▲                                                              │ with it                  ▼
+//!       ├───── close-ok, or too late ───── AwaitCloseOk ◀──────────────┘                      AwaitVhost
+//!       │                                       ▲                                                 │ vhost opened
+//!       │                                       └──── hard error, or the server's wish ───────┐   ▼
+//!       └──── the node is done ──── AwaitNode ◀──────────────── connection.close ───────────  Running
+//! ```
+//!
+//! Every state but `Running` has a deadline; `Running` has its heartbeat.
+
+mod channel;
+mod content;
+mod encoder;
+mod greeting;
+mod handshake;
+mod heartbeat;
+mod running;
+
+use std::sync::Arc;
+
+use ferrymq_model::{Command, Event, Origin, Refusal};
+use ferrymq_wire::{Moment, Output, Parsed, Received, Session, Step};
+
+pub use encoder::FrameEncoder;
+pub use greeting::{Greeting, Identity};
+
+use handshake::{AwaitLogin, AwaitOpen, AwaitStartOk, AwaitTuneOk, AwaitVhost};
+use heartbeat::{Due, Heartbeat};
+use running::{Next, Running};
+
+use crate::{
+    codec::{
+        frame::{Frame, FrameKind, HEARTBEAT, PROTOCOL_HEADER, PROTOCOL_HEADER_0_9, frame, put_method},
+        methods::{ConnectionCloseOk, Method},
+        reply_code::ReplyCode,
+    },
+    mapping::{self, Violation},
+};
+
+/// Largest frame in bytes before the handshake has settled a limit; RabbitMQ's.
+const HANDSHAKE_FRAME_BYTES_MAX: u32 = 8192;
+
+/// How long a connection is drained, in milliseconds: as long as RabbitMQ does.
+const DRAINING_MS: u64 = 3_000;
+
+/// What a client did wrong, and with which request.
+#[derive(Debug)]
+struct Fault {
+    origin: Origin,
+    violation: Violation,
+}
+
+impl Fault {
+    fn new(channel: u16, method: (u16, u16), violation: Violation) -> Self {
+        Self { origin: mapping::origin(channel, method), violation }
+    }
+}
+
+/// One connection that speaks AMQP 0-9-1.
+#[derive(Debug)]
+pub struct Connection {
+    greeting: Arc<Greeting>,
+    state: State,
+    frame_bytes_max: u32,
+    heartbeat: Heartbeat,
+    /// When the state has lasted too long; means nothing in `Running` and `Closed`.
+    state_ends: Moment,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The client has to say which protocol it speaks.
+    AwaitHeader,
+    AwaitStartOk(AwaitStartOk),
+    AwaitLogin(AwaitLogin),
+    AwaitTuneOk(AwaitTuneOk),
+    AwaitOpen(AwaitOpen),
+    AwaitVhost(AwaitVhost),
+    Running(Running),
+    /// The client has closed the connection, and the node clears up.
+    AwaitNode,
+    /// We have closed the connection.
+    AwaitCloseOk,
+    /// Nothing is read any more, and the socket stays open a while: so that our close arrives, or because the login
+    /// failed and whoever tries passwords should wait.
+    Draining,
+    Closed,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(greeting: Arc<Greeting>) -> Self {
+        Self {
+            greeting,
+            state: State::AwaitHeader,
+            frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX,
+            heartbeat: Heartbeat::new(0, Moment(0)),
+            state_ends: Moment(0),
+        }
+    }
+
+    /// The protocol header (section 4.2.2); says how many bytes were taken.
+    fn protocol_header(&mut self, input: &[u8], out: &mut Output) -> usize {
+        let length = PROTOCOL_HEADER.len();
+        if [PROTOCOL_HEADER, PROTOCOL_HEADER_0_9].iter().any(|header| input.starts_with(header)) {
+            out.send(|out| out.extend_from_slice(&self.greeting.start));
+            self.state = State::AwaitStartOk(AwaitStartOk);
+            return length;
+        }
+        let beginning = &input[..input.len().min(length)];
+        if [PROTOCOL_HEADER, PROTOCOL_HEADER_0_9].iter().any(|header| header.starts_with(beginning)) {
+            return 0;
+        }
+        out.steps.push(Step::Log(format!("not the header of AMQP 0-9-1: {}", beginning.escape_ascii())));
+        out.send(|out| out.extend_from_slice(&PROTOCOL_HEADER));
+        self.close(out);
+        input.len()
+    }
+
+    /// A frame before the connection runs.
+    fn handshake(&mut self, frame: &Frame<'_>, now: Moment, out: &mut Output) -> Result<(), Fault> {
+        if frame.kind == FrameKind::Heartbeat && frame.channel == 0 {
+            return Ok(());
+        }
+        if frame.channel != 0 || frame.kind != FrameKind::Method {
+            return Err(running::unexpected(frame, "no channel can be open during the handshake".into()));
+        }
+        let method = Method::read(frame.payload).map_err(|malformed| Fault::new(0, (0, 0), malformed.into()))?;
+        self.state = match (std::mem::replace(&mut self.state, State::Closed), &method) {
+            (State::AwaitStartOk(state), Method::ConnectionStartOk(start_ok)) => {
+                State::AwaitLogin(state.start_ok(start_ok, out)?)
+            }
+            (State::AwaitTuneOk(state), Method::ConnectionTuneOk(tune_ok)) => {
+                let tuned = state.tune_ok(*tune_ok, &self.greeting, out)?;
+                self.frame_bytes_max = tuned.frame_bytes_max;
+                self.heartbeat = Heartbeat::new(tuned.heartbeat_ms, now);
+                State::AwaitOpen(tuned)
+            }
+            (State::AwaitOpen(state), Method::ConnectionOpen(open)) => State::AwaitVhost(state.open(open, out)),
+            (_, Method::ConnectionClose(_)) => {
+                out.send(|out| put_method(out, 0, &ConnectionCloseOk));
+                out.steps.push(Step::Close);
+                State::Closed
+            }
+            (_, method) => {
+                let text = format!("{} does not belong here in the handshake", method.name());
+                return Err(Fault::new(0, method.id(), Violation::new(ReplyCode::ChannelError, text)));
+            }
+        };
+        Ok(())
+    }
+
+    /// After our close only its answer counts; a close that crosses ours is answered.
+    fn closing(&mut self, frame: &Frame<'_>, out: &mut Output) {
+        if frame.channel != 0 || frame.kind != FrameKind::Method {
+            return;
+        }
+        match Method::read(frame.payload) {
+            Ok(Method::ConnectionCloseOk(_)) => self.close(out),
+            Ok(Method::ConnectionClose(_)) => {
+                out.send(|out| put_method(out, 0, &ConnectionCloseOk));
+                self.close(out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes one frame; says whether the caller is to pause, and where to read on.
+    fn frame(&mut self, frame: &Frame<'_>, input: &[u8], end: usize, now: Moment, out: &mut Output) -> (usize, bool) {
+        let done = match &mut self.state {
+            State::Running(running) => running.frame(frame, input, end, &self.greeting.limits, out),
+            State::AwaitCloseOk => {
+                self.closing(frame, out);
+                Ok(Next::Read(end))
+            }
+            _ => self.handshake(frame, now, out).map(|()| Next::Read(end)),
+        };
+        match done {
+            Ok(Next::Read(at)) => (at, false),
+            Ok(Next::Pause(at)) => (at, true),
+            Ok(Next::Close) => {
+                self.enter(State::AwaitNode, now);
+                (end, true)
+            }
+            Err(fault) => {
+                self.fail(&fault, now, out);
+                (end, false)
+            }
+        }
+    }
+
+    /// The client did something that ends the connection: everything of it goes, then the close leaves.
+    fn fail(&mut self, fault: &Fault, now: Moment, out: &mut Output) {
+        out.steps.push(Step::Log(fault.violation.reply_text()));
+        if matches!(self.state, State::Running(_)) {
+            out.command(Command::CloseConnection { origin: fault.origin, reply: false });
+        }
+        // In the handshake every error is one of the connection.
+        let connection = Origin { channel: 0, ..fault.origin };
+        out.send(|out| {
+            mapping::put_close(out, connection, &fault.violation);
+        });
+        self.enter(State::AwaitCloseOk, now);
+    }
+
+    /// The node refused the login: the client is told why only if it said that it can be.
+    fn refuse_login(&mut self, told: bool, refusal: &Refusal, now: Moment, out: &mut Output) {
+        out.steps.push(Step::Log(format!("login refused: {refusal}")));
+        if told {
+            let text = "Login was refused using authentication mechanism PLAIN. For details see the broker logfile.";
+            let violation = Violation::new(ReplyCode::AccessRefused, text);
+            let origin = mapping::origin(0, (0, 0));
+            out.send(|out| {
+                mapping::put_close(out, origin, &violation);
+            });
+            self.enter(State::AwaitCloseOk, now);
+        } else {
+            self.drain(now);
+        }
+    }
+
+    fn drain(&mut self, now: Moment) {
+        self.state = State::Draining;
+        self.state_ends = now.after_ms(DRAINING_MS);
+    }
+
+    fn enter(&mut self, state: State, now: Moment) {
+        self.state = state;
+        self.state_ends = now.after_ms(self.greeting.limits.handshake_ms_max);
+    }
+
+    fn close(&mut self, out: &mut Output) {
+        self.state = State::Closed;
+        out.steps.push(Step::Close);
+    }
+
+    fn awaits_node(&self) -> bool {
+        matches!(self.state, State::AwaitLogin(_) | State::AwaitVhost(_) | State::AwaitNode)
+    }
+}
+
+impl Session for Connection {
+    fn opened(&mut self, now: Moment, _: &mut Output) {
+        self.enter(State::AwaitHeader, now);
+    }
+
+    fn receive(&mut self, input: &[u8], now: Moment, out: &mut Output) -> Received {
+        self.heartbeat.received(now);
+        let mut at = 0;
+        loop {
+            match self.state {
+                State::AwaitHeader => {
+                    let taken = self.protocol_header(input, out);
+                    if taken == 0 {
+                        return Received { consumed: 0, paused: false, wanted: PROTOCOL_HEADER.len() };
+                    }
+                    at += taken;
+                    continue;
+                }
+                State::Draining | State::Closed => return Received { consumed: input.len(), paused: false, wanted: 0 },
+                _ if self.awaits_node() => return Received { consumed: at, paused: true, wanted: 0 },
+                _ => {}
+            }
+            let rest = input.get(at..).unwrap_or_default();
+            match frame(rest, self.frame_bytes_max) {
+                Parsed::Frame(frame, bytes) => {
+                    let (next, paused) = self.frame(&frame, input, at + bytes, now, out);
+                    at = next;
+                    if paused {
+                        return Received { consumed: at, paused: true, wanted: 0 };
+                    }
+                }
+                Parsed::Incomplete(wanted) => return Received { consumed: at, paused: false, wanted },
+                Parsed::Malformed(_) if matches!(self.state, State::AwaitCloseOk) => self.close(out),
+                Parsed::Malformed(malformed) => {
+                    self.fail(&Fault::new(0, (0, 0), malformed.into()), now, out);
+                    // What follows cannot be read, not even for its close-ok.
+                    self.drain(now);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event, now: Moment, out: &mut Output) {
+        self.state = match (std::mem::replace(&mut self.state, State::Closed), event) {
+            (State::AwaitLogin(state), Event::LoggedIn) => State::AwaitTuneOk(state.logged_in(&self.greeting, out)),
+            (State::AwaitLogin(state), Event::Refused { refusal, .. }) => {
+                return self.refuse_login(state.capabilities.authentication_failure_close, &refusal, now, out);
+            }
+            (State::AwaitVhost(state), Event::VhostOpened) => State::Running(state.opened()),
+            (State::AwaitNode, Event::ConnectionClosed) => {
+                out.steps.push(Step::Close);
+                State::Closed
+            }
+            (State::Running(mut running), Event::Refused { origin, refusal }) => {
+                let violation = Violation::from(&refusal);
+                if violation.code.is_hard() {
+                    out.steps.push(Step::Log(violation.reply_text()));
+                    out.command(Command::CloseConnection { origin, reply: false });
+                    return self.enter(State::AwaitCloseOk, now);
+                }
+                running.refused(origin, out);
+                State::Running(running)
+            }
+            (State::AwaitVhost(_), Event::Refused { refusal, .. }) => {
+                out.steps.push(Step::Log(refusal.to_string()));
+                return self.enter(State::AwaitCloseOk, now);
+            }
+            (State::AwaitHeader, Event::Close(_)) => return self.close(out),
+            (state @ (State::AwaitCloseOk | State::Draining | State::Closed | State::AwaitNode), Event::Close(_)) => {
+                state
+            }
+            (state, Event::Close(refusal)) => {
+                self.state = state;
+                return self.fail(&Fault::new(0, (0, 0), Violation::from(&refusal)), now, out);
+            }
+            // What became of a command that the client's or our own close has overtaken.
+            (state, _) => state,
+        };
+    }
+
+    fn deadline(&self) -> Option<Moment> {
+        match self.state {
+            State::Running(_) => self.heartbeat.deadline(),
+            State::Closed => None,
+            _ => Some(self.state_ends),
+        }
+    }
+
+    fn timeout(&mut self, now: Moment, out: &mut Output) {
+        match self.state {
+            State::Closed => {}
+            State::Running(_) => match self.heartbeat.due(now) {
+                Due::Nothing => {}
+                Due::Send => out.send(|out| out.extend_from_slice(&HEARTBEAT)),
+                Due::GiveUp => {
+                    out.steps.push(Step::Log("missed heartbeats from client".into()));
+                    self.close(out);
+                }
+            },
+            _ if now < self.state_ends => {}
+            State::Draining | State::AwaitCloseOk | State::AwaitNode => self.close(out),
+            _ => {
+                out.steps.push(Step::Log("the handshake took too long".into()));
+                self.close(out);
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+}

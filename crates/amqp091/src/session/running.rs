@@ -1,0 +1,247 @@
+//! An open connection: its channels, and what a frame on each of them means.
+
+use ferrymq_model::{Command, Limits, Name, Origin, Refusal};
+use ferrymq_wire::Output;
+
+use super::{
+    Fault,
+    channel::{Channel, Channels},
+    content::{self, Assembly, Gathered, Terms},
+};
+use crate::{
+    codec::{
+        frame::{Frame, FrameKind, put_method},
+        methods::{
+            AccessRequestOk, BasicPublish, ChannelClose, ChannelCloseOk, ChannelOpen, ConnectionClose, Method,
+            WireMethod,
+        },
+        reply_code::ReplyCode,
+    },
+    mapping::{self, Violation},
+};
+
+/// A connection whose vhost is open.
+#[derive(Debug)]
+pub(super) struct Running {
+    vhost: Name,
+    channels_max: u16,
+    frame_bytes_max: u32,
+    channels: Channels,
+}
+
+/// What is to be done after a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Read on at this place of the input.
+    Read(usize),
+    /// Carry out what was asked for, then read on at this place.
+    Pause(usize),
+    /// The client ends the connection.
+    Close,
+}
+
+impl Running {
+    pub fn new(vhost: Name, channels_max: u16, frame_bytes_max: u32) -> Self {
+        Self { vhost, channels_max, frame_bytes_max, channels: Channels::default() }
+    }
+
+    /// Takes the frame that ends at `end` of `input`.
+    #[inline]
+    pub fn frame(
+        &mut self,
+        frame: &Frame<'_>,
+        input: &[u8],
+        end: usize,
+        limits: &Limits,
+        out: &mut Output,
+    ) -> Result<Next, Fault> {
+        if frame.channel == 0 {
+            return connection_frame(frame, end, out);
+        }
+        let terms = Terms { limits, frame_bytes_max: self.frame_bytes_max, vhost: &self.vhost };
+        let Some(channel) = self.channels.get(frame.channel) else { return self.unopened(frame, end, out) };
+        if channel.closing {
+            return self.closing(frame, end, out);
+        }
+        let done = match (channel.assembly.take(), frame.kind) {
+            (Some(assembly), _) => gather(channel, *assembly, frame, terms, out).map(|()| Next::Read(end)),
+            (None, FrameKind::Method) => match Method::read(frame.payload) {
+                Ok(Method::BasicPublish(publish)) => begin(channel, &publish, input, end, terms, out).map(Next::Read),
+                Ok(method) => self.method(frame.channel, &method, end, out),
+                Err(malformed) => Err(Fault::new(frame.channel, (0, 0), malformed.into())),
+            },
+            (None, _) => Err(unexpected(frame, "expected method frame, got non method frame instead".into())),
+        };
+        match done {
+            Err(fault) if !fault.violation.code.is_hard() => {
+                self.refuse(&fault, out);
+                Ok(Next::Read(end))
+            }
+            done => done,
+        }
+    }
+
+    /// Ends a channel because of what a client did on it. Its end is asked for first, so that nothing follows the close.
+    fn refuse(&mut self, fault: &Fault, out: &mut Output) {
+        out.command(Command::CloseChannel { origin: fault.origin, reply: false });
+        out.send(|out| {
+            mapping::put_close(out, fault.origin, &fault.violation);
+        });
+        self.now_closing(fault.origin.channel);
+    }
+
+    /// The node has refused a request, and the channel's close is on its way: the channel ends there, too.
+    pub fn refused(&mut self, origin: Origin, out: &mut Output) {
+        if self.channels.get(origin.channel).is_some_and(|channel| !channel.closing) {
+            out.command(Command::CloseChannel { origin, reply: false });
+            self.now_closing(origin.channel);
+        }
+    }
+
+    fn now_closing(&mut self, number: u16) {
+        if let Some(channel) = self.channels.get(number) {
+            channel.closing = true;
+            channel.assembly = None;
+        }
+    }
+
+    fn method(&mut self, channel: u16, method: &Method<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
+        match method {
+            Method::ChannelOpen(_) => {
+                let violation = Violation::new(ReplyCode::ChannelError, "second 'channel.open' seen");
+                return Err(Fault::new(channel, method.id(), violation));
+            }
+            Method::ChannelClose(_) => {
+                // What the node still has to say about this channel comes before it can be opened again.
+                out.command(Command::CloseChannel { origin: mapping::origin(channel, ChannelClose::ID), reply: true });
+                self.channels.close(channel);
+                return Ok(Next::Pause(end));
+            }
+            Method::AccessRequest(_) => out.send(|out| put_method(out, channel, &AccessRequestOk { ticket: 1 })),
+            // Answers to what we never ask for, or that need no further step.
+            Method::BasicCancelOk(_) | Method::ChannelFlowOk(_) | Method::ChannelCloseOk(_) => {}
+            method => {
+                let command = mapping::command(channel, method);
+                out.command(command.map_err(|violation| Fault::new(channel, method.id(), violation))?);
+            }
+        }
+        Ok(Next::Read(end))
+    }
+
+    /// A frame on a channel that is not open.
+    fn unopened(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
+        let number = frame.channel;
+        if frame.kind != FrameKind::Method {
+            return Err(unexpected(frame, "expected method frame, got non method frame instead".into()));
+        }
+        let method = Method::read(frame.payload).map_err(|malformed| Fault::new(number, (0, 0), malformed.into()))?;
+        match method {
+            Method::ChannelOpen(_) if self.channels.len() >= usize::from(self.channels_max) => {
+                let (count, max) = (self.channels.len(), self.channels_max);
+                let text =
+                    format!("number of channels opened ({count}) has reached the negotiated channel_max ({max})");
+                Err(Fault::new(number, method.id(), Violation::new(ReplyCode::NotAllowed, text)))
+            }
+            Method::ChannelOpen(_) => {
+                out.command(Command::OpenChannel(mapping::origin(number, ChannelOpen::ID)));
+                self.channels.open(number);
+                Ok(Next::Read(end))
+            }
+            Method::ChannelCloseOk(_) => Ok(Next::Read(end)),
+            // Several clients settle from another thread and learn of the channel's end a moment too late.
+            Method::BasicAck(_) | Method::BasicNack(_) | Method::BasicReject(_)
+                if self.channels.was_closed_lately(number) =>
+            {
+                Ok(Next::Read(end))
+            }
+            _ => {
+                let violation = Violation::new(ReplyCode::ChannelError, "expected 'channel.open'");
+                Err(Fault::new(number, method.id(), violation))
+            }
+        }
+    }
+
+    /// A frame on a channel that we have closed: only its end is of interest.
+    fn closing(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
+        if frame.kind == FrameKind::Method {
+            match Method::read(frame.payload) {
+                Ok(Method::ChannelCloseOk(_)) => self.channels.close(frame.channel),
+                Ok(Method::ChannelClose(_)) => out.send(|out| put_method(out, frame.channel, &ChannelCloseOk)),
+                _ => {}
+            }
+        }
+        Ok(Next::Read(end))
+    }
+}
+
+/// Takes a publish, as a whole if it is there; says where to read on.
+#[inline]
+fn begin(
+    channel: &mut Channel,
+    method: &BasicPublish<'_>,
+    input: &[u8],
+    end: usize,
+    terms: Terms<'_>,
+    out: &mut Output,
+) -> Result<usize, Fault> {
+    let origin = mapping::origin(channel.number, BasicPublish::ID);
+    let whole = content::contiguous(origin, method, input, end, terms);
+    match whole.map_err(|violation| Fault { origin, violation })? {
+        Some((publish, end)) => {
+            out.command(Command::Publish(publish));
+            Ok(end)
+        }
+        None => {
+            let assembly = Assembly::begin(origin, method, terms).map_err(|violation| Fault { origin, violation })?;
+            channel.assembly = Some(Box::new(assembly));
+            Ok(end)
+        }
+    }
+}
+
+/// Takes the next frame of a publish that arrives in pieces.
+fn gather(
+    channel: &mut Channel,
+    assembly: Assembly,
+    frame: &Frame<'_>,
+    terms: Terms<'_>,
+    out: &mut Output,
+) -> Result<(), Fault> {
+    let origin = assembly.origin();
+    match assembly.take(frame, terms).map_err(|violation| Fault { origin, violation })? {
+        Gathered::Partly(rest) => channel.assembly = Some(Box::new(rest)),
+        Gathered::Whole(publish) => out.command(Command::Publish(publish)),
+    }
+    Ok(())
+}
+
+/// A frame of the connection itself.
+fn connection_frame(frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
+    match frame.kind {
+        FrameKind::Heartbeat => return Ok(Next::Read(end)),
+        FrameKind::Method => {}
+        FrameKind::Header | FrameKind::Body => {
+            return Err(unexpected(frame, "content belongs to a channel, not to the connection".into()));
+        }
+    }
+    let method = Method::read(frame.payload).map_err(|malformed| Fault::new(0, (0, 0), malformed.into()))?;
+    match method {
+        Method::ConnectionClose(_) => {
+            out.command(Command::CloseConnection { origin: mapping::origin(0, ConnectionClose::ID), reply: true });
+            Ok(Next::Close)
+        }
+        Method::ConnectionUpdateSecret(_) => {
+            let refusal = Refusal::NotImplemented("connection.update-secret is not built yet".into());
+            Err(Fault::new(0, method.id(), Violation::from(&refusal)))
+        }
+        _ => {
+            let violation = Violation::new(ReplyCode::ChannelError, "unexpected method in connection state running");
+            Err(Fault::new(0, method.id(), violation))
+        }
+    }
+}
+
+/// A frame of a kind that does not belong where it came.
+pub(super) fn unexpected(frame: &Frame<'_>, text: String) -> Fault {
+    Fault::new(frame.channel, (0, 0), Violation::new(ReplyCode::UnexpectedFrame, text))
+}

@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ferrymq_conformance::{Recording, Script, Server, Tcp, Whose, identify, play};
+use ferrymq_conformance::{Recording, Script, Served, Server, Tcp, Whose, identify, play};
 
-use crate::served::Served;
-use crate::step::Tally;
+use crate::clients::{self, Against};
+use crate::step::{self, Tally};
 use crate::workspace::Workspace;
 
 /// What to play, and against whom.
@@ -17,31 +17,44 @@ struct Order {
     /// Another server than our binary.
     against: Option<String>,
     record: bool,
-    /// Scripts whose name contains one of these; all, when there are none.
+    /// Only what has one of these in its name; everything, when there are none.
     filters: Vec<String>,
 }
 
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
+    let (what, args) = args.split_first().ok_or("conformance of what: amqp or clients?")?;
     let order = Order::parse(args)?;
-    let scripts = scripts(workspace)?;
-    let wanted =
-        |script: &&Script| order.filters.is_empty() || order.filters.iter().any(|filter| script.name.contains(filter));
-    let chosen: Vec<&Script> = scripts.iter().filter(wanted).collect();
+    if order.against.is_none() || what == "clients" {
+        step::build_binaries()?;
+    }
     let mut tally = Tally::default();
-    match &order.against {
-        Some(address) => play_against(workspace, &chosen, address, order.record, &mut tally)?,
-        None => {
-            crate::step::build_binaries()?;
-            let served = Served::start(workspace, "amqp")?;
-            play_against(workspace, &chosen, served.address(), order.record, &mut tally)?;
+    match what.as_str() {
+        "amqp" => play_scripts(workspace, &order, &mut tally)?,
+        "clients" => {
+            let binary = || Against::Binary(workspace.binary("ferrymq"));
+            let against = order.against.clone().map_or_else(binary, Against::Address);
+            clients::run(workspace, &against, |name| order.wants(name), &mut tally)?;
         }
+        other => return Err(format!("conformance knows amqp and clients, not `{other}`")),
     }
     tally.close()
 }
 
+fn play_scripts(workspace: &Workspace, order: &Order, tally: &mut Tally) -> Result<(), String> {
+    let mut scripts = scripts(workspace)?;
+    scripts.retain(|script| order.wants(&script.name));
+    match &order.against {
+        Some(address) => play_against(workspace, &scripts, address, order.record, tally),
+        None => {
+            let served = Served::start(&workspace.binary("ferrymq"))?;
+            play_against(workspace, &scripts, served.address(), order.record, tally)
+        }
+    }
+}
+
 fn play_against(
     workspace: &Workspace,
-    scripts: &[&Script],
+    scripts: &[Script],
     address: &str,
     record: bool,
     tally: &mut Tally,
@@ -79,7 +92,7 @@ fn play_one(
 }
 
 /// All scripts in the order of their numbers.
-pub fn scripts(workspace: &Workspace) -> Result<Vec<Script>, String> {
+fn scripts(workspace: &Workspace) -> Result<Vec<Script>, String> {
     let folder = workspace.root.join("conformance/amqp");
     let entries = std::fs::read_dir(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     let numbered = |path: &PathBuf| {
@@ -102,9 +115,6 @@ fn read(path: &Path) -> Result<String, String> {
 impl Order {
     fn parse(args: &[String]) -> Result<Self, String> {
         let mut args = args.iter();
-        if args.next().map(String::as_str) != Some("amqp") {
-            return Err("the only protocol with scripts is amqp".to_owned());
-        }
         let mut order = Self::default();
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -115,5 +125,8 @@ impl Order {
             }
         }
         Ok(order)
+    }
+    fn wants(&self, name: &str) -> bool {
+        self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
     }
 }

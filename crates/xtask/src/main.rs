@@ -4,9 +4,9 @@
 
 mod bench;
 mod check;
+mod clients;
 mod codegen;
 mod conformance;
-mod served;
 mod step;
 mod test;
 mod tidy;
@@ -25,7 +25,9 @@ const USAGE: &str = "usage: cargo x COMMAND
                         deliveries per second beside RabbitMQ, where that is installed
   tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess
   conformance amqp [--against HOST:PORT] [--record] [SCRIPT]...
-                        plays the protocol scripts against our binary or a running server";
+                        plays the protocol scripts against our binary or a running server
+  conformance clients [--against HOST:PORT] [PROGRAM]...
+                        runs the real clients in the same way";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

@@ -1,0 +1,44 @@
+"""The Celery application that the Celery programs and their workers share. FERRYMQ_URL says where the broker is."""
+
+import os
+import pathlib
+import time
+
+from celery import Celery
+
+app = Celery("tasks", broker=os.environ["FERRYMQ_URL"].replace("amqp://", "pyamqp://"), backend="rpc://")
+app.conf.update(
+    # One task in hand for each process of the worker, so that a task with an ETA would hold up the others if the
+    # worker could not raise its prefetch count for it.
+    worker_prefetch_multiplier=1,
+    worker_send_task_events=False,
+    broker_connection_retry_on_startup=True,
+)
+
+
+@app.task
+def add(x, y):
+    return x + y
+
+
+@app.task(bind=True, max_retries=3)
+def third_time_lucky(self):
+    if self.request.retries < 2:
+        raise self.retry(countdown=1)
+    return self.request.retries
+
+
+@app.task
+def now():
+    return time.time()
+
+
+@app.task(acks_late=True)
+def run_until_told(folder):
+    """Notes that it runs, and ends when the file `go` is there."""
+    folder = pathlib.Path(folder)
+    with open(folder / "runs", "a") as runs:
+        runs.write(f"{os.getpid()}\n")
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    return "done"

@@ -1,0 +1,89 @@
+"""Starts, kills and restarts the server that a client program talks to.
+
+FERRYMQ_BIN names a binary, which each program starts for itself on a free port with an empty data directory.
+FERRYMQ_AT=HOST:PORT names a running server instead; a program that must kill its server then ends as skipped.
+"""
+
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+
+# The exit code of a program that cannot run here.
+SKIPPED = 77
+
+# A program that still waits after this is stuck. It prints where, and fails; none comes near it when all is well.
+faulthandler.dump_traceback_later(150, exit=True)
+
+
+class Server:
+    """A server for the length of a `with` block, reachable at `host` and `port`."""
+
+    def __init__(self):
+        self.binary = os.environ.get("FERRYMQ_BIN")
+        self.process = None
+        self.folder = None
+        self.host, self.port = "127.0.0.1", 0
+
+    def __enter__(self):
+        if self.binary is None:
+            address = os.environ.get("FERRYMQ_AT")
+            if address is None:
+                sys.exit("say which server: FERRYMQ_BIN=PATH or FERRYMQ_AT=HOST:PORT")
+            self.host, port = address.rsplit(":", 1)
+            self.port = int(port)
+        else:
+            self.folder = tempfile.TemporaryDirectory(prefix="ferrymq-")
+            self.start()
+        return self
+
+    def __exit__(self, kind, problem, trace):
+        if self.process is None:
+            return
+        self.kill()
+        if problem is not None:
+            with open(os.path.join(self.folder.name, "log"), errors="replace") as log:
+                sys.stderr.write(f"--- the server's log\n{log.read()}---\n")
+        self.folder.cleanup()
+
+    def start(self):
+        """Starts the binary and returns when it is ready. After the first time it takes the same port again."""
+        with open(os.path.join(self.folder.name, "log"), "ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    self.binary,
+                    "serve",
+                    "--data-dir",
+                    os.path.join(self.folder.name, "data"),
+                    "--listen",
+                    f"amqp=127.0.0.1:{self.port}",
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        for line in self.process.stdout:
+            words = line.split()
+            if words[:2] == ["listening", "amqp"]:
+                self.port = int(words[2].rsplit(":", 1)[1])
+            elif words == ["ready"]:
+                return
+        raise AssertionError(f"the server ended with {self.process.wait()} before it was ready")
+
+    def kill(self):
+        """Ends the server as a power cut would, as far as a process can: SIGKILL."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def must_be_ours_to_kill(self):
+        if self.binary is None:
+            print("skipped: this program kills its server, and FERRYMQ_AT names one that is not ours to kill")
+            sys.exit(SKIPPED)
+
+    @property
+    def url(self):
+        return f"amqp://guest:guest@{self.host}:{self.port}/%2F"

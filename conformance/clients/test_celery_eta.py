@@ -1,0 +1,27 @@
+"""Tasks with an ETA do not hold up others: the worker takes them in hand and raises its prefetch count by as many.
+
+The worker may hold one message at a time. Three that must wait would keep it from everything behind them, if the raised
+count did not hold at once.
+"""
+
+import datetime
+import os
+import time
+
+from celery_worker import Worker
+from server import Server
+
+with Server() as server:
+    os.environ["FERRYMQ_URL"] = server.url
+    from celery_tasks import add, now
+
+    with Worker(concurrency=1):
+        assert add.delay(1, 1).get(timeout=60) == 2
+        due = time.time() + 6
+        eta = datetime.datetime.fromtimestamp(due, datetime.timezone.utc)
+        later = [now.apply_async(eta=eta) for _ in range(3)]
+        others = [add.delay(number, 1) for number in range(20)]
+        assert [result.get(timeout=60) for result in others] == list(range(1, 21))
+        assert time.time() < due, "the tasks without an ETA waited for those with one"
+        for result in later:
+            assert result.get(timeout=60) >= due, "a task ran before its ETA"

@@ -1,8 +1,10 @@
-//! The room's tests: byte vectors, an independent codec as oracle, and hostile input.
+//! The room's tests: byte vectors, an independent codec as oracle, hostile input, and scripted conversations.
 
 // A test may fail where it stands.
 #![allow(clippy::unwrap_used)]
 
+mod conversations;
 mod hostile;
 mod oracle;
+mod text;
 mod vectors;

@@ -3,40 +3,13 @@
 //! The random payloads are built from the table in `spec/` by the few lines below, so that three readings of the
 //! definition have to agree.
 
-use std::sync::LazyLock;
-
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic, queue};
 use ferrymq_amqp091::codec::{content, frame, frame::FrameKind, methods, methods::Method, table::RawTable};
 use ferrymq_wire::{Parsed, Put};
 use proptest::{collection::vec, prelude::*};
 
-/// A method of the table: class, method, fields as (name, type).
-struct Row {
-    class: u16,
-    method: u16,
-    fields: Vec<(String, String)>,
-}
-
-static ROWS: LazyLock<Vec<Row>> = LazyLock::new(rows);
-
-fn rows() -> Vec<Row> {
-    let spec: toml::Table = include_str!("../../../../spec/amqp091.toml").parse().unwrap();
-    let classes = spec["class"].as_table().unwrap();
-    let mut rows = Vec::new();
-    for class in classes.values() {
-        for method in class["methods"].as_array().unwrap() {
-            let fields = method["fields"].as_str().unwrap().split_whitespace();
-            let fields = fields.map(|field| field.split_once(':').unwrap()).map(|(n, t)| (n.to_owned(), t.to_owned()));
-            rows.push(Row {
-                class: class["id"].as_integer().unwrap() as u16,
-                method: method["id"].as_integer().unwrap() as u16,
-                fields: fields.collect(),
-            });
-        }
-    }
-    rows
-}
+use super::text::ROWS;
 
 /// Entries of a table: keys ascending and each once, because the other codec sorts them.
 fn entries(depth: u32) -> BoxedStrategy<Vec<u8>> {

@@ -6,6 +6,8 @@ use ferrymq_amqp091::codec::{
     content::ContentHeader, content::Properties, frame::frame, methods::Method, table::RawTable,
 };
 
+use super::text::hex;
+
 fn check(vectors: &str, answer: impl Fn(&[u8]) -> String) {
     let mut count = 0;
     for line in vectors.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -14,22 +16,6 @@ fn check(vectors: &str, answer: impl Fn(&[u8]) -> String) {
         count += 1;
     }
     assert!(count > 0, "a file of vectors has some");
-}
-
-/// Octets in hexadecimal; `"text"` stands for its bytes, and `N*OCTET` for an octet that comes N times.
-fn hex(text: &str) -> Vec<u8> {
-    let mut octets = Vec::new();
-    for word in text.split_whitespace() {
-        if let Some(text) = word.strip_prefix('"').and_then(|word| word.strip_suffix('"')) {
-            octets.extend(text.as_bytes());
-        } else if let Some((count, octet)) = word.split_once('*') {
-            let octet = u8::from_str_radix(octet, 16).unwrap();
-            octets.extend(std::iter::repeat_n(octet, count.parse().unwrap()));
-        } else {
-            octets.extend((0..word.len()).step_by(2).map(|at| u8::from_str_radix(&word[at..at + 2], 16).unwrap()));
-        }
-    }
-    octets
 }
 
 fn show<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, E>) -> String {

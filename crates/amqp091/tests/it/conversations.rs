@@ -1,0 +1,413 @@
+//! Scripted conversations between a client, the session and a scripted node, with a fake clock.
+//!
+//! A script is a file of lines. What goes in:
+//! `C: FRAME` or `C2: FRAME` the client sends a frame (on channel 2; else 1, or 0 for the connection's own);
+//! `E: EVENT` the node reports an event; `F: EFFECT` the node decides an effect, and its event, if it has one, follows;
+//! `T: MS` the clock goes on by so many milliseconds.
+//! What comes out, all of it and in this order, behind the lines that caused it:
+//! `S: FRAME` a frame for the client; `N: COMMAND` a command for the node; `L: TEXT` a line for the log; `X` the end.
+//! An expected line that ends with `...` says only how the line begins.
+//!
+//! Each script is played three times: line by line, with all neighbouring frames in one read, and octet by octet.
+
+use std::{collections::VecDeque, fmt::Write, sync::Arc};
+
+use bytes::Bytes;
+use ferrymq_amqp091::{Connection, Greeting, Identity};
+use ferrymq_model::{
+    Body, BodyRef, Command, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply,
+    ReturnReason, Span,
+};
+use ferrymq_wire::{Encoder, Moment, Outbox, Output, Session, Step};
+
+use super::text;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    LineByLine,
+    AllAtOnce,
+    OctetByOctet,
+}
+
+struct Conversation {
+    session: Connection,
+    encoder: Option<Box<dyn Encoder>>,
+    now: Moment,
+    /// What the session was given and has not consumed.
+    input: Vec<u8>,
+    /// What came out and was not compared yet.
+    said: VecDeque<String>,
+}
+
+impl Conversation {
+    fn new(limits: Limits) -> Self {
+        let greeting = Arc::new(Greeting::new(&Identity::default(), limits));
+        let mut session = Connection::new(greeting);
+        session.opened(Moment(0), &mut Output::default());
+        Self { session, encoder: None, now: Moment(0), input: Vec::new(), said: VecDeque::new() }
+    }
+
+    fn receive(&mut self) {
+        loop {
+            let mut out = Output::default();
+            let received = self.session.receive(&self.input, self.now, &mut out);
+            let silent = out.steps.is_empty();
+            self.carry_out(out);
+            self.input.drain(..received.consumed);
+            // A session that waits for the node stays paused and has nothing more to say.
+            if !received.paused || silent {
+                break;
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        let mut out = Output::default();
+        self.session.event(event, self.now, &mut out);
+        self.carry_out(out);
+        self.receive();
+    }
+
+    fn advance(&mut self, ms: u64) {
+        let end = self.now.after_ms(ms);
+        while let Some(deadline) = self.session.deadline().filter(|deadline| *deadline <= end) {
+            assert!(deadline > self.now || self.now == end, "a deadline that has come does not come again");
+            self.now = deadline.max(self.now);
+            let mut out = Output::default();
+            self.session.timeout(self.now, &mut out);
+            self.carry_out(out);
+        }
+        self.now = end;
+    }
+
+    fn carry_out(&mut self, out: Output) {
+        for step in out.steps {
+            match step {
+                Step::Send(range) => self.sent(&out.bytes[range]),
+                Step::Command(command) => self.said.push_back(format!("N: {}", show(&command, &self.input))),
+                Step::Encode(encoder) => self.encoder = Some(encoder),
+                Step::Close => {
+                    self.said.push_back("X".to_owned());
+                    assert!(self.session.is_closed());
+                }
+                Step::Log(text) => self.said.push_back(format!("L: {text}")),
+            }
+        }
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        for (channel, line) in text::lines(bytes) {
+            let number = if channel < 2 { String::new() } else { channel.to_string() };
+            self.said.push_back(format!("S{number}: {line}"));
+        }
+    }
+
+    /// An effect goes through the encoder; a refusal is an event, too.
+    fn effect(&mut self, line: &str) {
+        let mut outbox = Outbox::default();
+        let encoder = self.encoder.as_mut().expect("the handshake has settled how to encode");
+        with_effect(line, &mut |effect| encoder.encode(effect, &mut outbox));
+        let mut slices = [std::io::IoSlice::new(&[]); 64];
+        let count = outbox.slices(&mut slices);
+        self.sent(&slices[..count].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>());
+        if let Some(refusal) = line.strip_prefix("refused ") {
+            let (origin, refusal) = refused(refusal);
+            self.event(Event::Refused { origin, refusal });
+        }
+    }
+}
+
+/// `CHANNEL CLASS.METHOD REFUSAL`
+fn refused(line: &str) -> (Origin, Refusal) {
+    let [channel, method, refusal] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let row = text::ROWS.iter().find(|row| row.name == method).unwrap();
+    let origin =
+        Origin { channel: channel.parse().unwrap(), method: u32::from(row.class) << 16 | u32::from(row.method) };
+    let (kind, text) = refusal.split_once(' ').unwrap();
+    let text = text.to_owned();
+    let refusal = match kind {
+        "no-queue" => {
+            Refusal::NotFound { object: Object::Queue, name: Name::from(text.as_str()), vhost: Name::from("/") }
+        }
+        "no-vhost" => Refusal::VhostNotFound(Name::from(text.as_str())),
+        "locked" => Refusal::ResourceLocked(text),
+        "access" => Refusal::AccessRefused(text),
+        "precondition" => Refusal::PreconditionFailed(text),
+        "not-allowed" => Refusal::NotAllowed(text),
+        "fault" => Refusal::Fault(text),
+        "login" => Refusal::LoginFailed(text),
+        other => panic!("no refusal {other}"),
+    };
+    (origin, refusal)
+}
+
+fn event(line: &str) -> Event {
+    match line.split_once(' ').unwrap_or((line, "")) {
+        ("logged-in", _) => Event::LoggedIn,
+        ("vhost-opened", _) => Event::VhostOpened,
+        ("connection-closed", _) => Event::ConnectionClosed,
+        ("close", why) => Event::Close(Refusal::ConnectionForced(why.to_owned())),
+        ("refused", rest) => {
+            let (origin, refusal) = refused(rest);
+            Event::Refused { origin, refusal }
+        }
+        other => panic!("no event {other:?}"),
+    }
+}
+
+/// Makes the effect that a line describes; it borrows from here.
+fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
+    let words: Vec<&str> = line.split(' ').collect();
+    let channel = words.get(1).and_then(|word| word.parse().ok()).unwrap_or_default();
+    let number = |at: usize| words[at].parse().unwrap();
+    let last = words[words.len() - 1];
+    let body = if last.contains('*') { text::hex(last) } else { last.as_bytes().to_vec() };
+    let shared = Bytes::from(body.clone());
+    let message = |body| MessageRef {
+        dialect: Dialect::Amqp091,
+        exchange: "ex",
+        routing_key: b"key",
+        properties: &[0x10, 0, 2],
+        body,
+    };
+    match words[0] {
+        "deliver" => encode(&Effect::Deliver {
+            channel,
+            tag: words[2],
+            delivery_tag: number(3),
+            redelivered: words[4] == "again",
+            message: message(BodyRef::Inline(&body)),
+        }),
+        "deliver-shared" => encode(&Effect::Deliver {
+            channel,
+            tag: words[2],
+            delivery_tag: number(3),
+            redelivered: words[4] == "again",
+            message: message(BodyRef::Shared(&shared)),
+        }),
+        "got" => encode(&Effect::Got {
+            channel,
+            delivery_tag: number(2),
+            redelivered: false,
+            remaining: number(3),
+            message: message(BodyRef::Inline(&body)),
+        }),
+        "return" => {
+            let reason = ReturnReason::Unroutable;
+            encode(&Effect::Return { channel, reason, message: message(BodyRef::Inline(&body)) });
+        }
+        "confirm" => {
+            encode(&Effect::Confirm { channel, publish_tag: number(2), multiple: words.contains(&"multiple") })
+        }
+        "cancelled" => encode(&Effect::Cancelled { channel, tag: words[2] }),
+        "refused" => {
+            let (origin, refusal) = refused(line.strip_prefix("refused ").unwrap());
+            encode(&Effect::Refused { origin, refusal: &refusal });
+        }
+        _ => encode(&Effect::Reply { origin: Origin { channel, method: 0 }, reply: &reply(&words) }),
+    }
+}
+
+fn reply(words: &[&str]) -> Reply {
+    let name = |at: usize| Name::from(words[at]);
+    let number = |at: usize| words[at].parse().unwrap();
+    match words[0] {
+        "vhost-opened" => Reply::VhostOpened,
+        "channel-opened" => Reply::ChannelOpened,
+        "channel-closed" => Reply::ChannelClosed,
+        "connection-closed" => Reply::ConnectionClosed,
+        "exchange-declared" => Reply::ExchangeDeclared,
+        "exchange-deleted" => Reply::ExchangeDeleted,
+        "queue-declared" => Reply::QueueDeclared { queue: name(2), messages: number(3), consumers: number(4) as u32 },
+        "queue-deleted" => Reply::QueueDeleted { messages: number(2) },
+        "queue-purged" => Reply::QueuePurged { messages: number(2) },
+        "bound" => Reply::Bound,
+        "unbound" => Reply::Unbound,
+        "qos-set" => Reply::QosSet,
+        "subscribed" => Reply::Subscribed { tag: name(2) },
+        "unsubscribed" => Reply::Unsubscribed { tag: name(2) },
+        "get-empty" => Reply::GetEmpty,
+        "flow-set" => Reply::FlowSet { active: words[2] == "active" },
+        "confirm-selected" => Reply::ConfirmSelected,
+        _ => panic!("no effect {words:?}"),
+    }
+}
+
+/// A command in words. What is false or empty is left out.
+fn show(command: &Command, input: &[u8]) -> String {
+    let flag = |name: &str, set: bool| if set { format!(" {name}") } else { String::new() };
+    let table = |table: &ferrymq_model::Table| {
+        let entries = table.iter().fold(String::new(), |mut text, (key, value)| {
+            write!(text, " {key}={value:?}").unwrap();
+            text
+        });
+        entries
+    };
+    match command {
+        Command::Login(login) => format!("login {} {}", login.user, login.password.escape_ascii()),
+        Command::OpenVhost { vhost, .. } => format!("open-vhost {vhost}"),
+        Command::OpenChannel(origin) => format!("open-channel {}", origin.channel),
+        Command::CloseChannel { origin, reply } => format!("close-channel {}{}", origin.channel, flag("reply", *reply)),
+        Command::CloseConnection { reply, .. } => format!("close-connection{}", flag("reply", *reply)),
+        Command::Publish(publish) => {
+            let of = publish.head.as_deref().unwrap_or(input);
+            let text = |span: Span| span.of(of).escape_ascii().to_string();
+            let body = match &publish.body {
+                Body::Span(span) => text(*span),
+                Body::Shared(bytes) => format!("shared {}", bytes.escape_ascii()),
+            };
+            let more = [("mandatory", publish.mandatory), ("persistent", publish.persistent)];
+            let mut line = format!(
+                "publish {} '{}' '{}'",
+                publish.origin.channel,
+                text(publish.exchange),
+                text(publish.routing_key)
+            );
+            more.iter().for_each(|(name, set)| line.push_str(&flag(name, *set)));
+            publish.priority.iter().for_each(|priority| write!(line, " priority={priority}").unwrap());
+            publish.expiration_ms.iter().for_each(|ms| write!(line, " expires={ms}").unwrap());
+            publish.user.iter().for_each(|user| write!(line, " user={user}").unwrap());
+            write!(line, " {}: {body}", publish.properties.len).unwrap();
+            line
+        }
+        Command::Settle(settle) => format!(
+            "settle {} {}{} {:?}",
+            settle.origin.channel,
+            settle.delivery_tag,
+            flag("multiple", settle.multiple),
+            settle.settlement
+        ),
+        Command::DeclareExchange(declare) => {
+            let flags = [
+                flag("passive", declare.passive),
+                flag("durable", declare.durable),
+                flag("auto-delete", declare.auto_delete),
+                flag("internal", declare.internal),
+                flag("no-wait", declare.no_wait),
+            ];
+            format!(
+                "declare-exchange {} {}{}{}",
+                declare.exchange,
+                declare.kind,
+                flags.concat(),
+                table(&declare.arguments)
+            )
+        }
+        Command::DeleteExchange(delete) => {
+            format!(
+                "delete-exchange {}{}{}",
+                delete.exchange,
+                flag("if-unused", delete.if_unused),
+                flag("no-wait", delete.no_wait)
+            )
+        }
+        Command::DeclareQueue(declare) => {
+            let flags = [
+                flag("passive", declare.passive),
+                flag("durable", declare.durable),
+                flag("exclusive", declare.exclusive),
+                flag("auto-delete", declare.auto_delete),
+                flag("no-wait", declare.no_wait),
+            ];
+            format!("declare-queue '{}'{}{}", declare.queue, flags.concat(), table(&declare.arguments))
+        }
+        Command::DeleteQueue(delete) => {
+            let flags = [("if-unused", delete.if_unused), ("if-empty", delete.if_empty), ("no-wait", delete.no_wait)];
+            format!("delete-queue '{}'{}", delete.queue, flags.map(|(name, set)| flag(name, set)).concat())
+        }
+        Command::PurgeQueue { queue, no_wait, .. } => format!("purge-queue '{queue}'{}", flag("no-wait", *no_wait)),
+        Command::Bind(bind) | Command::Unbind(bind) => {
+            let word = if matches!(command, Command::Bind(_)) { "bind" } else { "unbind" };
+            let key = bind.key.escape_ascii();
+            format!(
+                "{word} '{}' {} '{key}'{}{}",
+                bind.queue,
+                bind.exchange,
+                flag("no-wait", bind.no_wait),
+                table(&bind.arguments)
+            )
+        }
+        Command::Consume(consume) => {
+            let flags = [("no-ack", consume.no_ack), ("exclusive", consume.exclusive), ("no-wait", consume.no_wait)];
+            let flags = flags.map(|(name, set)| flag(name, set)).concat();
+            format!("consume '{}' '{}'{flags}{}", consume.queue, consume.tag, table(&consume.arguments))
+        }
+        Command::Cancel { tag, no_wait, .. } => format!("cancel {tag}{}", flag("no-wait", *no_wait)),
+        Command::Get(get) => format!("get '{}'{}", get.queue, flag("no-ack", get.no_ack)),
+        Command::Qos(qos) => format!("qos {}{}", qos.prefetch, flag("global", qos.global)),
+        Command::Flow { active, .. } => format!("flow {}", if *active { "active" } else { "stopped" }),
+        Command::ConfirmSelect { no_wait, .. } => format!("confirm-select{}", flag("no-wait", *no_wait)),
+    }
+}
+
+/// Plays a script. `{handshake}` in it stands for the lines of `handshake.txt`.
+fn play(script: &str, pace: Pace, limits: &Limits) {
+    let script = script.replace("{handshake}", include_str!("conversations/handshake.txt"));
+    let mut talk = Conversation::new(limits.clone());
+    let mut pending = Vec::new();
+    for line in script.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (what, rest) = line.split_once(": ").unwrap_or((line, ""));
+        let from_client = what.strip_prefix('C').map(|number| number.parse().unwrap_or(1));
+        let spoken = from_client.is_some() || ["E", "F", "T"].contains(&what);
+        if spoken && (from_client.is_none() || pending.is_empty()) {
+            flush(&mut talk, &mut pending, pace);
+            assert_eq!(talk.said, Vec::<String>::new(), "before `{line}` ({pace:?})");
+        }
+        match (from_client, what) {
+            (Some(channel), _) => pending.push(text::frame(rest, channel)),
+            (None, "E") => talk.event(event(rest)),
+            (None, "F") => talk.effect(rest),
+            (None, "T") => talk.advance(rest.parse().unwrap()),
+            _ => {
+                flush(&mut talk, &mut pending, pace);
+                let said =
+                    talk.said.pop_front().unwrap_or_else(|| panic!("nothing is said where `{line}` is expected"));
+                match line.strip_suffix("...") {
+                    Some(beginning) => assert!(said.starts_with(beginning), "`{said}` is not `{line}` ({pace:?})"),
+                    None => assert_eq!(said, line, "({pace:?})"),
+                }
+            }
+        }
+    }
+    flush(&mut talk, &mut pending, pace);
+    assert_eq!(talk.said, Vec::<String>::new(), "at the end ({pace:?})");
+}
+
+/// Gives the session what the client has sent.
+fn flush(talk: &mut Conversation, pending: &mut Vec<Vec<u8>>, pace: Pace) {
+    let frames = std::mem::take(pending);
+    let reads: Vec<Vec<u8>> = match pace {
+        Pace::LineByLine => frames,
+        Pace::AllAtOnce if frames.is_empty() => Vec::new(),
+        Pace::AllAtOnce => vec![frames.concat()],
+        Pace::OctetByOctet => frames.concat().into_iter().map(|octet| vec![octet]).collect(),
+    };
+    for read in reads {
+        talk.input.extend(read);
+        talk.receive();
+    }
+}
+
+fn check(script: &str) {
+    check_with(script, &Limits::default());
+}
+
+fn check_with(script: &str, limits: &Limits) {
+    for pace in [Pace::LineByLine, Pace::AllAtOnce, Pace::OctetByOctet] {
+        play(script, pace, limits);
+    }
+}
+
+/// One test for each script.
+macro_rules! conversations {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            check(include_str!(concat!("conversations/", stringify!($name), ".txt")));
+        }
+    )*};
+}
+
+conversations! {
+    hello
+}

@@ -409,5 +409,45 @@ macro_rules! conversations {
 }
 
 conversations! {
+    another_protocol
+    another_version
+    channel_close_crossing
+    channel_close_overtakes
+    channel_errors
+    channel_not_open
+    channel_twice
+    content
+    content_missing
+    content_too_long
+    content_unannounced
+    deliveries
+    expiration
+    frame_too_large
+    handshake_channel
+    handshake_order
+    handshake_pipelined
+    handshake_too_slow
+    hard_refusal
+    heartbeat_on_channel
+    heartbeats
     hello
+    immediate
+    login
+    login_mechanism
+    login_response
+    login_silent
+    malformed_frame
+    malformed_table
+    message_too_large
+    not_built
+    prefetch_size
+    requests
+    server_closes
+    servers_method
+    tune_larger
+    tune_no_limit
+    tune_too_small
+    unknown_method
+    version_0_9
+    vhost_missing
 }

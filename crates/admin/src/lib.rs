@@ -1,0 +1,42 @@
+//! The HTTP side of a server. It asks through [`ferrymq_model::Queries`], as any client would, and knows neither node
+//! nor storage.
+//!
+//! So far it answers two questions, both without login: `GET /health/live` and `GET /health/ready`. Management comes
+//! later and is not pretended: every other address is a 404 that says so.
+
+mod answer;
+mod connection;
+mod health;
+
+use std::sync::Arc;
+
+use axum::{Router, extract::Request, middleware, routing::get};
+use ferrymq_model::Queries;
+
+/// The HTTP interface of one server. Cheap to clone: all clones are the same one.
+#[derive(Clone)]
+pub struct Admin {
+    router: Router,
+    open: Arc<connection::Open>,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// An interface that answers from `queries`.
+    #[must_use]
+    pub fn new(queries: Arc<dyn Queries>) -> Self {
+        let router = Router::new()
+            .route("/health/live", get(health::live))
+            .route("/health/ready", get(health::ready))
+            .fallback(|request: Request| async move { answer::not_found(request.uri().path()) })
+            .method_not_allowed_fallback(answer::method_not_allowed)
+            .layer(middleware::map_response(answer::sign))
+            .with_state(queries);
+        Self { router, open: Arc::default() }
+    }
+}

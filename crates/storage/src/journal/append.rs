@@ -1,0 +1,266 @@
+//! The shard's end of the journal: writes records into the current generation's image, and never waits for the disk.
+
+use std::sync::Arc;
+
+use ferrymq_model::{BodyRef, CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled};
+use parking_lot::MutexGuard;
+
+use super::open::{Asleep, Mark, OpenGroup, Settlement, Shared};
+use super::record::{
+    ATTEMPTS_BYTES, DELIVERED_BYTES, ENQUEUE_BYTES, ENTRY_BYTES, Kind, QUEUE_BYTES, SETTLE_BYTES, TARGET_BYTES,
+    write_head,
+};
+use super::{FIRST_GROUP, group::HEADER_BYTES};
+use crate::fields::FieldWriter;
+use crate::image::{Image, ImageWriter};
+use crate::stored::{self, BodyPlace};
+
+/// A flush that nobody asked for starts when a group has this much.
+const UNASKED_BYTES: u32 = 1 << 20;
+/// How many images are kept for the next generations.
+const SPARE_IMAGES: usize = 1;
+
+/// Where a message went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Appended {
+    /// The generation.
+    pub generation: u64,
+    /// Where the stored message begins in its image.
+    pub message: u32,
+    /// Where its body begins.
+    pub body: u32,
+}
+
+/// The only writer of the journal.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    shared: Arc<Shared>,
+    pen: Pen,
+    copy_bytes_max: usize,
+}
+
+/// What the appender changes while it holds the lock on what it shares.
+#[derive(Debug)]
+struct Pen {
+    writer: ImageWriter,
+    generation: u64,
+    spare: Vec<Arc<Image>>,
+    decided: Position,
+    group_bytes: u32,
+    file_bytes: u32,
+}
+
+impl Appender {
+    /// Goes on behind what was replayed. `writer` is the image of the shared open group.
+    pub fn new(shared: Arc<Shared>, writer: ImageWriter, options: &crate::Options) -> Self {
+        let (generation, decided) = {
+            let open = shared.open.lock();
+            (open.generation, open.position())
+        };
+        let pen = Pen {
+            writer,
+            generation,
+            spare: Vec::new(),
+            decided,
+            group_bytes: options.group_bytes,
+            file_bytes: options.file_bytes,
+        };
+        Self { shared, pen, copy_bytes_max: options.copy_bytes_max as usize }
+    }
+
+    /// Everything decided so far is durable when this position is.
+    pub fn position(&self) -> Position {
+        self.pen.decided
+    }
+
+    /// The generation that the last record went to.
+    pub fn generation(&self) -> u64 {
+        self.pen.generation
+    }
+
+    /// The image of the current generation.
+    pub fn image(&self) -> &Arc<Image> {
+        self.pen.writer.image()
+    }
+
+    /// Takes back the image of a generation that is over.
+    pub fn recycle(&mut self, image: Arc<Image>) {
+        if self.pen.spare.len() < SPARE_IMAGES {
+            self.pen.spare.push(image);
+        }
+    }
+
+    pub fn begin_unit(&mut self) {
+        self.shared.open.lock().begin_unit();
+    }
+
+    pub fn end_unit(&mut self) {
+        let mut open = self.shared.open.lock();
+        open.end_unit();
+        if open.asleep != Asleep::No {
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Writes a message and its targets.
+    #[inline]
+    pub fn enqueue(
+        &mut self,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        targets: &[Place],
+        own_file: Option<BodyPlace>,
+    ) -> Appended {
+        let head = ENQUEUE_BYTES + targets.len() * TARGET_BYTES;
+        let body = head + stored::head_bytes(message, facts);
+        let total = body + stored::tail_bytes(facts, own_file.is_some());
+        let mut open = self.pen.open_with_room(&self.shared, total);
+        let at = open.end as usize;
+        let copied = match message.body {
+            BodyRef::Shared(bytes) if own_file.is_none() && bytes.len() > self.copy_bytes_max => {
+                open.share_body((at + body) as u32, bytes.clone());
+                body
+            }
+            _ => total,
+        };
+        let mut out = FieldWriter::new(self.pen.writer.reserve(at..at + copied));
+        write_head(&mut out, Kind::Enqueue, total, 0);
+        out.u32(targets.len() as u32);
+        for target in targets {
+            out.u64(target.queue.0);
+            out.u64(target.sequence);
+        }
+        stored::write_head(&mut out, message, facts, own_file.is_some());
+        match own_file {
+            Some(place) => stored::write_place(&mut out, place),
+            None if copied == total => out.put(message.body.bytes()),
+            None => {}
+        }
+        open.messages += 1;
+        self.pen.finish(&self.shared, open, total);
+        Appended { generation: self.pen.generation, message: (at + head) as u32, body: (at + body) as u32 }
+    }
+
+    /// Messages left a queue. Merged within the group, so this takes no room for each of them.
+    #[inline]
+    pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled, mark: &mut Mark) {
+        let mut open = self.pen.open_with_room(&self.shared, SETTLE_BYTES);
+        if !open.in_unit() {
+            open.settle(queue, first, last, why, mark);
+            return self.pen.finish(&self.shared, open, 0);
+        }
+        // Merged settlements count with their group, those of a unit with the unit, which may be longer.
+        let at = open.end as usize;
+        let mut out = FieldWriter::new(self.pen.writer.reserve(at..at + SETTLE_BYTES));
+        Settlement { queue, first, last, why }.write(&mut out);
+        self.pen.finish(&self.shared, open, SETTLE_BYTES);
+    }
+
+    /// A queue was delivered up to here.
+    #[inline]
+    pub fn delivered(&mut self, queue: QueueId, sequence: Sequence, mark: &mut Mark) {
+        let mut open = self.pen.open_with_room(&self.shared, DELIVERED_BYTES);
+        open.delivered(queue, sequence, mark);
+        self.pen.finish(&self.shared, open, 0);
+    }
+
+    pub fn attempts(&mut self, queue: QueueId, sequence: Sequence, attempts: u32) {
+        self.append(ATTEMPTS_BYTES, |out| {
+            write_head(out, Kind::Attempts, ATTEMPTS_BYTES, 0);
+            out.u64(queue.0);
+            out.u64(sequence);
+            out.u32(attempts);
+        });
+    }
+
+    pub fn put(&mut self, entry: &CatalogEntry) {
+        let value = entry.value.as_deref().unwrap_or_default();
+        let kind = if entry.value.is_some() { Kind::Put } else { Kind::Delete };
+        let total = ENTRY_BYTES + entry.key.len() + value.len();
+        self.append(total, |out| {
+            write_head(out, kind, total, entry.kind as u8);
+            out.u32(entry.key.len() as u32);
+            out.put(&entry.key);
+            out.put(value);
+        });
+    }
+
+    pub fn create_queue(&mut self, queue: QueueId) {
+        self.append(QUEUE_BYTES, |out| {
+            write_head(out, Kind::CreateQueue, QUEUE_BYTES, 0);
+            out.u64(queue.0);
+        });
+    }
+
+    pub fn delete_queue(&mut self, queue: QueueId) {
+        self.append(QUEUE_BYTES, |out| {
+            write_head(out, Kind::DeleteQueue, QUEUE_BYTES, 0);
+            out.u64(queue.0);
+        });
+    }
+
+    /// Somebody waits for everything decided so far.
+    pub fn request_flush(&self) {
+        if self.shared.durable() >= self.pen.decided {
+            return;
+        }
+        let mut open = self.shared.open.lock();
+        open.requested = true;
+        if open.asleep >= Asleep::UntilRequested {
+            self.shared.changed.notify_all();
+        }
+    }
+
+    fn append(&mut self, bytes: usize, write: impl FnOnce(&mut FieldWriter<'_>)) {
+        let open = self.pen.open_with_room(&self.shared, bytes);
+        let at = open.end as usize;
+        write(&mut FieldWriter::new(self.pen.writer.reserve(at..at + bytes)));
+        self.pen.finish(&self.shared, open, bytes);
+    }
+}
+
+impl Pen {
+    /// The open group, in a generation that has room for `bytes` more.
+    #[inline]
+    fn open_with_room<'a>(&mut self, shared: &'a Shared, bytes: usize) -> MutexGuard<'a, OpenGroup> {
+        let mut open = shared.open.lock();
+        if !open.fits(bytes) {
+            self.next_generation(shared, &mut open, bytes);
+        }
+        open
+    }
+
+    #[cold]
+    fn next_generation(&mut self, shared: &Shared, open: &mut OpenGroup, bytes: usize) {
+        let usable = self.file_bytes as usize - FIRST_GROUP as usize - HEADER_BYTES;
+        assert!(bytes <= usable, "a record of {bytes} bytes does not fit any journal file");
+        self.writer =
+            self.spare.pop().and_then(ImageWriter::reuse).unwrap_or_else(|| ImageWriter::new(self.file_bytes as usize));
+        open.next_generation(Arc::clone(self.writer.image()));
+        self.generation = open.generation;
+        shared.changed.notify_all();
+    }
+
+    /// Shows `bytes` new bytes to readers, and wakes the flush thread if there is a reason.
+    #[inline]
+    fn finish(&mut self, shared: &Shared, mut open: MutexGuard<'_, OpenGroup>, bytes: usize) {
+        open.end += bytes as u32;
+        self.writer.publish(open.end as usize);
+        self.decided = open.position();
+        if open.end > self.file_bytes / 4 * 3 && open.room == crate::Room::Open && open.is_short() {
+            let room = open.stall();
+            open.set_room(room, &shared.stalled);
+            shared.changed.notify_all();
+        }
+        let due = match open.asleep {
+            Asleep::No => false,
+            Asleep::UntilFull => open.bytes() >= self.group_bytes,
+            Asleep::UntilRequested => open.bytes() >= UNASKED_BYTES,
+            Asleep::UntilAnything => true,
+        };
+        if due {
+            open.asleep = Asleep::No;
+            shared.changed.notify_all();
+        }
+    }
+}

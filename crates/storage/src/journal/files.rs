@@ -1,0 +1,130 @@
+//! The journal's files: made once, full of zeros, and overwritten ever after, because that syncs in half the time of
+//! growing a file.
+//!
+//! A file begins with a block of its own (magic, version, length, CRC); groups follow from [`FIRST_GROUP`]. Which
+//! generation a file holds stands in its groups.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use super::group::ALIGN;
+use crate::disk::{Disk, DiskFile, Open};
+use crate::error::OpenError;
+use crate::fields::{FieldWriter, Fields};
+
+/// Where groups begin in a journal file.
+pub(crate) const FIRST_GROUP: u32 = ALIGN;
+/// The newest version that we write and read.
+const VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"FERRYJNL";
+const HEADER_BYTES: usize = 24;
+/// How much is written at a time while a file is made.
+const ZEROS_BYTES: u32 = 1 << 20;
+
+/// The open files.
+#[derive(Debug)]
+pub(crate) struct JournalFiles {
+    pub file_bytes: u32,
+    files: Vec<JournalFile>,
+}
+
+#[derive(Debug)]
+struct JournalFile {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+}
+
+fn path_of(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("{number:02}.journal"))
+}
+
+impl JournalFiles {
+    /// Makes all files.
+    pub fn create(disk: &dyn Disk, folder: &Path, files: u32, file_bytes: u32) -> Result<(), OpenError> {
+        disk.create_folder(folder).map_err(OpenError::io("create", folder))?;
+        for number in 0..files {
+            let path = path_of(folder, number);
+            create_file(disk, &path, file_bytes).map_err(OpenError::io("create", &path))?;
+        }
+        disk.sync_folder(folder).map_err(OpenError::io("sync", folder))
+    }
+
+    /// Opens files that were made before.
+    pub fn open(disk: &dyn Disk, folder: &Path, files: u32, file_bytes: u32) -> Result<Self, OpenError> {
+        let open = |number| {
+            let path = path_of(folder, number);
+            let file = match disk.open(&path, Open::Existing) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let what = format!("the journal has {files} files, and this is one of them");
+                    return Err(OpenError::Missing { file: path, what });
+                }
+                file => file.map_err(OpenError::io("open", &path))?,
+            };
+            check_header(&path, &*file, file_bytes)?;
+            Ok(JournalFile { path, file })
+        };
+        Ok(Self { file_bytes, files: (0..files).map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// Syncs every file. What a server that was killed left in the page cache reads like what it synced, and must be as
+    /// safe before anything is written behind it.
+    pub fn sync(&self) -> Result<(), OpenError> {
+        self.files.iter().try_for_each(|file| file.file.sync_data().map_err(OpenError::io("sync", &file.path)))
+    }
+
+    pub fn count(&self) -> usize {
+        self.files.len()
+    }
+
+    pub fn path(&self, number: usize) -> &Path {
+        &self.files[number].path
+    }
+
+    pub fn file(&self, number: usize) -> &dyn DiskFile {
+        &*self.files[number].file
+    }
+}
+
+fn create_file(disk: &dyn Disk, path: &Path, file_bytes: u32) -> io::Result<()> {
+    let file = disk.open(path, Open::Empty)?;
+    let zeros = vec![0; ZEROS_BYTES as usize];
+    for at in (0..file_bytes).step_by(ZEROS_BYTES as usize) {
+        let some = &zeros[..(file_bytes - at).min(ZEROS_BYTES) as usize];
+        file.write_at(at.into(), &[IoSlice::new(some)])?;
+    }
+    let mut header = [0; HEADER_BYTES];
+    let mut out = FieldWriter::new(&mut header);
+    out.put(MAGIC);
+    out.u32(VERSION);
+    out.u32(file_bytes);
+    out.u32(0);
+    let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
+    header[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+    file.write_at(0, &[IoSlice::new(&header)])?;
+    file.sync_data()
+}
+
+fn check_header(path: &Path, file: &dyn DiskFile, file_bytes: u32) -> Result<(), OpenError> {
+    let bytes = file.len().map_err(OpenError::io("read", path))?;
+    if bytes != u64::from(file_bytes) {
+        let what = format!("it has {bytes} bytes and must have {file_bytes}");
+        return Err(OpenError::damaged(path, bytes, what));
+    }
+    let mut header = [0; HEADER_BYTES];
+    file.read_at(0, &mut header).map_err(OpenError::io("read", path))?;
+    let damaged = |what| OpenError::damaged(path, 0, what);
+    let mut fields = Fields(&header);
+    if fields.bytes(MAGIC.len()) != Some(MAGIC) {
+        return Err(damaged("it does not begin like a journal file"));
+    }
+    let version = fields.u32().unwrap_or(0);
+    if version > VERSION {
+        return Err(OpenError::Newer { file: path.to_owned(), found: version, known: VERSION });
+    }
+    let length = fields.u32();
+    let crc = Fields(&header[HEADER_BYTES - 4..]).u32();
+    if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) || length != Some(file_bytes) {
+        return Err(damaged("its header does not check"));
+    }
+    Ok(())
+}

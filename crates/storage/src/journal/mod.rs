@@ -1,0 +1,27 @@
+//! The journal: one for all queues of a data directory, in a handful of files that are overwritten in turn.
+//!
+//! Each use of a file is a *generation*. The [`Appender`] belongs to the shard: it writes records into the image of the
+//! current generation and never waits. The flush thread closes the open group, writes it, syncs it and says how far the
+//! journal is durable. Between them stands [`Shared`], whose lock is held for the length of one record.
+
+mod append;
+mod files;
+mod flush;
+mod group;
+mod open;
+mod record;
+mod replay;
+
+pub(crate) use append::Appender;
+pub(crate) use files::{FIRST_GROUP, JournalFiles};
+pub(crate) use flush::spawn;
+pub(crate) use open::{Mark, OpenGroup, Shared};
+pub(crate) use record::Record;
+pub(crate) use replay::{Replayed, Visitor, replay};
+
+use ferrymq_model::Position;
+
+/// Where an offset of a generation's file is in the journal as a whole.
+pub(crate) fn position(file_bytes: u32, generation: u64, offset: u32) -> Position {
+    Position((generation - 1) * u64::from(file_bytes) + u64::from(offset))
+}

@@ -1,0 +1,364 @@
+//! The open group and what waits to be written: the only thing that the shard and the flush thread share.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use ferrymq_model::{Place, Position, QueueId, Sequence, Settled};
+use parking_lot::{Condvar, Mutex};
+
+use super::files::JournalFiles;
+use super::group::{HEADER_BYTES, align};
+use super::record::{DELIVERED_BYTES, Kind, SETTLE_BYTES, write_head};
+use super::{FIRST_GROUP, position};
+use crate::fields::FieldWriter;
+use crate::image::Image;
+use crate::notify::{Room, Stall};
+
+/// What the shard and the flush thread share. The lock is held for the length of one record, and never while someone
+/// waits for the disk; who holds the shard's lock may take it, never the other way round.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub open: Mutex<OpenGroup>,
+    pub changed: Condvar,
+    pub durable: AtomicU64,
+    pub stalled: AtomicBool,
+    pub files: JournalFiles,
+}
+
+impl Shared {
+    pub fn durable(&self) -> Position {
+        Position(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Whether publishers may go on.
+    pub fn room(&self) -> Room {
+        if self.stalled.load(Ordering::Acquire) { self.open.lock().room.clone() } else { Room::Open }
+    }
+
+    /// Asks the flush thread to write and sync everything and to end.
+    pub fn stop(&self) {
+        self.open.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// A file may be written over: nothing that lives is in it.
+    pub fn release(&self, generation: u64) {
+        let mut open = self.open.lock();
+        while open.taken.front().is_some_and(|(taken, _)| *taken <= generation) {
+            let (_, file) = open.taken.pop_front().expect("looked at it");
+            open.free.push(file);
+        }
+        let assigned = open.taken.back().is_none_or(|(last, _)| *last >= open.generation);
+        if assigned && open.free.len() > OpenGroup::KEPT_BACK {
+            open.no_space = None;
+            open.set_room(Room::Open, &self.stalled);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Runs or checkpoints cannot be written: the file that was kept back may be used.
+    pub fn no_space(&self, reason: &str) {
+        let mut open = self.open.lock();
+        open.no_space = Some(reason.into());
+        if open.free.len() <= OpenGroup::KEPT_BACK {
+            let room = open.stall();
+            open.set_room(room, &self.stalled);
+        }
+        self.changed.notify_all();
+    }
+}
+
+/// What the flush thread is waiting for, so that nobody wakes it for less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Asleep {
+    /// It is working and looks again before it sleeps.
+    No,
+    /// For the group to fill, or for its time.
+    UntilFull,
+    /// For someone who waits, or for its time.
+    UntilRequested,
+    /// For anything at all.
+    UntilAnything,
+}
+
+/// Settlements of one queue that touch are one record for each group. A queue keeps such a mark to find its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mark {
+    group: u64,
+    index: u32,
+}
+
+/// Messages that left a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settlement {
+    pub queue: QueueId,
+    pub first: Sequence,
+    pub last: Sequence,
+    pub why: Settled,
+}
+
+impl Settlement {
+    pub fn write(&self, out: &mut FieldWriter<'_>) {
+        write_head(out, Kind::Settle, SETTLE_BYTES, self.why as u8);
+        out.u64(self.queue.0);
+        out.u64(self.first);
+        out.u64(self.last);
+    }
+}
+
+/// Where a journal that was replayed ends, and where it goes on.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub generation: u64,
+    pub start: u32,
+    pub number: u64,
+    pub image: Arc<Image>,
+    pub free: Vec<usize>,
+    pub taken: VecDeque<(u64, usize)>,
+}
+
+/// A group that is complete and waits to be written.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub generation: u64,
+    pub number: u64,
+    pub start: u32,
+    /// Records of the image end here.
+    pub end: u32,
+    /// The merged settlements and marks of delivery, which stand behind the records.
+    pub merged: Vec<u8>,
+    /// A unit that the next group goes on with.
+    pub unfinished: Option<Unit>,
+    pub image: Arc<Image>,
+    /// Shared bodies, by where they belong.
+    pub bodies: Vec<(u32, Bytes)>,
+    /// Where the journal is when this group is synced.
+    pub up_to: Position,
+}
+
+/// A unit that is being written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit {
+    /// Where it begins in this group.
+    pub from: u32,
+    /// Whether it began in an earlier one.
+    pub carried: bool,
+}
+
+/// The group that records go to.
+#[derive(Debug)]
+pub(crate) struct OpenGroup {
+    pub generation: u64,
+    pub image: Arc<Image>,
+    number: u64,
+    start: u32,
+    /// Where the next record goes.
+    pub end: u32,
+    pub messages: u32,
+    settlements: Vec<Settlement>,
+    delivered: Vec<Place>,
+    bodies: Vec<(u32, Bytes)>,
+    /// The unit that is being written.
+    unit: Option<Unit>,
+    pub closed: VecDeque<Closed>,
+    /// Somebody waits for what is open or closed.
+    pub requested: bool,
+    pub asleep: Asleep,
+    pub stop: bool,
+    file_bytes: u32,
+    free: Vec<usize>,
+    /// Which file a generation is in, ascending.
+    taken: VecDeque<(u64, usize)>,
+    no_space: Option<Arc<str>>,
+    pub room: Room,
+    pub room_told: Room,
+}
+
+impl OpenGroup {
+    /// How many files are kept for settlements while the disk is full.
+    pub const KEPT_BACK: usize = 1;
+
+    pub fn new(tail: Tail, file_bytes: u32) -> Self {
+        Self {
+            generation: tail.generation,
+            image: tail.image,
+            number: tail.number,
+            start: tail.start,
+            end: tail.start + HEADER_BYTES as u32,
+            messages: 0,
+            settlements: Vec::new(),
+            delivered: Vec::new(),
+            bodies: Vec::new(),
+            unit: None,
+            closed: VecDeque::new(),
+            requested: false,
+            asleep: Asleep::No,
+            stop: false,
+            file_bytes,
+            free: tail.free,
+            taken: tail.taken,
+            no_space: None,
+            room: Room::Open,
+            room_told: Room::Open,
+        }
+    }
+
+    /// Where everything so far is, once it is durable.
+    #[inline]
+    pub fn position(&self) -> Position {
+        let end = if self.is_empty() { self.start } else { self.end + self.merged_bytes() };
+        position(self.file_bytes, self.generation, end)
+    }
+
+    #[inline]
+    fn merged_bytes(&self) -> u32 {
+        (self.settlements.len() * SETTLE_BYTES + self.delivered.len() * DELIVERED_BYTES) as u32
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.end == self.start + HEADER_BYTES as u32 && self.settlements.is_empty() && self.delivered.is_empty()
+    }
+
+    /// How much the group has so far.
+    pub fn bytes(&self) -> u32 {
+        self.end - self.start + self.merged_bytes()
+    }
+
+    /// Whether `bytes` more fit into this generation's file.
+    #[inline]
+    pub fn fits(&self, bytes: usize) -> bool {
+        self.end as usize + self.merged_bytes() as usize + bytes <= self.file_bytes as usize
+    }
+
+    #[inline]
+    pub fn in_unit(&self) -> bool {
+        self.unit.is_some()
+    }
+
+    pub fn begin_unit(&mut self) {
+        debug_assert!(self.unit.is_none(), "units do not nest");
+        self.unit = Some(Unit { from: self.end, carried: false });
+    }
+
+    pub fn end_unit(&mut self) {
+        self.unit = None;
+    }
+
+    pub fn share_body(&mut self, at: u32, body: Bytes) {
+        self.bodies.push((at, body));
+    }
+
+    /// Adds a settlement to this group, or widens the queue's last one in it.
+    #[inline]
+    pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled, mark: &mut Mark) {
+        if mark.group == self.number {
+            let settlement = &mut self.settlements[mark.index as usize];
+            if settlement.last + 1 == first && settlement.why == why {
+                settlement.last = last;
+                return;
+            }
+        }
+        *mark = Mark { group: self.number, index: self.settlements.len() as u32 };
+        self.settlements.push(Settlement { queue, first, last, why });
+    }
+
+    /// Remembers how far a queue was delivered; only the last word of each group is written.
+    #[inline]
+    pub fn delivered(&mut self, queue: QueueId, sequence: Sequence, mark: &mut Mark) {
+        if mark.group == self.number {
+            self.delivered[mark.index as usize].sequence = sequence;
+        } else {
+            *mark = Mark { group: self.number, index: self.delivered.len() as u32 };
+            self.delivered.push(Place { queue, sequence });
+        }
+    }
+
+    /// Completes the open group, unless it is empty, and begins the next one behind it. A unit that is not finished goes
+    /// on there.
+    pub fn close(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        let merged = self.encode_merged();
+        let start = align(self.end + merged.len() as u32);
+        self.closed.push_back(Closed {
+            generation: self.generation,
+            number: self.number,
+            start: self.start,
+            end: self.end,
+            merged,
+            unfinished: self.unit,
+            image: Arc::clone(&self.image),
+            bodies: std::mem::take(&mut self.bodies),
+            up_to: position(self.file_bytes, self.generation, start),
+        });
+        self.delivered.clear();
+        self.settlements.clear();
+        self.begin(start);
+    }
+
+    fn begin(&mut self, start: u32) {
+        self.number += 1;
+        self.start = start;
+        self.end = start + HEADER_BYTES as u32;
+        self.messages = 0;
+        self.unit = self.unit.map(|_| Unit { from: self.end, carried: true });
+    }
+
+    fn encode_merged(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.settlements.len() * SETTLE_BYTES + self.delivered.len() * DELIVERED_BYTES];
+        let mut out = FieldWriter::new(&mut bytes);
+        for settlement in &self.settlements {
+            settlement.write(&mut out);
+        }
+        for place in &self.delivered {
+            write_head(&mut out, Kind::Delivered, DELIVERED_BYTES, 0);
+            out.u64(place.queue.0);
+            out.u64(place.sequence);
+        }
+        bytes
+    }
+
+    /// Goes on in the next generation. It has an image at once, and a file as soon as one is free.
+    pub fn next_generation(&mut self, image: Arc<Image>) {
+        self.close();
+        self.generation += 1;
+        self.image = image;
+        (self.start, self.end) = (FIRST_GROUP, FIRST_GROUP + HEADER_BYTES as u32);
+        self.unit = self.unit.map(|_| Unit { from: self.end, carried: true });
+        let _ = self.file_of(self.generation);
+    }
+
+    /// The file of a generation; takes a free one if it has none yet and is next in turn.
+    pub fn file_of(&mut self, generation: u64) -> Option<usize> {
+        if let Some((_, file)) = self.taken.iter().find(|(taken, _)| *taken == generation) {
+            return Some(*file);
+        }
+        let in_turn = self.taken.back().is_none_or(|(last, _)| last + 1 == generation);
+        let kept_back = if self.no_space.is_some() { 0 } else { Self::KEPT_BACK };
+        if !in_turn || self.free.len() <= kept_back {
+            return None;
+        }
+        let file = self.free.pop().expect("more than none");
+        self.taken.push_back((generation, file));
+        Some(file)
+    }
+
+    /// Whether the journal is about to run out of files: the last is three quarters full, or there is none.
+    pub fn is_short(&self) -> bool {
+        let has_file = self.taken.back().is_some_and(|(last, _)| *last >= self.generation);
+        !has_file || (self.free.len() <= Self::KEPT_BACK && self.end > self.file_bytes / 4 * 3)
+    }
+
+    pub fn stall(&self) -> Room {
+        Room::Stalled(self.no_space.clone().map_or(Stall::JournalFull, Stall::NoSpace))
+    }
+
+    pub fn set_room(&mut self, room: Room, stalled: &AtomicBool) {
+        stalled.store(room != Room::Open, Ordering::Release);
+        self.room = room;
+    }
+}

@@ -1,0 +1,145 @@
+//! The journal's records: one outcome each.
+//!
+//! ```text
+//! 0 u32 record bytes, these included    5 u8 flags (1: a reader that does not know the kind may skip it)
+//! 4 u8  kind                            6 u8 shard        7 u8 why, or the entry's kind
+//! ```
+//! | kind | behind that |
+//! |---|---|
+//! | enqueue | u32 targets, queue and sequence (u64 each) of every target, the stored message |
+//! | settle | queue, first, last |
+//! | delivered up to | queue, sequence |
+//! | attempts | queue, sequence, u32 attempts |
+//! | put, delete | u32 key bytes, key, value |
+//! | create queue, delete queue | queue |
+
+use ferrymq_model::{EntryKind, Place, QueueId, Sequence};
+
+use crate::fields::{FieldWriter, Fields};
+use crate::stored::Stored;
+
+/// Length of what every record begins with.
+pub(crate) const HEAD_BYTES: usize = 8;
+/// Length of an enqueue in front of its targets.
+pub(crate) const ENQUEUE_BYTES: usize = HEAD_BYTES + 4;
+/// Length of one target.
+pub(crate) const TARGET_BYTES: usize = 16;
+/// Length of a settlement.
+pub(crate) const SETTLE_BYTES: usize = HEAD_BYTES + 24;
+/// Length of a delivered-up-to.
+pub(crate) const DELIVERED_BYTES: usize = HEAD_BYTES + 16;
+/// Length of an attempts record.
+pub(crate) const ATTEMPTS_BYTES: usize = HEAD_BYTES + 20;
+/// Length of a queue's creation or deletion.
+pub(crate) const QUEUE_BYTES: usize = HEAD_BYTES + 8;
+/// Length of an entry in front of its key.
+pub(crate) const ENTRY_BYTES: usize = HEAD_BYTES + 4;
+
+const MAY_SKIP: u8 = 1;
+
+/// What a record is. The number is stored: never change one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Enqueue = 1,
+    Settle = 2,
+    Delivered = 3,
+    Attempts = 4,
+    Put = 5,
+    Delete = 6,
+    CreateQueue = 7,
+    DeleteQueue = 8,
+}
+
+/// Writes what every record begins with.
+#[inline]
+pub(crate) fn write_head(out: &mut FieldWriter<'_>, kind: Kind, record_bytes: usize, extra: u8) {
+    out.u32(u32::try_from(record_bytes).expect("a record is shorter than a journal file"));
+    out.u8(kind as u8);
+    // Marks of delivery and attempts only say what a message has been through: an old reader can do without.
+    out.u8(if matches!(kind, Kind::Delivered | Kind::Attempts) { MAY_SKIP } else { 0 });
+    out.u8(0);
+    out.u8(extra);
+}
+
+/// A record, as replay reads it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Record<'a> {
+    /// A message went to queues; it stands at `message` in the bytes that were read.
+    Enqueue { targets: Targets<'a>, message: usize, stored: Stored<'a> },
+    /// Messages left a queue.
+    Settle { queue: QueueId, first: Sequence, last: Sequence },
+    /// Everything up to here was delivered once.
+    Delivered { queue: QueueId, sequence: Sequence },
+    /// How often a message was delivered and came back.
+    Attempts { queue: QueueId, sequence: Sequence, attempts: u32 },
+    /// An entry of the catalog is this now.
+    Put { kind: EntryKind, key: &'a [u8], value: &'a [u8] },
+    /// An entry of the catalog is gone.
+    Delete { kind: EntryKind, key: &'a [u8] },
+    /// A durable queue is there.
+    CreateQueue { queue: QueueId },
+    /// A durable queue is gone, with all that was in it.
+    DeleteQueue { queue: QueueId },
+    /// Something newer that we may leave out.
+    Skipped,
+}
+
+/// The queues that a message went to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Targets<'a>(&'a [u8]);
+
+impl Targets<'_> {
+    pub fn iter(&self) -> impl Iterator<Item = Place> + '_ {
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        self.0.chunks_exact(TARGET_BYTES).map(move |target| {
+            let (queue, sequence) = target.split_at(8);
+            Place { queue: QueueId(number(queue)), sequence: number(sequence) }
+        })
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Reads the record at the front of `bytes` and says how long it is; `None` if it is not one that we know.
+    pub fn read(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let total = Fields(bytes).u32()? as usize;
+        let record = bytes.get(..total)?;
+        let mut fields = Fields(record.get(4..)?);
+        let (kind, flags, _shard, extra) = (fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?);
+        let parsed = match kind {
+            1 => Self::read_enqueue(record, fields)?,
+            2 => Self::Settle { queue: QueueId(fields.u64()?), first: fields.u64()?, last: fields.u64()? },
+            3 => Self::Delivered { queue: QueueId(fields.u64()?), sequence: fields.u64()? },
+            4 => {
+                let (queue, sequence) = (QueueId(fields.u64()?), fields.u64()?);
+                Self::Attempts { queue, sequence, attempts: fields.u32()? }
+            }
+            5 => {
+                let key_bytes = fields.u32()? as usize;
+                let key = fields.bytes(key_bytes)?;
+                Self::Put { kind: EntryKind::from_number(extra)?, key, value: fields.0 }
+            }
+            6 => {
+                let key_bytes = fields.u32()? as usize;
+                Self::Delete { kind: EntryKind::from_number(extra)?, key: fields.bytes(key_bytes)? }
+            }
+            7 => Self::CreateQueue { queue: QueueId(fields.u64()?) },
+            8 => Self::DeleteQueue { queue: QueueId(fields.u64()?) },
+            _ if flags & MAY_SKIP != 0 => Self::Skipped,
+            _ => return None,
+        };
+        if let Self::Settle { first, last, .. } = parsed
+            && (first == 0 || first > last)
+        {
+            return None;
+        }
+        Some((parsed, total))
+    }
+
+    fn read_enqueue(record: &'a [u8], mut fields: Fields<'a>) -> Option<Self> {
+        let targets = (fields.u32()? as usize).checked_mul(TARGET_BYTES)?;
+        let targets = Targets(fields.bytes(targets)?);
+        let message = record.len() - fields.0.len();
+        Some(Self::Enqueue { targets, message, stored: Stored::read(fields.0)? })
+    }
+}

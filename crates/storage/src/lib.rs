@@ -1,0 +1,33 @@
+//! The storage engine: one journal for all queues of a data directory, runs for what waits long, a checkpoint for the
+//! rest. It knows messages, queues, sequences and opaque catalog entries, and speaks no protocol.
+//!
+//! [`open`] reads a data directory and gives a [`Store`], which is owned under the shard's lock and never waits for the
+//! disk. Storage's own threads write, sync and read; they tell what they did through [`Notify`]. Files are opened
+//! through [`Disk`] alone.
+//!
+//! A message's way: [`Store::enqueue`] writes it into the journal's memory, the flush thread writes and syncs that
+//! ([`Notify::durable`]), [`Store::next`] finds it, [`Store::settle`] takes it out.
+
+#![expect(dead_code, reason = "the spill thread comes next")]
+
+mod disk;
+mod error;
+mod fields;
+mod image;
+mod journal;
+mod manifest;
+mod notify;
+mod options;
+mod queue;
+mod recover;
+mod segment;
+mod store;
+mod stored;
+mod transient;
+
+pub use disk::{Disk, DiskFile, DiskLock, Open, RealDisk};
+pub use error::{FatalError, OpenError};
+pub use notify::{Notify, Room, Stall};
+pub use options::Options;
+pub use recover::{Recovered, RecoveredQueue, open};
+pub use store::{Handle, Next, Stats, Store};

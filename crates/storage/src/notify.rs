@@ -1,0 +1,61 @@
+//! What storage tells the one who owns the shard.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ferrymq_model::{Position, QueueId};
+
+use crate::Store;
+use crate::error::FatalError;
+
+/// Calls from storage's own threads. None of storage's locks is held during one.
+pub trait Notify: Send + Sync + 'static {
+    /// Everything up to here survives a power loss: its confirms may leave.
+    fn durable(&self, position: Position);
+
+    /// Messages of these queues arrived from disk: lock the shard, call [`Store::install_loaded`], dispatch.
+    fn loaded(&self, queues: &[QueueId]);
+
+    /// Publishers must wait, or may go on.
+    fn room(&self, room: &Room);
+
+    /// What a queue has on disk cannot be read; it can neither take nor give messages any more.
+    fn queue_failed(&self, queue: QueueId, reason: &str);
+
+    /// The journal failed. No confirm will ever come again; the process must end with exit code 1.
+    fn fatal(&self, error: &FatalError);
+
+    /// Runs `visit` with the store, under the shard's lock. Nothing happens while the shard has no store (it is not
+    /// installed yet, or closed already). Visits are short: a few hundred queues at most.
+    fn with_store(&self, visit: &mut dyn FnMut(&mut Store));
+}
+
+/// Whether publishers may go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// They may.
+    Open,
+    /// They must wait.
+    Stalled(Stall),
+}
+
+/// Why publishers must wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stall {
+    /// The last journal file is nearly full and waiting messages are still being moved out of the oldest.
+    JournalFull,
+    /// Messages in memory are being moved to disk and that cannot keep up.
+    MemoryFull,
+    /// The disk does not take what must be moved out of the journal.
+    NoSpace(Arc<str>),
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JournalFull => out.write_str("the journal is full and is being moved to disk"),
+            Self::MemoryFull => out.write_str("transient messages in memory are at their limit"),
+            Self::NoSpace(error) => write!(out, "the disk takes no more: {error}"),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Segments: stretches of memory that hold resident messages. One is the image of a journal generation, or a chunk for
+//! transient messages; both are let go as a whole, once what still lives in them has been moved to a run.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::image::Image;
+use crate::queue::QueueKey;
+
+/// Number of a segment. Journal generations are their own numbers; transient chunks have the highest bit set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SegmentId(pub u32);
+
+impl SegmentId {
+    const TRANSIENT: u32 = 1 << 31;
+
+    pub fn journal(generation: u64) -> Self {
+        let number = u32::try_from(generation).ok().filter(|number| *number < Self::TRANSIENT);
+        Self(number.expect("a journal is written over fewer than two thousand million times"))
+    }
+
+    pub fn transient(number: u32) -> Self {
+        Self(number | Self::TRANSIENT)
+    }
+
+    #[inline]
+    pub fn is_transient(self) -> bool {
+        self.0 & Self::TRANSIENT != 0
+    }
+
+    #[inline]
+    fn number(self) -> u32 {
+        self.0 & !Self::TRANSIENT
+    }
+}
+
+/// One segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub image: Arc<Image>,
+    /// How many places in queues refer to it.
+    pub live: u32,
+    /// Queues that changed while this was the current segment; some may be gone.
+    pub touched: Vec<QueueKey>,
+    /// Bodies that are shared and not in the image, by where their message begins.
+    pub bodies: HashMap<u32, Bytes, foldhash::fast::FixedState>,
+}
+
+impl Segment {
+    fn new(image: Arc<Image>) -> Self {
+        Self { image, live: 0, touched: Vec::new(), bodies: HashMap::default() }
+    }
+}
+
+/// The segments of one kind, in the order in which they were begun.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    first: u32,
+    segments: VecDeque<Segment>,
+}
+
+impl Segments {
+    /// None yet; the first to come has number `first`.
+    pub fn new(first: u32) -> Self {
+        Self { first, segments: VecDeque::new() }
+    }
+
+    /// Begins the next one.
+    pub fn push(&mut self, image: Arc<Image>) {
+        self.segments.push_back(Segment::new(image));
+    }
+
+    /// Number that the next one gets.
+    pub fn next_number(&self) -> u32 {
+        self.first + self.segments.len() as u32
+    }
+
+    /// Number of the oldest.
+    pub fn first_number(&self) -> u32 {
+        self.first
+    }
+
+    pub fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    #[inline]
+    pub fn get(&self, id: SegmentId) -> &Segment {
+        &self.segments[(id.number() - self.first) as usize]
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, id: SegmentId) -> &mut Segment {
+        &mut self.segments[(id.number() - self.first) as usize]
+    }
+
+    pub fn current(&mut self) -> Option<&mut Segment> {
+        self.segments.back_mut()
+    }
+
+    pub fn oldest(&mut self) -> Option<&mut Segment> {
+        self.segments.front_mut()
+    }
+
+    /// Lets the oldest go.
+    pub fn pop(&mut self) -> Option<Segment> {
+        self.first += u32::from(!self.segments.is_empty());
+        self.segments.pop_front()
+    }
+}

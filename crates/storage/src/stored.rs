@@ -1,0 +1,188 @@
+//! A message as it is stored: the same bytes in the journal, in the memory of transient messages and in runs, so that
+//! moving one is a plain copy.
+//!
+//! ```text
+//! 0  u8  dialect            4  u8  routing key bytes     16 u32 body bytes
+//! 1  u8  flags              5  u24 property bytes        20 u64 expires, if flagged
+//! 2  u8  priority           8  u64 arrived               .. exchange, routing key, properties, body
+//! 3  u8  exchange bytes
+//! ```
+//! Where the flags say that the body is elsewhere, a [`BodyPlace`] of 12 bytes stands for it.
+
+use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Time};
+
+use crate::fields::{FieldWriter, Fields};
+
+/// Length of the fields that every message has.
+pub(crate) const FIXED_BYTES: usize = 20;
+/// Length of a [`BodyPlace`].
+const PLACE_BYTES: usize = 12;
+
+const EXPIRES: u8 = 1;
+const OWN_FILE: u8 = 2;
+const IN_RUN: u8 = 4;
+
+/// Where a body is that does not stand behind its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BodyPlace {
+    /// Number of the body's file, or its position in the run.
+    pub at: u64,
+    /// CRC-32C of the body.
+    pub crc: u32,
+}
+
+/// A message's body as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoredBody<'a> {
+    /// Right here.
+    Here(&'a [u8]),
+    /// In a file of its own.
+    OwnFile(BodyPlace),
+    /// In the run that the message is in, shared by several queues.
+    InRun(BodyPlace),
+}
+
+/// A stored message, taken apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'a> {
+    pub dialect: Dialect,
+    pub exchange: &'a str,
+    pub routing_key: &'a [u8],
+    pub properties: &'a [u8],
+    pub facts: Facts,
+    pub body: StoredBody<'a>,
+}
+
+/// The fields that every message has.
+#[derive(Clone, Copy, Debug)]
+struct Fixed {
+    dialect: u8,
+    flags: u8,
+    priority: u8,
+    exchange_bytes: u8,
+    key_bytes: u8,
+    property_bytes: u32,
+    arrived: u64,
+    body_bytes: u32,
+}
+
+impl Fixed {
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let (dialect, flags, priority, exchange_bytes) = (fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?);
+        let word = fields.u32()?;
+        Some(Self {
+            dialect,
+            flags,
+            priority,
+            exchange_bytes,
+            key_bytes: word as u8,
+            property_bytes: word >> 8,
+            arrived: fields.u64()?,
+            body_bytes: fields.u32()?,
+        })
+    }
+
+    fn expires_bytes(&self) -> usize {
+        if self.flags & EXPIRES == 0 { 0 } else { 8 }
+    }
+
+    /// Everything in front of the body.
+    fn head_bytes(&self) -> usize {
+        let names = usize::from(self.exchange_bytes) + usize::from(self.key_bytes);
+        FIXED_BYTES + self.expires_bytes() + names + self.property_bytes as usize
+    }
+
+    fn total_bytes(&self) -> usize {
+        let elsewhere = self.flags & (OWN_FILE | IN_RUN) != 0;
+        self.head_bytes() + if elsewhere { PLACE_BYTES } else { self.body_bytes as usize }
+    }
+
+    fn facts(&self, expires: Option<u64>) -> Facts {
+        Facts {
+            body_bytes: self.body_bytes,
+            priority: self.priority,
+            expires: expires.map(Time),
+            arrived: Time(self.arrived),
+        }
+    }
+}
+
+/// The facts of a stored message and its whole length, from its first 28 bytes or more.
+#[inline]
+pub(crate) fn peek(bytes: &[u8]) -> Option<(Facts, usize)> {
+    let mut fields = Fields(bytes);
+    let fixed = Fixed::read(&mut fields)?;
+    let expires = if fixed.flags & EXPIRES == 0 { None } else { Some(fields.u64()?) };
+    Some((fixed.facts(expires), fixed.total_bytes()))
+}
+
+impl<'a> Stored<'a> {
+    /// Takes a stored message apart, from the front of `bytes`; `None` if it is not one.
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields(bytes);
+        let fixed = Fixed::read(&mut fields)?;
+        let expires = if fixed.flags & EXPIRES == 0 { None } else { Some(fields.u64()?) };
+        let exchange = std::str::from_utf8(fields.bytes(fixed.exchange_bytes.into())?).ok()?;
+        let routing_key = fields.bytes(fixed.key_bytes.into())?;
+        let properties = fields.bytes(fixed.property_bytes as usize)?;
+        let body = match fixed.flags & (OWN_FILE | IN_RUN) {
+            0 => StoredBody::Here(fields.bytes(fixed.body_bytes as usize)?),
+            flag => {
+                let place = BodyPlace { at: fields.u64()?, crc: fields.u32()? };
+                if flag == OWN_FILE { StoredBody::OwnFile(place) } else { StoredBody::InRun(place) }
+            }
+        };
+        let dialect = Dialect::from_number(fixed.dialect)?;
+        Some(Self { dialect, exchange, routing_key, properties, facts: fixed.facts(expires), body })
+    }
+
+    /// The message, with its body from wherever it is.
+    pub fn with_body(self, body: BodyRef<'a>) -> MessageRef<'a> {
+        MessageRef {
+            dialect: self.dialect,
+            exchange: self.exchange,
+            routing_key: self.routing_key,
+            properties: self.properties,
+            body,
+        }
+    }
+}
+
+/// How long a message is in front of its body.
+pub(crate) fn head_bytes(message: &MessageRef<'_>, facts: &Facts) -> usize {
+    let expires = if facts.expires.is_some() { 8 } else { 0 };
+    FIXED_BYTES + expires + message.exchange.len() + message.routing_key.len() + message.properties.len()
+}
+
+/// How many bytes stand behind the head: the body, or the place of one.
+pub(crate) fn tail_bytes(facts: &Facts, own_file: bool) -> usize {
+    if own_file { PLACE_BYTES } else { facts.body_bytes as usize }
+}
+
+/// Writes everything in front of the body.
+#[inline]
+pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, facts: &Facts, own_file: bool) {
+    let flags = if facts.expires.is_some() { EXPIRES } else { 0 } | if own_file { OWN_FILE } else { 0 };
+    out.u8(message.dialect as u8);
+    out.u8(flags);
+    out.u8(facts.priority);
+    out.u8(u8::try_from(message.exchange.len()).expect("names have at most 255 bytes"));
+    let key_bytes = u8::try_from(message.routing_key.len()).expect("routing keys have at most 255 bytes");
+    let property_bytes = u32::try_from(message.properties.len()).expect("properties are shorter than 16 MiB");
+    assert!(property_bytes < 1 << 24, "properties are shorter than 16 MiB");
+    out.u32(u32::from(key_bytes) | property_bytes << 8);
+    out.u64(facts.arrived.0);
+    out.u32(facts.body_bytes);
+    if let Some(expires) = facts.expires {
+        out.u64(expires.0);
+    }
+    out.put(message.exchange.as_bytes());
+    out.put(message.routing_key);
+    out.put(message.properties);
+}
+
+/// Writes where a body is, instead of the body.
+pub(crate) fn write_place(out: &mut FieldWriter<'_>, place: BodyPlace) {
+    out.u64(place.at);
+    out.u32(place.crc);
+}

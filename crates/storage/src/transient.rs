@@ -1,0 +1,107 @@
+//! Memory for transient messages: chunks that are filled one after the other and let go as a whole.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferrymq_model::{Facts, MessageRef};
+
+use crate::fields::FieldWriter;
+use crate::image::{Image, ImageWriter};
+use crate::options::Options;
+use crate::queue::Slot;
+use crate::segment::{SegmentId, Segments};
+use crate::stored;
+
+/// Length of a chunk, unless a message is longer.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How many chunks are kept to be written over.
+const SPARE_CHUNKS: usize = 4;
+
+/// Transient messages in memory.
+#[derive(Debug)]
+pub(crate) struct Transient {
+    writer: ImageWriter,
+    segments: Segments,
+    spare: Vec<Arc<Image>>,
+    /// Memory in chunks and in bodies beside them.
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Transient {
+    pub fn new(options: &Options) -> Self {
+        let writer = ImageWriter::new(CHUNK_BYTES);
+        let mut segments = Segments::new(0);
+        segments.push(Arc::clone(writer.image()));
+        Self { writer, segments, spare: Vec::new(), bytes: 0, bytes_max: options.transient_bytes_max }
+    }
+
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether publishers must wait until some of it has been moved to disk or consumed.
+    pub fn is_full(&self) -> bool {
+        self.bytes > self.bytes_max
+    }
+
+    /// Stores a message for `places` queues.
+    pub fn append(&mut self, message: &MessageRef<'_>, facts: &Facts, beside: Option<Bytes>, places: u32) -> Slot {
+        let head = stored::head_bytes(message, facts);
+        let bytes = if beside.is_some() { head } else { head + facts.body_bytes as usize };
+        if self.writer.filled() + bytes > self.writer.image().capacity() {
+            self.next_chunk(bytes);
+        }
+        let at = self.writer.filled();
+        let mut out = FieldWriter::new(self.writer.reserve(at..at + bytes));
+        stored::write_head(&mut out, message, facts, false);
+        if beside.is_none() {
+            out.put(message.body.bytes());
+        }
+        self.writer.publish(at + bytes);
+        let segment = SegmentId::transient(self.segments.next_number() - 1);
+        let current = self.segments.get_mut(segment);
+        current.live += places;
+        let slot = Slot { segment, at: at as u32, body_bytes: facts.body_bytes, beside: beside.is_some() };
+        self.bytes += bytes as u64;
+        if let Some(body) = beside {
+            self.bytes += body.len() as u64;
+            current.bodies.insert(slot.at, body);
+        }
+        slot
+    }
+
+    /// A queue let go of a message.
+    #[inline]
+    pub fn release(&mut self, slot: &Slot) {
+        let segment = self.segments.get_mut(slot.segment);
+        segment.live -= 1;
+        if segment.live == 0 {
+            self.drop_dead();
+        }
+    }
+
+    #[cold]
+    fn next_chunk(&mut self, bytes: usize) {
+        self.drop_dead();
+        let spare = if bytes <= CHUNK_BYTES { self.spare.pop() } else { None };
+        self.writer = spare.and_then(ImageWriter::reuse).unwrap_or_else(|| ImageWriter::new(CHUNK_BYTES.max(bytes)));
+        self.segments.push(Arc::clone(self.writer.image()));
+    }
+
+    /// Lets go of the oldest chunks as long as nothing lives in them; the current one stays.
+    fn drop_dead(&mut self) {
+        while self.segments.len() > 1 && self.segments.oldest().is_some_and(|oldest| oldest.live == 0) {
+            let Some(chunk) = self.segments.pop() else { return };
+            let beside: usize = chunk.bodies.values().map(Bytes::len).sum();
+            self.bytes -= (chunk.image.filled() + beside) as u64;
+            if chunk.image.capacity() == CHUNK_BYTES && self.spare.len() < SPARE_CHUNKS {
+                self.spare.push(chunk.image);
+            }
+        }
+    }
+}

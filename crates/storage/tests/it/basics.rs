@@ -1,0 +1,160 @@
+//! What goes in comes out again, before and after a restart.
+
+use bytes::Bytes;
+use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, QueueId, Settled};
+use ferrymq_storage::{Next, OpenError, Options};
+
+use crate::rig::{Folder, facts, message, place, publish, small};
+
+const Q: u64 = 256;
+
+#[test]
+fn a_durable_message_is_there_after_a_restart() {
+    let folder = Folder::new("restart");
+    let (shard, recovered) = folder.open(Options::default()).unwrap();
+    assert!(recovered.queues.is_empty() && recovered.entries.is_empty());
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        publish(store, b"Hello World!", &[place(Q, 1)]);
+    });
+    assert!(shard.flush());
+    drop(shard);
+
+    let (shard, recovered) = folder.open(Options::default()).unwrap();
+    assert_eq!(recovered.queues.len(), 1);
+    let queue = &recovered.queues[0];
+    assert_eq!((queue.id, queue.messages, queue.bytes), (QueueId(Q), 1, 12));
+    assert_eq!((queue.state.next, queue.state.head), (2, 1));
+    assert_eq!(shard.messages(Q), [(1, b"Hello World!".to_vec())]);
+}
+
+#[test]
+fn every_part_of_a_message_comes_back() {
+    let folder = Folder::new("parts");
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    let long = Bytes::from(vec![7; 100_000]);
+    let check = |store: &mut ferrymq_storage::Store| {
+        for (sequence, body) in [(1, BodyRef::Inline(b"short")), (2, BodyRef::Shared(&long)), (3, BodyRef::Inline(b""))]
+        {
+            let Next::Message { sequence: found, handle, facts: back } = store.next(QueueId(Q), sequence) else {
+                panic!("message {sequence} is not there");
+            };
+            assert_eq!((found, back), (sequence, facts(body)));
+            let (wanted, found) = (message(body), store.message(handle));
+            assert_eq!((found.dialect, found.exchange), (wanted.dialect, wanted.exchange));
+            assert_eq!((found.routing_key, found.properties), (wanted.routing_key, wanted.properties));
+            assert_eq!(found.body.bytes(), wanted.body.bytes());
+            assert_eq!(matches!(found.body, BodyRef::Shared(_)), matches!(body, BodyRef::Shared(_)));
+        }
+    };
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        for (sequence, body) in [(1, BodyRef::Inline(b"short")), (2, BodyRef::Shared(&long)), (3, BodyRef::Inline(b""))]
+        {
+            store.enqueue(&message(body), &facts(body), &[place(Q, sequence)], &[]);
+        }
+        check(store);
+    });
+    shard.close();
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    shard.with(check);
+}
+
+#[test]
+fn settled_messages_stay_settled_and_the_rest_keeps_its_order() {
+    let folder = Folder::new("settle");
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        (1..=10).for_each(|n| publish(store, &[n as u8], &[place(Q, n)]));
+        store.delivered_up_to(QueueId(Q), 6);
+        store.settle(QueueId(Q), 1, 2, Settled::Accepted);
+        store.settle(QueueId(Q), 4, 4, Settled::Rejected);
+        store.attempts(QueueId(Q), 5, 2);
+    });
+    shard.close();
+    let (shard, recovered) = folder.open(Options::default()).unwrap();
+    let left: Vec<u64> = shard.messages(Q).iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!(left, [3, 5, 6, 7, 8, 9, 10]);
+    let state = &recovered.queues[0].state;
+    assert_eq!((state.next, state.head, state.attempts.as_slice()), (11, 7, &[(5, 2)][..]));
+    assert_eq!(state.open.iter().collect::<Vec<_>>(), [(3, 3), (5, 6)]);
+}
+
+#[test]
+fn a_message_for_several_queues_is_settled_in_each() {
+    let folder = Folder::new("fanout");
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    shard.with(|store| {
+        for queue in [256, 512, 768] {
+            store.create_queue(QueueId(queue), true);
+        }
+        publish(store, b"x", &[place(256, 1), place(512, 1), place(768, 1)]);
+        store.settle(QueueId(512), 1, 1, Settled::Accepted);
+        store.delete_queue(QueueId(768));
+    });
+    shard.close();
+    let (shard, recovered) = folder.open(Options::default()).unwrap();
+    assert_eq!(recovered.queues.len(), 2);
+    assert_eq!([256, 512].map(|queue| shard.messages(queue).len()), [1, 0]);
+}
+
+#[test]
+fn catalog_entries_are_put_and_deleted() {
+    let entry = |key: &[u8], value: Option<&[u8]>| CatalogEntry {
+        kind: EntryKind::Exchange,
+        key: key.to_vec(),
+        value: value.map(<[u8]>::to_vec),
+    };
+    let folder = Folder::new("catalog");
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    shard.with(|store| {
+        store.put(&entry(b"a", Some(b"1")));
+        store.put(&entry(b"b", Some(b"2")));
+        store.put(&entry(b"a", Some(b"3")));
+        store.put(&entry(b"b", None));
+    });
+    shard.close();
+    let (_shard, recovered) = folder.open(Options::default()).unwrap();
+    assert_eq!(recovered.entries, [entry(b"a", Some(b"3"))]);
+}
+
+#[test]
+fn transient_messages_do_not_survive() {
+    let folder = Folder::new("transient");
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    let body = BodyRef::Inline(b"gone tomorrow");
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        store.enqueue(&message(body), &facts(body), &[], &[place(Q, 1)]);
+        publish(store, b"stays", &[place(Q, 2)]);
+        store.enqueue(&message(body), &facts(body), &[], &[place(Q, 3)]);
+    });
+    assert_eq!(shard.messages(Q).len(), 3);
+    shard.close();
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    assert_eq!(shard.messages(Q), [(2, b"stays".to_vec())]);
+}
+
+#[test]
+fn a_second_server_is_turned_away() {
+    let folder = Folder::new("locked");
+    let (_shard, _) = folder.open(Options::default()).unwrap();
+    assert!(matches!(folder.open(Options::default()), Err(OpenError::InUse(_))));
+}
+
+#[test]
+fn a_unit_longer_than_a_file_holds_together() {
+    let folder = Folder::new("unit");
+    let (shard, _) = folder.open(small()).unwrap();
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        store.begin_unit();
+        (1..=400).for_each(|n| publish(store, &[n as u8; 1000], &[place(Q, n)]));
+        store.end_unit();
+    });
+    assert!(shard.flush());
+    drop(shard);
+    let (shard, _) = folder.open(small()).unwrap();
+    assert_eq!(shard.messages(Q).len(), 400);
+}

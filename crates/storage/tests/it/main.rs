@@ -1,0 +1,6 @@
+//! Storage as its users see it: what is promised must be there again after every kind of end.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod basics;
+mod bench;
+mod rig;

@@ -1,0 +1,188 @@
+//! What the tests share: a store in a folder of its own, a listener that remembers what it heard, and short words for
+//! messages.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Place, Position, QueueId, Sequence, Time};
+use ferrymq_storage::{FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Room, Store, open};
+use parking_lot::{Condvar, Mutex};
+
+/// The one who owns the shard: a store behind a lock, and what storage told.
+#[derive(Default)]
+pub struct Shard {
+    pub store: Mutex<Option<Store>>,
+    hearsay: Arc<Hearsay>,
+}
+
+#[derive(Default)]
+struct Hearsay {
+    heard: Mutex<Heard>,
+    news: Condvar,
+}
+
+#[derive(Default, Debug)]
+pub struct Heard {
+    pub durable: Position,
+    pub fatal: Option<String>,
+    pub failed: Vec<QueueId>,
+    pub rooms: Vec<Room>,
+    loads: u64,
+}
+
+struct Ears {
+    hearsay: Arc<Hearsay>,
+    shard: Weak<Shard>,
+}
+
+impl Ears {
+    fn hear(&self, what: impl FnOnce(&mut Heard)) {
+        what(&mut self.hearsay.heard.lock());
+        self.hearsay.news.notify_all();
+    }
+}
+
+impl Notify for Ears {
+    fn durable(&self, position: Position) {
+        self.hear(|heard| heard.durable = position);
+    }
+
+    fn loaded(&self, _queues: &[QueueId]) {
+        self.hear(|heard| heard.loads += 1);
+    }
+
+    fn room(&self, room: &Room) {
+        self.hear(|heard| heard.rooms.push(room.clone()));
+    }
+
+    fn queue_failed(&self, queue: QueueId, _reason: &str) {
+        self.hear(|heard| heard.failed.push(queue));
+    }
+
+    fn fatal(&self, error: &FatalError) {
+        self.hear(|heard| heard.fatal = Some(error.to_string()));
+    }
+
+    fn with_store(&self, visit: &mut dyn FnMut(&mut Store)) {
+        let Some(shard) = self.shard.upgrade() else { return };
+        if let Some(store) = shard.store.lock().as_mut() {
+            visit(store);
+        }
+    }
+}
+
+impl Shard {
+    /// Does something with the store.
+    pub fn with<T>(&self, what: impl FnOnce(&mut Store) -> T) -> T {
+        what(self.store.lock().as_mut().expect("the store is open"))
+    }
+
+    /// Waits until everything decided so far is durable; false if the journal failed first.
+    pub fn flush(&self) -> bool {
+        let position = self.with(|store| {
+            store.request_flush();
+            store.position()
+        });
+        let mut heard = self.hearsay.heard.lock();
+        while self.with(|store| store.durable_position()) < position && heard.fatal.is_none() {
+            self.hearsay.news.wait(&mut heard);
+        }
+        heard.fatal.is_none()
+    }
+
+    /// The first message at or behind `from`, however long it takes to read it.
+    pub fn next(&self, queue: u64, from: Sequence) -> Option<(Sequence, Vec<u8>)> {
+        loop {
+            let loads = self.hearsay.heard.lock().loads;
+            let found = self.with(|store| match store.next(QueueId(queue), from) {
+                Next::Message { sequence, handle, .. } => Ok(Some((sequence, body(&store.message(handle))))),
+                Next::End => Ok(None),
+                Next::Pending => Err(()),
+            });
+            if let Ok(found) = found {
+                return found;
+            }
+            let mut heard = self.hearsay.heard.lock();
+            while heard.loads == loads && heard.failed.is_empty() {
+                self.hearsay.news.wait(&mut heard);
+            }
+            assert!(heard.failed.is_empty(), "a queue failed: {:?}", heard.failed);
+            drop(heard);
+            self.with(|store| store.install_loaded());
+        }
+    }
+
+    /// Every message of a queue, in order.
+    pub fn messages(&self, queue: u64) -> Vec<(Sequence, Vec<u8>)> {
+        let mut found = Vec::new();
+        while let Some(message) = self.next(queue, found.last().map_or(0, |(sequence, _)| sequence + 1)) {
+            found.push(message);
+        }
+        found
+    }
+
+    #[expect(dead_code, reason = "faults ask what was heard")]
+    pub fn heard<T>(&self, what: impl FnOnce(&Heard) -> T) -> T {
+        what(&self.hearsay.heard.lock())
+    }
+
+    /// Closes the store as a server does that was asked to end.
+    pub fn close(&self) {
+        let store = self.store.lock().take();
+        store.expect("the store is open").close();
+    }
+}
+
+fn body(message: &MessageRef<'_>) -> Vec<u8> {
+    message.body.bytes().to_vec()
+}
+
+/// A folder that goes when the test ends.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ferrymq-storage-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    pub fn open(&self, options: Options) -> Result<(Arc<Shard>, Recovered), OpenError> {
+        let shard = Arc::new(Shard::default());
+        let ears = Ears { hearsay: Arc::clone(&shard.hearsay), shard: Arc::downgrade(&shard) };
+        let (store, recovered) = open(Arc::new(RealDisk), &self.0, options, Arc::new(ears))?;
+        *shard.store.lock() = Some(store);
+        Ok((shard, recovered))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Options with the smallest journal, so that little fills it.
+pub fn small() -> Options {
+    Options { file_bytes: 256 << 10, ..Options::default() }
+}
+
+pub fn place(queue: u64, sequence: Sequence) -> Place {
+    Place { queue: QueueId(queue), sequence }
+}
+
+/// A message whose body is `body`.
+pub fn message(body: BodyRef<'_>) -> MessageRef<'_> {
+    MessageRef { dialect: Dialect::Amqp091, exchange: "", routing_key: b"hello", properties: &[0x10, 0, 2], body }
+}
+
+pub fn facts(body: BodyRef<'_>) -> Facts {
+    let body_bytes = body.bytes().len() as u32;
+    Facts { body_bytes, priority: 3, expires: Some(Time(77)), arrived: Time(1_700_000_000_000) }
+}
+
+/// Puts a durable message into queues.
+pub fn publish(store: &mut Store, body: &[u8], places: &[Place]) {
+    let body = BodyRef::Inline(body);
+    store.enqueue(&message(body), &facts(body), places, &[]);
+}

@@ -57,11 +57,9 @@ impl Inbox {
         waiting.remove(index)
     }
 
-    /// Any message that waits, with its channel. A heartbeat is none.
+    /// Any message that waits, with its channel.
     pub fn leftover(&self) -> Option<(u16, &Received)> {
-        let message =
-            |waiting: &'_ VecDeque<Received>| waiting.iter().position(|received| received.name != "heartbeat");
-        self.whole.iter().find_map(|(channel, waiting)| Some((*channel, &waiting[message(waiting)?])))
+        self.whole.iter().find_map(|(channel, waiting)| Some((*channel, waiting.front()?)))
     }
 
     fn next_frame(&mut self) -> Result<Option<(u8, u16, Vec<u8>)>, String> {

@@ -6,6 +6,5 @@
 mod conversations;
 mod hostile;
 mod oracle;
-mod show;
 mod text;
 mod vectors;

@@ -1,0 +1,112 @@
+//! Subscriptions, single gets, and the credit that limits both.
+
+use ferrymq_broker::Subscriber;
+use ferrymq_model::{Access, ConsumeCommand, GetCommand, Name, Object, Origin, QosCommand, Refusal, Reply};
+
+use super::Client;
+use crate::{
+    connection::{Get, subscription_id},
+    transition::Aftermath,
+};
+
+impl Client {
+    pub(super) fn consume(&mut self, command: ConsumeCommand) -> Result<(), Refusal> {
+        let channel = command.origin.channel;
+        let name = self.queue_name(channel, &command.queue)?;
+        let catalog = self.node.catalog.read();
+        let found = catalog.queue(&self.caller(), &name, Some(Access::Read))?;
+        let (queue, priority) = (found.id, found.subscription_priority(&command.arguments)?);
+        let tag = self.consumer_tag(channel, command.tag)?;
+        let number = self.connection.mailbox().subscribe(tag.clone(), channel, command.no_ack);
+        let id = subscription_id(self.connection.id, number);
+        let subscriber = Subscriber { id, no_ack: command.no_ack, exclusive: command.exclusive, priority };
+        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
+        let result = self.node.decide(&mut aftermath, |shard, ports| {
+            shard.consume(queue, subscriber, now)?;
+            // In the mailbox before any delivery can be, because the shard's lock is held.
+            self.connection.mailbox().reply(command.origin, command.no_wait, None, Reply::Subscribed { tag });
+            ports.touch(&self.connection);
+            Ok(())
+        });
+        if result.is_err() {
+            self.connection.mailbox().subscriptions.remove(&number);
+        }
+        drop(catalog);
+        self.node.settle_down(aftermath, Some(&self.connection));
+        result
+    }
+
+    /// The tag the client gave, or a new one. A tag stands for one subscription on its channel.
+    fn consumer_tag(&self, channel: u16, tag: Name) -> Result<Name, Refusal> {
+        if tag.is_empty() {
+            let tag = format!("amq.ctag-{}", crate::names::random_text(self.node.random()));
+            return Ok(Name::from(&*tag));
+        }
+        if self.connection.mailbox().subscription(channel, &tag).is_some() {
+            return Err(Refusal::NotAllowed(format!("attempt to reuse consumer tag '{tag}'")));
+        }
+        Ok(tag)
+    }
+
+    pub(super) fn cancel(&mut self, origin: Origin, tag: &Name, no_wait: bool) -> Result<(), Refusal> {
+        let ended = {
+            let mut mailbox = self.connection.mailbox();
+            let number = mailbox.subscription(origin.channel, tag);
+            number.inspect(|number| drop(mailbox.subscriptions.remove(number)))
+        };
+        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
+        self.node.decide_unit(&mut aftermath, |shard, ports| {
+            if let Some(number) = ended {
+                shard.cancel(subscription_id(self.connection.id, number), now, ports);
+            }
+            let reply = Reply::Unsubscribed { tag: tag.clone() };
+            self.connection.mailbox().reply(origin, no_wait, None, reply);
+        });
+        self.node.settle_down(aftermath, Some(&self.connection));
+        Ok(())
+    }
+
+    pub(super) fn get(&mut self, command: &GetCommand) -> Result<(), Refusal> {
+        let channel = command.origin.channel;
+        let name = self.queue_name(channel, &command.queue)?;
+        let queue = self.node.catalog.read().queue(&self.caller(), &name, Some(Access::Read))?.id;
+        let get = Get { origin: command.origin, queue, no_ack: command.no_ack };
+        if self.node.get(&self.connection, get) {
+            return Ok(());
+        }
+        Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
+    }
+
+    /// RabbitMQ's meaning: a global limit is the channel's and holds at once, the other is that of each subscription
+    /// made from now on.
+    pub(super) fn qos(&mut self, command: QosCommand) -> Result<(), Refusal> {
+        let waiting = {
+            let mut mailbox = self.connection.mailbox();
+            if let Some(channel) = mailbox.channels.get_mut(&command.origin.channel) {
+                if command.global {
+                    channel.prefetch_global = command.prefetch;
+                } else {
+                    channel.prefetch = command.prefetch;
+                }
+            }
+            // Before any delivery that the new limit allows: clients count on that order.
+            mailbox.reply(command.origin, false, None, Reply::QosSet);
+            mailbox.take_waiting(self.connection.id)
+        };
+        self.go_on(&waiting);
+        Ok(())
+    }
+
+    pub(super) fn flow(&mut self, origin: Origin, active: bool) -> Result<(), Refusal> {
+        let waiting = {
+            let mut mailbox = self.connection.mailbox();
+            if let Some(channel) = mailbox.channels.get_mut(&origin.channel) {
+                channel.active = active;
+            }
+            mailbox.reply(origin, false, None, Reply::FlowSet { active });
+            mailbox.take_waiting(self.connection.id)
+        };
+        self.go_on(&waiting);
+        Ok(())
+    }
+}

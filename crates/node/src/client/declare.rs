@@ -1,0 +1,128 @@
+//! Exchanges, queues and bindings.
+
+use ferrymq_broker::DeleteWhen;
+use ferrymq_model::{
+    Access, BindCommand, CatalogEntry, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Name, Origin,
+    Refusal, Reply,
+};
+
+use super::Client;
+use crate::transition::Aftermath;
+
+impl Client {
+    pub(super) fn declare_exchange(&mut self, command: &DeclareExchange) -> Result<(), Refusal> {
+        let mut changes = Vec::new();
+        self.node.catalog.write().declare_exchange(&self.caller(), command, &mut changes)?;
+        self.changed(command.origin, command.no_wait, &changes, Reply::ExchangeDeclared);
+        Ok(())
+    }
+
+    pub(super) fn delete_exchange(&mut self, command: &DeleteExchange) -> Result<(), Refusal> {
+        let mut changes = Vec::new();
+        self.node.catalog.write().delete_exchange(&self.caller(), command, &mut changes)?;
+        self.changed(command.origin, command.no_wait, &changes, Reply::ExchangeDeleted);
+        Ok(())
+    }
+
+    pub(super) fn bind(&mut self, command: &BindCommand) -> Result<(), Refusal> {
+        let command = self.with_queue_named(command)?;
+        let mut changes = Vec::new();
+        self.node.catalog.write().bind(&self.caller(), &command, &mut changes)?;
+        self.changed(command.origin, command.no_wait, &changes, Reply::Bound);
+        Ok(())
+    }
+
+    pub(super) fn unbind(&mut self, command: &BindCommand) -> Result<(), Refusal> {
+        let command = self.with_queue_named(command)?;
+        let mut changes = Vec::new();
+        self.node.catalog.write().unbind(&self.caller(), &command, &mut changes)?;
+        self.changed(command.origin, command.no_wait, &changes, Reply::Unbound);
+        Ok(())
+    }
+
+    /// An empty queue name stands for the one last declared; an empty key then stands for that name too, as in RabbitMQ.
+    fn with_queue_named(&self, command: &BindCommand) -> Result<BindCommand, Refusal> {
+        let mut command = command.clone();
+        if command.queue.is_empty() {
+            command.queue = self.queue_name(command.origin.channel, &command.queue)?;
+            if command.key.is_empty() {
+                command.key = command.queue.as_bytes().to_vec();
+            }
+        }
+        Ok(command)
+    }
+
+    /// Writes catalog changes to the journal and answers; where there are none, at once.
+    fn changed(&self, origin: Origin, no_wait: bool, changes: &[CatalogEntry], reply: Reply) {
+        let after = (!changes.is_empty()).then(|| self.node.write_changes(changes));
+        self.reply(origin, no_wait, after, reply);
+    }
+
+    pub(super) fn declare_queue(&mut self, mut command: DeclareQueue) -> Result<(), Refusal> {
+        let channel = command.origin.channel;
+        if command.passive {
+            command.queue = self.queue_name(channel, &command.queue)?;
+        }
+        let (mut changes, mut aftermath) = (Vec::new(), Aftermath::default());
+        let now = self.node.now();
+        let mut catalog = self.node.catalog.write();
+        let mut declared = catalog.declare_queue(&self.caller(), &command, self.node.random(), &mut changes)?;
+        let (counts, after) = self.node.decide_unit(&mut aftermath, |shard, ports| {
+            if declared.created.is_none() && !shard.has(declared.queue) {
+                // It has just gone by itself, and the catalog has not heard of it yet.
+                catalog.forget_queue(declared.queue, &mut changes);
+                declared = catalog.declare_queue(&self.caller(), &command, self.node.random(), &mut changes)?;
+            }
+            match declared.created.take() {
+                Some(settings) => {
+                    ports.create_queue(declared.queue, settings.durable);
+                    shard.open(declared.queue, settings, None, now);
+                }
+                None => shard.used(declared.queue, now),
+            }
+            ports.write_changes(&changes);
+            let counts = shard.counts(declared.queue).expect("the queue was made or found");
+            Ok((counts, (!changes.is_empty()).then(|| ports.flushed_position())))
+        })?;
+        drop(catalog);
+        self.with_channel(channel, |channel| channel.last_queue = Some(declared.name.clone()));
+        let reply =
+            Reply::QueueDeclared { queue: declared.name, messages: counts.ready, consumers: counts.subscriptions };
+        self.reply(command.origin, command.no_wait, after, reply);
+        self.node.settle_down(aftermath, Some(&self.connection));
+        Ok(())
+    }
+
+    pub(super) fn delete_queue(&mut self, command: &DeleteQueue) -> Result<(), Refusal> {
+        let name = self.queue_name(command.origin.channel, &command.queue)?;
+        let when = DeleteWhen { unused: command.if_unused, empty: command.if_empty };
+        let mut aftermath = Aftermath::default();
+        let mut catalog = self.node.catalog.write();
+        let found = catalog.queue(&self.caller(), &name, Some(Access::Configure)).map(|found| found.id);
+        let (messages, after) = match found {
+            // A queue that is not there is as good as deleted.
+            Err(Refusal::NotFound { .. }) => (0, None),
+            Err(refusal) => return Err(refusal),
+            Ok(queue) => self.node.decide_unit(&mut aftermath, |shard, ports| {
+                let messages = shard.delete(queue, when, ports)?;
+                ports.forget_gone(&mut catalog);
+                Ok((messages, Some(ports.flushed_position())))
+            })?,
+        };
+        drop(catalog);
+        self.reply(command.origin, command.no_wait, after, Reply::QueueDeleted { messages });
+        self.node.settle_down(aftermath, Some(&self.connection));
+        Ok(())
+    }
+
+    pub(super) fn purge_queue(&mut self, origin: Origin, queue: &Name, no_wait: bool) -> Result<(), Refusal> {
+        let name = self.queue_name(origin.channel, queue)?;
+        let queue = self.node.catalog.read().queue(&self.caller(), &name, Some(Access::Read))?.id;
+        let mut aftermath = Aftermath::default();
+        let (messages, after) =
+            self.node.decide(&mut aftermath, |shard, ports| (shard.purge(queue, ports), ports.flushed_position()));
+        self.reply(origin, no_wait, Some(after).filter(|_| messages > 0), Reply::QueuePurged { messages });
+        self.node.settle_down(aftermath, Some(&self.connection));
+        Ok(())
+    }
+}

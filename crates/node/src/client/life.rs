@@ -1,0 +1,112 @@
+//! Logging in, channels, and the end of a connection.
+
+use std::sync::Arc;
+
+use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
+
+use super::Client;
+use crate::{
+    connection::{Channel, Confirms, subscription_id},
+    transition::Aftermath,
+};
+
+impl Client {
+    /// Checks who is there. The session answers the peer itself, because how depends on what the peer can do.
+    pub(super) fn log_in(&mut self, login: &Login, events: &mut Vec<Event>) {
+        match self.node.check_login(login, self.loopback) {
+            Ok(()) => {
+                self.user = Some(login.user.clone());
+                events.push(Event::LoggedIn);
+            }
+            Err(refusal) => events.push(Event::Refused { origin: Origin::default(), refusal }),
+        }
+    }
+
+    pub(super) fn open_vhost(&mut self, origin: Origin, vhost: Name, events: &mut Vec<Event>) -> Result<(), Refusal> {
+        let catalog = self.node.catalog.read();
+        catalog.may_enter(self.user(), &vhost)?;
+        self.epoch = catalog.epoch(&vhost);
+        drop(catalog);
+        self.vhost = Some(vhost);
+        self.reply(origin, false, None, Reply::VhostOpened);
+        events.push(Event::VhostOpened);
+        Ok(())
+    }
+
+    pub(super) fn open_channel(&mut self, origin: Origin) -> Result<(), Refusal> {
+        let mut mailbox = self.connection.mailbox();
+        mailbox.channels.insert(origin.channel, Channel::default());
+        mailbox.reply(origin, false, None, Reply::ChannelOpened);
+        Ok(())
+    }
+
+    pub(super) fn close_channel(&mut self, origin: Origin, reply: bool) -> Result<(), Refusal> {
+        self.end_channel(origin.channel);
+        self.reply(origin, !reply, None, Reply::ChannelClosed);
+        Ok(())
+    }
+
+    pub(super) fn close_connection(
+        &mut self,
+        origin: Origin,
+        reply: bool,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        self.end();
+        self.reply(origin, !reply, None, Reply::ConnectionClosed);
+        events.push(Event::ConnectionClosed);
+        Ok(())
+    }
+
+    pub(super) fn confirm_select(&mut self, origin: Origin, no_wait: bool) -> Result<(), Refusal> {
+        self.with_channel(origin.channel, |channel| {
+            channel.confirms.get_or_insert_with(Confirms::default);
+        });
+        self.reply(origin, no_wait, None, Reply::ConfirmSelected);
+        Ok(())
+    }
+
+    /// Ends a channel's subscriptions and gives back what it holds.
+    fn end_channel(&mut self, channel: u16) {
+        let mut held = Vec::new();
+        let ended: Vec<u32> = {
+            let mut mailbox = self.connection.mailbox();
+            mailbox.settle(channel, 0, true, &mut held);
+            mailbox.channels.remove(&channel);
+            let of_channel = |subscription: &crate::connection::Subscription| subscription.channel == channel;
+            let subscriptions = mailbox.subscriptions.iter();
+            let mut ended: Vec<u32> =
+                subscriptions.filter(|(_, one)| of_channel(one)).map(|(number, _)| *number).collect();
+            ended.sort_unstable();
+            for number in &ended {
+                mailbox.subscriptions.remove(number);
+            }
+            ended
+        };
+        if ended.is_empty() && held.is_empty() {
+            return;
+        }
+        let mut aftermath = Aftermath::default();
+        let now = self.node.now();
+        self.node.decide_unit(&mut aftermath, |shard, ports| {
+            shard.settle(&held, Settlement::Release, ports);
+            for number in &ended {
+                shard.cancel(subscription_id(self.connection.id, *number), now, ports);
+            }
+        });
+        self.node.settle_down(aftermath, Some(&self.connection));
+    }
+
+    /// Ends everything of this connection. Does nothing the second time.
+    pub(super) fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let mut channels: Vec<u16> = self.connection.mailbox().channels.keys().copied().collect();
+        channels.sort_unstable();
+        for channel in channels {
+            self.end_channel(channel);
+        }
+        self.node.disconnect(&Arc::clone(&self.connection));
+    }
+}

@@ -1,0 +1,259 @@
+//! A connection's own end: carries out its session's commands, one batch after the other.
+//!
+//! Publishes and settlements are collected and decided together, under one hold of the shard's lock; everything else is
+//! carried out where it stands. Whatever is decided for a connection goes through its mailbox, so that its order is the
+//! order in which it was decided.
+
+mod consume;
+mod declare;
+mod life;
+mod publish;
+mod settle;
+
+use std::{fmt, sync::Arc};
+
+use ferrymq_broker::{Caller, Epoch, Stretch};
+use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Settlement, SubscriptionId};
+
+use crate::{
+    connection::{Channel, Connection},
+    node::Node,
+    transition::Aftermath,
+};
+use publish::RouteCache;
+
+/// The node's end of one connection. Owned by the connection's task; ends the connection when it is dropped.
+pub struct Client {
+    node: Arc<Node>,
+    connection: Arc<Connection>,
+    address: String,
+    loopback: bool,
+    user: Option<Name>,
+    vhost: Option<Name>,
+    /// Publishes that were not decided yet.
+    publishes: Vec<Publish>,
+    /// Settlements that were not decided yet.
+    settled: Vec<Stretch>,
+    settlement: Settlement,
+    /// Changes of the vhost that make cached routes void.
+    epoch: Option<Epoch>,
+    routes: RouteCache,
+    has_published: bool,
+    ended: bool,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    pub(crate) fn new(node: Arc<Node>, connection: Arc<Connection>, address: String, loopback: bool) -> Self {
+        Self {
+            node,
+            connection,
+            address,
+            loopback,
+            user: None,
+            vhost: None,
+            publishes: Vec::new(),
+            settled: Vec::new(),
+            settlement: Settlement::Accept,
+            epoch: None,
+            routes: RouteCache::default(),
+            has_published: false,
+            ended: false,
+        }
+    }
+
+    /// Where the peer is, for logs.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether this connection should not be read for now, because there is no room for what it publishes.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.has_published && self.node.is_stalled()
+    }
+
+    /// Sends the session's own bytes, behind everything decided so far.
+    pub fn frames(&mut self, input: &[u8], bytes: &[u8], events: &mut Vec<Event>) {
+        self.decide(input, events);
+        self.connection.mailbox().effects.frames(bytes);
+        self.drain();
+    }
+
+    /// Carries out a command, or keeps it until [`Client::finish`]. Spans point into `input`.
+    pub fn command(&mut self, input: &[u8], command: Command, events: &mut Vec<Event>) {
+        match command {
+            Command::Publish(publish) => {
+                if !self.settled.is_empty() {
+                    self.decide(input, events);
+                }
+                self.publishes.push(publish);
+                if self.publishes.len() >= self.node.limits().batch_messages_max {
+                    self.decide(input, events);
+                }
+            }
+            Command::Settle(settle) => {
+                if !self.publishes.is_empty() || settle.settlement != self.settlement {
+                    self.decide(input, events);
+                }
+                self.collect_settle(settle, events);
+            }
+            other => {
+                self.decide(input, events);
+                if self.is_deaf(&other) {
+                    return;
+                }
+                self.carry_out(other, events);
+                self.drain();
+            }
+        }
+    }
+
+    /// The batch is over: decides what was collected.
+    pub fn finish(&mut self, input: &[u8], events: &mut Vec<Event>) {
+        self.decide(input, events);
+    }
+
+    /// Decides what was collected.
+    fn decide(&mut self, input: &[u8], events: &mut Vec<Event>) {
+        if !self.publishes.is_empty() {
+            self.publish_collected(input, events);
+        }
+        if !self.settled.is_empty() {
+            self.settle_collected();
+        }
+    }
+
+    /// Whether the command comes on a channel that a refusal has ended.
+    fn is_deaf(&self, command: &Command) -> bool {
+        let channel = match command {
+            Command::Login(_)
+            | Command::OpenVhost { .. }
+            | Command::OpenChannel(_)
+            | Command::CloseChannel { .. }
+            | Command::CloseConnection { .. }
+            | Command::Publish(_)
+            | Command::Settle(_) => return false,
+            Command::DeclareExchange(command) => command.origin.channel,
+            Command::DeleteExchange(command) => command.origin.channel,
+            Command::DeclareQueue(command) => command.origin.channel,
+            Command::DeleteQueue(command) => command.origin.channel,
+            Command::Bind(command) | Command::Unbind(command) => command.origin.channel,
+            Command::Consume(command) => command.origin.channel,
+            Command::Get(command) => command.origin.channel,
+            Command::Qos(command) => command.origin.channel,
+            Command::PurgeQueue { origin, .. }
+            | Command::Cancel { origin, .. }
+            | Command::Flow { origin, .. }
+            | Command::ConfirmSelect { origin, .. } => origin.channel,
+        };
+        self.connection.mailbox().channels.get(&channel).is_none_or(|channel| channel.refused)
+    }
+
+    fn carry_out(&mut self, command: Command, events: &mut Vec<Event>) {
+        let (origin, result) = match command {
+            Command::Login(login) => return self.log_in(&login, events),
+            Command::OpenVhost { origin, vhost } => (origin, self.open_vhost(origin, vhost, events)),
+            Command::OpenChannel(origin) => (origin, self.open_channel(origin)),
+            Command::CloseChannel { origin, reply } => (origin, self.close_channel(origin, reply)),
+            Command::CloseConnection { origin, reply } => (origin, self.close_connection(origin, reply, events)),
+            Command::DeclareExchange(command) => (command.origin, self.declare_exchange(&command)),
+            Command::DeleteExchange(command) => (command.origin, self.delete_exchange(&command)),
+            Command::DeclareQueue(command) => (command.origin, self.declare_queue(command)),
+            Command::DeleteQueue(command) => (command.origin, self.delete_queue(&command)),
+            Command::PurgeQueue { origin, queue, no_wait } => (origin, self.purge_queue(origin, &queue, no_wait)),
+            Command::Bind(command) => (command.origin, self.bind(&command)),
+            Command::Unbind(command) => (command.origin, self.unbind(&command)),
+            Command::Consume(command) => (command.origin, self.consume(command)),
+            Command::Cancel { origin, tag, no_wait } => (origin, self.cancel(origin, &tag, no_wait)),
+            Command::Get(command) => (command.origin, self.get(&command)),
+            Command::Qos(command) => (command.origin, self.qos(command)),
+            Command::Flow { origin, active } => (origin, self.flow(origin, active)),
+            Command::ConfirmSelect { origin, no_wait } => (origin, self.confirm_select(origin, no_wait)),
+            Command::Publish(_) | Command::Settle(_) => unreachable!("publishes and settlements are collected"),
+        };
+        if let Err(refusal) = result {
+            self.connection.mailbox().refuse(origin, &refusal, events);
+        }
+    }
+
+    /// Takes events that others left for this connection's session.
+    pub fn take_events(&mut self, events: &mut Vec<Event>) {
+        events.append(&mut self.connection.mailbox().events);
+    }
+
+    /// Lets subscriptions go on that waited for the socket.
+    pub fn resume(&mut self) {
+        let waiting = self.connection.mailbox().take_waiting(self.connection.id);
+        self.go_on(&waiting);
+    }
+
+    /// These subscriptions have credit again.
+    fn go_on(&self, waiting: &[SubscriptionId]) {
+        if !waiting.is_empty() {
+            let mut aftermath = Aftermath::default();
+            self.node.decide(&mut aftermath, |shard, _| shard.credit(waiting));
+            self.node.settle_down(aftermath, Some(&self.connection));
+        }
+    }
+
+    /// The socket took bytes: `backlog` still wait.
+    pub fn written(&mut self, backlog: usize) {
+        if self.connection.written(backlog) {
+            self.resume();
+        }
+    }
+
+    /// Sends what is in this connection's mailbox, and goes on with its subscriptions as long as the socket takes it.
+    fn drain(&mut self) {
+        if self.connection.drain() {
+            self.resume();
+        }
+    }
+
+    fn user(&self) -> &Name {
+        self.user.as_ref().expect("a session logs in before it does anything")
+    }
+
+    /// Who asks, for the catalog.
+    fn caller(&self) -> Caller<'_> {
+        let vhost = self.vhost.as_ref().expect("a session opens its vhost before it does anything in it");
+        Caller { vhost, user: self.user(), connection: self.connection.id }
+    }
+
+    fn with_channel<T>(&self, channel: u16, f: impl FnOnce(&mut Channel) -> T) -> T {
+        f(self.connection.mailbox().channels.get_mut(&channel).expect("commands on closed channels were sorted out"))
+    }
+
+    /// The queue's name, or the one last declared on the channel where it is empty.
+    fn queue_name(&self, channel: u16, queue: &Name) -> Result<Name, Refusal> {
+        if !queue.is_empty() {
+            return Ok(queue.clone());
+        }
+        let last = self.with_channel(channel, |channel| channel.last_queue.clone());
+        last.ok_or_else(|| Refusal::NothingNamed("no previously declared queue".to_owned()))
+    }
+
+    /// Answers a command; where it changed something durable, once that is on disk.
+    fn reply(&self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
+        let mut mailbox = self.connection.mailbox();
+        mailbox.reply(origin, no_wait, after, reply);
+        if after.is_some() && !mailbox.awaiting {
+            mailbox.awaiting = true;
+            drop(mailbox);
+            self.node.await_journal(&self.connection);
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,432 @@
+//! A connection as the node sees it: its mailbox of effects, and the accounts of what it has been given.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ferrymq_broker::{Delivery as Offer, Stretch};
+use ferrymq_model::{
+    ConnectionId, Event, Limits, MessageRef, Name, Origin, Place, Position, QueueId, Refusal, Reply, SubscriptionId,
+};
+use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::{
+    effects::Effects,
+    unacked::{Delivery, Unacked},
+};
+
+/// The socket behind a connection: what the server gives the node for each connection.
+pub trait Peer: Send + Sync {
+    /// Encodes the effects, in order, behind what waits already, and tries the socket. Says how many bytes still wait.
+    /// Never waits itself. Only one thread at a time calls it for a connection.
+    fn send(&self, effects: &Effects) -> usize;
+
+    /// The connection's owner should look: events wait for its session, or deliveries can go on.
+    fn wake(&self);
+}
+
+/// The position up to which the journal is durable; written by storage's flush thread, read by everybody.
+#[derive(Debug, Default)]
+pub struct Durable(AtomicU64);
+
+impl Durable {
+    pub fn get(&self) -> Position {
+        Position(self.0.load(Ordering::Acquire))
+    }
+
+    pub fn set(&self, position: Position) {
+        self.0.fetch_max(position.0, Ordering::AcqRel);
+    }
+}
+
+/// One client's connection.
+pub struct Connection {
+    pub id: ConnectionId,
+    peer: Arc<dyn Peer>,
+    durable: Arc<Durable>,
+    /// Held only to add or take effects and to move credit, never while anything is encoded or written. Last in the
+    /// order of locks.
+    mailbox: Mutex<Mailbox>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    pub fn new(id: ConnectionId, peer: Arc<dyn Peer>, durable: Arc<Durable>, limits: &Limits) -> Self {
+        let mailbox = Mailbox {
+            effects: Effects::default(),
+            spare: Effects::default(),
+            draining: false,
+            backlog: 0,
+            backlog_max: limits.outbox_bytes_max,
+            unacked_max: limits.unacked_max as usize,
+            events: Vec::new(),
+            channels: HashMap::new(),
+            subscriptions: HashMap::new(),
+            subscriptions_made: 0,
+            waiting: Vec::new(),
+            full: false,
+            awaiting: false,
+        };
+        Self { id, peer, durable, mailbox: Mutex::new(mailbox) }
+    }
+
+    pub fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
+        self.mailbox.lock()
+    }
+
+    /// Hands out what may leave, unless somebody is doing so. Says whether subscriptions wait that could go on now.
+    pub fn drain(&self) -> bool {
+        loop {
+            let mut batch = {
+                let mut mailbox = self.mailbox.lock();
+                if mailbox.draining {
+                    return false;
+                }
+                let mut batch = std::mem::take(&mut mailbox.spare);
+                mailbox.effects.take(self.durable.get(), &mut batch);
+                if batch.is_empty() {
+                    mailbox.spare = batch;
+                    return mailbox.is_refilled();
+                }
+                mailbox.draining = true;
+                batch
+            };
+            let backlog = self.peer.send(&batch);
+            batch.clear();
+            let mut mailbox = self.mailbox.lock();
+            mailbox.spare = batch;
+            mailbox.backlog = backlog;
+            mailbox.draining = false;
+        }
+    }
+
+    /// The socket has taken bytes: `backlog` still wait. Says whether subscriptions wait that could go on now.
+    pub fn written(&self, backlog: usize) -> bool {
+        let mut mailbox = self.mailbox.lock();
+        mailbox.backlog = backlog;
+        mailbox.is_refilled()
+    }
+
+    /// Asks the connection's owner to look at its events and its waiting subscriptions.
+    pub fn wake(&self) {
+        self.peer.wake();
+    }
+}
+
+/// What is on its way to a connection, and what it has been given. Under the connection's lock.
+#[derive(Debug)]
+pub struct Mailbox {
+    pub effects: Effects,
+    spare: Effects,
+    draining: bool,
+    /// Bytes that wait for the socket, as last heard.
+    backlog: usize,
+    backlog_max: usize,
+    unacked_max: usize,
+    pub events: Vec<Event>,
+    pub channels: HashMap<u16, Channel>,
+    pub subscriptions: HashMap<u32, Subscription>,
+    subscriptions_made: u32,
+    /// Subscriptions that were refused a delivery for want of credit.
+    waiting: Vec<u32>,
+    /// Whether one of them was refused because of the connection's account.
+    full: bool,
+    /// Whether the connection is listed among those that wait for the journal.
+    pub awaiting: bool,
+}
+
+/// What a channel has been given, and what it asked for.
+#[derive(Debug)]
+pub struct Channel {
+    /// Ended by a refusal: commands are ignored until the session closes it.
+    pub refused: bool,
+    /// What an empty queue name stands for.
+    pub last_queue: Option<Name>,
+    /// Limit of unsettled deliveries for each subscription made from now on; 0 is none.
+    pub prefetch: u16,
+    /// Limit of unsettled deliveries over all subscriptions; 0 is none.
+    pub prefetch_global: u16,
+    /// Whether deliveries flow.
+    pub active: bool,
+    pub unacked: Unacked,
+    /// Unsettled deliveries to subscriptions, which is what prefetch counts; `unacked` has those of get besides.
+    delivered: u32,
+    pub confirms: Option<Confirms>,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            refused: false,
+            last_queue: None,
+            prefetch: 0,
+            prefetch_global: 0,
+            active: true,
+            unacked: Unacked::default(),
+            delivered: 0,
+            confirms: None,
+        }
+    }
+}
+
+/// Publishes of a channel that wait for the journal. Tags count from 1; those up to `confirmed` were confirmed.
+#[derive(Debug, Default)]
+pub struct Confirms {
+    published: u64,
+    confirmed: u64,
+    /// Up to which tag publishes are safe once a position is durable; both ascend.
+    waiting: std::collections::VecDeque<(Position, u64)>,
+}
+
+impl Confirms {
+    /// `count` more publishes were decided; `position` where some of them wait for the journal.
+    pub fn published(&mut self, count: u64, position: Option<Position>) {
+        self.published += count;
+        match (position, self.waiting.back_mut()) {
+            (Some(position), Some((last, tag))) if *last == position => *tag = self.published,
+            (Some(position), _) => self.waiting.push_back((position, self.published)),
+            // Transient ones behind durable ones are confirmed with them, so that one confirm covers all.
+            (None, Some((_, tag))) => *tag = self.published,
+            (None, None) => {}
+        }
+    }
+
+    /// The tags that can be confirmed now, first and last.
+    pub fn take(&mut self, durable: Position) -> Option<(u64, u64)> {
+        let mut safe = self.confirmed;
+        while let Some((position, tag)) = self.waiting.front()
+            && *position <= durable
+        {
+            safe = *tag;
+            self.waiting.pop_front();
+        }
+        if self.waiting.is_empty() {
+            safe = self.published;
+        }
+        let first = self.confirmed + 1;
+        self.confirmed = safe;
+        (safe >= first).then_some((first, safe))
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+/// A request for one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Get {
+    pub origin: Origin,
+    pub queue: QueueId,
+    pub no_ack: bool,
+}
+
+/// A subscription's account.
+#[derive(Debug)]
+pub struct Subscription {
+    pub tag: Name,
+    pub channel: u16,
+    pub no_ack: bool,
+    /// Limit of unsettled deliveries; 0 is none.
+    pub prefetch: u16,
+    pub unacked: u32,
+    waiting: bool,
+}
+
+impl Mailbox {
+    /// Adds a subscription and gives its number in the connection, which is not used again.
+    pub fn subscribe(&mut self, tag: Name, channel: u16, no_ack: bool) -> u32 {
+        let prefetch = self.channels.get(&channel).map_or(0, |channel| channel.prefetch);
+        let number = self.subscriptions_made;
+        self.subscriptions_made += 1;
+        let subscription = Subscription { tag, channel, no_ack, prefetch, unacked: 0, waiting: false };
+        self.subscriptions.insert(number, subscription);
+        number
+    }
+
+    /// The subscription called `tag` on `channel`.
+    pub fn subscription(&self, channel: u16, tag: &str) -> Option<u32> {
+        let found = |subscription: &Subscription| subscription.channel == channel && *subscription.tag == *tag;
+        self.subscriptions.iter().find(|(_, subscription)| found(subscription)).map(|(number, _)| *number)
+    }
+
+    /// Gives a message to a subscription, if its account, its channel's and the connection's allow it: takes from all
+    /// three or from none. Refused, the subscription waits, and `take_waiting` will name it.
+    pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(&number) else { return false };
+        let Some(channel) = self.channels.get_mut(&subscription.channel) else { return false };
+        let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
+        if full || !channel.has_credit(subscription, self.unacked_max) {
+            self.full |= full;
+            if !subscription.waiting {
+                subscription.waiting = true;
+                self.waiting.push(number);
+            }
+            return false;
+        }
+        let delivery_tag = if subscription.no_ack {
+            channel.unacked.skip()
+        } else {
+            subscription.unacked += 1;
+            channel.delivered += 1;
+            let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
+            channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes })
+        };
+        let redelivered = delivery.redelivered;
+        self.effects.deliver(subscription.channel, &subscription.tag, delivery_tag, redelivered, message);
+        true
+    }
+
+    /// Gives a message that was asked for; credit does not count for these.
+    pub fn got(&mut self, get: Get, delivery: &Offer<'_>, remaining: u64, message: &MessageRef<'_>) {
+        let Some(channel) = self.channels.get_mut(&get.origin.channel) else { return };
+        let delivery_tag = if get.no_ack {
+            channel.unacked.skip()
+        } else {
+            let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
+            channel.unacked.push(Delivery { place, subscription: None, body_bytes })
+        };
+        self.effects.got(get.origin.channel, delivery_tag, delivery.redelivered, remaining, message);
+    }
+
+    /// Takes deliveries off the channel's account, and what they cost off their subscriptions'. False: no such tag.
+    pub fn settle(&mut self, channel: u16, tag: u64, multiple: bool, taken: &mut Vec<Stretch>) -> bool {
+        let Self { channels, subscriptions, .. } = self;
+        let Some(channel) = channels.get_mut(&channel) else { return false };
+        let delivered = &mut channel.delivered;
+        let mut each = |delivery: Delivery| {
+            add_to(taken, &delivery);
+            if let Some(number) = delivery.subscription {
+                *delivered -= 1;
+                if let Some(subscription) = subscriptions.get_mut(&number) {
+                    subscription.unacked -= 1;
+                }
+            }
+        };
+        if multiple {
+            channel.unacked.take_up_to(tag, each)
+        } else {
+            channel.unacked.take(tag).map(&mut each).is_some()
+        }
+    }
+
+    /// Whether subscriptions that waited for the connection's account could go on.
+    fn is_refilled(&self) -> bool {
+        self.full && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.backlog + self.effects.len_bytes() < self.backlog_max / 2
+    }
+
+    /// The subscriptions that waited for credit, in the order in which they began to; empty while the connection's
+    /// account is the reason and has not recovered.
+    pub fn take_waiting(&mut self, connection: ConnectionId) -> Vec<SubscriptionId> {
+        if self.waiting.is_empty() || (self.full && !self.has_room()) {
+            return Vec::new();
+        }
+        self.full = false;
+        let waiting = std::mem::take(&mut self.waiting);
+        for number in &waiting {
+            if let Some(subscription) = self.subscriptions.get_mut(number) {
+                subscription.waiting = false;
+            }
+        }
+        waiting.into_iter().map(|number| subscription_id(connection, number)).collect()
+    }
+
+    /// `count` more publishes of a channel were decided; `position` where some of them wait for the journal.
+    pub fn published(&mut self, channel: u16, count: u64, position: Option<Position>) {
+        if let Some(confirms) = self.channels.get_mut(&channel).and_then(|channel| channel.confirms.as_mut()) {
+            confirms.published(count, position);
+        }
+    }
+
+    /// Confirms what can be, with `durable` as the durable position.
+    pub fn confirm(&mut self, durable: Position) {
+        for (number, channel) in &mut self.channels {
+            if let Some((first, last)) = channel.confirms.as_mut().and_then(|confirms| confirms.take(durable)) {
+                self.effects.confirm(*number, first, last);
+            }
+        }
+    }
+
+    /// Whether the channel's publisher wants to hear when its messages are safe.
+    pub fn confirms(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(|channel| channel.confirms.is_some())
+    }
+
+    /// Whether something in here waits for the journal to come further than `durable`.
+    pub fn awaits_journal(&self, durable: Position) -> bool {
+        let waits = |channel: &Channel| channel.confirms.as_ref().is_some_and(Confirms::is_waiting);
+        self.effects.held().is_some_and(|position| position > durable) || self.channels.values().any(waits)
+    }
+
+    /// Answers a command.
+    pub fn reply(&mut self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
+        if !no_wait {
+            if let Some(position) = after {
+                self.effects.hold(position);
+            }
+            self.effects.reply(origin, reply);
+        }
+    }
+
+    /// Refuses a command: its channel is deaf until the session has closed it.
+    pub fn refuse(&mut self, origin: Origin, refusal: &Refusal, events: &mut Vec<Event>) {
+        if let Some(channel) = self.channels.get_mut(&origin.channel) {
+            channel.refused = true;
+        }
+        self.effects.refused(origin, refusal.clone());
+        events.push(Event::Refused { origin, refusal: refusal.clone() });
+    }
+}
+
+impl Channel {
+    fn has_credit(&self, subscription: &Subscription, unacked_max: usize) -> bool {
+        if !self.active || self.refused {
+            return false;
+        }
+        subscription.no_ack
+            || (within(subscription.unacked, subscription.prefetch)
+                && within(self.delivered, self.prefetch_global)
+                && self.unacked.len() < unacked_max)
+    }
+}
+
+/// Adds a delivery to stretches, joining it to the last one where it follows.
+fn add_to(stretches: &mut Vec<Stretch>, delivery: &Delivery) {
+    let Place { queue, sequence } = delivery.place;
+    let body_bytes = u64::from(delivery.body_bytes);
+    match stretches.last_mut() {
+        Some(last) if last.queue == queue && last.last + 1 == sequence => {
+            last.last = sequence;
+            last.body_bytes += body_bytes;
+        }
+        _ => stretches.push(Stretch { queue, first: sequence, last: sequence, body_bytes }),
+    }
+}
+
+fn within(unacked: u32, limit: u16) -> bool {
+    limit == 0 || unacked < u32::from(limit)
+}
+
+/// A subscription's id says which connection it is on and which of its subscriptions it is.
+pub fn subscription_id(connection: ConnectionId, number: u32) -> SubscriptionId {
+    SubscriptionId((connection.0 << 32) | u64::from(number))
+}
+
+/// The slot of the connection, and the number of the subscription in it.
+pub fn subscription_parts(id: SubscriptionId) -> (usize, u32) {
+    ((id.0 >> 32) as usize, (id.0 & u64::from(u32::MAX)) as u32)
+}

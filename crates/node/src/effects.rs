@@ -1,0 +1,340 @@
+//! Effects on their way to a connection: copied compactly when they are decided, read back when they are encoded.
+//!
+//! Small bodies and all names are copied into one buffer, so that pushing an effect under a lock allocates nothing once
+//! the buffers have grown; large bodies are shared.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason};
+
+/// One effect; its texts and bytes stand in [`Effects::bytes`], in the order of the fields that give their lengths.
+#[derive(Debug)]
+enum Record {
+    Frames { len: u32 },
+    Reply { origin: Origin, reply: Reply },
+    Refused { origin: Origin, refusal: Box<Refusal> },
+    Deliver { channel: u16, tag_len: u8, redelivered: bool, delivery_tag: u64, message: Message },
+    Got { channel: u16, redelivered: bool, delivery_tag: u64, remaining: u64, message: Message },
+    Return { channel: u16, reason: ReturnReason, message: Message },
+    Confirm { channel: u16, multiple: bool, publish_tag: u64 },
+    Cancelled { channel: u16, tag: Name },
+}
+
+/// A message's parts: lengths into the buffer, and the body if it is shared.
+#[derive(Debug)]
+struct Message {
+    dialect: Dialect,
+    exchange_len: u8,
+    key_len: u8,
+    properties_len: u32,
+    inline_len: u32,
+    shared: Option<Bytes>,
+}
+
+/// Effects of one connection, in the order in which they were decided.
+#[derive(Debug, Default)]
+pub struct Effects {
+    records: Vec<Record>,
+    bytes: Vec<u8>,
+    /// Replies that wait for the journal, and with them all that follows: how many records stand before, and which
+    /// position must be durable.
+    held: VecDeque<(usize, Position)>,
+    shared_bytes: usize,
+}
+
+impl Effects {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Bytes that are kept for them.
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len() + self.shared_bytes
+    }
+
+    /// The first position that holds effects back.
+    pub fn held(&self) -> Option<Position> {
+        self.held.front().map(|(_, position)| *position)
+    }
+
+    /// All that follows waits until `position` is durable.
+    pub fn hold(&mut self, position: Position) {
+        if self.held.back().is_none_or(|(_, last)| *last < position) {
+            self.held.push_back((self.records.len(), position));
+        }
+    }
+
+    /// Adds the session's own bytes.
+    pub fn frames(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.records.push(Record::Frames { len: len_u32(bytes) });
+    }
+
+    /// Adds an answer.
+    pub fn reply(&mut self, origin: Origin, reply: Reply) {
+        self.records.push(Record::Reply { origin, reply });
+    }
+
+    /// Adds a no.
+    pub fn refused(&mut self, origin: Origin, refusal: Refusal) {
+        self.records.push(Record::Refused { origin, refusal: Box::new(refusal) });
+    }
+
+    /// Adds a message for a subscription.
+    pub fn deliver(&mut self, channel: u16, tag: &str, delivery_tag: u64, redelivered: bool, message: &MessageRef<'_>) {
+        self.bytes.extend_from_slice(tag.as_bytes());
+        let message = self.message(message);
+        self.records.push(Record::Deliver {
+            channel,
+            tag_len: len_u8(tag.as_bytes()),
+            redelivered,
+            delivery_tag,
+            message,
+        });
+    }
+
+    /// Adds a message that was asked for.
+    pub fn got(
+        &mut self,
+        channel: u16,
+        delivery_tag: u64,
+        redelivered: bool,
+        remaining: u64,
+        message: &MessageRef<'_>,
+    ) {
+        let message = self.message(message);
+        self.records.push(Record::Got { channel, redelivered, delivery_tag, remaining, message });
+    }
+
+    /// Adds a message that comes back to its publisher.
+    pub fn returned(&mut self, channel: u16, reason: ReturnReason, message: &MessageRef<'_>) {
+        let message = self.message(message);
+        self.records.push(Record::Return { channel, reason, message });
+    }
+
+    /// Adds a confirm for the publishes `first..=last`.
+    pub fn confirm(&mut self, channel: u16, first: u64, last: u64) {
+        self.records.push(Record::Confirm { channel, multiple: last > first, publish_tag: last });
+    }
+
+    /// Adds the end of a subscription.
+    pub fn cancelled(&mut self, channel: u16, tag: Name) {
+        self.records.push(Record::Cancelled { channel, tag });
+    }
+
+    fn message(&mut self, message: &MessageRef<'_>) -> Message {
+        self.bytes.extend_from_slice(message.exchange.as_bytes());
+        self.bytes.extend_from_slice(message.routing_key);
+        self.bytes.extend_from_slice(message.properties);
+        let (inline_len, shared) = match message.body {
+            BodyRef::Inline(body) => {
+                self.bytes.extend_from_slice(body);
+                (len_u32(body), None)
+            }
+            BodyRef::Shared(body) => {
+                self.shared_bytes += body.len();
+                (0, Some(body.clone()))
+            }
+        };
+        Message {
+            dialect: message.dialect,
+            exchange_len: len_u8(message.exchange.as_bytes()),
+            key_len: len_u8(message.routing_key),
+            properties_len: len_u32(message.properties),
+            inline_len,
+            shared,
+        }
+    }
+
+    /// Moves what may leave now, with `durable` as the durable position, to `out`, which is empty.
+    pub fn take(&mut self, durable: Position, out: &mut Self) {
+        debug_assert!(out.is_empty(), "the last batch was encoded");
+        while self.held.front().is_some_and(|(_, position)| *position <= durable) {
+            self.held.pop_front();
+        }
+        let Some((count, _)) = self.held.front().copied() else {
+            std::mem::swap(self, out);
+            return;
+        };
+        out.records.extend(self.records.drain(..count));
+        let len: usize = out.records.iter().map(Record::len_bytes).sum();
+        out.bytes.extend(self.bytes.drain(..len));
+        out.shared_bytes = out.records.iter().map(Record::shared_bytes).sum();
+        self.shared_bytes -= out.shared_bytes;
+        for (at, _) in &mut self.held {
+            *at -= count;
+        }
+    }
+
+    /// Calls `each` for every effect, in order.
+    pub fn for_each(&self, mut each: impl FnMut(&Effect<'_>)) {
+        let mut rest = Cut(&self.bytes);
+        for record in &self.records {
+            each(&record.view(&mut rest));
+        }
+    }
+
+    /// Empties it. Keeps a little memory, so that a busy connection does not allocate and an idle one does not hoard.
+    pub fn clear(&mut self) {
+        const KEPT_BYTES: usize = 256 << 10;
+        const KEPT_RECORDS: usize = 4_096;
+        self.records.clear();
+        self.bytes.clear();
+        self.held.clear();
+        self.shared_bytes = 0;
+        self.records.shrink_to(KEPT_RECORDS);
+        self.bytes.shrink_to(KEPT_BYTES);
+    }
+
+    /// Gives all memory back; only while it is empty.
+    pub fn release(&mut self) {
+        debug_assert!(self.is_empty(), "effects are not thrown away");
+        *self = Self::default();
+    }
+}
+
+impl Record {
+    fn view<'a>(&'a self, rest: &mut Cut<'a>) -> Effect<'a> {
+        match self {
+            Self::Frames { len } => Effect::Frames(rest.take(*len as usize)),
+            Self::Reply { origin, reply } => Effect::Reply { origin: *origin, reply },
+            Self::Refused { origin, refusal } => Effect::Refused { origin: *origin, refusal },
+            Self::Deliver { channel, tag_len, redelivered, delivery_tag, message } => Effect::Deliver {
+                channel: *channel,
+                tag: rest.text(*tag_len),
+                delivery_tag: *delivery_tag,
+                redelivered: *redelivered,
+                message: message.view(rest),
+            },
+            Self::Got { channel, redelivered, delivery_tag, remaining, message } => Effect::Got {
+                channel: *channel,
+                delivery_tag: *delivery_tag,
+                redelivered: *redelivered,
+                remaining: *remaining,
+                message: message.view(rest),
+            },
+            Self::Return { channel, reason, message } => {
+                Effect::Return { channel: *channel, reason: *reason, message: message.view(rest) }
+            }
+            Self::Confirm { channel, multiple, publish_tag } => {
+                Effect::Confirm { channel: *channel, publish_tag: *publish_tag, multiple: *multiple }
+            }
+            Self::Cancelled { channel, tag } => Effect::Cancelled { channel: *channel, tag },
+        }
+    }
+
+    fn len_bytes(&self) -> usize {
+        match self {
+            Self::Frames { len } => *len as usize,
+            Self::Deliver { tag_len, message, .. } => usize::from(*tag_len) + message.len_bytes(),
+            Self::Got { message, .. } | Self::Return { message, .. } => message.len_bytes(),
+            Self::Reply { .. } | Self::Refused { .. } | Self::Confirm { .. } | Self::Cancelled { .. } => 0,
+        }
+    }
+
+    fn shared_bytes(&self) -> usize {
+        match self {
+            Self::Deliver { message, .. } | Self::Got { message, .. } | Self::Return { message, .. } => {
+                message.shared.as_ref().map_or(0, Bytes::len)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Message {
+    fn view<'a>(&'a self, rest: &mut Cut<'a>) -> MessageRef<'a> {
+        let exchange = rest.text(self.exchange_len);
+        let routing_key = rest.take(usize::from(self.key_len));
+        let properties = rest.take(self.properties_len as usize);
+        let inline = rest.take(self.inline_len as usize);
+        let body = self.shared.as_ref().map_or(BodyRef::Inline(inline), BodyRef::Shared);
+        MessageRef { dialect: self.dialect, exchange, routing_key, properties, body }
+    }
+
+    fn len_bytes(&self) -> usize {
+        usize::from(self.exchange_len) + usize::from(self.key_len) + (self.properties_len + self.inline_len) as usize
+    }
+}
+
+/// Bytes that are cut off from the front.
+struct Cut<'a>(&'a [u8]);
+
+impl<'a> Cut<'a> {
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(len);
+        self.0 = rest;
+        taken
+    }
+
+    fn text(&mut self, len: u8) -> &'a str {
+        std::str::from_utf8(self.take(usize::from(len))).expect("names are text and cut where they were joined")
+    }
+}
+
+fn len_u32(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("frames, properties and inline bodies are far below 4 GiB")
+}
+
+fn len_u8(bytes: &[u8]) -> u8 {
+    u8::try_from(bytes.len()).expect("names and keys have at most 255 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(effects: &Effects) -> Vec<String> {
+        let mut texts = Vec::new();
+        effects.for_each(|effect| {
+            texts.push(match effect {
+                Effect::Frames(bytes) => format!("frames {}", String::from_utf8_lossy(bytes)),
+                Effect::Reply { reply, .. } => format!("{reply:?}"),
+                Effect::Deliver { tag, delivery_tag, message, .. } => format!(
+                    "deliver {tag} {delivery_tag} {} {} {}",
+                    message.exchange,
+                    String::from_utf8_lossy(message.routing_key),
+                    String::from_utf8_lossy(message.body.bytes())
+                ),
+                other => format!("{other:?}"),
+            });
+        });
+        texts
+    }
+
+    /// Effects come out in order, and those behind a reply that waits for the journal wait with it.
+    #[test]
+    fn what_follows_a_held_reply_waits_with_it() {
+        let shared = Bytes::from_static(b"large");
+        let message = |body| MessageRef {
+            dialect: Dialect::Amqp091,
+            exchange: "x",
+            routing_key: b"key",
+            properties: b"pp",
+            body,
+        };
+        let mut effects = Effects::default();
+        effects.frames(b"one");
+        effects.deliver(1, "tag", 1, false, &message(BodyRef::Inline(b"body")));
+        effects.deliver(1, "tag", 2, false, &message(BodyRef::Shared(&shared)));
+        effects.hold(Position(10));
+        effects.reply(Origin::default(), Reply::Bound);
+        effects.frames(b"two");
+        effects.hold(Position(20));
+        effects.reply(Origin::default(), Reply::Unbound);
+        let mut out = Effects::default();
+        effects.take(Position(9), &mut out);
+        assert_eq!(texts(&out), ["frames one", "deliver tag 1 x key body", "deliver tag 2 x key large"]);
+        out.clear();
+        effects.take(Position(9), &mut out);
+        assert!(out.is_empty());
+        effects.take(Position(10), &mut out);
+        assert_eq!(texts(&out), ["Bound", "frames two"]);
+        out.clear();
+        effects.take(Position(25), &mut out);
+        assert_eq!(texts(&out), ["Unbound"]);
+        assert!(effects.is_empty());
+    }
+}

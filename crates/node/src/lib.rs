@@ -1,0 +1,21 @@
+//! One member: joins the pure broker and storage, keeps connections' mailboxes and credit, and carries out what sessions
+//! ask for. Speaks no protocol, opens no socket and reads no clock: a [`Peer`] stands for a socket, a [`Host`] for the
+//! process.
+
+mod client;
+mod connection;
+mod effects;
+mod host;
+mod login;
+mod names;
+mod node;
+mod opening;
+mod transition;
+mod unacked;
+
+pub use client::Client;
+pub use connection::Peer;
+pub use effects::Effects;
+pub use host::Host;
+pub use node::{Node, NodeSettings};
+pub use opening::NodeError;

@@ -1,0 +1,310 @@
+//! One member: the catalog, the shard and its storage, and the connections, joined.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ferrymq_broker::{Catalog, Got, Shard};
+use ferrymq_model::{
+    CatalogEntry, ConnectionId, Dialect, Limits, Login, Position, Properties, QueueId, Refusal, Reply, Time,
+};
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    client::Client,
+    connection::{Connection, Durable, Get, Peer},
+    host::Host,
+    login::Logins,
+    transition::{Aftermath, Core, Transition},
+};
+
+/// Who may only come from this machine: the user of a fresh data directory, whose password everybody knows.
+const GUEST: &str = "guest";
+
+/// How often a connection goes on with its own deliveries before others have their turn.
+const ROUNDS_MAX: u32 = 8;
+
+/// What a node needs to know to open.
+pub struct NodeSettings {
+    /// Where everything durable is kept.
+    pub directory: PathBuf,
+    /// Limits of connections and queues.
+    pub limits: Limits,
+    /// How messages are stored.
+    pub storage: ferrymq_storage::Options,
+    /// How each dialect's properties are read.
+    pub properties: HashMap<Dialect, &'static dyn Properties>,
+}
+
+impl fmt::Debug for NodeSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeSettings").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// One member of what will be a cluster.
+///
+/// Locks, in this order: `catalog`, `core`, the journal's open group (inside storage), a connection's mailbox. Nothing
+/// is encoded, written or waited for while one of the first three is held.
+pub struct Node {
+    pub(crate) limits: Limits,
+    pub(crate) properties: HashMap<Dialect, &'static dyn Properties>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) logins: Logins,
+    pub(crate) durable: Arc<Durable>,
+    pub(crate) catalog: RwLock<Catalog>,
+    pub(crate) core: Mutex<Core>,
+    /// Connections with something to send once the journal is durable. Held only to add one or to take all.
+    pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
+    /// Gets whose message storage is reading. Held only to add one or to take some.
+    pub(crate) gets: Mutex<Vec<PendingGet>>,
+    pub(crate) stalled: AtomicBool,
+}
+
+pub(crate) struct PendingGet {
+    connection: Arc<Connection>,
+    get: Get,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("durable", &self.durable).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Limits of connections and queues.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Begins a connection. `loopback` says whether the peer is on this machine.
+    ///
+    /// # Errors
+    /// [`Refusal::ResourceLimit`] where there are too many.
+    pub fn connect(self: &Arc<Self>, peer: Arc<dyn Peer>, address: String, loopback: bool) -> Result<Client, Refusal> {
+        let mut core = self.core.lock();
+        let slot = core.connections.iter().position(Option::is_none).unwrap_or(core.connections.len());
+        if slot >= self.limits.connections_max as usize {
+            let max = self.limits.connections_max;
+            return Err(Refusal::ResourceLimit(format!("connections_max ({max}) connections are open")));
+        }
+        if slot == core.connections.len() {
+            core.connections.push(None);
+        }
+        let id = ConnectionId(slot as u64);
+        let connection = Arc::new(Connection::new(id, peer, self.durable.clone(), &self.limits));
+        core.connections[slot] = Some(connection.clone());
+        drop(core);
+        Ok(Client::new(self.clone(), connection, address, loopback))
+    }
+
+    /// A connection has ended: its exclusive queues go, and its slot is free.
+    pub(crate) fn disconnect(self: &Arc<Self>, connection: &Arc<Connection>) {
+        let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id).collect();
+        let mut aftermath = Aftermath::default();
+        self.decide_unit(&mut aftermath, |shard, ports| {
+            for queue in exclusive {
+                // A queue that is gone already has nothing to refuse.
+                let _ = shard.delete(queue, ferrymq_broker::DeleteWhen::default(), ports);
+            }
+        });
+        self.settle_down(aftermath, Some(connection));
+        self.gets.lock().retain(|get| !Arc::ptr_eq(&get.connection, connection));
+        self.core.lock().connections[connection.id.0 as usize] = None;
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.host.now()
+    }
+
+    pub(crate) fn random(&self) -> u128 {
+        self.host.random()
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn headers(&self, dialect: Dialect, properties: &[u8]) -> ferrymq_model::Table {
+        self.properties.get(&dialect).map(|reader| reader.headers(properties)).unwrap_or_default()
+    }
+
+    /// Checks a login against what is kept of the user.
+    pub(crate) fn check_login(&self, login: &Login, loopback: bool) -> Result<(), Refusal> {
+        let failed = || Refusal::LoginFailed(format!("Login was refused for user '{}'", login.user));
+        let kept = self.catalog.read().user(&login.user).map(|user| user.password_hash.clone()).ok_or_else(failed)?;
+        if &*login.user == GUEST && !loopback {
+            return Err(failed());
+        }
+        if self.logins.check(&login.user, &login.password, &kept) { Ok(()) } else { Err(failed()) }
+    }
+
+    /// Decides something under the shard's lock, as one unit of the journal, and delivers what that made deliverable.
+    /// [`Node::settle_down`] is due after it.
+    pub(crate) fn decide<T>(
+        &self,
+        aftermath: &mut Aftermath,
+        decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
+    ) -> T {
+        self.decide_if_open(aftermath, decide).expect("connections end before the node stops")
+    }
+
+    /// As [`Node::decide`], for callers that may come when the node has stopped: then nothing is decided.
+    pub(crate) fn decide_if_open<T>(
+        &self,
+        aftermath: &mut Aftermath,
+        decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
+    ) -> Option<T> {
+        let now = self.now();
+        let (result, moved) = {
+            let mut core = self.core.lock();
+            let (shard, mut transition) = core.begin(aftermath)?;
+            let result = decide(shard, &mut transition);
+            let more = shard.dispatch(now, &mut transition);
+            aftermath.more = more;
+            (result, core.move_alarm())
+        };
+        if let Some(due) = moved {
+            self.host.alarm(due);
+        }
+        Some(result)
+    }
+
+    /// Hands out what was decided, and goes on delivering as long as there is something to deliver, letting go of the
+    /// shard's lock between the rounds. `own` is the caller's connection, which goes on by itself while its socket takes
+    /// more; others are woken for that, so that nobody works for a stranger for long.
+    pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) {
+        for round in 0.. {
+            let mut refilled = Vec::new();
+            for connection in std::mem::take(&mut aftermath.touched) {
+                if connection.drain() {
+                    match own {
+                        Some(own) if Arc::ptr_eq(own, &connection) && round < ROUNDS_MAX => {
+                            refilled = connection.mailbox().take_waiting(connection.id);
+                        }
+                        _ => connection.wake(),
+                    }
+                }
+            }
+            if !aftermath.more && refilled.is_empty() {
+                break;
+            }
+            self.decide(&mut aftermath, |shard, _| shard.credit(&refilled));
+        }
+        if !aftermath.gone.is_empty() {
+            let mut catalog = self.catalog.write();
+            self.decide_unit(&mut aftermath, |_, ports| ports.forget_gone(&mut catalog));
+        }
+    }
+
+    /// As [`Node::decide`], for decisions that hold together or not at all after a crash.
+    pub(crate) fn decide_unit<T>(
+        &self,
+        aftermath: &mut Aftermath,
+        decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
+    ) -> T {
+        self.decide(aftermath, |shard, ports| {
+            ports.begin_unit();
+            let result = decide(shard, ports);
+            ports.end_unit();
+            result
+        })
+    }
+
+    /// Writes changes of the catalog to the journal; says when they are durable.
+    pub(crate) fn write_changes(&self, changes: &[CatalogEntry]) -> Position {
+        self.decide_unit(&mut Aftermath::default(), |_, ports| {
+            ports.write_changes(changes);
+            ports.flushed_position()
+        })
+    }
+
+    pub(crate) fn durable_position(&self) -> Position {
+        self.durable.get()
+    }
+
+    /// The connection has something to send once the journal is durable; it says so in its mailbox. The caller drains
+    /// the mailbox after this.
+    pub(crate) fn await_journal(&self, connection: &Arc<Connection>) {
+        self.awaiting.lock().push(connection.clone());
+        // The flush may have returned before the connection was listed.
+        connection.mailbox().confirm(self.durable.get());
+    }
+
+    /// Sends confirms and replies that waited for the journal to come this far.
+    pub(crate) fn send_durable(&self, durable: Position) {
+        let connections = std::mem::take(&mut *self.awaiting.lock());
+        for connection in connections {
+            let still_waits = {
+                let mut mailbox = connection.mailbox();
+                mailbox.confirm(durable);
+                mailbox.awaiting = mailbox.awaits_journal(durable);
+                mailbox.awaiting
+            };
+            if still_waits {
+                self.awaiting.lock().push(connection.clone());
+            }
+            if connection.drain() {
+                connection.wake();
+            }
+        }
+    }
+
+    /// Takes one message for a channel; where storage has to read it first, once it has. False: the queue has gone.
+    pub(crate) fn get(&self, connection: &Arc<Connection>, get: Get) -> bool {
+        let (now, mut aftermath) = (self.now(), Aftermath::default());
+        let got = loop {
+            let got = self.decide(&mut aftermath, |shard, ports| {
+                ports.getting(connection, get);
+                let got = shard.get(get.queue, get.no_ack, now, ports);
+                if got == Got::Empty {
+                    connection.mailbox().reply(get.origin, false, None, Reply::GetEmpty);
+                    ports.touch(connection);
+                }
+                got
+            });
+            if got != Got::Busy {
+                break got;
+            }
+        };
+        if got == Got::Pending {
+            self.gets.lock().push(PendingGet { connection: connection.clone(), get });
+        }
+        self.settle_down(aftermath, Some(connection));
+        got != Got::Gone
+    }
+
+    /// Storage has read on for these queues: gets that waited for them are tried again.
+    pub(crate) fn retry_gets(&self, queues: &[QueueId]) {
+        let ready: Vec<PendingGet> =
+            self.gets.lock().extract_if(.., |waiting| queues.contains(&waiting.get.queue)).collect();
+        for PendingGet { connection, get } in ready {
+            // One whose queue has gone while it waited finds nothing; one whose channel has ended wants nothing.
+            if !self.get(&connection, get) {
+                connection.mailbox().reply(get.origin, false, None, Reply::GetEmpty);
+                connection.drain();
+            }
+        }
+    }
+
+    /// Expiry and everything else that is due. The host calls it when it was told to.
+    pub fn ring(&self) {
+        let (now, mut aftermath) = (self.now(), Aftermath::default());
+        let open = self.decide_if_open(&mut aftermath, |shard, ports| {
+            ports.begin_unit();
+            shard.timeout(now, ports);
+            ports.end_unit();
+        });
+        if open.is_some() {
+            self.settle_down(aftermath, None);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Opening a node: recovery first, then the joints between storage's threads and the node.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
+};
+
+use ferrymq_broker::{Catalog, LoadError, Shard};
+use ferrymq_model::{CatalogEntry, Position, QueueId, Time};
+use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Store};
+
+use crate::{
+    connection::Durable,
+    host::Host,
+    login::{self, Logins},
+    node::{Node, NodeSettings},
+    transition::{Aftermath, Core},
+};
+
+/// Why a node cannot open.
+#[derive(Debug)]
+pub enum NodeError {
+    /// The data directory cannot be used.
+    Storage(OpenError),
+    /// The catalog in it cannot be read.
+    Catalog(LoadError),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage(error) => error.fmt(f),
+            Self::Catalog(error) => write!(f, "the catalog in the data directory cannot be read: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Storage(error) => Some(error),
+            Self::Catalog(error) => Some(error),
+        }
+    }
+}
+
+/// What storage's threads call. It exists before the node does, because recovery comes first.
+#[derive(Debug, Default)]
+struct Messenger {
+    node: OnceLock<Weak<Node>>,
+    durable: Arc<Durable>,
+}
+
+impl Messenger {
+    fn node(&self) -> Option<Arc<Node>> {
+        self.node.get().and_then(Weak::upgrade)
+    }
+}
+
+impl Notify for Messenger {
+    fn durable(&self, position: Position) {
+        self.durable.set(position);
+        if let Some(node) = self.node() {
+            node.send_durable(position);
+        }
+    }
+
+    fn loaded(&self, _: &[QueueId]) {
+        if let Some(node) = self.node() {
+            node.install_loaded();
+        }
+    }
+
+    fn room(&self, room: &Room) {
+        if let Some(node) = self.node() {
+            node.set_room(room);
+        }
+    }
+
+    fn queue_failed(&self, queue: QueueId, reason: &str) {
+        tracing::error!(queue = queue.0, "a queue has stopped: {reason}");
+    }
+
+    fn fatal(&self, error: &FatalError) {
+        if let Some(node) = self.node() {
+            node.host.fault(error.to_string());
+        }
+    }
+
+    fn with_store(&self, visit: &mut dyn FnMut(&mut Store)) {
+        if let Some(node) = self.node()
+            && let Some(store) = node.core.lock().store.as_mut()
+        {
+            visit(store);
+        }
+    }
+}
+
+impl Node {
+    /// Opens a data directory, or makes one, and recovers what is in it.
+    ///
+    /// # Errors
+    /// Where the directory is in use, damaged, or of a newer version: one sentence that says which.
+    pub fn open(settings: NodeSettings, disk: Arc<dyn Disk>, host: Arc<dyn Host>) -> Result<Arc<Self>, NodeError> {
+        let messenger = Arc::new(Messenger::default());
+        let (mut store, recovered) =
+            ferrymq_storage::open(disk, &settings.directory, settings.storage, messenger.clone())
+                .map_err(NodeError::Storage)?;
+        if let Some(tail) = &recovered.torn {
+            tracing::warn!("{tail}");
+        }
+        let now = host.now();
+        let mut changes = Vec::new();
+        let catalog = load_catalog(&recovered.entries, &mut changes)?;
+        let shard = load_shard(&catalog, &recovered, &mut store, now);
+        for entry in &changes {
+            store.put(entry);
+        }
+        store.request_flush();
+        let node = Arc::new(Self {
+            limits: settings.limits,
+            properties: settings.properties,
+            logins: Logins::new(host.random()),
+            host,
+            durable: messenger.durable.clone(),
+            catalog: catalog.into(),
+            core: Core { shard, store: Some(store), connections: Vec::new(), alarm: None }.into(),
+            awaiting: Default::default(),
+            gets: Default::default(),
+            stalled: false.into(),
+        });
+        messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
+        node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
+        Ok(node)
+    }
+
+    /// Writes and syncs what was decided, and closes the data directory. Connections should be gone.
+    pub fn stop(&self) {
+        // Outside the lock: storage's threads may be waiting for it.
+        let store = self.core.lock().store.take();
+        if let Some(store) = store {
+            store.close();
+        }
+    }
+
+    fn install_loaded(&self) {
+        let mut aftermath = Aftermath::default();
+        let loaded = self.decide_if_open(&mut aftermath, |shard, ports| {
+            let queues = ports.install_loaded();
+            shard.loaded(&queues);
+            queues
+        });
+        let Some(queues) = loaded else { return };
+        self.retry_gets(&queues);
+        self.settle_down(aftermath, None);
+    }
+
+    fn set_room(&self, room: &Room) {
+        match room {
+            Room::Stalled(reason) => tracing::warn!("publishers wait: {reason}"),
+            Room::Open => tracing::info!("publishers go on"),
+        }
+        self.stalled.store(*room != Room::Open, Ordering::Release);
+        if *room == Room::Open {
+            let connections = self.core.lock().connections.clone();
+            connections.iter().flatten().for_each(|connection| connection.wake());
+        }
+    }
+}
+
+fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Catalog, NodeError> {
+    if entries.is_empty() {
+        return Ok(Catalog::fresh(&login::hash(b"guest"), changes));
+    }
+    Catalog::load(entries, changes).map_err(NodeError::Catalog)
+}
+
+/// Opens the durable queues with what storage found of them.
+fn load_shard(catalog: &Catalog, recovered: &Recovered, store: &mut Store, now: Time) -> Shard {
+    let mut shard = Shard::new();
+    let mut found: HashMap<QueueId, &RecoveredQueue> = recovered.queues.iter().map(|queue| (queue.id, queue)).collect();
+    for queue in catalog.queues() {
+        let recovered = found.remove(&queue.id).map(|queue| ferrymq_broker::Recovered {
+            state: queue.state.clone(),
+            messages: queue.messages,
+            body_bytes: queue.bytes,
+            expiring: queue.messages > 0,
+        });
+        if recovered.is_none() {
+            store.create_queue(queue.id, true);
+        }
+        shard.open(queue.id, queue.settings.clone(), recovered.as_ref(), now);
+    }
+    // Queues whose catalog entry has gone: their messages can go too.
+    for queue in found.into_keys() {
+        store.delete_queue(queue);
+    }
+    shard
+}

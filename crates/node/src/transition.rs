@@ -1,0 +1,210 @@
+//! One hold of the shard's lock: the shard's way out to storage and to mailboxes.
+
+use std::sync::Arc;
+
+use ferrymq_broker::{Catalog, Content, Delivery, Next, Ports, Shard, Taken};
+use ferrymq_model::{
+    CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
+};
+use ferrymq_storage::{Handle, Store};
+
+use crate::connection::{Connection, Get, subscription_parts};
+
+/// What stands under the shard's lock.
+#[derive(Debug)]
+pub struct Core {
+    pub shard: Shard,
+    /// Gone once the node has stopped.
+    pub store: Option<Store>,
+    /// By the slot in their ids.
+    pub connections: Vec<Option<Arc<Connection>>>,
+    /// When the host was last told to ring.
+    pub alarm: Option<Time>,
+}
+
+impl Core {
+    /// Splits into the shard and its way out; `None` once the node has stopped.
+    pub fn begin<'a>(&'a mut self, aftermath: &'a mut Aftermath) -> Option<(&'a mut Shard, Transition<'a>)> {
+        let Self { shard, store, connections, .. } = self;
+        let store = store.as_mut()?;
+        Some((shard, Transition { store, connections, aftermath, getting: None, found: None }))
+    }
+
+    /// When the host should ring, where that has changed.
+    pub fn move_alarm(&mut self) -> Option<Option<Time>> {
+        let due = self.shard.deadline();
+        (std::mem::replace(&mut self.alarm, due) != due).then_some(due)
+    }
+}
+
+/// What is left to do when the shard's lock has been let go.
+#[derive(Debug, Default)]
+pub struct Aftermath {
+    /// Connections whose mailboxes have something to send.
+    pub touched: Vec<Arc<Connection>>,
+    /// Queues that went away: the catalog has to forget them.
+    pub gone: Vec<QueueId>,
+    /// Whether there is more to deliver.
+    pub more: bool,
+}
+
+/// The ports of one transition.
+#[derive(Debug)]
+pub struct Transition<'a> {
+    store: &'a mut Store,
+    connections: &'a [Option<Arc<Connection>>],
+    aftermath: &'a mut Aftermath,
+    getting: Option<(Arc<Connection>, Get)>,
+    /// The message that was found last: what the shard calls its handle is its sequence.
+    found: Option<(Sequence, Handle)>,
+}
+
+impl Transition<'_> {
+    /// The position that makes durable what was decided so far, and for which somebody waits.
+    pub fn flushed_position(&self) -> Position {
+        self.store.request_flush();
+        self.store.position()
+    }
+
+    /// What follows, up to `end_unit`, survives a crash as a whole or not at all.
+    pub fn begin_unit(&mut self) {
+        self.store.begin_unit();
+    }
+
+    /// See [`Transition::begin_unit`].
+    pub fn end_unit(&mut self) {
+        self.store.end_unit();
+    }
+
+    /// A queue is made.
+    pub fn create_queue(&mut self, queue: QueueId, durable: bool) {
+        self.store.create_queue(queue, durable);
+    }
+
+    /// Takes in what storage has read; says for which queues.
+    pub fn install_loaded(&mut self) -> Vec<QueueId> {
+        self.store.install_loaded()
+    }
+
+    /// Changes of the catalog go to the journal.
+    pub fn write_changes(&mut self, changes: &[CatalogEntry]) {
+        for entry in changes {
+            self.store.put(entry);
+        }
+    }
+
+    /// The catalog forgets the queues that went away in this transition.
+    pub fn forget_gone(&mut self, catalog: &mut Catalog) {
+        let mut changes = Vec::new();
+        for queue in std::mem::take(&mut self.aftermath.gone) {
+            catalog.forget_queue(queue, &mut changes);
+        }
+        self.write_changes(&changes);
+    }
+
+    /// The message that `next` found just before.
+    fn stored(&self, handle: u64) -> MessageRef<'_> {
+        let (sequence, found) = self.found.expect("a stored message was found before it is delivered");
+        debug_assert_eq!(sequence, handle, "the message found last is delivered first");
+        self.store.message(found)
+    }
+
+    /// The connection's mailbox has something to send.
+    pub fn touch(&mut self, connection: &Arc<Connection>) {
+        self.aftermath.touch(connection);
+    }
+
+    /// What the shard finds for a get goes to this channel.
+    pub fn getting(&mut self, connection: &Arc<Connection>, get: Get) {
+        self.getting = Some((connection.clone(), get));
+    }
+}
+
+impl Aftermath {
+    /// The connection's mailbox has something to send.
+    pub fn touch(&mut self, connection: &Arc<Connection>) {
+        if !self.touched.iter().any(|other| Arc::ptr_eq(other, connection)) {
+            self.touched.push(connection.clone());
+        }
+    }
+}
+
+impl Ports for Transition<'_> {
+    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
+        self.store.enqueue(message, facts, durable, transient);
+    }
+
+    fn next(&mut self, queue: QueueId, from: Sequence) -> Next {
+        match self.store.next(queue, from) {
+            ferrymq_storage::Next::Message { sequence, handle, facts } => {
+                self.found = Some((sequence, handle));
+                Next::Message { sequence, handle: sequence, facts }
+            }
+            ferrymq_storage::Next::Pending => Next::Pending,
+            ferrymq_storage::Next::End => Next::End,
+        }
+    }
+
+    fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
+        self.store.settle(queue, first, last, why);
+    }
+
+    fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence) {
+        self.store.delivered_up_to(queue, sequence);
+    }
+
+    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32) {
+        for sequence in first..=last {
+            self.store.attempts(queue, sequence, attempts);
+        }
+    }
+
+    fn put(&mut self, entry: CatalogEntry) {
+        self.store.put(&entry);
+    }
+
+    fn deliver(&mut self, to: SubscriptionId, delivery: &Delivery<'_>) -> Taken {
+        let (slot, number) = subscription_parts(to);
+        let Some(Some(connection)) = self.connections.get(slot) else { return Taken::NoCredit };
+        let taken = match delivery.content {
+            Content::Passing(message) => connection.mailbox().offer(number, delivery, message),
+            Content::Stored(handle) => {
+                let message = self.stored(handle);
+                connection.mailbox().offer(number, delivery, &message)
+            }
+        };
+        if !taken {
+            return Taken::NoCredit;
+        }
+        self.aftermath.touch(connection);
+        Taken::Yes
+    }
+
+    fn got(&mut self, delivery: &Delivery<'_>, remaining: u64) {
+        let (connection, get) = self.getting.as_ref().expect("only a get gives a message that was asked for");
+        let mut mailbox = connection.mailbox();
+        match delivery.content {
+            Content::Passing(message) => mailbox.got(*get, delivery, remaining, message),
+            Content::Stored(handle) => {
+                let message = self.stored(handle);
+                mailbox.got(*get, delivery, remaining, &message);
+            }
+        }
+        self.aftermath.touch(connection);
+    }
+
+    fn cancelled(&mut self, subscription: SubscriptionId) {
+        let (slot, number) = subscription_parts(subscription);
+        let Some(Some(connection)) = self.connections.get(slot) else { return };
+        let mut mailbox = connection.mailbox();
+        if let Some(ended) = mailbox.subscriptions.remove(&number) {
+            mailbox.effects.cancelled(ended.channel, ended.tag);
+            self.aftermath.touch(connection);
+        }
+    }
+
+    fn queue_gone(&mut self, queue: QueueId) {
+        self.store.delete_queue(queue);
+        self.aftermath.gone.push(queue);
+    }
+}

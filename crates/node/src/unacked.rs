@@ -1,0 +1,214 @@
+//! The deliveries of one channel that are not settled, by delivery tag.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ferrymq_model::Place;
+
+/// A delivery that is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Where the message came from.
+    pub place: Place,
+    /// The subscription it went to, by its number in the connection; `None` where it was asked for with get.
+    pub subscription: Option<u32>,
+    /// Length of its body in bytes.
+    pub body_bytes: u32,
+}
+
+/// A ring of slots, one for each delivery tag from `base` on, and a map for the few that stayed behind.
+///
+/// Invariants: the ring's first slot is unsettled, or the ring is empty; tags in `stuck` are below `base`; `live` counts
+/// the unsettled slots of the ring.
+#[derive(Debug)]
+pub struct Unacked {
+    base: u64,
+    ring: VecDeque<Option<Delivery>>,
+    live: usize,
+    stuck: BTreeMap<u64, Delivery>,
+}
+
+impl Default for Unacked {
+    /// Delivery tags begin at 1.
+    fn default() -> Self {
+        Self { base: 1, ring: VecDeque::new(), live: 0, stuck: BTreeMap::new() }
+    }
+}
+
+impl Unacked {
+    /// A ring with more slots than this, most of them settled, gives its stuck deliveries to the map.
+    const RING_MAX: usize = 4_096;
+
+    /// How many deliveries are not settled.
+    pub fn len(&self) -> usize {
+        self.live + self.stuck.len()
+    }
+
+    /// Takes the next delivery tag for a delivery that will be settled by the client.
+    pub fn push(&mut self, delivery: Delivery) -> u64 {
+        if self.ring.len() >= Self::RING_MAX && self.live * 8 < self.ring.len() {
+            self.move_stuck();
+        }
+        self.ring.push_back(Some(delivery));
+        self.live += 1;
+        self.last()
+    }
+
+    /// Takes the next delivery tag for a delivery that is settled already.
+    pub fn skip(&mut self) -> u64 {
+        if self.ring.is_empty() {
+            self.base += 1;
+            return self.base - 1;
+        }
+        self.ring.push_back(None);
+        self.last()
+    }
+
+    /// The last tag given; 0 where none was.
+    fn last(&self) -> u64 {
+        self.base + self.ring.len() as u64 - 1
+    }
+
+    /// Settles one delivery. `None` where the tag is unknown or settled already.
+    pub fn take(&mut self, tag: u64) -> Option<Delivery> {
+        let Some(slot) = tag.checked_sub(self.base) else { return self.stuck.remove(&tag) };
+        let delivery = self.ring.get_mut(usize::try_from(slot).ok()?)?.take()?;
+        self.live -= 1;
+        self.trim();
+        Some(delivery)
+    }
+
+    /// Settles all deliveries up to `tag`, oldest first; 0 means all so far. Says whether `tag` stood for a delivery.
+    ///
+    /// A tag at which nothing is unsettled counts as unknown, as in RabbitMQ; 0 never does.
+    pub fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(Delivery)) -> bool {
+        let last = if tag == 0 { self.last() } else { tag };
+        if tag != 0 && !self.knows(tag) {
+            return false;
+        }
+        let later = self.stuck.split_off(&last.saturating_add(1));
+        for delivery in std::mem::replace(&mut self.stuck, later).into_values() {
+            each(delivery);
+        }
+        while self.base <= last
+            && let Some(slot) = self.ring.pop_front()
+        {
+            self.base += 1;
+            if let Some(delivery) = slot {
+                self.live -= 1;
+                each(delivery);
+            }
+        }
+        self.trim();
+        true
+    }
+
+    fn knows(&self, tag: u64) -> bool {
+        match tag.checked_sub(self.base) {
+            None => self.stuck.contains_key(&tag),
+            Some(slot) => usize::try_from(slot).ok().and_then(|slot| self.ring.get(slot)).is_some_and(Option::is_some),
+        }
+    }
+
+    /// Forgets settled slots at the front.
+    fn trim(&mut self) {
+        while let Some(None) = self.ring.front() {
+            self.ring.pop_front();
+            self.base += 1;
+        }
+        if self.ring.is_empty() && self.ring.capacity() > Self::RING_MAX {
+            self.ring = VecDeque::new();
+        }
+    }
+
+    /// Moves what is unsettled in a ring of settled slots to the map, so that one old delivery does not keep the ring.
+    fn move_stuck(&mut self) {
+        for (tag, slot) in (self.base..).zip(self.ring.drain(..)) {
+            self.base = tag + 1;
+            if let Some(delivery) = slot {
+                self.stuck.insert(tag, delivery);
+            }
+        }
+        self.live = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferrymq_model::QueueId;
+
+    fn delivery(sequence: u64) -> Delivery {
+        Delivery { place: Place { queue: QueueId(256), sequence }, subscription: None, body_bytes: 1 }
+    }
+
+    /// Random takes agree with a plain map, with one delivery stuck for ever.
+    #[test]
+    fn agrees_with_a_plain_map() {
+        let (mut unacked, mut plain) = (Unacked::default(), BTreeMap::new());
+        let mut seed = 7_u64;
+        let mut random = move |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        assert_eq!(unacked.push(delivery(1)), 1);
+        plain.insert(1, delivery(1));
+        let mut last = 1;
+        for sequence in 2..60_000 {
+            match random(8) {
+                0 => {
+                    last += 1;
+                    assert_eq!(unacked.skip(), last);
+                }
+                1..=3 => {
+                    let tag = last.saturating_sub(random(40)).max(2);
+                    assert_eq!(unacked.take(tag), plain.remove(&tag), "tag {tag}");
+                }
+                _ => {
+                    last += 1;
+                    assert_eq!(unacked.push(delivery(sequence)), last);
+                    plain.insert(last, delivery(sequence));
+                }
+            }
+            assert_eq!(unacked.len(), plain.len());
+        }
+        let most = Unacked::RING_MAX.max(8 * plain.len()) + 1;
+        assert!(unacked.ring.len() <= most, "settled slots do not pile up");
+        let half = *plain.keys().nth(plain.len() / 2).unwrap();
+        let mut taken = Vec::new();
+        assert!(unacked.take_up_to(half, |delivery| taken.push(delivery)));
+        assert_eq!(taken, plain.range(..=half).map(|(_, delivery)| *delivery).collect::<Vec<_>>());
+        assert!(unacked.take_up_to(0, |delivery| taken.push(delivery)));
+        assert_eq!(taken.len(), plain.len());
+        assert_eq!(unacked.len(), 0);
+    }
+
+    /// One old delivery does not keep the slots of all that came after it.
+    #[test]
+    fn a_stuck_delivery_moves_out_of_the_ring() {
+        let mut unacked = Unacked::default();
+        let stuck = unacked.push(delivery(1));
+        for sequence in 2..100_000 {
+            let tag = unacked.push(delivery(sequence));
+            assert!(unacked.take(tag).is_some());
+        }
+        assert!(unacked.ring.len() <= Unacked::RING_MAX + 1, "{} slots", unacked.ring.len());
+        assert_eq!(unacked.take(stuck), Some(delivery(1)));
+        assert_eq!(unacked.take(stuck), None);
+    }
+
+    #[test]
+    fn multiple_takes_everything_up_to_its_tag_once() {
+        let mut unacked = Unacked::default();
+        for sequence in 1..=5 {
+            unacked.push(delivery(sequence));
+        }
+        assert!(unacked.take(2).is_some());
+        let mut taken = Vec::new();
+        assert!(unacked.take_up_to(3, |delivery| taken.push(delivery.place.sequence)));
+        assert_eq!(taken, [1, 3]);
+        assert!(!unacked.take_up_to(3, |_| ()), "a settled tag is unknown");
+        assert!(!unacked.take_up_to(9, |_| ()), "a tag that was not given is unknown");
+        assert!(unacked.take_up_to(0, |delivery| taken.push(delivery.place.sequence)));
+        assert_eq!(taken, [1, 3, 4, 5]);
+    }
+}

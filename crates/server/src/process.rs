@@ -1,0 +1,79 @@
+//! The process around the node: the real clock, randomness, and who is told when something is due or broken.
+
+use std::time::{Duration, SystemTime};
+
+use ferrymq_model::Time;
+use ferrymq_node::Host;
+use ferrymq_wire::Moment;
+use tokio::{sync::watch, time::Instant};
+
+/// The only place of the server that reads a clock or asks for randomness.
+#[derive(Debug)]
+pub struct Process {
+    began: Instant,
+    alarm: watch::Sender<Option<Time>>,
+    fault: watch::Sender<Option<String>>,
+}
+
+impl Process {
+    /// A process whose moments count from now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { began: Instant::now(), alarm: watch::Sender::new(None), fault: watch::Sender::new(None) }
+    }
+
+    /// Time since the process began.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment(millis(self.began.elapsed()))
+    }
+
+    /// When `moment` is.
+    #[must_use]
+    pub fn instant(&self, moment: Moment) -> Instant {
+        self.began + Duration::from_millis(moment.0)
+    }
+
+    /// When the node's next alarm is due.
+    #[must_use]
+    pub fn alarms(&self) -> watch::Receiver<Option<Time>> {
+        self.alarm.subscribe()
+    }
+
+    /// Why the server must end, once it must.
+    #[must_use]
+    pub fn faults(&self) -> watch::Receiver<Option<String>> {
+        self.fault.subscribe()
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Host for Process {
+    fn now(&self) -> Time {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Time(since.map_or(0, millis))
+    }
+
+    fn random(&self) -> u128 {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+        u128::from_ne_bytes(bytes)
+    }
+
+    fn alarm(&self, due: Option<Time>) {
+        self.alarm.send_if_modified(|current| std::mem::replace(current, due) != due);
+    }
+
+    fn fault(&self, reason: String) {
+        self.fault.send_replace(Some(reason));
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

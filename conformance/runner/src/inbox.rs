@@ -57,9 +57,11 @@ impl Inbox {
         waiting.remove(index)
     }
 
-    /// Any message that waits, with its channel.
+    /// Any message that waits, with its channel. A heartbeat is none.
     pub fn leftover(&self) -> Option<(u16, &Received)> {
-        self.whole.iter().find_map(|(channel, waiting)| Some((*channel, waiting.front()?)))
+        let message =
+            |waiting: &'_ VecDeque<Received>| waiting.iter().position(|received| received.name != "heartbeat");
+        self.whole.iter().find_map(|(channel, waiting)| Some((*channel, &waiting[message(waiting)?])))
     }
 
     fn next_frame(&mut self) -> Result<Option<(u8, u16, Vec<u8>)>, String> {

@@ -92,7 +92,7 @@ fn play_one(
 }
 
 /// All scripts in the order of their numbers.
-fn scripts(workspace: &Workspace) -> Result<Vec<Script>, String> {
+pub fn scripts(workspace: &Workspace) -> Result<Vec<Script>, String> {
     let folder = workspace.root.join("conformance/amqp");
     let entries = std::fs::read_dir(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     let numbered = |path: &PathBuf| {

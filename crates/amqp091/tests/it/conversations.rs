@@ -10,17 +10,16 @@
 //!
 //! Each script is played three times: line by line, with all neighbouring frames in one read, and octet by octet.
 
-use std::{collections::VecDeque, fmt::Write, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use ferrymq_amqp091::{Connection, Greeting, Identity};
 use ferrymq_model::{
-    Body, BodyRef, Command, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply,
-    ReturnReason, Span,
+    BodyRef, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
 };
 use ferrymq_wire::{Encoder, Moment, Outbox, Output, Session, Step};
 
-use super::text;
+use super::{show::show, text};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
@@ -197,7 +196,7 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
             encode(&Effect::Return { channel, reason, message: message(BodyRef::Inline(&body)) });
         }
         "confirm" => {
-            encode(&Effect::Confirm { channel, publish_tag: number(2), multiple: words.contains(&"multiple") })
+            encode(&Effect::Confirm { channel, publish_tag: number(2), multiple: words.contains(&"multiple") });
         }
         "cancelled" => encode(&Effect::Cancelled { channel, tag: words[2] }),
         "refused" => {
@@ -230,113 +229,6 @@ fn reply(words: &[&str]) -> Reply {
         "flow-set" => Reply::FlowSet { active: words[2] == "active" },
         "confirm-selected" => Reply::ConfirmSelected,
         _ => panic!("no effect {words:?}"),
-    }
-}
-
-/// A command in words. What is false or empty is left out.
-fn show(command: &Command, input: &[u8]) -> String {
-    let flag = |name: &str, set: bool| if set { format!(" {name}") } else { String::new() };
-    let table = |table: &ferrymq_model::Table| {
-        let entries = table.iter().fold(String::new(), |mut text, (key, value)| {
-            write!(text, " {key}={value:?}").unwrap();
-            text
-        });
-        entries
-    };
-    match command {
-        Command::Login(login) => format!("login {} {}", login.user, login.password.escape_ascii()),
-        Command::OpenVhost { vhost, .. } => format!("open-vhost {vhost}"),
-        Command::OpenChannel(origin) => format!("open-channel {}", origin.channel),
-        Command::CloseChannel { origin, reply } => format!("close-channel {}{}", origin.channel, flag("reply", *reply)),
-        Command::CloseConnection { reply, .. } => format!("close-connection{}", flag("reply", *reply)),
-        Command::Publish(publish) => {
-            let of = publish.head.as_deref().unwrap_or(input);
-            let text = |span: Span| span.of(of).escape_ascii().to_string();
-            let body = match &publish.body {
-                Body::Span(span) => text(*span),
-                Body::Shared(bytes) => format!("shared {}", bytes.escape_ascii()),
-            };
-            let more = [("mandatory", publish.mandatory), ("persistent", publish.persistent)];
-            let mut line = format!(
-                "publish {} '{}' '{}'",
-                publish.origin.channel,
-                text(publish.exchange),
-                text(publish.routing_key)
-            );
-            more.iter().for_each(|(name, set)| line.push_str(&flag(name, *set)));
-            publish.priority.iter().for_each(|priority| write!(line, " priority={priority}").unwrap());
-            publish.expiration_ms.iter().for_each(|ms| write!(line, " expires={ms}").unwrap());
-            publish.user.iter().for_each(|user| write!(line, " user={user}").unwrap());
-            write!(line, " {}: {body}", publish.properties.len).unwrap();
-            line
-        }
-        Command::Settle(settle) => format!(
-            "settle {} {}{} {:?}",
-            settle.origin.channel,
-            settle.delivery_tag,
-            flag("multiple", settle.multiple),
-            settle.settlement
-        ),
-        Command::DeclareExchange(declare) => {
-            let flags = [
-                flag("passive", declare.passive),
-                flag("durable", declare.durable),
-                flag("auto-delete", declare.auto_delete),
-                flag("internal", declare.internal),
-                flag("no-wait", declare.no_wait),
-            ];
-            format!(
-                "declare-exchange {} {}{}{}",
-                declare.exchange,
-                declare.kind,
-                flags.concat(),
-                table(&declare.arguments)
-            )
-        }
-        Command::DeleteExchange(delete) => {
-            format!(
-                "delete-exchange {}{}{}",
-                delete.exchange,
-                flag("if-unused", delete.if_unused),
-                flag("no-wait", delete.no_wait)
-            )
-        }
-        Command::DeclareQueue(declare) => {
-            let flags = [
-                flag("passive", declare.passive),
-                flag("durable", declare.durable),
-                flag("exclusive", declare.exclusive),
-                flag("auto-delete", declare.auto_delete),
-                flag("no-wait", declare.no_wait),
-            ];
-            format!("declare-queue '{}'{}{}", declare.queue, flags.concat(), table(&declare.arguments))
-        }
-        Command::DeleteQueue(delete) => {
-            let flags = [("if-unused", delete.if_unused), ("if-empty", delete.if_empty), ("no-wait", delete.no_wait)];
-            format!("delete-queue '{}'{}", delete.queue, flags.map(|(name, set)| flag(name, set)).concat())
-        }
-        Command::PurgeQueue { queue, no_wait, .. } => format!("purge-queue '{queue}'{}", flag("no-wait", *no_wait)),
-        Command::Bind(bind) | Command::Unbind(bind) => {
-            let word = if matches!(command, Command::Bind(_)) { "bind" } else { "unbind" };
-            let key = bind.key.escape_ascii();
-            format!(
-                "{word} '{}' {} '{key}'{}{}",
-                bind.queue,
-                bind.exchange,
-                flag("no-wait", bind.no_wait),
-                table(&bind.arguments)
-            )
-        }
-        Command::Consume(consume) => {
-            let flags = [("no-ack", consume.no_ack), ("exclusive", consume.exclusive), ("no-wait", consume.no_wait)];
-            let flags = flags.map(|(name, set)| flag(name, set)).concat();
-            format!("consume '{}' '{}'{flags}{}", consume.queue, consume.tag, table(&consume.arguments))
-        }
-        Command::Cancel { tag, no_wait, .. } => format!("cancel {tag}{}", flag("no-wait", *no_wait)),
-        Command::Get(get) => format!("get '{}'{}", get.queue, flag("no-ack", get.no_ack)),
-        Command::Qos(qos) => format!("qos {}{}", qos.prefetch, flag("global", qos.global)),
-        Command::Flow { active, .. } => format!("flow {}", if *active { "active" } else { "stopped" }),
-        Command::ConfirmSelect { no_wait, .. } => format!("confirm-select{}", flag("no-wait", *no_wait)),
     }
 }
 

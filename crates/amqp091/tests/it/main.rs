@@ -6,5 +6,6 @@
 mod conversations;
 mod hostile;
 mod oracle;
+mod show;
 mod text;
 mod vectors;

@@ -1,26 +1,35 @@
-//! Each line of the protocol's surface that is in scope has a conversation that proves it.
+//! Each line of the protocol's surface that is in scope has a conversation that proves it, and each way in which we
+//! differ from the original by intent is written down for users.
 //!
 //! `conformance/amqp/scope.txt` numbers those lines; a script is called after the line it proves, `016-topic.txt`.
 
 use std::collections::BTreeSet;
 
+use crate::conformance::scripts;
 use crate::workspace::Workspace;
 
 const SCOPE: &str = "conformance/amqp/scope.txt";
+const DIFFERENCES: &str = "docs/differences.md";
 
 pub fn complaints(workspace: &Workspace) -> Result<Vec<String>, String> {
-    let path = workspace.root.join(SCOPE);
-    let scope = std::fs::read_to_string(&path).map_err(|why| format!("{SCOPE}: {why}"))?;
-    let folder = path.parent().expect("the file is in a folder");
-    let entries = std::fs::read_dir(folder).map_err(|why| format!("{SCOPE}: {why}"))?;
-    let scripted: BTreeSet<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter_map(|name| Some(name.split_once('-')?.0.to_owned()))
-        .collect();
-    Ok(unscripted(&scope, &scripted))
+    let read = |path: &str| std::fs::read_to_string(workspace.root.join(path)).map_err(|why| format!("{path}: {why}"));
+    let (scope, differences) = (read(SCOPE)?, read(DIFFERENCES)?);
+    let scripts = scripts(workspace)?;
+    let numbers = scripts.iter().filter_map(|script| Some(script.name.split_once('-')?.0));
+    let mut complaints = unscripted(&scope, &numbers.collect());
+    for script in &scripts {
+        let recording = format!("conformance/amqp/recorded/{}.txt", script.name);
+        if !workspace.root.join(&recording).exists() {
+            complaints
+                .push(format!("{recording}: missing; `cargo x conformance amqp --against ... --record` makes it"));
+        }
+        let untold = script.differences().filter(|reason| !differences.contains(*reason));
+        complaints.extend(untold.map(|reason| format!("{DIFFERENCES}: does not say of {}: {reason}", script.name)));
+    }
+    Ok(complaints)
 }
 
-fn unscripted(scope: &str, scripted: &BTreeSet<String>) -> Vec<String> {
+fn unscripted(scope: &str, scripted: &BTreeSet<&str>) -> Vec<String> {
     let lines = scope.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .filter(|line| !scripted.contains(line.split(' ').next().unwrap_or_default()))
@@ -34,7 +43,7 @@ mod tests {
 
     #[test]
     fn a_line_without_a_script_is_named() {
-        let scripted = BTreeSet::from(["001".to_owned()]);
+        let scripted = BTreeSet::from(["001"]);
         let found = unscripted("# scope\n001 field tables\n002 frame limit\n", &scripted);
         assert_eq!(found, ["conformance/amqp/scope.txt: no script proves line 002 frame limit"]);
     }

@@ -13,6 +13,8 @@ mod catalog;
 mod queue;
 
 pub use catalog::{Caller, Catalog, Declared, Epoch, LoadError, QueueRecord, User};
+#[cfg(feature = "sabotage")]
+pub use queue::Sabotage;
 pub use queue::{
     Content, Counters, DeleteWhen, Delivery, Got, Next, Ports, Published, QueueCounts, QueueSettings, Recovered, Shard,
     Stretch, Subscriber, Taken,

@@ -41,7 +41,7 @@ pub enum Settled {
 /// What a queue (or a lane of one) must remember over a restart, beside its messages.
 ///
 /// Sequences at or above `head` were never delivered. Below it, those in `open` are not settled; all others are.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueState {
     /// The sequence that the next message gets.
     pub next: Sequence,
@@ -51,6 +51,12 @@ pub struct QueueState {
     pub open: Intervals,
     /// How often messages in `open` were delivered and came back: sequence and count, ascending; absent means not once.
     pub attempts: Vec<(Sequence, u32)>,
+}
+
+impl Default for QueueState {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl QueueState {

@@ -3,6 +3,7 @@
 use ferrymq_model::{Facts, Place, QueueId, Sequence, Settled, SubscriptionId, Time};
 use hashbrown::HashMap;
 
+use super::sabotage::Sabotage;
 use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription, Turn};
 use super::{Content, Delivery, Got, Next, Ports, Taken};
 
@@ -194,7 +195,8 @@ impl Queue {
         settled: bool,
     ) -> Delivery<'a> {
         let attempts = if returned { self.lane.attempts.of(sequence) } else { 0 };
-        Delivery { from: Place { queue: self.id, sequence }, content, facts, redelivered: returned, attempts, settled }
+        let redelivered = returned && !self.saboteur.does(Sabotage::RedeliveredLost);
+        Delivery { from: Place { queue: self.id, sequence }, content, facts, redelivered, attempts, settled }
     }
 
     /// The front message leaves for a consumer.
@@ -214,7 +216,9 @@ impl Queue {
     }
 
     pub(super) fn is_expired(&self, facts: &Facts, now: Time) -> bool {
-        self.expiring && self.settings.expires(facts).is_some_and(|time| time <= now)
+        self.expiring
+            && self.settings.expires(facts).is_some_and(|time| time <= now)
+            && !self.saboteur.does(Sabotage::ExpiryIgnored)
     }
 
     /// The front message's time is over.

@@ -3,6 +3,7 @@
 use ferrymq_model::{Intervals, QueueState, Sequence};
 
 use super::attempts::Attempts;
+use super::sabotage::{Sabotage, Saboteur};
 
 /// One lane of a queue. Nothing here grows with what waits, only with what is out or was out.
 ///
@@ -26,6 +27,7 @@ pub(crate) struct Lane {
     /// Came back, and waits before `head`.
     returned: Intervals,
     pub(crate) attempts: Attempts,
+    pub(super) saboteur: Saboteur,
 }
 
 impl Lane {
@@ -37,6 +39,7 @@ impl Lane {
             done: Intervals::new(),
             returned: Intervals::new(),
             attempts: Attempts::default(),
+            saboteur: Saboteur::default(),
         }
     }
 
@@ -54,7 +57,8 @@ impl Lane {
         for (sequence, count) in &state.attempts {
             attempts.set(*sequence, *count);
         }
-        Self { floor, head: state.head, next: state.next, done, returned: state.open.clone(), attempts }
+        let returned = state.open.clone();
+        Self { floor, head: state.head, next: state.next, done, returned, attempts, saboteur: Saboteur::default() }
     }
 
     pub(crate) fn state(&self) -> QueueState {
@@ -79,8 +83,8 @@ impl Lane {
     /// [`Self::missing_before`].
     pub(crate) fn front(&self) -> (Sequence, bool) {
         match self.returned.first() {
-            Some(sequence) => (sequence, true),
-            None => (self.head, false),
+            Some(sequence) if !self.is_swapped() => (sequence, true),
+            _ => (self.head, false),
         }
     }
 
@@ -112,7 +116,7 @@ impl Lane {
 
     /// The front leaves for a consumer.
     pub(crate) fn take_front(&mut self) {
-        if self.returned.pop_first().is_none() {
+        if self.is_swapped() || self.returned.pop_first().is_none() {
             self.head += 1;
         }
     }
@@ -152,6 +156,10 @@ impl Lane {
             self.settle(first, last);
             tell(first, last);
         }
+    }
+
+    fn is_swapped(&self) -> bool {
+        self.saboteur.does(Sabotage::OrderSwapped) && self.head < self.next
     }
 
     /// Whether `first..=last` is out with consumers, all of it.

@@ -5,6 +5,7 @@ mod dispatch;
 mod lane;
 mod ports;
 mod publish;
+mod sabotage;
 mod settings;
 mod settle;
 mod shard;
@@ -12,5 +13,7 @@ mod timers;
 
 pub use ports::{Content, Delivery, Next, Ports, Stretch, Taken};
 pub use publish::Published;
+#[cfg(feature = "sabotage")]
+pub use sabotage::Sabotage;
 pub use settings::{Counters, DeleteWhen, Got, QueueCounts, QueueSettings, Recovered, Subscriber};
 pub use shard::Shard;

@@ -2,6 +2,7 @@
 
 use ferrymq_model::{QueueId, Settled, Settlement};
 
+use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
 use super::{Ports, Stretch};
 
@@ -42,7 +43,9 @@ impl Queue {
             Settlement::Accept => {
                 self.lane.settle(first, last);
                 self.counters.accepted += messages;
-                ports.settle(queue, first, last, Settled::Accepted);
+                if !self.saboteur.does(Sabotage::SettlementForgotten) {
+                    ports.settle(queue, first, last, Settled::Accepted);
+                }
             }
             Settlement::Reject => {
                 self.lane.settle(first, last);

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use ferrymq_model::{Place, QueueId, QueueState, Refusal, SubscriptionId, Time};
 use hashbrown::HashMap;
 
+use super::sabotage::{Sabotage, Saboteur};
 use super::{
     Counters, DeleteWhen, Ports, QueueCounts, QueueSettings, Recovered, Subscriber, lane::Lane, timers::Timers,
 };
@@ -28,6 +29,7 @@ pub struct Shard {
     /// Queues lined up for dispatch, each once.
     pub(super) runnable: VecDeque<QueueId>,
     pub(super) timers: Timers,
+    pub(super) saboteur: Saboteur,
     /// Kept for their memory.
     pub(super) durable_places: Vec<Place>,
     pub(super) transient_places: Vec<Place>,
@@ -58,6 +60,7 @@ pub(super) struct Queue {
     pub(super) last_used: Time,
     pub(super) timer: Option<Time>,
     pub(super) counters: Counters,
+    pub(super) saboteur: Saboteur,
 }
 
 /// A subscription's place in the order of service.
@@ -84,6 +87,13 @@ impl Shard {
         Self::default()
     }
 
+    /// A shard that does something wrong.
+    #[cfg(feature = "sabotage")]
+    #[must_use]
+    pub fn sabotaged(sabotage: Sabotage) -> Self {
+        Self { saboteur: Saboteur::new(sabotage), ..Self::default() }
+    }
+
     /// A queue was made, or found after a restart.
     pub fn open(&mut self, id: QueueId, settings: QueueSettings, recovered: Option<&Recovered>, now: Time) {
         let mut queue = Box::new(Queue::new(id, settings, now));
@@ -93,6 +103,7 @@ impl Shard {
             queue.ready_bytes = found.body_bytes;
             queue.expiring |= found.expiring;
         }
+        (queue.saboteur, queue.lane.saboteur) = (self.saboteur, self.saboteur);
         let look = queue.expiring && queue.ready > 0;
         queue.set_timer(&mut self.timers);
         let before = self.queues.insert(id, queue);
@@ -176,7 +187,7 @@ impl Shard {
     pub fn credit(&mut self, subscriptions: &[SubscriptionId]) {
         for id in subscriptions {
             let Some(subscription) = self.subscriptions.get_mut(id) else { continue };
-            if !std::mem::take(&mut subscription.waiting) {
+            if !std::mem::take(&mut subscription.waiting) || self.saboteur.does(Sabotage::CreditForgotten) {
                 continue;
             }
             let queue = self.queues.get_mut(&subscription.queue).expect("a subscription's queue is there");
@@ -191,6 +202,7 @@ impl Shard {
         for id in queues {
             if let Some(queue) = self.queues.get_mut(id)
                 && std::mem::take(&mut queue.parked)
+                && !self.saboteur.does(Sabotage::LoadedForgotten)
             {
                 self.line_up_if_ready(*id);
             }
@@ -283,6 +295,7 @@ impl Queue {
             last_used: now,
             timer: None,
             counters: Counters::default(),
+            saboteur: Saboteur::default(),
             settings,
         }
     }

@@ -1,0 +1,41 @@
+//! Ways to break a shard on purpose, so that tests can show that they would notice. Without the feature `sabotage`
+//! nothing of this is kept, and every question is answered "no" when the code is compiled.
+
+/// What a sabotaged shard does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Messages that came back wait behind those that never left.
+    OrderSwapped,
+    /// An accepted message is not settled in storage.
+    SettlementForgotten,
+    /// A message that came back looks as if it were new.
+    RedeliveredLost,
+    /// Messages are delivered although their time is over.
+    ExpiryIgnored,
+    /// A subscription that found no credit is not woken when it has some.
+    CreditForgotten,
+    /// A queue whose front message was being read is not looked at again.
+    LoadedForgotten,
+}
+
+/// The sabotage of a shard or queue, if any.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Saboteur(#[cfg(feature = "sabotage")] Option<Sabotage>);
+
+impl Saboteur {
+    #[cfg(feature = "sabotage")]
+    pub(super) fn new(sabotage: Sabotage) -> Self {
+        Self(Some(sabotage))
+    }
+
+    #[inline]
+    pub(super) fn does(self, sabotage: Sabotage) -> bool {
+        #[cfg(feature = "sabotage")]
+        return self.0 == Some(sabotage);
+        #[cfg(not(feature = "sabotage"))]
+        {
+            let _ = sabotage;
+            false
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The catalog alone: what it refuses with which words, and what it remembers over a restart.
+
+use ferrymq_broker::{Caller, Catalog};
+use ferrymq_model::{
+    Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, EntryKind, Name,
+    Object, Origin, QueueId, Refusal, Table, Value,
+};
+
+struct Desk {
+    catalog: Catalog,
+    changes: Vec<CatalogEntry>,
+    user: Name,
+    vhost: Name,
+    connection: u64,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let mut changes = Vec::new();
+        let catalog = Catalog::fresh("hash", &mut changes);
+        Self { catalog, changes, user: Name::from("guest"), vhost: Name::from("/"), connection: 1 }
+    }
+
+    /// Declares a queue: its name, then flags and arguments.
+    fn queue(&mut self, words: &str) -> Result<QueueId, Refusal> {
+        let mut request = DeclareQueue {
+            origin: Origin::default(),
+            queue: Name::from(""),
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        for (at, word) in words.split(' ').enumerate() {
+            match word {
+                name if at == 0 => request.queue = Name::from(name),
+                "durable" => request.durable = true,
+                "exclusive" => request.exclusive = true,
+                "auto-delete" => request.auto_delete = true,
+                "passive" => request.passive = true,
+                argument => request.arguments.0.push(parse(argument)),
+            }
+        }
+        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
+        self.catalog.declare_queue(&caller, &request, 0, &mut self.changes).map(|declared| declared.queue)
+    }
+
+    fn exchange(&mut self, words: &str) -> Result<(), Refusal> {
+        let mut request = DeclareExchange {
+            origin: Origin::default(),
+            exchange: Name::from(""),
+            kind: Name::from(""),
+            passive: false,
+            durable: false,
+            auto_delete: false,
+            internal: false,
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        for (at, word) in words.split(' ').enumerate() {
+            match word {
+                name if at == 0 => request.exchange = Name::from(name),
+                kind if at == 1 => request.kind = Name::from(kind),
+                "durable" => request.durable = true,
+                "auto-delete" => request.auto_delete = true,
+                "internal" => request.internal = true,
+                "passive" => request.passive = true,
+                argument => request.arguments.0.push(parse(argument)),
+            }
+        }
+        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
+        self.catalog.declare_exchange(&caller, &request, &mut self.changes)
+    }
+
+    fn bind(&mut self, exchange: &str, queue: &str, arguments: Table) -> Result<(), Refusal> {
+        let request = BindCommand {
+            origin: Origin::default(),
+            queue: Name::from(queue),
+            exchange: Name::from(exchange),
+            key: b"k".to_vec(),
+            no_wait: false,
+            arguments,
+        };
+        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
+        self.catalog.bind(&caller, &request, &mut self.changes)
+    }
+
+    fn restarted(self) -> Self {
+        let mut newest = std::collections::BTreeMap::new();
+        for entry in self.changes {
+            newest.insert((entry.kind, entry.key.clone()), entry);
+        }
+        let entries: Vec<_> = newest.into_values().collect();
+        let mut changes = Vec::new();
+        let catalog = Catalog::load(&entries, &mut changes).unwrap();
+        Self { catalog, changes: [entries, changes].concat(), ..Self::new() }
+    }
+}
+
+fn parse(argument: &str) -> (String, Value) {
+    let (key, value) = argument.split_once('=').unwrap();
+    let value = match value {
+        "true" => Value::Bool(true),
+        text => text.parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Int),
+    };
+    (key.to_owned(), value)
+}
+
+fn check<T: std::fmt::Debug>(answer: Result<T, Refusal>, expected: &str) {
+    assert_eq!(answer.unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn queues_are_refused_with_rabbitmqs_words() {
+    let mut desk = Desk::new();
+    desk.queue("q durable x-message-ttl=1000").unwrap();
+    desk.queue("q durable x-message-ttl=1000 x-queue-type=classic").unwrap();
+    check(
+        desk.queue("q x-message-ttl=1000"),
+        "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'",
+    );
+    check(
+        desk.queue("q durable auto-delete x-message-ttl=1000"),
+        "inequivalent arg 'auto_delete' for queue 'q' in vhost '/': received 'true' but current is 'false'",
+    );
+    check(
+        desk.queue("q durable x-message-ttl=5"),
+        "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received '5' but current is '1000'",
+    );
+    check(
+        desk.queue("q durable"),
+        "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received none but current is the value '1000' of \
+         type 'signedint'",
+    );
+    check(
+        desk.queue("q durable x-message-ttl=1000 x-max-priority=10"),
+        "inequivalent arg 'x-max-priority' for queue 'q' in vhost '/': received the value '10' of type 'signedint' but \
+         current is none",
+    );
+    check(desk.queue("amq.q"), "queue name 'amq.q' contains reserved prefix 'amq.*'");
+    check(desk.queue("none passive"), "no queue 'none' in vhost '/'");
+    check(desk.queue("n x-expires=0"), "invalid arg 'x-expires' for queue 'n' in vhost '/': {value_zero,0}");
+    check(
+        desk.queue("n x-message-ttl=-1"),
+        "invalid arg 'x-message-ttl' for queue 'n' in vhost '/': {value_negative,-1}",
+    );
+    check(
+        desk.queue("n x-message-ttl=soon"),
+        "invalid arg 'x-message-ttl' for queue 'n' in vhost '/': \"expected integer, got longstr\"",
+    );
+    check(desk.queue("n x-max-length=5"), "invalid arg 'x-max-length' for queue 'n' in vhost '/': not implemented");
+    check(
+        desk.queue("n x-queue-type=quorum"),
+        "invalid arg 'x-queue-type' for queue 'n' in vhost '/': queue type 'quorum' not implemented",
+    );
+    check(
+        desk.queue("n x-max-age=1h"),
+        "invalid arg 'x-max-age' for queue 'n' in vhost '/' of queue type rabbit_classic_queue",
+    );
+    desk.queue("n x-queue-mode=lazy x-queue-version=2 x-queue-master-locator=min-masters x-of-mine=7").unwrap();
+    desk.queue("mine exclusive").unwrap();
+    desk.connection = 2;
+    check(
+        desk.queue("mine passive"),
+        "cannot obtain exclusive access to locked queue 'mine' in vhost '/'. It could be originally declared on another \
+         connection or the exclusive property value does not match that of the original declaration.",
+    );
+}
+
+#[test]
+fn exchanges_are_refused_with_rabbitmqs_words() {
+    let mut desk = Desk::new();
+    desk.exchange("x topic durable").unwrap();
+    desk.exchange("amq.topic topic durable").unwrap();
+    check(
+        desk.exchange("x direct durable"),
+        "inequivalent arg 'type' for exchange 'x' in vhost '/': received 'direct' but current is 'topic'",
+    );
+    check(
+        desk.exchange("x topic durable internal"),
+        "inequivalent arg 'internal' for exchange 'x' in vhost '/': received 'true' but current is 'false'",
+    );
+    check(desk.exchange("x strange"), "unknown exchange type 'strange'");
+    check(desk.exchange(" direct"), "operation not permitted on the default exchange");
+    check(desk.exchange("amq.x direct"), "exchange name 'amq.x' contains reserved prefix 'amq.*'");
+    check(desk.exchange("none direct passive"), "no exchange 'none' in vhost '/'");
+    check(
+        desk.exchange("n direct alternate-exchange=x"),
+        "invalid arg 'alternate-exchange' for exchange 'n' in vhost '/': not implemented",
+    );
+    check(desk.bind("x", "q", Table::default()), "no queue 'q' in vhost '/'");
+    desk.queue("q").unwrap();
+    check(desk.bind("none", "q", Table::default()), "no exchange 'none' in vhost '/'");
+    let wrong = Table(vec![("x-match".to_owned(), Value::Text("some".to_owned()))]);
+    check(
+        desk.bind("amq.headers", "q", wrong),
+        "Invalid x-match field value \"some\"; expected all, any, all-with-x, or any-with-x",
+    );
+    let caller = Caller { vhost: &desk.vhost, user: &desk.user, connection: ConnectionId(1) };
+    let delete = |name: &str, if_unused| DeleteExchange {
+        origin: Origin::default(),
+        exchange: Name::from(name),
+        if_unused,
+        no_wait: false,
+    };
+    check(
+        desk.catalog.delete_exchange(&caller, &delete("amq.direct", false), &mut Vec::new()),
+        "deletion of system exchange 'amq.direct' in vhost '/' not allowed",
+    );
+    check(
+        desk.catalog.may_publish(&caller, "amq.rabbitmq.trace"),
+        "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'",
+    );
+}
+
+#[test]
+fn permissions_are_patterns_that_need_not_match_the_whole_name() {
+    let mut desk = Desk::new();
+    let (user, vhost) = (Name::from("u"), Name::from("/"));
+    desk.catalog.put_user(&user, "", &[], &mut desk.changes);
+    check(desk.catalog.may_enter("u", "/"), "access to vhost '/' refused for user 'u'");
+    check(desk.catalog.may_enter("guest", "none"), "vhost none not found");
+    desk.catalog.set_permission(&user, &vhost, ["^own-", "", "log"], &mut desk.changes).unwrap();
+    desk.catalog.may_enter("u", "/").unwrap();
+    let allowed = |access, name| desk.catalog.allowed("u", "/", access, Object::Queue, name);
+    allowed(Access::Configure, "own-1").unwrap();
+    allowed(Access::Read, "the-logs").unwrap();
+    check(
+        allowed(Access::Configure, "my-own-1"),
+        "configure access to queue 'my-own-1' in vhost '/' refused for user 'u'",
+    );
+    check(allowed(Access::Write, "own-1"), "write access to queue 'own-1' in vhost '/' refused for user 'u'");
+    check(
+        desk.catalog.allowed("u", "/", Access::Write, Object::Exchange, ""),
+        "write access to exchange 'amq.default' in vhost '/' refused for user 'u'",
+    );
+    let malformed = desk.catalog.set_permission(&user, &vhost, ["(", "", ""], &mut desk.changes);
+    assert!(matches!(malformed, Err(Refusal::PreconditionFailed(_))), "{malformed:?}");
+}
+
+#[test]
+fn ids_of_queues_are_never_given_twice() {
+    let mut desk = Desk::new();
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        ids.extend((0..1500).map(|number| desk.queue(&format!("q{round}-{number}")).unwrap()));
+        desk = desk.restarted();
+    }
+    assert!(ids.is_sorted_by(|a, b| a < b), "ids ascend, over restarts too");
+    assert!(ids.iter().all(|id| *id == id.queue()), "an id leaves room for lanes");
+}
+
+/// The shard has written that the queue is gone, and the crash came before the catalog could take its bindings away.
+#[test]
+fn bindings_of_a_queue_that_went_in_a_crash_are_dropped() {
+    let mut desk = Desk::new();
+    desk.exchange("x direct durable auto-delete").unwrap();
+    desk.exchange("kept direct durable").unwrap();
+    let queue = desk.queue("q durable").unwrap();
+    desk.bind("x", "q", Table::default()).unwrap();
+    desk.bind("kept", "q", Table::default()).unwrap();
+    desk.changes.push(CatalogEntry { kind: EntryKind::Queue, key: queue.0.to_be_bytes().to_vec(), value: None });
+    let desk = desk.restarted().restarted();
+    let bindings = desk.changes.iter().filter(|entry| entry.kind == EntryKind::Binding && entry.value.is_some());
+    assert_eq!(bindings.count(), 0, "their tombstones were written");
+    assert!(desk.catalog.exchange("/", "x").is_err(), "an auto-delete exchange goes with its last binding");
+    assert!(desk.catalog.exchange("/", "kept").is_ok());
+}
+
+#[test]
+fn a_damaged_entry_is_named() {
+    let desk = Desk::new();
+    let mut entries = desk.changes;
+    entries[0].value = Some(vec![0xc1]);
+    let why = Catalog::load(&entries, &mut Vec::new()).unwrap_err();
+    assert_eq!((why.kind, &why.key[..]), (EntryKind::Vhost, &b"/"[..]));
+}
+
+#[test]
+fn an_epoch_moves_with_what_may_change_a_route() {
+    let mut desk = Desk::new();
+    let epoch = desk.catalog.epoch("/").unwrap();
+    let mut before = epoch.now();
+    let mut moved = move |what: &str| {
+        assert!(epoch.now() > before, "{what}");
+        before = epoch.now();
+    };
+    let queue = desk.queue("q").unwrap();
+    moved("a queue");
+    desk.exchange("x direct").unwrap();
+    moved("an exchange");
+    desk.bind("x", "q", Table::default()).unwrap();
+    moved("a binding");
+    desk.catalog.forget_queue(queue, &mut desk.changes);
+    moved("a queue that is gone");
+    desk.catalog.set_permission(&desk.user, &desk.vhost, [".*"; 3], &mut desk.changes).unwrap();
+    moved("a permission");
+}

@@ -1,0 +1,12 @@
+//! The broker from outside: against its reference model, its matching against tables of examples, and single behaviours.
+
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests say what they need, shortly")]
+
+mod catalog;
+mod matching;
+mod port;
+mod queues;
+mod random;
+mod reference;
+mod sequences;
+mod world;

@@ -1,0 +1,97 @@
+//! Topic patterns and header arguments against tables of examples, through the front door.
+
+use ferrymq_broker::{Caller, Catalog};
+use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Name, Origin, QueueId, Table, Value};
+
+/// A catalog with one queue, bound to one exchange.
+struct Bound {
+    catalog: Catalog,
+    exchange: &'static str,
+    queue: QueueId,
+}
+
+impl Bound {
+    fn new(exchange: &'static str, key: &str, arguments: Table) -> Self {
+        let mut changes = Vec::new();
+        let mut catalog = Catalog::fresh("", &mut changes);
+        let (vhost, user) = (Name::from("/"), Name::from("guest"));
+        let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+        let declare = DeclareQueue {
+            origin: Origin::default(),
+            queue: Name::from("q"),
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        let queue = catalog.declare_queue(&caller, &declare, 0, &mut changes).unwrap().queue;
+        let bind = BindCommand {
+            origin: Origin::default(),
+            queue: Name::from("q"),
+            exchange: Name::from(exchange),
+            key: key.as_bytes().to_vec(),
+            no_wait: false,
+            arguments,
+        };
+        catalog.bind(&caller, &bind, &mut changes).unwrap();
+        Self { catalog, exchange, queue }
+    }
+
+    fn matches(&self, key: &str, headers: &Table) -> bool {
+        let mut targets = vec![QueueId(77)];
+        self.catalog.route("/", self.exchange, key.as_bytes(), &[], &|| headers.clone(), &mut targets).unwrap();
+        assert!(targets.is_empty() || targets == [self.queue], "{targets:?}");
+        !targets.is_empty()
+    }
+}
+
+/// The lines of a table: what is bound, what it matches, what it does not.
+fn lines(text: &'static str) -> impl Iterator<Item = [&'static str; 3]> {
+    text.lines().filter(|line| !line.starts_with('#') || line.starts_with("#.") || line.starts_with("#  ")).map(
+        |line| {
+            let parts: Vec<_> = line.split('|').map(str::trim).collect();
+            parts.try_into().unwrap_or_else(|_| panic!("three parts: {line}"))
+        },
+    )
+}
+
+fn key(written: &str) -> &str {
+    if written == "\"\"" { "" } else { written }
+}
+
+fn table(written: &str) -> Table {
+    let value = |text: &str| match text {
+        "-" => Value::Void,
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        text => text.parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Int),
+    };
+    let entries = written.split_whitespace().filter(|entry| *entry != "\"\"");
+    entries.map(|entry| entry.split_once('=').unwrap()).map(|(name, text)| (name.to_owned(), value(text))).collect()
+}
+
+#[test]
+fn topic_patterns() {
+    for [pattern, matching, others] in lines(include_str!("topics.txt")) {
+        let bound = Bound::new("amq.topic", key(pattern), Table::default());
+        for (keys, expected) in [(matching, true), (others, false)] {
+            for written in keys.split_whitespace() {
+                assert_eq!(bound.matches(key(written), &Table::default()), expected, "{pattern} on {written}");
+            }
+        }
+    }
+}
+
+#[test]
+fn header_arguments() {
+    for [arguments, matching, others] in lines(include_str!("headers.txt")) {
+        let bound = Bound::new("amq.headers", "", table(arguments));
+        for (several, expected) in [(matching, true), (others, false)] {
+            for headers in several.split(';').map(str::trim).filter(|headers| !headers.is_empty()) {
+                assert_eq!(bound.matches("", &table(headers)), expected, "{arguments} on {headers}");
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Storage and connections for tests: plain maps that answer "pending" and "no credit" when they feel like it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrymq_broker::{Content, Delivery, Next, Ports, Recovered, Taken};
+use ferrymq_model::{
+    CatalogEntry, EntryKind, Facts, MessageRef, Place, QueueId, QueueState, Sequence, Settled, SubscriptionId,
+};
+
+use crate::random::Random;
+use crate::reference::Given;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    pub message: u64,
+    pub facts: Facts,
+    pub durable: bool,
+}
+
+/// What the broker decided, in order.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    Delivered { subscription: u64, place: Place, body_bytes: u32, given: Given },
+    Refused { subscription: u64 },
+    Got { place: Place, body_bytes: u32, given: Given, remaining: u64 },
+    Cancelled { subscription: u64 },
+    Gone { queue: QueueId },
+}
+
+#[derive(Debug)]
+pub struct Port {
+    random: Random,
+    /// One in so many answers is "pending" and "no credit"; 0 is never.
+    pub moody: u64,
+    pub messages: BTreeMap<QueueId, BTreeMap<Sequence, Stored>>,
+    /// As storage keeps them, from what it hears.
+    pub states: BTreeMap<QueueId, QueueState>,
+    pub catalog: BTreeMap<(EntryKind, Vec<u8>), CatalogEntry>,
+    pub events: Vec<Event>,
+    /// Queues that wait for storage.
+    pub pending: BTreeSet<QueueId>,
+    /// Subscriptions that wait for credit.
+    pub waiting: BTreeSet<u64>,
+    /// How many more deliveries a subscription may hold.
+    pub credit: BTreeMap<u64, u64>,
+    /// Settled messages by reason.
+    pub settled: BTreeMap<String, u64>,
+}
+
+/// The message's number is its body.
+pub fn number_of(message: &MessageRef<'_>) -> u64 {
+    u64::from_le_bytes(message.body.bytes()[..8].try_into().unwrap())
+}
+
+impl Port {
+    pub fn new(random: Random, moody: u64) -> Self {
+        Self {
+            random,
+            moody,
+            messages: BTreeMap::new(),
+            states: BTreeMap::new(),
+            catalog: BTreeMap::new(),
+            events: Vec::new(),
+            pending: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            credit: BTreeMap::new(),
+            settled: BTreeMap::new(),
+        }
+    }
+
+    pub fn keep(&mut self, changes: &mut Vec<CatalogEntry>) {
+        for entry in changes.drain(..) {
+            self.put(entry);
+        }
+    }
+
+    /// A crash: what was transient is lost. Sequences that are lost with it count as settled, as storage has it.
+    pub fn restart(&mut self, durable: impl Fn(QueueId) -> bool) {
+        self.messages.retain(|queue, _| durable(*queue));
+        self.states.retain(|queue, _| durable(*queue));
+        self.messages.values_mut().for_each(|stored| stored.retain(|_, stored| stored.durable));
+        self.pending.clear();
+        self.waiting.clear();
+        self.credit.clear();
+    }
+
+    pub fn recovered(&self, queue: QueueId, state: QueueState) -> Recovered {
+        let none = BTreeMap::new();
+        let stored = self.messages.get(&queue).unwrap_or(&none);
+        Recovered {
+            state,
+            messages: stored.len() as u64,
+            body_bytes: stored.values().map(|stored| u64::from(stored.facts.body_bytes)).sum(),
+            expiring: stored.values().any(|stored| stored.facts.expires.is_some()),
+        }
+    }
+
+    fn state(&mut self, queue: QueueId) -> &mut QueueState {
+        self.states.entry(queue).or_default()
+    }
+
+    fn is_moody(&mut self) -> bool {
+        self.moody > 0 && self.random.one_in(self.moody)
+    }
+
+    fn given(&self, delivery: &Delivery<'_>) -> Given {
+        let message = match delivery.content {
+            Content::Stored(handle) => handle,
+            Content::Passing(message) => number_of(message),
+        };
+        Given { message, redelivered: delivery.redelivered, attempts: delivery.attempts, settled: delivery.settled }
+    }
+}
+
+impl Ports for Port {
+    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
+        let kept = |durable| Stored { message: number_of(message), facts: *facts, durable };
+        let places =
+            durable.iter().map(|place| (place, kept(true))).chain(transient.iter().map(|place| (place, kept(false))));
+        for (place, stored) in places {
+            let state = self.state(place.queue);
+            assert!(place.sequence >= state.next, "sequences ascend");
+            if place.sequence > state.next {
+                state.settle(state.next, place.sequence - 1);
+            }
+            state.next = place.sequence + 1;
+            self.messages.entry(place.queue).or_default().insert(place.sequence, stored);
+        }
+    }
+
+    fn next(&mut self, queue: QueueId, from: Sequence) -> Next {
+        if self.is_moody() {
+            self.pending.insert(queue);
+            return Next::Pending;
+        }
+        let found = self.messages.get(&queue).and_then(|stored| stored.range(from..).next());
+        found.map_or(Next::End, |(sequence, stored)| Next::Message {
+            sequence: *sequence,
+            handle: stored.message,
+            facts: stored.facts,
+        })
+    }
+
+    fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
+        if let Some(stored) = self.messages.get_mut(&queue) {
+            stored.retain(|sequence, _| !(first..=last).contains(sequence));
+        }
+        let state = self.state(queue);
+        state.settle(first, last);
+        state.next = state.next.max(state.head);
+        *self.settled.entry(format!("settled: {why:?}")).or_default() += last - first + 1;
+    }
+
+    fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence) {
+        self.state(queue).delivered_up_to(sequence);
+    }
+
+    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32) {
+        let state = self.state(queue);
+        state.attempts.retain(|(sequence, _)| !(first..=last).contains(sequence));
+        state.attempts.extend((first..=last).map(|sequence| (sequence, attempts)));
+        state.attempts.sort_unstable();
+    }
+
+    fn put(&mut self, entry: CatalogEntry) {
+        self.catalog.insert((entry.kind, entry.key.clone()), entry);
+    }
+
+    fn deliver(&mut self, to: SubscriptionId, delivery: &Delivery<'_>) -> Taken {
+        let credit = *self.credit.get(&to.0).unwrap_or(&u64::MAX);
+        if credit == 0 || self.is_moody() {
+            self.waiting.insert(to.0);
+            self.events.push(Event::Refused { subscription: to.0 });
+            return Taken::NoCredit;
+        }
+        if !delivery.settled
+            && let Some(credit) = self.credit.get_mut(&to.0)
+        {
+            *credit -= 1;
+        }
+        let given = self.given(delivery);
+        let body_bytes = delivery.facts.body_bytes;
+        self.events.push(Event::Delivered { subscription: to.0, place: delivery.from, body_bytes, given });
+        Taken::Yes
+    }
+
+    fn got(&mut self, delivery: &Delivery<'_>, remaining: u64) {
+        let given = self.given(delivery);
+        let body_bytes = delivery.facts.body_bytes;
+        self.events.push(Event::Got { place: delivery.from, body_bytes, given, remaining });
+    }
+
+    fn cancelled(&mut self, subscription: SubscriptionId) {
+        self.events.push(Event::Cancelled { subscription: subscription.0 });
+    }
+
+    fn queue_gone(&mut self, queue: QueueId) {
+        self.messages.remove(&queue);
+        self.states.remove(&queue);
+        self.pending.remove(&queue);
+        self.events.push(Event::Gone { queue });
+    }
+}

@@ -1,0 +1,205 @@
+//! Single behaviours of a shard that the random sequences do not look at, or not closely.
+
+use ferrymq_broker::{DeleteWhen, Published, QueueSettings, Recovered, Shard, Stretch, Subscriber};
+use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
+
+use crate::port::{Event, Port};
+use crate::random::Random;
+
+const QUEUE: QueueId = QueueId(256);
+const NOW: Time = Time(1000);
+
+/// A shard with one queue, and a port in a good mood.
+struct Bench {
+    shard: Shard,
+    port: Port,
+    next: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut bench = Self { shard: Shard::new(), port: Port::new(Random::new(1), 0), next: 1 };
+        bench.open(QUEUE, None);
+        bench
+    }
+
+    fn open(&mut self, queue: QueueId, recovered: Option<Recovered>) {
+        self.shard.open(queue, settings("q"), recovered.as_ref(), NOW);
+    }
+
+    fn publish(&mut self, persistent: bool) -> Published {
+        let body = self.next.to_le_bytes();
+        self.next += 1;
+        let message = MessageRef {
+            dialect: Dialect::Amqp091,
+            exchange: "",
+            routing_key: b"q",
+            properties: &[],
+            body: BodyRef::Inline(&body),
+        };
+        let facts = Facts { body_bytes: 8, arrived: NOW, ..Facts::default() };
+        self.shard.publish(&message, &facts, persistent, &[QUEUE], &mut self.port)
+    }
+
+    fn publish_one(&mut self, persistent: bool) {
+        assert_eq!(self.publish(persistent).queues, 1);
+    }
+
+    fn consume(&mut self, id: u64, no_ack: bool, priority: i64) {
+        let subscriber = Subscriber { id: SubscriptionId(id), no_ack, exclusive: false, priority };
+        assert_eq!(self.shard.consume(QUEUE, subscriber, NOW), Ok(true));
+    }
+
+    fn dispatch(&mut self) -> bool {
+        self.shard.dispatch(NOW, &mut self.port)
+    }
+
+    /// Subscription and message of each delivery so far.
+    fn delivered(&mut self) -> Vec<(u64, u64)> {
+        let take = |event| match event {
+            Event::Delivered { subscription, given, .. } => Some((subscription, given.message)),
+            _ => None,
+        };
+        std::mem::take(&mut self.port.events).into_iter().filter_map(take).collect()
+    }
+
+    fn ready(&self) -> u64 {
+        self.shard.counts(QUEUE).unwrap().ready
+    }
+}
+
+fn settings(name: &str) -> QueueSettings {
+    QueueSettings {
+        vhost: Name::from("/"),
+        name: Name::from(name),
+        durable: true,
+        auto_delete: false,
+        message_ttl_ms: None,
+        unused_ms_max: None,
+    }
+}
+
+#[test]
+fn subscriptions_take_turns() {
+    let mut bench = Bench::new();
+    (1..=6).for_each(|_| bench.publish_one(true));
+    (1..=3).for_each(|id| bench.consume(id, false, 0));
+    assert!(!bench.dispatch());
+    assert_eq!(bench.delivered(), [(1, 1), (2, 2), (3, 3), (1, 4), (2, 5), (3, 6)]);
+    // What comes while nothing waits takes turns too.
+    bench.publish(true);
+    bench.publish(false);
+    assert_eq!(bench.delivered(), [(1, 7), (2, 8)]);
+}
+
+#[test]
+fn a_higher_priority_is_served_while_it_has_credit() {
+    let mut bench = Bench::new();
+    bench.consume(1, false, 0);
+    bench.consume(2, false, 5);
+    bench.consume(3, false, 5);
+    bench.port.credit.extend([(2, 2), (3, 1)]);
+    (1..=5).for_each(|_| bench.publish_one(true));
+    assert_eq!(bench.delivered(), [(2, 1), (3, 2), (2, 3), (1, 4), (1, 5)]);
+    bench.port.credit.insert(3, 1);
+    bench.shard.credit(&[SubscriptionId(3)]);
+    bench.publish(true);
+    assert_eq!(bench.delivered(), [(3, 6)]);
+}
+
+#[test]
+fn a_transient_message_for_an_auto_ack_subscription_never_reaches_storage() {
+    let mut bench = Bench::new();
+    bench.consume(1, true, 0);
+    assert_eq!(bench.publish(false), Published { queues: 1, durable: false });
+    assert!(bench.port.states.is_empty(), "storage heard nothing");
+    assert_eq!(bench.publish(true), Published { queues: 1, durable: true });
+    assert_eq!(bench.port.states[&QUEUE], QueueState { next: 3, head: 3, ..QueueState::new() });
+    assert_eq!(bench.delivered(), [(1, 1), (1, 2)]);
+    let counts = bench.shard.counts(QUEUE).unwrap();
+    assert_eq!((counts.ready, counts.unacked, counts.counters.delivered_no_ack), (0, 0, 2));
+}
+
+#[test]
+fn a_round_of_dispatch_is_bounded() {
+    let mut bench = Bench::new();
+    (0..300).for_each(|_| bench.publish_one(true));
+    bench.consume(1, false, 0);
+    assert!(bench.dispatch(), "there is more to do");
+    assert_eq!(bench.delivered().len(), 128);
+    assert!(bench.dispatch());
+    assert!(!bench.dispatch());
+    assert_eq!((bench.delivered().len(), bench.ready()), (172, 0));
+}
+
+#[test]
+fn nothing_is_kept_for_messages_that_wait() {
+    let mut bench = Bench::new();
+    (0..10_000).for_each(|_| bench.publish_one(true));
+    let state = bench.shard.state(QUEUE).unwrap();
+    assert_eq!(state, QueueState { next: 10_001, head: 1, ..QueueState::new() });
+}
+
+#[test]
+fn recovered_numbers_may_have_lost_their_messages() {
+    let mut bench = Bench { shard: Shard::new(), port: Port::new(Random::new(1), 0), next: 1 };
+    bench.open(QUEUE, None);
+    // Every other message is transient; the first four go out, and 1 and 2 are accepted.
+    (0..8).for_each(|number| bench.publish_one(number % 2 == 0));
+    bench.consume(1, false, 0);
+    bench.port.credit.insert(1, 4);
+    bench.dispatch();
+    let first_two = Stretch { queue: QUEUE, first: 1, last: 2, body_bytes: 16 };
+    bench.shard.settle(&[first_two], Settlement::Accept, &mut bench.port);
+    let state = bench.shard.state(QUEUE).unwrap();
+    assert_eq!(state.open.iter().collect::<Vec<_>>(), [(3, 4)]);
+    assert_eq!(state, bench.port.states[&QUEUE], "storage kept the same numbers");
+
+    bench.port.restart(|_| true);
+    bench.port.events.clear();
+    bench.shard = Shard::new();
+    let recovered = bench.port.recovered(QUEUE, state);
+    assert_eq!(recovered.messages, 3);
+    bench.open(QUEUE, Some(recovered));
+    bench.consume(2, false, 0);
+    assert!(!bench.dispatch());
+    let redelivered = |event: &Event| match event {
+        Event::Delivered { given, .. } => (given.message, given.redelivered),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(bench.port.events.iter().map(redelivered).collect::<Vec<_>>(), [(3, true), (5, false), (7, false)]);
+    assert_eq!(bench.ready(), 0);
+}
+
+#[test]
+fn attempts_count_how_often_a_message_came_back() {
+    let mut bench = Bench::new();
+    bench.publish(true);
+    bench.consume(1, false, 0);
+    for attempts in 0..3 {
+        bench.dispatch();
+        let Some(Event::Delivered { given, place, .. }) = bench.port.events.pop() else { panic!("a delivery") };
+        assert_eq!((given.attempts, given.redelivered), (attempts, attempts > 0));
+        let stretch = Stretch { queue: QUEUE, first: place.sequence, last: place.sequence, body_bytes: 8 };
+        bench.shard.settle(&[stretch], Settlement::Release, &mut bench.port);
+    }
+    assert_eq!(bench.shard.state(QUEUE).unwrap().attempts, [(1, 3)]);
+    assert_eq!(bench.port.states[&QUEUE].attempts, [(1, 3)]);
+}
+
+#[test]
+fn a_queue_that_is_gone_swallows_what_comes_late() {
+    let mut bench = Bench::new();
+    bench.consume(1, false, 0);
+    bench.publish(true);
+    assert_eq!(bench.shard.delete(QUEUE, DeleteWhen::default(), &mut bench.port), Ok(0));
+    bench.delivered();
+    let late = Stretch { queue: QUEUE, first: 1, last: 1, body_bytes: 8 };
+    bench.shard.settle(&[late], Settlement::Release, &mut bench.port);
+    bench.shard.cancel(SubscriptionId(1), NOW, &mut bench.port);
+    bench.shard.credit(&[SubscriptionId(1)]);
+    bench.shard.loaded(&[QUEUE]);
+    assert_eq!(bench.publish(true), Published::default(), "unroutable");
+    assert!(!bench.dispatch());
+    assert!(bench.port.events.is_empty(), "{:?}", bench.port.events);
+}

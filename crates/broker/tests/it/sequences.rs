@@ -1,0 +1,453 @@
+//! Random sequences of operations: the broker and the reference must agree after each.
+//!
+//! `FERRYMQ_SEED=123 cargo test -p ferrymq-broker one_seed -- --nocapture` replays one sequence and names its steps.
+
+use std::collections::BTreeMap;
+
+use ferrymq_broker::Sabotage;
+use ferrymq_model::{
+    BindCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Name, Origin, Settlement, Table, Value,
+};
+
+use crate::random::Random;
+use crate::reference::By;
+use crate::world::{Checked, World};
+
+const SEQUENCES: u64 = 10_000;
+const STEPS: u64 = 200;
+
+const QUEUES: [&str; 10] = ["q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q10", "q11"];
+const EXCHANGES: [&str; 12] = [
+    "",
+    "x0",
+    "x1",
+    "x2",
+    "x3",
+    "x4",
+    "amq.direct",
+    "amq.fanout",
+    "amq.topic",
+    "amq.headers",
+    "amq.match",
+    "amq.rabbitmq.trace",
+];
+const KEYS: [&str; 10] = ["a", "b", "a.b", "a.b.c", "a..b", "", "c", "a.c.c", "b.b", "b.a"];
+const PATTERNS: [&str; 12] = ["a", "b", "#", "*", "a.#", "*.b", "a.*.c", "#.b", "a.#.b", "", "*.*", "#.#.c"];
+
+/// What happens in a sequence, and how often in a hundred.
+const STEP_WEIGHTS: [(u64, Step); 16] = [
+    (3, Step::DeclareExchange),
+    (1, Step::DeleteExchange),
+    (10, Step::DeclareQueue),
+    (1, Step::DeleteQueue),
+    (10, Step::Bind),
+    (2, Step::Unbind),
+    (30, Step::Publish),
+    (8, Step::Consume),
+    (3, Step::Cancel),
+    (6, Step::Get),
+    (17, Step::Settle),
+    (1, Step::Purge),
+    (1, Step::Disconnect),
+    (5, Step::TimePasses),
+    (1, Step::Restart),
+    (1, Step::Reserved),
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    DeclareExchange,
+    DeleteExchange,
+    DeclareQueue,
+    DeleteQueue,
+    Bind,
+    Unbind,
+    Publish,
+    Consume,
+    Cancel,
+    Get,
+    Settle,
+    Purge,
+    Disconnect,
+    TimePasses,
+    Restart,
+    Reserved,
+}
+
+struct Sequence {
+    world: World,
+    random: Random,
+    /// What was bound, or refused, so that unbinding can hit something.
+    bindings: Vec<BindCommand>,
+}
+
+/// Plays the sequence of a seed; gives what happened in it, or where the two did not agree.
+fn play(seed: u64, sabotage: Option<Sabotage>, tell: bool) -> Result<BTreeMap<String, u64>, String> {
+    let mut random = Random::new(seed);
+    let shards = if seed.is_multiple_of(2) { 1 } else { 3 };
+    let moody = [0, 4, 2][(seed % 3) as usize];
+    let mut sequence = Sequence {
+        world: World::new(seed, shards, moody, sabotage),
+        random: Random::new(random.next()),
+        bindings: Vec::new(),
+    };
+    for _ in 0..8 {
+        sequence.step(Step::DeclareQueue)?;
+        sequence.step(Step::DeclareExchange)?;
+    }
+    for at in 0..STEPS {
+        let step = sequence.choose();
+        if tell {
+            println!("{at:3} {step:?}");
+        }
+        sequence.step(step).map_err(|why| format!("seed {seed}, step {at} {step:?}: {why}"))?;
+    }
+    sequence.world.happened.extend(sequence.world.port.settled);
+    Ok(sequence.world.happened)
+}
+
+impl Sequence {
+    fn choose(&mut self) -> Step {
+        let mut left = self.random.below(STEP_WEIGHTS.iter().map(|(weight, _)| weight).sum());
+        for (weight, step) in STEP_WEIGHTS {
+            if left < weight {
+                return step;
+            }
+            left -= weight;
+        }
+        unreachable!("the weights were added up");
+    }
+
+    fn step(&mut self, step: Step) -> Checked {
+        let by = self.by();
+        match step {
+            Step::DeclareExchange => self.declare_exchange(by),
+            Step::DeleteExchange => self.delete_exchange(by),
+            Step::DeclareQueue => self.declare_queue(by),
+            Step::DeleteQueue => {
+                let request = DeleteQueue {
+                    origin: Origin::default(),
+                    queue: self.queue(),
+                    if_unused: self.random.one_in(2),
+                    if_empty: self.random.one_in(2),
+                    no_wait: false,
+                };
+                self.world.delete_queue(by, &request)
+            }
+            Step::Bind => {
+                let request = self.binding();
+                self.bindings.push(request.clone());
+                self.world.bind(by, &request)
+            }
+            Step::Unbind => {
+                let known = self.bindings.len() as u64;
+                let request = if known == 0 || self.random.one_in(4) {
+                    self.binding()
+                } else {
+                    self.bindings[self.random.below(known) as usize].clone()
+                };
+                self.world.unbind(by, &request)
+            }
+            Step::Publish => self.publish(by),
+            Step::Consume => {
+                let queue = self.queue();
+                let (no_ack, exclusive) = (self.random.one_in(3), self.random.one_in(8));
+                let (priority, prefetch) =
+                    (self.random.below(3) as i64 / 2, [0, 1, 2, 3, 100][self.random.below(5) as usize]);
+                self.world.consume(by, &queue, no_ack, exclusive, priority, prefetch)
+            }
+            Step::Cancel => match self.any_subscription() {
+                Some(subscription) => self.world.cancel(subscription),
+                None => Ok(()),
+            },
+            Step::Get => {
+                let (queue, no_ack) = (self.queue(), self.random.one_in(3));
+                self.world.get(by, &queue, no_ack)
+            }
+            Step::Settle => self.settle(),
+            Step::Purge => {
+                let queue = self.queue();
+                self.world.purge(by, &queue)
+            }
+            Step::Disconnect => self.world.disconnect(by.connection),
+            Step::TimePasses => {
+                let ms = [1, 10, 50, 200][self.random.below(4) as usize];
+                self.world.advance(ms)
+            }
+            Step::Restart => {
+                let by_storage = self.random.one_in(2);
+                self.world.restart(by_storage)
+            }
+            Step::Reserved => self.reserved(by),
+        }
+    }
+
+    fn by(&mut self) -> By {
+        let connection = if self.random.one_in(12) { 3 } else { self.random.below(3) };
+        By { connection, limited: connection == 3 }
+    }
+
+    /// Any queue; mostly one that is there.
+    fn queue(&mut self) -> Name {
+        let there: Vec<_> = self.world.reference.queues.keys().map(String::as_str).collect();
+        let any = there.is_empty() || self.random.one_in(8);
+        Name::from(self.random.of(if any { &QUEUES } else { &there }))
+    }
+
+    /// Any exchange; mostly one that is there.
+    fn exchange(&mut self) -> Name {
+        let there: Vec<_> = self.world.reference.exchanges.keys().map(String::as_str).collect();
+        let any = self.random.one_in(8);
+        Name::from(self.random.of(if any { &EXCHANGES } else { &there }))
+    }
+
+    fn any_subscription(&mut self) -> Option<u64> {
+        let subscriptions: Vec<u64> = self.world.subscriptions.keys().copied().collect();
+        if subscriptions.is_empty() {
+            return None;
+        }
+        Some(subscriptions[self.random.below(subscriptions.len() as u64) as usize])
+    }
+
+    fn declare_exchange(&mut self, by: By) -> Checked {
+        let mut arguments = Table::default();
+        if self.random.one_in(10) {
+            arguments.0.push(("alternate-exchange".to_owned(), Value::Text("x0".to_owned())));
+        }
+        // Each name mostly has its kind, so that most declarations fit.
+        let name = Name::from(self.random.of(&EXCHANGES));
+        let usual = ["direct", "fanout", "topic", "headers"][name.bytes().map(usize::from).sum::<usize>() % 4];
+        let kind = if self.random.one_in(8) { self.random.of(&["topic", "fanout", "strange"]) } else { usual };
+        let request = DeclareExchange {
+            origin: Origin::default(),
+            kind: Name::from(kind),
+            passive: self.random.one_in(5),
+            durable: !self.random.one_in(4),
+            auto_delete: name.ends_with('3'),
+            internal: self.random.one_in(20),
+            no_wait: false,
+            arguments,
+            exchange: name,
+        };
+        self.world.declare_exchange(by, &request)
+    }
+
+    fn delete_exchange(&mut self, by: By) -> Checked {
+        let request = DeleteExchange {
+            origin: Origin::default(),
+            exchange: self.exchange(),
+            if_unused: self.random.one_in(2),
+            no_wait: false,
+        };
+        self.world.delete_exchange(by, &request)
+    }
+
+    fn declare_queue(&mut self, by: By) -> Checked {
+        let name = Name::from(self.random.of(&QUEUES));
+        let kind = name.bytes().map(u64::from).sum::<u64>() % 8;
+        let odd = self.random.one_in(12);
+        let mut arguments = Table::default();
+        let mut put = |key: &str, number| arguments.0.push((key.to_owned(), Value::Int(number)));
+        match kind {
+            1 => put("x-message-ttl", 30),
+            2 => put("x-message-ttl", 0),
+            3 => put("x-expires", 100),
+            _ => {}
+        }
+        if odd {
+            match self.random.below(3) {
+                0 => put("x-expires", 0),
+                1 => put("x-message-ttl", -1),
+                _ => put("x-max-length", 5),
+            }
+        }
+        let request = DeclareQueue {
+            origin: Origin::default(),
+            queue: name,
+            passive: self.random.one_in(6),
+            durable: (kind != 4) ^ self.random.one_in(20),
+            exclusive: (kind == 5) ^ self.random.one_in(20),
+            auto_delete: (kind == 6) ^ self.random.one_in(20),
+            no_wait: false,
+            arguments,
+        };
+        self.world.declare_queue(by, &request)
+    }
+
+    fn binding(&mut self) -> BindCommand {
+        let mut arguments = Table::default();
+        for key in ["x-match", "h", "x-h"] {
+            if self.random.one_in(3) {
+                let value = match key {
+                    "x-match" => {
+                        Value::Text(self.random.of(&["all", "any", "all-with-x", "any-with-x", "some"]).to_owned())
+                    }
+                    _ => self.header(),
+                };
+                arguments.0.push((key.to_owned(), value));
+            }
+        }
+        if self.random.one_in(2) {
+            arguments.0.reverse();
+        }
+        BindCommand {
+            origin: Origin::default(),
+            queue: self.queue(),
+            exchange: self.exchange(),
+            key: self.random.of(&PATTERNS).as_bytes().to_vec(),
+            no_wait: false,
+            arguments,
+        }
+    }
+
+    fn header(&mut self) -> Value {
+        match self.random.below(4) {
+            0 => Value::Void,
+            1 => Value::Int(1),
+            2 => Value::Bool(true),
+            _ => Value::Text("v".to_owned()),
+        }
+    }
+
+    fn publish(&mut self, by: By) -> Checked {
+        let exchange = if self.random.one_in(2) { Name::from("") } else { self.exchange() };
+        let mut keys = vec![self.routing_key(&exchange)];
+        while self.random.one_in(6) {
+            keys.push(self.routing_key(&exchange));
+        }
+        let mut headers = Table::default();
+        for key in ["h", "x-h", "other"] {
+            if self.random.one_in(2) {
+                headers.0.push((key.to_owned(), self.header()));
+            }
+        }
+        let persistent = !self.random.one_in(3);
+        let expiration_ms = self.random.one_in(5).then(|| [0, 10, 60][self.random.below(3) as usize]);
+        // Now and then more than one round of dispatch can move.
+        let messages = if self.random.one_in(50) { 140 } else { 1 + self.random.below(3) };
+        for _ in 0..messages {
+            self.world.publish(by, &exchange, &keys, &headers, persistent, expiration_ms)?;
+        }
+        Ok(())
+    }
+
+    fn routing_key(&mut self, exchange: &str) -> Vec<u8> {
+        if exchange.is_empty() && !self.random.one_in(8) {
+            return self.queue().as_bytes().to_vec();
+        }
+        self.random.of(&KEYS).as_bytes().to_vec()
+    }
+
+    /// One delivery, or the oldest few of one connection.
+    fn settle(&mut self) -> Checked {
+        let settlement = match self.random.below(4) {
+            0 => Settlement::Release,
+            1 => Settlement::Reject,
+            _ => Settlement::Accept,
+        };
+        let Some(last) = self.world.held.len().checked_sub(1) else { return Ok(()) };
+        let (chosen, several) = (self.random.below(last as u64 + 1) as usize, self.random.one_in(2));
+        let connection = self.world.held[chosen].connection;
+        let mut at = 0;
+        self.world.settle(settlement, |held| {
+            at += 1;
+            at == chosen + 1 || (several && at <= chosen && held.connection == connection)
+        })
+    }
+
+    /// Names that nobody may make or delete.
+    fn reserved(&mut self, by: By) -> Checked {
+        let name = Name::from("amq.new");
+        let exchange = DeclareExchange {
+            origin: Origin::default(),
+            exchange: name.clone(),
+            kind: Name::from("direct"),
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        self.world.declare_exchange(by, &exchange)?;
+        let queue = DeclareQueue {
+            origin: Origin::default(),
+            queue: name,
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        self.world.declare_queue(by, &queue)
+    }
+}
+
+/// All that must have happened at least once in all sequences together, refusals by operation included.
+const MUST_HAPPEN: &str = include_str!("must_happen.txt");
+
+#[test]
+fn the_broker_agrees_with_the_reference() {
+    let halves = [0, 1].map(|half| {
+        std::thread::spawn(move || {
+            let mut happened = BTreeMap::<String, u64>::new();
+            for seed in (half..SEQUENCES).step_by(2) {
+                let seen = play(seed, None, false).unwrap_or_else(|why| panic!("{why}"));
+                seen.into_iter().for_each(|(what, times)| *happened.entry(what).or_default() += times);
+            }
+            happened
+        })
+    });
+    let mut happened = BTreeMap::<String, u64>::new();
+    for half in halves {
+        let seen = half.join().expect("the sequences agree");
+        seen.into_iter().for_each(|(what, times)| *happened.entry(what).or_default() += times);
+    }
+    println!("{happened:#?}");
+    let missing: Vec<_> = MUST_HAPPEN.lines().filter(|what| !happened.contains_key(*what)).collect();
+    assert!(missing.is_empty(), "never happened: {missing:#?}");
+}
+
+#[test]
+fn one_seed() {
+    let seed = std::env::var("FERRYMQ_SEED").map_or(0, |seed| seed.parse().expect("a seed is a number"));
+    play(seed, None, true).unwrap_or_else(|why| panic!("{why}"));
+}
+
+/// A broken broker is found out by a sequence, soon.
+fn is_found_out(sabotage: Sabotage) {
+    let found = (0..200).find_map(|seed| play(seed, Some(sabotage), false).err());
+    let why = found.unwrap_or_else(|| panic!("nobody noticed: {sabotage:?}"));
+    println!("{sabotage:?}: {why}");
+}
+
+#[test]
+fn a_swapped_order_is_found_out() {
+    is_found_out(Sabotage::OrderSwapped);
+}
+
+#[test]
+fn a_forgotten_settlement_is_found_out() {
+    is_found_out(Sabotage::SettlementForgotten);
+}
+
+#[test]
+fn a_lost_redelivered_flag_is_found_out() {
+    is_found_out(Sabotage::RedeliveredLost);
+}
+
+#[test]
+fn an_ignored_expiry_is_found_out() {
+    is_found_out(Sabotage::ExpiryIgnored);
+}
+
+#[test]
+fn a_forgotten_credit_is_found_out() {
+    is_found_out(Sabotage::CreditForgotten);
+}
+
+#[test]
+fn a_forgotten_load_is_found_out() {
+    is_found_out(Sabotage::LoadedForgotten);
+}

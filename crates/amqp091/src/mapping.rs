@@ -315,6 +315,10 @@ pub struct PublishFacts {
     pub expiration_ms: Option<u64>,
     /// The user it claims to come from.
     pub user: Option<Name>,
+    /// Further routing keys, from the headers CC and BCC.
+    pub more_keys: Option<Box<[Vec<u8>]>>,
+    /// The properties as others may see them, where that is not as they came: without BCC.
+    pub shown: Option<Vec<u8>>,
 }
 
 /// Checks a message's properties and reads what decides its fate.
@@ -324,12 +328,48 @@ pub struct PublishFacts {
 #[inline]
 pub fn publish_facts(properties: &[u8]) -> Result<PublishFacts, Violation> {
     let properties = Properties::read(properties)?;
-    Ok(PublishFacts {
+    let mut facts = PublishFacts {
         persistent: properties.delivery_mode == Some(2),
         priority: properties.priority,
         expiration_ms: properties.expiration.map(expiration_ms).transpose()?,
         user: properties.user_id.map(user).transpose()?,
-    })
+        more_keys: None,
+        shown: None,
+    };
+    if let Some(headers) = properties.headers {
+        read_copies(&properties, headers, &mut facts)?;
+    }
+    Ok(facts)
+}
+
+/// The headers CC and BCC: further routing keys, of which BCC's are not shown to consumers.
+fn read_copies(properties: &Properties<'_>, headers: RawTable<'_>, facts: &mut PublishFacts) -> Result<(), Violation> {
+    let mut keys = Vec::new();
+    for (key, value) in headers.iter() {
+        let header = match key {
+            b"CC" => "CC",
+            b"BCC" => "BCC",
+            _ => continue,
+        };
+        let RawValue::Array(array) = value else { return Err(unacceptable(header)) };
+        for key in array.iter() {
+            let RawValue::Text(key) = key else { return Err(unacceptable(header)) };
+            keys.push(key.to_vec());
+        }
+        if header == "BCC" {
+            let (mut shown, mut rest) = (Vec::new(), Vec::new());
+            headers.put_without(header, &mut rest);
+            Properties { headers: Some(RawTable::check(&rest)?), ..*properties }.write(&mut shown);
+            facts.shown = Some(shown);
+        }
+    }
+    facts.more_keys = (!keys.is_empty()).then(|| keys.into());
+    Ok(())
+}
+
+fn unacceptable(header: &str) -> Violation {
+    let text = format!("invalid message: header '{header}' is not an array of longstr");
+    Violation::new(ReplyCode::PreconditionFailed, text)
 }
 
 fn user(bytes: &[u8]) -> Result<Name, Violation> {

@@ -85,6 +85,19 @@ impl<'a> RawTable<'a> {
         })
     }
 
+    /// Appends the entries that are not under `key`, as they arrived.
+    pub fn put_without(self, key: &str, out: &mut Vec<u8>) {
+        let mut reader = Reader::new(self.entries);
+        loop {
+            let entry = reader.rest();
+            let Ok(name) = field::short_bytes(&mut reader) else { return };
+            let Ok(_) = value(&mut reader) else { return };
+            if name != key.as_bytes() {
+                out.put(entry.get(..entry.len() - reader.len()).unwrap_or_default());
+            }
+        }
+    }
+
     /// The first value under `key`.
     #[must_use]
     pub fn get(self, key: &str) -> Option<RawValue<'a>> {

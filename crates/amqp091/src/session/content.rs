@@ -89,6 +89,10 @@ pub(super) fn contiguous(
         }
     };
     let facts = check(method, &header, terms)?;
+    if facts.shown.is_some() {
+        // Other properties than those in the input: they get a head of their own.
+        return Ok(None);
+    }
     let publish = Publish {
         origin,
         dialect: Dialect::Amqp091,
@@ -102,7 +106,7 @@ pub(super) fn contiguous(
         priority: facts.priority,
         expiration_ms: facts.expiration_ms,
         user: facts.user,
-        more_keys: None,
+        more_keys: facts.more_keys,
     };
     Ok(Some((publish, end)))
 }
@@ -219,7 +223,7 @@ impl AwaitHeader {
     fn header(mut self, payload: &[u8], terms: Terms<'_>) -> Result<Gathered, Violation> {
         let header = ContentHeader::read(payload)?;
         let facts = check_header(&header, terms)?;
-        let properties = append(&mut self.head, header.properties);
+        let properties = append(&mut self.head, facts.shown.as_deref().unwrap_or(header.properties));
         let message = AwaitBody { start: self, properties, facts, body: Vec::new(), missing: header.body_bytes };
         Ok(message.gathered(terms))
     }
@@ -265,7 +269,7 @@ impl AwaitBody {
             priority: facts.priority,
             expiration_ms: facts.expiration_ms,
             user: facts.user,
-            more_keys: None,
+            more_keys: facts.more_keys,
         })
     }
 }

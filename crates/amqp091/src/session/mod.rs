@@ -26,7 +26,7 @@ mod running;
 use std::sync::Arc;
 
 use ferrymq_model::{Command, Event, Origin, Refusal};
-use ferrymq_wire::{Moment, Output, Parsed, Received, Session, Step};
+use ferrymq_wire::{Moment, Output, Parsed, Reader, Received, Session, Step};
 
 pub use encoder::FrameEncoder;
 pub use greeting::{Greeting, Identity};
@@ -37,6 +37,7 @@ use running::{Next, Running};
 
 use crate::{
     codec::{
+        Malformed,
         frame::{Frame, FrameKind, HEARTBEAT, PROTOCOL_HEADER, PROTOCOL_HEADER_0_9, frame, put_method},
         methods::{ConnectionCloseOk, Method},
         reply_code::ReplyCode,
@@ -60,6 +61,17 @@ struct Fault {
 impl Fault {
     fn new(channel: u16, method: (u16, u16), violation: Violation) -> Self {
         Self { origin: mapping::origin(channel, method), violation }
+    }
+
+    /// A method that cannot be read; its class and number are named if they are there.
+    fn unreadable(channel: u16, payload: &[u8], malformed: Malformed) -> Self {
+        let mut reader = Reader::new(payload);
+        let method = match (malformed, reader.u16(), reader.u16()) {
+            (Malformed::UnknownMethod { .. }, ..) => (0, 0),
+            (_, Ok(class), Ok(method)) => (class, method),
+            _ => (0, 0),
+        };
+        Self::new(channel, method, malformed.into())
     }
 }
 
@@ -133,7 +145,7 @@ impl Connection {
         if frame.channel != 0 || frame.kind != FrameKind::Method {
             return Err(running::unexpected(frame, "no channel can be open during the handshake".into()));
         }
-        let method = Method::read(frame.payload).map_err(|malformed| Fault::new(0, (0, 0), malformed.into()))?;
+        let method = Method::read(frame.payload).map_err(|malformed| Fault::unreadable(0, frame.payload, malformed))?;
         self.state = match (std::mem::replace(&mut self.state, State::Closed), &method) {
             (State::AwaitStartOk(state), Method::ConnectionStartOk(start_ok)) => {
                 State::AwaitLogin(state.start_ok(start_ok, out)?)

@@ -68,7 +68,7 @@ impl Running {
             (None, FrameKind::Method) => match Method::read(frame.payload) {
                 Ok(Method::BasicPublish(publish)) => begin(channel, &publish, input, end, terms, out).map(Next::Read),
                 Ok(method) => self.method(frame.channel, &method, end, out),
-                Err(malformed) => Err(Fault::new(frame.channel, (0, 0), malformed.into())),
+                Err(malformed) => Err(Fault::unreadable(frame.channel, frame.payload, malformed)),
             },
             (None, _) => Err(unexpected(frame, "expected method frame, got non method frame instead".into())),
         };
@@ -134,13 +134,14 @@ impl Running {
         if frame.kind != FrameKind::Method {
             return Err(unexpected(frame, "expected method frame, got non method frame instead".into()));
         }
-        let method = Method::read(frame.payload).map_err(|malformed| Fault::new(number, (0, 0), malformed.into()))?;
+        let method =
+            Method::read(frame.payload).map_err(|malformed| Fault::unreadable(number, frame.payload, malformed))?;
         match method {
             Method::ChannelOpen(_) if self.channels.len() >= usize::from(self.channels_max) => {
                 let (count, max) = (self.channels.len(), self.channels_max);
                 let text =
                     format!("number of channels opened ({count}) has reached the negotiated channel_max ({max})");
-                Err(Fault::new(number, method.id(), Violation::new(ReplyCode::NotAllowed, text)))
+                Err(Fault::new(number, (0, 0), Violation::new(ReplyCode::NotAllowed, text)))
             }
             Method::ChannelOpen(_) => {
                 out.command(Command::OpenChannel(mapping::origin(number, ChannelOpen::ID)));
@@ -224,7 +225,7 @@ fn connection_frame(frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<N
             return Err(unexpected(frame, "content belongs to a channel, not to the connection".into()));
         }
     }
-    let method = Method::read(frame.payload).map_err(|malformed| Fault::new(0, (0, 0), malformed.into()))?;
+    let method = Method::read(frame.payload).map_err(|malformed| Fault::unreadable(0, frame.payload, malformed))?;
     match method {
         Method::ConnectionClose(_) => {
             out.command(Command::CloseConnection { origin: mapping::origin(0, ConnectionClose::ID), reply: true });

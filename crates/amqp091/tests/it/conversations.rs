@@ -308,10 +308,12 @@ conversations! {
     channel_errors
     channel_not_open
     channel_twice
+    channels_max
     content
     content_missing
     content_too_long
     content_unannounced
+    copies
     deliveries
     expiration
     frame_too_large
@@ -339,6 +341,7 @@ conversations! {
     tune_larger
     tune_no_limit
     tune_too_small
+    undecodable
     unknown_method
     version_0_9
     vhost_missing

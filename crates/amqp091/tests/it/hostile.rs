@@ -1,11 +1,13 @@
 //! Input from someone who means harm: nothing may panic, nothing may be allocated by a length that was only claimed.
 
 use ferrymq_amqp091::codec::{
-    Malformed, content::ContentHeader, content::Properties, frame::frame, methods::Method, table::DEPTH_MAX,
-    table::RawTable,
+    Malformed, content::ContentHeader, content::Properties, frame::FrameKind, frame::frame, frame::put_frame,
+    methods::Method, table::DEPTH_MAX, table::RawTable,
 };
-use ferrymq_wire::{Parsed, Put};
+use ferrymq_wire::{Moment, Output, Parsed, Put, Session, Step};
 use proptest::{collection::vec, prelude::*};
+
+use super::{hot_path, oracle, show::show, text};
 
 /// `depth` tables, each the only entry of the one around it.
 fn nested_tables(depth: usize) -> Vec<u8> {
@@ -88,4 +90,63 @@ proptest! {
         }
         read_all(&bytes);
     }
+}
+
+/// A step of somebody who may speak AMQP: a method that is well formed, content, or anything.
+fn move_of_a_client() -> impl Strategy<Value = Vec<u8>> {
+    let framed = |kind: FrameKind, channel: u16, payload: &[u8]| {
+        let mut out = Vec::new();
+        put_frame(&mut out, kind, channel, |out| out.put(payload));
+        out
+    };
+    let channel = || prop_oneof![4 => Just(1_u16), 1 => 0..4_u16];
+    prop_oneof![
+        6 => (channel(), oracle::payload()).prop_map(move |(channel, payload)| framed(FrameKind::Method, channel, &payload)),
+        2 => (channel(), 0..20_u64).prop_map(move |(channel, bytes)| {
+            let mut payload = vec![0, 60, 0, 0];
+            payload.put_u64(bytes);
+            payload.put_u16(0);
+            framed(FrameKind::Header, channel, &payload)
+        }),
+        2 => (channel(), vec(any::<u8>(), 0..20)).prop_map(move |(channel, body)| framed(FrameKind::Body, channel, &body)),
+        1 => vec(any::<u8>(), 0..20),
+    ]
+}
+
+proptest! {
+    /// Whatever a client sends on an open connection, and however it is cut into reads, the session asks and says the
+    /// same, and never more than its input.
+    #[test]
+    fn any_conversation(moves in vec(move_of_a_client(), 1..20), cut in 1..40_usize) {
+        let input = moves.concat();
+        let at_once = talk(&input, input.len().max(1));
+        let in_pieces = talk(&input, cut);
+        prop_assert_eq!(at_once, in_pieces);
+    }
+}
+
+/// What a session with an open channel asks for when `input` comes in reads of `cut` octets.
+fn talk(input: &[u8], cut: usize) -> Vec<String> {
+    let mut session = hot_path::running();
+    let (mut kept, mut said) = (Vec::new(), Vec::new());
+    for read in input.chunks(cut) {
+        kept.extend_from_slice(read);
+        loop {
+            let mut out = Output::default();
+            let received = session.receive(&kept, Moment(0), &mut out);
+            assert!(received.consumed <= kept.len());
+            for step in &out.steps {
+                said.push(match step {
+                    Step::Send(range) => format!("{:?}", text::lines(&out.bytes[range.clone()])),
+                    Step::Command(command) => show(command, &kept),
+                    other => format!("{other:?}"),
+                });
+            }
+            kept.drain(..received.consumed);
+            if !received.paused || out.steps.is_empty() {
+                break;
+            }
+        }
+    }
+    said
 }

@@ -5,6 +5,7 @@
 
 mod conversations;
 mod hostile;
+mod hot_path;
 mod oracle;
 mod show;
 mod text;

@@ -1,0 +1,101 @@
+//! What must not allocate: publishes that lie whole in the input, and deliveries into an outbox that has room.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    sync::Arc,
+};
+
+use ferrymq_amqp091::{Connection, FrameEncoder, Greeting, Identity};
+use ferrymq_model::{Body, BodyRef, Command, Dialect, Effect, Event, Limits, MessageRef};
+use ferrymq_wire::{Encoder, Moment, Outbox, Output, Session, Step};
+
+use super::text;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts the allocations of each thread.
+struct Counting;
+
+// SAFETY: everything is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+/// A connection with one open channel.
+pub fn running() -> Connection {
+    let greeting = Arc::new(Greeting::new(&Identity::default(), Limits::default()));
+    let (mut session, mut out) = (Connection::new(greeting), Output::default());
+    session.opened(Moment(0), &mut out);
+    let mut give = |session: &mut Connection, lines: &[&str]| {
+        let input: Vec<u8> = lines.iter().flat_map(|line| text::frame(line, 1)).collect();
+        assert_eq!(session.receive(&input, Moment(0), &mut out).consumed, input.len());
+    };
+    give(&mut session, &["header", r#"connection.start-ok mechanism=PLAIN response="\0guest\0guest""#]);
+    session.event(Event::LoggedIn, Moment(0), &mut Output::default());
+    give(&mut session, &["connection.tune-ok channel-max=1 frame-max=131072", "connection.open virtual-host=/"]);
+    session.event(Event::VhostOpened, Moment(0), &mut Output::default());
+    give(&mut session, &["channel.open"]);
+    session
+}
+
+#[test]
+fn publishes_become_commands_without_an_allocation() {
+    const MESSAGES: usize = 1000;
+    let frames = ["basic.publish exchange=ex routing-key=key", "content 16 100002", "body 0123456789abcdef"];
+    let one: Vec<u8> = frames.iter().flat_map(|line| text::frame(line, 1)).collect();
+    let input = one.repeat(MESSAGES);
+    let (mut session, mut out) = (running(), Output::default());
+    // The first call grows the list of steps, which its owner keeps.
+    session.receive(&input, Moment(0), &mut out);
+    out.clear();
+    let count = allocations(|| {
+        assert_eq!(session.receive(&input, Moment(0), &mut out).consumed, input.len());
+    });
+    assert_eq!(count, 0);
+    assert_eq!(out.steps.len(), MESSAGES);
+    for step in &out.steps {
+        let Step::Command(Command::Publish(publish)) = step else { panic!("not a publish: {step:?}") };
+        let Body::Span(body) = publish.body else { panic!("a small body stays in the input") };
+        assert_eq!(body.of(&input), b"0123456789abcdef");
+        assert_eq!(publish.routing_key.of(&input), b"key");
+    }
+}
+
+#[test]
+fn deliveries_are_appended_without_an_allocation() {
+    let mut encoder = FrameEncoder::new(131_072, true);
+    let mut outbox = Outbox::default();
+    outbox.bytes().reserve(1 << 20);
+    let body = BodyRef::Inline(b"0123456789abcdef");
+    let (exchange, routing_key, properties) = ("ex", &b"key"[..], &[0x10, 0, 2][..]);
+    let message = MessageRef { dialect: Dialect::Amqp091, exchange, routing_key, properties, body };
+    let count = allocations(|| {
+        for delivery_tag in 1..=1000 {
+            let deliver = Effect::Deliver { channel: 1, tag: "ctag", delivery_tag, redelivered: false, message };
+            encoder.encode(&deliver, &mut outbox);
+        }
+    });
+    assert_eq!(count, 0);
+    assert!(outbox.len() > 1000 * 16);
+}

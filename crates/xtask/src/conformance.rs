@@ -40,9 +40,18 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
     tally.close()
 }
 
+/// The scripts against our binary, as part of `cargo x test`.
+pub fn play_ours(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<(), String> {
+    let order = Order { filters: filter.map(str::to_owned).into_iter().collect(), ..Order::default() };
+    play_scripts(workspace, &order, tally)
+}
+
 fn play_scripts(workspace: &Workspace, order: &Order, tally: &mut Tally) -> Result<(), String> {
     let mut scripts = scripts(workspace)?;
     scripts.retain(|script| order.wants(&script.name));
+    if scripts.is_empty() {
+        return Ok(());
+    }
     match &order.against {
         Some(address) => play_against(workspace, &scripts, address, order.record, tally),
         None => {

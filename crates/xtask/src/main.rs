@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&workspace, &rest),
         "check" => check::run(&workspace),
         "codegen" => codegen::run(&workspace),
-        "test" => test::run(rest.first().map(String::as_str)),
+        "test" => test::run(&workspace, rest.first().map(String::as_str)),
         "conformance" => conformance::run(&workspace, &rest),
         "tidy" => tidy::run(&workspace, rest.iter().any(|arg| arg == "--bless")),
         "" | "help" | "--help" => {

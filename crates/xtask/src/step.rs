@@ -22,6 +22,19 @@ impl Tally {
         }
     }
 
+    /// A failure to run tests at all. Having run them is no test that has passed.
+    pub fn require(&mut self, name: &str, outcome: Result<(), String>) {
+        if let Err(why) = outcome {
+            self.failed.push(format!("{name}: {why}"));
+        }
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed.extend(other.failed);
+        self.skipped.extend(other.skipped);
+    }
+
     /// Where CI=true the machine is expected to have everything: a skip is a failure there.
     pub fn skip(&mut self, name: &str, why: &str) {
         let line = format!("{name}: {why}");

@@ -5,7 +5,7 @@ use ferrymq_model::{
 };
 
 use super::exchanges::check_not_default;
-use super::{Caller, Catalog, Vhost, entries, headers, missing};
+use super::{Caller, Catalog, Vhost, entries, headers, missing, without_line_ends};
 
 #[derive(Debug)]
 pub(super) struct Binding {
@@ -30,6 +30,7 @@ impl Catalog {
         request: &BindCommand,
         changes: &mut Vec<CatalogEntry>,
     ) -> Result<(), Refusal> {
+        let request = &without_line_ends_in(request);
         self.check_binding(caller, request)?;
         let vhost = self.vhost(caller.vhost)?;
         let exchange = vhost.exchange(&request.exchange)?;
@@ -66,6 +67,7 @@ impl Catalog {
         request: &BindCommand,
         changes: &mut Vec<CatalogEntry>,
     ) -> Result<(), Refusal> {
+        let request = &without_line_ends_in(request);
         self.check_binding(caller, request)?;
         let vhost = self.vhost(caller.vhost)?;
         let Some(&id) = vhost.queues.get(&*request.queue) else { return Ok(()) };
@@ -143,6 +145,14 @@ impl Vhost {
             changes.push(entries::binding_tombstone(&binding.identity));
         }
         binding
+    }
+}
+
+fn without_line_ends_in(request: &BindCommand) -> BindCommand {
+    BindCommand {
+        queue: without_line_ends(&request.queue),
+        exchange: without_line_ends(&request.exchange),
+        ..request.clone()
     }
 }
 

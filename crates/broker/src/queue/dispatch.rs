@@ -75,6 +75,7 @@ impl Queue {
                 break;
             };
             *budget -= 1;
+            self.leave(&facts, turn.no_ack);
             if turn.no_ack {
                 settled.add(sequence, ports);
             } else if !returned {
@@ -100,7 +101,8 @@ impl Queue {
         };
         let delivery = self.delivery(sequence, Content::Stored(handle), &facts, returned, no_ack);
         ports.got(&delivery, self.ready - 1);
-        self.leave(&facts, returned, no_ack);
+        self.leave(&facts, no_ack);
+        self.counters.redelivered += u64::from(returned);
         if no_ack {
             self.counters.got_no_ack += 1;
             ports.settle(self.id, sequence, sequence, Settled::Accepted);
@@ -141,8 +143,10 @@ impl Queue {
                     expired.add(from, ports);
                     *budget -= 1;
                 }
+                // What storage has found holds for the next call only.
+                Next::Message { .. } if expired.flush(ports) => {}
                 Next::Message { sequence, handle, facts } => {
-                    break Front::Message { sequence, handle, facts, returned };
+                    return Front::Message { sequence, handle, facts, returned };
                 }
             }
         };
@@ -150,7 +154,8 @@ impl Queue {
         front
     }
 
-    /// Offers the front message to the subscriptions in turn; says who took it.
+    /// Offers the front message to the subscriptions in turn; says who took it. It has not left yet: see
+    /// [`Queue::leave`].
     #[expect(clippy::too_many_arguments, reason = "the parts of a delivery, as they come from two places")]
     pub(super) fn offer(
         &mut self,
@@ -168,7 +173,7 @@ impl Queue {
             }
             let delivery = self.delivery(sequence, content, facts, returned, turn.no_ack);
             if ports.deliver(turn.subscription, &delivery) == Taken::Yes {
-                self.leave(facts, returned, turn.no_ack);
+                self.counters.redelivered += u64::from(returned);
                 if turn.no_ack {
                     self.counters.delivered_no_ack += 1;
                 } else {
@@ -199,14 +204,13 @@ impl Queue {
         Delivery { from: Place { queue: self.id, sequence }, content, facts, redelivered, attempts, settled }
     }
 
-    /// The front message leaves for a consumer.
-    fn leave(&mut self, facts: &Facts, returned: bool, settled: bool) {
+    /// The front message has left for a consumer.
+    pub(super) fn leave(&mut self, facts: &Facts, settled: bool) {
         let (sequence, _) = self.lane.front();
         self.lane.take_front();
         self.front_expires = None;
         self.ready -= 1;
         self.ready_bytes -= u64::from(facts.body_bytes);
-        self.counters.redelivered += u64::from(returned);
         if settled {
             self.lane.settle(sequence, sequence);
         } else {
@@ -262,9 +266,10 @@ impl Settling {
         }
     }
 
-    fn flush(&mut self, ports: &mut impl Ports) {
-        if let Some((first, last)) = self.run.take() {
-            ports.settle(self.queue, first, last, self.why);
-        }
+    /// Says whether there was anything to say.
+    fn flush(&mut self, ports: &mut impl Ports) -> bool {
+        let Some((first, last)) = self.run.take() else { return false };
+        ports.settle(self.queue, first, last, self.why);
+        true
     }
 }

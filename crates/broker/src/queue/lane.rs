@@ -72,7 +72,12 @@ impl Lane {
         QueueState { next: self.next, head: self.head, open, attempts: self.attempts.iter().collect() }
     }
 
-    /// The sequence for a new message.
+    /// The sequence that the next message will get.
+    pub(crate) fn next(&self) -> Sequence {
+        self.next
+    }
+
+    /// Takes the sequence for a new message.
     pub(crate) fn push(&mut self) -> Sequence {
         let sequence = self.next;
         self.next += 1;

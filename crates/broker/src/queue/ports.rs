@@ -9,11 +9,11 @@ use ferrymq_model::{CatalogEntry, Facts, MessageRef, Place, QueueId, Sequence, S
 pub trait Ports {
     /// Keep a message at these places; `durable` ones are to survive a restart.
     ///
-    /// A queue's sequences ascend, with gaps: those left out were delivered and settled without being stored, and
-    /// storage must take them for settled.
+    /// A queue's sequences ascend by one; a message that never comes here takes none.
     fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]);
 
-    /// The first message of `queue` at or behind `from` that is stored and not settled.
+    /// The first message of `queue` at or behind `from` that is stored and not settled. Its handle is used for the next
+    /// call only, which delivers it.
     fn next(&mut self, queue: QueueId, from: Sequence) -> Next;
 
     /// The messages `first..=last` left the queue.
@@ -72,7 +72,7 @@ pub enum Content<'a> {
 /// A message on its way to a consumer.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
-    /// Where it stands.
+    /// Where it stands. Means nothing where it is settled already.
     pub from: Place,
     /// What it says.
     pub content: Content<'a>,

@@ -65,9 +65,13 @@ impl Shard {
         let taken = queue.offer(&mut self.subscriptions, place.sequence, content, facts, false, Offer::ToAll, ports);
         match taken {
             Some(turn) if turn.no_ack => {
+                queue.leave(facts, true);
                 ports.settle(place.queue, place.sequence, place.sequence, Settled::Accepted);
             }
-            Some(_) => ports.delivered_up_to(place.queue, place.sequence),
+            Some(_) => {
+                queue.leave(facts, false);
+                ports.delivered_up_to(place.queue, place.sequence);
+            }
             None if queue.is_expired(facts, facts.arrived) => {
                 queue.expire_front(facts);
                 ports.settle(place.queue, place.sequence, place.sequence, Settled::Expired);
@@ -90,25 +94,22 @@ impl Queue {
         durable: bool,
         ports: &mut impl Ports,
     ) -> Option<Place> {
-        if self.ready == 0 {
-            self.lane.drain();
-        }
-        let sequence = self.lane.push();
         self.counters.published += 1;
         self.expiring |= facts.expires.is_some();
-        self.ready += 1;
-        self.ready_bytes += u64::from(facts.body_bytes);
-        if self.ready == 1 {
-            let content = Content::Passing(message);
+        if self.ready == 0 {
+            self.lane.drain();
+            let (sequence, content) = (self.lane.next(), Content::Passing(message));
             if !durable && self.offer(subscriptions, sequence, content, facts, false, Offer::ToAutoAck, ports).is_some()
             {
                 return None;
             }
             if self.turns.is_empty() && self.is_expired(facts, facts.arrived) {
-                self.expire_front(facts);
+                self.counters.expired += 1;
                 return None;
             }
         }
-        Some(Place { queue: self.id, sequence })
+        self.ready += 1;
+        self.ready_bytes += u64::from(facts.body_bytes);
+        Some(Place { queue: self.id, sequence: self.lane.push() })
     }
 }

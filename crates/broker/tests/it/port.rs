@@ -119,10 +119,7 @@ impl Ports for Port {
             durable.iter().map(|place| (place, kept(true))).chain(transient.iter().map(|place| (place, kept(false))));
         for (place, stored) in places {
             let state = self.state(place.queue);
-            assert!(place.sequence >= state.next, "sequences ascend");
-            if place.sequence > state.next {
-                state.settle(state.next, place.sequence - 1);
-            }
+            assert_eq!(place.sequence, state.next, "sequences ascend by one");
             state.next = place.sequence + 1;
             self.messages.entry(place.queue).or_default().insert(place.sequence, stored);
         }
@@ -145,9 +142,7 @@ impl Ports for Port {
         if let Some(stored) = self.messages.get_mut(&queue) {
             stored.retain(|sequence, _| !(first..=last).contains(sequence));
         }
-        let state = self.state(queue);
-        state.settle(first, last);
-        state.next = state.next.max(state.head);
+        self.state(queue).settle(first, last);
         *self.settled.entry(format!("settled: {why:?}")).or_default() += last - first + 1;
     }
 

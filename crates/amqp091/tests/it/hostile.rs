@@ -136,11 +136,15 @@ fn talk(input: &[u8], cut: usize) -> Vec<String> {
             let received = session.receive(&kept, Moment(0), &mut out);
             assert!(received.consumed <= kept.len());
             for step in &out.steps {
-                said.push(match step {
-                    Step::Send(range) => format!("{:?}", text::lines(&out.bytes[range.clone()])),
-                    Step::Command(command) => show(command, &kept),
-                    other => format!("{other:?}"),
-                });
+                match step {
+                    // Frames that are said in one breath or in several are the same frames.
+                    Step::Send(range) => {
+                        let lines = text::lines(&out.bytes[range.clone()]);
+                        said.extend(lines.into_iter().map(|(channel, line)| format!("{channel}: {line}")));
+                    }
+                    Step::Command(command) => said.push(show(command, &kept)),
+                    other => said.push(format!("{other:?}")),
+                }
             }
             kept.drain(..received.consumed);
             if !received.paused || out.steps.is_empty() {

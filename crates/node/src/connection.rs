@@ -22,9 +22,12 @@ use crate::{
 
 /// The socket behind a connection: what the server gives the node for each connection.
 pub trait Peer: Send + Sync {
-    /// Encodes the effects, in order, behind what waits already, and tries the socket. Says how many bytes still wait.
-    /// Never waits itself. Only one thread at a time calls it for a connection.
-    fn send(&self, effects: &Effects) -> usize;
+    /// Encodes the effects, in order, behind what waits already, and tries the socket. Never waits itself. Only one
+    /// thread at a time calls it for a connection.
+    fn send(&self, effects: &Effects);
+
+    /// How many bytes wait for the socket now. Called under the mailbox's lock, so it must not wait for a write.
+    fn waiting(&self) -> usize;
 
     /// The connection's owner should look: events wait for its session, or deliveries can go on.
     fn wake(&self);
@@ -101,19 +104,19 @@ impl Connection {
                 mailbox.draining = true;
                 batch
             };
-            let backlog = self.peer.send(&batch);
+            self.peer.send(&batch);
             batch.clear();
             let mut mailbox = self.mailbox.lock();
             mailbox.spare = batch;
-            mailbox.backlog = backlog;
+            mailbox.backlog = self.peer.waiting();
             mailbox.draining = false;
         }
     }
 
-    /// The socket has taken bytes: `backlog` still wait. Says whether subscriptions wait that could go on now.
-    pub fn written(&self, backlog: usize) -> bool {
+    /// The socket has taken bytes. Says whether subscriptions wait that could go on now.
+    pub fn written(&self) -> bool {
         let mut mailbox = self.mailbox.lock();
-        mailbox.backlog = backlog;
+        mailbox.backlog = self.peer.waiting();
         mailbox.is_refilled()
     }
 
@@ -129,7 +132,8 @@ pub struct Mailbox {
     pub effects: Effects,
     spare: Effects,
     draining: bool,
-    /// Bytes that wait for the socket, as last heard.
+    /// Bytes that wait for the socket, as last heard. Asked for under this lock by whoever has written, so that of two
+    /// that write at once the later one's answer stands: an old large one would stop deliveries for ever.
     backlog: usize,
     backlog_max: usize,
     unacked_max: usize,

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, io, sync::Arc, time::Duration};
 
-use ferrymq_node::Node;
+use ferrymq_node::{Node, Peer};
 use ferrymq_wire::Session;
 use tokio::{
     io::Interest,
@@ -53,7 +53,7 @@ pub async fn serve(stream: TcpStream, session: Box<dyn Session>, node: Arc<Node>
 /// Lets the peer read what was sent last: closing a socket with unread input would throw that away.
 async fn linger(peer: &SocketPeer) {
     let until_closed = async {
-        while peer.flush().is_ok_and(|waiting| waiting > 0) {
+        while peer.flush().is_ok() && peer.waiting() > 0 {
             peer.stream().writable().await?;
         }
         socket2::SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write)?;
@@ -110,7 +110,8 @@ impl Connection {
                 }
             };
             if ready.is_writable() && waiting {
-                self.pump.written(peer.flush()?);
+                peer.flush()?;
+                self.pump.written();
             }
             if reading && (ready.is_readable() || ready.is_read_closed()) {
                 closed = self.read()?;
@@ -135,7 +136,8 @@ impl Connection {
     fn attend(&mut self) -> io::Result<()> {
         let peer = self.peer.clone();
         self.pump.attend(self.process.moment(), &mut |encoder| peer.encode_with(encoder));
-        self.pump.written(peer.flush()?);
+        peer.flush()?;
+        self.pump.written();
         Ok(())
     }
 

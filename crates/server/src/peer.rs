@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::{self, IoSlice},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use ferrymq_model::Effect;
@@ -17,6 +18,8 @@ pub struct SocketPeer {
     /// Shared by the thread that drains the mailbox and the connection's own task, which writes what the socket did not
     /// take at once. Held while encoding and during one write that does not block.
     outgoing: Mutex<Outgoing>,
+    /// Bytes in the outbox, for those who must not wait for its lock. Written under that lock.
+    waiting: AtomicUsize,
     owner: Notify,
 }
 
@@ -38,7 +41,7 @@ impl SocketPeer {
     /// A peer whose handshake begins.
     pub fn new(stream: TcpStream) -> Self {
         let outgoing = Outgoing { outbox: Outbox::default(), encoder: None, broken: false };
-        Self { stream, outgoing: Mutex::new(outgoing), owner: Notify::new() }
+        Self { stream, outgoing: Mutex::new(outgoing), waiting: AtomicUsize::new(0), owner: Notify::new() }
     }
 
     /// The socket, for reading and for waiting.
@@ -51,19 +54,15 @@ impl SocketPeer {
         self.outgoing.lock().encoder = Some(encoder);
     }
 
-    /// Writes what the socket takes. Says how many bytes still wait.
+    /// Writes what the socket takes.
     ///
     /// # Errors
     /// Where the socket is broken.
-    pub fn flush(&self) -> io::Result<usize> {
+    pub fn flush(&self) -> io::Result<()> {
         let mut outgoing = self.outgoing.lock();
-        outgoing.write(&self.stream)?;
-        Ok(outgoing.outbox.len())
-    }
-
-    /// How many bytes wait for the socket.
-    pub fn waiting(&self) -> usize {
-        self.outgoing.lock().outbox.len()
+        let result = outgoing.write(&self.stream);
+        self.waiting.store(outgoing.outbox.len(), Ordering::Release);
+        result
     }
 
     /// Resolves when the node wants the owner's attention.
@@ -73,14 +72,18 @@ impl SocketPeer {
 }
 
 impl Peer for SocketPeer {
-    fn send(&self, effects: &Effects) -> usize {
+    fn send(&self, effects: &Effects) {
         let mut outgoing = self.outgoing.lock();
         effects.for_each(|effect| outgoing.encode(effect));
         let result = outgoing.write(&self.stream);
+        self.waiting.store(outgoing.outbox.len(), Ordering::Release);
         if result.is_err() || !outgoing.outbox.is_empty() {
             self.owner.notify_one();
         }
-        outgoing.outbox.len()
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
     }
 
     fn wake(&self) {

@@ -70,9 +70,9 @@ impl Pump {
         self.client.resume();
     }
 
-    /// The socket took bytes: so many still wait.
-    pub fn written(&mut self, backlog: usize) {
-        self.client.written(backlog);
+    /// The socket took bytes.
+    pub fn written(&mut self) {
+        self.client.written();
     }
 
     /// When `attend` should be called at the latest.

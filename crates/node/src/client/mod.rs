@@ -203,9 +203,9 @@ impl Client {
         }
     }
 
-    /// The socket took bytes: `backlog` still wait.
-    pub fn written(&mut self, backlog: usize) {
-        if self.connection.written(backlog) {
+    /// The socket took bytes.
+    pub fn written(&mut self) {
+        if self.connection.written() {
             self.resume();
         }
     }

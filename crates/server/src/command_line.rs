@@ -1,63 +1,123 @@
-//! The command line of `ferrymq serve`.
+//! The command line of `ferrymq serve`: a flag for every option, and one for the configuration file.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Error};
 
-use crate::{
-    protocol::{self, PROTOCOLS, Protocol},
-    settings::Settings,
-};
+use crate::configuration::{Configuration, ConfigurationError, Definition, FILE_VARIABLE, OPTIONS};
 
-/// Options of `ferrymq serve`.
-#[derive(Debug, Args)]
+const CONFIG: &str = "config";
+
+/// What `ferrymq serve` was given.
+#[derive(Clone, Debug)]
 pub struct ServeArgs {
-    /// Where everything durable is kept; made if it is not there
-    #[arg(long, value_name = "DIR", default_value = "./data")]
-    data_dir: PathBuf,
-
-    /// Listen for a protocol, for example amqp=127.0.0.1:5672; port 0 picks a free one. Can be repeated; where it is
-    /// given, only the given ones open
-    #[arg(long, value_name = "PROTOCOL=HOST:PORT", value_parser = parse_listen)]
-    listen: Vec<(Protocol, SocketAddr)>,
-
-    /// What is logged to standard error: error, warn, info, debug or trace
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log_level: tracing::Level,
-}
-
-fn parse_listen(text: &str) -> Result<(Protocol, SocketAddr), String> {
-    let (name, address) = text.split_once('=').ok_or("write it as PROTOCOL=HOST:PORT")?;
-    let protocol = protocol::find(name).ok_or_else(|| {
-        let known: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
-        format!("no protocol '{name}'; there is {}", known.join(", "))
-    })?;
-    let address =
-        address.parse().map_err(|_| format!("'{address}' is not an address and port, such as 127.0.0.1:5672"))?;
-    Ok((protocol, address))
+    file: Option<PathBuf>,
+    given: Vec<(&'static Definition, String)>,
 }
 
 impl ServeArgs {
-    /// What is logged.
-    #[must_use]
-    pub fn log_level(&self) -> tracing::Level {
-        self.log_level
+    /// What was asked for, here, in the environment and in the file.
+    ///
+    /// # Errors
+    /// Where one of them has something that no option takes.
+    pub fn configuration(
+        &self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Configuration, ConfigurationError> {
+        Configuration::read(self.file.as_deref(), environment, self.given.iter().cloned())
+    }
+}
+
+impl FromArgMatches for ServeArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let given = OPTIONS.iter().filter_map(|option| {
+            let values: Vec<&str> = matches.get_many::<String>(option.key)?.map(String::as_str).collect();
+            Some((option, values.join(",")))
+        });
+        Ok(Self { file: matches.get_one(CONFIG).cloned(), given: given.collect() })
     }
 
-    /// The settings these options come to.
-    #[must_use]
-    pub fn resolve(&self) -> Settings {
-        let listeners = if self.listen.is_empty() {
-            PROTOCOLS.iter().map(|protocol| (*protocol, SocketAddr::from(([127, 0, 0, 1], protocol.port)))).collect()
-        } else {
-            self.listen.clone()
-        };
-        Settings {
-            data_directory: self.data_dir.clone(),
-            listeners,
-            threads: std::thread::available_parallelism().map_or(2, usize::from),
-            limits: ferrymq_model::Limits::default(),
-            storage: ferrymq_storage::Options::default(),
-        }
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ServeArgs {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new(CONFIG)
+            .long(CONFIG)
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help(format!("Read options from this file [variable: {FILE_VARIABLE}]"))
+            .long_help(format!(
+                "Read options from this TOML file. Flags and environment variables win over it. Options and their names \
+                 in the file are described in docs/configuration.md\n[variable: {FILE_VARIABLE}]"
+            ));
+        let defaults = Configuration::default();
+        OPTIONS.iter().fold(command.arg(config), |command, option| command.arg(flag(option, &defaults)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn flag(option: &'static Definition, defaults: &Configuration) -> Arg {
+    let default = option.show(defaults);
+    let allowed = match option.form.allowed() {
+        allowed if allowed.is_empty() => String::new(),
+        allowed => format!("; allowed: {allowed}"),
+    };
+    let details = format!("[default: {default}{allowed}; variable: {}]", option.variable());
+    let arg = Arg::new(option.key)
+        .long(option.flag().trim_start_matches('-').to_owned())
+        .value_name(option.form.placeholder())
+        .action(if option.is_list() { ArgAction::Append } else { ArgAction::Set })
+        // "-1" is a wrong value and not another flag; the message should say so.
+        .allow_hyphen_values(true)
+        .help(format!("{} [default: {default}]", option.text))
+        .long_help(format!("{}\n{details}", option.text));
+    match option.table() {
+        "" => arg,
+        // Seldom needed: `--help` has them, `-h` stays on one screen.
+        table => arg.hide_short_help(true).help_heading(heading(table)),
+    }
+}
+
+fn heading(table: &'static str) -> &'static str {
+    match table {
+        "identity" => "Identity: how the server presents itself",
+        "limits" => "Limits: a documented answer for whoever reaches one",
+        "storage" => "Storage: how messages are kept",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<ServeArgs, Error> {
+        let command = ServeArgs::augment_args(Command::new("serve").no_binary_name(true));
+        ServeArgs::from_arg_matches(&command.try_get_matches_from(line.split_whitespace())?)
+    }
+
+    #[test]
+    fn flags_are_well_formed() {
+        ServeArgs::augment_args(Command::new("serve")).debug_assert();
+    }
+
+    #[test]
+    fn listeners_add_up() {
+        let args = parse("--listen amqp=127.0.0.1:0 --listen http=127.0.0.1:0 --limits-channels-max 7").unwrap();
+        let configuration = args.configuration([]).unwrap();
+        assert_eq!(configuration.listen.len(), 2);
+        assert_eq!(configuration.limits.channels_max, 7);
+    }
+
+    #[test]
+    fn a_flag_is_given_once() {
+        assert!(parse("--threads 1 --threads 2").is_err());
     }
 }

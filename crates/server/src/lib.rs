@@ -1,9 +1,12 @@
 //! The server around a node: command line, settings, listeners, connections.
 
 pub mod command_line;
+pub mod configuration;
 mod connection;
+mod listener;
 mod peer;
 mod process;
+mod progress;
 mod protocol;
 pub mod pump;
 pub mod serve;

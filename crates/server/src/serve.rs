@@ -1,17 +1,16 @@
 //! `ferrymq serve`: recovery, listeners, and an orderly end.
 
 use std::{
-    io::{self, Write},
-    net::SocketAddr,
+    io::{self, IsTerminal as _, Write},
     process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
+use ferrymq_admin::Admin;
 use ferrymq_node::{Host as _, Node, NodeSettings};
 use ferrymq_storage::RealDisk;
 use tokio::{
-    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
@@ -19,17 +18,33 @@ use tokio::{
 
 use crate::{
     command_line::ServeArgs,
-    connection,
+    configuration,
+    listener::{Door, accept, open},
     process::Process,
-    protocol::{NewSession, PROTOCOLS},
-    settings::Settings,
+    progress::{Phase, Progress},
+    protocol::{PROTOCOLS, Speech},
+    settings::{ListenerSettings, Settings},
 };
 
 /// Runs a server until it is told to stop.
 #[must_use]
 pub fn run(args: &ServeArgs) -> ExitCode {
-    tracing_subscriber::fmt().with_max_level(args.log_level()).with_writer(io::stderr).init();
-    let settings = &args.resolve();
+    let configuration = match args.configuration(environment()) {
+        Ok(configuration) => configuration,
+        Err(error) => {
+            eprintln!("ferrymq: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(configuration.log_level)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    for name in configuration::unknown_variables(environment()) {
+        tracing::warn!("environment variable {name} belongs to no option and is not used");
+    }
+    let settings = &Settings::resolve(configuration);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.threads)
         .thread_name("ferrymq")
@@ -48,51 +63,73 @@ pub fn run(args: &ServeArgs) -> ExitCode {
     }
 }
 
+/// Variables that are not Unicode belong to somebody else.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// Serves HTTP first, so that a recovery that takes its time can be watched, and everything else once it is done.
 async fn serve(settings: &Settings) -> Result<(), String> {
     let process = Arc::new(Process::new());
-    let node = open_node(settings, process.clone())?;
+    let progress = Arc::new(Progress::new(process.faults()));
     let (stop, stopped) = watch::channel(false);
-    let (mut announced, mut listeners) = (Vec::new(), JoinSet::new());
-    for (protocol, address) in &settings.listeners {
-        let listener = listen(*address).await.map_err(|error| {
-            format!("cannot listen on {address} for {}: {error}; choose another with --listen", protocol.name)
-        })?;
-        let bound = listener.local_addr().map_err(|error| error.to_string())?;
-        announced.push(format!("listening {} {bound}", protocol.name));
-        listeners.spawn(accept(
-            listener,
-            (protocol.open)(node.limits()),
-            node.clone(),
-            process.clone(),
-            stopped.clone(),
-        ));
+    let (mut announced, mut tasks) = (Vec::new(), JoinSet::new());
+    let admin = Admin::new(progress.clone());
+    for listener in settings.listeners.iter().filter(|listener| matches!(listener.protocol.speech, Speech::Http)) {
+        let door = Door::Http(admin.clone());
+        announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
+    }
+    let node = open_node(settings, process.clone())?;
+    progress.enter(Phase::Opening);
+    for listener in &settings.listeners {
+        let Speech::Sessions { open, .. } = listener.protocol.speech else { continue };
+        let new_session = open(&settings.identity, node.limits());
+        let door = Door::Sessions { new_session, node: node.clone(), process: process.clone() };
+        announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
     let alarms = tokio::spawn(ring_alarms(node.clone(), process.clone()));
+    progress.enter(Phase::Serving);
     announce(&announced).map_err(|error| format!("standard output is closed: {error}"))?;
     wait_for_the_end(&process).await?;
     tracing::info!("stopping: no new connections, flushing what is decided");
+    progress.enter(Phase::Stopping);
     // Whoever listens for it stops; a listener that is gone already does not matter.
     let _ = stop.send(true);
-    while listeners.join_next().await.is_some() {}
+    while tasks.join_next().await.is_some() {}
     alarms.abort();
     tokio::task::spawn_blocking(move || node.stop()).await.map_err(|error| error.to_string())?;
     Ok(())
 }
 
+/// Opens a listener on all its addresses; gives the lines that announce them.
+async fn open_listener(
+    settings: &ListenerSettings,
+    door: &Door,
+    stopped: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<Vec<String>, String> {
+    let mut announced = Vec::new();
+    for listener in open(settings).await? {
+        let bound = listener.local_addr().map_err(|error| error.to_string())?;
+        announced.push(format!("listening {} {bound}", settings.protocol.name));
+        tasks.spawn(accept(listener, door.clone(), stopped.clone()));
+    }
+    Ok(announced)
+}
+
 fn open_node(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, String> {
+    let dialects = PROTOCOLS.iter().filter_map(|protocol| match protocol.speech {
+        Speech::Sessions { dialect, .. } => Some(dialect),
+        Speech::Http => None,
+    });
     let node_settings = NodeSettings {
         directory: settings.data_directory.clone(),
         limits: settings.limits.clone(),
         storage: settings.storage.clone(),
-        properties: PROTOCOLS.iter().map(|protocol| protocol.dialect).collect(),
+        properties: dialects.collect(),
     };
     Node::open(node_settings, Arc::new(RealDisk), process).map_err(|error| error.to_string())
 }
-
-async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await
-}
-
 /// Scripts and tests wait for these lines.
 fn announce(lines: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -101,35 +138,6 @@ fn announce(lines: &[String]) -> io::Result<()> {
     }
     writeln!(out, "ready")?;
     out.flush()
-}
-
-async fn accept(
-    listener: TcpListener,
-    new_session: NewSession,
-    node: Arc<Node>,
-    process: Arc<Process>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted: io::Result<(TcpStream, SocketAddr)> = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.changed() => break,
-        };
-        while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(connection::serve(stream, new_session(), node.clone(), process.clone()));
-            }
-            Err(error) => {
-                // Out of file descriptors, most often: accepting again at once would only burn the processor.
-                tracing::error!("cannot accept a connection: {error}; raise the limit of open files (ulimit -n)");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-    drop(listener);
-    connections.shutdown().await;
 }
 
 /// Expiry and everything else that happens at a time and not because somebody asked.

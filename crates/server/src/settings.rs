@@ -1,10 +1,14 @@
-//! Settings of a server, resolved: what the configuration file, the environment and the command line come to.
+//! Settings of a server, resolved: what the configuration comes to on this machine.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{path::PathBuf, thread::available_parallelism};
 
+use ferrymq_amqp091::Identity;
 use ferrymq_model::Limits;
 
-use crate::protocol::Protocol;
+use crate::{
+    configuration::{Configuration, Listen},
+    protocol::{PROTOCOLS, Protocol},
+};
 
 /// Everything `serve` needs to know. Passed down, never global.
 #[derive(Debug)]
@@ -12,11 +16,88 @@ pub struct Settings {
     /// Where everything durable is kept.
     pub data_directory: PathBuf,
     /// What is listened on.
-    pub listeners: Vec<(Protocol, SocketAddr)>,
+    pub listeners: Vec<ListenerSettings>,
     /// How many threads serve connections.
     pub threads: usize,
+    /// How the server presents itself.
+    pub identity: Identity,
     /// Limits of connections and queues.
     pub limits: Limits,
     /// How messages are stored.
     pub storage: ferrymq_storage::Options,
+}
+
+/// One thing to listen on.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// What is spoken there.
+    pub protocol: &'static Protocol,
+    /// An address, or a name that stands for one or more.
+    pub host: String,
+    /// 0 picks a free one.
+    pub port: u16,
+    /// Whether the server must not start without it.
+    pub required: bool,
+}
+
+impl Settings {
+    /// What `configuration` comes to.
+    #[must_use]
+    pub fn resolve(configuration: Configuration) -> Self {
+        let threads = match configuration.threads {
+            0 => available_parallelism().map_or(2, usize::from),
+            some => some,
+        };
+        let listeners = if configuration.listen.is_empty() {
+            PROTOCOLS.iter().flat_map(on_this_machine).collect()
+        } else {
+            configuration.listen.into_iter().map(as_asked).collect()
+        };
+        // One threshold for both: a body that arrives shared is stored shared.
+        let copy_bytes_max = u32::try_from(configuration.limits.copy_bytes_max).unwrap_or(u32::MAX);
+        Self {
+            data_directory: configuration.data_dir,
+            listeners,
+            threads,
+            identity: configuration.identity,
+            limits: configuration.limits,
+            storage: ferrymq_storage::Options { copy_bytes_max, ..configuration.storage },
+        }
+    }
+}
+
+fn as_asked(Listen { protocol, host, port }: Listen) -> ListenerSettings {
+    ListenerSettings { protocol, host, port, required: true }
+}
+
+/// A protocol's own port on loopback; not every machine has the second address.
+fn on_this_machine(protocol: &'static Protocol) -> [ListenerSettings; 2] {
+    [("127.0.0.1", true), ("::1", false)].map(|(host, required)| ListenerSettings {
+        protocol,
+        host: host.into(),
+        port: protocol.port,
+        required,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_listeners_everything_opens_on_loopback_only() {
+        let settings = Settings::resolve(Configuration::default());
+        assert_eq!(settings.listeners.len(), 2 * PROTOCOLS.len());
+        assert!(settings.listeners.iter().all(|listener| ["127.0.0.1", "::1"].contains(&listener.host.as_str())));
+        assert!(settings.threads > 0);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_opens() {
+        let listen = vec!["amqp=0.0.0.0:0".parse().unwrap()];
+        let settings = Settings::resolve(Configuration { listen, threads: 3, ..Configuration::default() });
+        assert_eq!(settings.threads, 3);
+        let [listener] = &settings.listeners[..] else { panic!("{:?}", settings.listeners) };
+        assert_eq!((listener.host.as_str(), listener.port, listener.required), ("0.0.0.0", 0, true));
+    }
 }

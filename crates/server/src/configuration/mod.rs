@@ -1,0 +1,132 @@
+//! The configuration: what the user wrote, wherever they wrote it.
+//!
+//! Each option is defined once, in [`options`], and has from that its key in the file, its environment variable, its
+//! flag and its line in docs/configuration.md. A flag wins over a variable, a variable over the file, the file over the
+//! default. What comes out is still what was *asked for*; [`crate::settings::Settings`] is what it comes to.
+
+mod file;
+mod options;
+#[cfg(test)]
+mod page;
+mod value;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use ferrymq_amqp091::Identity;
+use ferrymq_model::Limits;
+
+pub use options::{Definition, OPTIONS};
+pub use value::Listen;
+
+/// What the variables of all options begin with.
+const PREFIX: &str = "FERRYMQ_";
+
+/// The variable that names the configuration file.
+pub const FILE_VARIABLE: &str = "FERRYMQ_CONFIG";
+
+/// What was asked for, defaults included.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Where everything durable is kept.
+    pub data_dir: PathBuf,
+    /// What to listen on; empty: every protocol on its own port, on this machine only.
+    pub listen: Vec<Listen>,
+    /// What is logged.
+    pub log_level: tracing::Level,
+    /// How many threads serve connections; 0: one for each processor.
+    pub threads: usize,
+    /// How the server presents itself to clients.
+    pub identity: Identity,
+    /// Limits of connections and queues.
+    pub limits: Limits,
+    /// How messages are stored.
+    pub storage: ferrymq_storage::Options,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Self {
+            data_dir: "./data".into(),
+            listen: Vec::new(),
+            log_level: tracing::Level::INFO,
+            threads: 0,
+            identity: Identity::default(),
+            limits: Limits::default(),
+            storage: ferrymq_storage::Options::default(),
+        }
+    }
+}
+
+impl Configuration {
+    /// Reads the file, if one is named, then the environment, then `flags`: what comes later wins.
+    ///
+    /// # Errors
+    /// Where one of them has something that no option takes: where it stands, and what would be right.
+    pub fn read(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: impl IntoIterator<Item = (&'static Definition, String)>,
+    ) -> Result<Self, ConfigurationError> {
+        let mut configuration = Self::default();
+        let mut variables: Vec<(String, String)> =
+            environment.into_iter().filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty()).collect();
+        variables.sort();
+        let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, value)| Path::new(value));
+        if let Some(path) = file.or(named) {
+            for entry in file::read(path)? {
+                configuration.set(entry.option, &entry.value, || entry.place.clone())?;
+            }
+        }
+        for (name, value) in &variables {
+            if let Some(option) = OPTIONS.iter().find(|option| option.variable() == *name) {
+                configuration.set(option, value, || format!("environment variable {name}"))?;
+            }
+        }
+        for (option, value) in flags {
+            configuration.set(option, &value, || format!("flag {}", option.flag()))?;
+        }
+        Ok(configuration)
+    }
+
+    fn set(
+        &mut self,
+        option: &Definition,
+        value: &str,
+        place: impl FnOnce() -> String,
+    ) -> Result<(), ConfigurationError> {
+        option.set(self, value).map_err(|problem| ConfigurationError { place: place(), problem })
+    }
+}
+
+/// Variables that look like options and are none: most often a typing error, but container platforms set some of their
+/// own accord for a service called ferrymq, so it is no reason not to start.
+pub fn unknown_variables(environment: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
+    let known = |name: &str| name == FILE_VARIABLE || OPTIONS.iter().any(|option| option.variable() == name);
+    let names = environment.into_iter().map(|(name, _)| name);
+    let mut unknown: Vec<String> = names.filter(|name| name.starts_with(PREFIX) && !known(name)).collect();
+    unknown.sort();
+    unknown
+}
+
+/// Something in the configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigurationError {
+    /// Where it stands.
+    place: String,
+    /// What is wrong and what would be right.
+    problem: String,
+}
+
+impl fmt::Display for ConfigurationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigurationError {}
+
+#[cfg(test)]
+mod tests;

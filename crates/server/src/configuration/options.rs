@@ -1,0 +1,244 @@
+//! Every option, once.
+
+use super::{
+    Configuration,
+    value::{self, Form, Unit},
+};
+
+/// One option.
+pub struct Definition {
+    /// Its key in the configuration file; before the dot stands the table.
+    pub key: &'static str,
+    /// What it takes.
+    pub form: Form,
+    /// What it does, for people.
+    pub text: &'static str,
+    show: fn(&Configuration) -> String,
+    set: fn(&Self, &mut Configuration, &str) -> Result<(), String>,
+}
+
+impl std::fmt::Debug for Definition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Definition").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Definition {
+    /// Its flag, with the dashes.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.key.replace(['.', '_'], "-"))
+    }
+
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("{}{}", super::PREFIX, self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// The table of the file it stands in, empty for the top.
+    pub fn table(&self) -> &'static str {
+        self.key.split_once('.').map_or("", |(table, _)| table)
+    }
+
+    /// Whether it can be given several times, as a list.
+    pub fn is_list(&self) -> bool {
+        matches!(self.form, Form::Listeners)
+    }
+
+    /// The value it has in `configuration`, as one would write it.
+    pub fn show(&self, configuration: &Configuration) -> String {
+        (self.show)(configuration)
+    }
+
+    /// Sets it.
+    pub fn set(&self, configuration: &mut Configuration, value: &str) -> Result<(), String> {
+        (self.set)(self, configuration, value)
+    }
+}
+
+/// A number: the key is the path of the field, so the two cannot differ.
+macro_rules! number {
+    ($($field:ident).+, $unit:ident, $least:expr, $most:expr, $text:literal) => {
+        Definition {
+            key: key(concat!($(".", stringify!($field)),+)),
+            form: Form::Number(Unit::$unit, $least..=$most),
+            text: $text,
+            show: |configuration| value::show_number(Unit::$unit, configuration.$($field).+ as u64),
+            set: |_, configuration, text| {
+                configuration.$($field).+ = value::number(text, Unit::$unit, &($least..=$most))?;
+                Ok(())
+            },
+        }
+    };
+}
+
+/// An option that `$read` understands.
+macro_rules! other {
+    ($($field:ident).+, $form:ident, $read:expr, $show:expr, $text:literal) => {
+        Definition {
+            key: key(concat!($(".", stringify!($field)),+)),
+            form: Form::$form,
+            text: $text,
+            show: |configuration| $show(&configuration.$($field).+),
+            set: |_, configuration, text| {
+                configuration.$($field).+ = $read(text)?;
+                Ok(())
+            },
+        }
+    };
+}
+
+/// The macros put a dot before every part of a path.
+const fn key(dotted: &'static str) -> &'static str {
+    dotted.split_at(1).1
+}
+
+/// Most seconds of a heartbeat: the protocol has 16 bits for them.
+const HEARTBEAT_MS_MAX: u64 = 65_535_000;
+
+/// All options, in the order in which the documentation lists them.
+pub const OPTIONS: &[Definition] = &[
+    other!(
+        data_dir,
+        Path,
+        path,
+        |dir: &std::path::Path| dir.display().to_string(),
+        "Where everything durable is kept; made if it is not there. Only one server at a time can use it"
+    ),
+    other!(
+        listen,
+        Listeners,
+        value::listeners,
+        show_listeners,
+        "Serve a protocol on an address. Port 0 picks a free port. Can be given several times; as soon as one is given, \
+         only the given ones open"
+    ),
+    other!(
+        log_level,
+        Level,
+        value::level,
+        |level: &tracing::Level| level.to_string().to_lowercase(),
+        "How much is logged to standard error"
+    ),
+    number!(threads, Count, 0, 1_024, "How many threads serve connections; 0 is one for each processor"),
+    other!(
+        identity.product,
+        Text,
+        value::text,
+        String::clone,
+        "The product that AMQP clients see. Some of them, such as Celery, use features only where they know it"
+    ),
+    other!(
+        identity.version,
+        Text,
+        value::text,
+        String::clone,
+        "The version that AMQP clients see, for the same reason; FerryMQ's own is sent as x-version"
+    ),
+    other!(identity.cluster, Text, value::text, String::clone, "The name of the cluster that AMQP clients see"),
+    number!(limits.connections_max, Count, 1, 1_000_000, "Most connections at once; further ones are closed at once"),
+    number!(
+        limits.channels_max,
+        Count,
+        1,
+        65_535,
+        "Most channels of a connection. One more closes the connection (530)"
+    ),
+    number!(limits.frame_bytes_max, Bytes, 4_096, 16 << 20, "Largest frame. A larger one closes the connection (501)"),
+    number!(
+        limits.message_bytes_max,
+        Bytes,
+        1,
+        512 << 20,
+        "Largest body of a message. A larger one closes its channel (406)"
+    ),
+    number!(
+        limits.heartbeat_ms,
+        Named,
+        0,
+        HEARTBEAT_MS_MAX,
+        "Heartbeat interval that is offered to clients, in milliseconds; who is silent for two of them is disconnected. 0 \
+         is none"
+    ),
+    number!(limits.handshake_ms_max, Named, 100, 600_000, "How long a client may take to log in, in milliseconds"),
+    number!(
+        limits.unacked_max,
+        Count,
+        1,
+        1 << 24,
+        "Most unacknowledged deliveries of a channel, whatever its prefetch; at it, no further ones are sent"
+    ),
+    number!(
+        limits.outbox_bytes_max,
+        Bytes,
+        64 << 10,
+        1 << 30,
+        "Bytes that may wait for a slow client's socket; at it, its consumers pause until it reads on"
+    ),
+    number!(
+        limits.batch_messages_max,
+        Count,
+        1,
+        4_096,
+        "Messages that one connection publishes before others have their turn"
+    ),
+    number!(
+        limits.copy_bytes_max,
+        Bytes,
+        0,
+        64 << 10,
+        "Bodies up to this are copied, larger ones are shared. For measurements"
+    ),
+    number!(
+        storage.file_bytes,
+        Bytes,
+        256 << 10,
+        1 << 30,
+        "Length of one journal file. Fixed when a data directory is made"
+    ),
+    number!(
+        storage.files,
+        Count,
+        4,
+        64,
+        "How many journal files there are; one of them is kept for acknowledgements when the disk is full. Fixed when a \
+         data directory is made"
+    ),
+    number!(
+        storage.transient_bytes_max,
+        Bytes,
+        1 << 20,
+        1 << 40,
+        "How much of transient messages stays in memory; the rest waits on disk"
+    ),
+    number!(storage.group_wait_us, Named, 0, 100_000, "The longest that a flush waits for more, in microseconds"),
+    number!(
+        storage.write_wait_ms,
+        Named,
+        1,
+        1_000,
+        "When acknowledgements are written at the latest, in milliseconds; only what was written outlives a killed process"
+    ),
+    number!(
+        storage.sync_wait_ms,
+        Named,
+        1,
+        1_000,
+        "When acknowledgements are synced at the latest, in milliseconds; only what was synced outlives a power cut"
+    ),
+];
+
+fn path(text: &str) -> Result<std::path::PathBuf, String> {
+    value::text(text).map(Into::into)
+}
+
+fn show_listeners(listen: &[value::Listen]) -> String {
+    let shown: Vec<String> = if listen.is_empty() {
+        crate::protocol::PROTOCOLS
+            .iter()
+            .map(|protocol| format!("{}=127.0.0.1:{}", protocol.name, protocol.port))
+            .collect()
+    } else {
+        listen.iter().map(ToString::to_string).collect()
+    };
+    shown.join(", ")
+}

@@ -1,0 +1,158 @@
+//! What values look like, in every place where they may be written.
+
+use std::{fmt, ops::RangeInclusive, str::FromStr};
+
+use crate::protocol::{self, PROTOCOLS, Protocol};
+
+/// What an option takes.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// A whole number of something.
+    Number(Unit, RangeInclusive<u64>),
+    /// A path of the file system.
+    Path,
+    /// Any text.
+    Text,
+    /// How much is logged.
+    Level,
+    /// Protocols and the addresses they are served on.
+    Listeners,
+}
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes; `64 KiB`, `16 MiB` and `1 GiB` are understood.
+    Bytes,
+    /// The unit stands at the end of the option's name.
+    Named,
+}
+
+/// Suffixes of bytes, largest first.
+const SUFFIXES: &[(&str, u64)] = &[("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+impl Form {
+    /// The placeholder for a value in the help and the documents.
+    pub fn placeholder(&self) -> &'static str {
+        match self {
+            Self::Number(Unit::Bytes, _) => "BYTES",
+            Self::Number(..) => "NUMBER",
+            Self::Path => "DIR",
+            Self::Text => "TEXT",
+            Self::Level => "LEVEL",
+            Self::Listeners => "PROTOCOL=HOST:PORT",
+        }
+    }
+
+    /// What is allowed, in words; empty where everything is.
+    pub fn allowed(&self) -> String {
+        match self {
+            Self::Number(unit, range) => {
+                format!("{} to {}", show_number(*unit, *range.start()), show_number(*unit, *range.end()))
+            }
+            Self::Level => "error, warn, info, debug, trace".into(),
+            Self::Path | Self::Text | Self::Listeners => String::new(),
+        }
+    }
+}
+
+/// Reads a number for a field of whatever width.
+pub fn number<T: TryFrom<u64>>(text: &str, unit: Unit, range: &RangeInclusive<u64>) -> Result<T, String> {
+    let allowed = || Form::Number(unit, range.clone()).allowed();
+    let wanted = match unit {
+        Unit::Bytes => "a number of bytes, such as 65536 or 64 KiB",
+        Unit::Count | Unit::Named => "a whole number",
+    };
+    let value = read_number(text, unit).ok_or_else(|| format!("'{text}' is not {wanted}; allowed: {}", allowed()))?;
+    if !range.contains(&value) {
+        return Err(format!("{text} is out of range; allowed: {}", allowed()));
+    }
+    Ok(T::try_from(value).ok().expect("the range of an option fits its field"))
+}
+
+fn read_number(text: &str, unit: Unit) -> Option<u64> {
+    let text = text.trim();
+    if unit == Unit::Bytes {
+        for (suffix, factor) in SUFFIXES {
+            if let Some(count) = text.strip_suffix(suffix) {
+                return count.trim_end().parse::<u64>().ok()?.checked_mul(*factor);
+            }
+        }
+    }
+    text.parse().ok()
+}
+
+/// A number as a person would write it.
+pub fn show_number(unit: Unit, value: u64) -> String {
+    let suffix = SUFFIXES.iter().find(|(_, factor)| value >= *factor && value.is_multiple_of(*factor));
+    match (unit, suffix) {
+        (Unit::Bytes, Some((name, factor))) => format!("{} {name}", value / factor),
+        _ => value.to_string(),
+    }
+}
+
+/// Reads a level of logging.
+pub fn level(text: &str) -> Result<tracing::Level, String> {
+    let known = matches!(text, "error" | "warn" | "info" | "debug" | "trace");
+    let level = if known { tracing::Level::from_str(text).ok() } else { None };
+    level.ok_or_else(|| format!("'{text}' is no level; allowed: {}", Form::Level.allowed()))
+}
+
+/// Reads a text that must say something.
+pub fn text(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("it is empty; write something, or leave it out".into()) } else { Ok(text.into()) }
+}
+
+/// A protocol, and where it is served.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// What is spoken there.
+    pub protocol: &'static Protocol,
+    /// An address, or a name that stands for one or more.
+    pub host: String,
+    /// 0 picks a free one.
+    pub port: u16,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, host, port } = self;
+        if host.contains(':') {
+            write!(f, "{}=[{host}]:{port}", protocol.name)
+        } else {
+            write!(f, "{}={host}:{port}", protocol.name)
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("'{text}' is not PROTOCOL=HOST:PORT, such as amqp=127.0.0.1:5672 or amqp=[::1]:5672");
+        let (name, address) = text.split_once('=').ok_or_else(wrong)?;
+        let protocol = protocol::find(name).ok_or_else(|| {
+            let known: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
+            format!("there is no protocol '{name}'; allowed: {}", known.join(", "))
+        })?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+        let host = match host.strip_prefix('[') {
+            Some(bracketed) => bracketed.strip_suffix(']').ok_or_else(wrong)?,
+            // Without brackets it cannot be told which colon is before the port.
+            None if host.contains(':') => return Err(wrong()),
+            None => host,
+        };
+        if host.is_empty() {
+            return Err(wrong());
+        }
+        let port = port.parse().map_err(|_| format!("'{port}' is no port; allowed: 0 (any free one) to 65535"))?;
+        Ok(Self { protocol, host: host.into(), port })
+    }
+}
+
+/// Reads listeners, separated by commas.
+pub fn listeners(text: &str) -> Result<Vec<Listen>, String> {
+    text.split(',').map(|listen| listen.trim().parse()).collect()
+}

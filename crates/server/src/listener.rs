@@ -1,0 +1,102 @@
+//! Listeners: opening them, and taking in who comes.
+
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use ferrymq_admin::Admin;
+use ferrymq_node::Node;
+use tokio::{
+    net::{TcpListener, TcpStream, lookup_host},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{connection, process::Process, protocol::NewSession, settings::ListenerSettings};
+
+/// How long to wait before accepting again where it failed: most often file descriptors have run out, and trying again
+/// at once would only burn the processor.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What stands behind a listener.
+#[derive(Clone)]
+pub enum Door {
+    /// Sessions over a node.
+    Sessions {
+        /// Begins one.
+        new_session: NewSession,
+        /// What they speak to.
+        node: Arc<Node>,
+        /// Where they get the time from.
+        process: Arc<Process>,
+    },
+    /// The HTTP interface.
+    Http(Admin),
+}
+
+impl Door {
+    async fn serve(self, stream: TcpStream) {
+        match self {
+            Self::Sessions { new_session, node, process } => {
+                connection::serve(stream, new_session(), node, process).await;
+            }
+            Self::Http(admin) => {
+                if let Err(error) = admin.serve(stream).await {
+                    tracing::debug!("an HTTP connection ended: {error}");
+                }
+            }
+        }
+    }
+}
+
+/// Opens a listener on every address that its host stands for.
+pub async fn open(settings: &ListenerSettings) -> Result<Vec<TcpListener>, String> {
+    let ListenerSettings { protocol, host, port, required } = settings;
+    let failed = |error: &io::Error| {
+        let hint = if error.kind() == ErrorKind::AddrInUse { "another program has this port; " } else { "" };
+        format!(
+            "cannot listen on {host} port {port} for {}: {error}; {hint}choose another with --listen",
+            protocol.name
+        )
+    };
+    let addresses: Vec<SocketAddr> =
+        lookup_host((host.as_str(), *port)).await.map_err(|error| failed(&error))?.collect();
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match TcpListener::bind(address).await {
+            Ok(listener) => listeners.push(listener),
+            // A machine without this kind of address, and nobody has asked for it.
+            Err(error) if !required && error.kind() != ErrorKind::AddrInUse => {
+                tracing::debug!("not listening on {address}: {error}");
+            }
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Ok(listeners)
+}
+
+/// Takes in connections until it is told to stop; then ends those that it took in.
+pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.changed() => break,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(door.clone().serve(stream));
+            }
+            Err(error) => {
+                tracing::error!("cannot accept a connection: {error}; raise the limit of open files (ulimit -n)");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}

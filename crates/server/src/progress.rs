@@ -1,0 +1,85 @@
+//! How far the server has come: what readiness is answered from.
+
+use ferrymq_model::{Queries, Readiness};
+use tokio::sync::watch;
+
+/// Where the server is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading the data directory.
+    Recovering,
+    /// Recovery is done, not every listener is open.
+    Opening,
+    /// Serving.
+    Serving,
+    /// Told to stop.
+    Stopping,
+}
+
+/// The phase, and what may have gone wrong in it.
+#[derive(Debug)]
+pub struct Progress {
+    phase: watch::Sender<Phase>,
+    faults: watch::Receiver<Option<String>>,
+}
+
+impl Progress {
+    /// A server that begins. `faults` says why it must end, once it must.
+    #[must_use]
+    pub fn new(faults: watch::Receiver<Option<String>>) -> Self {
+        Self { phase: watch::Sender::new(Phase::Recovering), faults }
+    }
+
+    /// The next phase has begun.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+}
+
+impl Queries for Progress {
+    fn readiness(&self) -> Readiness {
+        if let Some(reason) = &*self.faults.borrow() {
+            return Readiness::NotReady(format!("the server must end: {reason}"));
+        }
+        let reason = match *self.phase.borrow() {
+            Phase::Serving => return Readiness::Ready,
+            Phase::Recovering => "the data directory is being recovered",
+            Phase::Opening => "listeners are being opened",
+            Phase::Stopping => "the server is stopping",
+        };
+        Readiness::NotReady(reason.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(progress: &Progress) -> String {
+        match progress.readiness() {
+            Readiness::Ready => "ready".into(),
+            Readiness::NotReady(reason) => reason,
+        }
+    }
+
+    #[test]
+    fn ready_is_serving_without_a_fault() {
+        let fault = watch::Sender::new(None);
+        let progress = Progress::new(fault.subscribe());
+        assert_eq!(why(&progress), "the data directory is being recovered");
+        progress.enter(Phase::Opening);
+        assert_eq!(why(&progress), "listeners are being opened");
+        progress.enter(Phase::Serving);
+        assert_eq!(why(&progress), "ready");
+        fault.send_replace(Some("fdatasync failed".to_owned()));
+        assert_eq!(why(&progress), "the server must end: fdatasync failed");
+    }
+
+    #[test]
+    fn a_server_that_stops_is_not_ready() {
+        let fault = watch::Sender::new(None);
+        let progress = Progress::new(fault.subscribe());
+        progress.enter(Phase::Stopping);
+        assert_eq!(why(&progress), "the server is stopping");
+    }
+}

@@ -1,0 +1,71 @@
+//! From start to end.
+
+use std::{io::Read as _, io::Write as _, net::TcpStream};
+
+use crate::running::{Folder, Running, fails, ferrymq};
+
+#[test]
+fn it_announces_its_listeners_and_is_ready() {
+    let data = Folder::new();
+    let server = Running::start(&data);
+    for path in ["/health/live", "/health/ready"] {
+        assert_eq!(server.get(path), ("HTTP/1.1 200 OK".to_owned(), r#"{"status":"ok"}"#.to_owned()));
+    }
+    assert!(server.get("/api/overview").0.contains("404"));
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn amqp_is_spoken_on_the_port_that_was_announced() {
+    let data = Folder::new();
+    let server = Running::start(&data);
+    let mut client = TcpStream::connect(server.address("amqp")).unwrap();
+    client.write_all(b"AMQP\0\0\x09\x01").unwrap();
+    let mut head = [0; 11];
+    client.read_exact(&mut head).unwrap();
+    // A method frame on channel 0 with connection.start in it.
+    assert_eq!((head[0], &head[1..3], &head[7..11]), (1, &[0, 0][..], &[0, 10, 0, 10][..]));
+}
+
+#[test]
+fn it_ends_in_order_with_clients_connected_and_starts_again() {
+    let data = Folder::new();
+    let server = Running::start(&data);
+    let _client = TcpStream::connect(server.address("amqp")).unwrap();
+    assert!(server.terminate().success());
+    assert!(Running::start(&data).terminate().success());
+}
+
+#[test]
+fn a_second_server_on_the_data_directory_says_so() {
+    let data = Folder::new();
+    let _server = Running::start(&data);
+    let mut second = ferrymq();
+    let (code, log) = fails(second.args(["--listen", "amqp=127.0.0.1:0", "--data-dir"]).arg(data.0.join("data")));
+    assert_eq!(code, Some(1));
+    assert!(log.contains("is in use by another server"), "{log}");
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_helps() {
+    let (data, other) = (Folder::new(), Folder::new());
+    let server = Running::start(&data);
+    let listen = format!("amqp={}", server.address("amqp"));
+    let (code, log) = fails(ferrymq().args(["--listen", &listen, "--data-dir"]).arg(other.0.join("data")));
+    assert_eq!(code, Some(1));
+    assert!(log.contains("another program has this port; choose another with --listen"), "{log}");
+}
+
+#[test]
+fn a_wrong_option_in_a_file_is_found_before_anything_starts() {
+    let folder = Folder::new();
+    let file = folder.0.join("ferrymq.toml");
+    std::fs::write(&file, "[limits]\nchanels_max = 5\n").unwrap();
+    let (code, log) = fails(ferrymq().arg("--config").arg(&file));
+    assert_eq!(code, Some(1));
+    let expected = format!(
+        "ferrymq: {} line 2, limits.chanels_max: there is no such option; did you mean limits.channels_max?\n",
+        file.display()
+    );
+    assert_eq!(log, expected);
+}

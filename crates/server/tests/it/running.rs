@@ -1,0 +1,102 @@
+//! A server on free ports with a data directory of its own.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// The binary under test, with nothing configured.
+pub fn ferrymq() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferrymq"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FERRYMQ_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A folder that goes away with the test.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ferrymq-server-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left behind is only untidy.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server that is ready.
+pub struct Running {
+    process: Child,
+    lines: Vec<String>,
+}
+
+impl Running {
+    pub fn start(data: &Folder) -> Self {
+        let mut process = ferrymq()
+            .args(["serve", "--listen", "amqp=127.0.0.1:0", "--listen", "http=127.0.0.1:0", "--data-dir"])
+            .arg(data.0.join("data"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = BufReader::new(process.stdout.take().unwrap());
+        let mut lines = Vec::new();
+        for line in out.lines() {
+            lines.push(line.unwrap());
+            if lines.last().unwrap() == "ready" {
+                break;
+            }
+        }
+        Self { process, lines }
+    }
+
+    /// Where a protocol is served.
+    pub fn address(&self, protocol: &str) -> &str {
+        let opening = format!("listening {protocol} ");
+        let found = self.lines.iter().find_map(|line| line.strip_prefix(&opening));
+        found.unwrap_or_else(|| panic!("{protocol} is not in {:?}", self.lines))
+    }
+
+    /// The status line and the body of an answer.
+    pub fn get(&self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address("http")).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(mut self) -> ExitStatus {
+        let signalled = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(signalled.success());
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where the test got that far.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs a server that does not come up.
+pub fn fails(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}

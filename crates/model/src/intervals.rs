@@ -58,6 +58,15 @@ impl Intervals {
         self.runs.range(from..).next().map(|(first, _)| *first)
     }
 
+    /// The smallest number that is at least `from` and not in the set.
+    #[must_use]
+    pub fn gap_from(&self, from: u64) -> u64 {
+        match self.runs.range(..=from).next_back() {
+            Some((_, last)) if *last >= from => last + 1,
+            _ => from,
+        }
+    }
+
     /// The runs, first and last number included, in ascending order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|(first, last)| (*first, *last))
@@ -174,6 +183,7 @@ mod tests {
                 assert!(set.iter().zip(set.iter().skip(1)).all(|((_, a), (b, _))| a + 1 < b), "touching runs are one");
                 assert_eq!(set.next_from(first), plain.range(first..).next().copied());
                 assert_eq!(set.contains(first), plain.contains(&first));
+                assert_eq!(set.gap_from(first), (first..).find(|n| !plain.contains(n)).unwrap());
             }
         }
     }

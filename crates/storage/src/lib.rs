@@ -8,19 +8,27 @@
 //! A message's way: [`Store::enqueue`] writes it into the journal's memory, the flush thread writes and syncs that
 //! ([`Notify::durable`]), [`Store::next`] finds it, [`Store::settle`] takes it out.
 
-#![expect(dead_code, reason = "the spill thread comes next")]
-
+mod cache;
+mod checkpoint;
 mod disk;
 mod error;
+mod extent;
 mod fields;
 mod image;
 mod journal;
 mod manifest;
+mod moving;
 mod notify;
 mod options;
+mod own_file;
 mod queue;
+mod read_ahead;
 mod recover;
+mod replay;
+mod row;
+mod run;
 mod segment;
+mod spill;
 mod store;
 mod stored;
 mod transient;

@@ -1,13 +1,17 @@
 //! What is known of one queue: where its messages are and which of them are settled.
 //!
-//! Sequences count up by one, so the resident messages are a ring of small slots, found by subtraction. What is settled
-//! is a prefix plus intervals; both stay small, because what is settled out of order is bounded by what is out.
+//! Sequences count up by one, so the resident messages are a ring of small slots, found by subtraction. What was moved to
+//! disk is a few extents. What is settled is a prefix plus intervals; they stay small, because what is settled out of
+//! order is bounded by what is out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use ferrymq_model::{Intervals, QueueId, QueueState, Sequence};
 
+use crate::extent::{Extent, Extents, Left};
 use crate::journal::Mark;
+use crate::run::RunId;
 use crate::segment::SegmentId;
 
 /// Where a queue stands in the table of queues; used again when the queue is gone.
@@ -20,6 +24,7 @@ pub(crate) struct Slot {
     /// Where the stored message begins in the segment's image.
     pub at: u32,
     pub body_bytes: u32,
+    /// Whether its body is in the segment, but not in the image.
     pub beside: bool,
 }
 
@@ -33,15 +38,29 @@ impl Slot {
     }
 }
 
+/// What leaves a queue when messages are settled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Gone<'a> {
+    /// A resident message.
+    Slot(&'a Slot),
+    /// Messages of a run.
+    Moved(Left),
+    /// A body with a file of its own.
+    OwnFile(u64),
+}
+
 /// One queue.
 ///
 /// Invariants: `low <= next`; everything below `low` is settled; `done` is above `low` and does not touch it; slots stand
-/// for the sequences from `base` to `next`, and a slot is gone exactly if its message is settled, was moved to a run or
-/// never was; the first slot is not gone.
+/// for the sequences from `base` to `next`, and a slot is gone exactly if its message is settled or was moved to a run;
+/// the first slot is not gone; every sequence below `next` is settled, in a slot or in an extent, so those that never
+/// were, or did not survive, count as settled.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub id: QueueId,
     pub durable: bool,
+    /// What it has on disk could not be read.
+    pub failed: bool,
     /// The sequence of the next message.
     pub next: Sequence,
     /// The first sequence that was never delivered.
@@ -53,14 +72,19 @@ pub(crate) struct Queue {
     pub attempts: BTreeMap<Sequence, u32>,
     base: Sequence,
     slots: VecDeque<Slot>,
+    extents: Extents,
+    /// Messages whose body has a file of its own.
+    own_files: BTreeMap<Sequence, u64>,
     /// How many messages are in it.
     pub messages: u64,
-    /// How many bytes their bodies have.
+    /// How many bytes their bodies have; reckoned, where some of those on disk are settled.
     pub bytes: u64,
     pub settled_in: Mark,
     pub delivered_in: Mark,
     /// The last journal generation that lists this queue as touched.
     pub touched_in: u32,
+    /// The last transient chunk that does.
+    pub touched_chunk: u32,
 }
 
 impl Queue {
@@ -68,6 +92,7 @@ impl Queue {
         Self {
             id,
             durable,
+            failed: false,
             next: 1,
             head: 1,
             low: 1,
@@ -75,17 +100,23 @@ impl Queue {
             attempts: BTreeMap::new(),
             base: 1,
             slots: VecDeque::new(),
+            extents: Extents::default(),
+            own_files: BTreeMap::new(),
             messages: 0,
             bytes: 0,
             settled_in: Mark::default(),
             delivered_in: Mark::default(),
             touched_in: 0,
+            touched_chunk: u32::MAX,
         }
     }
 
     /// Adds the message with sequence `next`.
     #[inline]
     pub fn push(&mut self, slot: Slot) {
+        if self.slots.is_empty() {
+            self.base = self.next;
+        }
         self.slots.push_back(slot);
         self.next += 1;
         self.messages += 1;
@@ -95,36 +126,45 @@ impl Queue {
     /// Adds a message that replay found. Sequences left out belonged to messages that did not survive; one that is
     /// settled, or was added before, is not added.
     pub fn restore(&mut self, sequence: Sequence, slot: Slot) -> bool {
-        if sequence < self.next {
+        if sequence < self.next || sequence == Sequence::MAX || self.is_settled(sequence) {
             return false;
         }
-        if self.slots.is_empty() {
-            self.skip_to(sequence);
-        } else {
-            self.slots.resize(self.slots.len() + (sequence - self.next) as usize, Slot::GONE);
-        }
-        self.next = sequence;
+        self.skip_to(sequence);
         self.push(slot);
         true
     }
 
-    fn skip_to(&mut self, sequence: Sequence) {
-        if sequence > self.next {
-            self.settle_numbers(self.next, sequence - 1);
+    /// Sequences up to here, as far as they are not known, belonged to messages that did not survive.
+    pub fn skip_to(&mut self, sequence: Sequence) {
+        if sequence <= self.next {
+            return;
         }
-        self.base = sequence;
+        if !self.slots.is_empty() {
+            self.slots.resize(self.slots.len() + (sequence - self.next) as usize, Slot::GONE);
+        }
+        let first = self.next.max(self.low);
+        self.next = sequence;
+        if first < sequence {
+            self.settle_numbers(first, sequence - 1);
+        }
     }
 
-    #[inline]
-    pub fn slot(&self, sequence: Sequence) -> Option<&Slot> {
-        let index = sequence.checked_sub(self.base)?;
-        self.slots.get(index as usize).filter(|slot| !slot.is_gone())
+    /// A message's body has a file of its own.
+    pub fn add_own_file(&mut self, sequence: Sequence, number: u64) {
+        self.own_files.insert(sequence, number);
     }
 
-    #[inline]
-    pub fn slot_mut(&mut self, sequence: Sequence) -> Option<&mut Slot> {
-        let index = sequence.checked_sub(self.base)?;
-        self.slots.get_mut(index as usize).filter(|slot| !slot.is_gone())
+    /// The files that hold bodies of its messages.
+    pub fn own_files(&self) -> impl Iterator<Item = u64> + '_ {
+        self.own_files.values().copied()
+    }
+
+    pub fn extents(&self) -> &Extents {
+        &self.extents
+    }
+
+    pub fn is_settled(&self, sequence: Sequence) -> bool {
+        sequence < self.low || self.done.contains(sequence)
     }
 
     /// The first resident message at or behind `from`.
@@ -136,25 +176,36 @@ impl Queue {
         Some((self.base + skipped + index as u64, slot))
     }
 
-    /// Takes the messages `first..=last` out; `gone` is called for every resident one.
+    /// The first message on disk at or behind `from`.
     #[inline]
-    pub fn settle(&mut self, first: Sequence, last: Sequence, mut gone: impl FnMut(&Slot)) {
+    pub fn moved_from(&self, from: Sequence) -> Option<(Sequence, RunId)> {
+        if self.extents.is_empty() { None } else { self.extents.first_from(from.max(self.low), &self.done) }
+    }
+
+    /// Takes the messages `first..=last` out; `gone` is called for everything that leaves.
+    #[inline]
+    pub fn settle(&mut self, first: Sequence, last: Sequence, mut gone: impl FnMut(Gone<'_>)) {
         let (first, last) = (first.max(self.low), last.min(self.next - 1));
         if first > last {
             return;
         }
+        if !self.extents.is_empty() {
+            let (messages, bytes) = (&mut self.messages, &mut self.bytes);
+            self.extents.settle(first, last, &self.done, |left| {
+                *messages -= u64::from(left.messages);
+                *bytes -= left.bytes;
+                gone(Gone::Moved(left));
+            });
+        }
+        if !self.own_files.is_empty() {
+            let numbers: Vec<Sequence> = self.own_files.range(first..=last).map(|(sequence, _)| *sequence).collect();
+            for sequence in numbers {
+                gone(Gone::OwnFile(self.own_files.remove(&sequence).expect("just seen")));
+            }
+        }
         self.settle_numbers(first, last);
         if last >= self.base {
-            let from = first.max(self.base) - self.base;
-            for slot in self.slots.range_mut(from as usize..=(last - self.base) as usize) {
-                if !slot.is_gone() {
-                    self.messages -= 1;
-                    self.bytes -= u64::from(slot.body_bytes);
-                    gone(slot);
-                    *slot = Slot::GONE;
-                }
-            }
-            self.trim();
+            self.settle_slots(first, last, gone);
         }
         if !self.attempts.is_empty() {
             self.attempts.retain(|sequence, _| !(first..=last).contains(sequence));
@@ -162,23 +213,34 @@ impl Queue {
     }
 
     #[inline]
-    fn settle_numbers(&mut self, first: Sequence, last: Sequence) {
-        if first == self.low {
-            self.low = last + 1;
-            if !self.done.is_empty() {
-                self.advance_low();
+    fn settle_slots(&mut self, first: Sequence, last: Sequence, mut gone: impl FnMut(Gone<'_>)) {
+        let from = (first.max(self.base) - self.base) as usize;
+        let to = ((last - self.base + 1) as usize).min(self.slots.len());
+        for slot in self.slots.range_mut(from.min(to)..to) {
+            if !slot.is_gone() {
+                self.messages -= 1;
+                self.bytes -= u64::from(slot.body_bytes);
+                gone(Gone::Slot(slot));
+                *slot = Slot::GONE;
             }
-        } else {
-            self.done.insert(first, last);
         }
+        self.trim();
     }
 
-    fn advance_low(&mut self) {
-        self.done.remove(0, self.low - 1);
-        while self.done.first() == Some(self.low) {
-            let (_, last) = self.done.iter().next().expect("it has a first");
-            self.done.remove(self.low, last);
-            self.low = last + 1;
+    #[inline]
+    fn settle_numbers(&mut self, first: Sequence, last: Sequence) {
+        if first != self.low {
+            self.done.insert(first, last);
+            return;
+        }
+        self.low = last + 1;
+        if !self.done.is_empty() {
+            self.done.remove(0, last);
+            let gap = self.done.gap_from(self.low);
+            if gap > self.low {
+                self.done.remove(self.low, gap - 1);
+                self.low = gap;
+            }
         }
     }
 
@@ -193,15 +255,114 @@ impl Queue {
         }
     }
 
+    /// The resident messages of some segments, from sequence `from` on.
+    pub fn in_segments(
+        &self,
+        segments: RangeInclusive<SegmentId>,
+        from: Sequence,
+    ) -> impl Iterator<Item = (Sequence, &Slot)> {
+        let skipped = (from.max(self.base) - self.base).min(self.slots.len() as u64);
+        let slots = (self.base + skipped..).zip(self.slots.range(skipped as usize..));
+        let transient = segments.end().is_transient();
+        let (end, own) = (*segments.end(), segments);
+        // Sequences and segments of one kind ascend together.
+        slots
+            .take_while(move |(_, slot)| {
+                slot.is_gone() || slot.segment.is_transient() != transient || slot.segment <= end
+            })
+            .filter(move |(_, slot)| !slot.is_gone() && own.contains(&slot.segment))
+    }
+
+    /// The messages of these segments are in `run` now. Calls `moved` for the segment of each.
+    pub fn move_to(&mut self, run: RunId, segments: RangeInclusive<SegmentId>, mut moved: impl FnMut(SegmentId)) {
+        let mut extents: Vec<Extent> = Vec::new();
+        for (sequence, slot) in self.in_segments(segments.clone(), 0) {
+            moved(slot.segment);
+            let bytes = u64::from(slot.body_bytes);
+            match extents.last_mut() {
+                Some(extent) if self.done.gap_from(extent.last + 1) >= sequence => {
+                    extent.last = sequence;
+                    extent.live += 1;
+                    extent.bytes += bytes;
+                }
+                _ => extents.push(Extent { run, live: 1, first: sequence, last: sequence, bytes }),
+            }
+        }
+        for extent in extents {
+            for sequence in extent.first..=extent.last {
+                let slot = &mut self.slots[(sequence - self.base) as usize];
+                if segments.contains(&slot.segment) {
+                    *slot = Slot::GONE;
+                }
+            }
+            self.extents.insert(extent);
+        }
+        self.trim();
+    }
+
     /// What the broker needs to go on with this queue.
     pub fn state(&self) -> QueueState {
         let head = self.head.max(self.low);
         let mut open = Intervals::new();
-        let delivered = self.slots.iter().zip(self.base..head);
-        for (_, sequence) in delivered.filter(|(slot, _)| !slot.is_gone()) {
-            open.insert(sequence, sequence);
+        for extent in self.extents.iter().filter(|extent| extent.first < head && extent.last >= self.low) {
+            open.insert(extent.first.max(self.low), extent.last.min(head - 1));
+        }
+        for (first, last) in self.done.iter() {
+            open.remove(first, last);
+        }
+        for (sequence, slot) in (self.base..head).zip(&self.slots) {
+            if !slot.is_gone() {
+                open.insert(sequence, sequence);
+            }
         }
         let attempts = self.attempts.iter().map(|(sequence, attempts)| (*sequence, *attempts)).collect();
         QueueState { next: self.next, head, open, attempts }
     }
+
+    /// What of it the checkpoint keeps.
+    pub fn to_row(&self) -> Row<'_> {
+        Row {
+            next: self.next,
+            head: self.head,
+            low: self.low,
+            done: &self.done,
+            attempts: &self.attempts,
+            own_files: &self.own_files,
+            extents: &self.extents,
+        }
+    }
+
+    /// The queue as the checkpoint kept it. Messages behind its extents are still in the journal.
+    pub fn from_row(
+        id: QueueId,
+        (head, low): (Sequence, Sequence),
+        done: Intervals,
+        attempts: BTreeMap<Sequence, u32>,
+        own_files: BTreeMap<Sequence, u64>,
+        extents: Vec<Extent>,
+    ) -> Self {
+        let mut queue = Self { head, low, next: low, done, attempts, own_files, ..Self::new(id, true) };
+        for extent in extents {
+            // What lies between was transient, and is gone.
+            queue.skip_to(extent.first);
+            queue.next = queue.next.max(extent.last + 1);
+            queue.messages += u64::from(extent.live);
+            queue.bytes += extent.bytes;
+            queue.extents.insert(extent);
+        }
+        queue.base = queue.next;
+        queue
+    }
+}
+
+/// A queue as the checkpoint keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    pub next: Sequence,
+    pub head: Sequence,
+    pub low: Sequence,
+    pub done: &'a Intervals,
+    pub attempts: &'a BTreeMap<Sequence, u32>,
+    pub own_files: &'a BTreeMap<Sequence, u64>,
+    pub extents: &'a Extents,
 }

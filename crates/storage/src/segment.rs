@@ -11,7 +11,7 @@ use crate::image::Image;
 use crate::queue::QueueKey;
 
 /// Number of a segment. Journal generations are their own numbers; transient chunks have the highest bit set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SegmentId(pub u32);
 
 impl SegmentId {

@@ -1,25 +1,40 @@
 //! The store: what the shard asks of storage. Everything here works in memory; disks are for the threads behind it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled};
-use hashbrown::HashMap;
+use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled};
+use hashbrown::{HashMap, HashSet};
 
+use crate::cache::{BlockNumber, BodyKey, Cache};
 use crate::disk::DiskLock;
 use crate::image::ImageWriter;
-use crate::journal::{Appender, Shared};
+use crate::journal::{Appender, Shared, TARGET_BYTES};
+use crate::moving::{Dead, DeadFile, Leaving, date_dead};
 use crate::notify::{Room, Stall};
 use crate::options::Options;
 use crate::queue::{Queue, QueueKey, Slot};
+use crate::read_ahead::{Loaded, ReadQueue, Want, Wanted};
+use crate::run::RunId;
 use crate::segment::{SegmentId, Segments};
-use crate::stored::{self, Stored, StoredBody};
+use crate::spill::SpillSignal;
+use crate::stored::{self, BodyPlace, Stored, StoredBody};
 use crate::transient::Transient;
 
 /// A message that [`Store::next`] found. It means something until the store is changed.
 #[derive(Clone, Copy, Debug)]
-pub struct Handle(Slot);
+pub struct Handle(Found);
+
+/// Where a message was found.
+#[derive(Clone, Copy, Debug)]
+enum Found {
+    /// In a segment.
+    Resident(Slot),
+    /// In a cached block.
+    Read(BlockNumber, usize),
+}
 
 /// What a queue has next.
 #[derive(Clone, Copy, Debug)]
@@ -57,14 +72,32 @@ pub struct Stats {
 /// The part of storage that the shard owns.
 #[derive(Debug)]
 pub struct Store {
-    appender: Appender,
-    shared: Arc<Shared>,
-    queues: Vec<Option<Queue>>,
+    pub(crate) appender: Appender,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) queues: Vec<Option<Queue>>,
     vacant: Vec<QueueKey>,
-    keys: HashMap<QueueId, QueueKey, foldhash::fast::RandomState>,
-    journal: Segments,
-    transient: Transient,
+    pub(crate) keys: HashMap<QueueId, QueueKey, foldhash::fast::RandomState>,
+    pub(crate) journal: Segments,
+    pub(crate) transient: Transient,
+    pub(crate) cache: Cache,
+    /// How many messages live in each run.
+    pub(crate) runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
+    /// How many messages need each body that has a file of its own.
+    own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
+    next_own_file: u64,
+    /// Files that nobody needs any more.
+    pub(crate) dead: Vec<Dead>,
+    /// What the next checkpoint must say of the catalog.
+    pub(crate) changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
+    /// Queues that were deleted since the last checkpoint.
+    pub(crate) deleted: Vec<QueueId>,
+    reads: Arc<ReadQueue>,
+    /// What was asked of the read-ahead thread and is not there yet.
+    wanted: HashSet<(QueueId, Option<BodyKey>), foldhash::fast::FixedState>,
+    spill: Arc<SpillSignal>,
     copy_bytes_max: u32,
+    own_file_bytes: u32,
+    targets_max: usize,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as the directory is ours.
     _lock: Box<dyn DiskLock>,
@@ -85,10 +118,52 @@ impl Store {
 
     #[inline]
     fn enqueue_durable(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place]) {
-        let appended = self.appender.enqueue(message, facts, places, None);
+        if places.len() > self.targets_max {
+            return self.enqueue_in_portions(message, facts, places);
+        }
+        let own_file = (facts.body_bytes > self.own_file_bytes).then(|| self.new_own_file(places));
+        self.enqueue_record(message, facts, places, own_file);
+    }
+
+    /// One record for all these targets might not fit a file.
+    #[cold]
+    fn enqueue_in_portions(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place]) {
+        let own_unit = self.appender.begin_unit();
+        for portion in places.chunks(self.targets_max) {
+            self.enqueue_durable(message, facts, portion);
+        }
+        if own_unit {
+            self.appender.end_unit();
+        }
+    }
+
+    #[cold]
+    fn new_own_file(&mut self, places: &[Place]) -> u64 {
+        let number = self.next_own_file;
+        self.next_own_file += 1;
+        self.own_files.insert(number, places.len() as u32);
+        for place in places {
+            let key = self.keys[&place.queue];
+            let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
+            queue.add_own_file(place.sequence, number);
+        }
+        number
+    }
+
+    #[inline]
+    fn enqueue_record(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place], own_file: Option<u64>) {
+        let appended = self.appender.enqueue(message, facts, places, own_file);
+        if let Some(number) = own_file {
+            let body = match message.body {
+                BodyRef::Shared(bytes) => bytes.clone(),
+                BodyRef::Inline(bytes) => Bytes::copy_from_slice(bytes),
+            };
+            self.cache.insert_unwritten(number, body, self.appender.position());
+            self.cache.written(self.shared.durable());
+        }
         let segment = SegmentId::journal(appended.generation);
         self.follow_appender();
-        let shared = self.shared_body(message);
+        let shared = if own_file.is_none() { self.shared_body(message) } else { None };
         let slot = Slot { segment, at: appended.message, body_bytes: facts.body_bytes, beside: shared.is_some() };
         let current = self.journal.get_mut(segment);
         current.live += places.len() as u32;
@@ -102,6 +177,9 @@ impl Store {
         let beside = self.shared_body(message);
         let slot = self.transient.append(message, facts, beside, places.len() as u32);
         self.push_slot(slot, places);
+        if self.transient.is_crowded() && self.transient.begins_chunk(&slot) {
+            self.spill.go();
+        }
     }
 
     #[inline]
@@ -111,7 +189,9 @@ impl Store {
             let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             debug_assert_eq!(queue.next, place.sequence, "sequences are dense");
             queue.push(slot);
-            if !slot.segment.is_transient() {
+            if slot.segment.is_transient() {
+                self.transient.touch(queue, key);
+            } else {
                 touch(queue, key, &mut self.journal);
             }
         }
@@ -127,22 +207,45 @@ impl Store {
     /// Messages leave a queue. Those of `first..=last` that are not in it are passed over.
     #[inline]
     pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
-        let Some((queue, key)) = lookup(&self.keys, &mut self.queues, queue) else { return };
-        let mut durable = false;
-        let (journal, transient) = (&mut self.journal, &mut self.transient);
-        queue.settle(first, last, |slot| {
-            if slot.segment.is_transient() {
-                transient.release(slot);
-            } else {
-                durable = true;
-                journal.get_mut(slot.segment).live -= 1;
-            }
-        });
+        let Some(key) = self.keys.get(&queue).copied() else { return };
+        let (queue, mut leaving) = self.leaving(key);
+        queue.settle(first, last, |gone| leaving.take(gone));
+        let (durable, emptied) = (leaving.durable, leaving.emptied);
         if durable {
+            let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             self.appender.settle(queue.id, first, last, why, &mut queue.settled_in);
-            touch(queue, key, journal);
+            touch(queue, key, &mut self.journal);
             self.follow_appender();
         }
+        if emptied {
+            self.files_died();
+        }
+    }
+
+    /// A queue, and everything that what leaves it is taken from.
+    #[inline]
+    fn leaving(&mut self, key: QueueKey) -> (&mut Queue, Leaving<'_>) {
+        let leaving = Leaving {
+            journal: &mut self.journal,
+            transient: &mut self.transient,
+            runs: &mut self.runs,
+            own_files: &mut self.own_files,
+            dead: &mut self.dead,
+            durable: false,
+            emptied: false,
+        };
+        (self.queues[key as usize].as_mut().expect("keys are of queues"), leaving)
+    }
+
+    #[cold]
+    fn files_died(&mut self) {
+        date_dead(&mut self.dead, self.appender.position());
+        for dead in self.dead.iter().rev().take_while(|dead| dead.position == self.appender.position()) {
+            if let DeadFile::Body(number) = dead.file {
+                self.cache.forget_own_file(number);
+            }
+        }
+        self.spill.go();
     }
 
     /// Everything in a queue up to `sequence` was delivered at least once.
@@ -175,32 +278,97 @@ impl Store {
     #[inline]
     pub fn next(&mut self, queue: QueueId, from: Sequence) -> Next {
         let Some((queue, _)) = lookup(&self.keys, &mut self.queues, queue) else { return Next::End };
-        let Some((sequence, slot)) = queue.resident_from(from) else { return Next::End };
-        let mut slot = *slot;
+        let resident = queue.resident_from(from);
+        let moved = queue.moved_from(from);
+        match (resident, moved) {
+            (None, None) => Next::End,
+            (Some((sequence, slot)), moved) if moved.is_none_or(|(moved, _)| sequence < moved) => {
+                let (id, slot) = (queue.id, *slot);
+                self.next_resident(id, sequence, slot)
+            }
+            (_, Some((sequence, run))) => {
+                let (id, failed) = (queue.id, queue.failed);
+                if failed { Next::Pending } else { self.next_moved(id, sequence, run) }
+            }
+            (Some(_), None) => unreachable!("a resident message comes before none"),
+        }
+    }
+
+    #[inline]
+    fn next_resident(&mut self, queue: QueueId, sequence: Sequence, mut slot: Slot) -> Next {
         let stored = self.journal_or_transient(&slot).tail(slot.at as usize);
         let (facts, _) = stored::peek(stored).expect("what stands in memory was written whole");
         if facts.body_bytes > self.copy_bytes_max && !slot.beside {
-            slot.beside = true;
-            self.share_replayed_body(&slot);
+            let body = Stored::read(stored).expect("what stands in memory was written whole").body;
+            if let StoredBody::OwnFile(place) = body {
+                let key = BodyKey::OwnFile(place.at);
+                if self.cache.body(key).is_none() {
+                    return self.want_body(queue, sequence, key, place, facts.body_bytes);
+                }
+            } else {
+                slot.beside = true;
+                self.share_replayed_body(&slot);
+            }
         }
-        Next::Message { sequence, handle: Handle(slot), facts }
+        Next::Message { sequence, handle: Handle(Found::Resident(slot)), facts }
+    }
+
+    /// A message that is on disk, if what is needed of it was read.
+    fn next_moved(&mut self, queue: QueueId, sequence: Sequence, run: RunId) -> Next {
+        let Some((block, index)) = self.cache.find(queue, sequence) else {
+            return self.want(Want { queue, sequence, what: Wanted::Block(run) }, None);
+        };
+        let (bytes, run) = self.cache.stored(block, index).expect("just found");
+        let stored = Stored::read(bytes).expect("checked when the block was read");
+        let facts = stored.facts;
+        let key = body_key(&stored, run);
+        match (key, stored.body) {
+            (Some(key), StoredBody::OwnFile(place) | StoredBody::InRun(place)) if self.cache.body(key).is_none() => {
+                self.want_body(queue, sequence, key, place, facts.body_bytes)
+            }
+            _ => Next::Message { sequence, handle: Handle(Found::Read(block, index)), facts },
+        }
+    }
+
+    #[cold]
+    fn want_body(&mut self, queue: QueueId, sequence: Sequence, key: BodyKey, place: BodyPlace, bytes: u32) -> Next {
+        self.want(Want { queue, sequence, what: Wanted::Body(key, place, bytes) }, Some(key))
+    }
+
+    fn want(&mut self, want: Want, body: Option<BodyKey>) -> Next {
+        if self.wanted.insert((want.queue, body)) {
+            self.reads.ask(want);
+        }
+        Next::Pending
     }
 
     /// The message that [`Self::next`] found.
     #[inline]
     #[must_use]
     pub fn message(&self, handle: Handle) -> MessageRef<'_> {
-        let slot = handle.0;
-        let stored = self.journal_or_transient(&slot).tail(slot.at as usize);
+        let (stored, run, beside) = match handle.0 {
+            Found::Resident(slot) => {
+                let stored = self.journal_or_transient(&slot).tail(slot.at as usize);
+                (stored, RunId(0), slot.beside.then_some(slot))
+            }
+            Found::Read(block, index) => {
+                let (stored, run) = self.cache.stored(block, index).expect("a handle is used before the next change");
+                (stored, run, None)
+            }
+        };
         let stored = Stored::read(stored).expect("what stands in memory was written whole");
-        let body = match stored.body {
-            StoredBody::Here(bytes) if !slot.beside => BodyRef::Inline(bytes),
-            _ => BodyRef::Shared(self.body_beside(&slot)),
+        let body = match (beside, body_key(&stored, run), stored.body) {
+            (Some(slot), ..) => BodyRef::Shared(self.body_beside(&slot)),
+            (None, None, StoredBody::Here(bytes)) => BodyRef::Inline(bytes),
+            (None, key, _) => {
+                let body = key.and_then(|key| self.cache.body(key));
+                BodyRef::Shared(body.expect("a handle is given for what is there"))
+            }
         };
         stored.with_body(body)
     }
 
-    fn body_beside(&self, slot: &Slot) -> &Bytes {
+    pub(crate) fn body_beside(&self, slot: &Slot) -> &Bytes {
         let segments = if slot.segment.is_transient() { self.transient.segments() } else { &self.journal };
         segments.get(slot.segment).bodies.get(&slot.at).expect("a body beside its message stays as long as it")
     }
@@ -224,6 +392,7 @@ impl Store {
     /// An entry of the catalog changed.
     pub fn put(&mut self, entry: &CatalogEntry) {
         self.appender.put(entry);
+        self.changed_entries.insert((entry.kind, entry.key.clone()), entry.value.clone());
         self.follow_appender();
     }
 
@@ -253,25 +422,26 @@ impl Store {
     /// A queue is gone, with everything in it.
     pub fn delete_queue(&mut self, id: QueueId) {
         let Some(key) = self.keys.remove(&id) else { return };
-        let mut queue = self.queues[key as usize].take().expect("keys are of queues");
+        let (queue, mut leaving) = self.leaving(key);
+        queue.settle(0, Sequence::MAX, |gone| leaving.take(gone));
+        let emptied = leaving.emptied;
+        let durable = queue_of(&mut self.queues, key).durable;
+        self.queues[key as usize] = None;
         self.vacant.push(key);
-        let (journal, transient) = (&mut self.journal, &mut self.transient);
-        queue.settle(0, Sequence::MAX, |slot| {
-            if slot.segment.is_transient() {
-                transient.release(slot);
-            } else {
-                journal.get_mut(slot.segment).live -= 1;
-            }
-        });
-        if queue.durable {
+        if durable {
             self.appender.delete_queue(id);
+            self.deleted.push(id);
             self.follow_appender();
+        }
+        if emptied {
+            self.files_died();
         }
     }
 
     /// The outcomes up to [`Self::end_unit`] hold together or not at all.
     pub fn begin_unit(&mut self) {
-        self.appender.begin_unit();
+        let begun = self.appender.begin_unit();
+        debug_assert!(begun, "units do not nest");
     }
 
     /// The unit is complete.
@@ -304,7 +474,22 @@ impl Store {
 
     /// Takes in what was read from disk; gives the queues that have something new.
     pub fn install_loaded(&mut self) -> Vec<QueueId> {
-        Vec::new()
+        let mut queues = Vec::new();
+        for (want, loaded) in self.reads.take_loaded() {
+            let body = match want.what {
+                Wanted::Block(_) => None,
+                Wanted::Body(key, ..) => Some(key),
+            };
+            self.wanted.remove(&(want.queue, body));
+            for loaded in loaded {
+                match loaded {
+                    Loaded::Block(run, block) => self.cache.insert_block(run, block),
+                    Loaded::Body(key, body) => self.cache.insert_body(key, body),
+                }
+            }
+            queues.push(want.queue);
+        }
+        queues
     }
 
     /// Figures for operators.
@@ -322,7 +507,8 @@ impl Store {
         }
     }
 
-    /// Writes and syncs everything, and ends storage's threads.
+    /// Writes what there is a journal file for, syncs it, and ends storage's threads. To be sure of everything, wait for
+    /// [`Self::position`] to be durable first. The shard's lock must not be held: a thread may be waiting for it.
     pub fn close(self) {
         drop(self);
     }
@@ -332,12 +518,15 @@ impl Store {
     fn follow_appender(&mut self) {
         while u64::from(self.journal.next_number()) <= self.appender.generation() {
             self.journal.push(Arc::clone(self.appender.image()));
+            self.spill.go();
         }
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
+        self.spill.stop();
+        self.reads.stop();
         self.shared.stop();
         for thread in self.threads.drain(..) {
             // The last one to let go of the shard may be a thread of ours that was just telling it something.
@@ -357,12 +546,26 @@ fn lookup<'a>(
     id: QueueId,
 ) -> Option<(&'a mut Queue, QueueKey)> {
     let key = *keys.get(&id)?;
-    Some((queues[key as usize].as_mut().expect("keys are of queues"), key))
+    Some((queue_of(queues, key), key))
+}
+
+#[inline]
+fn queue_of(queues: &mut [Option<Queue>], key: QueueKey) -> &mut Queue {
+    queues[key as usize].as_mut().expect("keys are of queues")
+}
+
+/// Where a message's body is, if it does not stand behind it.
+fn body_key(stored: &Stored<'_>, run: RunId) -> Option<BodyKey> {
+    match stored.body {
+        StoredBody::Here(_) => None,
+        StoredBody::OwnFile(place) => Some(BodyKey::OwnFile(place.at)),
+        StoredBody::InRun(place) => Some(BodyKey::InRun(run, place.at)),
+    }
 }
 
 /// The queue changed, so the checkpoint must hear of it before the current generation goes.
 #[inline]
-fn touch(queue: &mut Queue, key: QueueKey, journal: &mut Segments) {
+pub(crate) fn touch(queue: &mut Queue, key: QueueKey, journal: &mut Segments) {
     let current = journal.next_number() - 1;
     if queue.touched_in != current {
         queue.touched_in = current;
@@ -371,11 +574,21 @@ fn touch(queue: &mut Queue, key: QueueKey, journal: &mut Segments) {
 }
 
 /// What [`crate::open`] puts together.
+#[derive(Debug)]
 pub(crate) struct Parts {
     pub shared: Arc<Shared>,
     pub writer: ImageWriter,
     pub queues: Vec<Queue>,
     pub journal: Segments,
+    /// Queues that changed in each generation, oldest first.
+    pub touched: Vec<Vec<QueueId>>,
+    pub runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
+    pub own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub next_own_file: u64,
+    pub changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
+    pub deleted: Vec<QueueId>,
+    pub reads: Arc<ReadQueue>,
+    pub spill: Arc<SpillSignal>,
     pub lock: Box<dyn DiskLock>,
 }
 
@@ -389,12 +602,32 @@ impl Store {
             keys: HashMap::default(),
             journal: parts.journal,
             transient: Transient::new(options),
+            cache: Cache::new(options.read_bytes_max),
+            runs: parts.runs,
+            own_files: parts.own_files,
+            next_own_file: parts.next_own_file,
+            dead: Vec::new(),
+            changed_entries: parts.changed_entries,
+            deleted: parts.deleted,
+            reads: parts.reads,
+            wanted: HashSet::default(),
+            spill: parts.spill,
             copy_bytes_max: options.copy_bytes_max,
+            // The longest record must fit a file beside everything else that one must hold.
+            own_file_bytes: options.own_file_bytes.min(options.file_bytes / 4),
+            targets_max: options.file_bytes as usize / 8 / TARGET_BYTES,
             threads: Vec::new(),
             _lock: parts.lock,
         };
         for queue in parts.queues {
             store.insert(queue);
+        }
+        for (index, touched) in parts.touched.into_iter().enumerate() {
+            let generation = store.journal.first_number() + index as u32;
+            for key in touched.iter().filter_map(|id| store.keys.get(id).copied()).collect::<Vec<_>>() {
+                queue_of(&mut store.queues, key).touched_in = generation;
+                store.journal.get_mut(SegmentId::journal(generation.into())).touched.push(key);
+            }
         }
         store
     }

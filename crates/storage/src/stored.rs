@@ -18,11 +18,12 @@ pub(crate) const FIXED_BYTES: usize = 20;
 /// Length of a [`BodyPlace`].
 const PLACE_BYTES: usize = 12;
 
+const FLAGS_AT: usize = 1;
 const EXPIRES: u8 = 1;
 const OWN_FILE: u8 = 2;
 const IN_RUN: u8 = 4;
 
-/// Where a body is that does not stand behind its message.
+/// Where a body is that does not stand behind its message. The CRC of one in its own file stands in that file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BodyPlace {
     /// Number of the body's file, or its position in the run.
@@ -185,4 +186,22 @@ pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, fa
 pub(crate) fn write_place(out: &mut FieldWriter<'_>, place: BodyPlace) {
     out.u64(place.at);
     out.u32(place.crc);
+}
+
+/// Appends a stored message to a run's block, with its body's place instead of the body if one is given; gives its facts.
+pub(crate) fn copy_to_run(stored: &[u8], place: Option<BodyPlace>, out: &mut Vec<u8>) -> Facts {
+    let mut fields = Fields(stored);
+    let fixed = Fixed::read(&mut fields).expect("what stands in memory was written whole");
+    let (facts, _) = peek(stored).expect("what stands in memory was written whole");
+    let Some(place) = place else {
+        out.extend_from_slice(&stored[..fixed.total_bytes()]);
+        return facts;
+    };
+    let begin = out.len();
+    out.extend_from_slice(&stored[..fixed.head_bytes()]);
+    out[begin + FLAGS_AT] = fixed.flags | IN_RUN;
+    let mut bytes = [0; PLACE_BYTES];
+    write_place(&mut FieldWriter::new(&mut bytes), place);
+    out.extend_from_slice(&bytes);
+    facts
 }

@@ -8,7 +8,7 @@ use ferrymq_model::{Facts, MessageRef};
 use crate::fields::FieldWriter;
 use crate::image::{Image, ImageWriter};
 use crate::options::Options;
-use crate::queue::Slot;
+use crate::queue::{Queue, QueueKey, Slot};
 use crate::segment::{SegmentId, Segments};
 use crate::stored;
 
@@ -47,6 +47,31 @@ impl Transient {
     /// Whether publishers must wait until some of it has been moved to disk or consumed.
     pub fn is_full(&self) -> bool {
         self.bytes > self.bytes_max
+    }
+
+    /// Whether it is time to move the oldest chunks to disk.
+    pub fn is_crowded(&self) -> bool {
+        self.bytes > self.bytes_max / 4 * 3
+    }
+
+    /// Whether this message is the first of its chunk.
+    pub fn begins_chunk(&self, slot: &Slot) -> bool {
+        slot.at == 0
+    }
+
+    /// A queue has messages in the chunk that is being filled.
+    #[inline]
+    pub fn touch(&mut self, queue: &mut Queue, key: QueueKey) {
+        let number = self.segments.next_number() - 1;
+        if queue.touched_chunk != number {
+            queue.touched_chunk = number;
+            self.segments.current().expect("there is always a current chunk").touched.push(key);
+        }
+    }
+
+    /// A message of this chunk is in a run now.
+    pub fn moved(&mut self, segment: SegmentId) {
+        self.segments.get_mut(segment).live -= 1;
     }
 
     /// Stores a message for `places` queues.
@@ -94,7 +119,7 @@ impl Transient {
     }
 
     /// Lets go of the oldest chunks as long as nothing lives in them; the current one stays.
-    fn drop_dead(&mut self) {
+    pub fn drop_dead(&mut self) {
         while self.segments.len() > 1 && self.segments.oldest().is_some_and(|oldest| oldest.live == 0) {
             let Some(chunk) = self.segments.pop() else { return };
             let beside: usize = chunk.bodies.values().map(Bytes::len).sum();

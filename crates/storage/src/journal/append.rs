@@ -27,8 +27,6 @@ pub(crate) struct Appended {
     pub generation: u64,
     /// Where the stored message begins in its image.
     pub message: u32,
-    /// Where its body begins.
-    pub body: u32,
 }
 
 /// The only writer of the journal.
@@ -90,8 +88,14 @@ impl Appender {
         }
     }
 
-    pub fn begin_unit(&mut self) {
-        self.shared.open.lock().begin_unit();
+    /// Begins a unit, unless one is being written.
+    pub fn begin_unit(&mut self) -> bool {
+        let mut open = self.shared.open.lock();
+        let begins = !open.in_unit();
+        if begins {
+            open.begin_unit();
+        }
+        begins
     }
 
     pub fn end_unit(&mut self) {
@@ -109,15 +113,23 @@ impl Appender {
         message: &MessageRef<'_>,
         facts: &Facts,
         targets: &[Place],
-        own_file: Option<BodyPlace>,
+        own_file: Option<u64>,
     ) -> Appended {
         let head = ENQUEUE_BYTES + targets.len() * TARGET_BYTES;
         let body = head + stored::head_bytes(message, facts);
         let total = body + stored::tail_bytes(facts, own_file.is_some());
         let mut open = self.pen.open_with_room(&self.shared, total);
         let at = open.end as usize;
-        let copied = match message.body {
-            BodyRef::Shared(bytes) if own_file.is_none() && bytes.len() > self.copy_bytes_max => {
+        let copied = match (message.body, own_file) {
+            (BodyRef::Shared(bytes), Some(number)) => {
+                open.write_own_file(number, bytes.clone());
+                total
+            }
+            (BodyRef::Inline(bytes), Some(number)) => {
+                open.write_own_file(number, bytes::Bytes::copy_from_slice(bytes));
+                total
+            }
+            (BodyRef::Shared(bytes), None) if bytes.len() > self.copy_bytes_max => {
                 open.share_body((at + body) as u32, bytes.clone());
                 body
             }
@@ -132,13 +144,13 @@ impl Appender {
         }
         stored::write_head(&mut out, message, facts, own_file.is_some());
         match own_file {
-            Some(place) => stored::write_place(&mut out, place),
+            Some(number) => stored::write_place(&mut out, BodyPlace { at: number, crc: 0 }),
             None if copied == total => out.put(message.body.bytes()),
             None => {}
         }
         open.messages += 1;
         self.pen.finish(&self.shared, open, total);
-        Appended { generation: self.pen.generation, message: (at + head) as u32, body: (at + body) as u32 }
+        Appended { generation: self.pen.generation, message: (at + head) as u32 }
     }
 
     /// Messages left a queue. Merged within the group, so this takes no room for each of them.

@@ -10,10 +10,10 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use ferrymq_model::Position;
 use parking_lot::MutexGuard;
 
 use super::group::{self, ALIGN, GroupHeader, HEADER_BYTES};
@@ -21,22 +21,27 @@ use super::open::{Asleep, Closed, OpenGroup, Shared};
 use crate::error::FatalError;
 use crate::notify::{Notify, Room};
 use crate::options::Options;
+use crate::own_file::OwnFiles;
 
 const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
 /// A flush that nobody asked for starts when a group has this much.
 const UNASKED_BYTES: u32 = 1 << 20;
 
+/// When a write for which there was no room is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// Starts the thread. `previous_crc` is the CRC of the last group on disk, `start` counts the server's starts.
 pub(crate) fn spawn(
     shared: Arc<Shared>,
     notify: Arc<dyn Notify>,
+    own_files: OwnFiles,
     options: &Options,
-    previous_crc: u32,
-    start: u32,
+    (previous_crc, start): (u32, u32),
 ) -> io::Result<JoinHandle<()>> {
     let flusher = Flusher {
         shared,
         notify,
+        own_files,
         group_bytes: options.group_bytes,
         group_messages: options.group_messages,
         group_wait: Duration::from_micros(options.group_wait_us),
@@ -54,6 +59,7 @@ pub(crate) fn spawn(
 struct Flusher {
     shared: Arc<Shared>,
     notify: Arc<dyn Notify>,
+    own_files: OwnFiles,
     group_bytes: u32,
     group_messages: u32,
     group_wait: Duration,
@@ -100,6 +106,7 @@ impl Flusher {
                 self.notify.room(room);
             }
             if let Err(error) = self.carry_out(&work) {
+                self.shared.fail();
                 return self.notify.fatal(&error);
             }
             if work.stop {
@@ -113,8 +120,8 @@ impl Flusher {
         let shared = Arc::clone(&self.shared);
         let mut open = shared.open.lock();
         loop {
-            if open.room != open.room_told {
-                open.room_told = open.room.clone();
+            if open.room_told.as_ref() != Some(&open.room) {
+                open.room_told = Some(open.room.clone());
                 return Work { room: Some(open.room.clone()), ..Work::default() };
             }
             match self.next(&open) {
@@ -149,6 +156,11 @@ impl Flusher {
             return Next::Sleep(Asleep::UntilAnything, None);
         }
         let now = Instant::now();
+        if open.is_without_space() {
+            // The file that was kept back must last: one group a second, whoever waits.
+            let until = *self.open_since.get_or_insert(now) + self.sync_wait;
+            return if now >= until { Next::Write { sync: true } } else { Next::Sleep(Asleep::UntilFull, Some(until)) };
+        }
         if open.requested {
             let small = open.messages < self.group_messages;
             if small || open.bytes() >= self.group_bytes || !open.closed.is_empty() {
@@ -192,6 +204,7 @@ impl Flusher {
             if self.unsynced.as_ref().is_some_and(|unsynced| unsynced.file != *file) {
                 self.sync()?;
             }
+            self.write_own_files(closed)?;
             self.write(*file, closed).map_err(|error| self.fatal("write", *file, &error))?;
             let since = self.unsynced.as_ref().map_or_else(Instant::now, |unsynced| unsynced.since);
             self.unsynced = Some(Unsynced { since, file: *file, up_to: closed.up_to.0 });
@@ -200,6 +213,30 @@ impl Flusher {
             self.sync()?;
         }
         Ok(())
+    }
+
+    /// Writes the bodies that a group names. A file that cannot be written is begun anew when there may be room again:
+    /// nothing refers to it yet.
+    fn write_own_files(&self, closed: &Closed) -> Result<(), FatalError> {
+        for (number, body) in &closed.own_files {
+            while let Err(error) = self.own_files.write(*number, body) {
+                self.shared.no_space(&error.to_string());
+                if !self.shared.wait_for_space(RETRY) {
+                    return Err(self.own_file_failed("write", *number, &error));
+                }
+            }
+            self.own_files.sync(*number).map_err(|error| self.own_file_failed("sync", *number, &error))?;
+        }
+        match closed.own_files.first() {
+            Some((number, _)) => {
+                self.own_files.sync_names().map_err(|error| self.own_file_failed("sync the folder of", *number, &error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn own_file_failed(&self, what: &'static str, number: u64, error: &io::Error) -> FatalError {
+        FatalError { what, file: self.own_files.path_of(number), error: error.to_string() }
     }
 
     fn write(&mut self, file: usize, closed: &Closed) -> io::Result<()> {
@@ -234,8 +271,9 @@ impl Flusher {
         let Some(unsynced) = self.unsynced.take() else { return Ok(()) };
         let synced = self.shared.files.file(unsynced.file).sync_data();
         synced.map_err(|error| self.fatal("sync", unsynced.file, &error))?;
-        self.shared.durable.store(unsynced.up_to, Ordering::Release);
-        self.notify.durable(ferrymq_model::Position(unsynced.up_to));
+        let position = Position(unsynced.up_to);
+        self.shared.set_durable(position);
+        self.notify.durable(position);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ pub(crate) use append::Appender;
 pub(crate) use files::{FIRST_GROUP, JournalFiles};
 pub(crate) use flush::spawn;
 pub(crate) use open::{Mark, OpenGroup, Shared};
-pub(crate) use record::Record;
+pub(crate) use record::{Record, TARGET_BYTES};
 pub(crate) use replay::{Replayed, Visitor, replay};
 
 use ferrymq_model::Position;

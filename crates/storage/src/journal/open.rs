@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferrymq_model::{Place, Position, QueueId, Sequence, Settled};
@@ -21,7 +22,10 @@ use crate::notify::{Room, Stall};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub open: Mutex<OpenGroup>,
+    /// For the flush thread.
     pub changed: Condvar,
+    /// For those who wait until something is durable.
+    pub synced: Condvar,
     pub durable: AtomicU64,
     pub stalled: AtomicBool,
     pub files: JournalFiles,
@@ -37,10 +41,55 @@ impl Shared {
         if self.stalled.load(Ordering::Acquire) { self.open.lock().room.clone() } else { Room::Open }
     }
 
+    /// Waits until the journal is durable up to here; false if it failed, or is to end first.
+    pub fn wait_durable(&self, position: Position) -> bool {
+        let mut open = self.open.lock();
+        while self.durable() < position {
+            if open.stop || open.failed {
+                return false;
+            }
+            open.requested = true;
+            if open.asleep >= Asleep::UntilRequested {
+                self.changed.notify_all();
+            }
+            self.synced.wait(&mut open);
+        }
+        true
+    }
+
+    /// The journal is durable up to here.
+    pub fn set_durable(&self, position: Position) {
+        let _open = self.open.lock();
+        self.durable.store(position.0, Ordering::Release);
+        self.synced.notify_all();
+    }
+
+    /// The journal failed, for good.
+    pub fn fail(&self) {
+        self.open.lock().failed = true;
+        self.synced.notify_all();
+    }
+
+    /// Waits a while for room on the disk; false if it is time to end.
+    pub fn wait_for_space(&self, at_most: Duration) -> bool {
+        let mut open = self.open.lock();
+        if !open.stop {
+            let _ = self.changed.wait_for(&mut open, at_most);
+        }
+        !open.stop
+    }
+
+    /// Has the flush thread say once more whether publishers may go on.
+    pub fn tell_room(&self) {
+        self.open.lock().room_told = None;
+        self.changed.notify_all();
+    }
+
     /// Asks the flush thread to write and sync everything and to end.
     pub fn stop(&self) {
         self.open.lock().stop = true;
         self.changed.notify_all();
+        self.synced.notify_all();
     }
 
     /// A file may be written over: nothing that lives is in it.
@@ -50,11 +99,10 @@ impl Shared {
             let (_, file) = open.taken.pop_front().expect("looked at it");
             open.free.push(file);
         }
-        let assigned = open.taken.back().is_none_or(|(last, _)| *last >= open.generation);
-        if assigned && open.free.len() > OpenGroup::KEPT_BACK {
-            open.no_space = None;
-            open.set_room(Room::Open, &self.stalled);
-        }
+        // What could not be moved a moment ago could be now.
+        open.no_space = None;
+        let room = if open.is_short() { open.stall() } else { Room::Open };
+        open.set_room(room, &self.stalled);
         self.changed.notify_all();
     }
 
@@ -134,6 +182,8 @@ pub(crate) struct Closed {
     pub image: Arc<Image>,
     /// Shared bodies, by where they belong.
     pub bodies: Vec<(u32, Bytes)>,
+    /// Bodies with files of their own, which must be there first.
+    pub own_files: Vec<(u64, Bytes)>,
     /// Where the journal is when this group is synced.
     pub up_to: Position,
 }
@@ -160,6 +210,7 @@ pub(crate) struct OpenGroup {
     settlements: Vec<Settlement>,
     delivered: Vec<Place>,
     bodies: Vec<(u32, Bytes)>,
+    own_files: Vec<(u64, Bytes)>,
     /// The unit that is being written.
     unit: Option<Unit>,
     pub closed: VecDeque<Closed>,
@@ -173,7 +224,9 @@ pub(crate) struct OpenGroup {
     taken: VecDeque<(u64, usize)>,
     no_space: Option<Arc<str>>,
     pub room: Room,
-    pub room_told: Room,
+    /// What was said of it last; `None` to have it said again.
+    pub room_told: Option<Room>,
+    failed: bool,
 }
 
 impl OpenGroup {
@@ -191,6 +244,7 @@ impl OpenGroup {
             settlements: Vec::new(),
             delivered: Vec::new(),
             bodies: Vec::new(),
+            own_files: Vec::new(),
             unit: None,
             closed: VecDeque::new(),
             requested: false,
@@ -201,7 +255,8 @@ impl OpenGroup {
             taken: tail.taken,
             no_space: None,
             room: Room::Open,
-            room_told: Room::Open,
+            room_told: Some(Room::Open),
+            failed: false,
         }
     }
 
@@ -251,6 +306,16 @@ impl OpenGroup {
         self.bodies.push((at, body));
     }
 
+    /// A body is to be in a file of its own before this group is written.
+    pub fn write_own_file(&mut self, number: u64, body: Bytes) {
+        self.own_files.push((number, body));
+    }
+
+    /// Whether the disk takes nothing that must be moved out of the journal.
+    pub fn is_without_space(&self) -> bool {
+        self.no_space.is_some()
+    }
+
     /// Adds a settlement to this group, or widens the queue's last one in it.
     #[inline]
     pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled, mark: &mut Mark) {
@@ -293,6 +358,7 @@ impl OpenGroup {
             unfinished: self.unit,
             image: Arc::clone(&self.image),
             bodies: std::mem::take(&mut self.bodies),
+            own_files: std::mem::take(&mut self.own_files),
             up_to: position(self.file_bytes, self.generation, start),
         });
         self.delivered.clear();
@@ -338,7 +404,8 @@ impl OpenGroup {
             return Some(*file);
         }
         let in_turn = self.taken.back().is_none_or(|(last, _)| last + 1 == generation);
-        let kept_back = if self.no_space.is_some() { 0 } else { Self::KEPT_BACK };
+        // Whoever ends the server wants everything written, and the next start makes room again.
+        let kept_back = if self.no_space.is_some() || self.stop { 0 } else { Self::KEPT_BACK };
         if !in_turn || self.free.len() <= kept_back {
             return None;
         }

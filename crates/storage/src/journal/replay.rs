@@ -38,8 +38,6 @@ pub(crate) struct Replayed {
     pub writer: ImageWriter,
     /// CRC of the last group.
     pub previous_crc: u32,
-    /// The start of the server that wrote it.
-    pub last_start: u32,
     /// Where the journal ends.
     pub end: Position,
     /// Why it ends there, if something stands behind it that is no whole group.
@@ -75,8 +73,7 @@ pub(crate) fn replay(
         taken,
     };
     let previous_crc = last.map_or(0, |last| last.crc);
-    let last_start = last.map_or(0, |last| last.header.start);
-    Ok(Replayed { tail, writer: current.writer, previous_crc, last_start, end, torn })
+    Ok(Replayed { tail, writer: current.writer, previous_crc, end, torn })
 }
 
 /// A group that was found whole.

@@ -4,3 +4,4 @@
 mod basics;
 mod bench;
 mod rig;
+mod spill;

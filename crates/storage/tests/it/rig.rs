@@ -90,6 +90,17 @@ impl Shard {
         heard.fatal.is_none()
     }
 
+    /// Waits as a publisher does that was told to.
+    pub fn wait_for_room(&self) {
+        while self.with(|store| store.room()) != Room::Open {
+            let mut heard = self.hearsay.heard.lock();
+            let told = heard.rooms.len();
+            if self.with(|store| store.room()) != Room::Open && told == heard.rooms.len() {
+                self.hearsay.news.wait(&mut heard);
+            }
+        }
+    }
+
     /// The first message at or behind `from`, however long it takes to read it.
     pub fn next(&self, queue: u64, from: Sequence) -> Option<(Sequence, Vec<u8>)> {
         loop {

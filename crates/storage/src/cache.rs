@@ -1,0 +1,167 @@
+//! What was read back from disk and is still in memory: blocks of runs, and long bodies. Bounded in all, however many
+//! queues are read; the oldest goes first.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use ferrymq_model::{Position, QueueId, Sequence};
+use hashbrown::HashMap;
+
+use crate::run::{Block, RunId};
+
+/// A body that does not stand behind its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum BodyKey {
+    /// In a file of its own, by number.
+    OwnFile(u64),
+    /// In a run, by position.
+    InRun(RunId, u64),
+}
+
+/// Number of a block in the cache.
+pub(crate) type BlockNumber = u64;
+
+/// A stretch of a queue that is in a cached block.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    last: Sequence,
+    block: BlockNumber,
+}
+
+#[derive(Debug)]
+struct CachedBlock {
+    run: RunId,
+    block: Block,
+    queues: Vec<(QueueId, Sequence, Sequence)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Item {
+    Block(BlockNumber),
+    Body(BodyKey),
+}
+
+/// The cache.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    blocks: HashMap<BlockNumber, CachedBlock, foldhash::fast::FixedState>,
+    windows: BTreeMap<(QueueId, Sequence), Window>,
+    bodies: HashMap<BodyKey, Bytes, foldhash::fast::FixedState>,
+    /// Oldest first.
+    items: VecDeque<Item>,
+    /// Bodies that are on their way to their file, with the position that says they are there.
+    unwritten: VecDeque<(Position, u64)>,
+    next_block: BlockNumber,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Cache {
+    pub fn new(bytes_max: u64) -> Self {
+        Self {
+            blocks: HashMap::default(),
+            windows: BTreeMap::new(),
+            bodies: HashMap::default(),
+            items: VecDeque::new(),
+            unwritten: VecDeque::new(),
+            next_block: 0,
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    /// The block that has a message, and where in it.
+    pub fn find(&self, queue: QueueId, sequence: Sequence) -> Option<(BlockNumber, usize)> {
+        let (key, window) = self.windows.range(..=(queue, sequence)).next_back()?;
+        if key.0 != queue || window.last < sequence {
+            return None;
+        }
+        let index = self.blocks.get(&window.block)?.block.find(queue, sequence)?;
+        Some((window.block, index))
+    }
+
+    /// The stored message, and the run it is from.
+    pub fn stored(&self, block: BlockNumber, index: usize) -> Option<(&[u8], RunId)> {
+        let cached = self.blocks.get(&block)?;
+        Some((cached.block.stored(index), cached.run))
+    }
+
+    pub fn body(&self, key: BodyKey) -> Option<&Bytes> {
+        self.bodies.get(&key)
+    }
+
+    pub fn insert_block(&mut self, run: RunId, block: Block) {
+        let number = self.next_block;
+        self.next_block += 1;
+        let queues = block.queues();
+        for (queue, first, last) in &queues {
+            self.windows.insert((*queue, *first), Window { last: *last, block: number });
+        }
+        self.bytes += block.len() as u64;
+        self.blocks.insert(number, CachedBlock { run, block, queues });
+        self.items.push_back(Item::Block(number));
+        self.evict();
+    }
+
+    pub fn insert_body(&mut self, key: BodyKey, body: Bytes) {
+        let bytes = body.len() as u64;
+        if self.bodies.insert(key, body).is_none() {
+            self.bytes += bytes;
+            self.items.push_back(Item::Body(key));
+        }
+        self.evict();
+    }
+
+    /// Keeps a body until its file is written, and for a while after.
+    pub fn insert_unwritten(&mut self, number: u64, body: Bytes, written_at: Position) {
+        self.bodies.insert(BodyKey::OwnFile(number), body);
+        self.unwritten.push_back((written_at, number));
+    }
+
+    /// Bodies up to `durable` are in their files: they may go when there is no room.
+    pub fn written(&mut self, durable: Position) {
+        while self.unwritten.front().is_some_and(|(position, _)| *position <= durable) {
+            let Some((_, number)) = self.unwritten.pop_front() else { return };
+            let key = BodyKey::OwnFile(number);
+            if let Some(body) = self.bodies.get(&key) {
+                self.bytes += body.len() as u64;
+                self.items.push_back(Item::Body(key));
+            }
+        }
+        self.evict();
+    }
+
+    /// A body's file is gone.
+    pub fn forget_own_file(&mut self, number: u64) {
+        let key = BodyKey::OwnFile(number);
+        let Some(body) = self.bodies.remove(&key) else { return };
+        if self.items.iter().any(|item| matches!(item, Item::Body(other) if *other == key)) {
+            self.items.retain(|item| !matches!(item, Item::Body(other) if *other == key));
+            self.bytes -= body.len() as u64;
+        }
+    }
+
+    /// Lets the oldest go until the rest fits; what came last always stays.
+    fn evict(&mut self) {
+        while self.bytes > self.bytes_max && self.items.len() > 1 {
+            match self.items.pop_front() {
+                Some(Item::Block(number)) => self.drop_block(number),
+                Some(Item::Body(key)) => {
+                    self.bytes -= self.bodies.remove(&key).map_or(0, |body| body.len() as u64);
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn drop_block(&mut self, number: BlockNumber) {
+        let Some(cached) = self.blocks.remove(&number) else { return };
+        self.bytes -= cached.block.len() as u64;
+        for (queue, first, _) in cached.queues {
+            // The same stretch may have been read again since.
+            if self.windows.get(&(queue, first)).is_some_and(|window| window.block == number) {
+                self.windows.remove(&(queue, first));
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The checkpoint: what is known without the journal files that were written over. A small database (redb) holds catalog
+//! entries by kind and key, and for each queue its state and extents. It changes incrementally, when a journal file is
+//! about to be written over: first the run is synced, then the checkpoint committed, then the file is free.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ferrymq_model::{CatalogEntry, EntryKind, Position, QueueId};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+
+use crate::disk::{Disk, DiskFile, Open};
+use crate::error::OpenError;
+use crate::row::{self, KeptQueue};
+
+/// The newest version that we write and read.
+const VERSION: u64 = 1;
+const CACHE_BYTES: usize = 1 << 20;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const ENTRIES: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("entries");
+const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("queues");
+
+/// What one checkpoint says about the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// Replay begins with this generation.
+    pub first_generation: u64,
+    /// The journal was synced at least up to here.
+    pub synced: Position,
+    /// Counts the starts of the server.
+    pub starts: u64,
+    /// Number of the next run.
+    pub next_run: u32,
+}
+
+/// Everything in a checkpoint.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub meta: Meta,
+    pub entries: Vec<CatalogEntry>,
+    pub queues: Vec<KeptQueue>,
+}
+
+/// The database. After a failure it is opened anew, because what it has in memory may not be what is on disk.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    database: Option<Database>,
+}
+
+/// What is to change.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub entries: Vec<CatalogEntry>,
+    /// Queues that changed, encoded.
+    pub queues: Vec<(QueueId, Vec<u8>)>,
+    pub deleted: Vec<QueueId>,
+}
+
+impl Checkpoint {
+    /// Makes an empty one.
+    pub fn create(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), OpenError> {
+        disk.open(path, Open::Empty).map_err(OpenError::io("create", path))?;
+        let mut checkpoint = Self { disk: Arc::clone(disk), path: path.to_owned(), database: None };
+        let meta = Meta { first_generation: 1, synced: Position::default(), starts: 0, next_run: 1 };
+        checkpoint.commit(&meta, []).map_err(|error| OpenError::checkpoint(path, error))?;
+        disk.sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(OpenError::io("sync", path))
+    }
+
+    /// Opens one that was made before, and reads all of it.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<(Self, Loaded), OpenError> {
+        match disk.open(path, Open::Existing) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let what = "it says what is in the runs and where the journal begins".to_owned();
+                return Err(OpenError::Missing { file: path.to_owned(), what });
+            }
+            file => drop(file.map_err(OpenError::io("open", path))?),
+        }
+        let mut checkpoint = Self { disk, path: path.to_owned(), database: None };
+        let version = checkpoint.version().map_err(|error| OpenError::checkpoint(path, error))?;
+        if version > VERSION {
+            let found = u32::try_from(version).unwrap_or(u32::MAX);
+            return Err(OpenError::Newer { file: path.to_owned(), found, known: VERSION as u32 });
+        }
+        let loaded = checkpoint.load().map_err(|error| OpenError::checkpoint(path, error))?;
+        let loaded = loaded.ok_or_else(|| OpenError::damaged(path, 0, "an entry of the checkpoint cannot be read"))?;
+        Ok((checkpoint, loaded))
+    }
+
+    fn database(&mut self) -> Result<&Database, redb::Error> {
+        if self.database.is_none() {
+            let file = self.disk.open(&self.path, Open::Existing)?;
+            let backend = Backend { file };
+            self.database = Some(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?);
+        }
+        Ok(self.database.as_ref().expect("just opened"))
+    }
+
+    fn version(&mut self) -> Result<u64, redb::Error> {
+        let transaction = self.database()?.begin_read()?;
+        Ok(transaction.open_table(META)?.get("version")?.map_or(0, |version| version.value()))
+    }
+
+    /// `None` if something in it makes no sense.
+    fn load(&mut self) -> Result<Option<Loaded>, redb::Error> {
+        let transaction = self.database()?.begin_read()?;
+        let meta = transaction.open_table(META)?;
+        let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map(|number| number.value()));
+        let (Some(first_generation), Some(synced), Some(starts), Some(next_run)) =
+            (number("first_generation")?, number("synced")?, number("starts")?, number("next_run")?)
+        else {
+            return Ok(None);
+        };
+        let Ok(next_run) = u32::try_from(next_run) else { return Ok(None) };
+        let meta = Meta { first_generation, synced: Position(synced), starts, next_run };
+        let (mut entries, mut queues) = (Vec::new(), Vec::new());
+        for entry in transaction.open_table(ENTRIES)?.iter()? {
+            let (key, value) = entry?;
+            let (kind, key) = key.value();
+            let Some(kind) = EntryKind::from_number(kind) else { return Ok(None) };
+            entries.push(CatalogEntry { kind, key: key.to_vec(), value: Some(value.value().to_vec()) });
+        }
+        for queue in transaction.open_table(QUEUES)?.iter()? {
+            let (id, state) = queue?;
+            let Some(queue) = row::decode(QueueId(id.value()), state.value()) else { return Ok(None) };
+            queues.push(queue);
+        }
+        Ok(Some(Loaded { meta, entries, queues }))
+    }
+
+    /// Makes changes, all or none of them.
+    pub fn commit<'a>(
+        &mut self,
+        meta: &Meta,
+        changes: impl IntoIterator<Item = &'a Changes>,
+    ) -> Result<(), redb::Error> {
+        let committed = self.try_commit(meta, changes);
+        if committed.is_err() {
+            self.database = None;
+        }
+        committed
+    }
+
+    fn try_commit<'a>(
+        &mut self,
+        meta: &Meta,
+        changes: impl IntoIterator<Item = &'a Changes>,
+    ) -> Result<(), redb::Error> {
+        let mut transaction = self.database()?.begin_write()?;
+        transaction
+            .set_durability(Durability::Immediate)
+            .map_err(|error| redb::Error::from(io::Error::other(error)))?;
+        {
+            let mut table = transaction.open_table(META)?;
+            table.insert("version", VERSION)?;
+            table.insert("first_generation", meta.first_generation)?;
+            table.insert("synced", meta.synced.0)?;
+            table.insert("starts", meta.starts)?;
+            table.insert("next_run", u64::from(meta.next_run))?;
+            let mut entries = transaction.open_table(ENTRIES)?;
+            let mut queues = transaction.open_table(QUEUES)?;
+            for portion in changes {
+                for entry in &portion.entries {
+                    let key = (entry.kind as u8, entry.key.as_slice());
+                    match &entry.value {
+                        Some(value) => drop(entries.insert(key, value.as_slice())?),
+                        None => drop(entries.remove(key)?),
+                    }
+                }
+                for (id, state) in &portion.queues {
+                    queues.insert(id.0, state.as_slice())?;
+                }
+                for id in &portion.deleted {
+                    queues.remove(id.0)?;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// A file of ours as redb wants it.
+#[derive(Debug)]
+struct Backend {
+    file: Box<dyn DiskFile>,
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read_at(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, &[io::IoSlice::new(data)])
+    }
+}

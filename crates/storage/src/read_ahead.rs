@@ -1,0 +1,190 @@
+//! The read-ahead thread: brings blocks and long bodies back from disk, and tells which queues may go on.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use ferrymq_model::{QueueId, Sequence};
+use parking_lot::{Condvar, Mutex};
+
+use crate::cache::BodyKey;
+use crate::disk::Disk;
+use crate::notify::Notify;
+use crate::own_file::OwnFiles;
+use crate::run::{self, Block, RunId, RunReader};
+use crate::stored::BodyPlace;
+
+/// How many runs are kept open.
+const OPEN_RUNS: usize = 64;
+
+/// Something that a queue waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    pub queue: QueueId,
+    pub sequence: Sequence,
+    pub what: Wanted,
+}
+
+/// Where it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted {
+    /// The block of a run that has the message.
+    Block(RunId),
+    /// The message's body, which is long.
+    Body(BodyKey, BodyPlace, u32),
+}
+
+/// Something that was read.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    Block(RunId, Block),
+    Body(BodyKey, Bytes),
+}
+
+/// What the shard and the read-ahead thread share.
+#[derive(Debug, Default)]
+pub(crate) struct ReadQueue {
+    asked: Mutex<Asked>,
+    changed: Condvar,
+    loaded: Mutex<Vec<(Want, Vec<Loaded>)>>,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    wants: VecDeque<Want>,
+    /// Runs that are gone.
+    gone: Vec<RunId>,
+    stop: bool,
+}
+
+impl ReadQueue {
+    pub fn ask(&self, want: Want) {
+        self.asked.lock().wants.push_back(want);
+        self.changed.notify_one();
+    }
+
+    pub fn forget(&self, run: RunId) {
+        self.asked.lock().gone.push(run);
+    }
+
+    pub fn stop(&self) {
+        self.asked.lock().stop = true;
+        self.changed.notify_one();
+    }
+
+    pub fn take_loaded(&self) -> Vec<(Want, Vec<Loaded>)> {
+        std::mem::take(&mut *self.loaded.lock())
+    }
+}
+
+/// The folders that are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Folders {
+    pub runs: PathBuf,
+    pub transient: PathBuf,
+}
+
+impl Folders {
+    pub fn run(&self, run: RunId) -> PathBuf {
+        run::path_of(if run.is_transient() { &self.transient } else { &self.runs }, run)
+    }
+}
+
+/// Starts the thread.
+pub(crate) fn spawn(
+    queue: Arc<ReadQueue>,
+    disk: Arc<dyn Disk>,
+    folders: Folders,
+    own_files: OwnFiles,
+    notify: Arc<dyn Notify>,
+) -> io::Result<JoinHandle<()>> {
+    let reader = Reader { queue, disk, folders, own_files, notify, open: VecDeque::new() };
+    thread::Builder::new().name("read-ahead".to_owned()).spawn(move || reader.run())
+}
+
+struct Reader {
+    queue: Arc<ReadQueue>,
+    disk: Arc<dyn Disk>,
+    folders: Folders,
+    own_files: OwnFiles,
+    notify: Arc<dyn Notify>,
+    /// The runs used last, newest first.
+    open: VecDeque<(RunId, RunReader)>,
+}
+
+impl Reader {
+    fn run(mut self) {
+        while let Some(want) = self.wait() {
+            match self.read(&want) {
+                Ok(loaded) => {
+                    self.queue.loaded.lock().push((want, loaded));
+                    self.notify.loaded(&[want.queue]);
+                }
+                Err(reason) => self.fail(&want, &reason),
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Option<Want> {
+        let mut asked = self.queue.asked.lock();
+        loop {
+            for run in std::mem::take(&mut asked.gone) {
+                self.open.retain(|(open, _)| *open != run);
+            }
+            if asked.stop {
+                return None;
+            }
+            if let Some(want) = asked.wants.pop_front() {
+                return Some(want);
+            }
+            self.queue.changed.wait(&mut asked);
+        }
+    }
+
+    /// What cannot be read fails its queue, unless the queue does not want it any more.
+    fn fail(&mut self, want: &Want, reason: &str) {
+        let mut wanted = false;
+        self.notify.with_store(&mut |store| wanted = store.fail_queue(want));
+        if wanted {
+            self.notify.queue_failed(want.queue, reason);
+        }
+    }
+
+    fn read(&mut self, want: &Want) -> Result<Vec<Loaded>, String> {
+        match want.what {
+            Wanted::Block(run) => self.read_blocks(run, want.queue, want.sequence),
+            Wanted::Body(BodyKey::OwnFile(number), ..) => {
+                Ok(vec![Loaded::Body(BodyKey::OwnFile(number), self.own_files.read(number)?)])
+            }
+            Wanted::Body(key @ BodyKey::InRun(run, _), place, bytes) => {
+                Ok(vec![Loaded::Body(key, self.open(run)?.read_body(place, bytes)?)])
+            }
+        }
+    }
+
+    /// The block that has the message, and the next one if it goes on with the same queue.
+    fn read_blocks(&mut self, run: RunId, queue: QueueId, sequence: Sequence) -> Result<Vec<Loaded>, String> {
+        let reader = self.open(run)?;
+        let first = reader.block_of(queue, sequence);
+        let first = first.ok_or_else(|| format!("run {:08x} has no message {sequence} of queue {}", run.0, queue.0))?;
+        let mut loaded = vec![Loaded::Block(run, reader.read_block(first)?)];
+        if reader.last_queue(first) == Some(queue) && reader.first_queue(first + 1) == Some(queue) {
+            loaded.push(Loaded::Block(run, reader.read_block(first + 1)?));
+        }
+        Ok(loaded)
+    }
+
+    fn open(&mut self, run: RunId) -> Result<&RunReader, String> {
+        let known = self.open.iter().position(|(open, _)| *open == run);
+        let entry = match known.and_then(|at| self.open.remove(at)) {
+            Some(entry) => entry,
+            None => (run, RunReader::open(&*self.disk, &self.folders.run(run), run)?),
+        };
+        self.open.truncate(OPEN_RUNS - 1);
+        self.open.push_front(entry);
+        Ok(&self.open[0].1)
+    }
+}

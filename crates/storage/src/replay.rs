@@ -1,0 +1,176 @@
+//! What recovery knows: the checkpoint first, then what the journal adds to it, record by record.
+//!
+//! Records may repeat what the checkpoint has already. That changes nothing: a settled message stays settled, one that is
+//! in a run stays there, and marks only go forward.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ferrymq_model::{CatalogEntry, EntryKind, QueueId, Sequence};
+use hashbrown::HashMap;
+
+use crate::checkpoint::Loaded;
+use crate::image::Image;
+use crate::journal::{Record, Visitor};
+use crate::queue::{Gone, Queue, Slot};
+use crate::recover::{Recovered, RecoveredQueue};
+use crate::run::RunId;
+use crate::segment::{SegmentId, Segments};
+use crate::stored::StoredBody;
+
+/// The state that is being built.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    entries: BTreeMap<(EntryKind, Vec<u8>), Vec<u8>>,
+    pub queues: HashMap<QueueId, Queue, foldhash::fast::RandomState>,
+    pub segments: Segments,
+    /// Queues that changed in each generation.
+    pub touched: Vec<Vec<QueueId>>,
+    /// How many messages live in each run.
+    pub runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
+    /// How many messages need each body that has a file of its own.
+    pub own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
+    /// Entries that the checkpoint has not or otherwise.
+    pub changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
+    pub deleted: Vec<QueueId>,
+    /// The next sequence of queues whose last messages were transient.
+    next: Vec<(QueueId, Sequence)>,
+    generation: u32,
+}
+
+impl Replay {
+    pub fn new(loaded: Loaded) -> Self {
+        let first = u32::try_from(loaded.meta.first_generation).expect("segments are numbered like generations");
+        let entries = loaded.entries.into_iter();
+        let entries = entries.map(|entry| ((entry.kind, entry.key), entry.value.unwrap_or_default())).collect();
+        let next = loaded.queues.iter().map(|kept| (kept.queue.id, kept.next)).collect();
+        let queues = loaded.queues.into_iter().map(|kept| (kept.queue.id, kept.queue)).collect();
+        Self {
+            entries,
+            queues,
+            segments: Segments::new(first),
+            touched: Vec::new(),
+            runs: HashMap::default(),
+            own_files: HashMap::default(),
+            changed_entries: BTreeMap::new(),
+            deleted: Vec::new(),
+            next,
+            generation: first,
+        }
+    }
+
+    /// Everything was replayed: counts what lives where.
+    pub fn finish(&mut self) {
+        for (id, next) in std::mem::take(&mut self.next) {
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.skip_to(next);
+            }
+        }
+        for queue in self.queues.values() {
+            for extent in queue.extents().iter() {
+                *self.runs.entry(extent.run).or_default() += u64::from(extent.live);
+            }
+            for number in queue.own_files() {
+                *self.own_files.entry(number).or_default() += 1;
+            }
+        }
+    }
+
+    pub fn recovered(&self, torn: Option<String>) -> Recovered {
+        let entry = |((kind, key), value): (&(EntryKind, Vec<u8>), &Vec<u8>)| CatalogEntry {
+            kind: *kind,
+            key: key.clone(),
+            value: Some(value.clone()),
+        };
+        let queue = |queue: &Queue| RecoveredQueue {
+            id: queue.id,
+            state: queue.state(),
+            messages: queue.messages,
+            bytes: queue.bytes,
+        };
+        let mut queues: Vec<_> = self.queues.values().map(queue).collect();
+        queues.sort_by_key(|queue| queue.id);
+        Recovered { entries: self.entries.iter().map(entry).collect(), queues, torn }
+    }
+
+    /// The queue, marked as changed in this generation, and the segments.
+    fn changed(&mut self, id: QueueId) -> Option<(&mut Queue, &mut Segments)> {
+        let queue = self.queues.get_mut(&id)?;
+        if queue.touched_in != self.generation {
+            queue.touched_in = self.generation;
+            self.touched.last_mut().expect("a generation has begun").push(id);
+        }
+        Some((queue, &mut self.segments))
+    }
+
+    fn settle(&mut self, id: QueueId, first: Sequence, last: Sequence) {
+        let Some((queue, segments)) = self.changed(id) else { return };
+        queue.settle(first, last, |gone| {
+            // What lives in runs and files is counted in the end.
+            if let Gone::Slot(slot) = gone {
+                segments.get_mut(slot.segment).live -= 1;
+            }
+        });
+    }
+
+    fn change_entry(&mut self, kind: EntryKind, key: &[u8], value: Option<&[u8]>) {
+        let key = (kind, key.to_vec());
+        match value {
+            Some(value) => drop(self.entries.insert(key.clone(), value.to_vec())),
+            None => drop(self.entries.remove(&key)),
+        }
+        self.changed_entries.insert(key, value.map(<[u8]>::to_vec));
+    }
+}
+
+impl Visitor for Replay {
+    fn generation(&mut self, generation: u64, image: Arc<Image>) {
+        self.segments.push(image);
+        self.touched.push(Vec::new());
+        self.generation = u32::try_from(generation).expect("segments are numbered like generations");
+    }
+
+    fn record(&mut self, generation: u64, at: u32, record: Record<'_>) -> Result<(), String> {
+        match record {
+            Record::Enqueue { targets, message, stored } => {
+                let segment = SegmentId::journal(generation);
+                let at = at + message as u32;
+                let slot = Slot { segment, at, body_bytes: stored.facts.body_bytes, beside: false };
+                for place in targets.iter() {
+                    let Some((queue, segments)) = self.changed(place.queue) else { continue };
+                    if !queue.restore(place.sequence, slot) {
+                        continue;
+                    }
+                    segments.get_mut(segment).live += 1;
+                    if let StoredBody::OwnFile(body) = stored.body {
+                        queue.add_own_file(place.sequence, body.at);
+                    }
+                }
+            }
+            Record::Settle { queue, first, last } => self.settle(queue, first, last),
+            Record::Delivered { queue, sequence } => {
+                let Some((queue, _)) = self.changed(queue) else { return Ok(()) };
+                queue.head = queue.head.max(sequence.saturating_add(1));
+            }
+            Record::Attempts { queue, sequence, attempts } => {
+                let Some((queue, _)) = self.changed(queue) else { return Ok(()) };
+                if !queue.is_settled(sequence) {
+                    queue.attempts.insert(sequence, attempts);
+                }
+            }
+            Record::Put { kind, key, value } => self.change_entry(kind, key, Some(value)),
+            Record::Delete { kind, key } => self.change_entry(kind, key, None),
+            Record::CreateQueue { queue } => {
+                self.queues.entry(queue).or_insert_with(|| Queue::new(queue, true));
+                self.changed(queue);
+            }
+            Record::DeleteQueue { queue } => {
+                self.settle(queue, 0, Sequence::MAX);
+                self.queues.remove(&queue);
+                self.deleted.push(queue);
+            }
+            Record::Skipped => {}
+        }
+        Ok(())
+    }
+}

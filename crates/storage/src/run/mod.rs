@@ -1,0 +1,41 @@
+//! Runs: sorted files of waiting messages of many queues.
+//!
+//! ```text
+//! header | block or shared body ... | index | trailer
+//! ```
+//! A run is written once, front to back, by [`RunWriter`], and never changed. Its messages are sorted by queue and
+//! sequence and stand in [blocks](block); bodies over the copy threshold stand between the blocks, once for all queues
+//! that wait for them. [`RunReader`] reads the index first, then one block or body at a time.
+
+mod block;
+mod reader;
+mod writer;
+
+pub(crate) use block::Block;
+pub(crate) use reader::{RunReader, path_of};
+pub(crate) use writer::{RunMessage, RunWriter};
+
+/// Number of a run. Those with the highest bit set are for transient messages and do not survive a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RunId(pub u32);
+
+impl RunId {
+    const TRANSIENT: u32 = 1 << 31;
+
+    pub fn transient(number: u32) -> Self {
+        Self(number | Self::TRANSIENT)
+    }
+
+    pub fn is_transient(self) -> bool {
+        self.0 & Self::TRANSIENT != 0
+    }
+}
+
+/// The newest version that we write and read.
+const VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"FERRYRUN";
+const END_MAGIC: &[u8; 8] = b"FERRYEND";
+/// Magic, version, run, two spare words, CRC.
+const HEADER_BYTES: usize = 32;
+/// Position of the index (u64), entries, CRC of the index, CRC of the trailer, magic.
+const TRAILER_BYTES: usize = 32;

@@ -1,0 +1,270 @@
+//! The spill thread: moves what waits long out of the journal and out of memory, into runs; writes checkpoints; removes
+//! files that nobody needs.
+//!
+//! Retiring a journal generation: what lives in it is written to a run and synced; the queues' index is swapped for
+//! extents; the checkpoint is committed, once the journal is durable as far as the checkpoint reflects it; only then is
+//! the file free. Whatever fails is tried again; until it works publishers are told to wait.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ferrymq_model::Position;
+use parking_lot::{Condvar, Mutex};
+
+use crate::checkpoint::{Changes, Checkpoint, Meta};
+use crate::disk::Disk;
+use crate::image::Image;
+use crate::journal::Shared;
+use crate::moving::{Batch, Collected, Cursor, DeadFile};
+use crate::notify::Notify;
+use crate::own_file::OwnFiles;
+use crate::read_ahead::{Folders, ReadQueue};
+use crate::run::{RunId, RunMessage, RunWriter};
+use crate::segment::SegmentId;
+use crate::store::Store;
+use crate::stored::{Stored, StoredBody};
+
+/// When something that failed is tried again, and when files are looked at that wait for a flush.
+const RETRY: Duration = Duration::from_secs(1);
+/// How soon we look again for a store that is not installed yet.
+const NO_STORE: Duration = Duration::from_millis(5);
+
+/// Wakes the spill thread.
+#[derive(Debug, Default)]
+pub(crate) struct SpillSignal {
+    state: Mutex<SignalState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SignalState {
+    go: bool,
+    stop: bool,
+}
+
+impl SpillSignal {
+    pub fn go(&self) {
+        self.state.lock().go = true;
+        self.changed.notify_one();
+    }
+
+    pub fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_one();
+    }
+
+    fn stopped(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// Sleeps until there is something to do, or for a while; false when it is time to end.
+    fn wait(&self, at_most: Option<Duration>) -> bool {
+        let mut state = self.state.lock();
+        while !state.go && !state.stop {
+            match at_most {
+                Some(time) if self.changed.wait_for(&mut state, time).timed_out() => break,
+                Some(_) => {}
+                None => self.changed.wait(&mut state),
+            }
+        }
+        state.go = false;
+        !state.stop
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug)]
+enum Undone {
+    /// The store is gone, or we were asked to end. What was not finished is as if it had not begun.
+    Stopped,
+    /// To be tried again.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Undone {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What the spill thread works with.
+pub(crate) struct Spill {
+    pub signal: Arc<SpillSignal>,
+    pub shared: Arc<Shared>,
+    pub notify: Arc<dyn Notify>,
+    pub disk: Arc<dyn Disk>,
+    pub folders: Folders,
+    pub own_files: OwnFiles,
+    pub reads: Arc<ReadQueue>,
+    pub checkpoint: Checkpoint,
+    pub meta: Meta,
+    pub next_transient_run: u32,
+    pub copy_bytes_max: u32,
+}
+
+/// Starts the thread.
+pub(crate) fn spawn(mut spill: Spill) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("spill".to_owned()).spawn(move || {
+        // The first look also waits until the store is installed.
+        let mut pause = Some(NO_STORE);
+        while spill.signal.wait(pause) {
+            pause = spill.work();
+        }
+    })
+}
+
+impl Spill {
+    /// Does everything there is to do; says when to look again if nobody calls.
+    fn work(&mut self) -> Option<Duration> {
+        loop {
+            if self.signal.stopped() {
+                return None;
+            }
+            let looked = self.visit(|store| {
+                let dead = store.take_dead();
+                let batch = store.generation_to_retire().or_else(|| store.transient_to_move());
+                (dead, store.has_dead(), batch)
+            });
+            let Ok((dead, waiting, batch)) = looked else { return Some(NO_STORE) };
+            dead.iter().for_each(|dead| self.remove(dead.file));
+            let Some(batch) = batch else { return waiting.then_some(RETRY) };
+            let done = match batch.generation {
+                Some((generation, decided)) => self.retire(&batch, generation, decided),
+                None => self.move_transient(&batch),
+            };
+            match done {
+                Ok(()) => {}
+                Err(Undone::Stopped) => return Some(NO_STORE),
+                Err(Undone::Failed(error)) => {
+                    self.shared.no_space(&error.to_string());
+                    return Some(RETRY);
+                }
+            }
+        }
+    }
+
+    /// Looks into the store. It may be gone at any time, and then nothing that was learned from it may be acted upon.
+    fn visit<T>(&self, mut look: impl FnMut(&mut Store) -> T) -> Result<T, Undone> {
+        let mut seen = None;
+        self.notify.with_store(&mut |store| seen = Some(look(store)));
+        seen.ok_or(Undone::Stopped)
+    }
+
+    fn wait_durable(&self, position: Position) -> Result<(), Undone> {
+        if self.shared.wait_durable(position) { Ok(()) } else { Err(Undone::Stopped) }
+    }
+
+    /// Nobody needs this file; if it cannot be removed now, the next start does it.
+    fn remove(&self, file: DeadFile) {
+        let path = match file {
+            DeadFile::Run(run) => {
+                self.reads.forget(run);
+                self.folders.run(run)
+            }
+            DeadFile::Body(number) => self.own_files.path_of(number),
+        };
+        let _ = self.disk.remove(&path);
+    }
+
+    fn retire(&mut self, batch: &Batch, generation: u64, decided: Position) -> Result<(), Undone> {
+        self.wait_durable(decided)?;
+        if batch.live {
+            let run = RunId(self.meta.next_run);
+            self.meta.next_run += 1;
+            self.write_run(batch, run)?;
+            self.swap(batch, run)?;
+        }
+        let mut portions = Vec::new();
+        let position = self.snapshot(batch, &mut portions)?;
+        self.wait_durable(position)?;
+        let meta = Meta { first_generation: generation + 1, synced: position, ..self.meta };
+        let catalog = portions.pop().expect("the catalog's changes are always there");
+        if let Err(error) = self.checkpoint.commit(&meta, portions.iter().chain([&catalog])) {
+            self.visit(|store| store.give_back(&catalog))?;
+            return Err(io::Error::other(error).into());
+        }
+        self.meta = meta;
+        self.visit(Store::retire_oldest)?;
+        self.shared.release(generation);
+        Ok(())
+    }
+
+    fn move_transient(&mut self, batch: &Batch) -> Result<(), Undone> {
+        let run = RunId::transient(self.next_transient_run);
+        self.next_transient_run += 1;
+        self.write_run(batch, run)?;
+        self.swap(batch, run)?;
+        self.shared.tell_room();
+        Ok(())
+    }
+
+    fn write_run(&self, batch: &Batch, run: RunId) -> Result<(), Undone> {
+        let path = self.folders.run(run);
+        let written = self.try_write_run(batch, run);
+        if written.is_err() {
+            let _ = self.disk.remove(&path);
+        }
+        written
+    }
+
+    fn try_write_run(&self, batch: &Batch, run: RunId) -> Result<(), Undone> {
+        let path = self.folders.run(run);
+        let mut writer = RunWriter::create(&*self.disk, &path, run)?;
+        let (mut cursor, mut collected) = (Some(Cursor::default()), Vec::new());
+        while let Some(from) = cursor {
+            collected.clear();
+            cursor = self.visit(|store| store.collect(batch, from, &mut collected))?;
+            for message in &collected {
+                self.push(&mut writer, batch, message)?;
+            }
+        }
+        writer.finish()?;
+        if !run.is_transient() {
+            self.disk.sync_folder(&self.folders.runs)?;
+        }
+        Ok(())
+    }
+
+    fn push(&self, writer: &mut RunWriter, batch: &Batch, message: &Collected) -> io::Result<()> {
+        let slot = message.slot;
+        let stored = image_of(batch, slot.segment).tail(slot.at as usize);
+        let key = (slot.segment, slot.at);
+        let body = match &message.body {
+            Some(body) => Some((&body[..], key)),
+            None if slot.body_bytes > self.copy_bytes_max => match Stored::read(stored).map(|stored| stored.body) {
+                Some(StoredBody::Here(body)) => Some((body, key)),
+                _ => None,
+            },
+            None => None,
+        };
+        writer.push(&RunMessage { queue: message.queue, sequence: message.sequence, stored, body })
+    }
+
+    fn swap(&self, batch: &Batch, run: RunId) -> Result<(), Undone> {
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            cursor = self.visit(|store| store.swap(batch, run, from))?;
+        }
+        Ok(())
+    }
+
+    /// Gathers what the checkpoint must know, the catalog's changes last; says up to where the journal must be durable.
+    fn snapshot(&self, batch: &Batch, portions: &mut Vec<Changes>) -> Result<Position, Undone> {
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            let mut changes = Changes::default();
+            cursor = self.visit(|store| store.rows(batch, from, &mut changes))?;
+            portions.push(changes);
+        }
+        let (changes, position) = self.visit(|store| (store.take_changes(), store.position()))?;
+        portions.push(changes);
+        Ok(position)
+    }
+}
+
+fn image_of(batch: &Batch, segment: SegmentId) -> &Image {
+    let found = batch.images.iter().find(|(id, _)| *id == segment);
+    &found.expect("what is collected is of the batch").1
+}

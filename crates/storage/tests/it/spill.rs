@@ -1,0 +1,161 @@
+//! What waits long leaves memory and the journal, and comes back in order.
+
+use bytes::Bytes;
+use ferrymq_model::{BodyRef, QueueId, Settled};
+use ferrymq_storage::{Options, Room, Store};
+
+use crate::rig::{Folder, Shard, facts, message, place, publish, small};
+
+const Q: u64 = 256;
+
+fn body(number: u64) -> Vec<u8> {
+    format!("message {number} {}", "x".repeat((number % 200) as usize)).into_bytes()
+}
+
+/// Publishes durable messages, as a publisher does that waits when it is told to.
+fn publish_patiently(shard: &Shard, numbers: std::ops::RangeInclusive<u64>, places: impl Fn(u64) -> (u64, u64)) {
+    for number in numbers {
+        shard.wait_for_room();
+        let (queue, sequence) = places(number);
+        shard.with(|store| publish(store, &body(number), &[place(queue, sequence)]));
+        if number % 500 == 0 {
+            assert!(shard.flush());
+        }
+    }
+    assert!(shard.flush());
+}
+
+#[test]
+fn a_long_queue_leaves_the_journal_and_comes_back_in_order() {
+    let folder = Folder::new("long");
+    let (shard, _) = folder.open(small()).unwrap();
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    publish_patiently(&shard, 1..=30_000, |number| (Q, number));
+    assert!(shard.with(|store| store.stats().journal_files_resident) <= 4);
+    let expected: Vec<_> = (1..=30_000).map(|number| (number, body(number))).collect();
+    assert!(shard.messages(Q) == expected, "before the restart");
+    shard.close();
+    let (shard, recovered) = folder.open(small()).unwrap();
+    assert_eq!(recovered.queues[0].messages, 30_000);
+    assert!(shard.messages(Q) == expected, "after the restart");
+}
+
+#[test]
+fn consumed_runs_are_removed() {
+    let folder = Folder::new("consumed");
+    let (shard, _) = folder.open(small()).unwrap();
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    publish_patiently(&shard, 1..=20_000, |number| (Q, number));
+    let runs = || std::fs::read_dir(folder.0.join("runs")).unwrap().count();
+    assert!(runs() > 2);
+    // Backwards and with holes first, so that nothing depends on the order.
+    shard.with(|store| {
+        (1..=20_000).rev().filter(|n| n % 3 == 0).for_each(|n| store.settle(QueueId(Q), n, n, Settled::Accepted));
+        store.settle(QueueId(Q), 1, 19_998, Settled::Purged);
+    });
+    assert_eq!(shard.messages(Q), [(19_999, body(19_999)), (20_000, body(20_000))]);
+    assert!(shard.flush());
+    shard.close();
+    let (shard, recovered) = folder.open(small()).unwrap();
+    assert_eq!(recovered.queues[0].messages, 2);
+    assert_eq!(shard.messages(Q), [(19_999, body(19_999)), (20_000, body(20_000))]);
+    assert!(runs() <= 1, "only the run of the last two may be left");
+}
+
+#[test]
+fn many_queues_share_runs() {
+    let folder = Folder::new("many");
+    let (shard, _) = folder.open(small()).unwrap();
+    const QUEUES: u64 = 100;
+    shard.with(|store| (1..=QUEUES).for_each(|queue| store.create_queue(QueueId(queue * 256), true)));
+    publish_patiently(&shard, 0..=19_999, |number| ((number % QUEUES + 1) * 256, number / QUEUES + 1));
+    shard.close();
+    assert!(std::fs::read_dir(folder.0.join("runs")).unwrap().count() < 40);
+    let (shard, _) = folder.open(small()).unwrap();
+    for queue in 0..QUEUES {
+        let expected: Vec<_> = (0..200).map(|turn| (turn + 1, body(turn * QUEUES + queue))).collect();
+        let found = shard.messages((queue + 1) * 256);
+        let first = found.iter().zip(&expected).position(|(a, b)| a != b);
+        assert!(found == expected, "queue {queue}: {} of {}, differs at {first:?}", found.len(), expected.len());
+    }
+}
+
+#[test]
+fn transient_messages_leave_memory_too() {
+    let folder = Folder::new("transient-spill");
+    let options = Options { transient_bytes_max: 4 << 20, ..small() };
+    let (shard, _) = folder.open(options.clone()).unwrap();
+    shard.with(|store| store.create_queue(QueueId(Q), false));
+    let expected: Vec<_> = (1..=100_000).map(|number| (number, body(number))).collect();
+    for (number, body) in &expected {
+        shard.wait_for_room();
+        let body = BodyRef::Inline(body);
+        shard.with(|store| store.enqueue(&message(body), &facts(body), &[], &[place(Q, *number)]));
+    }
+    assert!(shard.with(|store| store.stats().transient_bytes) <= options.transient_bytes_max + 1000);
+    assert!(shard.messages(Q) == expected);
+    shard.with(|store| store.settle(QueueId(Q), 1, 100_000, Settled::Accepted));
+    shard.close();
+    let (shard, recovered) = folder.open(options).unwrap();
+    assert!(recovered.queues.is_empty());
+    assert_eq!(std::fs::read_dir(folder.0.join("transient")).unwrap().count(), 0);
+    drop(shard);
+}
+
+#[test]
+fn durable_and_transient_messages_of_one_queue_keep_their_order() {
+    let folder = Folder::new("mixed");
+    let options = Options { transient_bytes_max: 2 << 20, ..small() };
+    let (shard, _) = folder.open(options.clone()).unwrap();
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    let expected: Vec<_> = (1..=40_000).map(|number| (number, body(number))).collect();
+    let is_durable = |number: u64| (number / 100).is_multiple_of(3);
+    for (number, body) in &expected {
+        shard.wait_for_room();
+        let (body, places) = (BodyRef::Inline(body), [place(Q, *number)]);
+        let (durable, transient) = if is_durable(*number) { (&places[..], &[][..]) } else { (&[][..], &places[..]) };
+        shard.with(|store| store.enqueue(&message(body), &facts(body), durable, transient));
+    }
+    assert!(shard.flush());
+    assert!(shard.messages(Q) == expected, "all of them before the restart");
+    shard.close();
+    let (shard, recovered) = folder.open(options).unwrap();
+    let durable: Vec<_> = expected.into_iter().filter(|(number, _)| is_durable(*number)).collect();
+    assert_eq!(recovered.queues[0].messages, durable.len() as u64);
+    assert!(shard.messages(Q) == durable, "the durable ones after it");
+}
+
+#[test]
+fn long_bodies_are_stored_once_and_come_back() {
+    let folder = Folder::new("bodies");
+    let (shard, _) = folder.open(small()).unwrap();
+    let queues = [256, 512, 768];
+    shard.with(|store| queues.iter().for_each(|queue| store.create_queue(QueueId(*queue), true)));
+    // 3 KiB are shared in the journal, 100 KiB have a file of their own with such small journal files.
+    let long =
+        |number: u64| Bytes::from(vec![number as u8; if number.is_multiple_of(20) { 100 << 10 } else { 3 << 10 }]);
+    for number in 1..=400 {
+        shard.wait_for_room();
+        let bytes = long(number);
+        let body = BodyRef::Shared(&bytes);
+        let places = queues.map(|queue| place(queue, number));
+        shard.with(|store| store.enqueue(&message(body), &facts(body), &places, &[]));
+        assert!(shard.flush());
+    }
+    let expected: Vec<_> = (1..=400).map(|number| (number, long(number).to_vec())).collect();
+    let check = |shard: &Shard| queues.iter().for_each(|queue| assert!(shard.messages(*queue) == expected));
+    check(&shard);
+    let stored: u64 =
+        std::fs::read_dir(folder.0.join("runs")).unwrap().map(|f| f.unwrap().metadata().unwrap().len()).sum();
+    assert!(stored < 380 * 4096, "{stored} bytes for 380 bodies of 3 KiB: each once");
+    shard.close();
+    let (shard, _) = folder.open(small()).unwrap();
+    check(&shard);
+    shard.with(|store: &mut Store| {
+        queues.iter().for_each(|queue| store.settle(QueueId(*queue), 1, 400, Settled::Accepted));
+    });
+    shard.close();
+    let (shard, _) = folder.open(small()).unwrap();
+    assert_eq!(std::fs::read_dir(folder.0.join("bodies")).unwrap().count(), 0);
+    assert_eq!(shard.with(|store| store.room()), Room::Open);
+}

@@ -79,6 +79,7 @@ impl Connection {
             waiting: Vec::new(),
             full: false,
             awaiting: false,
+            overdue: false,
         };
         Self { id, peer, durable, mailbox: Mutex::new(mailbox) }
     }
@@ -147,6 +148,8 @@ pub struct Mailbox {
     full: bool,
     /// Whether the connection is listed among those that wait for the journal.
     pub awaiting: bool,
+    /// Whether the journal has come far enough for something in here, and the owner is to send it.
+    pub overdue: bool,
 }
 
 /// What a channel has been given, and what it asked for.

@@ -30,6 +30,9 @@ const GUEST: &str = "guest";
 /// How often a connection goes on with its own deliveries before others have their turn.
 const ROUNDS_MAX: u32 = 8;
 
+/// Up to so many connections the flush thread sends confirms itself (measured: ARCHITECTURE.md).
+const FLUSHED_CONNECTIONS_MAX: usize = 16;
+
 /// What a node needs to know to open.
 pub struct NodeSettings {
     /// Where everything durable is kept.
@@ -239,22 +242,37 @@ impl Node {
         connection.mailbox().confirm(self.durable.get());
     }
 
-    /// Sends confirms and replies that waited for the journal to come this far.
-    pub(crate) fn send_durable(&self, durable: Position) {
+    /// The journal has come this far: sends the confirms and replies that waited for it. A few connections are served
+    /// right here, by storage's flush thread; where there are many, each write would hold up the next flush, so their
+    /// owners are woken instead.
+    pub(crate) fn journal_came(&self, durable: Position) {
         let connections = std::mem::take(&mut *self.awaiting.lock());
+        let few = connections.len() <= FLUSHED_CONNECTIONS_MAX;
         for connection in connections {
-            let still_waits = {
-                let mut mailbox = connection.mailbox();
-                mailbox.confirm(durable);
-                mailbox.awaiting = mailbox.awaits_journal(durable);
-                mailbox.awaiting
-            };
-            if still_waits {
-                self.awaiting.lock().push(connection.clone());
-            }
-            if connection.drain() {
+            if few {
+                self.send_durable(&connection, durable);
+            } else {
+                connection.mailbox().overdue = true;
                 connection.wake();
             }
+        }
+    }
+
+    /// Sends what waited for the journal in a connection that is no longer listed for it, and lists it again where
+    /// something still waits.
+    pub(crate) fn send_durable(&self, connection: &Arc<Connection>, durable: Position) {
+        let still_waits = {
+            let mut mailbox = connection.mailbox();
+            mailbox.overdue = false;
+            mailbox.confirm(durable);
+            mailbox.awaiting = mailbox.awaits_journal(durable);
+            mailbox.awaiting
+        };
+        if still_waits {
+            self.await_journal(connection);
+        }
+        if connection.drain() {
+            connection.wake();
         }
     }
 

@@ -62,7 +62,7 @@ impl Notify for Messenger {
     fn durable(&self, position: Position) {
         self.durable.set(position);
         if let Some(node) = self.node() {
-            node.send_durable(position);
+            node.journal_came(position);
         }
     }
 

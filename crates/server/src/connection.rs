@@ -143,6 +143,7 @@ impl Connection {
 
     /// Reads what is there, a few times at most. Says whether the peer has closed.
     fn read(&mut self) -> io::Result<bool> {
+        let expects_login = self.pump.expects_login();
         READ_BUFFER.with_borrow_mut(|buffer| {
             for _ in 0..READS_MAX {
                 let kept = self.unread.len();
@@ -158,8 +159,11 @@ impl Connection {
                     Err(error) => return Err(error),
                 };
                 let input = &buffer[..kept + count];
-                let peer = &self.peer;
-                let consumed = self.pump.input(input, self.process.moment(), &mut |encoder| peer.encode_with(encoder));
+                let (peer, now) = (&self.peer, self.process.moment());
+                let pump = &mut self.pump;
+                let mut take = || pump.input(input, now, &mut |encoder| peer.encode_with(encoder));
+                // The runtime moves this thread's other connections elsewhere while a password is checked.
+                let consumed = if expects_login { tokio::task::block_in_place(take) } else { take() };
                 self.unread.clear();
                 self.unread.extend_from_slice(&input[consumed..]);
                 if self.unread.is_empty() {

@@ -70,6 +70,12 @@ impl Pump {
         self.client.resume();
     }
 
+    /// Whether nobody has logged in yet: checking a password takes tens of milliseconds of computing, on purpose.
+    #[must_use]
+    pub fn expects_login(&self) -> bool {
+        !self.client.is_logged_in()
+    }
+
     /// The socket took bytes.
     pub fn written(&mut self) {
         self.client.written();

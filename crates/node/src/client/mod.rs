@@ -73,6 +73,12 @@ impl Client {
         &self.address
     }
 
+    /// Whether the login was right.
+    #[must_use]
+    pub fn is_logged_in(&self) -> bool {
+        self.user.is_some()
+    }
+
     /// Whether this connection should not be read for now, because there is no room for what it publishes.
     #[must_use]
     pub fn is_paused(&self) -> bool {
@@ -183,9 +189,14 @@ impl Client {
         }
     }
 
-    /// Takes events that others left for this connection's session.
+    /// Takes events that others left for this connection's session, and sends what waited for the journal.
     pub fn take_events(&mut self, events: &mut Vec<Event>) {
-        events.append(&mut self.connection.mailbox().events);
+        let mut mailbox = self.connection.mailbox();
+        events.append(&mut mailbox.events);
+        if mailbox.overdue {
+            drop(mailbox);
+            self.node.send_durable(&self.connection, self.node.durable_position());
+        }
     }
 
     /// Lets subscriptions go on that waited for the socket.

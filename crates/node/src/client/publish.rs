@@ -65,8 +65,7 @@ impl Client {
         self.has_published = true;
         let publishes = std::mem::take(&mut self.publishes);
         let (mut targets, mut routes) = (Vec::new(), Vec::with_capacity(publishes.len()));
-        self.route_all(input, &publishes, &mut targets, &mut routes, events);
-        let wants_confirm = publishes.iter().any(|publish| self.connection.mailbox().confirms(publish.origin.channel));
+        let wants_confirm = self.route_all(input, &publishes, &mut targets, &mut routes, events);
         let now = self.node.now();
         let mut aftermath = Aftermath::default();
         let stored = self.node.decide(&mut aftermath, |shard, ports| {
@@ -92,6 +91,7 @@ impl Client {
         self.publishes.clear();
     }
 
+    /// Routes each publish, and refuses what may not be published. Says whether anybody wants confirms.
     fn route_all(
         &mut self,
         input: &[u8],
@@ -99,13 +99,17 @@ impl Client {
         targets: &mut Vec<QueueId>,
         routes: &mut Vec<Route>,
         events: &mut Vec<Event>,
-    ) {
-        let mut open = None;
+    ) -> bool {
+        let (mut open, mut wants_confirm) = (None, false);
         for publish in publishes {
             let channel = publish.origin.channel;
             let is_open = match open {
                 Some((last, is_open)) if last == channel => is_open,
-                _ => self.connection.mailbox().channels.get(&channel).is_some_and(|channel| !channel.refused),
+                _ => {
+                    let mailbox = self.connection.mailbox();
+                    wants_confirm |= mailbox.confirms(channel);
+                    mailbox.channels.get(&channel).is_some_and(|channel| !channel.refused)
+                }
             };
             open = Some((channel, is_open));
             if !is_open {
@@ -122,6 +126,7 @@ impl Client {
                 }
             }
         }
+        wants_confirm
     }
 
     fn route(

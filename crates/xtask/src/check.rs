@@ -6,7 +6,7 @@ use crate::workspace::{Workspace, cargo};
 use crate::{step, tidy};
 
 /// Crates whose tests open files, sockets or processes; `cargo x test` runs them.
-const SHELL: &[&str] = &["server", "storage", "admin", "conformance", "conformance-lapin", "fuzz"];
+const SHELL: &[&str] = &["server", "storage", "admin", "conformance", "conformance-lapin", "conformance-proof", "fuzz"];
 
 pub fn run(workspace: &Workspace) -> Result<(), String> {
     step::run("format", Command::new(cargo()).args(["fmt", "--all", "--check"]))?;

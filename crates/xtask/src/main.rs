@@ -7,6 +7,7 @@ mod check;
 mod clients;
 mod codegen;
 mod conformance;
+mod proof;
 mod step;
 mod test;
 mod tidy;
@@ -23,6 +24,8 @@ const USAGE: &str = "usage: cargo x COMMAND
   codegen               writes the code that the tables in spec/ determine
   bench [--runs N] [--seconds N]
                         deliveries per second beside RabbitMQ, where that is installed
+  crash [--rounds N] [--seed S]
+                        kills the server under load and holds it to what it promised
   tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess
   conformance amqp [--against HOST:PORT] [--record] [SCRIPT]...
                         plays the protocol scripts against our binary or a running server
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let done = Workspace::load().and_then(|workspace| match command.as_str() {
         "bench" => bench::run(&workspace, &rest),
         "check" => check::run(&workspace),
+        "crash" => proof::crash(&workspace, &rest),
         "codegen" => codegen::run(&workspace),
         "test" => test::run(&workspace, rest.first().map(String::as_str)),
         "conformance" => conformance::run(&workspace, &rest),

@@ -1,12 +1,13 @@
 //! `cargo x test`: everything that proves the product, in one command and with one summary.
 //!
-//! The crates' own tests come first, then what watches the binary from outside: the protocol scripts and the real
-//! clients. All of it uses the one profile `checked`, so the tree is built once.
+//! The crates' own tests come first, then what watches the binary from outside: the protocol scripts, the real clients,
+//! and the proofs that kill, trace and measure it. All of it uses the one profile `checked`, so the tree is built once.
 
 use std::process::Command;
 
 use crate::clients::{self, Against};
 use crate::conformance;
+use crate::proof;
 use crate::step::{self, Tally};
 use crate::workspace::{Workspace, cargo};
 
@@ -17,6 +18,7 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<(), String> {
     tests.args(["test", "--workspace", "--profile", "checked", "--no-fail-fast"]).args(filter);
     step::cargo_test(&mut tests, &mut tally)?;
     tally.add(from_outside(workspace, filter));
+    tally.add(proof::run(workspace, |name| filter.is_none_or(|filter| name.contains(filter))));
     tally.close()
 }
 

@@ -7,7 +7,7 @@ use crate::workspace::{DependencyKind, Package, Workspace};
 const ROOMS: &[&str] = &["amqp091", "kafka", "mqtt", "stomp", "amqp10", "openwire", "rocketmq", "zmtp"];
 
 /// Crates that look at the house from outside. They may know whom they like, but not the server: they run its binary.
-const OUTSIDE: &[&str] = &["xtask", "conformance", "conformance-lapin", "fuzz"];
+const OUTSIDE: &[&str] = &["xtask", "conformance", "conformance-lapin", "conformance-proof", "fuzz"];
 
 pub fn complaints(workspace: &Workspace) -> Vec<String> {
     workspace.members.iter().flat_map(of_package).collect()

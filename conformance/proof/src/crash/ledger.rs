@@ -1,0 +1,330 @@
+//! What the clients know of every message: the truth that a restarted server is held to.
+//!
+//! ```text
+//!  Sent ──confirm──▶ Safe ──ack──▶ Acked ──not there after a restart──▶ Gone
+//!    │                ▲              │
+//!    └── there after ─┘◀── there ────┘   (allowed for an ack in the last two seconds before a kill)
+//!    └── not there after a restart ─────────────────────────────────▶ Gone
+//! ```
+//! A message is marked before its publish or ack is written to the socket, so that the ledger is never behind what the
+//! server may have seen.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::body::Identity;
+
+/// An ack that was sent this long before a kill is final.
+pub const ACK_FINAL_MS: u32 = 2_000;
+/// A delivery this long before a kill is remembered over it.
+pub const DELIVERY_REMEMBERED_MS: u32 = 2_000;
+/// An ack that may not have left the client.
+const UNSENT: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Sent,
+    Safe,
+    /// Its `acked_ms` says when.
+    Acked,
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Message {
+    state: State,
+    acked_ms: u32,
+    /// When it was first delivered; 0 is never.
+    delivered_ms: u32,
+    /// Delivered in the server's present life.
+    delivered_now: bool,
+}
+
+/// A promise that was not kept.
+#[derive(Debug)]
+pub struct Finding {
+    pub queue: usize,
+    pub publisher: usize,
+    pub sequence: u64,
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { queue, publisher, sequence, what } = self;
+        write!(f, "queue {queue}, publisher {publisher}, sequence {sequence}: {what}")
+    }
+}
+
+/// All messages of one queue, by publisher and sequence.
+#[derive(Debug)]
+pub struct QueueLedger {
+    queue: usize,
+    publishers: Vec<Vec<Message>>,
+}
+
+#[derive(Debug)]
+pub struct Ledger {
+    begun: Instant,
+    /// One lock per queue: its publishers and consumers are different threads.
+    queues: Vec<Mutex<QueueLedger>>,
+    /// Messages that are not acked, about.
+    pub waiting: AtomicU64,
+    pub confirmed: AtomicU64,
+    pub confirmed_bytes: AtomicU64,
+    pub acked: AtomicU64,
+}
+
+/// What a look at one queue after a restart came to.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Restored {
+    pub there: u64,
+    /// Acked in the last two seconds before the kill, and there again.
+    pub acked_again: u64,
+    /// Delivered in the last two seconds before the kill, and there again without a mark.
+    pub unmarked: u64,
+    /// Acked while they were looked at.
+    pub acked: u64,
+}
+
+impl Ledger {
+    pub fn new(queues: usize, publishers: usize) -> Self {
+        let queue = |queue| Mutex::new(QueueLedger { queue, publishers: vec![Vec::new(); publishers] });
+        Self {
+            begun: Instant::now(),
+            queues: (0..queues).map(queue).collect(),
+            waiting: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+            confirmed_bytes: AtomicU64::new(0),
+            acked: AtomicU64::new(0),
+        }
+    }
+
+    pub fn now_ms(&self) -> u32 {
+        u32::try_from(self.begun.elapsed().as_millis()).expect("no run takes seven weeks")
+    }
+
+    pub fn queue(&self, queue: usize) -> MutexGuard<'_, QueueLedger> {
+        self.queues[queue].lock().expect("nobody panics with a ledger in hand")
+    }
+
+    /// Marks a message of `bytes` as about to be published to these queues.
+    pub fn sending(&self, identity: Identity, queues: &[usize]) {
+        for &queue in queues {
+            let mut ledger = self.queue(queue);
+            let messages = &mut ledger.publishers[usize::from(identity.publisher)];
+            debug_assert_eq!(messages.len() as u64, identity.sequence, "sequences have no holes");
+            messages.push(Message { state: State::Sent, acked_ms: 0, delivered_ms: 0, delivered_now: false });
+        }
+        self.waiting.fetch_add(queues.len() as u64, Relaxed);
+    }
+
+    pub fn confirmed(&self, identity: Identity, queues: &[usize], bytes: usize) {
+        for &queue in queues {
+            let mut ledger = self.queue(queue);
+            let message = &mut ledger.publishers[usize::from(identity.publisher)][identity.sequence as usize];
+            if message.state == State::Sent {
+                message.state = State::Safe;
+            }
+        }
+        self.confirmed.fetch_add(1, Relaxed);
+        self.confirmed_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Marks messages as about to be acked; `acks_sent` with the same ones follows when they have left.
+    pub fn acking(&self, queue: usize, messages: &[Identity]) {
+        let mut ledger = self.queue(queue);
+        for identity in messages {
+            let message = &mut ledger.publishers[usize::from(identity.publisher)][identity.sequence as usize];
+            message.state = State::Acked;
+            message.acked_ms = UNSENT;
+        }
+        self.waiting.fetch_sub(messages.len() as u64, Relaxed);
+    }
+
+    pub fn acks_sent(&self, queue: usize, messages: &[Identity]) {
+        let now = self.now_ms();
+        let mut ledger = self.queue(queue);
+        for identity in messages {
+            ledger.publishers[usize::from(identity.publisher)][identity.sequence as usize].acked_ms = now;
+        }
+        self.acked.fetch_add(messages.len() as u64, Relaxed);
+    }
+
+    /// What waits is known exactly after a look at all queues.
+    pub fn recount(&self, waiting: u64) {
+        self.waiting.store(waiting, Relaxed);
+    }
+
+    /// How many messages a publisher has sent to a queue.
+    pub fn sent(&self, queue: usize, publisher: usize) -> u64 {
+        self.queue(queue).publishers[publisher].len() as u64
+    }
+}
+
+impl QueueLedger {
+    /// A new life of the server begins, so everything may be delivered again.
+    pub fn begin_life(&mut self) {
+        for message in self.publishers.iter_mut().flatten() {
+            message.delivered_now = false;
+        }
+    }
+
+    /// A delivery under load, or by a connection after one that held it has ended.
+    pub fn delivered(&mut self, identity: Identity, redelivered: bool, now_ms: u32) -> Result<(), Finding> {
+        let message = self.message(identity)?;
+        let wrong = match message.state {
+            State::Acked if message.acked_ms != UNSENT => {
+                Some("it was acked in this life of the server and came again")
+            }
+            State::Gone => Some("it was settled before the restart and came again"),
+            _ if message.delivered_now && !redelivered => Some("it came twice and is not marked redelivered"),
+            _ => None,
+        };
+        if message.delivered_ms == 0 {
+            message.delivered_ms = now_ms.max(1);
+        }
+        message.delivered_now = true;
+        wrong.map_or(Ok(()), |what| Err(self.finding(identity, what)))
+    }
+
+    /// One of all the messages that a restarted server has, which was killed at `killed_ms`.
+    pub fn found(
+        &mut self,
+        identity: Identity,
+        redelivered: bool,
+        killed_ms: u32,
+        restored: &mut Restored,
+    ) -> Result<(), Finding> {
+        let now_before = |ms: u32, by: u32| ms.saturating_add(by) <= killed_ms;
+        let message = self.message(identity)?;
+        let wrong = match message.state {
+            State::Acked if now_before(message.acked_ms, ACK_FINAL_MS) => {
+                Some(format!("its ack was sent {} ms before the kill, and it came again", killed_ms - message.acked_ms))
+            }
+            State::Gone => Some("it was not there after an earlier restart, and came again".to_owned()),
+            _ if message.delivered_now => Some("it came twice to one consumer".to_owned()),
+            _ => None,
+        };
+        restored.there += 1;
+        restored.acked_again += u64::from(message.state == State::Acked);
+        let mut wrong = wrong;
+        if message.delivered_ms != 0 && !redelivered {
+            if now_before(message.delivered_ms, DELIVERY_REMEMBERED_MS) && wrong.is_none() {
+                let ago = killed_ms - message.delivered_ms;
+                wrong = Some(format!("delivered {ago} ms before the kill, it came again without a mark"));
+            }
+            restored.unmarked += 1;
+        }
+        message.state = State::Safe;
+        message.delivered_now = true;
+        message.delivered_ms = message.delivered_ms.max(1);
+        wrong.map_or(Ok(()), |what| Err(self.finding(identity, &what)))
+    }
+
+    /// All that the restarted server has was given to `found`: what is confirmed and not acked must be among it.
+    pub fn found_all(&mut self) -> Result<(), Finding> {
+        let mut lost = None;
+        for (publisher, messages) in self.publishers.iter_mut().enumerate() {
+            for (sequence, message) in (0..).zip(messages) {
+                if message.delivered_now || message.state == State::Gone {
+                    continue;
+                }
+                if message.state == State::Safe && lost.is_none() {
+                    lost = Some((publisher, sequence));
+                }
+                message.state = State::Gone;
+            }
+        }
+        let Some((publisher, sequence)) = lost else { return Ok(()) };
+        let what = "LOST: it was confirmed and not acked, and is not there after the restart".to_owned();
+        Err(Finding { queue: self.queue, publisher, sequence, what })
+    }
+
+    fn message(&mut self, identity: Identity) -> Result<&mut Message, Finding> {
+        let unknown = self.finding(identity, "it was never sent to this queue");
+        let publisher = self.publishers.get_mut(usize::from(identity.publisher));
+        publisher.and_then(|messages| messages.get_mut(identity.sequence as usize)).ok_or(unknown)
+    }
+
+    pub fn finding(&self, identity: Identity, what: &str) -> Finding {
+        Finding {
+            queue: self.queue,
+            publisher: identity.publisher.into(),
+            sequence: identity.sequence,
+            what: what.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: Identity = Identity { publisher: 0, queue: 0, sequence: 0 };
+
+    /// One message, confirmed.
+    fn ledger() -> Ledger {
+        let ledger = Ledger::new(1, 1);
+        ledger.sending(MESSAGE, &[0]);
+        ledger.confirmed(MESSAGE, &[0], 100);
+        ledger
+    }
+
+    fn restart(ledger: &Ledger, found: Option<bool>, killed_ms: u32) -> Result<(), Finding> {
+        let mut queue = ledger.queue(0);
+        queue.begin_life();
+        if let Some(redelivered) = found {
+            queue.found(MESSAGE, redelivered, killed_ms, &mut Restored::default())?;
+        }
+        queue.found_all()
+    }
+
+    #[test]
+    fn a_confirmed_message_must_be_there() {
+        assert!(restart(&ledger(), Some(false), 0).is_ok());
+        assert!(restart(&ledger(), None, 0).unwrap_err().what.starts_with("LOST"));
+    }
+
+    #[test]
+    fn what_was_not_confirmed_may_be_lost_but_not_come_later() {
+        let ledger = Ledger::new(1, 1);
+        ledger.sending(MESSAGE, &[0]);
+        assert!(restart(&ledger, None, 0).is_ok());
+        assert!(restart(&ledger, Some(false), 0).is_err());
+    }
+
+    #[test]
+    fn an_ack_is_final_after_two_seconds() {
+        let acked = || {
+            let ledger = ledger();
+            ledger.acking(0, &[MESSAGE]);
+            ledger.acks_sent(0, &[MESSAGE]);
+            ledger
+        };
+        assert!(restart(&acked(), None, ACK_FINAL_MS * 2).is_ok());
+        assert!(restart(&acked(), Some(true), ACK_FINAL_MS / 2).is_ok());
+        assert!(restart(&acked(), Some(true), ACK_FINAL_MS * 2).is_err());
+        let settled = acked();
+        assert!(restart(&settled, None, 1).is_ok());
+        assert!(restart(&settled, Some(true), 1).is_err(), "what was gone stays gone");
+    }
+
+    #[test]
+    fn what_comes_twice_is_marked() {
+        let ledger = ledger();
+        ledger.queue(0).delivered(MESSAGE, false, 1).unwrap();
+        assert!(ledger.queue(0).delivered(MESSAGE, false, 2).is_err());
+        assert!(ledger.queue(0).delivered(MESSAGE, true, 2).is_ok());
+        assert!(restart(&ledger, Some(true), DELIVERY_REMEMBERED_MS * 2).is_ok());
+        assert!(restart(&ledger, Some(false), DELIVERY_REMEMBERED_MS * 2).is_err());
+    }
+
+    #[test]
+    fn strangers_are_noticed() {
+        let stranger = Identity { sequence: 7, ..MESSAGE };
+        assert!(ledger().queue(0).delivered(stranger, false, 1).is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! The server under load, killed at random moments and started again on what it left, round after round.
+//!
+//! Every round starts the server, takes a look at all that is in its queues and holds it against the ledger, then puts
+//! it under load and kills it. In some rounds it is killed again while it recovers. The seed decides the plan; threads
+//! and disks do the rest, so a seed makes a failure likely to come again and not certain.
+
+mod body;
+mod ledger;
+mod load;
+mod plan;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use body::Identity;
+use ledger::{Finding, Ledger, Restored};
+use load::Life;
+use plan::{CONSUMERS_PER_QUEUE, FILE_BYTES, FILES_PER_ROUND, PUBLISHERS, QUEUES, Round};
+
+use crate::client::{Arrival, Client};
+use crate::failure::Failure;
+use crate::random::Random;
+use crate::server::{Launch, Server};
+
+const FANOUT: &str = "amq.fanout";
+/// How long a load may stand still before the server counts as stuck.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// Why a round failed.
+#[derive(Debug)]
+pub enum Trouble {
+    Found(Finding),
+    Failed(Failure),
+}
+
+impl From<Finding> for Trouble {
+    fn from(finding: Finding) -> Self {
+        Self::Found(finding)
+    }
+}
+
+impl<T: Into<Failure>> From<T> for Trouble {
+    fn from(failure: T) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Found(finding) => finding.fmt(f),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+/// What a whole run came to.
+#[derive(Debug)]
+struct Tally {
+    kills: u64,
+    kills_in_recovery: u64,
+    restored: Restored,
+    /// Journal files that a round filled, and runs that it left, at least.
+    files_min: u64,
+    runs_min: usize,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        let restored = Restored::default();
+        Self { kills: 0, kills_in_recovery: 0, restored, files_min: u64::MAX, runs_min: usize::MAX }
+    }
+}
+
+/// A run in progress.
+#[derive(Debug)]
+struct Crash {
+    launch: Launch,
+    ledger: Ledger,
+    seed: u64,
+    /// When the server was last killed under load, by the ledger's clock.
+    killed_ms: u32,
+    /// How long the last start took, from which a kill in recovery is timed.
+    start_took: Duration,
+    tally: Tally,
+}
+
+/// Runs the rounds; a failure names its seed, round, queue, publisher and sequence.
+pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
+    println!("crash: {rounds} rounds with seed {seed}");
+    let mut crash = Crash {
+        launch: Launch::new(binary, &["--storage-file-bytes", &FILE_BYTES.to_string()])?,
+        ledger: Ledger::new(QUEUES, PUBLISHERS),
+        seed,
+        killed_ms: 0,
+        start_took: Duration::ZERO,
+        tally: Tally::default(),
+    };
+    for round in 0..rounds {
+        crash.play(round).map_err(|why| crash.blame(round, &why))?;
+    }
+    crash.last_look(rounds).map_err(|why| crash.blame(rounds, &why))?;
+    println!("{}", crash.summary(rounds));
+    crash.launch.clean();
+    Ok(())
+}
+
+impl Crash {
+    fn play(&mut self, round: u64) -> Result<(), Trouble> {
+        let plan = Round::of(self.seed, round);
+        let mut how_it_started = "";
+        if let Some(part) = plan.recovery_kill {
+            let starting = self.launch.begin()?;
+            thread::sleep(self.start_took.mul_f64(part));
+            let in_recovery = starting.kill()?;
+            self.tally.kills += 1;
+            self.tally.kills_in_recovery += u64::from(in_recovery);
+            how_it_started = if in_recovery { ", killed in recovery before" } else { ", killed after recovery before" };
+        }
+        let mut server = self.launch.start()?;
+        self.start_took = server.took();
+        if round == 0 {
+            declare(&server)?;
+        }
+        let restored = self.look(&server, round)?;
+        let confirmed = || self.ledger.confirmed.load(Relaxed);
+        let confirmed_bytes = || self.ledger.confirmed_bytes.load(Relaxed);
+        let (confirmed_before, bytes_before) = (confirmed(), confirmed_bytes());
+        load(&self.ledger, &mut server, &plan, self.seed, round)?;
+        self.killed_ms = self.ledger.now_ms();
+
+        let (files, runs) = ((confirmed_bytes() - bytes_before) / FILE_BYTES, self.runs());
+        println!(
+            "round {round}: started in {} ms{how_it_started}, {} found, {} confirmed, {files} journal files filled, \
+             {runs} runs left, killed {} ms later",
+            self.start_took.as_millis(),
+            restored.there,
+            confirmed() - confirmed_before,
+            plan.load_ms,
+        );
+        self.tally.kills += 1;
+        self.tally.files_min = self.tally.files_min.min(files);
+        self.tally.runs_min = self.tally.runs_min.min(runs);
+        Ok(())
+    }
+
+    fn last_look(&mut self, rounds: u64) -> Result<(), Trouble> {
+        let server = self.launch.start()?;
+        self.look(&server, rounds).map(drop)
+    }
+
+    /// Takes a look at everything in the queues, and acks some of it.
+    fn look(&mut self, server: &Server, round: u64) -> Result<Restored, Trouble> {
+        let mut all = Restored::default();
+        for queue in 0..QUEUES {
+            let random = Random::new(self.seed, &[round, 1_000 + queue as u64]);
+            all.add(look_into(&self.ledger, server, queue, self.killed_ms, random)?);
+        }
+        self.ledger.recount(all.there - all.acked);
+        self.tally.restored.add(all);
+        Ok(all)
+    }
+
+    /// Files in the data directory that hold what was moved out of the journal.
+    fn runs(&self) -> usize {
+        std::fs::read_dir(self.launch.data().join("runs")).map_or(0, Iterator::count)
+    }
+
+    fn blame(&self, round: u64, why: &Trouble) -> String {
+        let log = self.launch.log();
+        let from = log.lines().count().saturating_sub(30);
+        let tail: Vec<&str> = log.lines().skip(from).collect();
+        let (seed, kept) = (self.seed, self.launch.folder().display());
+        format!("seed {seed}, round {round}: {why}\nkept: {kept}\n--- the server's log ends\n{}", tail.join("\n"))
+    }
+
+    fn summary(&self, rounds: u64) -> String {
+        let Tally { kills, kills_in_recovery, restored, files_min, runs_min } = &self.tally;
+        format!(
+            "crash: {rounds} rounds with seed {}: {kills} kills, {kills_in_recovery} of them in recovery; {} messages \
+             confirmed, {} acks sent, {} messages found after restarts; none lost, out of order, or back when it must \
+             not be. Each round filled at least {files_min} journal files and left at least {runs_min} runs. Undone by a \
+             kill, each within two seconds before it: {} acks, {} marks of a delivery.",
+            self.seed,
+            self.ledger.confirmed.load(Relaxed),
+            self.ledger.acked.load(Relaxed),
+            restored.there,
+            restored.acked_again,
+            restored.unmarked,
+        )
+    }
+}
+
+impl Restored {
+    fn add(&mut self, other: Self) {
+        self.there += other.there;
+        self.acked_again += other.acked_again;
+        self.unmarked += other.unmarked;
+        self.acked += other.acked;
+    }
+}
+
+fn queue_name(queue: usize) -> String {
+    format!("crash-{queue}")
+}
+
+fn declare(server: &Server) -> Result<(), Trouble> {
+    let mut client = Client::open(server.address())?;
+    for queue in 0..QUEUES {
+        client.declare(&queue_name(queue), true, false)?;
+        client.bind(&queue_name(queue), FANOUT)?;
+    }
+    Ok(client.close()?)
+}
+
+fn look_into(
+    ledger: &Ledger,
+    server: &Server,
+    queue: usize,
+    killed_ms: u32,
+    mut random: Random,
+) -> Result<Restored, Trouble> {
+    let mut client = Client::open(server.address())?;
+    let announced = client.declare(&queue_name(queue), true, true)?;
+    client.consume(&queue_name(queue), 0, false)?;
+    ledger.queue(queue).begin_life();
+    let (mut restored, mut deliveries) = (Restored::default(), Vec::new());
+    let mut highest = [None; PUBLISHERS];
+    while restored.there < announced {
+        let Some(Arrival::Delivery(delivery)) = client.receive()? else {
+            let came = restored.there;
+            // What is missing may be a message that was lost; then the ledger knows which.
+            ledger.queue(queue).found_all()?;
+            return Err(format!("queue {queue}: {announced} messages are announced, and {came} came").into());
+        };
+        let identity = Identity::of_body(&delivery.body).ok_or_else(|| load::damaged(queue, &delivery.body))?;
+        let mut ledger = ledger.queue(queue);
+        ledger.found(identity, delivery.redelivered, killed_ms, &mut restored)?;
+        load::in_order(&mut highest, identity).map_err(|what| ledger.finding(identity, &what))?;
+        deliveries.push((delivery.tag, identity));
+    }
+    ledger.queue(queue).found_all()?;
+    let acked: Vec<(u64, Identity)> = deliveries.into_iter().filter(|_| random.once_in(8)).collect();
+    let identities: Vec<Identity> = acked.iter().map(|(_, identity)| *identity).collect();
+    for (tag, _) in &acked {
+        client.ack(*tag, false);
+    }
+    restored.acked = identities.len() as u64;
+    ledger.acking(queue, &identities);
+    client.flush()?;
+    ledger.acks_sent(queue, &identities);
+    client.close()?;
+    Ok(restored)
+}
+
+/// Puts the server under load, and kills it when the plan says.
+fn load(ledger: &Ledger, server: &mut Server, plan: &Round, seed: u64, round: u64) -> Result<(), Trouble> {
+    let life =
+        Life { ledger, address: server.address(), killing: AtomicBool::new(false), failed: AtomicBool::new(false) };
+    let life = &life;
+    let random = |purpose: usize| Random::new(seed, &[round, purpose as u64]);
+    thread::scope(|scope| {
+        let mut clients = Vec::new();
+        for publisher in 0..PUBLISHERS {
+            clients
+                .push(scope.spawn(move || life.until_killed(|life| load::publish(life, publisher, random(publisher)))));
+        }
+        for consumer in 0..QUEUES * CONSUMERS_PER_QUEUE {
+            let queue = consumer % QUEUES;
+            clients.push(
+                scope.spawn(move || life.until_killed(|life| load::consume(life, queue, random(100 + consumer)))),
+            );
+        }
+        let waited = wait_for_the_moment(life, server, plan);
+        life.killing.store(true, Relaxed);
+        let killed = server.kill();
+        let ended: Vec<_> = clients.into_iter().map(|client| client.join().expect("no client panics")).collect();
+        // A finding says more than that the load stopped because of it.
+        let found = ended.into_iter().find_map(Result::err);
+        found.map_or(Ok(()), Err).and(waited.map_err(Trouble::from)).and(killed.map_err(Trouble::from))
+    })
+}
+
+/// Until enough journal files are filled, and then the time that the plan gives.
+fn wait_for_the_moment(life: &Life<'_>, server: &mut Server, plan: &Round) -> Result<(), String> {
+    let confirmed = || life.ledger.confirmed_bytes.load(Relaxed);
+    let target = confirmed() + FILES_PER_ROUND * FILE_BYTES;
+    let (mut last, mut moved) = (confirmed(), Instant::now());
+    while confirmed() < target && !life.failed.load(Relaxed) {
+        thread::sleep(Duration::from_millis(5));
+        server.check_alive()?;
+        if confirmed() != last {
+            (last, moved) = (confirmed(), Instant::now());
+        } else if moved.elapsed() > STUCK {
+            return Err(format!("no confirm for {} s", STUCK.as_secs()));
+        }
+    }
+    let filled = Instant::now();
+    while filled.elapsed() < Duration::from_millis(plan.load_ms) && !life.failed.load(Relaxed) {
+        thread::sleep(Duration::from_millis(1));
+        server.check_alive()?;
+    }
+    Ok(())
+}

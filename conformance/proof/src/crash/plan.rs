@@ -1,0 +1,51 @@
+//! What a seed decides: the shape of the load, and when each round's kills fall.
+
+use crate::random::Random;
+
+/// The load, the same in all rounds of a run.
+pub const QUEUES: usize = 5;
+/// The last one publishes through a fanout exchange to all queues at once.
+pub const PUBLISHERS: usize = 4;
+pub const CONSUMERS_PER_QUEUE: usize = 2;
+/// Publishers pause when more than this waits, and consumers stop acking when less does: a backlog that never fits into
+/// the resident journal files, and is soon checked.
+pub const WAITING_MAX: u64 = 12_000;
+pub const WAITING_MIN: u64 = 6_000;
+/// The length of a journal file, and how many of them a round fills at least.
+pub const FILE_BYTES: u64 = 256 * 1024;
+pub const FILES_PER_ROUND: u64 = 12;
+
+const LOAD_MS_MAX: u64 = 3_000;
+
+/// One round: load, kill, start, perhaps killed while it recovers, and started again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Round {
+    /// How long the load goes on after it has filled its journal files.
+    pub load_ms: u64,
+    /// A kill in recovery, after this part of the time that the last start took.
+    pub recovery_kill: Option<f64>,
+}
+
+impl Round {
+    /// One round in three has a second kill in recovery, which makes them a quarter of all kills.
+    pub fn of(seed: u64, round: u64) -> Self {
+        let mut random = Random::new(seed, &[round]);
+        let load_ms = random.below(LOAD_MS_MAX);
+        let part = random.below(1_000) as f64 / 1_000.0;
+        Self { load_ms, recovery_kill: (round % 3 == 1).then_some(part) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_its_plan_again_and_a_quarter_of_its_kills_in_recovery() {
+        let plan = |seed| (0..300).map(|round| Round::of(seed, round)).collect::<Vec<_>>();
+        assert_eq!(plan(5), plan(5));
+        assert_ne!(plan(5), plan(6));
+        let in_recovery = plan(5).iter().filter(|round| round.recovery_kill.is_some()).count();
+        assert_eq!(in_recovery * 3, 300);
+    }
+}

@@ -1,0 +1,35 @@
+//! Why a proof ended without success.
+
+use std::fmt;
+use std::io;
+
+#[derive(Debug)]
+pub enum Failure {
+    /// The connection is gone, or nothing came for too long.
+    Lost(io::Error),
+    /// The server, or the machine under it, did something else than it should.
+    Wrong(String),
+}
+
+pub type Outcome<T> = Result<T, Failure>;
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(why) => write!(f, "the connection was lost: {why}"),
+            Self::Wrong(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(why: io::Error) -> Self {
+        Self::Lost(why)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}

@@ -1,0 +1,75 @@
+//! Proofs that watch the real binary from outside: it is killed under load, its system calls are read, its memory is
+//! measured. `cargo x crash` and `cargo x test` run them.
+
+mod client;
+mod confirms;
+mod crash;
+mod failure;
+mod memory;
+mod random;
+mod server;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The exit code of a proof that cannot run on this machine.
+const SKIPPED: u8 = 77;
+
+#[derive(Debug, Parser)]
+struct CommandLine {
+    /// The server's binary
+    #[arg(long)]
+    binary: PathBuf,
+    #[command(subcommand)]
+    proof: Proof,
+}
+
+#[derive(Debug, Subcommand)]
+enum Proof {
+    /// Kills the server under load and holds it to what it promised
+    Crash {
+        #[arg(long, default_value_t = 20)]
+        rounds: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Reads the server's system calls: no confirm before the sync that covers it
+    Confirms,
+    /// Watches the server's memory while messages are published, wait and are drained
+    Memory {
+        #[arg(long, default_value_t = 5_000_000)]
+        messages: u64,
+        #[arg(long, default_value_t = 1)]
+        queues: u64,
+        #[arg(long)]
+        transient: bool,
+        /// More than this, in megabytes, is a failure
+        #[arg(long, default_value_t = 100)]
+        megabytes_max: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let CommandLine { binary, proof } = CommandLine::parse();
+    let proved = match proof {
+        Proof::Crash { rounds, seed } => crash::run(&binary, rounds, seed),
+        Proof::Confirms if !confirms::can_run() => {
+            eprintln!("there is no strace here");
+            return ExitCode::from(SKIPPED);
+        }
+        Proof::Confirms => confirms::run(&binary),
+        Proof::Memory { messages, queues, transient, megabytes_max } => {
+            let bytes_max = megabytes_max * 1_000_000;
+            memory::run(&binary, memory::Backlog { messages, queues, persistent: !transient, bytes_max })
+        }
+    };
+    match proved {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}

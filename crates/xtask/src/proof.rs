@@ -1,0 +1,48 @@
+//! Proofs that watch the real binary from outside: kills under load, its system calls, its memory. They are a program of
+//! their own in `conformance/proof`; here it is run.
+
+use std::process::Command;
+
+use crate::step::{self, Tally};
+use crate::workspace::Workspace;
+
+const PROGRAM: &str = "ferrymq-conformance-proof";
+/// The exit code of a proof that cannot run on this machine.
+const SKIPPED: i32 = 77;
+
+/// What `cargo x test` runs: each proof's name, and its arguments.
+const PROOFS: &[(&str, &[&str])] = &[
+    ("proof crash", &["crash", "--rounds", "20"]),
+    ("proof confirms", &["confirms"]),
+    ("proof memory persistent", &["memory", "--messages", "400000"]),
+    ("proof memory persistent in 1000 queues", &["memory", "--messages", "400000", "--queues", "1000"]),
+    ("proof memory transient", &["memory", "--messages", "600000", "--transient"]),
+    ("proof memory transient in 1000 queues", &["memory", "--messages", "600000", "--queues", "1000", "--transient"]),
+];
+
+/// `cargo x crash [--rounds N] [--seed S]`.
+pub fn crash(workspace: &Workspace, args: &[String]) -> Result<(), String> {
+    step::build_binaries()?;
+    step::run("crash", program(workspace).arg("crash").args(args))
+}
+
+/// One after the other: each of them looks at a busy server.
+pub fn run(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Tally {
+    let mut tally = Tally::default();
+    for (name, args) in PROOFS.iter().filter(|(name, _)| wanted(name)) {
+        println!("== {name}");
+        match program(workspace).args(*args).status() {
+            Ok(status) if status.code() == Some(SKIPPED) => tally.skip(name, "what it needs is not installed here"),
+            Ok(status) if status.success() => tally.record(name, Ok(())),
+            Ok(status) => tally.record(name, Err(format!("{status}, see above"))),
+            Err(why) => tally.record(name, Err(why.to_string())),
+        }
+    }
+    tally
+}
+
+fn program(workspace: &Workspace) -> Command {
+    let mut command = Command::new(workspace.binary(PROGRAM));
+    command.arg("--binary").arg(workspace.binary("ferrymq"));
+    command
+}

@@ -209,14 +209,21 @@ impl Queue {
         let (sequence, _) = self.lane.front();
         self.lane.take_front();
         self.front_expires = None;
-        self.ready -= 1;
-        self.ready_bytes -= u64::from(facts.body_bytes);
+        self.unready(facts);
         if settled {
             self.lane.settle(sequence, sequence);
         } else {
             self.unacked += 1;
             self.unacked_bytes += u64::from(facts.body_bytes);
         }
+    }
+
+    /// One message less is ready. Its bytes were reckoned, where storage found the queue at a start with some of a run's
+    /// messages settled; they are exact again when the queue has been empty.
+    fn unready(&mut self, facts: &Facts) {
+        self.ready -= 1;
+        let rest = self.ready_bytes.saturating_sub(u64::from(facts.body_bytes));
+        self.ready_bytes = if self.ready == 0 { 0 } else { rest };
     }
 
     pub(super) fn is_expired(&self, facts: &Facts, now: Time) -> bool {
@@ -230,8 +237,7 @@ impl Queue {
         let (sequence, _) = self.lane.front();
         self.lane.take_front();
         self.lane.settle(sequence, sequence);
-        self.ready -= 1;
-        self.ready_bytes -= u64::from(facts.body_bytes);
+        self.unready(facts);
         self.counters.expired += 1;
     }
 }

@@ -14,11 +14,12 @@ mod recording;
 mod script;
 mod served;
 mod spec;
+mod suite;
 mod target;
 mod value;
 
-pub use player::{Server, Whose, identify, play};
-pub use recording::{Recording, Transcript};
+pub use player::{Server, Whose, identify};
 pub use script::Script;
 pub use served::Served;
+pub use suite::Suite;
 pub use target::{Arrival, ConnectionId, Target, Tcp};

@@ -99,9 +99,10 @@ impl<'t> Peers<'t> {
         }
     }
 
-    /// Waits for the end of the server's bytes.
+    /// Waits for the end of the server's bytes, which may come when a time has come.
     pub fn wait_closed(&mut self, number: usize) -> Result<(), String> {
         loop {
+            self.target.advance_to_next_alarm();
             match self.read(number)? {
                 Arrival::Bytes => {}
                 Arrival::Closed => break,

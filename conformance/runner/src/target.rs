@@ -31,6 +31,10 @@ pub trait Target {
     fn abandon(&mut self, connection: ConnectionId);
 
     fn advance(&mut self, by: Duration);
+
+    /// The conversation waits for something that the server does when a time has come. Where the clock stands still, it
+    /// moves to the next such time; a real one needs no help.
+    fn advance_to_next_alarm(&mut self) {}
 }
 
 /// A server behind a socket. Its clock is the real one, so advancing it is waiting.

@@ -3,9 +3,7 @@
 //! Played against ours, a script must come out as it says and as the original answered when it was recorded. Against
 //! any other server it must come out as it says; `--record` writes down what that server answered.
 
-use std::path::{Path, PathBuf};
-
-use ferrymq_conformance::{Recording, Script, Served, Server, Tcp, Whose, identify, play};
+use ferrymq_conformance::{Served, Suite, Tcp, identify};
 
 use crate::clients::{self, Against};
 use crate::step::{self, Tally};
@@ -47,78 +45,39 @@ pub fn play_ours(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally)
 }
 
 fn play_scripts(workspace: &Workspace, order: &Order, tally: &mut Tally) -> Result<(), String> {
-    let mut scripts = scripts(workspace)?;
-    scripts.retain(|script| order.wants(&script.name));
-    if scripts.is_empty() {
+    let mut suite = suite(workspace)?;
+    suite.scripts.retain(|script| order.wants(&script.name));
+    if suite.scripts.is_empty() {
         return Ok(());
     }
     match &order.against {
-        Some(address) => play_against(workspace, &scripts, address, order.record, tally),
+        Some(address) => play_against(&suite, address, order.record, tally),
         None => {
             let served = Served::start(&workspace.binary("ferrymq"))?;
-            play_against(workspace, &scripts, served.address(), order.record, tally)
+            play_against(&suite, served.address(), order.record, tally)
         }
     }
 }
 
-fn play_against(
-    workspace: &Workspace,
-    scripts: &[Script],
-    address: &str,
-    record: bool,
-    tally: &mut Tally,
-) -> Result<(), String> {
+fn play_against(suite: &Suite, address: &str, record: bool, tally: &mut Tally) -> Result<(), String> {
     let server = identify(&mut Tcp::new(address))?;
-    println!("playing {} scripts against {} at {address}", scripts.len(), server.title);
-    if record && server.whose == Whose::Ours {
-        return Err("the recordings are the original's answers, not ours".to_owned());
-    }
-    for script in scripts {
-        let played = play_one(workspace, script, address, &server, record);
+    println!("playing {} scripts against {} at {address}", suite.scripts.len(), server.title);
+    for script in &suite.scripts {
+        let mut target = Tcp::new(address);
+        let played = if record {
+            suite.record(script, &mut target, &server)
+        } else {
+            suite.check(script, &mut target, server.whose)
+        };
         println!("script {} ... {}", script.name, if played.is_ok() { "ok" } else { "FAILED" });
         tally.record(&format!("script {}", script.name), played);
     }
     Ok(())
 }
 
-fn play_one(
-    workspace: &Workspace,
-    script: &Script,
-    address: &str,
-    server: &Server,
-    record: bool,
-) -> Result<(), String> {
-    let transcript = play(script, &mut Tcp::new(address), server.whose)?;
-    let path = workspace.root.join(format!("conformance/amqp/recorded/{}.txt", script.name));
-    if record {
-        let recording = Recording { server: server.title.clone(), transcript };
-        return std::fs::write(&path, recording.to_string()).map_err(|why| format!("{}: {why}", path.display()));
-    }
-    if server.whose == Whose::Theirs {
-        return Ok(());
-    }
-    Recording::parse(&read(&path)?)?.compare(&transcript)
-}
-
-/// All scripts in the order of their numbers.
-pub fn scripts(workspace: &Workspace) -> Result<Vec<Script>, String> {
-    let folder = workspace.root.join("conformance/amqp");
-    let entries = std::fs::read_dir(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
-    let numbered = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with(|first: char| first.is_ascii_digit()) && name.ends_with(".txt")
-    };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(numbered).collect();
-    paths.sort();
-    let parse = |path: &PathBuf| {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Script::parse(&name, &read(path)?)
-    };
-    paths.iter().map(parse).collect()
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))
+/// All scripts with their recordings.
+pub fn suite(workspace: &Workspace) -> Result<Suite, String> {
+    Suite::read(&workspace.root.join("conformance/amqp"))
 }
 
 impl Order {

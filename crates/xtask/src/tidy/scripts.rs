@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::conformance::scripts;
+use crate::conformance::suite;
 use crate::workspace::Workspace;
 
 const SCOPE: &str = "conformance/amqp/scope.txt";
@@ -14,10 +14,10 @@ const DIFFERENCES: &str = "docs/differences.md";
 pub fn complaints(workspace: &Workspace) -> Result<Vec<String>, String> {
     let read = |path: &str| std::fs::read_to_string(workspace.root.join(path)).map_err(|why| format!("{path}: {why}"));
     let (scope, differences) = (read(SCOPE)?, read(DIFFERENCES)?);
-    let scripts = scripts(workspace)?;
-    let numbers = scripts.iter().filter_map(|script| Some(script.name.split_once('-')?.0));
+    let suite = suite(workspace)?;
+    let numbers = suite.scripts.iter().filter_map(|script| Some(script.name.split_once('-')?.0));
     let mut complaints = unscripted(&scope, &numbers.collect());
-    for script in &scripts {
+    for script in &suite.scripts {
         let recording = format!("conformance/amqp/recorded/{}.txt", script.name);
         if !workspace.root.join(&recording).exists() {
             complaints

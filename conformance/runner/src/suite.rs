@@ -1,0 +1,61 @@
+//! The scripts of a folder, and what the original answered in each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::player::{Server, Whose, play};
+use crate::recording::Recording;
+use crate::script::Script;
+use crate::target::Target;
+
+/// A folder of scripts `NNN-title.txt`, with their recordings in `recorded/`.
+#[derive(Debug)]
+pub struct Suite {
+    folder: PathBuf,
+    /// In the order of their numbers.
+    pub scripts: Vec<Script>,
+}
+
+impl Suite {
+    pub fn read(folder: &Path) -> Result<Self, String> {
+        let entries = fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+        let numbered = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(|first: char| first.is_ascii_digit()) && name.ends_with(".txt")
+        };
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(numbered).collect();
+        paths.sort();
+        let parse = |path: &PathBuf| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            Script::parse(&name, &read(path)?)
+        };
+        Ok(Self { folder: folder.to_owned(), scripts: paths.iter().map(parse).collect::<Result<_, _>>()? })
+    }
+
+    pub fn recording_path(&self, script: &Script) -> PathBuf {
+        self.folder.join("recorded").join(&script.name).with_extension("txt")
+    }
+
+    /// Plays a script, which must come out as it says. Ours must answer as the original did besides.
+    pub fn check(&self, script: &Script, target: &mut dyn Target, whose: Whose) -> Result<(), String> {
+        let transcript = play(script, target, whose)?;
+        match whose {
+            Whose::Ours => Recording::parse(&read(&self.recording_path(script))?)?.compare(&transcript),
+            Whose::Theirs => Ok(()),
+        }
+    }
+
+    /// Plays a script against the original and writes down what it answered.
+    pub fn record(&self, script: &Script, target: &mut dyn Target, server: &Server) -> Result<(), String> {
+        if server.whose == Whose::Ours {
+            return Err("the recordings are the original's answers, not ours".to_owned());
+        }
+        let recording = Recording { server: server.title.clone(), transcript: play(script, target, server.whose)? };
+        let path = self.recording_path(script);
+        fs::write(&path, recording.to_string()).map_err(|why| format!("{}: {why}", path.display()))
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))
+}

@@ -1,0 +1,291 @@
+//! Every protocol script against session and node in memory: no socket, and a clock that moves when a script says so.
+//!
+//! Storage is the real one, in a folder of its own, because a confirm is only as good as the flush behind it. Its thread
+//! is the only other one here; the conversation waits for it where it waits for an answer.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ferrymq_amqp091::{Greeting, HeaderReader, Identity};
+use ferrymq_conformance::{Arrival, ConnectionId, Suite, Target, Whose};
+use ferrymq_model::{Dialect, Effect, Limits, Time};
+use ferrymq_node::{Effects, Host, Node, NodeSettings, Peer};
+use ferrymq_server::pump::Pump;
+use ferrymq_storage::{Options, RealDisk};
+use ferrymq_wire::{Encoder, Moment, Outbox};
+use parking_lot::{Condvar, Mutex};
+
+/// No answer takes as long. It bounds failures, not successes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An arbitrary time of day to begin at.
+const BEGINNING_MS: u64 = 1_700_000_000_000;
+
+#[test]
+fn every_script_in_memory() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/amqp");
+    let suite = Suite::read(&folder).unwrap();
+    let failures: Vec<String> = suite
+        .scripts
+        .iter()
+        .filter_map(|script| {
+            // A panic in one conversation is a failure of that one, and the others are still played.
+            let played = std::panic::catch_unwind(|| suite.check(script, &mut Memory::new(), Whose::Ours));
+            let failure = played.unwrap_or_else(|_| Err("panicked".to_owned())).err()?;
+            Some(format!("{}: {failure}", script.name))
+        })
+        .collect();
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), suite.scripts.len(), failures.join("\n"));
+}
+
+/// A node with a clock that stands still, and its connections.
+struct Memory {
+    node: Arc<Node>,
+    host: Arc<StandingClock>,
+    /// Told whenever something has come for any connection.
+    bell: Arc<Bell>,
+    greeting: Arc<Greeting>,
+    connections: Vec<Option<InMemory>>,
+    folder: PathBuf,
+}
+
+/// One connection, from the server's side.
+struct InMemory {
+    pump: Pump,
+    peer: Arc<Buffer>,
+    /// Bytes of a frame that is not complete.
+    unread: Vec<u8>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("ferrymq-in-memory-{}-{number}", std::process::id()));
+        let host = Arc::new(StandingClock::default());
+        let settings = NodeSettings {
+            directory: folder.clone(),
+            limits: Limits::default(),
+            storage: Options { file_bytes: 256 << 10, ..Options::default() },
+            properties: [(Dialect::Amqp091, &HeaderReader as _)].into(),
+        };
+        let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
+        let greeting = Arc::new(Greeting::new(&Identity::default(), node.limits().clone()));
+        Self { node, host, bell: Arc::default(), greeting, connections: Vec::new(), folder }
+    }
+
+    fn attend_to_all(&mut self) {
+        let now = self.host.moment();
+        for connection in self.connections.iter_mut().flatten() {
+            connection.attend(now);
+        }
+    }
+
+    /// The next time at which the node or a session has something to do, if that is before `end`.
+    fn next_alarm(&self, end: u64) -> Option<u64> {
+        let sessions = self.connections.iter().flatten().filter_map(|connection| connection.pump.deadline());
+        let node = self.host.alarm.lock().map(|due| due.0.saturating_sub(BEGINNING_MS));
+        sessions.map(|deadline| deadline.0).chain(node).filter(|due| *due <= end).min()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.connections.clear();
+        self.node.stop();
+        // A folder that cannot be removed is left to the system's own cleaning.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Target for Memory {
+    fn open(&mut self) -> Result<ConnectionId, String> {
+        let peer = Arc::new(Buffer { bell: self.bell.clone(), outgoing: Mutex::default() });
+        let client = self.node.connect(peer.clone(), "memory".to_owned(), true).map_err(|why| why.to_string())?;
+        let session = Box::new(ferrymq_amqp091::Connection::new(self.greeting.clone()));
+        let mut pump = Pump::new(session, client);
+        pump.opened(self.host.moment(), &mut |encoder| peer.encode_with(encoder));
+        self.connections.push(Some(InMemory { pump, peer, unread: Vec::new() }));
+        Ok(self.connections.len() - 1)
+    }
+
+    fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<(), String> {
+        if let Some(connection) = &mut self.connections[connection] {
+            connection.input(bytes, self.host.moment());
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, connection: ConnectionId, into: &mut Vec<u8>) -> Result<Arrival, String> {
+        loop {
+            let heard = self.bell.count();
+            self.attend_to_all();
+            let Some(open) = &self.connections[connection] else { return Ok(Arrival::Closed) };
+            if open.peer.take(into) {
+                return Ok(Arrival::Bytes);
+            }
+            if open.pump.is_closing() {
+                self.connections[connection] = None;
+                return Ok(Arrival::Closed);
+            }
+            if !self.bell.wait_after(heard) {
+                return Ok(Arrival::Quiet);
+            }
+        }
+    }
+
+    fn abandon(&mut self, connection: ConnectionId) {
+        self.connections[connection] = None;
+    }
+
+    /// Stops at each alarm on the way, as a real clock would.
+    fn advance(&mut self, by: Duration) {
+        let end = self.host.moment().0 + u64::try_from(by.as_millis()).expect("scripts are short");
+        while let Some(due) = self.next_alarm(end) {
+            self.host.passed_ms.fetch_max(due, Ordering::Relaxed);
+            let rings = self.host.alarm.lock().take_if(|alarm| alarm.0 <= BEGINNING_MS + due).is_some();
+            if rings {
+                self.node.ring();
+            }
+            self.attend_to_all();
+        }
+        self.host.passed_ms.store(end, Ordering::Relaxed);
+    }
+
+    fn advance_to_next_alarm(&mut self) {
+        if let Some(due) = self.next_alarm(u64::MAX) {
+            self.advance(Duration::from_millis(due.saturating_sub(self.host.moment().0)));
+        }
+    }
+}
+
+impl InMemory {
+    fn input(&mut self, bytes: &[u8], now: Moment) {
+        self.unread.extend_from_slice(bytes);
+        let peer = &self.peer;
+        let consumed = self.pump.input(&self.unread, now, &mut |encoder| peer.encode_with(encoder));
+        self.unread.drain(..consumed);
+    }
+
+    fn attend(&mut self, now: Moment) {
+        let peer = &self.peer;
+        self.pump.attend(now, &mut |encoder| peer.encode_with(encoder));
+    }
+}
+
+/// Stands for a socket that takes everything at once.
+struct Buffer {
+    bell: Arc<Bell>,
+    /// Shared with the flush thread, which sends confirms.
+    outgoing: Mutex<Outgoing>,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    outbox: Outbox,
+    encoder: Option<Box<dyn Encoder>>,
+}
+
+impl Buffer {
+    fn encode_with(&self, encoder: Box<dyn Encoder>) {
+        self.outgoing.lock().encoder = Some(encoder);
+    }
+
+    /// Moves what was sent; says whether there was something.
+    fn take(&self, into: &mut Vec<u8>) -> bool {
+        let outbox = &mut self.outgoing.lock().outbox;
+        let before = into.len();
+        while !outbox.is_empty() {
+            let mut slices = [std::io::IoSlice::new(&[]); 16];
+            let count = outbox.slices(&mut slices);
+            slices[..count].iter().for_each(|slice| into.extend_from_slice(slice));
+            let taken = slices[..count].iter().map(|slice| slice.len()).sum();
+            outbox.advance(taken);
+        }
+        into.len() > before
+    }
+}
+
+impl Peer for Buffer {
+    fn send(&self, effects: &Effects) {
+        let Outgoing { outbox, encoder } = &mut *self.outgoing.lock();
+        effects.for_each(|effect| match (effect, encoder.as_mut()) {
+            (Effect::Frames(bytes), _) => outbox.bytes().extend_from_slice(bytes),
+            (effect, Some(encoder)) => encoder.encode(effect, outbox),
+            (_, None) => panic!("something was decided for a connection before its handshake was over"),
+        });
+        self.bell.ring();
+    }
+
+    /// Nothing waits: whoever reads may take it all.
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    fn wake(&self) {
+        self.bell.ring();
+    }
+}
+
+/// Counts what has happened, and lets one thread wait for more.
+#[derive(Default)]
+struct Bell {
+    count: Mutex<u64>,
+    rung: Condvar,
+}
+
+impl Bell {
+    fn ring(&self) {
+        *self.count.lock() += 1;
+        self.rung.notify_all();
+    }
+
+    fn count(&self) -> u64 {
+        *self.count.lock()
+    }
+
+    /// Waits until more has happened than `heard`; false when nothing does.
+    fn wait_after(&self, heard: u64) -> bool {
+        let mut count = self.count.lock();
+        !self.rung.wait_while_for(&mut count, |count| *count == heard, PATIENCE).timed_out()
+    }
+}
+
+/// A process in which time passes when a script says so.
+#[derive(Debug, Default)]
+struct StandingClock {
+    passed_ms: AtomicU64,
+    alarm: Mutex<Option<Time>>,
+    given: AtomicU64,
+}
+
+impl StandingClock {
+    fn moment(&self) -> Moment {
+        Moment(self.passed_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl Host for StandingClock {
+    fn now(&self) -> Time {
+        Time(BEGINNING_MS + self.moment().0)
+    }
+
+    /// Nobody has to guess here; different each time is enough.
+    fn random(&self) -> u128 {
+        u128::from(self.given.fetch_add(1, Ordering::Relaxed)) << 64 | 0x5eed
+    }
+
+    fn alarm(&self, due: Option<Time>) {
+        *self.alarm.lock() = due;
+    }
+
+    fn fault(&self, reason: String) {
+        panic!("the node cannot go on: {reason}");
+    }
+}

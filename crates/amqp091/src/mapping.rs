@@ -239,6 +239,12 @@ fn name(text: &str) -> Name {
     if text.contains(['\r', '\n']) { tag(&text.replace(['\r', '\n'], "")) } else { tag(text) }
 }
 
+/// As much of a text as a short string holds.
+#[must_use]
+pub fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(Name::BYTES_MAX)).unwrap_or(text)
+}
+
 /// Any other name, as it is.
 #[must_use]
 pub fn tag(text: &str) -> Name {

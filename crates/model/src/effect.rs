@@ -160,6 +160,10 @@ pub enum Event {
     },
     /// The reply to `CloseConnection` is on its way.
     ConnectionClosed,
+    /// There is no room for what this connection publishes, so it is not read from: why. Told once, until `Unblocked`.
+    Blocked(String),
+    /// There is room again.
+    Unblocked,
     /// The server wants this connection to end: say so to the peer, and close.
     Close(Refusal),
 }

@@ -162,10 +162,8 @@ impl Node {
             Room::Open => tracing::info!("publishers go on"),
         }
         self.stalled.store(*room != Room::Open, Ordering::Release);
-        if *room == Room::Open {
-            let connections = self.core.lock().connections.clone();
-            connections.iter().flatten().for_each(|connection| connection.wake());
-        }
+        let connections = self.core.lock().connections.clone();
+        connections.iter().flatten().for_each(|connection| connection.wake());
     }
 }
 

@@ -4,6 +4,9 @@ use ferrymq_model::Event;
 use ferrymq_node::Client;
 use ferrymq_wire::{Encoder, Moment, Output, Session, Step};
 
+/// Why a publisher has to wait, for those who want to know.
+const NO_ROOM: &str = "no room for messages on disk or in memory";
+
 /// A session together with its connection to the node. Owns no socket and reads no clock, so that conversations can be
 /// played in memory.
 pub struct Pump {
@@ -13,6 +16,8 @@ pub struct Pump {
     out: Output,
     events: Vec<Event>,
     closing: bool,
+    /// The session was told that the node has no room for what this connection publishes.
+    blocked: bool,
 }
 
 impl std::fmt::Debug for Pump {
@@ -28,7 +33,7 @@ impl Pump {
     /// A session that begins, and its connection.
     #[must_use]
     pub fn new(session: Box<dyn Session>, client: Client) -> Self {
-        Self { session, client, out: Output::default(), events: Vec::new(), closing: false }
+        Self { session, client, out: Output::default(), events: Vec::new(), closing: false, blocked: false }
     }
 
     /// The connection was accepted.
@@ -52,6 +57,7 @@ impl Pump {
             self.out = out;
             consumed += received.consumed;
             if !received.paused {
+                self.tell_room(now, encode_with);
                 return consumed;
             }
         }
@@ -67,6 +73,7 @@ impl Pump {
         }
         self.client.take_events(&mut self.events);
         self.tell_events(now, encode_with);
+        self.tell_room(now, encode_with);
         self.client.resume();
     }
 
@@ -74,6 +81,16 @@ impl Pump {
     #[must_use]
     pub fn expects_login(&self) -> bool {
         !self.client.is_logged_in()
+    }
+
+    /// Tells the session when its publishes have to wait, and when they need not any more.
+    fn tell_room(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
+        let blocked = self.client.is_paused();
+        if blocked != self.blocked {
+            self.blocked = blocked;
+            self.events.push(if blocked { Event::Blocked(NO_ROOM.to_owned()) } else { Event::Unblocked });
+            self.tell_events(now, encode_with);
+        }
     }
 
     /// The socket took bytes.

@@ -21,6 +21,8 @@ pub(super) struct Capabilities {
     pub authentication_failure_close: bool,
     /// It wants to be told when its subscription ends.
     pub consumer_cancel_notify: bool,
+    /// It wants to be told when its publishes have to wait.
+    pub connection_blocked: bool,
 }
 
 impl Capabilities {
@@ -30,6 +32,7 @@ impl Capabilities {
         Self {
             authentication_failure_close: has("authentication_failure_close"),
             consumer_cancel_notify: has("consumer_cancel_notify"),
+            connection_blocked: has("connection.blocked"),
         }
     }
 }
@@ -53,6 +56,7 @@ pub(super) struct AwaitTuneOk {
 /// The client is in and both sides agree on limits; it has to say which vhost it wants.
 #[derive(Debug)]
 pub(super) struct AwaitOpen {
+    wants_blocked: bool,
     channels_max: u16,
     pub frame_bytes_max: u32,
     pub heartbeat_ms: u64,
@@ -112,7 +116,8 @@ impl AwaitTuneOk {
         let (frame_bytes_max, cancel_notify) = (chosen.frame_max, self.capabilities.consumer_cancel_notify);
         out.steps.push(Step::Encode(Box::new(FrameEncoder::new(frame_bytes_max, cancel_notify))));
         let heartbeat_ms = u64::from(chosen.heartbeat) * 1000;
-        Ok(AwaitOpen { channels_max: chosen.channel_max, frame_bytes_max, heartbeat_ms })
+        let wants_blocked = self.capabilities.connection_blocked;
+        Ok(AwaitOpen { wants_blocked, channels_max: chosen.channel_max, frame_bytes_max, heartbeat_ms })
     }
 }
 
@@ -142,6 +147,7 @@ impl AwaitOpen {
 
 impl AwaitVhost {
     pub fn opened(self) -> Running {
-        Running::new(self.vhost, self.tuned.channels_max, self.tuned.frame_bytes_max)
+        let tuned = self.tuned;
+        Running::new(self.vhost, tuned.channels_max, tuned.frame_bytes_max, tuned.wants_blocked)
     }
 }

@@ -9,6 +9,8 @@ pub(super) struct Heartbeat {
     interval_ms: u64,
     next_send: Moment,
     last_received: Moment,
+    /// The peer is not read from, so its silence says nothing.
+    paused: bool,
 }
 
 /// What is due.
@@ -25,7 +27,7 @@ pub(super) enum Due {
 impl Heartbeat {
     /// Begins now, with the interval that the client has chosen.
     pub fn new(interval_ms: u64, now: Moment) -> Self {
-        Self { interval_ms, next_send: now.after_ms(interval_ms / 2), last_received: now }
+        Self { interval_ms, next_send: now.after_ms(interval_ms / 2), last_received: now, paused: false }
     }
 
     /// The peer has sent something.
@@ -34,16 +36,27 @@ impl Heartbeat {
         self.last_received = now;
     }
 
+    /// The peer is not read from for a while.
+    pub fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// The peer is read from again, and has all its time again.
+    pub fn resume(&mut self, now: Moment) {
+        self.paused = false;
+        self.last_received = now;
+    }
+
     /// When something is due.
     pub fn deadline(&self) -> Option<Moment> {
-        (self.interval_ms > 0).then(|| self.next_send.min(self.give_up()))
+        (self.interval_ms > 0).then(|| self.give_up().map_or(self.next_send, |give_up| give_up.min(self.next_send)))
     }
 
     /// What is due now. A heartbeat that is, is taken for sent.
     pub fn due(&mut self, now: Moment) -> Due {
         if self.interval_ms == 0 {
             Due::Nothing
-        } else if now >= self.give_up() {
+        } else if self.give_up().is_some_and(|give_up| now >= give_up) {
             Due::GiveUp
         } else if now >= self.next_send {
             self.next_send = now.after_ms(self.interval_ms / 2);
@@ -53,7 +66,7 @@ impl Heartbeat {
         }
     }
 
-    fn give_up(&self) -> Moment {
-        self.last_received.after_ms(2 * self.interval_ms)
+    fn give_up(&self) -> Option<Moment> {
+        (!self.paused).then(|| self.last_received.after_ms(2 * self.interval_ms))
     }
 }

@@ -5,7 +5,7 @@
 //!       │                                                              │                          │ tune-ok
 //!       │ another protocol                                      refused│                          ▼
 //!       ▼                                                              ▼                       AwaitOpen
-//!    Closed ◀── a while ── Draining ◀─ without the capability ─────────┤                          │ open
+//!    Closed ◀── a while ── Silent ◀── without the capability ──────────┤                          │ open
 //!       ▲                                                              │ with it                  ▼
 //!       ├───── close-ok, or too late ───── AwaitCloseOk ◀──────────────┘                      AwaitVhost
 //!       │                                       ▲                                                 │ vhost opened
@@ -48,8 +48,8 @@ use crate::{
 /// Largest frame in bytes before the handshake has settled a limit; RabbitMQ's.
 const HANDSHAKE_FRAME_BYTES_MAX: u32 = 8192;
 
-/// How long a connection is drained, in milliseconds: as long as RabbitMQ does.
-const DRAINING_MS: u64 = 3_000;
+/// How long a client that is not told why its login failed waits, in milliseconds: as long as with RabbitMQ.
+const SILENCE_MS: u64 = 3_000;
 
 /// What a client did wrong, and with which request.
 #[derive(Debug)]
@@ -100,9 +100,8 @@ enum State {
     AwaitNode,
     /// We have closed the connection.
     AwaitCloseOk,
-    /// Nothing is read any more, and the socket stays open a while: so that our close arrives, or because the login
-    /// failed and whoever tries passwords should wait.
-    Draining,
+    /// The login failed and the client is not told: it waits, so that trying passwords takes time.
+    Silent,
     Closed,
 }
 
@@ -235,13 +234,9 @@ impl Connection {
             });
             self.enter(State::AwaitCloseOk, now);
         } else {
-            self.drain(now);
+            self.state = State::Silent;
+            self.state_ends = now.after_ms(SILENCE_MS);
         }
-    }
-
-    fn drain(&mut self, now: Moment) {
-        self.state = State::Draining;
-        self.state_ends = now.after_ms(DRAINING_MS);
     }
 
     fn enter(&mut self, state: State, now: Moment) {
@@ -277,7 +272,7 @@ impl Session for Connection {
                     at += taken;
                     continue;
                 }
-                State::Draining | State::Closed => return Received { consumed: input.len(), paused: false, wanted: 0 },
+                State::Silent | State::Closed => return Received { consumed: input.len(), paused: false, wanted: 0 },
                 _ if self.awaits_node() => return Received { consumed: at, paused: true, wanted: 0 },
                 _ => {}
             }
@@ -295,7 +290,7 @@ impl Session for Connection {
                 Parsed::Malformed(malformed) => {
                     self.fail(&Fault::new(0, (0, 0), malformed.into()), now, out);
                     // What follows cannot be read, not even for its close-ok.
-                    self.drain(now);
+                    self.close(out);
                 }
             }
         }
@@ -326,8 +321,18 @@ impl Session for Connection {
                 out.steps.push(Step::Log(refusal.to_string()));
                 return self.enter(State::AwaitCloseOk, now);
             }
+            (State::Running(mut running), Event::Blocked(reason)) => {
+                running.blocked(reason, now);
+                self.heartbeat.pause();
+                State::Running(running)
+            }
+            (State::Running(mut running), Event::Unblocked) => {
+                running.unblocked(out);
+                self.heartbeat.resume(now);
+                State::Running(running)
+            }
             (State::AwaitHeader, Event::Close(_)) => return self.close(out),
-            (state @ (State::AwaitCloseOk | State::Draining | State::Closed | State::AwaitNode), Event::Close(_)) => {
+            (state @ (State::AwaitCloseOk | State::Silent | State::Closed | State::AwaitNode), Event::Close(_)) => {
                 state
             }
             (state, Event::Close(refusal)) => {
@@ -340,26 +345,29 @@ impl Session for Connection {
     }
 
     fn deadline(&self) -> Option<Moment> {
-        match self.state {
-            State::Running(_) => self.heartbeat.deadline(),
+        match &self.state {
+            State::Running(running) => running.deadline().into_iter().chain(self.heartbeat.deadline()).min(),
             State::Closed => None,
             _ => Some(self.state_ends),
         }
     }
 
     fn timeout(&mut self, now: Moment, out: &mut Output) {
-        match self.state {
+        match &mut self.state {
             State::Closed => {}
-            State::Running(_) => match self.heartbeat.due(now) {
-                Due::Nothing => {}
-                Due::Send => out.send(|out| out.extend_from_slice(&HEARTBEAT)),
-                Due::GiveUp => {
-                    out.steps.push(Step::Log("missed heartbeats from client".into()));
-                    self.close(out);
+            State::Running(running) => {
+                running.timeout(now, out);
+                match self.heartbeat.due(now) {
+                    Due::Nothing => {}
+                    Due::Send => out.send(|out| out.extend_from_slice(&HEARTBEAT)),
+                    Due::GiveUp => {
+                        out.steps.push(Step::Log("missed heartbeats from client".into()));
+                        self.close(out);
+                    }
                 }
-            },
+            }
             _ if now < self.state_ends => {}
-            State::Draining | State::AwaitCloseOk | State::AwaitNode => self.close(out),
+            State::Silent | State::AwaitCloseOk | State::AwaitNode => self.close(out),
             _ => {
                 out.steps.push(Step::Log("the handshake took too long".into()));
                 self.close(out);

@@ -1,7 +1,7 @@
 //! An open connection: its channels, and what a frame on each of them means.
 
 use ferrymq_model::{Command, Limits, Name, Origin, Refusal};
-use ferrymq_wire::Output;
+use ferrymq_wire::{Moment, Output};
 
 use super::{
     Fault,
@@ -12,8 +12,8 @@ use crate::{
     codec::{
         frame::{Frame, FrameKind, put_method},
         methods::{
-            AccessRequestOk, BasicPublish, ChannelClose, ChannelCloseOk, ChannelOpen, ConnectionClose, Method,
-            WireMethod,
+            AccessRequestOk, BasicPublish, ChannelClose, ChannelCloseOk, ChannelOpen, ConnectionBlocked,
+            ConnectionClose, ConnectionUnblocked, Method, WireMethod,
         },
         reply_code::ReplyCode,
     },
@@ -26,7 +26,25 @@ pub(super) struct Running {
     vhost: Name,
     channels_max: u16,
     frame_bytes_max: u32,
+    /// The client wants to know when its publishes have to wait.
+    wants_blocked: bool,
+    blocking: Blocking,
     channels: Channels,
+}
+
+/// How long there must be no room before the client is told, in milliseconds. A journal that is full for a moment is
+/// nobody's news: it slows publishers down through their sockets.
+const BLOCKED_MS_MIN: u64 = 1_000;
+
+/// What the client knows of room for its publishes.
+#[derive(Debug)]
+enum Blocking {
+    /// There is room.
+    No,
+    /// There is none, and if that lasts until then the client is told why.
+    Since { told_at: Moment, reason: String },
+    /// There is none, and the client was told.
+    Told,
 }
 
 /// What is to be done after a frame.
@@ -41,8 +59,42 @@ pub(super) enum Next {
 }
 
 impl Running {
-    pub fn new(vhost: Name, channels_max: u16, frame_bytes_max: u32) -> Self {
-        Self { vhost, channels_max, frame_bytes_max, channels: Channels::default() }
+    pub fn new(vhost: Name, channels_max: u16, frame_bytes_max: u32, wants_blocked: bool) -> Self {
+        let channels = Channels::default();
+        Self { vhost, channels_max, frame_bytes_max, wants_blocked, blocking: Blocking::No, channels }
+    }
+
+    /// The node has no room for what this connection publishes.
+    pub fn blocked(&mut self, reason: String, now: Moment) {
+        if self.wants_blocked && matches!(self.blocking, Blocking::No) {
+            self.blocking = Blocking::Since { told_at: now.after_ms(BLOCKED_MS_MIN), reason };
+        }
+    }
+
+    /// There is room again.
+    pub fn unblocked(&mut self, out: &mut Output) {
+        if matches!(std::mem::replace(&mut self.blocking, Blocking::No), Blocking::Told) {
+            out.send(|out| put_method(out, 0, &ConnectionUnblocked));
+        }
+    }
+
+    /// When the client is to be told that it has to wait.
+    pub fn deadline(&self) -> Option<Moment> {
+        match &self.blocking {
+            Blocking::Since { told_at, .. } => Some(*told_at),
+            Blocking::No | Blocking::Told => None,
+        }
+    }
+
+    /// Tells the client that it has to wait, if it is time to.
+    pub fn timeout(&mut self, now: Moment, out: &mut Output) {
+        if let Blocking::Since { told_at, reason } = &self.blocking
+            && now >= *told_at
+        {
+            let reason = mapping::short(reason);
+            out.send(|out| put_method(out, 0, &ConnectionBlocked { reason }));
+            self.blocking = Blocking::Told;
+        }
     }
 
     /// Takes the frame that ends at `end` of `input`.
@@ -141,7 +193,7 @@ impl Running {
                 let (count, max) = (self.channels.len(), self.channels_max);
                 let text =
                     format!("number of channels opened ({count}) has reached the negotiated channel_max ({max})");
-                Err(Fault::new(number, (0, 0), Violation::new(ReplyCode::NotAllowed, text)))
+                Err(Fault::new(number, method.id(), Violation::new(ReplyCode::NotAllowed, text)))
             }
             Method::ChannelOpen(_) => {
                 out.command(Command::OpenChannel(mapping::origin(number, ChannelOpen::ID)));

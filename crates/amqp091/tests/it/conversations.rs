@@ -145,6 +145,8 @@ fn event(line: &str) -> Event {
         ("logged-in", _) => Event::LoggedIn,
         ("vhost-opened", _) => Event::VhostOpened,
         ("connection-closed", _) => Event::ConnectionClosed,
+        ("blocked", why) => Event::Blocked(why.to_owned()),
+        ("unblocked", _) => Event::Unblocked,
         ("close", why) => Event::Close(Refusal::ConnectionForced(why.to_owned())),
         ("refused", rest) => {
             let (origin, refusal) = refused(rest);
@@ -303,6 +305,8 @@ macro_rules! conversations {
 conversations! {
     another_protocol
     another_version
+    blocked
+    blocked_untold
     channel_close_crossing
     channel_close_overtakes
     channel_errors

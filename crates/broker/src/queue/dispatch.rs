@@ -99,9 +99,17 @@ impl Queue {
                 return Got::Empty;
             }
         };
-        let delivery = self.delivery(sequence, Content::Stored(handle), &facts, returned, no_ack);
-        ports.got(&delivery, self.ready - 1);
+        let mut delivery = self.delivery(sequence, Content::Stored(handle), &facts, returned, no_ack);
         self.leave(&facts, no_ack);
+        if self.expiring && self.ready > 0 {
+            // As in RabbitMQ, what expires as soon as it stands at the front does not count as remaining.
+            self.front(now, &mut budget, ports);
+            let Next::Message { handle, .. } = ports.next(self.id, sequence) else {
+                unreachable!("a message that was found stays in memory for the transition")
+            };
+            delivery.content = Content::Stored(handle);
+        }
+        ports.got(&delivery, self.ready);
         self.counters.redelivered += u64::from(returned);
         if no_ack {
             self.counters.got_no_ack += 1;

@@ -13,7 +13,7 @@ pub trait Ports {
     fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]);
 
     /// The first message of `queue` at or behind `from` that is stored and not settled. Its handle is used for the next
-    /// call only, which delivers it.
+    /// call only, which delivers it; until it is settled, it is found again in the same transition.
     fn next(&mut self, queue: QueueId, from: Sequence) -> Next;
 
     /// The messages `first..=last` left the queue.

@@ -37,6 +37,8 @@ pub struct Port {
     pub states: BTreeMap<QueueId, QueueState>,
     pub catalog: BTreeMap<(EntryKind, Vec<u8>), CatalogEntry>,
     pub events: Vec<Event>,
+    /// Messages that were found since the last delivery: they do not leave memory meanwhile.
+    found: BTreeSet<(QueueId, Sequence)>,
     /// Queues that wait for storage.
     pub pending: BTreeSet<QueueId>,
     /// Subscriptions that wait for credit.
@@ -61,6 +63,7 @@ impl Port {
             states: BTreeMap::new(),
             catalog: BTreeMap::new(),
             events: Vec::new(),
+            found: BTreeSet::new(),
             pending: BTreeSet::new(),
             waiting: BTreeSet::new(),
             credit: BTreeMap::new(),
@@ -95,6 +98,11 @@ impl Port {
         }
     }
 
+    /// How many messages have expired so far.
+    pub fn expired(&self) -> u64 {
+        self.settled.get("settled: Expired").copied().unwrap_or(0)
+    }
+
     fn state(&mut self, queue: QueueId) -> &mut QueueState {
         self.states.entry(queue).or_default()
     }
@@ -126,16 +134,14 @@ impl Ports for Port {
     }
 
     fn next(&mut self, queue: QueueId, from: Sequence) -> Next {
-        if self.is_moody() {
+        if !self.found.contains(&(queue, from)) && self.is_moody() {
             self.pending.insert(queue);
             return Next::Pending;
         }
         let found = self.messages.get(&queue).and_then(|stored| stored.range(from..).next());
-        found.map_or(Next::End, |(sequence, stored)| Next::Message {
-            sequence: *sequence,
-            handle: stored.message,
-            facts: stored.facts,
-        })
+        let Some((sequence, stored)) = found else { return Next::End };
+        self.found.insert((queue, *sequence));
+        Next::Message { sequence: *sequence, handle: stored.message, facts: stored.facts }
     }
 
     fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
@@ -162,6 +168,7 @@ impl Ports for Port {
     }
 
     fn deliver(&mut self, to: SubscriptionId, delivery: &Delivery<'_>) -> Taken {
+        self.found.clear();
         let credit = *self.credit.get(&to.0).unwrap_or(&u64::MAX);
         if credit == 0 || self.is_moody() {
             self.waiting.insert(to.0);
@@ -180,6 +187,7 @@ impl Ports for Port {
     }
 
     fn got(&mut self, delivery: &Delivery<'_>, remaining: u64) {
+        self.found.clear();
         let given = self.given(delivery);
         let body_bytes = delivery.facts.body_bytes;
         self.events.push(Event::Got { place: delivery.from, body_bytes, given, remaining });

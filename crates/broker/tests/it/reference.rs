@@ -382,6 +382,7 @@ impl Reference {
         if no_ack {
             queue.messages.retain(|message| message.id != given.message);
         }
+        queue.expire(now);
         Ok(Some((given, queue.ready().count() as u64)))
     }
 

@@ -231,6 +231,7 @@ impl World {
     }
 
     pub fn get(&mut self, by: By, queue: &str, no_ack: bool) -> Checked {
+        let expired = self.port.expired();
         let (user, vhost) = names(by);
         let found = self.catalog.queue(&caller(by, &user, &vhost), queue, Some(Access::Read));
         let answer = match found.map(|record| record.id) {
@@ -238,6 +239,13 @@ impl World {
             Ok(id) => Ok(self.get_from(by, id, no_ack)),
         };
         let expected = self.reference.get(by, queue, no_ack).map(|got| got.map(plain));
+        // What stands next may have to be read before it is found to have expired, or be too much for one hold of the
+        // lock: then it is still counted.
+        let inexact = !self.port.pending.is_empty() || self.port.expired() - expired >= 100;
+        let answer = answer.map(|got| match (got, &expected) {
+            (Some(got), Ok(Some(exact))) if inexact && got.4 > exact.4 => Some((got.0, got.1, got.2, got.3, exact.4)),
+            (got, _) => got,
+        });
         self.agree("get", answer, expected)
     }
 

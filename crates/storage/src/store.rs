@@ -346,17 +346,18 @@ impl Store {
     #[inline]
     #[must_use]
     pub fn message(&self, handle: Handle) -> MessageRef<'_> {
+        let whole = "what stands in memory was written whole";
         let (stored, run, beside) = match handle.0 {
             Found::Resident(slot) => {
-                let stored = self.journal_or_transient(&slot).tail(slot.at as usize);
-                (stored, RunId(0), slot.beside.then_some(slot))
+                let bytes = self.journal_or_transient(&slot).tail(slot.at as usize);
+                let stored = if slot.beside { Stored::read_head(bytes) } else { Stored::read(bytes) };
+                (stored.expect(whole), RunId(0), slot.beside.then_some(slot))
             }
             Found::Read(block, index) => {
-                let (stored, run) = self.cache.stored(block, index).expect("a handle is used before the next change");
-                (stored, run, None)
+                let (bytes, run) = self.cache.stored(block, index).expect("a handle is used before the next change");
+                (Stored::read(bytes).expect(whole), run, None)
             }
         };
-        let stored = Stored::read(stored).expect("what stands in memory was written whole");
         let body = match (beside, body_key(&stored, run), stored.body) {
             (Some(slot), ..) => BodyRef::Shared(self.body_beside(&slot)),
             (None, None, StoredBody::Here(bytes)) => BodyRef::Inline(bytes),

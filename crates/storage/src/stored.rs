@@ -120,6 +120,15 @@ pub(crate) fn peek(bytes: &[u8]) -> Option<(Facts, usize)> {
 impl<'a> Stored<'a> {
     /// Takes a stored message apart, from the front of `bytes`; `None` if it is not one.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        Self::read_with(bytes, |fields, body_bytes| fields.bytes(body_bytes))
+    }
+
+    /// As [`Stored::read`], of a message whose body is kept beside it and does not follow its head.
+    pub fn read_head(bytes: &'a [u8]) -> Option<Self> {
+        Self::read_with(bytes, |_, _| Some(&[]))
+    }
+
+    fn read_with(bytes: &'a [u8], body: impl FnOnce(&mut Fields<'a>, usize) -> Option<&'a [u8]>) -> Option<Self> {
         let mut fields = Fields(bytes);
         let fixed = Fixed::read(&mut fields)?;
         let expires = if fixed.flags & EXPIRES == 0 { None } else { Some(fields.u64()?) };
@@ -127,7 +136,7 @@ impl<'a> Stored<'a> {
         let routing_key = fields.bytes(fixed.key_bytes.into())?;
         let properties = fields.bytes(fixed.property_bytes as usize)?;
         let body = match fixed.flags & (OWN_FILE | IN_RUN) {
-            0 => StoredBody::Here(fields.bytes(fixed.body_bytes as usize)?),
+            0 => StoredBody::Here(body(&mut fields, fixed.body_bytes as usize)?),
             flag => {
                 let place = BodyPlace { at: fields.u64()?, crc: fields.u32()? };
                 if flag == OWN_FILE { StoredBody::OwnFile(place) } else { StoredBody::InRun(place) }

@@ -1,4 +1,22 @@
-//! AMQP 0-9-1, as RabbitMQ 3.13 speaks it.
+//! AMQP 0-9-1, as RabbitMQ 3.13 speaks it: the published definition with its errata, and RabbitMQ's extensions
+//! (confirms, `basic.nack`, `connection.blocked`, consumer cancel notification, `CC` and `BCC`).
+//!
+//! | AMQP | here |
+//! |---|---|
+//! | connection | a [`Connection`], the session of one socket |
+//! | channel | a number in each command's origin; what belongs to it is kept by the node |
+//! | consumer, consumer tag | a subscription and its name on the channel |
+//! | prefetch count | credit of a subscription, or with `global` of the channel |
+//! | `basic.ack`; `nack` and `reject` with and without requeue | settle: accept; release and reject |
+//! | content properties | kept as they arrived, in the dialect `Amqp091`; parsed when somebody asks |
+//! | `delivery-mode` 2 | persistent |
+//! | reply code | what a refusal's variant maps to |
+//!
+//! Bytes become frames in [`codec`], frames become commands in the session, and effects become frames in
+//! [`FrameEncoder`]. Protocol words and model words meet in `mapping.rs` only.
+//!
+//! Known gaps, each refused and not taken in silence: transactions, bindings between exchanges, `basic.recover`, direct
+//! reply-to and `connection.update-secret` (540), and every mechanism but PLAIN (503).
 
 pub mod codec;
 mod mapping;

@@ -36,8 +36,14 @@ impl Default for Identity {
 }
 
 /// What clients may count on, by the names that RabbitMQ gave it. Only what is true stands here.
-const CAPABILITIES: [&str; 5] =
-    ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "authentication_failure_close", "per_consumer_qos"];
+const CAPABILITIES: [&str; 6] = [
+    "publisher_confirms",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "authentication_failure_close",
+    "per_consumer_qos",
+];
 
 /// What all connections of a listener have in common: made once, shared by their sessions.
 #[derive(Debug)]

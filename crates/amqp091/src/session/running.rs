@@ -193,7 +193,8 @@ impl Running {
                 let (count, max) = (self.channels.len(), self.channels_max);
                 let text =
                     format!("number of channels opened ({count}) has reached the negotiated channel_max ({max})");
-                Err(Fault::new(number, method.id(), Violation::new(ReplyCode::NotAllowed, text)))
+                // RabbitMQ names no method here.
+                Err(Fault::new(number, (0, 0), Violation::new(ReplyCode::NotAllowed, text)))
             }
             Method::ChannelOpen(_) => {
                 out.command(Command::OpenChannel(mapping::origin(number, ChannelOpen::ID)));

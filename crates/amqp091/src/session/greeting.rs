@@ -36,11 +36,12 @@ impl Default for Identity {
 }
 
 /// What clients may count on, by the names that RabbitMQ gave it. Only what is true stands here.
-const CAPABILITIES: [&str; 6] = [
+const CAPABILITIES: [&str; 7] = [
     "publisher_confirms",
     "basic.nack",
     "consumer_cancel_notify",
     "connection.blocked",
+    "consumer_priorities",
     "authentication_failure_close",
     "per_consumer_qos",
 ];

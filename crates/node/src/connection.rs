@@ -169,6 +169,8 @@ pub struct Channel {
     /// Unsettled deliveries to subscriptions, which is what prefetch counts; `unacked` has those of get besides.
     delivered: u32,
     pub confirms: Option<Confirms>,
+    /// Whether the log has said that the channel is at its limit of unsettled deliveries.
+    limit_was_logged: bool,
 }
 
 impl Default for Channel {
@@ -182,6 +184,7 @@ impl Default for Channel {
             unacked: Unacked::default(),
             delivered: 0,
             confirms: None,
+            limit_was_logged: false,
         }
     }
 }
@@ -275,6 +278,12 @@ impl Mailbox {
         let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
         if full || !channel.has_credit(subscription, self.unacked_max) {
             self.full |= full;
+            if channel.unacked.len() >= self.unacked_max && !std::mem::replace(&mut channel.limit_was_logged, true) {
+                let (number, max) = (subscription.channel, self.unacked_max);
+                tracing::warn!(
+                    "channel {number} holds unacked_max ({max}) deliveries: it gets no more until some are settled"
+                );
+            }
             if !subscription.waiting {
                 subscription.waiting = true;
                 self.waiting.push(number);

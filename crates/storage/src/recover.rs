@@ -193,6 +193,11 @@ fn read_or_make(disk: &Arc<dyn Disk>, layout: &Layout, options: &Options) -> Res
     if let Some(manifest) = Manifest::read(&**disk, &layout.manifest)? {
         return Ok(manifest);
     }
+    // The manifest is written last. A directory without one was never finished, unless its journal says otherwise.
+    if let Some(used) = JournalFiles::find_used(&**disk, &layout.journal)? {
+        let what = format!("{} holds messages; restore the manifest, or move the whole directory away", used.display());
+        return Err(OpenError::Missing { file: layout.manifest.clone(), what });
+    }
     for folder in [&layout.runs.runs, &layout.runs.transient, &layout.bodies] {
         disk.create_folder(folder).map_err(OpenError::io("create", folder))?;
     }

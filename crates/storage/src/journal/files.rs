@@ -49,6 +49,28 @@ impl JournalFiles {
         disk.sync_folder(folder).map_err(OpenError::io("sync", folder))
     }
 
+    /// A journal file in `folder` that a group was written to; `None` where all are as they were made, or none is there.
+    pub fn find_used(disk: &dyn Disk, folder: &Path) -> Result<Option<PathBuf>, OpenError> {
+        let names = match disk.list(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            names => names.map_err(OpenError::io("list", folder))?,
+        };
+        for name in names {
+            let path = folder.join(name);
+            let file = disk.open(&path, Open::Existing).map_err(OpenError::io("open", &path))?;
+            let mut first = [0; ALIGN as usize];
+            let end = u64::from(FIRST_GROUP) + u64::from(ALIGN);
+            if file.len().map_err(OpenError::io("read", &path))? < end {
+                continue;
+            }
+            file.read_at(FIRST_GROUP.into(), &mut first).map_err(OpenError::io("read", &path))?;
+            if first.iter().any(|byte| *byte != 0) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
     /// Opens files that were made before.
     pub fn open(disk: &dyn Disk, folder: &Path, files: u32, file_bytes: u32) -> Result<Self, OpenError> {
         let open = |number| {

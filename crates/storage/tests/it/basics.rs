@@ -158,3 +158,49 @@ fn a_unit_longer_than_a_file_holds_together() {
     let (shard, _) = folder.open(small()).unwrap();
     assert_eq!(shard.messages(Q).len(), 400);
 }
+
+/// Without its manifest a directory looks new. If it holds messages, making it anew would throw them away.
+#[test]
+fn a_journal_without_its_manifest_is_not_taken_for_a_new_directory() {
+    let folder = Folder::new("no-manifest");
+    let (shard, _) = folder.open(small()).unwrap();
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        publish(store, b"precious", &[place(Q, 1)]);
+    });
+    assert!(shard.flush());
+    drop(shard);
+    let manifest = folder.0.join("manifest");
+    let kept = std::fs::read(&manifest).unwrap();
+    std::fs::remove_file(&manifest).unwrap();
+    assert!(matches!(folder.open(small()), Err(OpenError::Missing { file, .. }) if file == manifest));
+    std::fs::write(&manifest, kept).unwrap();
+    let (shard, _) = folder.open(small()).unwrap();
+    assert_eq!(shard.messages(Q), [(1, b"precious".to_vec())]);
+}
+
+/// A server that was killed while it made its directory finds no manifest, and nothing that anyone counts on.
+#[test]
+fn a_directory_that_was_never_finished_is_made_anew() {
+    let folder = Folder::new("unfinished");
+    drop(folder.open(small()).unwrap());
+    std::fs::remove_file(folder.0.join("manifest")).unwrap();
+    for file in std::fs::read_dir(folder.0.join("journal")).unwrap() {
+        let path = file.unwrap().path();
+        std::fs::write(&path, vec![0; std::fs::metadata(&path).unwrap().len() as usize]).unwrap();
+    }
+    let (_, recovered) = folder.open(small()).unwrap();
+    assert!(recovered.queues.is_empty());
+}
+
+#[test]
+fn a_transient_message_with_a_long_body_is_read_from_beside_it() {
+    let folder = Folder::new("beside");
+    let (shard, _) = folder.open(small()).unwrap();
+    let long = Bytes::from(vec![9; 4_089]);
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), false);
+        store.enqueue(&message(BodyRef::Shared(&long)), &facts(BodyRef::Shared(&long)), &[], &[place(Q, 1)]);
+    });
+    assert_eq!(shard.messages(Q), [(1, long.to_vec())]);
+}

@@ -73,10 +73,13 @@ impl Throughput {
             self.left_over_seconds
         );
         println!("client CPU   {:.2} cores", self.client_cpu_cores);
-        if let (Some(cores), Some(per_second), Some(memory)) =
-            (self.server_cpu_cores, self.deliveries_per_server_cpu_second, self.server_anonymous_bytes_max)
-        {
-            println!("server CPU   {cores:.2} cores, {} messages per CPU second", grouped(per_second));
+        if let Some(cores) = self.server_cpu_cores {
+            println!("server CPU   {cores:.2} cores");
+        }
+        if let Some(per_second) = self.deliveries_per_server_cpu_second {
+            println!("             {} messages per CPU second", grouped(per_second));
+        }
+        if let Some(memory) = self.server_anonymous_bytes_max {
             println!("server RAM   {:.1} MiB anonymous at most", memory as f64 / f64::from(1 << 20));
         }
     }

@@ -335,10 +335,12 @@ fn figures(load: &Load, plan: &Plan, first: &Sample, last: &Sample, memory_bytes
         deliveries_per_second: rate,
         publishes_per_second: (last.published - first.published) as f64 / seconds,
         left_over_messages: left_over,
-        left_over_seconds: left_over as f64 / rate,
+        left_over_seconds: if left_over == 0 { 0.0 } else { left_over as f64 / rate },
         client_cpu_cores: (last.client_cpu_seconds - first.client_cpu_seconds) / seconds,
         server_cpu_cores: server_cpu_seconds.map(|spent| spent / seconds),
-        deliveries_per_server_cpu_second: server_cpu_seconds.map(|spent| delivered / spent),
+        deliveries_per_server_cpu_second: server_cpu_seconds
+            .filter(|&spent| spent > 0.0)
+            .map(|spent| delivered / spent),
         server_anonymous_bytes_max: plan.server.map(|_| memory_bytes_max),
         checked_messages: 0,
         verdict: Verdict::default(),

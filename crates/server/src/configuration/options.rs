@@ -198,7 +198,7 @@ pub const OPTIONS: &[Definition] = &[
     number!(
         storage.files,
         Count,
-        4,
+        5,
         64,
         "How many journal files there are; one of them is kept for acknowledgements when the disk is full. Fixed when a \
          data directory is made"
@@ -209,6 +209,22 @@ pub const OPTIONS: &[Definition] = &[
         1 << 20,
         1 << 40,
         "How much of transient messages stays in memory; the rest waits on disk"
+    ),
+    number!(
+        storage.read_bytes_max,
+        Bytes,
+        1 << 20,
+        1 << 40,
+        "How much of what was read back from disk stays in memory"
+    ),
+    number!(storage.own_file_bytes, Bytes, 64 << 10, 512 << 20, "Bodies over this get a file of their own"),
+    number!(storage.group_bytes, Bytes, 4 << 10, 16 << 20, "Under load, a flush waits until it has this much to write"),
+    number!(
+        storage.group_messages,
+        Count,
+        1,
+        65_536,
+        "With fewer messages than this to write, a flush does not wait for more"
     ),
     number!(storage.group_wait_us, Named, 0, 100_000, "The longest that a flush waits for more, in microseconds"),
     number!(

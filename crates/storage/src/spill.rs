@@ -152,7 +152,12 @@ impl Spill {
         seen.ok_or(Undone::Stopped)
     }
 
+    /// Waits for the journal. What is waited for may lie behind all its files, since settlements go on while publishers
+    /// wait, and no file gets free before: then files are added.
     fn wait_durable(&self, position: Position) -> Result<(), Undone> {
+        for _ in 0..self.shared.files_missing(position) {
+            self.shared.added(self.shared.files.add(&*self.disk)?);
+        }
         if self.shared.wait_durable(position) { Ok(()) } else { Err(Undone::Stopped) }
     }
 

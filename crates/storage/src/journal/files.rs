@@ -1,11 +1,17 @@
 //! The journal's files: made once, full of zeros, and overwritten ever after, because that syncs in half the time of
 //! growing a file.
 //!
+//! There may be more of them than the manifest says: one is added when more was decided than they hold while the oldest
+//! was being emptied (settlements cannot be made to wait), and it stays.
+//!
 //! A file begins with a block of its own (magic, version, length, CRC); groups follow from [`FIRST_GROUP`]. Which
 //! generation a file holds stands in its groups.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use super::group::ALIGN;
 use crate::disk::{Disk, DiskFile, Open};
@@ -21,17 +27,27 @@ const HEADER_BYTES: usize = 24;
 /// How much is written at a time while a file is made.
 const ZEROS_BYTES: u32 = 1 << 20;
 
-/// The open files.
+/// The open files. The lock is held to look one up or to add one, never while the disk works.
 #[derive(Debug)]
 pub(crate) struct JournalFiles {
     pub file_bytes: u32,
-    files: Vec<JournalFile>,
+    folder: PathBuf,
+    files: RwLock<Vec<Arc<JournalFile>>>,
 }
 
+/// One of them.
 #[derive(Debug)]
-struct JournalFile {
+pub(crate) struct JournalFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
+}
+
+impl std::ops::Deref for JournalFile {
+    type Target = dyn DiskFile;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.file
+    }
 }
 
 fn path_of(folder: &Path, number: u32) -> PathBuf {
@@ -71,11 +87,13 @@ impl JournalFiles {
         Ok(None)
     }
 
-    /// Opens files that were made before.
+    /// Opens files that were made before: so many, and those that were added.
     pub fn open(disk: &dyn Disk, folder: &Path, files: u32, file_bytes: u32) -> Result<Self, OpenError> {
-        let open = |number| {
+        let mut opened = Vec::new();
+        for number in 0.. {
             let path = path_of(folder, number);
             let file = match disk.open(&path, Open::Existing) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && number >= files => break,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let what = format!("the journal has {files} files, and this is one of them");
                     return Err(OpenError::Missing { file: path, what });
@@ -83,27 +101,40 @@ impl JournalFiles {
                 file => file.map_err(OpenError::io("open", &path))?,
             };
             check_header(&path, &*file, file_bytes)?;
-            Ok(JournalFile { path, file })
-        };
-        Ok(Self { file_bytes, files: (0..files).map(open).collect::<Result<_, _>>()? })
+            opened.push(Arc::new(JournalFile { path, file }));
+        }
+        Ok(Self { file_bytes, folder: folder.to_owned(), files: opened.into() })
+    }
+
+    /// Adds a file and gives its number. It has its name only when it is whole.
+    pub fn add(&self, disk: &dyn Disk) -> io::Result<usize> {
+        let number = self.count();
+        let path = path_of(&self.folder, u32::try_from(number).map_err(io::Error::other)?);
+        let draft = path.with_extension("draft");
+        create_file(disk, &draft, self.file_bytes)?;
+        disk.rename(&draft, &path)?;
+        disk.sync_folder(&self.folder)?;
+        let file = disk.open(&path, Open::Existing)?;
+        self.files.write().push(Arc::new(JournalFile { path, file }));
+        Ok(number)
     }
 
     /// Syncs every file. What a server that was killed left in the page cache reads like what it synced, and must be as
     /// safe before anything is written behind it.
     pub fn sync(&self) -> Result<(), OpenError> {
-        self.files.iter().try_for_each(|file| file.file.sync_data().map_err(OpenError::io("sync", &file.path)))
+        self.files.read().iter().try_for_each(|file| file.file.sync_data().map_err(OpenError::io("sync", &file.path)))
     }
 
     pub fn count(&self) -> usize {
-        self.files.len()
+        self.files.read().len()
     }
 
-    pub fn path(&self, number: usize) -> &Path {
-        &self.files[number].path
+    pub fn file(&self, number: usize) -> Arc<JournalFile> {
+        Arc::clone(&self.files.read()[number])
     }
 
-    pub fn file(&self, number: usize) -> &dyn DiskFile {
-        &*self.files[number].file
+    pub fn path(&self, number: usize) -> PathBuf {
+        self.file(number).path.clone()
     }
 }
 

@@ -278,7 +278,7 @@ impl Flusher {
     }
 
     fn fatal(&self, what: &'static str, file: usize, error: &io::Error) -> FatalError {
-        FatalError { what, file: self.shared.files.path(file).to_owned(), error: error.to_string() }
+        FatalError { what, file: self.shared.files.path(file), error: error.to_string() }
     }
 }
 

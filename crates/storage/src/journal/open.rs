@@ -41,6 +41,20 @@ impl Shared {
         if self.stalled.load(Ordering::Acquire) { self.open.lock().room.clone() } else { Room::Open }
     }
 
+    /// How many files are missing before the journal can be durable up to here, even if all that is free is used.
+    pub fn files_missing(&self, position: Position) -> u64 {
+        let open = self.open.lock();
+        let wanted = position.0.div_ceil(u64::from(open.file_bytes));
+        let last = open.taken.back().map_or(wanted, |(last, _)| *last);
+        wanted.saturating_sub(last).saturating_sub(open.free.len() as u64)
+    }
+
+    /// A file was added.
+    pub fn added(&self, file: usize) {
+        self.open.lock().free.push(file);
+        self.changed.notify_all();
+    }
+
     /// Waits until the journal is durable up to here; false if it failed, or is to end first.
     pub fn wait_durable(&self, position: Position) -> bool {
         let mut open = self.open.lock();
@@ -49,6 +63,7 @@ impl Shared {
                 return false;
             }
             open.requested = true;
+            open.awaited = position;
             if open.asleep >= Asleep::UntilRequested {
                 self.changed.notify_all();
             }
@@ -227,6 +242,8 @@ pub(crate) struct OpenGroup {
     /// What was said of it last; `None` to have it said again.
     pub room_told: Option<Room>,
     failed: bool,
+    /// Up to here the spill thread waits for the journal. If the file for that were never given out, none would be freed.
+    awaited: Position,
 }
 
 impl OpenGroup {
@@ -257,6 +274,7 @@ impl OpenGroup {
             room: Room::Open,
             room_told: Some(Room::Open),
             failed: false,
+            awaited: Position(0),
         }
     }
 
@@ -405,7 +423,8 @@ impl OpenGroup {
         }
         let in_turn = self.taken.back().is_none_or(|(last, _)| last + 1 == generation);
         // Whoever ends the server wants everything written, and the next start makes room again.
-        let kept_back = if self.no_space.is_some() || self.stop { 0 } else { Self::KEPT_BACK };
+        let awaited = position(self.file_bytes, generation, 0) < self.awaited;
+        let kept_back = if self.no_space.is_some() || self.stop || awaited { 0 } else { Self::KEPT_BACK };
         if !in_turn || self.free.len() <= kept_back {
             return None;
         }

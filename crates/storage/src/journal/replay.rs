@@ -118,7 +118,7 @@ fn generations(files: &JournalFiles) -> Result<Vec<Option<u64>>, OpenError> {
     let claim = |number| {
         let mut header = [0; HEADER_BYTES];
         let read = files.file(number).read_at(FIRST_GROUP.into(), &mut header);
-        read.map_err(OpenError::io("read", files.path(number)))?;
+        read.map_err(OpenError::io("read", &files.path(number)))?;
         let claimed = Fields(&header[8..]).u64().filter(|generation| *generation > 0);
         Ok(claimed.filter(|_| header[..4] == *b"FQgr"))
     };
@@ -171,7 +171,7 @@ impl Reader<'_> {
                     last = Some(found);
                 }
                 Err(NoGroup::Newer(version)) => {
-                    let file = self.files.path(file).to_owned();
+                    let file = self.files.path(file);
                     return Err(OpenError::Newer { file, found: version.into(), known: VERSION.into() });
                 }
                 Err(why) => {
@@ -218,7 +218,7 @@ impl Reader<'_> {
     fn records(&mut self, file: usize, generation: u64, image: &Image, from: u32, to: u32) -> Result<(), OpenError> {
         let mut at = from;
         while at < to {
-            let damaged = |what: String| OpenError::damaged(self.files.path(file), at.into(), what);
+            let damaged = |what: String| OpenError::damaged(&self.files.path(file), at.into(), what);
             let (record, bytes) = Record::read(image.read(at as usize..to as usize))
                 .ok_or_else(|| damaged("the group checks and has a record that this version cannot read".to_owned()))?;
             self.visitor.record(generation, at, record).map_err(damaged)?;
@@ -253,7 +253,7 @@ impl Loader<'_> {
         while self.loaded < to {
             let some = self.loaded..(self.loaded + READ_BYTES).min(self.files.file_bytes as usize);
             let read = self.files.file(self.file).read_at(some.start as u64, writer.reserve(some.clone()));
-            read.map_err(OpenError::io("read", self.files.path(self.file)))?;
+            read.map_err(OpenError::io("read", &self.files.path(self.file)))?;
             self.loaded = some.end;
         }
         Ok(())
@@ -271,7 +271,7 @@ fn check_end(
     let mut proof = (synced > end).then(|| "the checkpoint".to_owned());
     let mut bytes = vec![0; files.file_bytes as usize];
     for file in 0..files.count() {
-        files.file(file).read_at(0, &mut bytes).map_err(OpenError::io("read", files.path(file)))?;
+        files.file(file).read_at(0, &mut bytes).map_err(OpenError::io("read", &files.path(file)))?;
         for at in (FIRST_GROUP..files.file_bytes).step_by(ALIGN as usize) {
             let Ok((header, _)) = GroupHeader::read(&bytes[at as usize..]) else { continue };
             if header.generation == 0 || position(files.file_bytes, header.generation, at) < end {
@@ -289,5 +289,5 @@ fn check_end(
         current.number
     );
     let file = (0..files.count()).find(|file| generations(files).is_ok_and(|all| all[*file] == Some(current.number)));
-    Err(OpenError::damaged(files.path(file.unwrap_or(0)), current.end.into(), what))
+    Err(OpenError::damaged(&files.path(file.unwrap_or(0)), current.end.into(), what))
 }

@@ -3,6 +3,8 @@
 //! process.
 
 mod client;
+#[cfg(test)]
+mod confirm_tests;
 mod connection;
 mod effects;
 mod host;

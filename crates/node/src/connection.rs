@@ -341,6 +341,12 @@ impl Mailbox {
         self.full && self.has_room()
     }
 
+    /// Whether far more waits for the socket than deliveries alone could pile up: returns, confirms and replies, for which
+    /// there is no credit.
+    pub fn is_flooded(&self) -> bool {
+        self.backlog >= 4 * self.backlog_max
+    }
+
     fn has_room(&self) -> bool {
         self.backlog + self.effects.len_bytes() < self.backlog_max / 2
     }

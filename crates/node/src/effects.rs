@@ -54,9 +54,9 @@ impl Effects {
         self.bytes.len() + self.shared_bytes
     }
 
-    /// The first position that holds effects back.
+    /// The position that must be durable before everything in here may leave.
     pub fn held(&self) -> Option<Position> {
-        self.held.front().map(|(_, position)| *position)
+        self.held.back().map(|(_, position)| *position)
     }
 
     /// All that follows waits until `position` is durable.
@@ -324,6 +324,7 @@ mod tests {
         effects.frames(b"two");
         effects.hold(Position(20));
         effects.reply(Origin::default(), Reply::Unbound);
+        assert_eq!(effects.held(), Some(Position(20)), "whoever waits for the journal waits for the last one");
         let mut out = Effects::default();
         effects.take(Position(9), &mut out);
         assert_eq!(texts(&out), ["frames one", "deliver tag 1 x key body", "deliver tag 2 x key large"]);

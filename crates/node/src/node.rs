@@ -68,6 +68,8 @@ pub struct Node {
     /// Gets whose message storage is reading. Held only to add one or to take some.
     pub(crate) gets: Mutex<Vec<PendingGet>>,
     pub(crate) stalled: AtomicBool,
+    /// Queues whose messages on disk cannot be read, and why. Held only to look one up or to change it.
+    pub(crate) failed: Mutex<HashMap<QueueId, String>>,
 }
 
 pub(crate) struct PendingGet {
@@ -134,6 +136,37 @@ impl Node {
 
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Acquire)
+    }
+
+    /// Refuses what is asked of a queue whose messages on disk cannot be read.
+    pub(crate) fn check_readable(&self, queue: QueueId) -> Result<(), Refusal> {
+        self.failed.lock().get(&queue).map_or(Ok(()), |reason| Err(Refusal::Fault(reason.clone())))
+    }
+
+    /// What a queue has on disk cannot be read: it is refused from now on, until it is purged or deleted.
+    pub(crate) fn stop_queue(&self, queue: QueueId, reason: &str) {
+        let name = self
+            .catalog
+            .read()
+            .queue_by_id(queue)
+            .map(|found| format!("queue '{}' in vhost '{}'", found.settings.name, found.settings.vhost));
+        let reason = format!(
+            "{} has stopped, because its messages on disk cannot be read: {reason}; purge or delete it to go on without them",
+            name.unwrap_or_else(|| format!("queue {}", queue.0))
+        );
+        tracing::error!("{reason}");
+        let refusal = Refusal::Fault(reason.clone());
+        self.failed.lock().insert(queue, reason);
+        let waiting: Vec<PendingGet> = self.gets.lock().extract_if(.., |waiting| waiting.get.queue == queue).collect();
+        for PendingGet { connection, get } in waiting {
+            let mut mailbox = connection.mailbox();
+            let mut events = Vec::new();
+            mailbox.refuse(get.origin, &refusal, &mut events);
+            mailbox.events.append(&mut events);
+            drop(mailbox);
+            connection.drain();
+            connection.wake();
+        }
     }
 
     pub(crate) fn headers(&self, dialect: Dialect, properties: &[u8]) -> ferrymq_model::Table {

@@ -79,7 +79,10 @@ impl Notify for Messenger {
     }
 
     fn queue_failed(&self, queue: QueueId, reason: &str) {
-        tracing::error!(queue = queue.0, "a queue has stopped: {reason}");
+        match self.node() {
+            Some(node) => node.stop_queue(queue.queue(), reason),
+            None => tracing::error!(queue = queue.0, "a queue has stopped: {reason}"),
+        }
     }
 
     fn fatal(&self, error: &FatalError) {
@@ -129,6 +132,7 @@ impl Node {
             awaiting: Default::default(),
             gets: Default::default(),
             stalled: false.into(),
+            failed: Default::default(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);

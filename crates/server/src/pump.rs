@@ -85,7 +85,7 @@ impl Pump {
 
     /// Tells the session when its publishes have to wait, and when they need not any more.
     fn tell_room(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
-        let blocked = self.client.is_paused();
+        let blocked = self.client.is_blocked();
         if blocked != self.blocked {
             self.blocked = blocked;
             self.events.push(if blocked { Event::Blocked(NO_ROOM.to_owned()) } else { Event::Unblocked });

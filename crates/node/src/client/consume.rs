@@ -16,6 +16,7 @@ impl Client {
         let catalog = self.node.catalog.read();
         let found = catalog.queue(&self.caller(), &name, Some(Access::Read))?;
         let (queue, priority) = (found.id, found.subscription_priority(&command.arguments)?);
+        self.node.check_readable(queue)?;
         let tag = self.consumer_tag(channel, command.tag)?;
         let number = self.connection.mailbox().subscribe(tag.clone(), channel, command.no_ack);
         let id = subscription_id(self.connection.id, number);
@@ -70,6 +71,7 @@ impl Client {
         let channel = command.origin.channel;
         let name = self.queue_name(channel, &command.queue)?;
         let queue = self.node.catalog.read().queue(&self.caller(), &name, Some(Access::Read))?.id;
+        self.node.check_readable(queue)?;
         let get = Get { origin: command.origin, queue, no_ack: command.no_ack };
         if self.node.get(&self.connection, get) {
             return Ok(());

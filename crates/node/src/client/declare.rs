@@ -121,6 +121,7 @@ impl Client {
         let mut aftermath = Aftermath::default();
         let (messages, after) =
             self.node.decide(&mut aftermath, |shard, ports| (shard.purge(queue, ports), ports.flushed_position()));
+        self.node.failed.lock().remove(&queue);
         self.reply(origin, no_wait, Some(after).filter(|_| messages > 0), Reply::QueuePurged { messages });
         self.node.settle_down(aftermath, Some(&self.connection));
         Ok(())

@@ -79,10 +79,17 @@ impl Client {
         self.user.is_some()
     }
 
-    /// Whether this connection should not be read for now, because there is no room for what it publishes.
+    /// Whether there is no room for what this connection publishes.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.has_published && self.node.is_stalled()
+    }
+
+    /// Whether this connection should not be read for now: there is no room for what it publishes, or it asks and asks
+    /// and does not read the answers.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.has_published && self.node.is_stalled()
+        self.is_blocked() || self.connection.mailbox().is_flooded()
     }
 
     /// Sends the session's own bytes, behind everything decided so far.

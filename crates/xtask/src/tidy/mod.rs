@@ -30,10 +30,10 @@ impl SourceFile<'_> {
         self.text.lines().take(5).any(|line| line.contains("@generated"))
     }
 
-    /// Whether the file is built for tests only, judged by its folder.
+    /// Whether the file is built for tests only, judged by its folder and name.
     fn is_test(&self) -> bool {
         let below = self.path.strip_prefix(&self.package.folder).unwrap_or(&self.path);
-        below.starts_with("tests") || below.starts_with("benches") || below.ends_with("tests.rs")
+        below.starts_with("tests") || below.starts_with("benches") || self.shown.ends_with("tests.rs")
     }
 }
 

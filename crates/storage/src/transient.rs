@@ -23,6 +23,8 @@ pub(crate) struct Transient {
     writer: ImageWriter,
     segments: Segments,
     spare: Vec<Arc<Image>>,
+    /// Bodies beside the current chunk. Only chunks that are over can be moved to disk, and heads alone fill one slowly.
+    beside_bytes: usize,
     /// Memory in chunks and in bodies beside them.
     bytes: u64,
     bytes_max: u64,
@@ -33,7 +35,7 @@ impl Transient {
         let writer = ImageWriter::new(CHUNK_BYTES);
         let mut segments = Segments::new(0);
         segments.push(Arc::clone(writer.image()));
-        Self { writer, segments, spare: Vec::new(), bytes: 0, bytes_max: options.transient_bytes_max }
+        Self { writer, segments, spare: Vec::new(), beside_bytes: 0, bytes: 0, bytes_max: options.transient_bytes_max }
     }
 
     pub fn segments(&self) -> &Segments {
@@ -78,7 +80,8 @@ impl Transient {
     pub fn append(&mut self, message: &MessageRef<'_>, facts: &Facts, beside: Option<Bytes>, places: u32) -> Slot {
         let head = stored::head_bytes(message, facts);
         let bytes = if beside.is_some() { head } else { head + facts.body_bytes as usize };
-        if self.writer.filled() + bytes > self.writer.image().capacity() {
+        let is_full = self.writer.filled() + bytes > self.writer.image().capacity();
+        if is_full || self.beside_bytes >= CHUNK_BYTES {
             self.next_chunk(bytes);
         }
         let at = self.writer.filled();
@@ -95,6 +98,7 @@ impl Transient {
         self.bytes += bytes as u64;
         if let Some(body) = beside {
             self.bytes += body.len() as u64;
+            self.beside_bytes += body.len();
             current.bodies.insert(slot.at, body);
         }
         slot
@@ -113,6 +117,7 @@ impl Transient {
     #[cold]
     fn next_chunk(&mut self, bytes: usize) {
         self.drop_dead();
+        self.beside_bytes = 0;
         let spare = if bytes <= CHUNK_BYTES { self.spare.pop() } else { None };
         self.writer = spare.and_then(ImageWriter::reuse).unwrap_or_else(|| ImageWriter::new(CHUNK_BYTES.max(bytes)));
         self.segments.push(Arc::clone(self.writer.image()));

@@ -35,25 +35,50 @@ struct CachedBlock {
     queues: Vec<(QueueId, Sequence, Sequence)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Item {
-    Block(BlockNumber),
-    Body(BodyKey),
+/// How much of one kind is in memory, and in which order it came.
+#[derive(Debug)]
+struct Share<T> {
+    /// Oldest first.
+    items: VecDeque<T>,
+    bytes: u64,
+    bytes_max: u64,
 }
 
-/// The cache.
+impl<T: Copy + PartialEq> Share<T> {
+    fn new(bytes_max: u64) -> Self {
+        Self { items: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    fn add(&mut self, item: T, bytes: u64) {
+        self.items.push_back(item);
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, item: T, bytes: u64) {
+        let before = self.items.len();
+        self.items.retain(|other| *other != item);
+        if self.items.len() < before {
+            self.bytes -= bytes;
+        }
+    }
+
+    /// The oldest, if it must go. What came last always stays: somebody waits for it.
+    fn surplus(&mut self) -> Option<T> {
+        if self.bytes > self.bytes_max && self.items.len() > 1 { self.items.pop_front() } else { None }
+    }
+}
+
+/// The cache. Blocks and bodies have a share each, so that a long body does not drive out the block it belongs to.
 #[derive(Debug)]
 pub(crate) struct Cache {
     blocks: HashMap<BlockNumber, CachedBlock, foldhash::fast::FixedState>,
     windows: BTreeMap<(QueueId, Sequence), Window>,
     bodies: HashMap<BodyKey, Bytes, foldhash::fast::FixedState>,
-    /// Oldest first.
-    items: VecDeque<Item>,
+    block_share: Share<BlockNumber>,
+    body_share: Share<BodyKey>,
     /// Bodies that are on their way to their file, with the position that says they are there.
     unwritten: VecDeque<(Position, u64)>,
     next_block: BlockNumber,
-    bytes: u64,
-    bytes_max: u64,
 }
 
 impl Cache {
@@ -62,11 +87,10 @@ impl Cache {
             blocks: HashMap::default(),
             windows: BTreeMap::new(),
             bodies: HashMap::default(),
-            items: VecDeque::new(),
+            block_share: Share::new(bytes_max / 2),
+            body_share: Share::new(bytes_max / 2),
             unwritten: VecDeque::new(),
             next_block: 0,
-            bytes: 0,
-            bytes_max,
         }
     }
 
@@ -97,19 +121,19 @@ impl Cache {
         for (queue, first, last) in &queues {
             self.windows.insert((*queue, *first), Window { last: *last, block: number });
         }
-        self.bytes += block.len() as u64;
+        self.block_share.add(number, block.len() as u64);
         self.blocks.insert(number, CachedBlock { run, block, queues });
-        self.items.push_back(Item::Block(number));
-        self.evict();
+        while let Some(oldest) = self.block_share.surplus() {
+            self.drop_block(oldest);
+        }
     }
 
     pub fn insert_body(&mut self, key: BodyKey, body: Bytes) {
         let bytes = body.len() as u64;
         if self.bodies.insert(key, body).is_none() {
-            self.bytes += bytes;
-            self.items.push_back(Item::Body(key));
+            self.body_share.add(key, bytes);
         }
-        self.evict();
+        self.drop_surplus_bodies();
     }
 
     /// Keeps a body until its file is written, and for a while after.
@@ -124,39 +148,28 @@ impl Cache {
             let Some((_, number)) = self.unwritten.pop_front() else { return };
             let key = BodyKey::OwnFile(number);
             if let Some(body) = self.bodies.get(&key) {
-                self.bytes += body.len() as u64;
-                self.items.push_back(Item::Body(key));
+                self.body_share.add(key, body.len() as u64);
             }
         }
-        self.evict();
+        self.drop_surplus_bodies();
     }
 
     /// A body's file is gone.
     pub fn forget_own_file(&mut self, number: u64) {
         let key = BodyKey::OwnFile(number);
         let Some(body) = self.bodies.remove(&key) else { return };
-        if self.items.iter().any(|item| matches!(item, Item::Body(other) if *other == key)) {
-            self.items.retain(|item| !matches!(item, Item::Body(other) if *other == key));
-            self.bytes -= body.len() as u64;
-        }
+        self.body_share.remove(key, body.len() as u64);
     }
 
-    /// Lets the oldest go until the rest fits; what came last always stays.
-    fn evict(&mut self) {
-        while self.bytes > self.bytes_max && self.items.len() > 1 {
-            match self.items.pop_front() {
-                Some(Item::Block(number)) => self.drop_block(number),
-                Some(Item::Body(key)) => {
-                    self.bytes -= self.bodies.remove(&key).map_or(0, |body| body.len() as u64);
-                }
-                None => return,
-            }
+    fn drop_surplus_bodies(&mut self) {
+        while let Some(oldest) = self.body_share.surplus() {
+            self.body_share.bytes -= self.bodies.remove(&oldest).map_or(0, |body| body.len() as u64);
         }
     }
 
     fn drop_block(&mut self, number: BlockNumber) {
         let Some(cached) = self.blocks.remove(&number) else { return };
-        self.bytes -= cached.block.len() as u64;
+        self.block_share.bytes -= cached.block.len() as u64;
         for (queue, first, _) in cached.queues {
             // The same stretch may have been read again since.
             if self.windows.get(&(queue, first)).is_some_and(|window| window.block == number) {

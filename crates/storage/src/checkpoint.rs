@@ -3,6 +3,7 @@
 //! about to be written over: first the run is synced, then the checkpoint committed, then the file is free.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -78,22 +79,31 @@ impl Checkpoint {
             }
             file => drop(file.map_err(OpenError::io("open", path))?),
         }
-        let mut checkpoint = Self { disk, path: path.to_owned(), database: None };
-        let version = checkpoint.version().map_err(|error| OpenError::checkpoint(path, error))?;
+        let checkpoint = Self { disk, path: path.to_owned(), database: None };
+        // redb panics on some kinds of damage; to us that is damage like any other.
+        let read = panic::catch_unwind(AssertUnwindSafe(|| checkpoint.read(path)));
+        read.unwrap_or_else(|_| Err(OpenError::damaged(path, 0, "the database cannot make sense of it")))
+    }
+
+    fn read(mut self, path: &Path) -> Result<(Self, Loaded), OpenError> {
+        let version = self.version().map_err(|error| OpenError::checkpoint(path, error))?;
         if version > VERSION {
             let found = u32::try_from(version).unwrap_or(u32::MAX);
             return Err(OpenError::Newer { file: path.to_owned(), found, known: VERSION as u32 });
         }
-        let loaded = checkpoint.load().map_err(|error| OpenError::checkpoint(path, error))?;
+        let loaded = self.load().map_err(|error| OpenError::checkpoint(path, error))?;
         let loaded = loaded.ok_or_else(|| OpenError::damaged(path, 0, "an entry of the checkpoint cannot be read"))?;
-        Ok((checkpoint, loaded))
+        Ok((self, loaded))
     }
 
     fn database(&mut self) -> Result<&Database, redb::Error> {
         if self.database.is_none() {
             let file = self.disk.open(&self.path, Open::Existing)?;
             let backend = Backend { file };
-            self.database = Some(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend)?);
+            // Without the check a damaged page is trusted; the file is small enough to read it all.
+            let mut builder = Database::builder();
+            builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+            self.database = Some(builder.create_with_backend(backend)?);
         }
         Ok(self.database.as_ref().expect("just opened"))
     }

@@ -27,6 +27,7 @@ mod recover;
 mod replay;
 mod row;
 mod run;
+mod sabotage;
 mod segment;
 mod spill;
 mod store;

@@ -158,6 +158,7 @@ impl Store {
             self.dead.push(Dead { file: DeadFile::Run(run), position: self.appender.position() });
         }
         self.transient.drop_dead();
+        self.watch_memory();
         None
     }
 

@@ -12,6 +12,7 @@ use ferrymq_model::{Intervals, QueueId, QueueState, Sequence};
 use crate::extent::{Extent, Extents, Left};
 use crate::journal::Mark;
 use crate::run::RunId;
+use crate::sabotage::{self, Sabotage};
 use crate::segment::SegmentId;
 
 /// Where a queue stands in the table of queues; used again when the queue is gone.
@@ -170,7 +171,10 @@ impl Queue {
     /// The first resident message at or behind `from`.
     #[inline]
     pub fn resident_from(&self, from: Sequence) -> Option<(Sequence, &Slot)> {
-        let skipped = from.max(self.base) - self.base;
+        let mut skipped = from.max(self.base) - self.base;
+        if sabotage::is(Sabotage::SwapOrder) {
+            skipped = skipped.max(self.slots.len().saturating_sub(1) as u64);
+        }
         let slots = self.slots.range((skipped as usize).min(self.slots.len())..);
         let (index, slot) = slots.enumerate().find(|(_, slot)| !slot.is_gone())?;
         Some((self.base + skipped + index as u64, slot))
@@ -304,8 +308,11 @@ impl Queue {
     pub fn state(&self) -> QueueState {
         let head = self.head.max(self.low);
         let mut open = Intervals::new();
-        for extent in self.extents.iter().filter(|extent| extent.first < head && extent.last >= self.low) {
-            open.insert(extent.first.max(self.low), extent.last.min(head - 1));
+        for extent in self.extents.iter() {
+            let (first, last) = (extent.first.max(self.low), extent.last.min(head - 1));
+            if first <= last {
+                open.insert(first, last);
+            }
         }
         for (first, last) in self.done.iter() {
             open.remove(first, last);

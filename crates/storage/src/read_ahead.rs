@@ -17,8 +17,10 @@ use crate::own_file::OwnFiles;
 use crate::run::{self, Block, RunId, RunReader};
 use crate::stored::BodyPlace;
 
-/// How many runs are kept open.
-const OPEN_RUNS: usize = 64;
+/// How many runs are kept open, each with its index in memory.
+const OPEN_RUNS: usize = 16;
+/// How many blocks are read ahead for a queue, as long as no other waits.
+const BLOCKS_AHEAD: usize = 7;
 
 /// Something that a queue waits for.
 #[derive(Clone, Copy, Debug)]
@@ -165,14 +167,18 @@ impl Reader {
         }
     }
 
-    /// The block that has the message, and the next one if it goes on with the same queue.
+    /// The block that has the message, and those behind it that go on with the same queue.
     fn read_blocks(&mut self, run: RunId, queue: QueueId, sequence: Sequence) -> Result<Vec<Loaded>, String> {
+        let ahead = if self.queue.asked.lock().wants.is_empty() { BLOCKS_AHEAD } else { 0 };
         let reader = self.open(run)?;
         let first = reader.block_of(queue, sequence);
         let first = first.ok_or_else(|| format!("run {:08x} has no message {sequence} of queue {}", run.0, queue.0))?;
         let mut loaded = vec![Loaded::Block(run, reader.read_block(first)?)];
-        if reader.last_queue(first) == Some(queue) && reader.first_queue(first + 1) == Some(queue) {
-            loaded.push(Loaded::Block(run, reader.read_block(first + 1)?));
+        for block in first + 1..=first + ahead {
+            if reader.last_queue(block - 1) != Some(queue) || reader.first_queue(block) != Some(queue) {
+                break;
+            }
+            loaded.push(Loaded::Block(run, reader.read_block(block)?));
         }
         Ok(loaded)
     }

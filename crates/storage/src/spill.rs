@@ -22,6 +22,7 @@ use crate::notify::Notify;
 use crate::own_file::OwnFiles;
 use crate::read_ahead::{Folders, ReadQueue};
 use crate::run::{RunId, RunMessage, RunWriter};
+use crate::sabotage::{self, Sabotage};
 use crate::segment::SegmentId;
 use crate::store::Store;
 use crate::stored::{Stored, StoredBody};
@@ -184,6 +185,11 @@ impl Spill {
         let mut portions = Vec::new();
         let position = self.snapshot(batch, &mut portions)?;
         self.wait_durable(position)?;
+        if sabotage::is(Sabotage::FreeBeforeCheckpoint) {
+            self.visit(Store::retire_oldest)?;
+            self.shared.release(generation);
+            return Ok(());
+        }
         let meta = Meta { first_generation: generation + 1, synced: position, ..self.meta };
         let catalog = portions.pop().expect("the catalog's changes are always there");
         if let Err(error) = self.checkpoint.commit(&meta, portions.iter().chain([&catalog])) {
@@ -200,9 +206,7 @@ impl Spill {
         let run = RunId::transient(self.next_transient_run);
         self.next_transient_run += 1;
         self.write_run(batch, run)?;
-        self.swap(batch, run)?;
-        self.shared.tell_room();
-        Ok(())
+        self.swap(batch, run)
     }
 
     fn write_run(&self, batch: &Batch, run: RunId) -> Result<(), Undone> {

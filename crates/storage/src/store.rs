@@ -13,7 +13,7 @@ use crate::disk::DiskLock;
 use crate::image::ImageWriter;
 use crate::journal::{Appender, Shared, TARGET_BYTES};
 use crate::moving::{Dead, DeadFile, Leaving, date_dead};
-use crate::notify::{Room, Stall};
+use crate::notify::Room;
 use crate::options::Options;
 use crate::queue::{Queue, QueueKey, Slot};
 use crate::read_ahead::{Loaded, ReadQueue, Want, Wanted};
@@ -95,6 +95,8 @@ pub struct Store {
     /// What was asked of the read-ahead thread and is not there yet.
     wanted: HashSet<(QueueId, Option<BodyKey>), foldhash::fast::FixedState>,
     spill: Arc<SpillSignal>,
+    /// Whether publishers were told to wait for room for transient messages.
+    memory_full: bool,
     copy_bytes_max: u32,
     own_file_bytes: u32,
     targets_max: usize,
@@ -179,6 +181,7 @@ impl Store {
         self.push_slot(slot, places);
         if self.transient.is_crowded() && self.transient.begins_chunk(&slot) {
             self.spill.go();
+            self.watch_memory();
         }
     }
 
@@ -197,6 +200,14 @@ impl Store {
         }
     }
 
+    /// Tells publishers when transient messages pass their limit, in either direction.
+    pub(crate) fn watch_memory(&mut self) {
+        if self.memory_full != self.transient.is_full() {
+            self.memory_full = !self.memory_full;
+            self.shared.set_memory_full(self.memory_full);
+        }
+    }
+
     fn shared_body(&self, message: &MessageRef<'_>) -> Option<Bytes> {
         match message.body {
             BodyRef::Shared(bytes) if bytes.len() > self.copy_bytes_max as usize => Some(bytes.clone()),
@@ -209,6 +220,8 @@ impl Store {
     pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
         let Some(key) = self.keys.get(&queue).copied() else { return };
         let (queue, mut leaving) = self.leaving(key);
+        // What is written must not reach beyond what is there: it stands behind all messages of its group.
+        let last = last.min(queue.next - 1);
         queue.settle(first, last, |gone| leaving.take(gone));
         let (durable, emptied) = (leaving.durable, leaving.emptied);
         if durable {
@@ -219,6 +232,9 @@ impl Store {
         }
         if emptied {
             self.files_died();
+        }
+        if self.memory_full {
+            self.watch_memory();
         }
     }
 
@@ -252,6 +268,7 @@ impl Store {
     #[inline]
     pub fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence) {
         let Some((queue, key)) = lookup(&self.keys, &mut self.queues, queue) else { return };
+        let sequence = sequence.min(queue.next - 1);
         if sequence < queue.head {
             return;
         }
@@ -470,7 +487,7 @@ impl Store {
     /// Whether publishers may go on. Nothing is refused while they may not, but it is held in memory.
     #[must_use]
     pub fn room(&self) -> Room {
-        if self.transient.is_full() { Room::Stalled(Stall::MemoryFull) } else { self.shared.room() }
+        self.shared.room()
     }
 
     /// Takes in what was read from disk; gives the queues that have something new.
@@ -482,7 +499,8 @@ impl Store {
                 Wanted::Body(key, ..) => Some(key),
             };
             self.wanted.remove(&(want.queue, body));
-            for loaded in loaded {
+            // What is wanted first comes last, so that what was read ahead cannot drive it out.
+            for loaded in loaded.into_iter().rev() {
                 match loaded {
                     Loaded::Block(run, block) => self.cache.insert_block(run, block),
                     Loaded::Body(key, body) => self.cache.insert_body(key, body),
@@ -613,6 +631,7 @@ impl Store {
             reads: parts.reads,
             wanted: HashSet::default(),
             spill: parts.spill,
+            memory_full: false,
             copy_bytes_max: options.copy_bytes_max,
             // The longest record must fit a file beside everything else that one must hold.
             own_file_bytes: options.own_file_bytes.min(options.file_bytes / 4),

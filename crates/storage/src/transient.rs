@@ -56,7 +56,7 @@ impl Transient {
         self.bytes > self.bytes_max / 4 * 3
     }
 
-    /// Whether this message is the first of its chunk.
+    /// Whether this message is the first of its chunk: a moment to look at what does not matter for each.
     pub fn begins_chunk(&self, slot: &Slot) -> bool {
         slot.at == 0
     }

@@ -22,6 +22,7 @@ use crate::error::FatalError;
 use crate::notify::{Notify, Room};
 use crate::options::Options;
 use crate::own_file::OwnFiles;
+use crate::sabotage::{self, Sabotage};
 
 const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
 /// A flush that nobody asked for starts when a group has this much.
@@ -120,8 +121,8 @@ impl Flusher {
         let shared = Arc::clone(&self.shared);
         let mut open = shared.open.lock();
         loop {
-            if open.room_told.as_ref() != Some(&open.room) {
-                open.room_told = Some(open.room.clone());
+            if open.room_told != open.room {
+                open.room_told = open.room.clone();
                 return Work { room: Some(open.room.clone()), ..Work::default() };
             }
             match self.next(&open) {
@@ -220,8 +221,9 @@ impl Flusher {
     fn write_own_files(&self, closed: &Closed) -> Result<(), FatalError> {
         for (number, body) in &closed.own_files {
             while let Err(error) = self.own_files.write(*number, body) {
+                let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
                 self.shared.no_space(&error.to_string());
-                if !self.shared.wait_for_space(RETRY) {
+                if !full || !self.shared.wait_for_space(RETRY) {
                     return Err(self.own_file_failed("write", *number, &error));
                 }
             }
@@ -269,8 +271,10 @@ impl Flusher {
 
     fn sync(&mut self) -> Result<(), FatalError> {
         let Some(unsynced) = self.unsynced.take() else { return Ok(()) };
-        let synced = self.shared.files.file(unsynced.file).sync_data();
-        synced.map_err(|error| self.fatal("sync", unsynced.file, &error))?;
+        if !sabotage::is(Sabotage::ConfirmBeforeSync) {
+            let synced = self.shared.files.file(unsynced.file).sync_data();
+            synced.map_err(|error| self.fatal("sync", unsynced.file, &error))?;
+        }
         let position = Position(unsynced.up_to);
         self.shared.set_durable(position);
         self.notify.durable(position);

@@ -16,6 +16,7 @@ use super::{FIRST_GROUP, position};
 use crate::fields::FieldWriter;
 use crate::image::Image;
 use crate::notify::{Room, Stall};
+use crate::sabotage::{self, Sabotage};
 
 /// What the shard and the flush thread share. The lock is held for the length of one record, and never while someone
 /// waits for the disk; who holds the shard's lock may take it, never the other way round.
@@ -94,9 +95,12 @@ impl Shared {
         !open.stop
     }
 
-    /// Has the flush thread say once more whether publishers may go on.
-    pub fn tell_room(&self) {
-        self.open.lock().room_told = None;
+    /// Transient messages are over their limit, or are not any more.
+    pub fn set_memory_full(&self, full: bool) {
+        let mut open = self.open.lock();
+        open.memory_full = full;
+        let room = if full || open.is_short() { open.stall() } else { Room::Open };
+        open.set_room(room, &self.stalled);
         self.changed.notify_all();
     }
 
@@ -116,7 +120,7 @@ impl Shared {
         }
         // What could not be moved a moment ago could be now.
         open.no_space = None;
-        let room = if open.is_short() { open.stall() } else { Room::Open };
+        let room = if open.memory_full || open.is_short() { open.stall() } else { Room::Open };
         open.set_room(room, &self.stalled);
         self.changed.notify_all();
     }
@@ -125,7 +129,7 @@ impl Shared {
     pub fn no_space(&self, reason: &str) {
         let mut open = self.open.lock();
         open.no_space = Some(reason.into());
-        if open.free.len() <= OpenGroup::KEPT_BACK {
+        if open.free.len() <= OpenGroup::KEPT_BACK || open.memory_full {
             let room = open.stall();
             open.set_room(room, &self.stalled);
         }
@@ -239,11 +243,12 @@ pub(crate) struct OpenGroup {
     taken: VecDeque<(u64, usize)>,
     no_space: Option<Arc<str>>,
     pub room: Room,
-    /// What was said of it last; `None` to have it said again.
-    pub room_told: Option<Room>,
+    /// What was said of it last.
+    pub room_told: Room,
     failed: bool,
     /// Up to here the spill thread waits for the journal. If the file for that were never given out, none would be freed.
     awaited: Position,
+    memory_full: bool,
 }
 
 impl OpenGroup {
@@ -272,9 +277,10 @@ impl OpenGroup {
             taken: tail.taken,
             no_space: None,
             room: Room::Open,
-            room_told: Some(Room::Open),
+            room_told: Room::Open,
             failed: false,
             awaited: Position(0),
+            memory_full: false,
         }
     }
 
@@ -396,7 +402,12 @@ impl OpenGroup {
         let mut bytes = vec![0; self.settlements.len() * SETTLE_BYTES + self.delivered.len() * DELIVERED_BYTES];
         let mut out = FieldWriter::new(&mut bytes);
         for settlement in &self.settlements {
-            settlement.write(&mut out);
+            if sabotage::is(Sabotage::ForgetSettlement) {
+                // Written as if the group had been about nothing.
+                Settlement { queue: QueueId(0), ..*settlement }.write(&mut out);
+            } else {
+                settlement.write(&mut out);
+            }
         }
         for place in &self.delivered {
             write_head(&mut out, Kind::Delivered, DELIVERED_BYTES, 0);
@@ -440,7 +451,11 @@ impl OpenGroup {
     }
 
     pub fn stall(&self) -> Room {
-        Room::Stalled(self.no_space.clone().map_or(Stall::JournalFull, Stall::NoSpace))
+        Room::Stalled(match &self.no_space {
+            Some(reason) => Stall::NoSpace(Arc::clone(reason)),
+            None if self.memory_full => Stall::MemoryFull,
+            None => Stall::JournalFull,
+        })
     }
 
     pub fn set_room(&mut self, room: Room, stalled: &AtomicBool) {

@@ -1,4 +1,4 @@
-//! A block: up to 32 KiB of messages, checked as a whole.
+//! A block: some 8 KiB of messages, checked as a whole.
 //!
 //! ```text
 //! u32 CRC-32C of the rest | u32 bytes, all included | u32 messages | u32 spare
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use ferrymq_model::{QueueId, Sequence, Time};
 
 use crate::fields::{FieldWriter, Fields};
+use crate::sabotage::{self, Sabotage};
 use crate::stored::Stored;
 
 /// Length of what a block begins with.
@@ -66,7 +67,8 @@ impl Block {
         let (Some(crc), Some(length), Some(messages)) = (fields.u32(), fields.u32(), fields.u32()) else {
             return Err("the block is cut off");
         };
-        if length as usize != bytes.len() || crc32c::crc32c(&bytes[4..]) != crc {
+        let checks = crc32c::crc32c(&bytes[4..]) == crc || sabotage::is(Sabotage::IgnoreCrc);
+        if length as usize != bytes.len() || !checks {
             return Err("the block does not check");
         }
         let block = Self { messages: messages as usize, bytes };

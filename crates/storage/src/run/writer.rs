@@ -13,8 +13,8 @@ use crate::fields::FieldWriter;
 use crate::segment::SegmentId;
 use crate::stored::{self, BodyPlace};
 
-/// A block is full with this much.
-const BLOCK_BYTES: usize = 32 << 10;
+/// A block is full with this much: so little that a thousand queues can be read side by side in a small cache.
+const BLOCK_BYTES: usize = 8 << 10;
 /// A queue begins a block of its own if the block before has this much, so that reading one reads little of others.
 const BLOCK_BYTES_MIN: usize = 4 << 10;
 /// How much is gathered for one write.

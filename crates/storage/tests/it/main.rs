@@ -3,5 +3,10 @@
 
 mod basics;
 mod bench;
+mod fake_disk;
+mod faults;
+mod fuzz;
 mod rig;
+mod sabotages;
 mod spill;
+mod story;

@@ -1,21 +1,21 @@
 //! What the tests share: a store in a folder of its own, a listener that remembers what it heard, and short words for
 //! messages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Place, Position, QueueId, Sequence, Time};
-use ferrymq_storage::{FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Room, Store, open};
+use ferrymq_storage::{Disk, FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Room, Store, open};
 use parking_lot::{Condvar, Mutex};
 
 /// The one who owns the shard: a store behind a lock, and what storage told.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Shard {
     pub store: Mutex<Option<Store>>,
     hearsay: Arc<Hearsay>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Hearsay {
     heard: Mutex<Heard>,
     news: Condvar,
@@ -103,24 +103,7 @@ impl Shard {
 
     /// The first message at or behind `from`, however long it takes to read it.
     pub fn next(&self, queue: u64, from: Sequence) -> Option<(Sequence, Vec<u8>)> {
-        loop {
-            let loads = self.hearsay.heard.lock().loads;
-            let found = self.with(|store| match store.next(QueueId(queue), from) {
-                Next::Message { sequence, handle, .. } => Ok(Some((sequence, body(&store.message(handle))))),
-                Next::End => Ok(None),
-                Next::Pending => Err(()),
-            });
-            if let Ok(found) = found {
-                return found;
-            }
-            let mut heard = self.hearsay.heard.lock();
-            while heard.loads == loads && heard.failed.is_empty() {
-                self.hearsay.news.wait(&mut heard);
-            }
-            assert!(heard.failed.is_empty(), "a queue failed: {:?}", heard.failed);
-            drop(heard);
-            self.with(|store| store.install_loaded());
-        }
+        self.try_next(queue, from).expect("no queue failed")
     }
 
     /// Every message of a queue, in order.
@@ -132,9 +115,32 @@ impl Shard {
         found
     }
 
-    #[expect(dead_code, reason = "faults ask what was heard")]
     pub fn heard<T>(&self, what: impl FnOnce(&Heard) -> T) -> T {
         what(&self.hearsay.heard.lock())
+    }
+
+    /// The first message at or behind `from`; an error if the queue failed or the journal did.
+    pub fn try_next(&self, queue: u64, from: Sequence) -> Result<Option<(Sequence, Vec<u8>)>, ()> {
+        loop {
+            let loads = self.hearsay.heard.lock().loads;
+            let found = self.with(|store| match store.next(QueueId(queue), from) {
+                Next::Message { sequence, handle, .. } => Ok(Some((sequence, body(&store.message(handle))))),
+                Next::End => Ok(None),
+                Next::Pending => Err(()),
+            });
+            if found.is_ok() {
+                return found;
+            }
+            let mut heard = self.hearsay.heard.lock();
+            while heard.loads == loads && heard.failed.is_empty() {
+                self.hearsay.news.wait(&mut heard);
+            }
+            if !heard.failed.is_empty() {
+                return Err(());
+            }
+            drop(heard);
+            self.with(|store| store.install_loaded());
+        }
     }
 
     /// Closes the store as a server does that was asked to end.
@@ -159,12 +165,17 @@ impl Folder {
     }
 
     pub fn open(&self, options: Options) -> Result<(Arc<Shard>, Recovered), OpenError> {
-        let shard = Arc::new(Shard::default());
-        let ears = Ears { hearsay: Arc::clone(&shard.hearsay), shard: Arc::downgrade(&shard) };
-        let (store, recovered) = open(Arc::new(RealDisk), &self.0, options, Arc::new(ears))?;
-        *shard.store.lock() = Some(store);
-        Ok((shard, recovered))
+        open_on(Arc::new(RealDisk), &self.0, options)
     }
+}
+
+/// Opens a data directory on some disk.
+pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<(Arc<Shard>, Recovered), OpenError> {
+    let shard = Arc::new(Shard::default());
+    let ears = Ears { hearsay: Arc::clone(&shard.hearsay), shard: Arc::downgrade(&shard) };
+    let (store, recovered) = open(disk, path, options, Arc::new(ears))?;
+    *shard.store.lock() = Some(store);
+    Ok((shard, recovered))
 }
 
 impl Drop for Folder {

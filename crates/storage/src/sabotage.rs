@@ -1,0 +1,34 @@
+//! Ways to break storage on purpose, so that its tests can show that they would notice. They exist only with the feature
+//! `sabotage`, which nothing but those tests switches on, and then the environment says which one.
+
+/// One way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    /// A group counts as durable without a sync.
+    ConfirmBeforeSync,
+    /// A journal file is written over before the checkpoint has what was in it.
+    FreeBeforeCheckpoint,
+    /// What was read counts as whole, whatever its checksum says.
+    IgnoreCrc,
+    /// Settlements are not written.
+    ForgetSettlement,
+    /// The newest message is found first.
+    SwapOrder,
+    /// Damage in the middle of the journal counts as a torn tail.
+    AcceptDamage,
+}
+
+/// Whether storage is to be broken in this way.
+#[cfg(feature = "sabotage")]
+pub(crate) fn is(way: Sabotage) -> bool {
+    static ACTIVE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let active = ACTIVE.get_or_init(|| std::env::var("FERRYMQ_SABOTAGE").ok());
+    active.as_deref().is_some_and(|active| active == format!("{way:?}"))
+}
+
+/// Whether storage is to be broken in this way: it is not.
+#[cfg(not(feature = "sabotage"))]
+#[inline(always)]
+pub(crate) const fn is(_: Sabotage) -> bool {
+    false
+}

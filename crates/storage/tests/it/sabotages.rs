@@ -1,0 +1,58 @@
+//! Storage broken on purpose: each way makes a named test fail. The list is in docs/reliability.md.
+
+use std::process::Command;
+
+/// Runs one test of this binary with storage broken in one way; true if it passed.
+fn passes(test: &str, sabotage: Option<&str>) -> bool {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact"]).env_remove("FERRYMQ_SABOTAGE");
+    if let Some(sabotage) = sabotage {
+        command.env("FERRYMQ_SABOTAGE", sabotage);
+    }
+    command.output().unwrap().status.success()
+}
+
+fn is_noticed(sabotage: &str, test: &str) {
+    assert!(passes(test, None), "{test} passes while nothing is broken");
+    assert!(!passes(test, Some(sabotage)), "{test} did not notice {sabotage}");
+}
+
+#[test]
+fn a_confirm_before_the_sync_is_noticed() {
+    is_noticed("ConfirmBeforeSync", "faults::power_fails_in_many_stories");
+}
+
+#[test]
+fn a_file_freed_before_the_checkpoint_is_noticed() {
+    is_noticed("FreeBeforeCheckpoint", "spill::a_long_queue_leaves_the_journal_and_comes_back_in_order");
+}
+
+#[test]
+fn an_ignored_checksum_is_noticed() {
+    is_noticed("IgnoreCrc", "faults::a_damaged_run_stops_its_queues_and_no_others");
+}
+
+#[test]
+fn a_forgotten_settlement_is_noticed() {
+    is_noticed("ForgetSettlement", "basics::settled_messages_stay_settled_and_the_rest_keeps_its_order");
+}
+
+#[test]
+fn a_swapped_order_is_noticed() {
+    is_noticed("SwapOrder", "spill::a_long_queue_leaves_the_journal_and_comes_back_in_order");
+}
+
+#[test]
+fn damage_taken_for_a_torn_tail_is_noticed() {
+    is_noticed("AcceptDamage", "faults::damage_in_the_middle_of_the_journal_stops_the_start");
+}
+
+#[test]
+fn a_disk_that_lies_about_syncing_is_noticed() {
+    let lied = std::panic::catch_unwind(|| {
+        for seed in 0..20 {
+            crate::faults::power_fails(seed, 300, true);
+        }
+    });
+    assert!(lied.is_err(), "twenty power losses on a disk that never syncs went unnoticed");
+}

@@ -1,0 +1,312 @@
+//! Random operations on a store, and a naive model that knows what must be there after power fails at any point.
+//!
+//! The model remembers for each outcome the journal position at which it is durable. After a power loss everything up to
+//! the last durable position must hold; what came later may hold or not, but units never by half, and nothing may be
+//! there that was never put there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, Position, QueueId, Settled};
+use ferrymq_storage::{OpenError, Options, Recovered, Room};
+
+use crate::fake_disk::{Chance, FakeDisk};
+use crate::rig::{Shard, facts, message, open_on, place, small};
+
+const DATA: &str = "/data";
+
+#[derive(Clone, Debug)]
+struct Kept {
+    body: Vec<u8>,
+    durable: bool,
+    put_at: Position,
+    settled_at: Option<Position>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Queue {
+    next: u64,
+    messages: BTreeMap<u64, Kept>,
+    created_at: Position,
+    deleted_at: Option<Position>,
+    delivered: Vec<(u64, Position)>,
+}
+
+/// What an entry was set to, and when.
+type Changes = Vec<(Position, Option<Vec<u8>>)>;
+
+/// What must be there.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    queues: BTreeMap<u64, Queue>,
+    entries: BTreeMap<Vec<u8>, Changes>,
+    /// Messages that went from one queue to another in one unit.
+    moves: Vec<((u64, u64), (u64, u64))>,
+    next_queue: u64,
+    told: u64,
+}
+
+/// Options under which a little goes a long way.
+pub fn options() -> Options {
+    Options { sync_wait_ms: 5, transient_bytes_max: 1 << 20, read_bytes_max: 128 << 10, ..small() }
+}
+
+pub fn open(disk: &FakeDisk) -> Result<(Arc<Shard>, Recovered), OpenError> {
+    open_on(Arc::new(disk.clone()), Path::new(DATA), options())
+}
+
+impl Model {
+    fn living(&self) -> Vec<u64> {
+        self.queues.iter().filter(|(_, queue)| queue.deleted_at.is_none()).map(|(id, _)| *id).collect()
+    }
+
+    fn some_queue(&self, chance: &mut Chance) -> Option<u64> {
+        let living = self.living();
+        if living.is_empty() { None } else { Some(living[chance.below(living.len() as u64) as usize]) }
+    }
+
+    fn some_message(&self, queue: u64, chance: &mut Chance) -> Option<u64> {
+        let messages = &self.queues[&queue].messages;
+        let left: Vec<u64> = messages.iter().filter(|(_, m)| m.settled_at.is_none()).map(|(n, _)| *n).collect();
+        // Mostly the oldest, as consumers do.
+        let limit = if chance.one_in(4) { left.len() } else { left.len().min(3) };
+        if limit == 0 { None } else { Some(left[chance.below(limit as u64) as usize]) }
+    }
+
+    fn new_body(&mut self, chance: &mut Chance) -> Vec<u8> {
+        self.told += 1;
+        let length = match chance.below(20) {
+            0 => 70_000,
+            1..5 => 2_000 + chance.below(6_000),
+            _ => chance.below(1_500),
+        };
+        let mut body = self.told.to_le_bytes().to_vec();
+        body.resize(8 + length as usize, self.told as u8);
+        body
+    }
+
+    /// Does one random thing; false if the journal has failed.
+    pub fn act(&mut self, shard: &Shard, chance: &mut Chance) -> bool {
+        match chance.below(20) {
+            0 if self.living().len() < 6 => self.create(shard),
+            0 if chance.one_in(4) => self.delete(shard, chance),
+            1..9 => self.publish(shard, chance),
+            9..13 => self.settle(shard, chance),
+            13 => self.relocate(shard, chance),
+            14 => self.deliver(shard, chance),
+            15 => self.put(shard, chance),
+            16 => self.read(shard, chance),
+            _ => return shard.flush(),
+        }
+        true
+    }
+
+    pub fn create(&mut self, shard: &Shard) {
+        self.next_queue += 256;
+        let id = self.next_queue;
+        let created_at = shard.with(|store| {
+            store.create_queue(QueueId(id), true);
+            store.position()
+        });
+        self.queues.insert(id, Queue { next: 1, created_at, ..Queue::default() });
+    }
+
+    fn delete(&mut self, shard: &Shard, chance: &mut Chance) {
+        let Some(id) = self.some_queue(chance) else { return };
+        let deleted_at = shard.with(|store| {
+            store.delete_queue(QueueId(id));
+            store.position()
+        });
+        self.queues.get_mut(&id).unwrap().deleted_at = Some(deleted_at);
+    }
+
+    fn publish(&mut self, shard: &Shard, chance: &mut Chance) {
+        if shard.with(|store| store.room()) != Room::Open {
+            return;
+        }
+        let body = Bytes::from(self.new_body(chance));
+        let targets: BTreeSet<u64> = (0..=chance.below(3)).filter_map(|_| self.some_queue(chance)).collect();
+        let is_durable = !chance.one_in(5);
+        let places: Vec<_> = targets.iter().map(|id| place(*id, self.queues[id].next)).collect();
+        let (durable, transient) = if is_durable { (&places[..], &[][..]) } else { (&[][..], &places[..]) };
+        let put_at = shard.with(|store| {
+            let body = if body.len() > 2048 { BodyRef::Shared(&body) } else { BodyRef::Inline(&body) };
+            store.enqueue(&message(body), &facts(body), durable, transient);
+            store.position()
+        });
+        for id in targets {
+            self.add(id, &body, is_durable, put_at);
+        }
+    }
+
+    fn add(&mut self, id: u64, body: &[u8], durable: bool, put_at: Position) {
+        let queue = self.queues.get_mut(&id).unwrap();
+        queue.messages.insert(queue.next, Kept { body: body.to_vec(), durable, put_at, settled_at: None });
+        queue.next += 1;
+    }
+
+    fn settle(&mut self, shard: &Shard, chance: &mut Chance) {
+        let Some(id) = self.some_queue(chance) else { return };
+        let Some(first) = self.some_message(id, chance) else { return };
+        let last = first + if chance.one_in(3) { chance.below(8) } else { 0 };
+        let settled_at = shard.with(|store| {
+            store.settle(QueueId(id), first, last, Settled::Accepted);
+            store.position()
+        });
+        for (_, message) in self.queues.get_mut(&id).unwrap().messages.range_mut(first..=last) {
+            message.settled_at.get_or_insert(settled_at);
+        }
+    }
+
+    /// Settles here and enqueues there, in one unit, as a dead letter does.
+    fn relocate(&mut self, shard: &Shard, chance: &mut Chance) {
+        let (Some(from), Some(to)) = (self.some_queue(chance), self.some_queue(chance)) else { return };
+        let Some(number) = self.some_message(from, chance) else { return };
+        let kept = self.queues[&from].messages[&number].clone();
+        if !kept.durable || shard.with(|store| store.room()) != Room::Open {
+            return;
+        }
+        let target = place(to, self.queues[&to].next);
+        let at = shard.with(|store| {
+            store.begin_unit();
+            store.settle(QueueId(from), number, number, Settled::DeadLettered);
+            let body = BodyRef::Inline(&kept.body);
+            store.enqueue(&message(body), &facts(body), &[target], &[]);
+            store.end_unit();
+            store.position()
+        });
+        self.queues.get_mut(&from).unwrap().messages.get_mut(&number).unwrap().settled_at = Some(at);
+        self.moves.push(((from, number), (to, target.sequence)));
+        self.add(to, &kept.body, true, at);
+    }
+
+    fn deliver(&mut self, shard: &Shard, chance: &mut Chance) {
+        let Some(id) = self.some_queue(chance) else { return };
+        let queue = self.queues.get_mut(&id).unwrap();
+        let sequence = chance.below(queue.next);
+        let at = shard.with(|store| {
+            store.delivered_up_to(QueueId(id), sequence);
+            store.position()
+        });
+        queue.delivered.push((sequence, at));
+    }
+
+    fn put(&mut self, shard: &Shard, chance: &mut Chance) {
+        self.told += 1;
+        let key = vec![chance.below(5) as u8];
+        let value = (!chance.one_in(4)).then(|| self.told.to_le_bytes().to_vec());
+        let entry = CatalogEntry { kind: EntryKind::Exchange, key: key.clone(), value: value.clone() };
+        let at = shard.with(|store| {
+            store.put(&entry);
+            store.position()
+        });
+        self.entries.entry(key).or_default().push((at, value));
+    }
+
+    /// Before anything fails, what is read is what was put there.
+    fn read(&self, shard: &Shard, chance: &mut Chance) {
+        let Some(id) = self.some_queue(chance) else { return };
+        let from = chance.below(self.queues[&id].next + 1);
+        let Ok(found) = shard.try_next(id, from) else { return };
+        let mut left = self.queues[&id].messages.range(from..).filter(|(_, message)| message.settled_at.is_none());
+        let expected = left.next().map(|(sequence, message)| (*sequence, message.body.clone()));
+        assert!(found == expected, "queue {id} from {from}: {:?}", found.map(|(sequence, _)| sequence));
+    }
+
+    /// What was recovered must agree with everything up to `durable`; the model goes on from there.
+    pub fn check(&mut self, shard: &Shard, recovered: &Recovered, durable: Position) {
+        let mut there: BTreeMap<u64, BTreeMap<u64, Vec<u8>>> = BTreeMap::new();
+        for queue in &recovered.queues {
+            let found = shard.messages(queue.id.0);
+            assert_eq!(queue.messages, found.len() as u64, "the count of queue {}", queue.id.0);
+            assert!(found.iter().all(|(sequence, _)| *sequence < queue.state.next), "next is behind all");
+            there.insert(queue.id.0, found.into_iter().collect());
+        }
+        self.check_queues(recovered, &there, durable);
+        for (from, to) in &self.moves {
+            let is_there = |(queue, sequence)| there.get(&queue).is_some_and(|q| q.contains_key(&sequence));
+            assert!(!(is_there(*from) && is_there(*to)), "a unit by half: {from:?} went to {to:?} and stayed");
+            let target = &self.queues[&to.0];
+            let (_, kept) = (target.deleted_at, &target.messages[&to.1]);
+            let source_was_durable = self.queues[&from.0].messages[&from.1].put_at <= durable;
+            if source_was_durable && kept.settled_at.is_none() && [from.0, to.0].iter().all(|id| there.contains_key(id))
+            {
+                assert!(is_there(*from) || is_there(*to), "a unit by half: {from:?} is gone and {to:?} is not there");
+            }
+        }
+        self.check_entries(recovered, durable);
+        self.go_on(recovered, there);
+    }
+
+    fn check_queues(&self, recovered: &Recovered, there: &BTreeMap<u64, BTreeMap<u64, Vec<u8>>>, durable: Position) {
+        for (id, queue) in &self.queues {
+            let Some(found) = there.get(id) else {
+                let gone = queue.created_at > durable || queue.deleted_at.is_some();
+                assert!(gone, "queue {id} is lost");
+                continue;
+            };
+            assert!(queue.deleted_at.is_none_or(|at| at > durable), "queue {id} is back");
+            for (sequence, body) in found {
+                let kept = queue.messages.get(sequence).filter(|kept| kept.durable && kept.body == *body);
+                let kept = kept.unwrap_or_else(|| panic!("{sequence} of {id} was never put there"));
+                assert!(
+                    kept.settled_at.is_none_or(|at| at > durable),
+                    "the settlement of {sequence} of {id} is undone"
+                );
+            }
+            for (sequence, kept) in queue.messages.iter().filter(|(_, kept)| kept.durable && kept.put_at <= durable) {
+                let is_there = kept.settled_at.is_some() || found.contains_key(sequence);
+                let bytes = kept.body.len();
+                assert!(is_there, "{sequence} of {id} is lost: {bytes} bytes, put at {:?} of {durable:?}", kept.put_at);
+            }
+            let state = &recovered.queues.iter().find(|queue| queue.id.0 == *id).unwrap().state;
+            let delivered =
+                queue.delivered.iter().filter(|(_, at)| *at <= durable).map(|(sequence, _)| *sequence).max();
+            assert!(delivered.is_none_or(|sequence| state.head > sequence), "queue {id} forgot what was delivered");
+        }
+        assert!(there.keys().all(|id| self.queues.contains_key(id)), "a queue that never was");
+    }
+
+    fn check_entries(&self, recovered: &Recovered, durable: Position) {
+        for (key, changes) in &self.entries {
+            let found = recovered.entries.iter().find(|entry| entry.key == *key).and_then(|entry| entry.value.clone());
+            let certain = changes.iter().rposition(|(at, _)| *at <= durable);
+            let mut possible: Vec<_> = changes[certain.unwrap_or(0)..].iter().map(|(_, value)| value.clone()).collect();
+            if certain.is_none() {
+                possible.push(None);
+            }
+            assert!(possible.contains(&found), "entry {key:?} is {found:?}");
+        }
+    }
+
+    fn go_on(&mut self, recovered: &Recovered, there: BTreeMap<u64, BTreeMap<u64, Vec<u8>>>) {
+        self.queues.clear();
+        self.moves.clear();
+        for (id, messages) in there {
+            let state = &recovered.queues.iter().find(|queue| queue.id.0 == id).unwrap().state;
+            let old = Position::default();
+            let kept = |body| Kept { body, durable: true, put_at: old, settled_at: None };
+            let messages = messages.into_iter().map(|(sequence, body)| (sequence, kept(body))).collect();
+            self.queues.insert(id, Queue { next: state.next, messages, ..Queue::default() });
+        }
+        self.entries.clear();
+        for entry in &recovered.entries {
+            self.entries.insert(entry.key.clone(), vec![(Position::default(), entry.value.clone())]);
+        }
+    }
+}
+
+/// Tells a story of `steps` steps, or until the disk fails; gives the position up to which everything was promised.
+pub fn tell(model: &mut Model, shard: &Shard, chance: &mut Chance, steps: usize) -> Position {
+    for _ in 0..3 {
+        model.create(shard);
+    }
+    for _ in 0..steps {
+        if !model.act(shard, chance) {
+            break;
+        }
+    }
+    shard.with(|store| store.durable_position())
+}

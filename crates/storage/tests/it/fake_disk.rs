@@ -149,6 +149,12 @@ impl FakeDisk {
         Self(Arc::new(Mutex::new(World { inodes, synced_names: names.clone(), names, ..World::default() })))
     }
 
+    /// A file's bytes.
+    pub fn bytes(&self, path: &Path) -> Vec<u8> {
+        let world = self.0.lock();
+        world.inodes[world.names[path]].now.clone()
+    }
+
     /// The files there are.
     pub fn files(&self) -> Vec<PathBuf> {
         self.0.lock().names.keys().cloned().collect()

@@ -5,6 +5,7 @@ mod basics;
 mod bench;
 mod fake_disk;
 mod faults;
+mod fixtures;
 mod fuzz;
 mod rig;
 mod sabotages;

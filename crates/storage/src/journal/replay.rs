@@ -261,7 +261,8 @@ impl Loader<'_> {
     }
 }
 
-/// Tells a torn tail from damage: looks for whole groups behind the end that say more was synced.
+/// Tells a torn tail from damage: looks for whole groups behind the end that say more was synced. Gives what was cut off,
+/// for the log.
 fn check_end(
     files: &JournalFiles,
     current: &Generation,
@@ -284,11 +285,18 @@ fn check_end(
             }
         }
     }
-    let Some(proof) = proof.filter(|_| !sabotage::is(Sabotage::AcceptDamage)) else { return Ok(torn) };
+    let file = (0..files.count()).find(|file| generations(files).is_ok_and(|all| all[*file] == Some(current.number)));
+    let path = files.path(file.unwrap_or(0));
+    let Some(proof) = proof.filter(|_| !sabotage::is(Sabotage::AcceptDamage)) else {
+        let cut =
+            |what| format!("the journal ends at byte {} of {}; behind it stands {what}", current.end, path.display());
+        return Ok(
+            torn.map(|what| cut(what) + ", which was cut off: no confirm for it has left, unless the disk lost it")
+        );
+    };
     let what = format!(
         "no whole group of journal generation {} follows here, but {proof} says that more was synced",
         current.number
     );
-    let file = (0..files.count()).find(|file| generations(files).is_ok_and(|all| all[*file] == Some(current.number)));
-    Err(OpenError::damaged(&files.path(file.unwrap_or(0)), current.end.into(), what))
+    Err(OpenError::damaged(&path, current.end.into(), what))
 }

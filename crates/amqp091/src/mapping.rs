@@ -3,15 +3,16 @@
 //! Requests become commands, replies become methods, refusals become reply codes, and field tables become values.
 
 use ferrymq_model::{
-    Arguments, BindCommand, Command, ConsumeCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
-    GetCommand, Name, Origin, QosCommand, Refusal, Reply, ReturnReason, Settle, Settlement, Table, Value,
+    Arguments, BindCommand, Command, ConsumeCommand, DeadLetter, Death, DeclareExchange, DeclareQueue, DeleteExchange,
+    DeleteQueue, Destination, GetCommand, Name, Origin, QosCommand, Refusal, Reply, ReturnReason, Settle, Settlement,
+    Table, Value,
 };
 
 use crate::codec::{
     Malformed,
     content::Properties,
     frame::put_method,
-    methods::{self, Method},
+    methods::{self, Method, WireMethod},
     reply_code::ReplyCode,
     table::{RawTable, RawValue},
 };
@@ -138,7 +139,7 @@ pub fn command(channel: u16, method: &Method<'_>) -> Result<Command, Violation> 
         Method::QueuePurge(purge) => Command::PurgeQueue { origin, queue: name(purge.queue), no_wait: purge.no_wait },
         Method::QueueBind(bind) => Command::Bind(BindCommand {
             origin,
-            queue: name(bind.queue),
+            destination: Destination::Queue(name(bind.queue)),
             exchange: name(bind.exchange),
             key: bind.routing_key.into(),
             no_wait: bind.no_wait,
@@ -146,7 +147,7 @@ pub fn command(channel: u16, method: &Method<'_>) -> Result<Command, Violation> 
         }),
         Method::QueueUnbind(unbind) => Command::Unbind(BindCommand {
             origin,
-            queue: name(unbind.queue),
+            destination: Destination::Queue(name(unbind.queue)),
             exchange: name(unbind.exchange),
             key: unbind.routing_key.into(),
             no_wait: false,
@@ -271,7 +272,13 @@ pub fn put_reply(out: &mut Vec<u8>, origin: Origin, reply: &Reply) {
         Reply::QueuePurged { messages } => {
             put_method(out, channel, &methods::QueuePurgeOk { message_count: count(*messages) });
         }
+        Reply::Bound if origin.method == self::origin(channel, methods::ExchangeBind::ID).method => {
+            put_method(out, channel, &methods::ExchangeBindOk);
+        }
         Reply::Bound => put_method(out, channel, &methods::QueueBindOk),
+        Reply::Unbound if origin.method == self::origin(channel, methods::ExchangeUnbind::ID).method => {
+            put_method(out, channel, &methods::ExchangeUnbindOk);
+        }
         Reply::Unbound => put_method(out, channel, &methods::QueueUnbindOk),
         Reply::QosSet => put_method(out, channel, &methods::BasicQosOk),
         Reply::Subscribed { tag } => put_method(out, channel, &methods::BasicConsumeOk { consumer_tag: tag }),
@@ -279,6 +286,11 @@ pub fn put_reply(out: &mut Vec<u8>, origin: Origin, reply: &Reply) {
         Reply::GetEmpty => put_method(out, channel, &methods::BasicGetEmpty),
         Reply::FlowSet { active } => put_method(out, channel, &methods::ChannelFlowOk { active: *active }),
         Reply::ConfirmSelected => put_method(out, channel, &methods::ConfirmSelectOk),
+        Reply::Recovered => put_method(out, channel, &methods::BasicRecoverOk),
+        Reply::TxSelected => put_method(out, channel, &methods::TxSelectOk),
+        Reply::TxCommitted => put_method(out, channel, &methods::TxCommitOk),
+        Reply::TxRolledBack => put_method(out, channel, &methods::TxRollbackOk),
+        Reply::LoginRenewed => put_method(out, 0, &methods::ConnectionUpdateSecretOk),
     }
 }
 
@@ -441,5 +453,13 @@ pub struct HeaderReader;
 impl ferrymq_model::Properties for HeaderReader {
     fn headers(&self, properties: &[u8]) -> Table {
         Properties::read(properties).ok().and_then(|properties| properties.headers).map(arguments).unwrap_or_default()
+    }
+
+    fn dead_letter(&self, properties: &[u8], _: &Death<'_>) -> DeadLetter {
+        DeadLetter { properties: properties.to_vec(), ..DeadLetter::default() }
+    }
+
+    fn with_reply_address(&self, properties: &[u8], _: &str) -> Vec<u8> {
+        properties.to_vec()
     }
 }

@@ -7,10 +7,12 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Instant;
 
-use ferrymq_broker::{Caller, Catalog, Delivery, Next, Ports, QueueSettings, Shard, Stretch, Subscriber, Taken};
+use ferrymq_broker::{
+    Caller, Catalog, Dead, Delivery, Letter, Next, Ports, QueueSettings, Shard, Stretch, Subscriber, Taken,
+};
 use ferrymq_model::{
-    BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Dialect, Facts, MessageRef, Name, Origin, Place,
-    QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
+    BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, Dialect, Facts, MessageRef, Name,
+    Origin, Place, QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
 };
 
 const MESSAGES: u64 = 1 << 16;
@@ -102,20 +104,22 @@ impl Ports for Trivial {
 
     fn cancelled(&mut self, _: SubscriptionId) {}
 
-    fn queue_gone(&mut self, _: QueueId) {}
+    fn queue_gone(&mut self, _: QueueId, _: u8) {}
+
+    fn dead_letter(&mut self, _: &Dead<'_>) -> Option<Letter> {
+        None
+    }
+
+    fn begin_unit(&mut self) {}
+
+    fn end_unit(&mut self) {}
 }
 
 fn shard_with(subscriptions: u64, no_ack: bool) -> Shard {
     let mut shard = Shard::new();
-    let settings = QueueSettings {
-        vhost: Name::from("/"),
-        name: Name::from("q"),
-        durable: true,
-        auto_delete: false,
-        message_ttl_ms: None,
-        unused_ms_max: None,
-    };
-    shard.open(QUEUE, settings, None, NOW);
+    let settings =
+        QueueSettings { vhost: Name::from("/"), name: Name::from("q"), durable: true, ..QueueSettings::default() };
+    shard.open(QUEUE, settings, &[], NOW);
     subscribe(&mut shard, subscriptions, no_ack);
     shard
 }
@@ -206,7 +210,7 @@ fn catalog(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> Cata
         if !exchange.is_empty() {
             let bind = BindCommand {
                 origin: Origin::default(),
-                queue,
+                destination: Destination::Queue(queue),
                 exchange: Name::from(exchange),
                 key: key(number).into_bytes(),
                 no_wait: false,

@@ -16,6 +16,6 @@ pub use catalog::{Caller, Catalog, Declared, Epoch, LoadError, QueueRecord, User
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;
 pub use queue::{
-    Content, Counters, DeleteWhen, Delivery, Got, Next, Ports, Published, QueueCounts, QueueSettings, Recovered, Shard,
-    Stretch, Subscriber, Taken,
+    Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Got, Letter, Next, Overflow, Ports, Published,
+    QueueCounts, QueueSettings, Recovered, Shard, Stretch, Subscriber, Taken,
 };

@@ -82,13 +82,16 @@ pub struct QueueSpec {
     pub arguments: Arguments,
 }
 
-/// A binding: messages that `source` routes by `key` and `arguments` go to `queue`.
+/// A binding: messages that `source` routes by `key` and `arguments` go to `queue`, or on to `exchange`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BindingSpec {
     /// The exchange's name.
     pub source: String,
-    /// The queue's name.
+    /// The queue's name; empty where the binding leads to an exchange.
     pub queue: String,
+    /// The name of the exchange that it leads to, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<String>,
     /// The binding key, at most 255 bytes; not always text.
     #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
@@ -137,6 +140,10 @@ pub enum EntryKind {
     Binding = 6,
     /// A number that the catalog counts up, such as the next queue id.
     Counter = 7,
+    /// A policy, or an operator's policy.
+    Policy = 8,
+    /// What a user may do with which routing keys of a topic exchange.
+    TopicPermission = 9,
 }
 
 impl EntryKind {
@@ -151,6 +158,8 @@ impl EntryKind {
             5 => Self::Queue,
             6 => Self::Binding,
             7 => Self::Counter,
+            8 => Self::Policy,
+            9 => Self::TopicPermission,
             _ => return None,
         })
     }

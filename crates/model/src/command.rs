@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{Arguments, Dialect, Name, Table};
+use crate::{Arguments, Dialect, Name, Table, Time};
 
 /// A stretch of the session's input, or of a publish's own `head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -83,6 +83,9 @@ pub struct Publish {
     pub user: Option<Name>,
     /// Further routing keys (AMQP: CC and BCC), where it has some.
     pub more_keys: Option<Box<[Vec<u8>]>>,
+    /// Whether answers are to come back through the channel's own [`Command::ConsumeReplies`]: its properties get that
+    /// address.
+    pub wants_replies: bool,
 }
 
 /// What becomes of a delivery.
@@ -181,14 +184,33 @@ pub struct DeleteQueue {
     pub no_wait: bool,
 }
 
-/// Bind a queue to an exchange, or unbind it.
+/// Where a binding leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// To a queue; an empty name is the one last declared on the channel.
+    Queue(Name),
+    /// To another exchange, which routes the message on by the same key.
+    Exchange(Name),
+}
+
+impl Destination {
+    /// The name of what it leads to.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        match self {
+            Self::Queue(name) | Self::Exchange(name) => name,
+        }
+    }
+}
+
+/// Bind a queue or an exchange to an exchange, or unbind it.
 #[derive(Clone, Debug)]
 pub struct BindCommand {
     /// The request.
     pub origin: Origin,
-    /// The queue; empty: the one last declared on the channel.
-    pub queue: Name,
-    /// The exchange.
+    /// What messages are sent on to.
+    pub destination: Destination,
+    /// The exchange that they come from.
     pub exchange: Name,
     /// The binding key.
     pub key: Vec<u8>,
@@ -294,6 +316,38 @@ pub enum Command {
     Unbind(BindCommand),
     /// Subscribe.
     Consume(ConsumeCommand),
+    /// Receive, on this channel and without a queue, what is published to an address that nobody can guess (AMQP: direct
+    /// reply-to). The address begins with `prefix`; publishes with `wants_replies` are given it.
+    ConsumeReplies {
+        /// The request.
+        origin: Origin,
+        /// The subscription's name on the channel; empty: the server chooses.
+        tag: Name,
+        /// What the address begins with.
+        prefix: Name,
+        /// No reply is wanted.
+        no_wait: bool,
+    },
+    /// Give all unsettled deliveries of the channel back to their queues.
+    Recover {
+        /// The request.
+        origin: Origin,
+        /// Whether [`crate::Reply::Recovered`] is wanted.
+        reply: bool,
+    },
+    /// Publishes and settlements of this channel wait for a commit from now on.
+    TxSelect(Origin),
+    /// Decide what waits, all of it or nothing.
+    TxCommit(Origin),
+    /// Forget what waits; deliveries settled since the last commit are unsettled again.
+    TxRollback(Origin),
+    /// The connection's user shows a new secret, such as a token that replaces one that ends.
+    RenewLogin {
+        /// The request.
+        origin: Origin,
+        /// The new password or token.
+        secret: Vec<u8>,
+    },
     /// Unsubscribe; deliveries already made can still be settled.
     Cancel {
         /// The request.
@@ -323,8 +377,59 @@ pub enum Command {
     },
 }
 
-/// Reads what routing asks of a message's properties. Each room gives one; `node` holds them by dialect.
+/// Reads and rewrites a message's properties where the house must know or change what they say. Each room gives one;
+/// `node` holds them by dialect. Properties were checked when the message came in.
 pub trait Properties: Send + Sync {
-    /// The message's headers, with their values decoded. Properties were checked when the message came in.
+    /// The message's headers, with their values decoded.
     fn headers(&self, properties: &[u8]) -> Table;
+
+    /// The properties of the message as it leaves `death.queue` for its dead-letter exchange.
+    fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter;
+
+    /// The same properties with the address to which answers should go.
+    fn with_reply_address(&self, properties: &[u8], address: &str) -> Vec<u8>;
+}
+
+/// Why a message is dead-lettered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeathReason {
+    /// A consumer rejected it.
+    Rejected,
+    /// It waited too long.
+    Expired,
+    /// Its queue was too long.
+    MaxLength,
+    /// It came back too often.
+    DeliveryLimit,
+}
+
+/// The end of a message in a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Death<'a> {
+    /// The queue's name.
+    pub queue: &'a str,
+    /// Why.
+    pub reason: DeathReason,
+    /// The exchange that had sent it there.
+    pub exchange: &'a str,
+    /// The routing key it had.
+    pub routing_key: &'a [u8],
+    /// Whether it gets another routing key, which replaces further ones (AMQP: CC), too.
+    pub new_key: bool,
+    /// When.
+    pub at: Time,
+}
+
+/// What becomes of a message's properties when it is dead-lettered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The properties with this death in them and without an expiration.
+    pub properties: Vec<u8>,
+    /// Further routing keys that it keeps.
+    pub more_keys: Vec<Vec<u8>>,
+    /// Whether it should be written to disk, where its queues are durable.
+    pub persistent: bool,
+    /// Its deaths, the latest first, this one included: the queue's name, and whether a consumer rejected it there. A
+    /// message that would come into a queue again without a rejection in between goes in a circle.
+    pub deaths: Vec<(String, bool)>,
 }

@@ -68,6 +68,16 @@ pub enum Reply {
     },
     /// Publishes are confirmed from now on.
     ConfirmSelected,
+    /// The unsettled deliveries are back in their queues.
+    Recovered,
+    /// Publishes and settlements wait for a commit from now on.
+    TxSelected,
+    /// What waited is decided and safe.
+    TxCommitted,
+    /// What waited is forgotten.
+    TxRolledBack,
+    /// The new secret holds.
+    LoginRenewed,
 }
 
 /// Something for a connection's socket. A connection's effects are encoded in the order in which they were decided.
@@ -99,6 +109,8 @@ pub enum Effect<'a> {
         delivery_tag: u64,
         /// Whether it may have been delivered before.
         redelivered: bool,
+        /// How often it was delivered and came back, where its queue tells that to consumers.
+        attempts: Option<u32>,
         /// The message.
         message: MessageRef<'a>,
     },
@@ -110,6 +122,8 @@ pub enum Effect<'a> {
         delivery_tag: u64,
         /// Whether it may have been delivered before.
         redelivered: bool,
+        /// How often it was delivered and came back, where its queue tells that to consumers.
+        attempts: Option<u32>,
         /// Ready messages left behind it.
         remaining: u64,
         /// The message.
@@ -132,6 +146,13 @@ pub enum Effect<'a> {
         publish_tag: u64,
         /// Whether all up to it are meant.
         multiple: bool,
+    },
+    /// A publish that a queue did not take: its publisher should know that it is not safe.
+    NotConfirmed {
+        /// The channel.
+        channel: u16,
+        /// The publish's number on the channel.
+        publish_tag: u64,
     },
     /// The server ended a subscription: its queue is gone.
     Cancelled {

@@ -20,14 +20,15 @@ pub use catalog::{
     Access, Arguments, BindingSpec, CatalogEntry, EntryKind, ExchangeKind, ExchangeSpec, QueueOwner, QueueSpec,
 };
 pub use command::{
-    BindCommand, Body, Command, ConsumeCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, GetCommand,
-    Login, Origin, Properties, Publish, QosCommand, Settle, Settlement, Span,
+    BindCommand, Body, Command, ConsumeCommand, DeadLetter, Death, DeathReason, DeclareExchange, DeclareQueue,
+    DeleteExchange, DeleteQueue, Destination, GetCommand, Login, Origin, Properties, Publish, QosCommand, Settle,
+    Settlement, Span,
 };
 pub use effect::{Effect, Event, Reply, ReturnReason};
 pub use ids::{ChannelKey, ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
-pub use message::{BodyRef, Dialect, Facts, MessageRef};
+pub use message::{BodyRef, Dialect, Facts, MessageRef, OwnedBody, OwnedMessage};
 pub use name::{Name, NameError};
 pub use query::{Queries, Readiness};
 pub use refusal::{Object, Refusal};

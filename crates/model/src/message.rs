@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::Time;
+use crate::{Name, Time};
 
 /// Whose bytes a message's properties are. The number is stored with the message: never change one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +56,56 @@ pub struct MessageRef<'a> {
     pub properties: &'a [u8],
     /// Its body.
     pub body: BodyRef<'a>,
+}
+
+/// A message that owns its parts: one that the house itself makes, or that has to wait.
+#[derive(Clone, Debug)]
+pub struct OwnedMessage {
+    /// See [`MessageRef`].
+    pub dialect: Dialect,
+    /// See [`MessageRef`].
+    pub exchange: Name,
+    /// See [`MessageRef`].
+    pub routing_key: Box<[u8]>,
+    /// See [`MessageRef`].
+    pub properties: Vec<u8>,
+    /// See [`MessageRef`].
+    pub body: OwnedBody,
+}
+
+/// The body of an [`OwnedMessage`].
+#[derive(Clone, Debug)]
+pub enum OwnedBody {
+    /// At most [`crate::Limits::copy_bytes_max`] long.
+    Inline(Box<[u8]>),
+    /// In a buffer that others may share.
+    Shared(Bytes),
+}
+
+impl OwnedMessage {
+    /// The message, borrowed.
+    #[must_use]
+    pub fn borrowed(&self) -> MessageRef<'_> {
+        MessageRef {
+            dialect: self.dialect,
+            exchange: &self.exchange,
+            routing_key: &self.routing_key,
+            properties: &self.properties,
+            body: match &self.body {
+                OwnedBody::Inline(bytes) => BodyRef::Inline(bytes),
+                OwnedBody::Shared(bytes) => BodyRef::Shared(bytes),
+            },
+        }
+    }
+}
+
+impl From<BodyRef<'_>> for OwnedBody {
+    fn from(body: BodyRef<'_>) -> Self {
+        match body {
+            BodyRef::Inline(bytes) => Self::Inline(bytes.into()),
+            BodyRef::Shared(bytes) => Self::Shared(bytes.clone()),
+        }
+    }
 }
 
 /// What is stored with a message and decides its fate.

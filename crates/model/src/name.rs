@@ -3,7 +3,7 @@
 use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 /// A name that clients choose: UTF-8 of at most 255 bytes (AMQP 0-9-1 section 4.2.5.3 sets the length). Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
 /// Why a text is not a name.

@@ -105,6 +105,7 @@ fn publish(client: &mut Client) {
         expiration_ms: None,
         user: None,
         more_keys: None,
+        wants_replies: false,
     };
     carry_out(client, input, vec![Command::Publish(publish)]);
 }

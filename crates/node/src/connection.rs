@@ -16,7 +16,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    effects::Effects,
+    effects::{Effects, Handed},
     unacked::{Delivery, Unacked},
 };
 
@@ -253,6 +253,12 @@ pub struct Subscription {
     waiting: bool,
 }
 
+/// What a consumer is told of a delivery.
+fn handed(delivery: &Offer<'_>, delivery_tag: u64) -> Handed {
+    let attempts = delivery.shows_attempts.then_some(delivery.attempts);
+    Handed { delivery_tag, redelivered: delivery.redelivered, attempts }
+}
+
 impl Mailbox {
     /// Adds a subscription and gives its number in the connection, which is not used again.
     pub fn subscribe(&mut self, tag: Name, channel: u16, no_ack: bool) -> u32 {
@@ -298,8 +304,7 @@ impl Mailbox {
             let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
             channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes })
         };
-        let redelivered = delivery.redelivered;
-        self.effects.deliver(subscription.channel, &subscription.tag, delivery_tag, redelivered, message);
+        self.effects.deliver(subscription.channel, &subscription.tag, handed(delivery, delivery_tag), message);
         true
     }
 
@@ -312,7 +317,7 @@ impl Mailbox {
             let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
             channel.unacked.push(Delivery { place, subscription: None, body_bytes })
         };
-        self.effects.got(get.origin.channel, delivery_tag, delivery.redelivered, remaining, message);
+        self.effects.got(get.origin.channel, handed(delivery, delivery_tag), remaining, message);
     }
 
     /// Takes deliveries off the channel's account, and what they cost off their subscriptions'. False: no such tag.

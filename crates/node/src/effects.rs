@@ -14,11 +14,23 @@ enum Record {
     Frames { len: u32 },
     Reply { origin: Origin, reply: Reply },
     Refused { origin: Origin, refusal: Box<Refusal> },
-    Deliver { channel: u16, tag_len: u8, redelivered: bool, delivery_tag: u64, message: Message },
-    Got { channel: u16, redelivered: bool, delivery_tag: u64, remaining: u64, message: Message },
+    Deliver { channel: u16, tag_len: u8, redelivered: bool, attempts: Option<u32>, delivery_tag: u64, message: Message },
+    Got { channel: u16, redelivered: bool, attempts: Option<u32>, delivery_tag: u64, remaining: u64, message: Message },
     Return { channel: u16, reason: ReturnReason, message: Message },
     Confirm { channel: u16, multiple: bool, publish_tag: u64 },
+    NotConfirmed { channel: u16, publish_tag: u64 },
     Cancelled { channel: u16, tag: Name },
+}
+
+/// What a consumer is told of a delivery beside the message.
+#[derive(Clone, Copy, Debug)]
+pub struct Handed {
+    /// Its number on the channel.
+    pub delivery_tag: u64,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// How often it came back, where the queue tells.
+    pub attempts: Option<u32>,
 }
 
 /// A message's parts: lengths into the buffer, and the body if it is shared.
@@ -83,29 +95,19 @@ impl Effects {
     }
 
     /// Adds a message for a subscription.
-    pub fn deliver(&mut self, channel: u16, tag: &str, delivery_tag: u64, redelivered: bool, message: &MessageRef<'_>) {
+    pub fn deliver(&mut self, channel: u16, tag: &str, delivery: Handed, message: &MessageRef<'_>) {
         self.bytes.extend_from_slice(tag.as_bytes());
         let message = self.message(message);
-        self.records.push(Record::Deliver {
-            channel,
-            tag_len: len_u8(tag.as_bytes()),
-            redelivered,
-            delivery_tag,
-            message,
-        });
+        let Handed { delivery_tag, redelivered, attempts } = delivery;
+        let tag_len = len_u8(tag.as_bytes());
+        self.records.push(Record::Deliver { channel, tag_len, redelivered, attempts, delivery_tag, message });
     }
 
     /// Adds a message that was asked for.
-    pub fn got(
-        &mut self,
-        channel: u16,
-        delivery_tag: u64,
-        redelivered: bool,
-        remaining: u64,
-        message: &MessageRef<'_>,
-    ) {
+    pub fn got(&mut self, channel: u16, delivery: Handed, remaining: u64, message: &MessageRef<'_>) {
         let message = self.message(message);
-        self.records.push(Record::Got { channel, redelivered, delivery_tag, remaining, message });
+        let Handed { delivery_tag, redelivered, attempts } = delivery;
+        self.records.push(Record::Got { channel, redelivered, attempts, delivery_tag, remaining, message });
     }
 
     /// Adds a message that comes back to its publisher.
@@ -117,6 +119,11 @@ impl Effects {
     /// Adds a confirm for the publishes `first..=last`.
     pub fn confirm(&mut self, channel: u16, first: u64, last: u64) {
         self.records.push(Record::Confirm { channel, multiple: last > first, publish_tag: last });
+    }
+
+    /// Adds word of a publish that a queue did not take.
+    pub fn not_confirmed(&mut self, channel: u16, publish_tag: u64) {
+        self.records.push(Record::NotConfirmed { channel, publish_tag });
     }
 
     /// Adds the end of a subscription.
@@ -201,17 +208,19 @@ impl Record {
             Self::Frames { len } => Effect::Frames(rest.take(*len as usize)),
             Self::Reply { origin, reply } => Effect::Reply { origin: *origin, reply },
             Self::Refused { origin, refusal } => Effect::Refused { origin: *origin, refusal },
-            Self::Deliver { channel, tag_len, redelivered, delivery_tag, message } => Effect::Deliver {
+            Self::Deliver { channel, tag_len, redelivered, attempts, delivery_tag, message } => Effect::Deliver {
                 channel: *channel,
                 tag: rest.text(*tag_len),
                 delivery_tag: *delivery_tag,
                 redelivered: *redelivered,
+                attempts: *attempts,
                 message: message.view(rest),
             },
-            Self::Got { channel, redelivered, delivery_tag, remaining, message } => Effect::Got {
+            Self::Got { channel, redelivered, attempts, delivery_tag, remaining, message } => Effect::Got {
                 channel: *channel,
                 delivery_tag: *delivery_tag,
                 redelivered: *redelivered,
+                attempts: *attempts,
                 remaining: *remaining,
                 message: message.view(rest),
             },
@@ -220,6 +229,9 @@ impl Record {
             }
             Self::Confirm { channel, multiple, publish_tag } => {
                 Effect::Confirm { channel: *channel, publish_tag: *publish_tag, multiple: *multiple }
+            }
+            Self::NotConfirmed { channel, publish_tag } => {
+                Effect::NotConfirmed { channel: *channel, publish_tag: *publish_tag }
             }
             Self::Cancelled { channel, tag } => Effect::Cancelled { channel: *channel, tag },
         }
@@ -230,7 +242,11 @@ impl Record {
             Self::Frames { len } => *len as usize,
             Self::Deliver { tag_len, message, .. } => usize::from(*tag_len) + message.len_bytes(),
             Self::Got { message, .. } | Self::Return { message, .. } => message.len_bytes(),
-            Self::Reply { .. } | Self::Refused { .. } | Self::Confirm { .. } | Self::Cancelled { .. } => 0,
+            Self::Reply { .. }
+            | Self::Refused { .. }
+            | Self::Confirm { .. }
+            | Self::NotConfirmed { .. }
+            | Self::Cancelled { .. } => 0,
         }
     }
 
@@ -317,8 +333,9 @@ mod tests {
         };
         let mut effects = Effects::default();
         effects.frames(b"one");
-        effects.deliver(1, "tag", 1, false, &message(BodyRef::Inline(b"body")));
-        effects.deliver(1, "tag", 2, false, &message(BodyRef::Shared(&shared)));
+        let handed = |delivery_tag| Handed { delivery_tag, redelivered: false, attempts: None };
+        effects.deliver(1, "tag", handed(1), &message(BodyRef::Inline(b"body")));
+        effects.deliver(1, "tag", handed(2), &message(BodyRef::Shared(&shared)));
         effects.hold(Position(10));
         effects.reply(Origin::default(), Reply::Bound);
         effects.frames(b"two");

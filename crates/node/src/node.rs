@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use ferrymq_broker::{Catalog, Got, Shard};
+use ferrymq_broker::{Catalog, Got, Ports, Shard};
 use ferrymq_model::{
     CatalogEntry, ConnectionId, Dialect, Limits, Login, Position, Properties, QueueId, Refusal, Reply, Time,
 };

@@ -178,21 +178,25 @@ fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Re
     Catalog::load(entries, changes).map_err(NodeError::Catalog)
 }
 
-/// Opens the durable queues with what storage found of them.
+/// Opens the durable queues with what storage found of their lanes.
 fn load_shard(catalog: &Catalog, recovered: &Recovered, store: &mut Store, now: Time) -> Shard {
     let mut shard = Shard::new();
     let mut found: HashMap<QueueId, &RecoveredQueue> = recovered.queues.iter().map(|queue| (queue.id, queue)).collect();
     for queue in catalog.queues() {
-        let recovered = found.remove(&queue.id).map(|queue| ferrymq_broker::Recovered {
-            state: queue.state.clone(),
-            messages: queue.messages,
-            body_bytes: queue.bytes,
-            expiring: queue.messages > 0,
-        });
-        if recovered.is_none() {
-            store.create_queue(queue.id, true);
+        let mut lanes = Vec::new();
+        for lane in 0..=queue.settings.priority_max {
+            match found.remove(&queue.id.lane(lane)) {
+                Some(queue) => lanes.push(ferrymq_broker::Recovered {
+                    lane,
+                    state: queue.state.clone(),
+                    messages: queue.messages,
+                    body_bytes: queue.bytes,
+                    expiring: queue.messages > 0,
+                }),
+                None => store.create_queue(queue.id.lane(lane), true),
+            }
         }
-        shard.open(queue.id, queue.settings.clone(), recovered.as_ref(), now);
+        shard.open(queue.id, queue.settings.clone(), &lanes, now);
     }
     // Queues whose catalog entry has gone: their messages can go too.
     for queue in found.into_keys() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ferrymq_broker::{Catalog, Content, Delivery, Next, Ports, Shard, Taken};
+use ferrymq_broker::{Catalog, Content, Dead, Delivery, Letter, Next, Ports, Shard, Taken};
 use ferrymq_model::{
     CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
 };
@@ -27,7 +27,7 @@ impl Core {
     pub fn begin<'a>(&'a mut self, aftermath: &'a mut Aftermath) -> Option<(&'a mut Shard, Transition<'a>)> {
         let Self { shard, store, connections, .. } = self;
         let store = store.as_mut()?;
-        Some((shard, Transition { store, connections, aftermath, getting: None, found: None }))
+        Some((shard, Transition { store, connections, aftermath, units: 0, getting: None, found: None }))
     }
 
     /// When the host should ring, where that has changed.
@@ -54,6 +54,8 @@ pub struct Transition<'a> {
     store: &'a mut Store,
     connections: &'a [Option<Arc<Connection>>],
     aftermath: &'a mut Aftermath,
+    /// How many units of the journal were begun and not ended.
+    units: u32,
     getting: Option<(Arc<Connection>, Get)>,
     /// The message that was found last: what the shard calls its handle is its sequence.
     found: Option<(Sequence, Handle)>,
@@ -64,16 +66,6 @@ impl Transition<'_> {
     pub fn flushed_position(&self) -> Position {
         self.store.request_flush();
         self.store.position()
-    }
-
-    /// What follows, up to `end_unit`, survives a crash as a whole or not at all.
-    pub fn begin_unit(&mut self) {
-        self.store.begin_unit();
-    }
-
-    /// See [`Transition::begin_unit`].
-    pub fn end_unit(&mut self) {
-        self.store.end_unit();
     }
 
     /// A queue is made.
@@ -203,8 +195,28 @@ impl Ports for Transition<'_> {
         }
     }
 
-    fn queue_gone(&mut self, queue: QueueId) {
-        self.store.delete_queue(queue);
+    fn queue_gone(&mut self, queue: QueueId, priority_max: u8) {
+        for lane in 0..=priority_max {
+            self.store.delete_queue(queue.lane(lane));
+        }
         self.aftermath.gone.push(queue);
+    }
+
+    fn dead_letter(&mut self, _: &Dead<'_>) -> Option<Letter> {
+        None
+    }
+
+    fn begin_unit(&mut self) {
+        if self.units == 0 {
+            self.store.begin_unit();
+        }
+        self.units += 1;
+    }
+
+    fn end_unit(&mut self) {
+        self.units -= 1;
+        if self.units == 0 {
+            self.store.end_unit();
+        }
     }
 }

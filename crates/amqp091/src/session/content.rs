@@ -107,6 +107,7 @@ pub(super) fn contiguous(
         expiration_ms: facts.expiration_ms,
         user: facts.user,
         more_keys: facts.more_keys,
+        wants_replies: false,
     };
     Ok(Some((publish, end)))
 }
@@ -270,6 +271,7 @@ impl AwaitBody {
             expiration_ms: facts.expiration_ms,
             user: facts.user,
             more_keys: facts.more_keys,
+            wants_replies: false,
         })
     }
 }

@@ -87,13 +87,13 @@ impl ferrymq_wire::Encoder for FrameEncoder {
     fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox) {
         match *effect {
             Effect::Frames(frames) => out.bytes().put(frames),
-            Effect::Deliver { channel, tag, delivery_tag, redelivered, ref message } if self.is_open(channel) => {
+            Effect::Deliver { channel, tag, delivery_tag, redelivered, ref message, .. } if self.is_open(channel) => {
                 let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
                 let consumer_tag = tag.as_bytes();
                 let deliver = methods::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
                 self.message(channel, &deliver, message, out);
             }
-            Effect::Got { channel, delivery_tag, redelivered, remaining, ref message } if self.is_open(channel) => {
+            Effect::Got { channel, delivery_tag, redelivered, remaining, ref message, .. } if self.is_open(channel) => {
                 let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
                 let message_count = mapping::count(remaining);
                 let got = methods::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count };
@@ -108,6 +108,10 @@ impl ferrymq_wire::Encoder for FrameEncoder {
             }
             Effect::Confirm { channel, publish_tag: delivery_tag, multiple } if self.is_open(channel) => {
                 put_method(out.bytes(), channel, &methods::BasicAck { delivery_tag, multiple });
+            }
+            Effect::NotConfirmed { channel, publish_tag: delivery_tag } if self.is_open(channel) => {
+                let nack = methods::BasicNack { delivery_tag, multiple: false, requeue: false };
+                put_method(out.bytes(), channel, &nack);
             }
             Effect::Cancelled { channel, tag } if self.cancel_notify && self.is_open(channel) => {
                 put_method(out.bytes(), channel, &methods::BasicCancel { consumer_tag: tag, no_wait: true });

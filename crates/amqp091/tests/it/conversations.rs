@@ -177,6 +177,7 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
             tag: words[2],
             delivery_tag: number(3),
             redelivered: words[4] == "again",
+            attempts: None,
             message: message(BodyRef::Inline(&body)),
         }),
         "deliver-shared" => encode(&Effect::Deliver {
@@ -184,12 +185,14 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
             tag: words[2],
             delivery_tag: number(3),
             redelivered: words[4] == "again",
+            attempts: None,
             message: message(BodyRef::Shared(&shared)),
         }),
         "got" => encode(&Effect::Got {
             channel,
             delivery_tag: number(2),
             redelivered: false,
+            attempts: None,
             remaining: number(3),
             message: message(BodyRef::Inline(&body)),
         }),

@@ -92,7 +92,8 @@ fn deliveries_are_appended_without_an_allocation() {
     let message = MessageRef { dialect: Dialect::Amqp091, exchange, routing_key, properties, body };
     let count = allocations(|| {
         for delivery_tag in 1..=1000 {
-            let deliver = Effect::Deliver { channel: 1, tag: "ctag", delivery_tag, redelivered: false, message };
+            let deliver =
+                Effect::Deliver { channel: 1, tag: "ctag", delivery_tag, redelivered: false, attempts: None, message };
             encoder.encode(&deliver, &mut outbox);
         }
     });

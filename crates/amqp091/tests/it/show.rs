@@ -51,7 +51,12 @@ fn show_topology(command: &Command) -> String {
         Command::Bind(bind) | Command::Unbind(bind) => {
             let word = if matches!(command, Command::Bind(_)) { "bind" } else { "unbind" };
             let (key, no_wait) = (bind.key.escape_ascii(), flags(&[("no-wait", bind.no_wait)]));
-            format!("{word} '{}' {} '{key}'{no_wait}{}", bind.queue, bind.exchange, entries(&bind.arguments))
+            format!(
+                "{word} '{}' {} '{key}'{no_wait}{}",
+                bind.destination.name(),
+                bind.exchange,
+                entries(&bind.arguments)
+            )
         }
         other => panic!("no words for {other:?}"),
     }

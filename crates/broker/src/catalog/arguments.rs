@@ -91,6 +91,7 @@ pub(super) fn queue_settings(vhost: &Name, name: &Name, spec: &QueueSpec) -> Res
         auto_delete: spec.auto_delete,
         message_ttl_ms,
         unused_ms_max,
+        ..QueueSettings::default()
     })
 }
 

@@ -1,7 +1,7 @@
 //! Bindings: which exchange sends what to which queue.
 
 use ferrymq_model::{
-    Access, BindCommand, BindingSpec, CatalogEntry, ExchangeKind, Name, Object, QueueId, Refusal, Table,
+    Access, BindCommand, BindingSpec, CatalogEntry, Destination, ExchangeKind, Name, Object, QueueId, Refusal, Table,
 };
 
 use super::exchanges::check_not_default;
@@ -31,11 +31,11 @@ impl Catalog {
         changes: &mut Vec<CatalogEntry>,
     ) -> Result<(), Refusal> {
         let request = &without_line_ends_in(request);
+        let queue_name = queue_of(request)?;
         self.check_binding(caller, request)?;
         let vhost = self.vhost(caller.vhost)?;
         let exchange = vhost.exchange(&request.exchange)?;
-        let id =
-            *vhost.queues.get(&*request.queue).ok_or_else(|| missing(Object::Queue, &request.queue, &vhost.name))?;
+        let id = *vhost.queues.get(&**queue_name).ok_or_else(|| missing(Object::Queue, queue_name, &vhost.name))?;
         if exchange.spec.kind == ExchangeKind::Headers {
             headers::check_arguments(&request.arguments)?;
         }
@@ -47,7 +47,8 @@ impl Catalog {
         {
             let spec = BindingSpec {
                 source: request.exchange.to_string(),
-                queue: request.queue.to_string(),
+                queue: queue_name.to_string(),
+                exchange: None,
                 key: request.key.clone(),
                 arguments,
             };
@@ -70,7 +71,7 @@ impl Catalog {
         let request = &without_line_ends_in(request);
         self.check_binding(caller, request)?;
         let vhost = self.vhost(caller.vhost)?;
-        let Some(&id) = vhost.queues.get(&*request.queue) else { return Ok(()) };
+        let Some(&id) = vhost.queues.get(&**queue_of(request)?) else { return Ok(()) };
         let arguments = request.arguments.clone().sorted();
         let identity = identity_of(&request.exchange, id, &request.key, &arguments);
         let Some(&slot) = vhost.binding_slots.get(&identity) else { return Ok(()) };
@@ -83,7 +84,7 @@ impl Catalog {
 
     /// RabbitMQ wants write access to what is bound, and read access to what it is bound to.
     fn check_binding(&self, caller: &Caller<'_>, request: &BindCommand) -> Result<(), Refusal> {
-        self.check(caller, Access::Write, Object::Queue, &request.queue)?;
+        self.check(caller, Access::Write, Object::Queue, queue_of(request)?)?;
         check_not_default(&request.exchange)?;
         self.check(caller, Access::Read, Object::Exchange, &request.exchange)
     }
@@ -148,9 +149,20 @@ impl Vhost {
     }
 }
 
+/// The queue that a binding leads to.
+fn queue_of(request: &BindCommand) -> Result<&Name, Refusal> {
+    match &request.destination {
+        Destination::Queue(name) => Ok(name),
+        Destination::Exchange(_) => Err(Refusal::NotImplemented("bindings between exchanges are not built yet".into())),
+    }
+}
+
 fn without_line_ends_in(request: &BindCommand) -> BindCommand {
     BindCommand {
-        queue: without_line_ends(&request.queue),
+        destination: match &request.destination {
+            Destination::Queue(name) => Destination::Queue(without_line_ends(name)),
+            Destination::Exchange(name) => Destination::Exchange(without_line_ends(name)),
+        },
         exchange: without_line_ends(&request.exchange),
         ..request.clone()
     }

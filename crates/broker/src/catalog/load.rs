@@ -107,6 +107,7 @@ impl Catalog {
                 (self.next_queue, self.reserved_queues) = (reserved, reserved);
             }
             EntryKind::Counter => return Err("unknown counter".to_owned()),
+            EntryKind::Policy | EntryKind::TopicPermission => return Err("not known yet".to_owned()),
         }
         Ok(())
     }

@@ -209,7 +209,9 @@ impl Queue {
     ) -> Delivery<'a> {
         let attempts = if returned { self.lane.attempts.of(sequence) } else { 0 };
         let redelivered = returned && !self.saboteur.does(Sabotage::RedeliveredLost);
-        Delivery { from: Place { queue: self.id, sequence }, content, facts, redelivered, attempts, settled }
+        let shows_attempts = self.settings.shows_attempts;
+        let from = Place { queue: self.id, sequence };
+        Delivery { from, content, facts, redelivered, attempts, shows_attempts, settled }
     }
 
     /// The front message has left for a consumer.

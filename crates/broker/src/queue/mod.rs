@@ -11,9 +11,11 @@ mod settle;
 mod shard;
 mod timers;
 
-pub use ports::{Content, Delivery, Next, Ports, Stretch, Taken};
+pub use ports::{Content, Dead, Delivery, Letter, Next, Ports, Stretch, Taken};
 pub use publish::Published;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
-pub use settings::{Counters, DeleteWhen, Got, QueueCounts, QueueSettings, Recovered, Subscriber};
+pub use settings::{
+    Counters, DeadLettering, DeleteWhen, Got, Overflow, QueueCounts, QueueSettings, Recovered, Subscriber,
+};
 pub use shard::Shard;

@@ -1,6 +1,10 @@
 //! What a shard needs from outside: storage behind it, connections before it.
 
-use ferrymq_model::{CatalogEntry, Facts, MessageRef, Place, QueueId, Sequence, Settled, SubscriptionId};
+use ferrymq_model::{
+    CatalogEntry, DeathReason, Facts, MessageRef, OwnedMessage, Place, QueueId, Sequence, Settled, SubscriptionId, Time,
+};
+
+use super::QueueSettings;
 
 /// The way out of a [`Shard`](super::Shard). `node` adapts it to storage and mailboxes; transitions are generic over it,
 /// so that the calls are direct.
@@ -37,9 +41,48 @@ pub trait Ports {
     /// The subscription's queue went away, and the subscription with it.
     fn cancelled(&mut self, subscription: SubscriptionId);
 
-    /// The queue is gone with all it held. Once the shard's lock is let go,
+    /// The queue is gone with all it held, in all lanes up to `priority_max`. Once the shard's lock is let go,
     /// [`Catalog::forget_queue`](crate::Catalog::forget_queue) is due.
-    fn queue_gone(&mut self, queue: QueueId);
+    fn queue_gone(&mut self, queue: QueueId, priority_max: u8);
+
+    /// What becomes of a message that is dead in a queue with dead-lettering: a new message and its targets. Nothing where
+    /// its exchange is not there or sends it nowhere, or it would go in a circle.
+    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter>;
+
+    /// What follows, up to [`Ports::end_unit`], survives a crash as a whole or not at all. Units may stand in units; the
+    /// outermost counts.
+    fn begin_unit(&mut self);
+
+    /// See [`Ports::begin_unit`].
+    fn end_unit(&mut self);
+}
+
+/// A message that has come to its end in a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Dead<'a> {
+    /// The queue, which has [`QueueSettings::dead_letters`].
+    pub queue: &'a QueueSettings,
+    /// The message.
+    pub content: Content<'a>,
+    /// Its facts.
+    pub facts: &'a Facts,
+    /// Why.
+    pub reason: DeathReason,
+    /// When.
+    pub at: Time,
+}
+
+/// A dead letter on its way.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// What it says.
+    pub message: OwnedMessage,
+    /// Its facts: it has arrived just now, and has no expiry of its own.
+    pub facts: Facts,
+    /// Whether it is written to disk, where its queues are durable.
+    pub persistent: bool,
+    /// Where it goes: each queue once, in ascending order.
+    pub targets: Vec<QueueId>,
 }
 
 /// What storage answers when asked for a message.
@@ -82,6 +125,8 @@ pub struct Delivery<'a> {
     pub redelivered: bool,
     /// How often it was delivered and came back.
     pub attempts: u32,
+    /// Whether the consumer is told so.
+    pub shows_attempts: bool,
     /// Whether it is settled with this delivery: nobody will name it again.
     pub settled: bool,
 }

@@ -14,6 +14,8 @@ pub struct Published {
     pub queues: u32,
     /// Whether any of them keeps it over a restart, so that its confirm must wait for the journal.
     pub durable: bool,
+    /// Whether any of them did not take it, because it is full.
+    pub refused: bool,
 }
 
 impl Shard {

@@ -2,8 +2,8 @@
 
 use ferrymq_model::{Facts, Name, QueueState, SubscriptionId, Time};
 
-/// What a queue does, resolved from its declaration (and later from policies).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a queue does, resolved from its declaration and the policies that apply to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueSettings {
     /// Its vhost, for texts.
     pub vhost: Name,
@@ -17,6 +17,45 @@ pub struct QueueSettings {
     pub message_ttl_ms: Option<u64>,
     /// How long it may stay unused, in milliseconds, before it goes.
     pub unused_ms_max: Option<u64>,
+    /// The highest priority that it tells apart: it has one lane more than that. Never changes.
+    pub priority_max: u8,
+    /// How many messages may be ready.
+    pub messages_max: Option<u64>,
+    /// How many bytes the bodies of ready messages may have.
+    pub bytes_max: Option<u64>,
+    /// What happens at these limits.
+    pub overflow: Overflow,
+    /// Where messages go that are rejected, expire, or are too many; they are dropped where there is nothing here.
+    pub dead_letters: Option<DeadLettering>,
+    /// Whether one subscription gets all messages, and the next one only once it has gone.
+    pub single_active: bool,
+    /// How often a message may come back; once more, and it is a dead letter.
+    pub attempts_max: Option<u32>,
+    /// Whether consumers are told how often a message has come back.
+    pub shows_attempts: bool,
+    /// How long a consumer may hold a delivery, in milliseconds, where the node's limit does not hold.
+    pub consumer_timeout_ms: Option<u64>,
+}
+
+/// What a queue does with one message too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The front message gives way.
+    #[default]
+    DropHead,
+    /// The new message is not taken, and its publisher is told.
+    RejectPublish,
+    /// The same, and the new message is a dead letter.
+    RejectPublishDeadLetter,
+}
+
+/// Where a queue's dead letters go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLettering {
+    /// The exchange.
+    pub exchange: Name,
+    /// The routing key they get, where they do not keep their own.
+    pub routing_key: Option<Name>,
 }
 
 impl QueueSettings {
@@ -30,9 +69,11 @@ impl QueueSettings {
     }
 }
 
-/// What storage found of a queue after a restart.
+/// What storage found of one lane of a queue after a restart.
 #[derive(Clone, Debug)]
 pub struct Recovered {
+    /// The lane: the priority of its messages.
+    pub lane: u8,
     /// Its numbers. What was open is ready again, and redelivered.
     pub state: QueueState,
     /// How many messages it holds.

@@ -95,9 +95,9 @@ impl Shard {
     }
 
     /// A queue was made, or found after a restart.
-    pub fn open(&mut self, id: QueueId, settings: QueueSettings, recovered: Option<&Recovered>, now: Time) {
+    pub fn open(&mut self, id: QueueId, settings: QueueSettings, recovered: &[Recovered], now: Time) {
         let mut queue = Box::new(Queue::new(id, settings, now));
-        if let Some(found) = recovered {
+        for found in recovered {
             queue.lane = Lane::recovered(&found.state);
             queue.ready = found.messages;
             queue.ready_bytes = found.body_bytes;
@@ -258,7 +258,7 @@ impl Shard {
         if queue.settings.durable {
             ports.put(queue_tombstone(id));
         }
-        ports.queue_gone(id);
+        ports.queue_gone(id, queue.settings.priority_max);
     }
 
     /// Lines a queue up if dispatch would find something to do.

@@ -2,8 +2,8 @@
 
 use ferrymq_broker::{Caller, Catalog};
 use ferrymq_model::{
-    Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, EntryKind, Name,
-    Object, Origin, QueueId, Refusal, Table, Value,
+    Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, Destination,
+    EntryKind, Name, Object, Origin, QueueId, Refusal, Table, Value,
 };
 
 struct Desk {
@@ -77,7 +77,7 @@ impl Desk {
     fn bind(&mut self, exchange: &str, queue: &str, arguments: Table) -> Result<(), Refusal> {
         let request = BindCommand {
             origin: Origin::default(),
-            queue: Name::from(queue),
+            destination: Destination::Queue(Name::from(queue)),
             exchange: Name::from(exchange),
             key: b"k".to_vec(),
             no_wait: false,

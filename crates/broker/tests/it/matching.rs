@@ -1,7 +1,7 @@
 //! Topic patterns and header arguments against tables of examples, through the front door.
 
 use ferrymq_broker::{Caller, Catalog};
-use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Name, Origin, QueueId, Table, Value};
+use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Destination, Name, Origin, QueueId, Table, Value};
 
 /// A catalog with one queue, bound to one exchange.
 struct Bound {
@@ -29,7 +29,7 @@ impl Bound {
         let queue = catalog.declare_queue(&caller, &declare, 0, &mut changes).unwrap().queue;
         let bind = BindCommand {
             origin: Origin::default(),
-            queue: Name::from("q"),
+            destination: Destination::Queue(Name::from("q")),
             exchange: Name::from(exchange),
             key: key.as_bytes().to_vec(),
             no_wait: false,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ferrymq_broker::{Content, Delivery, Next, Ports, Recovered, Taken};
+use ferrymq_broker::{Content, Dead, Delivery, Letter, Next, Ports, Recovered, Taken};
 use ferrymq_model::{
     CatalogEntry, EntryKind, Facts, MessageRef, Place, QueueId, QueueState, Sequence, Settled, SubscriptionId,
 };
@@ -91,6 +91,7 @@ impl Port {
         let none = BTreeMap::new();
         let stored = self.messages.get(&queue).unwrap_or(&none);
         Recovered {
+            lane: 0,
             state,
             messages: stored.len() as u64,
             body_bytes: stored.values().map(|stored| u64::from(stored.facts.body_bytes)).sum(),
@@ -197,7 +198,15 @@ impl Ports for Port {
         self.events.push(Event::Cancelled { subscription: subscription.0 });
     }
 
-    fn queue_gone(&mut self, queue: QueueId) {
+    fn dead_letter(&mut self, _: &Dead<'_>) -> Option<Letter> {
+        None
+    }
+
+    fn begin_unit(&mut self) {}
+
+    fn end_unit(&mut self) {}
+
+    fn queue_gone(&mut self, queue: QueueId, _: u8) {
         self.messages.remove(&queue);
         self.states.remove(&queue);
         self.pending.remove(&queue);

@@ -19,12 +19,12 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let mut bench = Self { shard: Shard::new(), port: Port::new(Random::new(1), 0), next: 1 };
-        bench.open(QUEUE, None);
+        bench.open(QUEUE, &[]);
         bench
     }
 
-    fn open(&mut self, queue: QueueId, recovered: Option<Recovered>) {
-        self.shard.open(queue, settings("q"), recovered.as_ref(), NOW);
+    fn open(&mut self, queue: QueueId, recovered: &[Recovered]) {
+        self.shard.open(queue, settings("q"), recovered, NOW);
     }
 
     fn publish(&mut self, persistent: bool) -> Published {
@@ -69,14 +69,7 @@ impl Bench {
 }
 
 fn settings(name: &str) -> QueueSettings {
-    QueueSettings {
-        vhost: Name::from("/"),
-        name: Name::from(name),
-        durable: true,
-        auto_delete: false,
-        message_ttl_ms: None,
-        unused_ms_max: None,
-    }
+    QueueSettings { vhost: Name::from("/"), name: Name::from(name), durable: true, ..QueueSettings::default() }
 }
 
 #[test]
@@ -111,9 +104,9 @@ fn a_higher_priority_is_served_while_it_has_credit() {
 fn a_transient_message_for_an_auto_ack_subscription_never_reaches_storage() {
     let mut bench = Bench::new();
     bench.consume(1, true, 0);
-    assert_eq!(bench.publish(false), Published { queues: 1, durable: false });
+    assert_eq!(bench.publish(false), Published { queues: 1, durable: false, refused: false });
     assert!(bench.port.states.is_empty(), "storage heard nothing");
-    assert_eq!(bench.publish(true), Published { queues: 1, durable: true });
+    assert_eq!(bench.publish(true), Published { queues: 1, durable: true, refused: false });
     assert_eq!(bench.port.states[&QUEUE], QueueState { next: 2, head: 2, ..QueueState::new() });
     assert_eq!(bench.delivered(), [(1, 1), (1, 2)]);
     let counts = bench.shard.counts(QUEUE).unwrap();
@@ -143,7 +136,7 @@ fn nothing_is_kept_for_messages_that_wait() {
 #[test]
 fn recovered_numbers_may_have_lost_their_messages() {
     let mut bench = Bench { shard: Shard::new(), port: Port::new(Random::new(1), 0), next: 1 };
-    bench.open(QUEUE, None);
+    bench.open(QUEUE, &[]);
     // Every other message is transient; the first four go out, and 1 and 2 are accepted.
     (0..8).for_each(|number| bench.publish_one(number % 2 == 0));
     bench.consume(1, false, 0);
@@ -160,7 +153,7 @@ fn recovered_numbers_may_have_lost_their_messages() {
     bench.shard = Shard::new();
     let recovered = bench.port.recovered(QUEUE, state);
     assert_eq!(recovered.messages, 3);
-    bench.open(QUEUE, Some(recovered));
+    bench.open(QUEUE, &[recovered]);
     bench.consume(2, false, 0);
     assert!(!bench.dispatch());
     let redelivered = |event: &Event| match event {

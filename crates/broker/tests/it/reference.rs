@@ -225,7 +225,7 @@ impl Reference {
     pub fn bind(&mut self, by: By, request: &BindCommand) -> Result<(), No> {
         self.check_binding(by, request)?;
         let exchange = self.exchanges.get_mut(&*request.exchange).ok_or(No::NotFound)?;
-        let queue = self.queues.get(&*request.queue).ok_or(No::NotFound)?;
+        let queue = self.queues.get(&**request.destination.name()).ok_or(No::NotFound)?;
         let kinds = ["all", "any", "all-with-x", "any-with-x"];
         let kind = request.arguments.get("x-match").and_then(Value::as_text).unwrap_or("all");
         refuse_if(exchange.kind == ExchangeKind::Headers && !kinds.contains(&kind), No::PreconditionFailed)?;
@@ -239,7 +239,7 @@ impl Reference {
 
     pub fn unbind(&mut self, by: By, request: &BindCommand) -> Result<(), No> {
         self.check_binding(by, request)?;
-        let Some(queue) = self.queues.get(&*request.queue) else { return Ok(()) };
+        let Some(queue) = self.queues.get(&**request.destination.name()) else { return Ok(()) };
         let Some(exchange) = self.exchanges.get_mut(&*request.exchange) else { return Ok(()) };
         let binding = Binding::of(request);
         if exchange.bindings.contains(&binding) {
@@ -253,7 +253,7 @@ impl Reference {
     }
 
     fn check_binding(&self, by: By, request: &BindCommand) -> Result<(), No> {
-        allowed(by, Access::Write, &request.queue)?;
+        allowed(by, Access::Write, request.destination.name())?;
         refuse_if(request.exchange.is_empty(), No::AccessRefused)?;
         allowed(by, Access::Read, &request.exchange)
     }
@@ -527,7 +527,7 @@ impl Queue {
 impl Binding {
     fn of(request: &BindCommand) -> Self {
         let arguments = request.arguments.clone().sorted();
-        Self { queue: request.queue.to_string(), key: request.key.clone(), arguments }
+        Self { queue: request.destination.name().to_string(), key: request.key.clone(), arguments }
     }
 }
 

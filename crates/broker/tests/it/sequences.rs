@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use ferrymq_broker::Sabotage;
 use ferrymq_model::{
-    BindCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Name, Origin, Settlement, Table, Value,
+    BindCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination, Name, Origin, Settlement,
+    Table, Value,
 };
 
 use crate::random::Random;
@@ -292,7 +293,7 @@ impl Sequence {
         }
         BindCommand {
             origin: Origin::default(),
-            queue: self.queue(),
+            destination: Destination::Queue(self.queue()),
             exchange: self.exchange(),
             key: self.random.of(&PATTERNS).as_bytes().to_vec(),
             no_wait: false,

@@ -100,7 +100,7 @@ impl World {
             let queue = declared.queue;
             self.names.insert(queue, declared.name.to_string());
             if let Some(settings) = declared.created {
-                self.shard(queue).open(queue, settings, None, now);
+                self.shard(queue).open(queue, settings, &[], now);
             }
             self.shard(queue).used(queue, now);
             let counts = self.shard(queue).counts(queue).unwrap();
@@ -362,7 +362,7 @@ impl World {
             let state = states.get(&record.id).cloned().unwrap_or_default();
             let recovered = self.port.recovered(record.id, state);
             let shard = shard_of(&record.settings.name, self.shards.len());
-            self.shards[shard].open(record.id, record.settings.clone(), Some(&recovered), now);
+            self.shards[shard].open(record.id, record.settings.clone(), &[recovered], now);
         }
         self.held.clear();
         self.subscriptions.clear();

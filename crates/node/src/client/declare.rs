@@ -2,8 +2,8 @@
 
 use ferrymq_broker::DeleteWhen;
 use ferrymq_model::{
-    Access, BindCommand, CatalogEntry, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Name, Origin,
-    Refusal, Reply,
+    Access, BindCommand, CatalogEntry, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination, Name,
+    Origin, Refusal, Reply,
 };
 
 use super::Client;
@@ -43,10 +43,12 @@ impl Client {
     /// An empty queue name stands for the one last declared; an empty key then stands for that name too, as in RabbitMQ.
     fn with_queue_named(&self, command: &BindCommand) -> Result<BindCommand, Refusal> {
         let mut command = command.clone();
-        if command.queue.is_empty() {
-            command.queue = self.queue_name(command.origin.channel, &command.queue)?;
+        if let Destination::Queue(name) = &mut command.destination
+            && name.is_empty()
+        {
+            *name = self.queue_name(command.origin.channel, name)?;
             if command.key.is_empty() {
-                command.key = command.queue.as_bytes().to_vec();
+                command.key = name.as_bytes().to_vec();
             }
         }
         Ok(command)
@@ -75,8 +77,10 @@ impl Client {
             }
             match declared.created.take() {
                 Some(settings) => {
-                    ports.create_queue(declared.queue, settings.durable);
-                    shard.open(declared.queue, settings, None, now);
+                    for lane in 0..=settings.priority_max {
+                        ports.create_queue(declared.queue.lane(lane), settings.durable);
+                    }
+                    shard.open(declared.queue, settings, &[], now);
                 }
                 None => shard.used(declared.queue, now),
             }

@@ -152,6 +152,7 @@ impl Client {
             | Command::CloseChannel { .. }
             | Command::CloseConnection { .. }
             | Command::Publish(_)
+            | Command::RenewLogin { .. }
             | Command::Settle(_) => return false,
             Command::DeclareExchange(command) => command.origin.channel,
             Command::DeleteExchange(command) => command.origin.channel,
@@ -164,6 +165,11 @@ impl Client {
             Command::PurgeQueue { origin, .. }
             | Command::Cancel { origin, .. }
             | Command::Flow { origin, .. }
+            | Command::ConsumeReplies { origin, .. }
+            | Command::Recover { origin, .. }
+            | Command::TxSelect(origin)
+            | Command::TxCommit(origin)
+            | Command::TxRollback(origin)
             | Command::ConfirmSelect { origin, .. } => origin.channel,
         };
         self.connection.mailbox().channels.get(&channel).is_none_or(|channel| channel.refused)
@@ -189,6 +195,12 @@ impl Client {
             Command::Qos(command) => (command.origin, self.qos(command)),
             Command::Flow { origin, active } => (origin, self.flow(origin, active)),
             Command::ConfirmSelect { origin, no_wait } => (origin, self.confirm_select(origin, no_wait)),
+            Command::ConsumeReplies { origin, .. }
+            | Command::Recover { origin, .. }
+            | Command::TxSelect(origin)
+            | Command::TxCommit(origin)
+            | Command::TxRollback(origin)
+            | Command::RenewLogin { origin, .. } => (origin, Err(Refusal::NotImplemented("not built yet".to_owned()))),
             Command::Publish(_) | Command::Settle(_) => unreachable!("publishes and settlements are collected"),
         };
         if let Err(refusal) = result {

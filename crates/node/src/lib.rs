@@ -6,6 +6,7 @@ mod client;
 #[cfg(test)]
 mod confirm_tests;
 mod connection;
+mod dead_letters;
 mod effects;
 mod host;
 mod login;

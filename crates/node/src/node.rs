@@ -21,7 +21,7 @@ use crate::{
     connection::{Connection, Durable, Get, Peer},
     host::Host,
     login::Logins,
-    transition::{Aftermath, Core, Transition},
+    transition::{Aftermath, CatalogLock, Core, Transition},
 };
 
 /// Who may only come from this machine: the user of a fresh data directory, whose password everybody knows.
@@ -115,12 +115,14 @@ impl Node {
     pub(crate) fn disconnect(self: &Arc<Self>, connection: &Arc<Connection>) {
         let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id).collect();
         let mut aftermath = Aftermath::default();
-        self.decide_unit(&mut aftermath, |shard, ports| {
+        let catalog = self.catalog.read();
+        self.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             for queue in exclusive {
                 // A queue that is gone already has nothing to refuse.
                 let _ = shard.delete(queue, ferrymq_broker::DeleteWhen::default(), ports);
             }
         });
+        drop(catalog);
         self.settle_down(aftermath, Some(connection));
         self.gets.lock().retain(|get| !Arc::ptr_eq(&get.connection, connection));
         self.core.lock().connections[connection.id.0 as usize] = None;
@@ -183,26 +185,38 @@ impl Node {
         if self.logins.check(&login.user, &login.password, &kept) { Ok(()) } else { Err(failed()) }
     }
 
-    /// Decides something under the shard's lock, as one unit of the journal, and delivers what that made deliverable.
-    /// [`Node::settle_down`] is due after it.
+    /// Decides something under the shard's lock, and delivers what that made deliverable. [`Node::settle_down`] is due
+    /// after it. The caller holds no lock.
     pub(crate) fn decide<T>(
         &self,
         aftermath: &mut Aftermath,
         decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
     ) -> T {
-        self.decide_if_open(aftermath, decide).expect("connections end before the node stops")
+        let catalog = self.catalog.read();
+        self.decide_with(CatalogLock::Read(&catalog), aftermath, decide)
     }
 
-    /// As [`Node::decide`], for callers that may come when the node has stopped: then nothing is decided.
+    /// As [`Node::decide`], for callers that have locked the catalog.
+    pub(crate) fn decide_with<T>(
+        &self,
+        catalog: CatalogLock<'_>,
+        aftermath: &mut Aftermath,
+        decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
+    ) -> T {
+        self.decide_if_open(catalog, aftermath, decide).expect("connections end before the node stops")
+    }
+
+    /// As [`Node::decide_with`], for callers that may come when the node has stopped: then nothing is decided.
     pub(crate) fn decide_if_open<T>(
         &self,
+        catalog: CatalogLock<'_>,
         aftermath: &mut Aftermath,
         decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
     ) -> Option<T> {
         let now = self.now();
         let (result, moved) = {
             let mut core = self.core.lock();
-            let (shard, mut transition) = core.begin(aftermath)?;
+            let (shard, mut transition) = core.begin(catalog, &self.properties, aftermath)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
             aftermath.more = more;
@@ -237,17 +251,18 @@ impl Node {
         }
         if !aftermath.gone.is_empty() {
             let mut catalog = self.catalog.write();
-            self.decide_unit(&mut aftermath, |_, ports| ports.forget_gone(&mut catalog));
+            self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |_, ports| ports.forget_gone());
         }
     }
 
-    /// As [`Node::decide`], for decisions that hold together or not at all after a crash.
+    /// As [`Node::decide_with`], for decisions that hold together or not at all after a crash.
     pub(crate) fn decide_unit<T>(
         &self,
+        catalog: CatalogLock<'_>,
         aftermath: &mut Aftermath,
         decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
     ) -> T {
-        self.decide(aftermath, |shard, ports| {
+        self.decide_with(catalog, aftermath, |shard, ports| {
             ports.begin_unit();
             let result = decide(shard, ports);
             ports.end_unit();
@@ -257,7 +272,8 @@ impl Node {
 
     /// Writes changes of the catalog to the journal; says when they are durable.
     pub(crate) fn write_changes(&self, changes: &[CatalogEntry]) -> Position {
-        self.decide_unit(&mut Aftermath::default(), |_, ports| {
+        let catalog = self.catalog.read();
+        self.decide_unit(CatalogLock::Read(&catalog), &mut Aftermath::default(), |_, ports| {
             ports.write_changes(changes);
             ports.flushed_position()
         })
@@ -349,11 +365,13 @@ impl Node {
     /// Expiry and everything else that is due. The host calls it when it was told to.
     pub fn ring(&self) {
         let (now, mut aftermath) = (self.now(), Aftermath::default());
-        let open = self.decide_if_open(&mut aftermath, |shard, ports| {
+        let catalog = self.catalog.read();
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             ports.begin_unit();
             shard.timeout(now, ports);
             ports.end_unit();
         });
+        drop(catalog);
         if open.is_some() {
             self.settle_down(aftermath, None);
         }

@@ -15,7 +15,7 @@ use crate::{
     host::Host,
     login::{self, Logins},
     node::{Node, NodeSettings},
-    transition::{Aftermath, Core},
+    transition::{Aftermath, CatalogLock, Core},
 };
 
 /// Why a node cannot open.
@@ -150,11 +150,13 @@ impl Node {
 
     fn install_loaded(&self) {
         let mut aftermath = Aftermath::default();
-        let loaded = self.decide_if_open(&mut aftermath, |shard, ports| {
+        let catalog = self.catalog.read();
+        let loaded = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             let queues = ports.install_loaded();
             shard.loaded(&queues);
             queues
         });
+        drop(catalog);
         let Some(queues) = loaded else { return };
         self.retry_gets(&queues);
         self.settle_down(aftermath, None);

@@ -1,14 +1,18 @@
 //! One hold of the shard's lock: the shard's way out to storage and to mailboxes.
 
-use std::sync::Arc;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use ferrymq_broker::{Catalog, Content, Dead, Delivery, Letter, Next, Ports, Shard, Taken};
 use ferrymq_model::{
-    CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
+    CatalogEntry, Dialect, Facts, MessageRef, Place, Position, Properties, QueueId, Sequence, Settled, SubscriptionId,
+    Time,
 };
 use ferrymq_storage::{Handle, Store};
 
-use crate::connection::{Connection, Get, subscription_parts};
+use crate::{
+    connection::{Connection, Get, subscription_parts},
+    dead_letters,
+};
 
 /// What stands under the shard's lock.
 #[derive(Debug)]
@@ -24,10 +28,17 @@ pub struct Core {
 
 impl Core {
     /// Splits into the shard and its way out; `None` once the node has stopped.
-    pub fn begin<'a>(&'a mut self, aftermath: &'a mut Aftermath) -> Option<(&'a mut Shard, Transition<'a>)> {
+    pub fn begin<'a>(
+        &'a mut self,
+        catalog: CatalogLock<'a>,
+        properties: &'a HashMap<Dialect, &'static dyn Properties>,
+        aftermath: &'a mut Aftermath,
+    ) -> Option<(&'a mut Shard, Transition<'a>)> {
         let Self { shard, store, connections, .. } = self;
         let store = store.as_mut()?;
-        Some((shard, Transition { store, connections, aftermath, units: 0, getting: None, found: None }))
+        let transition =
+            Transition { store, connections, catalog, properties, aftermath, units: 0, getting: None, found: None };
+        Some((shard, transition))
     }
 
     /// When the host should ring, where that has changed.
@@ -48,17 +59,40 @@ pub struct Aftermath {
     pub more: bool,
 }
 
-/// The ports of one transition.
+/// The catalog, which is locked before the shard is: a dead letter is routed in the transition that makes it.
 #[derive(Debug)]
+pub enum CatalogLock<'a> {
+    Read(&'a Catalog),
+    Write(&'a mut Catalog),
+}
+
+impl CatalogLock<'_> {
+    fn get(&self) -> &Catalog {
+        match self {
+            Self::Read(catalog) => catalog,
+            Self::Write(catalog) => catalog,
+        }
+    }
+}
+
+/// The ports of one transition.
 pub struct Transition<'a> {
     store: &'a mut Store,
     connections: &'a [Option<Arc<Connection>>],
+    catalog: CatalogLock<'a>,
+    properties: &'a HashMap<Dialect, &'static dyn Properties>,
     aftermath: &'a mut Aftermath,
     /// How many units of the journal were begun and not ended.
     units: u32,
     getting: Option<(Arc<Connection>, Get)>,
     /// The message that was found last: what the shard calls its handle is its sequence.
     found: Option<(Sequence, Handle)>,
+}
+
+impl fmt::Debug for Transition<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transition").field("aftermath", &self.aftermath).finish_non_exhaustive()
+    }
 }
 
 impl Transition<'_> {
@@ -85,11 +119,22 @@ impl Transition<'_> {
         }
     }
 
+    /// The catalog, to be changed.
+    ///
+    /// # Panics
+    /// Where it is locked for reading only.
+    pub fn catalog(&mut self) -> &mut Catalog {
+        match &mut self.catalog {
+            CatalogLock::Write(catalog) => catalog,
+            CatalogLock::Read(_) => unreachable!("whoever changes the catalog has locked it for that"),
+        }
+    }
+
     /// The catalog forgets the queues that went away in this transition.
-    pub fn forget_gone(&mut self, catalog: &mut Catalog) {
+    pub fn forget_gone(&mut self) {
         let mut changes = Vec::new();
         for queue in std::mem::take(&mut self.aftermath.gone) {
-            catalog.forget_queue(queue, &mut changes);
+            self.catalog().forget_queue(queue, &mut changes);
         }
         self.write_changes(&changes);
     }
@@ -202,8 +247,13 @@ impl Ports for Transition<'_> {
         self.aftermath.gone.push(queue);
     }
 
-    fn dead_letter(&mut self, _: &Dead<'_>) -> Option<Letter> {
-        None
+    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter> {
+        let message = match dead.content {
+            Content::Passing(message) => *message,
+            Content::Stored(handle) => self.stored(handle),
+        };
+        let properties = *self.properties.get(&message.dialect)?;
+        dead_letters::letter(self.catalog.get(), properties, dead, &message)
     }
 
     fn begin_unit(&mut self) {

@@ -6,7 +6,7 @@ use ferrymq_model::{Access, ConsumeCommand, GetCommand, Name, Object, Origin, Qo
 use super::Client;
 use crate::{
     connection::{Get, subscription_id},
-    transition::Aftermath,
+    transition::{Aftermath, CatalogLock},
 };
 
 impl Client {
@@ -22,7 +22,7 @@ impl Client {
         let id = subscription_id(self.connection.id, number);
         let subscriber = Subscriber { id, no_ack: command.no_ack, exclusive: command.exclusive, priority };
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
-        let result = self.node.decide(&mut aftermath, |shard, ports| {
+        let result = self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             shard.consume(queue, subscriber, now)?;
             // In the mailbox before any delivery can be, because the shard's lock is held.
             self.connection.mailbox().reply(command.origin, command.no_wait, None, Reply::Subscribed { tag });
@@ -56,13 +56,15 @@ impl Client {
             number.inspect(|number| drop(mailbox.subscriptions.remove(number)))
         };
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
-        self.node.decide_unit(&mut aftermath, |shard, ports| {
+        let catalog = self.node.catalog.read();
+        self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             if let Some(number) = ended {
                 shard.cancel(subscription_id(self.connection.id, number), now, ports);
             }
             let reply = Reply::Unsubscribed { tag: tag.clone() };
             self.connection.mailbox().reply(origin, no_wait, None, reply);
         });
+        drop(catalog);
         self.node.settle_down(aftermath, Some(&self.connection));
         Ok(())
     }

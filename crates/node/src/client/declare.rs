@@ -7,7 +7,7 @@ use ferrymq_model::{
 };
 
 use super::Client;
-use crate::transition::Aftermath;
+use crate::transition::{Aftermath, CatalogLock};
 
 impl Client {
     pub(super) fn declare_exchange(&mut self, command: &DeclareExchange) -> Result<(), Refusal> {
@@ -69,11 +69,13 @@ impl Client {
         let now = self.node.now();
         let mut catalog = self.node.catalog.write();
         let mut declared = catalog.declare_queue(&self.caller(), &command, self.node.random(), &mut changes)?;
-        let (counts, after) = self.node.decide_unit(&mut aftermath, |shard, ports| {
+        let lock = CatalogLock::Write(&mut catalog);
+        let (counts, after) = self.node.decide_unit(lock, &mut aftermath, |shard, ports| {
             if declared.created.is_none() && !shard.has(declared.queue) {
                 // It has just gone by itself, and the catalog has not heard of it yet.
+                let (catalog, random) = (ports.catalog(), self.node.random());
                 catalog.forget_queue(declared.queue, &mut changes);
-                declared = catalog.declare_queue(&self.caller(), &command, self.node.random(), &mut changes)?;
+                declared = catalog.declare_queue(&self.caller(), &command, random, &mut changes)?;
             }
             match declared.created.take() {
                 Some(settings) => {
@@ -107,9 +109,9 @@ impl Client {
             // A queue that is not there is as good as deleted.
             Err(Refusal::NotFound { .. }) => (0, None),
             Err(refusal) => return Err(refusal),
-            Ok(queue) => self.node.decide_unit(&mut aftermath, |shard, ports| {
+            Ok(queue) => self.node.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
                 let messages = shard.delete(queue, when, ports)?;
-                ports.forget_gone(&mut catalog);
+                ports.forget_gone();
                 Ok((messages, Some(ports.flushed_position())))
             })?,
         };

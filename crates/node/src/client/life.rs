@@ -7,7 +7,7 @@ use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 use super::Client;
 use crate::{
     connection::{Channel, Confirms, subscription_id},
-    transition::Aftermath,
+    transition::{Aftermath, CatalogLock},
 };
 
 impl Client {
@@ -88,12 +88,14 @@ impl Client {
         }
         let mut aftermath = Aftermath::default();
         let now = self.node.now();
-        self.node.decide_unit(&mut aftermath, |shard, ports| {
+        let catalog = self.node.catalog.read();
+        self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             shard.settle(&held, Settlement::Release, ports);
             for number in &ended {
                 shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }
         });
+        drop(catalog);
         self.node.settle_down(aftermath, Some(&self.connection));
     }
 

@@ -1,0 +1,159 @@
+//! What becomes of a message that is dead in its queue: its new properties, its new address, and where that leads.
+
+use ferrymq_broker::{Catalog, Dead, Letter};
+use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId};
+
+/// Makes the letter. Nothing where its exchange is missing or sends it nowhere, or where it has gone in a circle.
+pub fn letter(
+    catalog: &Catalog,
+    properties: &dyn Properties,
+    dead: &Dead<'_>,
+    message: &MessageRef<'_>,
+) -> Option<Letter> {
+    let address = dead.queue.dead_letters.as_ref()?;
+    let death = Death {
+        queue: &dead.queue.name,
+        reason: dead.reason,
+        exchange: message.exchange,
+        routing_key: message.routing_key,
+        new_key: address.routing_key.is_some(),
+        at: dead.at,
+    };
+    let made = properties.dead_letter(message.properties, &death);
+    let routing_key = address.routing_key.as_ref().map_or(message.routing_key, |key| key.as_bytes());
+    let mut targets = Vec::new();
+    let headers = || properties.headers(&made.properties);
+    let vhost = &dead.queue.vhost;
+    let routed = catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, &headers, &mut targets);
+    if routed.is_err() {
+        // As in RabbitMQ: a dead-letter exchange may be declared later, or never.
+        tracing::debug!(queue = %dead.queue.name, exchange = %address.exchange, "a dead letter has no exchange");
+        return None;
+    }
+    if dead.reason != DeathReason::Rejected {
+        targets.retain(|target| !is_circle(catalog, *target, &made.deaths));
+    }
+    let letter = Letter {
+        message: OwnedMessage {
+            dialect: message.dialect,
+            exchange: address.exchange.clone(),
+            routing_key: routing_key.into(),
+            properties: made.properties,
+            body: message.body.into(),
+        },
+        facts: Facts { expires: None, arrived: dead.at, ..*dead.facts },
+        persistent: made.persistent,
+        targets,
+    };
+    (!letter.targets.is_empty()).then_some(letter)
+}
+
+/// Whether the letter has been in the queue before, and no consumer has rejected it since.
+fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> bool {
+    let Some(queue) = catalog.queue_by_id(target) else { return false };
+    let name: &Name = &queue.settings.name;
+    match deaths.iter().position(|(queue, _)| **queue == **name) {
+        Some(at) => deaths[..=at].iter().all(|(_, rejected)| !rejected),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
+    use ferrymq_model::{Arguments, BodyRef, ConnectionId, DeadLetter, DeclareQueue, Dialect, Origin, Table, Time};
+
+    use super::*;
+
+    /// Properties that are the names of the queues in which the message has died, each with `!` where it was rejected.
+    struct Names;
+
+    impl Properties for Names {
+        fn headers(&self, _: &[u8]) -> Table {
+            Table::default()
+        }
+
+        fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter {
+            let mark = if death.reason == DeathReason::Rejected { "!" } else { "" };
+            let text = format!("{}{mark} {}", death.queue, String::from_utf8_lossy(properties));
+            let deaths =
+                text.split_whitespace().map(|name| (name.trim_end_matches('!').to_owned(), name.ends_with('!')));
+            DeadLetter { deaths: deaths.collect(), properties: text.into_bytes(), ..DeadLetter::default() }
+        }
+
+        fn with_reply_address(&self, properties: &[u8], _: &str) -> Vec<u8> {
+            properties.to_vec()
+        }
+    }
+
+    fn catalog_with(queue: &str) -> Catalog {
+        let mut catalog = Catalog::fresh("", &mut Vec::new());
+        let (vhost, user) = (Name::from("/"), Name::from("guest"));
+        let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+        let declare = DeclareQueue {
+            origin: Origin::default(),
+            queue: Name::from(queue),
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: Arguments::default(),
+        };
+        catalog.declare_queue(&caller, &declare, 0, &mut Vec::new()).expect("nothing stands against it");
+        catalog
+    }
+
+    fn dies(catalog: &Catalog, address: DeadLettering, reason: DeathReason, before: &str) -> Option<Letter> {
+        let queue = QueueSettings {
+            vhost: Name::from("/"),
+            name: Name::from("from"),
+            dead_letters: Some(address),
+            ..QueueSettings::default()
+        };
+        let message = MessageRef {
+            dialect: Dialect::Amqp091,
+            exchange: "amq.direct",
+            routing_key: b"to",
+            properties: before.as_bytes(),
+            body: BodyRef::Inline(b"body"),
+        };
+        let facts = Facts { body_bytes: 4, priority: 3, expires: Some(Time(7)), arrived: Time(1) };
+        let content = Content::Passing(&message);
+        letter(catalog, &Names, &Dead { queue: &queue, content, facts: &facts, reason, at: Time(9) }, &message)
+    }
+
+    fn to(exchange: &str, key: Option<&str>) -> DeadLettering {
+        DeadLettering { exchange: Name::from(exchange), routing_key: key.map(Name::from) }
+    }
+
+    #[test]
+    fn a_letter_goes_where_its_exchange_sends_it() {
+        let catalog = catalog_with("to");
+        let letter = dies(&catalog, to("", None), DeathReason::Expired, "").expect("there is a queue of that name");
+        assert_eq!(letter.targets.len(), 1);
+        assert_eq!(&*letter.message.exchange, "");
+        assert_eq!(&*letter.message.routing_key, b"to");
+        let facts = Facts { body_bytes: 4, priority: 3, expires: None, arrived: Time(9) };
+        assert_eq!(letter.facts, facts);
+
+        let other = catalog_with("other");
+        assert!(dies(&other, to("", None), DeathReason::Expired, "").is_none(), "unroutable");
+        let renamed = dies(&other, to("", Some("other")), DeathReason::Expired, "").expect("the new key leads there");
+        assert_eq!(&*renamed.message.routing_key, b"other");
+        assert!(dies(&catalog, to("missing", None), DeathReason::Expired, "").is_none());
+    }
+
+    #[test]
+    fn a_circle_ends_unless_somebody_rejects_in_it() {
+        let catalog = catalog_with("to");
+        let goes_on = |reason, before| dies(&catalog, to("", None), reason, before).is_some();
+        assert!(goes_on(DeathReason::Expired, "elsewhere"));
+        assert!(!goes_on(DeathReason::Expired, "to"));
+        assert!(!goes_on(DeathReason::MaxLength, "elsewhere to before"));
+        assert!(goes_on(DeathReason::Expired, "elsewhere! to"), "rejected on the way round");
+        assert!(goes_on(DeathReason::Expired, "to!"), "rejected there itself");
+        assert!(!goes_on(DeathReason::Expired, "to before!"), "a rejection before the circle does not count");
+        assert!(goes_on(DeathReason::Rejected, "to"));
+    }
+}

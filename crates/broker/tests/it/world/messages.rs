@@ -1,0 +1,245 @@
+//! Messages in and out of the broker under test, and what can happen to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrymq_broker::{Catalog, DeleteWhen, Got, Stretch, Subscriber};
+use ferrymq_model::{
+    Access, BodyRef, ConnectionId, Dialect, Facts, MessageRef, Place, QueueId, Settlement, SubscriptionId, Table,
+};
+
+use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of};
+use crate::port::Event;
+use crate::reference::By;
+
+impl World {
+    pub fn publish(
+        &mut self,
+        by: By,
+        exchange: &str,
+        keys: &[Vec<u8>],
+        headers: &Table,
+        persistent: bool,
+        expiration_ms: Option<u64>,
+    ) -> Checked {
+        let (user, vhost) = names(by);
+        let number = self.next_message;
+        self.next_message += 1;
+        let mut body = number.to_le_bytes().to_vec();
+        body.resize(8 + (number % 5) as usize, 0);
+        let answer = self.catalog.may_publish(&caller(by, &user, &vhost), exchange).and_then(|()| {
+            let mut targets = Vec::new();
+            self.catalog.route("/", exchange, &keys[0], &keys[1..], &|| headers.clone(), &mut targets)?;
+            Ok(targets)
+        });
+        let answer = answer.map(|targets| {
+            let message = MessageRef {
+                dialect: Dialect::Amqp091,
+                exchange,
+                routing_key: &keys[0],
+                properties: &[],
+                body: BodyRef::Inline(&body),
+            };
+            let facts = Facts {
+                body_bytes: body.len() as u32,
+                priority: 0,
+                expires: expiration_ms.map(|ms| self.now().after_ms(ms)),
+                arrived: self.now(),
+            };
+            let mut reached = 0;
+            // Each shard decides over its own queues, in ascending order.
+            for shard in 0..self.shards.len() {
+                let own: Vec<_> = targets.iter().copied().filter(|id| self.index(*id) == shard).collect();
+                reached += self.shards[shard].publish(&message, &facts, persistent, &own, &mut self.port).queues;
+            }
+            assert_eq!(reached as usize, targets.len(), "every target took it");
+            targets.iter().map(|id| self.names[id].clone()).collect::<BTreeSet<_>>()
+        });
+        let sizes = (number, body.len() as u64);
+        let expected = self.reference.publish(by, exchange, keys, headers, persistent, expiration_ms, sizes);
+        if expected.as_ref().is_ok_and(BTreeSet::is_empty) {
+            self.count("publish: unroutable");
+        }
+        self.agree("publish", answer, expected)
+    }
+
+    pub fn consume(
+        &mut self,
+        by: By,
+        queue: &str,
+        no_ack: bool,
+        exclusive: bool,
+        priority: i64,
+        prefetch: u64,
+    ) -> Checked {
+        let (user, vhost) = names(by);
+        let (now, number) = (self.now(), self.next_subscription);
+        self.next_subscription += 1;
+        let found = self.catalog.queue(&caller(by, &user, &vhost), queue, Some(Access::Read));
+        let answer = found.map(|record| record.id).and_then(|id| {
+            let subscriber = Subscriber { id: SubscriptionId(number), no_ack, exclusive, priority };
+            self.shard(id).consume(id, subscriber, now)
+        });
+        let answer = answer.map(|there| assert!(there, "the catalog knows no queue that has gone"));
+        if answer.is_ok() {
+            self.subscriptions.insert(number, by.connection);
+            if !no_ack && prefetch > 0 {
+                self.port.credit.insert(number, prefetch);
+            }
+        }
+        let expected = self.reference.consume(by, queue, number, no_ack, exclusive, priority);
+        self.agree("consume", answer, expected)
+    }
+
+    pub fn cancel(&mut self, subscription: u64) -> Checked {
+        let now = self.now();
+        // Only its own shard knows it.
+        for shard in &mut self.shards {
+            shard.cancel(SubscriptionId(subscription), now, &mut self.port);
+        }
+        self.subscriptions.remove(&subscription);
+        self.port.waiting.remove(&subscription);
+        self.reference.cancel(subscription);
+        self.agree("cancel", Ok(()), Ok(()))
+    }
+
+    pub fn get(&mut self, by: By, queue: &str, no_ack: bool) -> Checked {
+        let expired = self.port.expired();
+        let (user, vhost) = names(by);
+        let found = self.catalog.queue(&caller(by, &user, &vhost), queue, Some(Access::Read));
+        let answer = match found.map(|record| record.id) {
+            Err(refusal) => Err(refusal),
+            Ok(id) => Ok(self.get_from(by, id, no_ack)),
+        };
+        let expected = self.reference.get(by, queue, no_ack).map(|got| got.map(plain));
+        // What stands next may have to be read before it is found to have expired, or be too much for one hold of the
+        // lock: then it is still counted.
+        let inexact = !self.port.pending.is_empty() || self.port.expired() - expired >= 100;
+        let answer = answer.map(|got| match (got, &expected) {
+            (Some(got), Ok(Some(exact))) if inexact && got.4 > exact.4 => Some((got.0, got.1, got.2, got.3, exact.4)),
+            (got, _) => got,
+        });
+        self.agree("get", answer, expected)
+    }
+
+    fn get_from(&mut self, by: By, id: QueueId, no_ack: bool) -> Option<(u64, bool, u32, bool, u64)> {
+        let now = self.now();
+        let shard = self.index(id);
+        loop {
+            match self.shards[shard].get(id, no_ack, now, &mut self.port) {
+                Got::Pending => self.loaded(),
+                Got::Busy => {}
+                Got::Empty => return None,
+                Got::Gone => panic!("the catalog knows no queue that has gone"),
+                Got::Message => break,
+            }
+        }
+        let Some(Event::Got { place, body_bytes, given, remaining }) = self.port.events.pop() else {
+            panic!("a message was given last");
+        };
+        if !no_ack {
+            self.hold(by.connection, None, place, given.message, body_bytes);
+        }
+        Some(plain((given, remaining)))
+    }
+
+    pub fn purge(&mut self, by: By, queue: &str) -> Checked {
+        let (user, vhost) = names(by);
+        let found = self.catalog.queue(&caller(by, &user, &vhost), queue, Some(Access::Read));
+        let answer = found.map(|record| record.id).map(|id| {
+            let shard = self.index(id);
+            self.shards[shard].purge(id, &mut self.port)
+        });
+        let expected = self.reference.purge(by, queue);
+        self.agree("purge", answer, expected)
+    }
+
+    /// Settles the held deliveries for which `which` says so, consecutive ones as one stretch.
+    pub fn settle(&mut self, settlement: Settlement, mut which: impl FnMut(&Held) -> bool) -> Checked {
+        let chosen: Vec<Held> = self.held.extract_if(.., |held| which(held)).collect();
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for held in &chosen {
+            let Place { queue, sequence } = held.place;
+            let body_bytes = u64::from(held.body_bytes);
+            match stretches.last_mut() {
+                Some(last) if last.queue == queue && last.last + 1 == sequence => {
+                    last.last = sequence;
+                    last.body_bytes += body_bytes;
+                }
+                _ => stretches.push(Stretch { queue, first: sequence, last: sequence, body_bytes }),
+            }
+        }
+        for shard in 0..self.shards.len() {
+            let own: Vec<_> = stretches.iter().copied().filter(|one| self.index(one.queue) == shard).collect();
+            self.shards[shard].settle(&own, settlement, &mut self.port);
+        }
+        for held in &chosen {
+            if let Some(credit) = held.subscription.and_then(|id| self.port.credit.get_mut(&id)) {
+                *credit += 1;
+            }
+            // A queue that was made anew under the same name knows nothing of it.
+            if self.catalog.queue_by_id(held.place.queue).is_some() {
+                self.reference.settle(&held.queue, held.message, settlement);
+            }
+        }
+        self.agree(&format!("settle {settlement:?}"), Ok(()), Ok(()))
+    }
+
+    pub fn disconnect(&mut self, connection: u64) -> Checked {
+        let own: Vec<u64> = self.subscriptions.iter().filter(|(_, of)| **of == connection).map(|(id, _)| *id).collect();
+        for subscription in own {
+            self.cancel(subscription)?;
+        }
+        self.settle(Settlement::Release, |held| held.connection == connection)?;
+        let owned: Vec<_> = self.catalog.owned_by(ConnectionId(connection)).collect();
+        for id in owned {
+            let shard = self.index(id);
+            self.shards[shard].delete(id, DeleteWhen::default(), &mut self.port).unwrap();
+        }
+        self.reference.disconnect(connection);
+        self.agree("disconnect", Ok(()), Ok(()))
+    }
+
+    pub fn advance(&mut self, ms: u64) -> Checked {
+        let now = self.now().after_ms(ms);
+        for shard in &mut self.shards {
+            while shard.deadline().is_some_and(|deadline| deadline <= now) {
+                shard.timeout(now, &mut self.port);
+            }
+        }
+        self.reference.advance(now);
+        self.agree("time passes", Ok(()), Ok(()))
+    }
+
+    /// A crash and a recovery, with the numbers as the shards or as storage kept them.
+    pub fn restart(&mut self, by_storage: bool) -> Checked {
+        let states: BTreeMap<_, _> = self
+            .names
+            .keys()
+            .filter_map(|id| {
+                let kept = self.port.states.get(id).cloned();
+                let state = if by_storage { kept } else { self.shards[self.index(*id)].state(*id) };
+                Some((*id, state?))
+            })
+            .collect();
+        let entries: Vec<_> = self.port.catalog.values().cloned().collect();
+        self.catalog = Catalog::load(&entries, &mut self.changes).map_err(|why| why.to_string())?;
+        self.epoch = self.catalog.epoch("/").unwrap();
+        let now = self.now();
+        let catalog = &self.catalog;
+        self.port.restart(|id| catalog.queue_by_id(id).is_some());
+        self.shards.iter_mut().for_each(|shard| *shard = new_shard(self.sabotage));
+        self.names.clear();
+        for record in self.catalog.queues() {
+            self.names.insert(record.id, record.settings.name.to_string());
+            let state = states.get(&record.id).cloned().unwrap_or_default();
+            let recovered = self.port.recovered(record.id, state);
+            let shard = shard_of(&record.settings.name, self.shards.len());
+            self.shards[shard].open(record.id, record.settings.clone(), &[recovered], now);
+        }
+        self.held.clear();
+        self.subscriptions.clear();
+        self.port.events.clear();
+        self.reference.restart();
+        self.agree("restart", Ok(()), Ok(()))
+    }
+}

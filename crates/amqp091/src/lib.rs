@@ -1,5 +1,6 @@
 //! AMQP 0-9-1, as RabbitMQ 3.13 speaks it: the published definition with its errata, and RabbitMQ's extensions
-//! (confirms, `basic.nack`, `connection.blocked`, consumer cancel notification, `CC` and `BCC`).
+//! (confirms, `basic.nack`, `connection.blocked`, consumer cancel notification, `CC` and `BCC`,
+//! bindings between exchanges, direct reply-to, `connection.update-secret`).
 //!
 //! | AMQP | here |
 //! |---|---|
@@ -10,17 +11,17 @@
 //! | `basic.ack`; `nack` and `reject` with and without requeue | settle: accept; release and reject |
 //! | content properties | kept as they arrived, in the dialect `Amqp091`; parsed when somebody asks |
 //! | `delivery-mode` 2 | persistent |
+//! | direct reply-to | a subscription without a queue, to an address that the node makes |
 //! | reply code | what a refusal's variant maps to |
 //!
 //! Bytes become frames in [`codec`], frames become commands in the session, and effects become frames in
-//! [`FrameEncoder`]. Protocol words and model words meet in `mapping.rs` only.
+//! [`FrameEncoder`]. Protocol words and model words meet in `mapping` only.
 //!
-//! Known gaps, each refused and not taken in silence: transactions, bindings between exchanges, `basic.recover`, direct
-//! reply-to and `connection.update-secret` (540), and every mechanism but PLAIN (503).
+//! Known gaps, refused and not taken in silence: every mechanism but PLAIN (503).
 
 pub mod codec;
 mod mapping;
 mod session;
 
-pub use mapping::HeaderReader;
+pub use mapping::PropertyList;
 pub use session::{Connection, FrameEncoder, Greeting, Identity};

@@ -1,4 +1,4 @@
-//! A typed no. Each room's `mapping.rs` turns it into its protocol's reply code.
+//! A typed no. Each room's `mapping` turns it into its protocol's reply code.
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ferrymq_amqp091::{Greeting, HeaderReader, Identity};
+use ferrymq_amqp091::{Greeting, PropertyList, Identity};
 use ferrymq_model::{Dialect, Limits, Properties};
 use ferrymq_wire::Session;
 
@@ -47,7 +47,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     Protocol {
         name: "amqp",
         port: 5672,
-        speech: Speech::Sessions { open: open_amqp091, dialect: (Dialect::Amqp091, &HeaderReader) },
+        speech: Speech::Sessions { open: open_amqp091, dialect: (Dialect::Amqp091, &PropertyList) },
     },
     Protocol { name: "http", port: 15672, speech: Speech::Http },
 ];

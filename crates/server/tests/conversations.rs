@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ferrymq_amqp091::{Greeting, HeaderReader, Identity};
+use ferrymq_amqp091::{Greeting, PropertyList, Identity};
 use ferrymq_conformance::{Arrival, ConnectionId, Suite, Target, Whose};
 use ferrymq_model::{Dialect, Effect, Limits, Time};
 use ferrymq_node::{Effects, Host, Node, NodeSettings, Peer};
@@ -73,7 +73,7 @@ impl Memory {
             directory: folder.clone(),
             limits: Limits::default(),
             storage: Options { file_bytes: 256 << 10, ..Options::default() },
-            properties: [(Dialect::Amqp091, &HeaderReader as _)].into(),
+            properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
         };
         let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
         let greeting = Arc::new(Greeting::new(&Identity::default(), node.limits().clone()));

@@ -107,7 +107,7 @@ pub(super) fn contiguous(
         expiration_ms: facts.expiration_ms,
         user: facts.user,
         more_keys: facts.more_keys,
-        wants_replies: false,
+        wants_replies: facts.wants_replies,
     };
     Ok(Some((publish, end)))
 }
@@ -271,7 +271,7 @@ impl AwaitBody {
             expiration_ms: facts.expiration_ms,
             user: facts.user,
             more_keys: facts.more_keys,
-            wants_replies: false,
+            wants_replies: facts.wants_replies,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! An open connection: its channels, and what a frame on each of them means.
 
-use ferrymq_model::{Command, Limits, Name, Origin, Refusal};
+use ferrymq_model::{Command, Limits, Name, Origin};
 use ferrymq_wire::{Moment, Output};
 
 use super::{
@@ -13,7 +13,7 @@ use crate::{
         frame::{Frame, FrameKind, put_method},
         methods::{
             AccessRequestOk, BasicPublish, ChannelClose, ChannelCloseOk, ChannelOpen, ConnectionBlocked,
-            ConnectionClose, ConnectionUnblocked, Method, WireMethod,
+            ConnectionClose, ConnectionUnblocked, Method, QueueDeclareOk, WireMethod,
         },
         reply_code::ReplyCode,
     },
@@ -170,6 +170,14 @@ impl Running {
                 return Ok(Next::Pause(end));
             }
             Method::AccessRequest(_) => out.send(|out| put_method(out, channel, &AccessRequestOk { ticket: 1 })),
+            Method::QueueDeclare(declare) if mapping::names_replies(declare.queue) => {
+                // It is always there, for everybody, whatever the arguments say.
+                if !declare.no_wait {
+                    let (queue, message_count, consumer_count) = (mapping::REPLIES, 0, 1);
+                    let declared = QueueDeclareOk { queue, message_count, consumer_count };
+                    out.send(|out| put_method(out, channel, &declared));
+                }
+            }
             // Answers to what we never ask for, or that need no further step.
             Method::BasicCancelOk(_) | Method::ChannelFlowOk(_) | Method::ChannelCloseOk(_) => {}
             method => {
@@ -284,9 +292,10 @@ fn connection_frame(frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<N
             out.command(Command::CloseConnection { origin: mapping::origin(0, ConnectionClose::ID), reply: true });
             Ok(Next::Close)
         }
-        Method::ConnectionUpdateSecret(_) => {
-            let refusal = Refusal::NotImplemented("connection.update-secret is not built yet".into());
-            Err(Fault::new(0, method.id(), Violation::from(&refusal)))
+        Method::ConnectionUpdateSecret(update) => {
+            let origin = mapping::origin(0, method.id());
+            out.command(Command::RenewLogin { origin, secret: update.new_secret.to_vec() });
+            Ok(Next::Read(end))
         }
         _ => {
             let violation = Violation::new(ReplyCode::ChannelError, "unexpected method in connection state running");

@@ -208,6 +208,12 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
             let (origin, refusal) = refused(line.strip_prefix("refused ").unwrap());
             encode(&Effect::Refused { origin, refusal: &refusal });
         }
+        // `METHOD` behind it is the request's, where two share a reply.
+        "bound" | "unbound" if words.len() > 2 => {
+            let origin = refused(&format!("{channel} {} fault x", words[2])).0;
+            encode(&Effect::Reply { origin, reply: &reply(&words) });
+        }
+        "not-confirmed" => encode(&Effect::NotConfirmed { channel, publish_tag: number(2) }),
         _ => encode(&Effect::Reply { origin: Origin { channel, method: 0 }, reply: &reply(&words) }),
     }
 }
@@ -232,6 +238,11 @@ fn reply(words: &[&str]) -> Reply {
         "unsubscribed" => Reply::Unsubscribed { tag: name(2) },
         "get-empty" => Reply::GetEmpty,
         "flow-set" => Reply::FlowSet { active: words[2] == "active" },
+        "recovered" => Reply::Recovered,
+        "tx-selected" => Reply::TxSelected,
+        "tx-committed" => Reply::TxCommitted,
+        "tx-rolled-back" => Reply::TxRolledBack,
+        "login-renewed" => Reply::LoginRenewed,
         "confirm-selected" => Reply::ConfirmSelected,
         _ => panic!("no effect {words:?}"),
     }
@@ -340,7 +351,13 @@ conversations! {
     malformed_frame
     malformed_table
     message_too_large
-    not_built
+    transactions
+    recover
+    recover_to_the_same
+    replies
+    replies_with_acks
+    exchange_bindings
+    renewed_login
     prefetch_size
     requests
     server_closes

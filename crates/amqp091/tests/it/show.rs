@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ferrymq_model::{Body, Command, DeclareExchange, DeclareQueue, Publish, Span, Table};
+use ferrymq_model::{Body, Command, DeclareExchange, DeclareQueue, Destination, Publish, Span, Table};
 
 /// The command that a session asked for while it read `input`.
 pub fn show(command: &Command, input: &[u8]) -> String {
@@ -29,6 +29,14 @@ pub fn show(command: &Command, input: &[u8]) -> String {
         Command::Qos(qos) => format!("qos {}{}", qos.prefetch, flags(&[("global", qos.global)])),
         Command::Flow { active, .. } => format!("flow {}", if *active { "active" } else { "stopped" }),
         Command::ConfirmSelect { no_wait, .. } => format!("confirm-select{}", flags(&[("no-wait", *no_wait)])),
+        Command::ConsumeReplies { tag, prefix, no_wait, .. } => {
+            format!("consume-replies '{tag}' {prefix}{}", flags(&[("no-wait", *no_wait)]))
+        }
+        Command::Recover { reply, .. } => format!("recover{}", flags(&[("reply", *reply)])),
+        Command::TxSelect(origin) => format!("tx-select {}", origin.channel),
+        Command::TxCommit(origin) => format!("tx-commit {}", origin.channel),
+        Command::TxRollback(origin) => format!("tx-rollback {}", origin.channel),
+        Command::RenewLogin { secret, .. } => format!("renew-login {}", secret.escape_ascii()),
         topology => show_topology(topology),
     }
 }
@@ -50,9 +58,10 @@ fn show_topology(command: &Command) -> String {
         }
         Command::Bind(bind) | Command::Unbind(bind) => {
             let word = if matches!(command, Command::Bind(_)) { "bind" } else { "unbind" };
+            let kind = if matches!(bind.destination, Destination::Exchange(_)) { "exchange " } else { "" };
             let (key, no_wait) = (bind.key.escape_ascii(), flags(&[("no-wait", bind.no_wait)]));
             format!(
-                "{word} '{}' {} '{key}'{no_wait}{}",
+                "{word} {kind}'{}' {} '{key}'{no_wait}{}",
                 bind.destination.name(),
                 bind.exchange,
                 entries(&bind.arguments)
@@ -87,7 +96,11 @@ fn show_queue(declare: &DeclareQueue) -> String {
 fn show_publish(publish: &Publish, input: &[u8]) -> String {
     let of = publish.head.as_deref().unwrap_or(input);
     let text = |span: Span| span.of(of).escape_ascii().to_string();
-    let flags = flags(&[("mandatory", publish.mandatory), ("persistent", publish.persistent)]);
+    let flags = flags(&[
+        ("mandatory", publish.mandatory),
+        ("persistent", publish.persistent),
+        ("wants-replies", publish.wants_replies),
+    ]);
     let (exchange, key) = (text(publish.exchange), text(publish.routing_key));
     let mut line = format!("publish {} '{exchange}' '{key}'{flags}", publish.origin.channel);
     publish.priority.iter().for_each(|priority| write!(line, " priority={priority}").unwrap());

@@ -1,0 +1,30 @@
+//! Where AMQP's words meet the house's: the only folder that knows both.
+//!
+//! Requests become commands, replies become methods, refusals become reply codes, and field tables become values.
+
+mod properties;
+mod publish;
+mod reply;
+mod request;
+mod value;
+mod violation;
+
+use ferrymq_model::Origin;
+
+pub use properties::PropertyList;
+pub use publish::{PublishFacts, publish_facts};
+pub use reply::{count, put_reply, return_reason};
+pub use request::{REPLIES, command, names_replies, short, tag};
+pub use violation::{Violation, put_close};
+
+/// Where a request came from: class and method in one number, which [`class_and_method`] takes apart again.
+#[must_use]
+pub fn origin(channel: u16, (class, method): (u16, u16)) -> Origin {
+    Origin { channel, method: u32::from(class) << 16 | u32::from(method) }
+}
+
+/// The class and the method of a request.
+#[must_use]
+pub fn class_and_method(origin: Origin) -> (u16, u16) {
+    ((origin.method >> 16) as u16, origin.method as u16)
+}

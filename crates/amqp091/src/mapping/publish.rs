@@ -1,0 +1,114 @@
+//! What a publish's properties say that decides its fate.
+
+use ferrymq_model::Name;
+
+use super::{REPLIES, Violation};
+use crate::codec::{
+    content::Properties,
+    reply_code::ReplyCode,
+    table::{RawTable, RawValue},
+};
+
+/// What a message's properties say that decides its fate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishFacts {
+    /// Whether it should be written to disk.
+    pub persistent: bool,
+    /// Its priority.
+    pub priority: Option<u8>,
+    /// How long it may wait.
+    pub expiration_ms: Option<u64>,
+    /// The user it claims to come from.
+    pub user: Option<Name>,
+    /// Further routing keys, from the headers CC and BCC.
+    pub more_keys: Option<Box<[Vec<u8>]>>,
+    /// Whether answers are to come back to the channel that publishes it.
+    pub wants_replies: bool,
+    /// The properties as others may see them, where that is not as they came: without BCC.
+    pub shown: Option<Vec<u8>>,
+}
+
+/// Checks a message's properties and reads what decides its fate.
+///
+/// # Errors
+/// Where the properties are malformed, or one of them says something that cannot be.
+#[inline]
+pub fn publish_facts(properties: &[u8]) -> Result<PublishFacts, Violation> {
+    let properties = Properties::read(properties)?;
+    let mut facts = PublishFacts {
+        persistent: properties.delivery_mode == Some(2),
+        priority: properties.priority,
+        expiration_ms: properties.expiration.map(expiration_ms).transpose()?,
+        user: properties.user_id.map(user).transpose()?,
+        more_keys: None,
+        wants_replies: properties.reply_to == Some(REPLIES.as_bytes()),
+        shown: None,
+    };
+    if let Some(headers) = properties.headers {
+        read_copies(&properties, headers, &mut facts)?;
+    }
+    Ok(facts)
+}
+
+/// The headers CC and BCC: further routing keys, of which BCC's are not shown to consumers.
+fn read_copies(properties: &Properties<'_>, headers: RawTable<'_>, facts: &mut PublishFacts) -> Result<(), Violation> {
+    let mut keys = Vec::new();
+    for (key, value) in headers.iter() {
+        let header = match key {
+            b"CC" => "CC",
+            b"BCC" => "BCC",
+            _ => continue,
+        };
+        let RawValue::Array(array) = value else { return Err(unacceptable(header)) };
+        // What is no text in it names no key, and is passed over as in RabbitMQ.
+        keys.extend(array.iter().filter_map(|key| match key {
+            RawValue::Text(key) => Some(key.to_vec()),
+            _ => None,
+        }));
+        if header == "BCC" {
+            let (mut shown, mut rest) = (Vec::new(), Vec::new());
+            headers.put_without(header, &mut rest);
+            Properties { headers: Some(RawTable::check(&rest)?), ..*properties }.write(&mut shown);
+            facts.shown = Some(shown);
+        }
+    }
+    facts.more_keys = (!keys.is_empty()).then(|| keys.into());
+    Ok(())
+}
+
+fn unacceptable(header: &str) -> Violation {
+    let text = format!("invalid message: header '{header}' is not an array of longstr");
+    Violation::new(ReplyCode::PreconditionFailed, text)
+}
+
+fn user(bytes: &[u8]) -> Result<Name, Violation> {
+    Name::parse(bytes).map_err(|_| Violation::new(ReplyCode::PreconditionFailed, "user_id property is not text"))
+}
+
+/// How long a message may wait, from the digits of its expiration property (milliseconds).
+///
+/// # Errors
+/// 406 where they are not the digits of a number that is small enough, in RabbitMQ's words.
+pub fn expiration_ms(text: &[u8]) -> Result<u64, Violation> {
+    /// The longest timer that RabbitMQ sets: 32 bits of milliseconds, nearly fifty days.
+    const MS_MAX: u64 = 4_294_967_295;
+    let shown = String::from_utf8_lossy(text);
+    let refuse = |why: String| {
+        Err(Violation::new(ReplyCode::PreconditionFailed, format!("invalid expiration '{shown}': {why}")))
+    };
+    let digits_from = usize::from(matches!(text.first(), Some(b'-' | b'+')));
+    let digits = shown.get(digits_from..).unwrap_or_default();
+    let end = digits.find(|character: char| !character.is_ascii_digit()).unwrap_or(digits.len());
+    if end == 0 {
+        return refuse("no_integer".into());
+    }
+    let (number, leftover) = digits.split_at(end);
+    if !leftover.is_empty() {
+        return refuse(format!("{{leftover_string,\"{leftover}\"}}"));
+    }
+    match number.parse::<u64>() {
+        Ok(number) if text.first() == Some(&b'-') && number > 0 => refuse(format!("{{value_negative,-{number}}}")),
+        Ok(number) if number <= MS_MAX => Ok(number),
+        _ => refuse(format!("{{value_too_big,{number}}}")),
+    }
+}

@@ -1,0 +1,65 @@
+//! From the node's replies to the methods that carry them.
+
+use ferrymq_model::{Origin, Reply, ReturnReason};
+
+use crate::codec::{
+    frame::put_method,
+    methods::{self, WireMethod},
+    reply_code::ReplyCode,
+};
+
+/// Appends the frame that answers a request.
+pub fn put_reply(out: &mut Vec<u8>, origin: Origin, reply: &Reply) {
+    let channel = origin.channel;
+    match reply {
+        Reply::VhostOpened => put_method(out, 0, &methods::ConnectionOpenOk),
+        Reply::ChannelOpened => put_method(out, channel, &methods::ChannelOpenOk),
+        Reply::ChannelClosed => put_method(out, channel, &methods::ChannelCloseOk),
+        Reply::ConnectionClosed => put_method(out, 0, &methods::ConnectionCloseOk),
+        Reply::ExchangeDeclared => put_method(out, channel, &methods::ExchangeDeclareOk),
+        Reply::ExchangeDeleted => put_method(out, channel, &methods::ExchangeDeleteOk),
+        Reply::QueueDeclared { queue, messages, consumers } => {
+            let (message_count, consumer_count) = (count(*messages), *consumers);
+            put_method(out, channel, &methods::QueueDeclareOk { queue, message_count, consumer_count });
+        }
+        Reply::QueueDeleted { messages } => {
+            put_method(out, channel, &methods::QueueDeleteOk { message_count: count(*messages) });
+        }
+        Reply::QueuePurged { messages } => {
+            put_method(out, channel, &methods::QueuePurgeOk { message_count: count(*messages) });
+        }
+        Reply::Bound if origin.method == super::origin(channel, methods::ExchangeBind::ID).method => {
+            put_method(out, channel, &methods::ExchangeBindOk);
+        }
+        Reply::Bound => put_method(out, channel, &methods::QueueBindOk),
+        Reply::Unbound if origin.method == super::origin(channel, methods::ExchangeUnbind::ID).method => {
+            put_method(out, channel, &methods::ExchangeUnbindOk);
+        }
+        Reply::Unbound => put_method(out, channel, &methods::QueueUnbindOk),
+        Reply::QosSet => put_method(out, channel, &methods::BasicQosOk),
+        Reply::Subscribed { tag } => put_method(out, channel, &methods::BasicConsumeOk { consumer_tag: tag }),
+        Reply::Unsubscribed { tag } => put_method(out, channel, &methods::BasicCancelOk { consumer_tag: tag }),
+        Reply::GetEmpty => put_method(out, channel, &methods::BasicGetEmpty),
+        Reply::FlowSet { active } => put_method(out, channel, &methods::ChannelFlowOk { active: *active }),
+        Reply::ConfirmSelected => put_method(out, channel, &methods::ConfirmSelectOk),
+        Reply::Recovered => put_method(out, channel, &methods::BasicRecoverOk),
+        Reply::TxSelected => put_method(out, channel, &methods::TxSelectOk),
+        Reply::TxCommitted => put_method(out, channel, &methods::TxCommitOk),
+        Reply::TxRolledBack => put_method(out, channel, &methods::TxRollbackOk),
+        Reply::LoginRenewed => put_method(out, 0, &methods::ConnectionUpdateSecretOk),
+    }
+}
+
+/// A count as the protocol has room for it: over 32 bits it says the most it can.
+#[must_use]
+pub fn count(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Why a message comes back, in AMQP's words.
+#[must_use]
+pub fn return_reason(reason: ReturnReason) -> (ReplyCode, &'static str) {
+    match reason {
+        ReturnReason::Unroutable => (ReplyCode::NoRoute, "NO_ROUTE"),
+    }
+}

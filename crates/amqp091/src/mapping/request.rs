@@ -1,0 +1,202 @@
+//! From a client's methods to commands.
+
+use ferrymq_model::{
+    BindCommand, Command, ConsumeCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination,
+    GetCommand, Name, Origin, QosCommand, Settle, Settlement,
+};
+
+use super::{Violation, origin, value::arguments};
+use crate::codec::{
+    methods::{self, Method},
+    reply_code::ReplyCode,
+};
+
+/// The name that stands for the channel's own answers (direct reply-to): to consume, and as the `reply-to` of a publish.
+pub const REPLIES: &str = "amq.rabbitmq.reply-to";
+
+/// What the address of a channel's answers begins with.
+const REPLIES_PREFIX: &str = "amq.rabbitmq.reply-to.";
+
+/// Whether a name is the one that stands for the channel's own answers.
+#[must_use]
+pub fn names_replies(queue: &str) -> bool {
+    *name(queue) == *REPLIES
+}
+
+/// The command that a method on an open channel asks for, unless it is one of those that the session answers itself.
+///
+/// # Errors
+/// Where the method is not built, or asks for something that is not.
+pub fn command(channel: u16, method: &Method<'_>) -> Result<Command, Violation> {
+    let origin = origin(channel, method.id());
+    Ok(match method {
+        Method::ExchangeDeclare(declare) => declare_exchange(origin, declare),
+        Method::ExchangeDelete(delete) => Command::DeleteExchange(DeleteExchange {
+            origin,
+            exchange: name(delete.exchange),
+            if_unused: delete.if_unused,
+            no_wait: delete.no_wait,
+        }),
+        Method::QueueDeclare(declare) => declare_queue(origin, declare),
+        Method::QueueDelete(delete) => Command::DeleteQueue(DeleteQueue {
+            origin,
+            queue: name(delete.queue),
+            if_unused: delete.if_unused,
+            if_empty: delete.if_empty,
+            no_wait: delete.no_wait,
+        }),
+        Method::QueuePurge(purge) => Command::PurgeQueue { origin, queue: name(purge.queue), no_wait: purge.no_wait },
+        Method::QueueBind(bind) => Command::Bind(BindCommand {
+            origin,
+            destination: Destination::Queue(name(bind.queue)),
+            exchange: name(bind.exchange),
+            key: bind.routing_key.into(),
+            no_wait: bind.no_wait,
+            arguments: arguments(bind.arguments),
+        }),
+        Method::QueueUnbind(unbind) => Command::Unbind(BindCommand {
+            origin,
+            destination: Destination::Queue(name(unbind.queue)),
+            exchange: name(unbind.exchange),
+            key: unbind.routing_key.into(),
+            no_wait: false,
+            arguments: arguments(unbind.arguments),
+        }),
+        Method::ExchangeBind(bind) => Command::Bind(BindCommand {
+            origin,
+            destination: Destination::Exchange(name(bind.destination)),
+            exchange: name(bind.source),
+            key: bind.routing_key.into(),
+            no_wait: bind.no_wait,
+            arguments: arguments(bind.arguments),
+        }),
+        Method::ExchangeUnbind(unbind) => Command::Unbind(BindCommand {
+            origin,
+            destination: Destination::Exchange(name(unbind.destination)),
+            exchange: name(unbind.source),
+            key: unbind.routing_key.into(),
+            no_wait: unbind.no_wait,
+            arguments: arguments(unbind.arguments),
+        }),
+        _ => return consuming(origin, method),
+    })
+}
+
+/// The commands that are about messages, and not about what there is to send them to.
+fn consuming(origin: Origin, method: &Method<'_>) -> Result<Command, Violation> {
+    Ok(match method {
+        Method::BasicQos(qos) => Command::Qos(limit(origin, *qos)?),
+        Method::BasicConsume(consume) => subscribe(origin, consume)?,
+        Method::BasicCancel(cancel) => {
+            Command::Cancel { origin, tag: tag(cancel.consumer_tag), no_wait: cancel.no_wait }
+        }
+        Method::BasicGet(get) => Command::Get(GetCommand { origin, queue: name(get.queue), no_ack: get.no_ack }),
+        Method::BasicAck(ack) => settle(origin, ack.delivery_tag, ack.multiple, Settlement::Accept),
+        Method::BasicNack(nack) => settle(origin, nack.delivery_tag, nack.multiple, returned(nack.requeue)),
+        Method::BasicReject(reject) => settle(origin, reject.delivery_tag, false, returned(reject.requeue)),
+        Method::ConfirmSelect(select) => Command::ConfirmSelect { origin, no_wait: select.no_wait },
+        Method::ChannelFlow(flow) => Command::Flow { origin, active: flow.active },
+        Method::BasicRecover(recover) => give_back(origin, recover.requeue, true)?,
+        Method::BasicRecoverAsync(recover) => give_back(origin, recover.requeue, false)?,
+        Method::TxSelect(_) => Command::TxSelect(origin),
+        Method::TxCommit(_) => Command::TxCommit(origin),
+        Method::TxRollback(_) => Command::TxRollback(origin),
+        _ => return Err(Violation::new(ReplyCode::CommandInvalid, "unimplemented method")),
+    })
+}
+
+fn declare_exchange(origin: Origin, declare: &methods::ExchangeDeclare<'_>) -> Command {
+    Command::DeclareExchange(DeclareExchange {
+        origin,
+        exchange: name(declare.exchange),
+        kind: tag(declare.kind),
+        passive: declare.passive,
+        durable: declare.durable,
+        auto_delete: declare.auto_delete,
+        internal: declare.internal,
+        no_wait: declare.no_wait,
+        arguments: arguments(declare.arguments),
+    })
+}
+
+fn declare_queue(origin: Origin, declare: &methods::QueueDeclare<'_>) -> Command {
+    Command::DeclareQueue(DeclareQueue {
+        origin,
+        queue: name(declare.queue),
+        passive: declare.passive,
+        durable: declare.durable,
+        exclusive: declare.exclusive,
+        auto_delete: declare.auto_delete,
+        no_wait: declare.no_wait,
+        arguments: arguments(declare.arguments),
+    })
+}
+
+fn limit(origin: Origin, qos: methods::BasicQos) -> Result<QosCommand, Violation> {
+    if qos.prefetch_size != 0 {
+        return Err(Violation::new(ReplyCode::NotImplemented, format!("prefetch_size!=0 ({})", qos.prefetch_size)));
+    }
+    Ok(QosCommand { origin, prefetch: qos.prefetch_count, global: qos.global })
+}
+
+fn subscribe(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Command, Violation> {
+    if consume.queue == REPLIES {
+        return consume_replies(origin, consume);
+    }
+    // no-local is not looked at, as in RabbitMQ.
+    Ok(Command::Consume(ConsumeCommand {
+        origin,
+        queue: name(consume.queue),
+        tag: tag(consume.consumer_tag),
+        no_ack: consume.no_ack,
+        exclusive: consume.exclusive,
+        no_wait: consume.no_wait,
+        arguments: arguments(consume.arguments),
+    }))
+}
+
+/// Nobody can say when an answer has been dealt with: it was never in a queue.
+fn consume_replies(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Command, Violation> {
+    if !consume.no_ack {
+        return Err(Violation::new(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
+    }
+    Ok(Command::ConsumeReplies {
+        origin,
+        tag: tag(consume.consumer_tag),
+        prefix: Name::from(REPLIES_PREFIX),
+        no_wait: consume.no_wait,
+    })
+}
+
+fn give_back(origin: Origin, requeue: bool, reply: bool) -> Result<Command, Violation> {
+    if requeue {
+        Ok(Command::Recover { origin, reply })
+    } else {
+        Err(Violation::new(ReplyCode::NotImplemented, "requeue=false"))
+    }
+}
+
+fn settle(origin: Origin, delivery_tag: u64, multiple: bool, settlement: Settlement) -> Command {
+    Command::Settle(Settle { origin, delivery_tag, multiple, settlement })
+}
+
+const fn returned(requeue: bool) -> Settlement {
+    if requeue { Settlement::Release } else { Settlement::Reject }
+}
+
+/// An exchange's or a queue's name; line ends are taken out, as RabbitMQ does.
+fn name(text: &str) -> Name {
+    if text.contains(['\r', '\n']) { tag(&text.replace(['\r', '\n'], "")) } else { tag(text) }
+}
+
+/// As much of a text as a short string holds.
+#[must_use]
+pub fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(Name::BYTES_MAX)).unwrap_or(text)
+}
+
+/// Any other name, as it is.
+#[must_use]
+pub fn tag(text: &str) -> Name {
+    Name::parse(text.as_bytes()).expect("a short string that is text is a name")
+}

@@ -10,13 +10,17 @@ use std::{
 
 use ferrymq_broker::{Delivery as Offer, Stretch};
 use ferrymq_model::{
-    ConnectionId, Event, Limits, MessageRef, Name, Origin, Place, Position, QueueId, Refusal, Reply, SubscriptionId,
+    ConnectionId, Event, Limits, MessageRef, Name, Origin, Place, Position, QueueId, Refusal, Reply, Settlement,
+    SubscriptionId,
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
+    confirms::Confirms,
     effects::{Effects, Handed},
+    replies::ReplyAddress,
+    transaction::{Settling, Transaction},
     unacked::{Delivery, Unacked},
 };
 
@@ -169,6 +173,10 @@ pub struct Channel {
     /// Unsettled deliveries to subscriptions, which is what prefetch counts; `unacked` has those of get besides.
     delivered: u32,
     pub confirms: Option<Confirms>,
+    /// What waits for a commit, where the channel works in transactions.
+    pub transaction: Option<Transaction>,
+    /// Where answers to this channel's requests go, where it has asked for that.
+    pub reply_address: Option<ReplyAddress>,
     /// Whether the log has said that the channel is at its limit of unsettled deliveries.
     limit_was_logged: bool,
 }
@@ -184,52 +192,10 @@ impl Default for Channel {
             unacked: Unacked::default(),
             delivered: 0,
             confirms: None,
+            transaction: None,
+            reply_address: None,
             limit_was_logged: false,
         }
-    }
-}
-
-/// Publishes of a channel that wait for the journal. Tags count from 1; those up to `confirmed` were confirmed.
-#[derive(Debug, Default)]
-pub struct Confirms {
-    published: u64,
-    confirmed: u64,
-    /// Up to which tag publishes are safe once a position is durable; both ascend.
-    waiting: std::collections::VecDeque<(Position, u64)>,
-}
-
-impl Confirms {
-    /// `count` more publishes were decided; `position` where some of them wait for the journal.
-    pub fn published(&mut self, count: u64, position: Option<Position>) {
-        self.published += count;
-        match (position, self.waiting.back_mut()) {
-            (Some(position), Some((last, tag))) if *last == position => *tag = self.published,
-            (Some(position), _) => self.waiting.push_back((position, self.published)),
-            // Transient ones behind durable ones are confirmed with them, so that one confirm covers all.
-            (None, Some((_, tag))) => *tag = self.published,
-            (None, None) => {}
-        }
-    }
-
-    /// The tags that can be confirmed now, first and last.
-    pub fn take(&mut self, durable: Position) -> Option<(u64, u64)> {
-        let mut safe = self.confirmed;
-        while let Some((position, tag)) = self.waiting.front()
-            && *position <= durable
-        {
-            safe = *tag;
-            self.waiting.pop_front();
-        }
-        if self.waiting.is_empty() {
-            safe = self.published;
-        }
-        let first = self.confirmed + 1;
-        self.confirmed = safe;
-        (safe >= first).then_some((first, safe))
-    }
-
-    pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
     }
 }
 
@@ -325,20 +291,60 @@ impl Mailbox {
         let Self { channels, subscriptions, .. } = self;
         let Some(channel) = channels.get_mut(&channel) else { return false };
         let delivered = &mut channel.delivered;
-        let mut each = |delivery: Delivery| {
+        channel.unacked.settle(tag, multiple, |_, delivery| {
             add_to(taken, &delivery);
-            if let Some(number) = delivery.subscription {
-                *delivered -= 1;
-                if let Some(subscription) = subscriptions.get_mut(&number) {
-                    subscription.unacked -= 1;
-                }
-            }
-        };
-        if multiple {
-            channel.unacked.take_up_to(tag, each)
-        } else {
-            channel.unacked.take(tag).map(&mut each).is_some()
+            give_back(delivered, subscriptions, &delivery);
+        })
+    }
+
+    /// Takes deliveries off the channel's list until its transaction is committed. False: no such tag.
+    pub fn set_aside(&mut self, channel: u16, tag: u64, multiple: bool, settlement: Settlement) -> bool {
+        let Some(channel) = self.channels.get_mut(&channel) else { return false };
+        let Some(transaction) = &mut channel.transaction else { return false };
+        let mut deliveries = Vec::new();
+        let known = channel.unacked.settle(tag, multiple, |tag, delivery| deliveries.push((tag, delivery)));
+        if !deliveries.is_empty() {
+            transaction.settlements.push(Settling { settlement, deliveries });
         }
+        known
+    }
+
+    /// The settlements of a transaction come to their end: gives back their credit, and what is to be decided.
+    pub fn committed(&mut self, channel: u16, settlements: Vec<Settling>) -> Vec<(Settlement, Vec<Stretch>)> {
+        let Self { channels, subscriptions, .. } = self;
+        let Some(channel) = channels.get_mut(&channel) else { return Vec::new() };
+        let mut decided = Vec::with_capacity(settlements.len());
+        for Settling { settlement, deliveries } in settlements {
+            let mut stretches = Vec::new();
+            for (_, delivery) in &deliveries {
+                add_to(&mut stretches, delivery);
+                give_back(&mut channel.delivered, subscriptions, delivery);
+            }
+            decided.push((settlement, stretches));
+        }
+        decided
+    }
+
+    /// The transaction of a channel is forgotten: what it had settled is unsettled again.
+    pub fn roll_back(&mut self, channel: u16) {
+        let Some(channel) = self.channels.get_mut(&channel) else { return };
+        let Some(transaction) = channel.transaction.as_mut().map(std::mem::take) else { return };
+        for (tag, delivery) in transaction.settlements.into_iter().flat_map(|settling| settling.deliveries) {
+            channel.unacked.put_back(tag, delivery);
+        }
+    }
+
+    /// Gives an answer to a channel that has an address for them. False: that is no longer so, or far too much waits for
+    /// its socket.
+    pub fn deliver_reply(&mut self, channel: u16, message: &MessageRef<'_>) -> bool {
+        if self.is_flooded() || self.effects.len_bytes() >= 4 * self.backlog_max {
+            return false;
+        }
+        let Some(found) = self.channels.get_mut(&channel) else { return false };
+        let Some(reply_address) = &found.reply_address else { return false };
+        let handed = Handed { delivery_tag: found.unacked.skip(), redelivered: false, attempts: None };
+        self.effects.deliver(channel, &reply_address.tag, handed, message);
+        true
     }
 
     /// Whether subscriptions that waited for the connection's account could go on.
@@ -372,9 +378,13 @@ impl Mailbox {
         waiting.into_iter().map(|number| subscription_id(connection, number)).collect()
     }
 
-    /// `count` more publishes of a channel were decided; `position` where some of them wait for the journal.
-    pub fn published(&mut self, channel: u16, count: u64, position: Option<Position>) {
+    /// `count` more publishes of a channel were decided; `position` where some of them wait for the journal. Those in
+    /// `refused`, counted from 1, some queue did not take.
+    pub fn published(&mut self, channel: u16, count: u64, refused: &[u64], position: Option<Position>) {
         if let Some(confirms) = self.channels.get_mut(&channel).and_then(|channel| channel.confirms.as_mut()) {
+            for ahead in refused {
+                self.effects.not_confirmed(channel, confirms.refuse(*ahead));
+            }
             confirms.published(count, position);
         }
     }
@@ -382,8 +392,8 @@ impl Mailbox {
     /// Confirms what can be, with `durable` as the durable position.
     pub fn confirm(&mut self, durable: Position) {
         for (number, channel) in &mut self.channels {
-            if let Some((first, last)) = channel.confirms.as_mut().and_then(|confirms| confirms.take(durable)) {
-                self.effects.confirm(*number, first, last);
+            if let Some((last, multiple)) = channel.confirms.as_mut().and_then(|confirms| confirms.take(durable)) {
+                self.effects.confirm(*number, last, multiple);
             }
         }
     }
@@ -428,6 +438,16 @@ impl Channel {
             || (within(subscription.unacked, subscription.prefetch)
                 && within(self.delivered, self.prefetch_global)
                 && self.unacked.len() < unacked_max)
+    }
+}
+
+/// A delivery comes to its end: what it cost comes back to its channel and its subscription.
+fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>, delivery: &Delivery) {
+    if let Some(number) = delivery.subscription {
+        *delivered -= 1;
+        if let Some(subscription) = subscriptions.get_mut(&number) {
+            subscription.unacked -= 1;
+        }
     }
 }
 

@@ -116,9 +116,9 @@ impl Effects {
         self.records.push(Record::Return { channel, reason, message });
     }
 
-    /// Adds a confirm for the publishes `first..=last`.
-    pub fn confirm(&mut self, channel: u16, first: u64, last: u64) {
-        self.records.push(Record::Confirm { channel, multiple: last > first, publish_tag: last });
+    /// Adds a confirm for a publish, or for all up to it.
+    pub fn confirm(&mut self, channel: u16, publish_tag: u64, multiple: bool) {
+        self.records.push(Record::Confirm { channel, multiple, publish_tag });
     }
 
     /// Adds word of a publish that a queue did not take.

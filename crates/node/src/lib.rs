@@ -5,6 +5,7 @@
 mod client;
 #[cfg(test)]
 mod confirm_tests;
+mod confirms;
 mod connection;
 mod dead_letters;
 mod effects;
@@ -13,6 +14,8 @@ mod login;
 mod names;
 mod node;
 mod opening;
+mod replies;
+mod transaction;
 mod transition;
 mod unacked;
 

@@ -21,6 +21,7 @@ use crate::{
     connection::{Connection, Durable, Get, Peer},
     host::Host,
     login::Logins,
+    replies::ReplyAddresses,
     transition::{Aftermath, CatalogLock, Core, Transition},
 };
 
@@ -68,6 +69,7 @@ pub struct Node {
     /// Gets whose message storage is reading. Held only to add one or to take some.
     pub(crate) gets: Mutex<Vec<PendingGet>>,
     pub(crate) stalled: AtomicBool,
+    pub(crate) replies: ReplyAddresses,
     /// Queues whose messages on disk cannot be read, and why. Held only to look one up or to change it.
     pub(crate) failed: Mutex<HashMap<QueueId, String>>,
 }

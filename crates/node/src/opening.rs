@@ -131,6 +131,7 @@ impl Node {
             core: Core { shard, store: Some(store), connections: Vec::new(), alarm: None }.into(),
             awaiting: Default::default(),
             gets: Default::default(),
+            replies: Default::default(),
             stalled: false.into(),
             failed: Default::default(),
         });

@@ -68,6 +68,28 @@ impl Unacked {
         self.base + self.ring.len() as u64 - 1
     }
 
+    /// Settles one delivery, or all up to it: see [`Unacked::take`] and [`Unacked::take_up_to`].
+    pub fn settle(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(u64, Delivery)) -> bool {
+        if multiple {
+            return self.take_up_to(tag, each);
+        }
+        self.take(tag).map(|delivery| each(tag, delivery)).is_some()
+    }
+
+    /// A delivery that was taken is unsettled again.
+    pub fn put_back(&mut self, tag: u64, delivery: Delivery) {
+        let slot = tag.checked_sub(self.base).and_then(|slot| self.ring.get_mut(usize::try_from(slot).ok()?));
+        match slot {
+            Some(slot) => {
+                *slot = Some(delivery);
+                self.live += 1;
+            }
+            None => {
+                self.stuck.insert(tag, delivery);
+            }
+        }
+    }
+
     /// Settles one delivery. `None` where the tag is unknown or settled already.
     pub fn take(&mut self, tag: u64) -> Option<Delivery> {
         let Some(slot) = tag.checked_sub(self.base) else { return self.stuck.remove(&tag) };
@@ -80,14 +102,14 @@ impl Unacked {
     /// Settles all deliveries up to `tag`, oldest first; 0 means all so far. Says whether `tag` stood for a delivery.
     ///
     /// A tag at which nothing is unsettled counts as unknown, as in RabbitMQ; 0 never does.
-    pub fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(Delivery)) -> bool {
+    fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(u64, Delivery)) -> bool {
         let last = if tag == 0 { self.last() } else { tag };
         if tag != 0 && !self.knows(tag) {
             return false;
         }
         let later = self.stuck.split_off(&last.saturating_add(1));
-        for delivery in std::mem::replace(&mut self.stuck, later).into_values() {
-            each(delivery);
+        for (tag, delivery) in std::mem::replace(&mut self.stuck, later) {
+            each(tag, delivery);
         }
         while self.base <= last
             && let Some(slot) = self.ring.pop_front()
@@ -95,7 +117,7 @@ impl Unacked {
             self.base += 1;
             if let Some(delivery) = slot {
                 self.live -= 1;
-                each(delivery);
+                each(self.base - 1, delivery);
             }
         }
         self.trim();
@@ -161,7 +183,12 @@ mod tests {
                 }
                 1..=3 => {
                     let tag = last.saturating_sub(random(40)).max(2);
-                    assert_eq!(unacked.take(tag), plain.remove(&tag), "tag {tag}");
+                    let taken = unacked.take(tag);
+                    assert_eq!(taken, plain.remove(&tag), "tag {tag}");
+                    if let Some(delivery) = taken.filter(|_| random(8) == 0) {
+                        unacked.put_back(tag, delivery);
+                        plain.insert(tag, delivery);
+                    }
                 }
                 _ => {
                     last += 1;
@@ -175,9 +202,9 @@ mod tests {
         assert!(unacked.ring.len() <= most, "settled slots do not pile up");
         let half = *plain.keys().nth(plain.len() / 2).unwrap();
         let mut taken = Vec::new();
-        assert!(unacked.take_up_to(half, |delivery| taken.push(delivery)));
+        assert!(unacked.take_up_to(half, |_, delivery| taken.push(delivery)));
         assert_eq!(taken, plain.range(..=half).map(|(_, delivery)| *delivery).collect::<Vec<_>>());
-        assert!(unacked.take_up_to(0, |delivery| taken.push(delivery)));
+        assert!(unacked.take_up_to(0, |_, delivery| taken.push(delivery)));
         assert_eq!(taken.len(), plain.len());
         assert_eq!(unacked.len(), 0);
     }
@@ -204,11 +231,11 @@ mod tests {
         }
         assert!(unacked.take(2).is_some());
         let mut taken = Vec::new();
-        assert!(unacked.take_up_to(3, |delivery| taken.push(delivery.place.sequence)));
+        assert!(unacked.take_up_to(3, |_, delivery| taken.push(delivery.place.sequence)));
         assert_eq!(taken, [1, 3]);
-        assert!(!unacked.take_up_to(3, |_| ()), "a settled tag is unknown");
-        assert!(!unacked.take_up_to(9, |_| ()), "a tag that was not given is unknown");
-        assert!(unacked.take_up_to(0, |delivery| taken.push(delivery.place.sequence)));
+        assert!(!unacked.take_up_to(3, |_, _| ()), "a settled tag is unknown");
+        assert!(!unacked.take_up_to(9, |_, _| ()), "a tag that was not given is unknown");
+        assert!(unacked.take_up_to(0, |_, delivery| taken.push(delivery.place.sequence)));
         assert_eq!(taken, [1, 3, 4, 5]);
     }
 }

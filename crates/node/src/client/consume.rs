@@ -38,18 +38,21 @@ impl Client {
     }
 
     /// The tag the client gave, or a new one. A tag stands for one subscription on its channel.
-    fn consumer_tag(&self, channel: u16, tag: Name) -> Result<Name, Refusal> {
+    pub(super) fn consumer_tag(&self, channel: u16, tag: Name) -> Result<Name, Refusal> {
         if tag.is_empty() {
             let tag = format!("amq.ctag-{}", crate::names::random_text(self.node.random()));
             return Ok(Name::from(&*tag));
         }
-        if self.connection.mailbox().subscription(channel, &tag).is_some() {
+        let is_replies = self
+            .with_channel(channel, |channel| channel.reply_address.as_ref().is_some_and(|replies| replies.tag == tag));
+        if is_replies || self.connection.mailbox().subscription(channel, &tag).is_some() {
             return Err(Refusal::NotAllowed(format!("attempt to reuse consumer tag '{tag}'")));
         }
         Ok(tag)
     }
 
     pub(super) fn cancel(&mut self, origin: Origin, tag: &Name, no_wait: bool) -> Result<(), Refusal> {
+        self.cancel_replies(origin.channel, tag);
         let ended = {
             let mut mailbox = self.connection.mailbox();
             let number = mailbox.subscription(origin.channel, tag);

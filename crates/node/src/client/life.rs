@@ -6,7 +6,7 @@ use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 
 use super::Client;
 use crate::{
-    connection::{Channel, Confirms, subscription_id},
+    connection::{Channel, subscription_id},
     transition::{Aftermath, CatalogLock},
 };
 
@@ -30,6 +30,12 @@ impl Client {
         self.vhost = Some(vhost);
         self.reply(origin, false, None, Reply::VhostOpened);
         events.push(Event::VhostOpened);
+        Ok(())
+    }
+
+    /// Passwords do not end, so that a new secret changes nothing; clients that renew tokens expect a yes.
+    pub(super) fn renew_login(&mut self, origin: Origin) -> Result<(), Refusal> {
+        self.reply(origin, false, None, Reply::LoginRenewed);
         Ok(())
     }
 
@@ -60,8 +66,12 @@ impl Client {
 
     pub(super) fn confirm_select(&mut self, origin: Origin, no_wait: bool) -> Result<(), Refusal> {
         self.with_channel(origin.channel, |channel| {
-            channel.confirms.get_or_insert_with(Confirms::default);
-        });
+            if channel.transaction.is_some() {
+                return Err(Refusal::PreconditionFailed("cannot switch from tx to confirm mode".to_owned()));
+            }
+            channel.confirms.get_or_insert_default();
+            Ok(())
+        })?;
         self.reply(origin, no_wait, None, Reply::ConfirmSelected);
         Ok(())
     }
@@ -71,8 +81,12 @@ impl Client {
         let mut held = Vec::new();
         let ended: Vec<u32> = {
             let mut mailbox = self.connection.mailbox();
+            mailbox.roll_back(channel);
             mailbox.settle(channel, 0, true, &mut held);
-            mailbox.channels.remove(&channel);
+            let ended = mailbox.channels.remove(&channel);
+            if let Some(replies) = ended.and_then(|channel| channel.reply_address) {
+                self.node.replies.remove(&replies.address);
+            }
             let of_channel = |subscription: &crate::connection::Subscription| subscription.channel == channel;
             let subscriptions = mailbox.subscriptions.iter();
             let mut ended: Vec<u32> =

@@ -8,7 +8,9 @@ mod consume;
 mod declare;
 mod life;
 mod publish;
+mod replies;
 mod settle;
+mod transaction;
 
 use std::{fmt, sync::Arc};
 
@@ -195,12 +197,14 @@ impl Client {
             Command::Qos(command) => (command.origin, self.qos(command)),
             Command::Flow { origin, active } => (origin, self.flow(origin, active)),
             Command::ConfirmSelect { origin, no_wait } => (origin, self.confirm_select(origin, no_wait)),
-            Command::ConsumeReplies { origin, .. }
-            | Command::Recover { origin, .. }
-            | Command::TxSelect(origin)
-            | Command::TxCommit(origin)
-            | Command::TxRollback(origin)
-            | Command::RenewLogin { origin, .. } => (origin, Err(Refusal::NotImplemented("not built yet".to_owned()))),
+            Command::ConsumeReplies { origin, tag, prefix, no_wait } => {
+                (origin, self.consume_replies(origin, tag, &prefix, no_wait))
+            }
+            Command::Recover { origin, reply } => (origin, self.recover(origin, reply)),
+            Command::TxSelect(origin) => (origin, self.tx_select(origin)),
+            Command::TxCommit(origin) => (origin, self.tx_commit(origin)),
+            Command::TxRollback(origin) => (origin, self.tx_rollback(origin)),
+            Command::RenewLogin { origin, .. } => (origin, self.renew_login(origin)),
             Command::Publish(_) | Command::Settle(_) => unreachable!("publishes and settlements are collected"),
         };
         if let Err(refusal) = result {

@@ -2,17 +2,22 @@
 
 use std::cell::Cell;
 
+use ferrymq_broker::Catalog;
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Refusal, ReturnReason, Span, Time,
 };
 
 use super::Client;
-use crate::transition::Aftermath;
+use crate::{connection::Channel, node::Node, replies::ReplyTarget, transaction, transition::Aftermath};
 
 /// Where one publish goes.
 enum Route {
     /// To these of the batch's targets.
     Queues(std::ops::Range<usize>),
+    /// To these too, but some did not take it.
+    Refused,
+    /// Straight to the channel that waits for it as an answer.
+    Answer(ReplyTarget),
     /// Nowhere.
     None,
     /// It was refused, or its channel was refused before it.
@@ -63,16 +68,27 @@ impl Client {
     /// Decides the publishes collected so far. Spans point into `input`.
     pub(super) fn publish_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
         self.has_published = true;
-        let publishes = std::mem::take(&mut self.publishes);
+        let mut publishes = std::mem::take(&mut self.publishes);
         let (mut targets, mut routes) = (Vec::new(), Vec::with_capacity(publishes.len()));
-        let wants_confirm = self.route_all(input, &publishes, &mut targets, &mut routes, events);
+        let wants_confirm = self.route_all(input, &mut publishes, &mut targets, &mut routes, events);
         let now = self.node.now();
         let mut aftermath = Aftermath::default();
         let stored = self.node.decide(&mut aftermath, |shard, ports| {
             let mut durable = false;
             for (publish, route) in publishes.iter().zip(&mut routes) {
-                let Route::Queues(range) = route else { continue };
                 let message = message_of(publish, input);
+                let range = match route {
+                    Route::Queues(range) => range,
+                    Route::Answer(target) => {
+                        if target.connection.mailbox().deliver_reply(target.channel, &message) {
+                            ports.touch(&target.connection);
+                        } else {
+                            *route = Route::None;
+                        }
+                        continue;
+                    }
+                    Route::Refused | Route::None | Route::Ignored => continue,
+                };
                 let facts = facts_of(publish, &message, now);
                 let targets = &targets[range.clone()];
                 let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
@@ -80,6 +96,8 @@ impl Client {
                 if published.queues == 0 {
                     // All its queues have been deleted since it was routed.
                     *route = Route::None;
+                } else if published.refused {
+                    *route = Route::Refused;
                 }
             }
             (durable && wants_confirm).then(|| ports.flushed_position())
@@ -95,38 +113,64 @@ impl Client {
     fn route_all(
         &mut self,
         input: &[u8],
-        publishes: &[Publish],
+        publishes: &mut [Publish],
         targets: &mut Vec<QueueId>,
         routes: &mut Vec<Route>,
         events: &mut Vec<Event>,
     ) -> bool {
-        let (mut open, mut wants_confirm) = (None, false);
+        let (mut last, mut wants_confirm) = (None, false);
         for publish in publishes {
             let channel = publish.origin.channel;
-            let is_open = match open {
-                Some((last, is_open)) if last == channel => is_open,
+            let takes = match last {
+                Some((last, takes)) if last == channel => takes,
                 _ => {
                     let mailbox = self.connection.mailbox();
                     wants_confirm |= mailbox.confirms(channel);
-                    mailbox.channels.get(&channel).is_some_and(|channel| !channel.refused)
+                    mailbox.channels.get(&channel).map_or(Takes::Nothing, Takes::of)
                 }
             };
-            open = Some((channel, is_open));
-            if !is_open {
-                routes.push(Route::Ignored);
-                continue;
-            }
-            match self.route(publish, input, targets) {
-                Ok(range) if range.is_empty() => routes.push(Route::None),
-                Ok(range) => routes.push(Route::Queues(range)),
-                Err(refusal) => {
-                    self.connection.mailbox().refuse(publish.origin, &refusal, events);
-                    open = Some((channel, false));
-                    routes.push(Route::Ignored);
-                }
-            }
+            last = Some((channel, takes));
+            let routed = match takes {
+                Takes::Nothing => Ok(Route::Ignored),
+                Takes::All => self.route_one(publish, input, targets),
+                Takes::ForCommit => self.keep_for_commit(publish, input, targets),
+            };
+            routes.push(routed.unwrap_or_else(|refusal| {
+                self.connection.mailbox().refuse(publish.origin, &refusal, events);
+                last = Some((channel, Takes::Nothing));
+                Route::Ignored
+            }));
         }
         wants_confirm
+    }
+
+    /// Where the publish goes. Its properties get the address for answers, where it wants some.
+    fn route_one(&mut self, publish: &mut Publish, input: &[u8], targets: &mut Vec<QueueId>) -> Result<Route, Refusal> {
+        if publish.wants_replies {
+            *publish = self.with_reply_address(publish, input)?;
+        }
+        let range = self.route(publish, input, targets)?;
+        if !range.is_empty() {
+            return Ok(Route::Queues(range));
+        }
+        let message = message_of(publish, input);
+        let answer = self.node.replies.find(message.routing_key).filter(|_| message.exchange.is_empty());
+        Ok(answer.map_or(Route::None, Route::Answer))
+    }
+
+    /// Checks the publish, and keeps it until its channel commits.
+    fn keep_for_commit(
+        &mut self,
+        publish: &mut Publish,
+        input: &[u8],
+        targets: &mut Vec<QueueId>,
+    ) -> Result<Route, Refusal> {
+        self.route_one(publish, input, targets)?;
+        let kept = transaction::kept(publish, &message_of(publish, input));
+        self.with_channel(publish.origin.channel, |channel| {
+            channel.transaction.get_or_insert_default().publishes.push(kept);
+        });
+        Ok(Route::Ignored)
     }
 
     fn route(
@@ -184,8 +228,14 @@ impl Client {
         while from < publishes.len() {
             let channel = publishes[from].origin.channel;
             let count = publishes[from..].iter().take_while(|publish| publish.origin.channel == channel).count();
-            let decided = routes[from..from + count].iter().filter(|route| !matches!(route, Route::Ignored)).count();
-            mailbox.published(channel, decided as u64, stored);
+            let (mut decided, mut refused) = (0, Vec::new());
+            for route in routes[from..from + count].iter().filter(|route| !matches!(route, Route::Ignored)) {
+                decided += 1;
+                if matches!(route, Route::Refused) {
+                    refused.push(decided);
+                }
+            }
+            mailbox.published(channel, decided, &refused, stored);
             from += count;
         }
         let durable = self.node.durable_position();
@@ -198,7 +248,41 @@ impl Client {
     }
 }
 
-fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRef<'a> {
+/// What a channel does with publishes.
+#[derive(Clone, Copy)]
+enum Takes {
+    /// It was refused something, and ignores them.
+    Nothing,
+    All,
+    /// They wait for a commit.
+    ForCommit,
+}
+
+impl Takes {
+    fn of(channel: &Channel) -> Self {
+        match channel {
+            Channel { refused: true, .. } => Self::Nothing,
+            Channel { transaction: Some(_), .. } => Self::ForCommit,
+            _ => Self::All,
+        }
+    }
+}
+
+impl Node {
+    /// The queues that a message goes to that was routed before; none where its exchange has gone meanwhile.
+    pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Vec<QueueId> {
+        let (message, mut targets) = (message_of(publish, &[]), Vec::new());
+        let headers = || self.headers(message.dialect, message.properties);
+        let more_keys = publish.more_keys.as_deref().unwrap_or_default();
+        let routed = catalog.route(vhost, message.exchange, message.routing_key, more_keys, &headers, &mut targets);
+        if routed.is_err() {
+            targets.clear();
+        }
+        targets
+    }
+}
+
+pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRef<'a> {
     let source = publish.head.as_deref().unwrap_or(input);
     let part = |span: Span| span.of(source);
     MessageRef {
@@ -213,7 +297,7 @@ fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRef<'a> {
     }
 }
 
-fn facts_of(publish: &Publish, message: &MessageRef<'_>, now: Time) -> Facts {
+pub(super) fn facts_of(publish: &Publish, message: &MessageRef<'_>, now: Time) -> Facts {
     Facts {
         body_bytes: u32::try_from(message.body.bytes().len()).expect("message_bytes_max is far below 4 GiB"),
         priority: publish.priority.unwrap_or(0),

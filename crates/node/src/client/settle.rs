@@ -1,6 +1,6 @@
 //! Settling deliveries.
 
-use ferrymq_model::{Event, Refusal, Settle};
+use ferrymq_model::{Event, Origin, Refusal, Reply, Settle, Settlement};
 
 use super::Client;
 use crate::transition::Aftermath;
@@ -9,17 +9,40 @@ impl Client {
     /// Takes deliveries off their accounts; what becomes of them is decided with the rest of the batch.
     pub(super) fn collect_settle(&mut self, settle: Settle, events: &mut Vec<Event>) {
         self.settlement = settle.settlement;
+        let Settle { origin, delivery_tag, multiple, settlement } = settle;
         let mut mailbox = self.connection.mailbox();
-        if mailbox.channels.get(&settle.origin.channel).is_none_or(|channel| channel.refused) {
-            return;
-        }
-        let known = mailbox.settle(settle.origin.channel, settle.delivery_tag, settle.multiple, &mut self.settled);
+        let Some(channel) = mailbox.channels.get(&origin.channel).filter(|channel| !channel.refused) else { return };
+        let known = if channel.transaction.is_some() {
+            mailbox.set_aside(origin.channel, delivery_tag, multiple, settlement)
+        } else {
+            mailbox.settle(origin.channel, delivery_tag, multiple, &mut self.settled)
+        };
         // "All so far" is not wrong where there is nothing.
         let all = settle.multiple && settle.delivery_tag == 0;
         if !known && !all {
             let refusal = Refusal::PreconditionFailed(format!("unknown delivery tag {}", settle.delivery_tag));
             mailbox.refuse(settle.origin, &refusal, events);
         }
+    }
+
+    /// Gives back all that the channel holds unsettled.
+    pub(super) fn recover(&mut self, origin: Origin, reply: bool) -> Result<(), Refusal> {
+        let mut held = Vec::new();
+        let waiting = {
+            let mut mailbox = self.connection.mailbox();
+            mailbox.settle(origin.channel, 0, true, &mut held);
+            mailbox.take_waiting(self.connection.id)
+        };
+        let mut aftermath = Aftermath::default();
+        self.node.decide(&mut aftermath, |shard, ports| {
+            // Before any of them can be delivered again: clients count on that order.
+            self.connection.mailbox().reply(origin, !reply, None, Reply::Recovered);
+            ports.touch(&self.connection);
+            shard.settle(&held, Settlement::Release, ports);
+            shard.credit(&waiting);
+        });
+        self.node.settle_down(aftermath, Some(&self.connection));
+        Ok(())
     }
 
     /// Decides the settlements collected so far, and lets this connection's subscriptions use the credit.

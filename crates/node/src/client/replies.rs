@@ -1,0 +1,56 @@
+//! Asking for answers without a queue of one's own (RabbitMQ's direct reply-to).
+
+use ferrymq_model::{Name, Origin, Publish, Refusal, Reply};
+
+use super::{Client, publish::message_of};
+use crate::{
+    replies::{ReplyAddress, ReplyTarget},
+    transaction,
+};
+
+impl Client {
+    pub(super) fn consume_replies(
+        &mut self,
+        origin: Origin,
+        tag: Name,
+        prefix: &Name,
+        no_wait: bool,
+    ) -> Result<(), Refusal> {
+        let channel = origin.channel;
+        if self.with_channel(channel, |channel| channel.reply_address.is_some()) {
+            return Err(Refusal::PreconditionFailed("reply consumer already set".to_owned()));
+        }
+        let tag = self.consumer_tag(channel, tag)?;
+        let address = Name::from(&*format!("{prefix}{}", crate::names::random_text(self.node.random())));
+        let target = ReplyTarget { connection: self.connection.clone(), channel };
+        self.node.replies.add(address.clone(), target);
+        self.with_channel(channel, |channel| {
+            channel.reply_address = Some(ReplyAddress { address, tag: tag.clone() });
+        });
+        self.reply(origin, no_wait, None, Reply::Subscribed { tag });
+        Ok(())
+    }
+
+    /// Ends the channel's address for answers, if that is what the tag stands for.
+    pub(super) fn cancel_replies(&self, channel: u16, tag: &Name) {
+        let ended = self.with_channel(channel, |channel| channel.reply_address.take_if(|replies| replies.tag == *tag));
+        if let Some(ended) = ended {
+            self.node.replies.remove(&ended.address);
+        }
+    }
+
+    /// The publish with the channel's address for answers in its properties.
+    pub(super) fn with_reply_address(&self, publish: &Publish, input: &[u8]) -> Result<Publish, Refusal> {
+        let found = self.with_channel(publish.origin.channel, |channel| channel.reply_address.clone());
+        let Some(replies) = found else {
+            return Err(Refusal::PreconditionFailed("fast reply consumer does not exist".to_owned()));
+        };
+        let mut message = message_of(publish, input);
+        let properties = match self.node.properties.get(&message.dialect) {
+            Some(dialect) => dialect.with_reply_address(message.properties, &replies.address),
+            None => message.properties.to_vec(),
+        };
+        message.properties = &properties;
+        Ok(transaction::kept(publish, &message))
+    }
+}

@@ -1,0 +1,96 @@
+//! Transactions: publishes and settlements that wait, then hold together or not at all.
+//!
+//! As in RabbitMQ, what is wrong with one of them is refused when it comes. Unlike there, a commit is atomic over all its
+//! queues: one unit of the journal.
+
+use ferrymq_model::{Origin, Publish, QueueId, Refusal, Reply, ReturnReason};
+
+use super::{
+    Client,
+    publish::{facts_of, message_of},
+};
+use crate::transition::{Aftermath, CatalogLock};
+
+impl Client {
+    pub(super) fn tx_select(&mut self, origin: Origin) -> Result<(), Refusal> {
+        self.with_channel(origin.channel, |channel| {
+            if channel.confirms.is_some() {
+                return Err(Refusal::PreconditionFailed("cannot switch from confirm to tx mode".to_owned()));
+            }
+            channel.transaction.get_or_insert_default();
+            Ok(())
+        })?;
+        self.reply(origin, false, None, Reply::TxSelected);
+        Ok(())
+    }
+
+    pub(super) fn tx_rollback(&mut self, origin: Origin) -> Result<(), Refusal> {
+        self.check_transaction(origin)?;
+        self.connection.mailbox().roll_back(origin.channel);
+        self.reply(origin, false, None, Reply::TxRolledBack);
+        Ok(())
+    }
+
+    pub(super) fn tx_commit(&mut self, origin: Origin) -> Result<(), Refusal> {
+        self.check_transaction(origin)?;
+        let channel = origin.channel;
+        let (publishes, settlements) = {
+            let mut mailbox = self.connection.mailbox();
+            let found = mailbox.channels.get_mut(&channel).and_then(|channel| channel.transaction.as_mut());
+            let transaction = found.map(std::mem::take).unwrap_or_default();
+            (transaction.publishes, mailbox.committed(channel, transaction.settlements))
+        };
+        let waiting = self.connection.mailbox().take_waiting(self.connection.id);
+        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
+        let mut unroutable = Vec::new();
+        let mut replies = Vec::new();
+        let catalog = self.node.catalog.read();
+        let routed: Vec<Vec<QueueId>> =
+            publishes.iter().map(|publish| self.node.route_again(&catalog, self.caller().vhost, publish)).collect();
+        let position = self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            for (publish, targets) in publishes.iter().zip(&routed) {
+                let message = message_of(publish, &[]);
+                let facts = facts_of(publish, &message, now);
+                let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
+                if published.queues == 0 {
+                    match self.node.replies.find(message.routing_key).filter(|_| message.exchange.is_empty()) {
+                        Some(target) => replies.push((target, publish)),
+                        None => unroutable.push(publish),
+                    }
+                }
+            }
+            for (settlement, stretches) in &settlements {
+                shard.settle(stretches, *settlement, ports);
+            }
+            shard.credit(&waiting);
+            ports.flushed_position()
+        });
+        drop(catalog);
+        for (target, publish) in replies {
+            if target.connection.mailbox().deliver_reply(target.channel, &message_of(publish, &[])) {
+                aftermath.touch(&target.connection);
+            } else {
+                unroutable.push(publish);
+            }
+        }
+        self.return_unroutable(channel, &unroutable);
+        self.reply(origin, false, Some(position), Reply::TxCommitted);
+        self.node.settle_down(aftermath, Some(&self.connection));
+        Ok(())
+    }
+
+    /// Returns those that had to be routed.
+    fn return_unroutable(&self, channel: u16, unroutable: &[&Publish]) {
+        let mut mailbox = self.connection.mailbox();
+        for publish in unroutable.iter().filter(|publish| publish.mandatory) {
+            mailbox.effects.returned(channel, ReturnReason::Unroutable, &message_of(publish, &[]));
+        }
+    }
+
+    fn check_transaction(&self, origin: Origin) -> Result<(), Refusal> {
+        if self.with_channel(origin.channel, |channel| channel.transaction.is_some()) {
+            return Ok(());
+        }
+        Err(Refusal::PreconditionFailed("channel is not transactional".to_owned()))
+    }
+}

@@ -1,0 +1,101 @@
+//! Which of a channel's publishes its publisher has been told about.
+
+use std::collections::VecDeque;
+
+use ferrymq_model::Position;
+
+/// Publishes of a channel that wait for the journal. Tags count from 1; about those up to `told` the publisher knows.
+#[derive(Debug, Default)]
+pub struct Confirms {
+    published: u64,
+    told: u64,
+    /// Up to which tag publishes are safe once a position is durable; both ascend.
+    waiting: VecDeque<(Position, u64)>,
+    /// Tags above `told` that a queue has refused, ascending: the publisher knows already.
+    refused: VecDeque<u64>,
+}
+
+impl Confirms {
+    /// `count` more publishes were decided; `position` where some of them wait for the journal.
+    pub fn published(&mut self, count: u64, position: Option<Position>) {
+        self.published += count;
+        match (position, self.waiting.back_mut()) {
+            (Some(position), Some((last, tag))) if *last == position => *tag = self.published,
+            (Some(position), _) => self.waiting.push_back((position, self.published)),
+            // Transient ones behind durable ones are confirmed with them, so that one confirm covers all.
+            (None, Some((_, tag))) => *tag = self.published,
+            (None, None) => {}
+        }
+    }
+
+    /// The publish that will be the `ahead`-th from now on was refused; gives its tag. Called in ascending order, before
+    /// [`Confirms::published`] counts it.
+    pub fn refuse(&mut self, ahead: u64) -> u64 {
+        let tag = self.published + ahead;
+        self.refused.push_back(tag);
+        tag
+    }
+
+    /// The last tag that can be confirmed now, and whether it stands for more than itself.
+    pub fn take(&mut self, durable: Position) -> Option<(u64, bool)> {
+        let mut safe = self.told;
+        while let Some((position, tag)) = self.waiting.front()
+            && *position <= durable
+        {
+            safe = *tag;
+            self.waiting.pop_front();
+        }
+        if self.waiting.is_empty() {
+            safe = self.published;
+        }
+        let known = self.refused.iter().take_while(|tag| **tag <= safe).count();
+        let count = safe - self.told - known as u64;
+        self.told = safe;
+        // What was refused is known already, and must not be what a confirm names.
+        let mut last = safe;
+        for tag in self.refused.drain(..known).rev() {
+            last -= u64::from(tag == last);
+        }
+        (count > 0).then_some((last, count > 1))
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_contiguous_is_confirmed_at_once() {
+        let mut confirms = Confirms::default();
+        confirms.published(3, Some(Position(10)));
+        confirms.published(1, None);
+        confirms.published(2, Some(Position(20)));
+        assert_eq!(confirms.take(Position(9)), None);
+        assert_eq!(confirms.take(Position(10)), Some((4, true)));
+        assert!(confirms.is_waiting());
+        assert_eq!(confirms.take(Position(20)), Some((6, true)));
+        confirms.published(1, None);
+        assert_eq!(confirms.take(Position(20)), Some((7, false)));
+        assert_eq!(confirms.take(Position(20)), None);
+    }
+
+    #[test]
+    fn what_was_refused_is_not_confirmed() {
+        let mut confirms = Confirms::default();
+        assert_eq!(confirms.refuse(1), 1);
+        confirms.published(1, None);
+        assert_eq!(confirms.take(Position(0)), None, "nothing else was published");
+        // 2 is safe, 3 was refused, 4 is safe, 5 and 6 were refused.
+        assert_eq!([confirms.refuse(2), confirms.refuse(4), confirms.refuse(5)], [3, 5, 6]);
+        confirms.published(5, Some(Position(10)));
+        assert_eq!(confirms.take(Position(9)), None);
+        assert_eq!(confirms.take(Position(10)), Some((4, true)));
+        assert_eq!(confirms.refuse(2), 8);
+        confirms.published(2, None);
+        assert_eq!(confirms.take(Position(10)), Some((7, false)), "one of two is left");
+    }
+}

@@ -1,0 +1,44 @@
+//! What a channel has done since its last commit, while it works in transactions (AMQP 0-9-1 section 1.9).
+
+use bytes::Bytes;
+use ferrymq_model::{Body, BodyRef, MessageRef, Publish, Settlement, Span};
+
+use crate::unacked::Delivery;
+
+/// Publishes and settlements that wait for a commit, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    pub publishes: Vec<Publish>,
+    pub settlements: Vec<Settling>,
+}
+
+/// Deliveries that were settled and not yet decided: they are off the channel's list, and their credit is not back.
+#[derive(Debug)]
+pub struct Settling {
+    pub settlement: Settlement,
+    /// With their delivery tags.
+    pub deliveries: Vec<(u64, Delivery)>,
+}
+
+/// The same publish, of a message that may have other properties now, without anything of the input it was read from.
+pub fn kept(publish: &Publish, message: &MessageRef<'_>) -> Publish {
+    let inline: &[u8] = match message.body {
+        BodyRef::Inline(body) => body,
+        BodyRef::Shared(_) => &[],
+    };
+    let mut head = Vec::with_capacity(
+        message.exchange.len() + message.routing_key.len() + message.properties.len() + inline.len(),
+    );
+    let mut part = |bytes: &[u8]| {
+        let start = u32::try_from(head.len()).expect("names, properties and a small body are far below 4 GiB");
+        head.extend_from_slice(bytes);
+        Span { start, len: u32::try_from(bytes.len()).expect("each of them is") }
+    };
+    let (exchange, routing_key) = (part(message.exchange.as_bytes()), part(message.routing_key));
+    let properties = part(message.properties);
+    let body = match message.body {
+        BodyRef::Inline(body) => Body::Span(part(body)),
+        BodyRef::Shared(body) => Body::Shared(body.clone()),
+    };
+    Publish { head: Some(Bytes::from(head)), exchange, routing_key, properties, body, ..publish.clone() }
+}

@@ -85,17 +85,15 @@ impl<'a> RawTable<'a> {
         })
     }
 
-    /// Appends the entries that are not under `key`, as they arrived.
-    pub fn put_without(self, key: &str, out: &mut Vec<u8>) {
+    /// Keys and values, in order, the values as they arrived: with their type octet, unread.
+    pub fn entries(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let mut reader = Reader::new(self.entries);
-        loop {
-            let entry = reader.rest();
-            let Ok(name) = field::short_bytes(&mut reader) else { return };
-            let Ok(_) = value(&mut reader) else { return };
-            if name != key.as_bytes() {
-                out.put(entry.get(..entry.len() - reader.len()).unwrap_or_default());
-            }
-        }
+        std::iter::from_fn(move || {
+            let key = field::short_bytes(&mut reader).ok()?;
+            let rest = reader.rest();
+            value(&mut reader).ok()?;
+            Some((key, rest.get(..rest.len() - reader.len())?))
+        })
     }
 
     /// The first value under `key`.
@@ -162,8 +160,24 @@ fn value<'a>(reader: &mut Reader<'a>) -> Result<RawValue<'a>, Malformed> {
 ///
 /// # Panics
 /// Where the key has more than 255 bytes.
-pub fn put_key(out: &mut Vec<u8>, key: &str) {
-    field::put_short(out, key.as_bytes());
+pub fn put_key(out: &mut Vec<u8>, key: impl AsRef<[u8]>) {
+    field::put_short(out, key.as_ref());
+}
+
+/// Appends a number in 64 bits, however small it is: RabbitMQ writes counts so.
+pub fn put_count(out: &mut Vec<u8>, count: i64) {
+    out.put_u8(b'l');
+    out.put(&count.to_be_bytes());
+}
+
+/// Appends a table as a value. Its entries must be well formed.
+pub fn put_table(out: &mut Vec<u8>, entries: &[u8]) {
+    put_long(out, b'F', entries);
+}
+
+/// Appends an array as a value. What it holds must be well formed.
+pub fn put_array(out: &mut Vec<u8>, values: &[u8]) {
+    put_long(out, b'A', values);
 }
 
 /// Appends a value with its type octet, in the narrowest of the types that RabbitMQ itself writes.
@@ -186,8 +200,8 @@ pub fn put_value(out: &mut Vec<u8>, value: &RawValue<'_>) {
             out.put_u8(b'T');
             out.put_u64(seconds);
         }
-        RawValue::Array(array) => put_long(out, b'A', array.values),
-        RawValue::Table(table) => put_long(out, b'F', table.entries),
+        RawValue::Array(array) => put_array(out, array.values),
+        RawValue::Table(table) => put_table(out, table.entries),
     }
 }
 
@@ -196,8 +210,7 @@ fn put_int(out: &mut Vec<u8>, number: i64) {
         out.put_u8(b'I');
         out.put(&narrow.to_be_bytes());
     } else {
-        out.put_u8(b'l');
-        out.put(&number.to_be_bytes());
+        put_count(out, number);
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Requests become commands, replies become methods, refusals become reply codes, and field tables become values.
 
+mod death;
+mod headers;
 mod properties;
 mod publish;
 mod reply;
@@ -11,7 +13,7 @@ mod violation;
 
 use ferrymq_model::Origin;
 
-pub use properties::PropertyList;
+pub use properties::{PropertyList, with_attempts};
 pub use publish::{PublishFacts, publish_facts};
 pub use reply::{count, put_reply, return_reason};
 pub use request::{REPLIES, command, names_replies, short, tag};

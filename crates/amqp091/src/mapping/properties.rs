@@ -2,10 +2,18 @@
 
 use ferrymq_model::{DeadLetter, Death, Table};
 
-use super::value::arguments;
+use super::{death, headers::Headers, value::arguments};
 use crate::codec::content::Properties;
 
-/// Reads AMQP's properties for routing.
+/// The properties of a message that came back so often, as its consumer gets to see them.
+pub fn with_attempts(properties: &[u8], attempts: u32) -> Vec<u8> {
+    let properties = Properties::read(properties).unwrap_or_default();
+    let mut headers = Headers::of(&properties);
+    headers.set_count("x-delivery-count", attempts);
+    headers.write(&properties)
+}
+
+/// Class basic's properties.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PropertyList;
 
@@ -14,8 +22,8 @@ impl ferrymq_model::Properties for PropertyList {
         Properties::read(properties).ok().and_then(|properties| properties.headers).map(arguments).unwrap_or_default()
     }
 
-    fn dead_letter(&self, properties: &[u8], _: &Death<'_>) -> DeadLetter {
-        DeadLetter { properties: properties.to_vec(), ..DeadLetter::default() }
+    fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter {
+        death::dead_letter(properties, death)
     }
 
     fn with_reply_address(&self, properties: &[u8], address: &str) -> Vec<u8> {

@@ -1,12 +1,13 @@
 //! What a publish's properties say that decides its fate.
 
 use ferrymq_model::Name;
+use ferrymq_wire::Put;
 
 use super::{REPLIES, Violation};
 use crate::codec::{
     content::Properties,
     reply_code::ReplyCode,
-    table::{RawTable, RawValue},
+    table::{RawArray, RawTable, RawValue, put_key},
 };
 
 /// What a message's properties say that decides its fate.
@@ -60,20 +61,27 @@ fn read_copies(properties: &Properties<'_>, headers: RawTable<'_>, facts: &mut P
             _ => continue,
         };
         let RawValue::Array(array) = value else { return Err(unacceptable(header)) };
-        // What is no text in it names no key, and is passed over as in RabbitMQ.
-        keys.extend(array.iter().filter_map(|key| match key {
-            RawValue::Text(key) => Some(key.to_vec()),
-            _ => None,
-        }));
+        keys.extend(texts(array).map(<[u8]>::to_vec));
         if header == "BCC" {
             let (mut shown, mut rest) = (Vec::new(), Vec::new());
-            headers.put_without(header, &mut rest);
+            for (key, value) in headers.entries().filter(|(key, _)| *key != b"BCC") {
+                put_key(&mut rest, key);
+                rest.put(value);
+            }
             Properties { headers: Some(RawTable::check(&rest)?), ..*properties }.write(&mut shown);
             facts.shown = Some(shown);
         }
     }
     facts.more_keys = (!keys.is_empty()).then(|| keys.into());
     Ok(())
+}
+
+/// The texts in an array. What is none names no key and is passed over, as in RabbitMQ.
+pub(super) fn texts(array: RawArray<'_>) -> impl Iterator<Item = &[u8]> {
+    array.iter().filter_map(|value| match value {
+        RawValue::Text(text) => Some(text),
+        _ => None,
+    })
 }
 
 fn unacceptable(header: &str) -> Violation {

@@ -55,6 +55,25 @@ impl FrameEncoder {
         }
     }
 
+    /// A message whose queue tells consumers how often it came back. The first time it has not, and they see no count.
+    #[inline]
+    fn counted(
+        &self,
+        channel: u16,
+        method: &impl WireMethod,
+        attempts: Option<u32>,
+        message: &MessageRef<'_>,
+        out: &mut Outbox,
+    ) {
+        match attempts {
+            None | Some(0) => self.message(channel, method, message, out),
+            Some(attempts) => {
+                let properties = mapping::with_attempts(message.properties, attempts);
+                self.message(channel, method, &MessageRef { properties: &properties, ..*message }, out);
+            }
+        }
+    }
+
     fn message(&self, channel: u16, method: &impl WireMethod, message: &MessageRef<'_>, out: &mut Outbox) {
         let Dialect::Amqp091 = message.dialect;
         let bytes = out.bytes();
@@ -87,17 +106,21 @@ impl ferrymq_wire::Encoder for FrameEncoder {
     fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox) {
         match *effect {
             Effect::Frames(frames) => out.bytes().put(frames),
-            Effect::Deliver { channel, tag, delivery_tag, redelivered, ref message, .. } if self.is_open(channel) => {
+            Effect::Deliver { channel, tag, delivery_tag, redelivered, attempts, ref message }
+                if self.is_open(channel) =>
+            {
                 let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
                 let consumer_tag = tag.as_bytes();
                 let deliver = methods::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
-                self.message(channel, &deliver, message, out);
+                self.counted(channel, &deliver, attempts, message, out);
             }
-            Effect::Got { channel, delivery_tag, redelivered, remaining, ref message, .. } if self.is_open(channel) => {
+            Effect::Got { channel, delivery_tag, redelivered, attempts, remaining, ref message }
+                if self.is_open(channel) =>
+            {
                 let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
                 let message_count = mapping::count(remaining);
                 let got = methods::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count };
-                self.message(channel, &got, message, out);
+                self.counted(channel, &got, attempts, message, out);
             }
             Effect::Return { channel, reason, ref message } if self.is_open(channel) => {
                 let (code, text) = mapping::return_reason(reason);

@@ -176,8 +176,8 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
             channel,
             tag: words[2],
             delivery_tag: number(3),
-            redelivered: words[4] == "again",
-            attempts: None,
+            redelivered: words[4] != "new",
+            attempts: words[4].strip_prefix("again-").map(|count| count.parse().unwrap()),
             message: message(BodyRef::Inline(&body)),
         }),
         "deliver-shared" => encode(&Effect::Deliver {
@@ -333,6 +333,7 @@ conversations! {
     content_unannounced
     copies
     deliveries
+    delivery_count
     expiration
     frame_too_large
     handshake_channel

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod conversations;
+mod deaths;
 mod hostile;
 mod hot_path;
 mod oracle;

@@ -1,0 +1,142 @@
+//! What RabbitMQ writes into the headers of a message that is dead-lettered, so that one can see where it has been.
+//!
+//! `x-death` is an array, the latest death first, with one entry for each queue and reason, which counts how often. The
+//! first death and the latest have headers of their own besides. A client may publish a message with an `x-death`; then
+//! its history goes on, as far as it can be read.
+
+use ferrymq_model::{DeadLetter, Death, DeathReason};
+use ferrymq_wire::Put;
+
+use super::{headers::Headers, publish::texts};
+use crate::codec::{
+    content::Properties,
+    table::{RawTable, RawValue, put_array, put_count, put_key, put_table, put_value},
+};
+
+const DEATHS: &str = "x-death";
+
+/// The properties of a message as it leaves `death.queue` for its dead-letter exchange.
+pub fn dead_letter(properties: &[u8], death: &Death<'_>) -> DeadLetter {
+    // They were checked when the message came in.
+    let properties = Properties::read(properties).unwrap_or_default();
+    let mut headers = Headers::of(&properties);
+    let copies = copies(&properties);
+    let earlier = earlier(&properties);
+    let (same, others): (Vec<RawTable<'_>>, Vec<RawTable<'_>>) =
+        earlier.iter().partition(|entry| is_of(**entry, death.queue, reason(death.reason)));
+    let latest = match same.first() {
+        Some(entry) => counted_again(*entry),
+        None => entry(death, &copies, properties.expiration),
+    };
+    headers.set(DEATHS, |value| {
+        let mut entries = Vec::new();
+        put_table(&mut entries, &latest);
+        others.iter().for_each(|entry| put_table(&mut entries, entry.bytes()));
+        put_array(value, &entries);
+    });
+    if earlier.is_empty() {
+        headers.set_text("x-first-death-exchange", death.exchange);
+        headers.set_text("x-first-death-queue", death.queue);
+        headers.set_text("x-first-death-reason", reason(death.reason));
+    }
+    headers.set_text("x-last-death-exchange", death.exchange);
+    headers.set_text("x-last-death-queue", death.queue);
+    headers.set_text("x-last-death-reason", reason(death.reason));
+    if death.new_key {
+        headers.remove("CC");
+    }
+    let this = (death.queue.to_owned(), death.reason == DeathReason::Rejected);
+    DeadLetter {
+        properties: headers.write(&Properties { expiration: None, ..properties }),
+        more_keys: if death.new_key { Vec::new() } else { copies.into_iter().map(<[u8]>::to_vec).collect() },
+        persistent: properties.delivery_mode == Some(2),
+        deaths: std::iter::once(this).chain(others.into_iter().filter_map(remembered)).collect(),
+    }
+}
+
+/// The name that a reason has in `x-death`.
+const fn reason(reason: DeathReason) -> &'static str {
+    match reason {
+        DeathReason::Rejected => "rejected",
+        DeathReason::Expired => "expired",
+        DeathReason::MaxLength => "maxlen",
+        DeathReason::DeliveryLimit => "delivery_limit",
+    }
+}
+
+/// The further routing keys that everybody can see.
+fn copies<'a>(properties: &Properties<'a>) -> Vec<&'a [u8]> {
+    match properties.headers.and_then(|headers| headers.get("CC")) {
+        Some(RawValue::Array(keys)) => texts(keys).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The entries of `x-death`, the latest first. An `x-death` that is no array, as some clients make it when they publish a
+/// message again, is no history, and neither is what is no table in one.
+fn earlier<'a>(properties: &Properties<'a>) -> Vec<RawTable<'a>> {
+    match properties.headers.and_then(|headers| headers.get(DEATHS)) {
+        Some(RawValue::Array(entries)) => entries
+            .iter()
+            .filter_map(|entry| match entry {
+                RawValue::Table(entry) => Some(entry),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn is_of(entry: RawTable<'_>, queue: &str, reason: &str) -> bool {
+    let is = |key, text: &str| matches!(entry.get(key), Some(RawValue::Text(found)) if found == text.as_bytes());
+    is("queue", queue) && is("reason", reason)
+}
+
+/// Where an entry says that the message was, and whether it was rejected there.
+fn remembered(entry: RawTable<'_>) -> Option<(String, bool)> {
+    let Some(RawValue::Text(queue)) = entry.get("queue") else { return None };
+    let rejected = matches!(entry.get("reason"), Some(RawValue::Text(b"rejected")));
+    Some((String::from_utf8_lossy(queue).into_owned(), rejected))
+}
+
+/// The entry of a message that dies here for this reason for the first time.
+fn entry(death: &Death<'_>, copies: &[&[u8]], expiration: Option<&[u8]>) -> Vec<u8> {
+    let mut entry = Vec::new();
+    let text = |entry: &mut Vec<u8>, key: &str, text: &[u8]| {
+        put_key(entry, key);
+        put_value(entry, &RawValue::Text(text));
+    };
+    put_key(&mut entry, "count");
+    put_count(&mut entry, 1);
+    text(&mut entry, "reason", reason(death.reason).as_bytes());
+    text(&mut entry, "queue", death.queue.as_bytes());
+    put_key(&mut entry, "time");
+    put_value(&mut entry, &RawValue::Timestamp(death.at.0 / 1000));
+    text(&mut entry, "exchange", death.exchange.as_bytes());
+    let mut keys = Vec::new();
+    for key in std::iter::once(&death.routing_key).chain(copies) {
+        put_value(&mut keys, &RawValue::Text(key));
+    }
+    put_key(&mut entry, "routing-keys");
+    put_array(&mut entry, &keys);
+    if let Some(expiration) = expiration {
+        text(&mut entry, "original-expiration", expiration);
+    }
+    entry
+}
+
+/// The same entry with one more in its count; all else, such as its time, stays as it was the first time.
+fn counted_again(entry: RawTable<'_>) -> Vec<u8> {
+    let before = match entry.get("count") {
+        Some(RawValue::Int(count)) => count.max(0),
+        _ => 0,
+    };
+    let mut counted = Vec::with_capacity(entry.bytes().len() + 16);
+    put_key(&mut counted, "count");
+    put_count(&mut counted, before.saturating_add(1));
+    for (key, value) in entry.entries().filter(|(key, _)| *key != b"count") {
+        put_key(&mut counted, key);
+        counted.put(value);
+    }
+    counted
+}

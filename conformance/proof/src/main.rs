@@ -45,6 +45,9 @@ enum Proof {
         queues: u64,
         #[arg(long)]
         transient: bool,
+        /// Length of each body
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(8..=131_064))]
+        body_bytes: u32,
         /// More than this, in megabytes, is a failure
         #[arg(long, default_value_t = 100)]
         megabytes_max: u64,
@@ -60,9 +63,10 @@ fn main() -> ExitCode {
             return ExitCode::from(SKIPPED);
         }
         Proof::Confirms => confirms::run(&binary),
-        Proof::Memory { messages, queues, transient, megabytes_max } => {
+        Proof::Memory { messages, queues, transient, body_bytes, megabytes_max } => {
+            let (persistent, body_bytes) = (!transient, body_bytes as usize);
             let bytes_max = megabytes_max * 1_000_000;
-            memory::run(&binary, memory::Backlog { messages, queues, persistent: !transient, bytes_max })
+            memory::run(&binary, memory::Backlog { messages, queues, persistent, body_bytes, bytes_max })
         }
     };
     match proved {

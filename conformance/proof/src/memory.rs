@@ -11,9 +11,10 @@ use crate::client::{Arrival, Client};
 use crate::failure::{Failure, Outcome};
 use crate::server::{Launch, Server};
 
-const BODY_BYTES: usize = 100;
 const UNCONFIRMED_MAX: u64 = 2_000;
+/// So many messages are sent at once, or fewer if they are long.
 const BATCH: u64 = 200;
+const BATCH_BYTES: u64 = 1 << 20;
 /// Queues that one connection consumes from at once.
 const CONSUMERS_AT_ONCE: u64 = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -26,6 +27,8 @@ pub struct Backlog {
     pub messages: u64,
     pub queues: u64,
     pub persistent: bool,
+    /// Length of each body, at least eight.
+    pub body_bytes: usize,
     pub bytes_max: u64,
 }
 
@@ -59,8 +62,9 @@ pub fn run(binary: &Path, backlog: Backlog) -> Result<(), String> {
         PARTS.iter().zip(&peaks.bytes).map(|(part, bytes)| format!("{part} {:.1}", mebibytes(bytes))).collect();
     let kind = if backlog.persistent { "persistent" } else { "transient" };
     let line = format!(
-        "memory: {} {kind} messages of {BODY_BYTES} B in {} queues, {:.0} s; peak RssAnon in MiB: {}",
+        "memory: {} {kind} messages of {} B in {} queues, {:.0} s; peak RssAnon in MiB: {}",
         backlog.messages,
+        backlog.body_bytes,
         backlog.queues,
         begun.elapsed().as_secs_f64(),
         figures.join(", ")
@@ -93,7 +97,7 @@ fn play(server: &Server, backlog: Backlog, peaks: &Peaks) -> Outcome<()> {
     peaks.part.store(3, Relaxed);
     let mut drained = 0;
     for first in (0..backlog.queues).step_by(CONSUMERS_AT_ONCE as usize) {
-        drained += drain(server, first..backlog.queues.min(first + CONSUMERS_AT_ONCE))?;
+        drained += drain(server, backlog, first..backlog.queues.min(first + CONSUMERS_AT_ONCE))?;
     }
     if drained == backlog.messages {
         return Ok(());
@@ -109,11 +113,12 @@ fn name(queue: u64) -> String {
 fn publish(client: &mut Client, backlog: Backlog) -> Outcome<()> {
     client.select_confirms()?;
     let names: Vec<String> = (0..backlog.queues).map(name).collect();
-    let mut body = vec![b'm'; BODY_BYTES];
+    let mut body = vec![b'm'; backlog.body_bytes];
+    let batch = BATCH.min(BATCH_BYTES / body.len() as u64).max(1);
     let (mut sent, mut confirmed) = (0, 0);
     while confirmed < backlog.messages {
-        while sent < backlog.messages && sent - confirmed <= UNCONFIRMED_MAX - BATCH {
-            let end = backlog.messages.min(sent + BATCH);
+        while sent < backlog.messages && sent - confirmed <= UNCONFIRMED_MAX - batch {
+            let end = backlog.messages.min(sent + batch);
             for number in sent..end {
                 body[..8].copy_from_slice(&number.to_be_bytes());
                 let queue = &names[(number % backlog.queues) as usize];
@@ -131,7 +136,7 @@ fn publish(client: &mut Client, backlog: Backlog) -> Outcome<()> {
 }
 
 /// Takes everything out of these queues, and says how much that was.
-fn drain(server: &Server, queues: std::ops::Range<u64>) -> Outcome<u64> {
+fn drain(server: &Server, backlog: Backlog, queues: std::ops::Range<u64>) -> Outcome<u64> {
     let mut asking = Client::open(server.address())?;
     let mut waiting = 0;
     for queue in queues.clone() {
@@ -147,7 +152,7 @@ fn drain(server: &Server, queues: std::ops::Range<u64>) -> Outcome<u64> {
     let mut came = 0;
     while came < waiting {
         match client.receive()? {
-            Some(Arrival::Delivery(delivery)) if delivery.body.len() == BODY_BYTES => came += 1,
+            Some(Arrival::Delivery(delivery)) if delivery.body.len() == backlog.body_bytes => came += 1,
             _ => return Err(Failure::Wrong(format!("{waiting} messages wait, and {came} came"))),
         }
     }

@@ -4,14 +4,17 @@
 //! writer goes on behind. That is what lets the flush thread write a group, and the spill thread read an old file,
 //! while the shard appends. All unsafe code of storage is in this file.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::Range;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bytes. The operating system gives memory for a page when it is first touched.
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// The bytes, straight from the operating system: it gives memory for a page when it is first touched, and takes all of
+/// it back at once. An allocator would hand out memory that was used before and have it zeroed first, so that an image
+/// that stays nearly empty cost as much as a full one.
 ///
 /// Invariants: `start` points to `capacity` initialised bytes; `filled` only grows and is at most `capacity`; bytes below
 /// `filled` are never written; bytes at or above it are touched by the only [`ImageWriter`] alone.
@@ -29,15 +32,14 @@ unsafe impl Send for Image {}
 unsafe impl Sync for Image {}
 
 impl Image {
-    fn layout(capacity: usize) -> Layout {
-        Layout::array::<u8>(capacity).expect("an image is at most a journal file")
-    }
-
     fn new(capacity: usize) -> Self {
         assert!(capacity > 0, "an image has bytes");
-        // SAFETY: the layout is not empty. Zeroed memory this large comes fresh from the operating system, untouched.
-        let start = unsafe { alloc_zeroed(Self::layout(capacity)) };
-        let start = NonNull::new(start).unwrap_or_else(|| handle_alloc_error(Self::layout(capacity)));
+        // SAFETY: new memory at an address of the system's choice; nothing else can refer to it.
+        let mapped =
+            unsafe { mmap_anonymous(ptr::null_mut(), capacity, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
+        // As when an allocation fails: there is no memory left, and nothing sensible to do without.
+        let start =
+            mapped.ok().and_then(|start| NonNull::new(start.cast())).expect("the system has memory for an image");
         Self { start, capacity, filled: AtomicUsize::new(0) }
     }
 
@@ -68,8 +70,9 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with the same layout; nobody refers to it any more.
-        unsafe { dealloc(self.start.as_ptr(), Self::layout(self.capacity)) }
+        // SAFETY: mapped in `new` with the same length; nobody refers to it any more.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.capacity) };
+        debug_assert!(unmapped.is_ok(), "what was mapped can be unmapped");
     }
 }
 

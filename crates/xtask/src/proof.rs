@@ -18,6 +18,10 @@ const PROOFS: &[(&str, &[&str])] = &[
     ("proof memory persistent in 1000 queues", &["memory", "--messages", "400000", "--queues", "1000"]),
     ("proof memory transient", &["memory", "--messages", "600000", "--transient"]),
     ("proof memory transient in 1000 queues", &["memory", "--messages", "600000", "--queues", "1000", "--transient"]),
+    (
+        "proof memory transient of 10 kB",
+        &["memory", "--messages", "60000", "--body-bytes", "10000", "--transient", "--megabytes-max", "70"],
+    ),
 ];
 
 /// `cargo x crash [--rounds N] [--seed S]`.

@@ -249,12 +249,14 @@ impl AwaitBody {
             start: AwaitHeader { origin, mut head, exchange, routing_key, mandatory },
             properties,
             facts,
-            body,
+            mut body,
             ..
         } = self;
         let body = if body.len() <= terms.limits.copy_bytes_max {
             Body::Span(append(&mut head, &body))
         } else {
+            // It grew by doubling, may wait for long, and counts with its length.
+            body.shrink_to_fit();
             Body::Shared(Bytes::from(body))
         };
         Gathered::Whole(Publish {

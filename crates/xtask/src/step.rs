@@ -68,6 +68,11 @@ pub fn run(name: &str, command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{name} failed")) }
 }
 
+/// Whether a program of this name can be run here.
+pub fn is_installed(program: &str, asked: &str) -> bool {
+    Command::new(program).arg(asked).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
 /// Everything that is run from outside, with the one profile of all tests.
 pub fn build_binaries() -> Result<(), String> {
     run("build", Command::new(cargo()).args(["build", "--workspace", "--bins", "--profile", "checked"]))

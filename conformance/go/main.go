@@ -1,0 +1,15 @@
+// Programs with amqp091-go, RabbitMQ's client for Go, that assert what came back: conformance/README.md.
+package main
+
+import "os"
+
+func main() {
+	programs := map[string]func(){
+		"messages":     messages,
+		"transactions": transactions,
+		"reconnects":   reconnects,
+	}
+	program, known := programs[os.Args[1]]
+	that(known, "no program of this name")
+	program()
+}

@@ -1,0 +1,181 @@
+//! One program that uses a real client, with the server that it is played against.
+//!
+//! Programs that start the server's binary themselves find it in FERRYMQ_BIN. For the others a server is started here;
+//! FERRYMQ_AT says where it is, and while FERRYMQ_MAY_KILL is set they may say `kill the server` on a line of its own:
+//! it is killed and started again on its data and its port, and then they read `ready`.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use ferrymq_conformance::Served;
+
+use super::Against;
+
+/// The exit code of a program that cannot run against this server.
+const SKIPPED: i32 = 77;
+
+/// What a program says when it wants its server to die.
+const KILL: &str = "kill the server";
+
+/// A program that still runs after this is stuck, and is ended; none comes near it when all is well.
+const STUCK_AFTER: Duration = Duration::from_secs(300);
+
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    command: PathBuf,
+    arguments: Vec<OsString>,
+    folder: Option<PathBuf>,
+    variables: Vec<(&'static str, OsString)>,
+    starts_server: bool,
+    /// How the program wants to be told where its server is, besides FERRYMQ_AT.
+    address_variables: fn(host: &str, port: &str) -> Vec<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+pub enum Failure {
+    CannotRunHere,
+    Wrong(String),
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}
+
+impl Program {
+    /// A program that starts the binary for itself.
+    pub fn with_its_own_server(name: &str, command: PathBuf) -> Self {
+        Self { starts_server: true, ..Self::new(name, command) }
+    }
+
+    /// A program for which a server is started.
+    pub fn new(name: &str, command: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.to_owned(),
+            command: command.into(),
+            arguments: Vec::new(),
+            folder: None,
+            variables: Vec::new(),
+            starts_server: false,
+            address_variables: |_, _| Vec::new(),
+        }
+    }
+
+    pub fn arguments(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Where it runs.
+    pub fn inside(mut self, folder: &Path) -> Self {
+        self.folder = Some(folder.to_owned());
+        self
+    }
+
+    pub fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
+    pub fn told_by(mut self, variables: fn(host: &str, port: &str) -> Vec<(&'static str, String)>) -> Self {
+        self.address_variables = variables;
+        self
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs it to its end; gives what it said.
+    pub fn run(&self, against: &Against) -> Result<String, Failure> {
+        let mut command = self.command();
+        let mut served = None;
+        match against {
+            Against::Binary(binary) if self.starts_server => {
+                command.env("FERRYMQ_BIN", binary);
+            }
+            Against::Binary(binary) => {
+                let server = served.insert(Served::start(binary)?);
+                self.tell(&mut command, server.address());
+                command.env("FERRYMQ_MAY_KILL", "true");
+            }
+            Against::Address(address) => self.tell(&mut command, address),
+        }
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|why| format!("{}: {why}", self.command.display()))?;
+        let said = converse(&mut child, served.as_mut())?;
+        let status = child.wait().map_err(|why| why.to_string())?;
+        match status.code() {
+            Some(0) => Ok(said),
+            Some(SKIPPED) => Err(Failure::CannotRunHere),
+            _ => {
+                let log =
+                    served.map_or_else(String::new, |served| format!("--- the server's log\n{}---", served.log()));
+                Err(Failure::Wrong(format!("{status}\n{said}{log}")))
+            }
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.command);
+        command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        for variable in ["FERRYMQ_BIN", "FERRYMQ_AT", "FERRYMQ_MAY_KILL"] {
+            command.env_remove(variable);
+        }
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+
+    fn tell(&self, command: &mut Command, address: &str) {
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, "5672"));
+        command.env("FERRYMQ_AT", address).envs((self.address_variables)(host, port));
+    }
+}
+
+/// Collects what the program says until it ends, and restarts its server when it asks for it.
+fn converse(child: &mut Child, mut served: Option<&mut Served>) -> Result<String, String> {
+    let (sender, lines) = mpsc::channel();
+    forward(child.stdout.take().expect("the pipe was asked for"), sender.clone());
+    forward(child.stderr.take().expect("the pipe was asked for"), sender);
+    let mut answers = child.stdin.take().expect("the pipe was asked for");
+    let stuck = Instant::now() + STUCK_AFTER;
+    let mut said = String::new();
+    loop {
+        match lines.recv_timeout(stuck.saturating_duration_since(Instant::now())) {
+            Ok(line) if line == KILL => {
+                served.as_mut().ok_or("it wants a server killed that is not ours")?.kill_and_restart()?;
+                // A program that does not wait for the answer has ended, and says itself why.
+                let _ = writeln!(answers, "ready");
+            }
+            Ok(line) => {
+                said.push_str(&line);
+                said.push('\n');
+            }
+            Err(RecvTimeoutError::Disconnected) => return Ok(said),
+            Err(RecvTimeoutError::Timeout) => {
+                // It fails only where the program is gone already.
+                let _ = child.kill();
+                return Err(format!("stuck: it still ran after {} s\n{said}", STUCK_AFTER.as_secs()));
+            }
+        }
+    }
+}
+
+/// Sends each line on, until the pipe is closed.
+fn forward(pipe: impl Read + Send + 'static, lines: Sender<String>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            if lines.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
+}

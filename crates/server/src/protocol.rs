@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ferrymq_amqp091::{Greeting, PropertyList, Identity};
+use ferrymq_amqp091::{Greeting, Identity, PropertyList};
 use ferrymq_model::{Dialect, Limits, Properties};
 use ferrymq_wire::Session;
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ferrymq_amqp091::{Greeting, PropertyList, Identity};
+use ferrymq_amqp091::{Greeting, Identity, PropertyList};
 use ferrymq_conformance::{Arrival, ConnectionId, Suite, Target, Whose};
 use ferrymq_model::{Dialect, Effect, Limits, Time};
 use ferrymq_node::{Effects, Host, Node, NodeSettings, Peer};

@@ -57,7 +57,7 @@ const SUBSCRIPTION_NOT_BUILT: [&str; 2] = ["x-consumer-timeout", "x-credit"];
 const SUBSCRIPTION_OF_OTHER_TYPE: [&str; 3] = ["x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
 
 /// The same for exchanges.
-const EXCHANGE_NOT_BUILT: [&str; 2] = ["alternate-exchange", "x-super-stream"];
+const EXCHANGE_NOT_BUILT: [&str; 1] = ["x-super-stream"];
 
 /// What a queue does, by its declaration.
 pub(super) fn queue_settings(vhost: &Name, name: &Name, spec: &QueueSpec) -> Result<QueueSettings, Refusal> {
@@ -115,6 +115,24 @@ pub(super) fn subscription_priority(whose: &str, arguments: &Arguments) -> Resul
         Some(Value::Int(priority)) => Ok(*priority),
         Some(other) => Err(not_whole("x-priority", whose, other)),
     }
+}
+
+/// The exchange that an argument names. It need not be there.
+pub(super) fn exchange_named<'a>(key: &str, whose: &str, arguments: &'a Arguments) -> Result<Option<&'a str>, Refusal> {
+    match arguments.get(key) {
+        None => Ok(None),
+        Some(Value::Text(name)) => Ok(Some(name)),
+        Some(other) => {
+            let text = format!("invalid type '{}' for arg '{key}' in {whose}", type_name(other));
+            Err(Refusal::PreconditionFailed(text))
+        }
+    }
+}
+
+/// Where an exchange sends what its bindings lead nowhere. A name too long for an exchange is none.
+pub(super) fn alternate_exchange(arguments: &Arguments) -> Option<Name> {
+    let name = arguments.get("alternate-exchange").and_then(Value::as_text)?;
+    Name::parse(name.as_bytes()).ok()
 }
 
 /// Refuses arguments of exchanges that are known and not built.

@@ -1,4 +1,4 @@
-//! Bindings: which exchange sends what to which queue.
+//! Bindings: which exchange sends what to which queue, or on to which exchange.
 
 use ferrymq_model::{
     Access, BindCommand, BindingSpec, CatalogEntry, Destination, ExchangeKind, Name, Object, QueueId, Refusal, Table,
@@ -7,19 +7,27 @@ use ferrymq_model::{
 use super::exchanges::check_not_default;
 use super::{Caller, Catalog, Vhost, entries, headers, missing, without_line_ends};
 
+/// What a binding leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Target {
+    Queue(QueueId),
+    /// An exchange of the same vhost.
+    Exchange(Name),
+}
+
 #[derive(Debug)]
 pub(super) struct Binding {
     /// What tells it from all others of the vhost.
     identity: Box<[u8]>,
-    source: Name,
-    pub(super) queue: QueueId,
+    pub(super) source: Name,
+    pub(super) target: Target,
     pub(super) key: Box<[u8]>,
     pub(super) arguments: Table,
     durable: bool,
 }
 
 impl Catalog {
-    /// Binds a queue to an exchange; does nothing where it is bound alike.
+    /// Binds a queue or an exchange to an exchange; does nothing where it is bound alike.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for the default exchange; [`Refusal::NotFound`];
@@ -31,29 +39,34 @@ impl Catalog {
         changes: &mut Vec<CatalogEntry>,
     ) -> Result<(), Refusal> {
         let request = &without_line_ends_in(request);
-        let queue_name = queue_of(request)?;
         self.check_binding(caller, request)?;
         let vhost = self.vhost(caller.vhost)?;
-        let exchange = vhost.exchange(&request.exchange)?;
-        let id = *vhost.queues.get(&**queue_name).ok_or_else(|| missing(Object::Queue, queue_name, &vhost.name))?;
-        if exchange.spec.kind == ExchangeKind::Headers {
+        let source = vhost.exchange(&request.exchange)?;
+        let target = vhost.target(&request.destination)?;
+        if source.spec.kind == ExchangeKind::Headers {
             headers::check_arguments(&request.arguments)?;
         }
-        let queue = &self.queues[&id];
-        queue.check_open_to(caller.connection)?;
+        let target_is_durable = match &target {
+            Target::Queue(id) => {
+                let queue = &self.queues[id];
+                queue.check_open_to(caller.connection)?;
+                queue.spec.durable
+            }
+            Target::Exchange(name) => vhost.exchange(name)?.spec.durable,
+        };
         let arguments = request.arguments.clone().sorted();
-        let durable = exchange.spec.durable && queue.spec.durable;
-        if self.insert_binding(caller.vhost, &request.exchange, id, &request.key, arguments.clone(), durable) && durable
-        {
-            let spec = BindingSpec {
-                source: request.exchange.to_string(),
-                queue: queue_name.to_string(),
-                exchange: None,
-                key: request.key.clone(),
-                arguments,
+        let durable = source.spec.durable && target_is_durable;
+        let identity = entries::binding_identity(caller.vhost, &request.exchange, &target, &request.key, &arguments);
+        let is_new =
+            self.insert_binding(caller.vhost, &request.exchange, &target, &request.key, arguments.clone(), durable);
+        if is_new && durable {
+            let (queue, exchange) = match &request.destination {
+                Destination::Queue(name) => (name.to_string(), None),
+                Destination::Exchange(name) => (String::new(), Some(name.to_string())),
             };
-            let identity = identity_of(&request.exchange, id, &request.key, &spec.arguments);
-            changes.push(entries::binding(caller.vhost, &identity, id, spec));
+            let source = request.exchange.to_string();
+            let spec = BindingSpec { source, queue, exchange, key: request.key.clone(), arguments };
+            changes.push(entries::binding(caller.vhost, &identity, &target, spec));
         }
         Ok(())
     }
@@ -71,43 +84,49 @@ impl Catalog {
         let request = &without_line_ends_in(request);
         self.check_binding(caller, request)?;
         let vhost = self.vhost(caller.vhost)?;
-        let Some(&id) = vhost.queues.get(&**queue_of(request)?) else { return Ok(()) };
+        let Ok(target) = vhost.target(&request.destination) else { return Ok(()) };
         let arguments = request.arguments.clone().sorted();
-        let identity = identity_of(&request.exchange, id, &request.key, &arguments);
+        let identity = entries::binding_identity(caller.vhost, &request.exchange, &target, &request.key, &arguments);
         let Some(&slot) = vhost.binding_slots.get(&identity) else { return Ok(()) };
-        let queue = self.queues.get_mut(&id).expect("a name stands for a queue that is there");
-        queue.check_open_to(caller.connection)?;
-        queue.bindings.remove(&slot);
-        self.remove_binding_of_source(caller.vhost, slot, changes);
+        if let Target::Queue(id) = target {
+            self.queues[&id].check_open_to(caller.connection)?;
+        }
+        self.remove_binding(caller.vhost, slot, changes);
         Ok(())
     }
 
     /// RabbitMQ wants write access to what is bound, and read access to what it is bound to.
     fn check_binding(&self, caller: &Caller<'_>, request: &BindCommand) -> Result<(), Refusal> {
-        self.check(caller, Access::Write, Object::Queue, queue_of(request)?)?;
+        match &request.destination {
+            Destination::Queue(name) => self.check(caller, Access::Write, Object::Queue, name)?,
+            Destination::Exchange(name) => {
+                self.check(caller, Access::Write, Object::Exchange, name)?;
+                check_not_default(name)?;
+            }
+        }
         check_not_default(&request.exchange)?;
         self.check(caller, Access::Read, Object::Exchange, &request.exchange)
     }
 
-    /// Says whether the binding is new.
+    /// Says whether the binding is new. `arguments` must be sorted.
     pub(super) fn insert_binding(
         &mut self,
-        vhost: &str,
+        vhost: &Name,
         source: &Name,
-        id: QueueId,
+        target: &Target,
         key: &[u8],
         arguments: Table,
         durable: bool,
     ) -> bool {
+        let identity = entries::binding_identity(vhost, source, target, key, &arguments);
         let vhost = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
-        let identity = identity_of(source, id, key, &arguments);
         if vhost.binding_slots.contains_key(&identity) {
             return false;
         }
         let binding = Binding {
             identity: identity.clone(),
             source: source.clone(),
-            queue: id,
+            target: target.clone(),
             key: key.into(),
             arguments,
             durable,
@@ -116,28 +135,63 @@ impl Catalog {
         let slot = vhost.bindings.vacant_key();
         exchange.router.add(slot, &binding);
         exchange.bindings.insert(slot);
+        match target {
+            Target::Queue(id) => {
+                self.queues.get_mut(id).expect("the binding's queue is there").bindings.insert(slot);
+            }
+            Target::Exchange(name) => {
+                let exchange = vhost.exchanges.get_mut(name).expect("the exchange that it leads to is there");
+                exchange.inbound.insert(slot);
+            }
+        }
         vhost.bindings.insert(binding);
         vhost.binding_slots.insert(identity, slot);
         vhost.epoch.advance();
-        self.queues.get_mut(&id).expect("the binding's queue is there").bindings.insert(slot);
         true
     }
 
-    /// Takes a binding out everywhere but in its queue's list, and an auto-delete exchange with it.
-    pub(super) fn remove_binding_of_source(&mut self, vhost: &str, slot: usize, changes: &mut Vec<CatalogEntry>) {
+    /// Takes a binding out everywhere, and an auto-delete exchange with its last.
+    pub(super) fn remove_binding(&mut self, vhost: &str, slot: usize, changes: &mut Vec<CatalogEntry>) {
         let found = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
         let binding = found.take_binding(slot, changes);
-        let exchange = found.exchanges.get_mut(&binding.source).expect("a binding's source is there");
-        exchange.router.remove(slot, &binding);
-        exchange.bindings.remove(&slot);
         found.epoch.advance();
-        if exchange.spec.auto_delete && exchange.bindings.is_empty() {
-            self.remove_exchange(vhost, &binding.source, changes);
+        let source_is_over = found.detach_source(slot, &binding);
+        self.detach_target(vhost, slot, &binding.target);
+        if source_is_over {
+            self.remove_exchange(vhost, binding.source, changes);
+        }
+    }
+
+    /// Takes a binding out of the list of what it leads to, which may have gone already.
+    pub(super) fn detach_target(&mut self, vhost: &str, slot: usize, target: &Target) {
+        match target {
+            Target::Queue(id) => {
+                if let Some(queue) = self.queues.get_mut(id) {
+                    queue.bindings.remove(&slot);
+                }
+            }
+            Target::Exchange(name) => {
+                let vhost = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
+                if let Some(exchange) = vhost.exchanges.get_mut(name) {
+                    exchange.inbound.remove(&slot);
+                }
+            }
         }
     }
 }
 
 impl Vhost {
+    /// What a destination's name stands for.
+    pub(super) fn target(&self, destination: &Destination) -> Result<Target, Refusal> {
+        match destination {
+            Destination::Queue(name) => match self.queues.get(name) {
+                Some(id) => Ok(Target::Queue(*id)),
+                None => Err(missing(Object::Queue, name, &self.name)),
+            },
+            Destination::Exchange(name) => self.exchange(name).map(|_| Target::Exchange(name.clone())),
+        }
+    }
+
     /// Takes a binding out of the vhost's own lists.
     pub(super) fn take_binding(&mut self, slot: usize, changes: &mut Vec<CatalogEntry>) -> Binding {
         let binding = self.bindings.remove(slot);
@@ -147,13 +201,13 @@ impl Vhost {
         }
         binding
     }
-}
 
-/// The queue that a binding leads to.
-fn queue_of(request: &BindCommand) -> Result<&Name, Refusal> {
-    match &request.destination {
-        Destination::Queue(name) => Ok(name),
-        Destination::Exchange(_) => Err(Refusal::NotImplemented("bindings between exchanges are not built yet".into())),
+    /// Takes a binding out of its source; says whether that exchange should go now.
+    pub(super) fn detach_source(&mut self, slot: usize, binding: &Binding) -> bool {
+        let exchange = self.exchanges.get_mut(&binding.source).expect("a binding's source is there");
+        exchange.router.remove(slot, binding);
+        exchange.bindings.remove(&slot);
+        exchange.spec.auto_delete && exchange.bindings.is_empty()
     }
 }
 
@@ -166,9 +220,4 @@ fn without_line_ends_in(request: &BindCommand) -> BindCommand {
         exchange: without_line_ends(&request.exchange),
         ..request.clone()
     }
-}
-
-/// `arguments` must be sorted.
-fn identity_of(source: &str, queue: QueueId, key: &[u8], arguments: &Table) -> Box<[u8]> {
-    entries::binding_identity(source, queue, key, &entries::encode(arguments))
 }

@@ -1,8 +1,10 @@
 //! The catalog's entries in the journal: their keys, and their values as named fields, so that fields can be added.
 
-use ferrymq_model::{BindingSpec, CatalogEntry, EntryKind, ExchangeSpec, Name, QueueId, QueueSpec};
+use ferrymq_model::{BindingSpec, CatalogEntry, EntryKind, ExchangeSpec, Name, QueueId, QueueSpec, Table};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use super::bindings::Target;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct VhostEntry {
@@ -43,7 +45,7 @@ pub(super) struct QueueEntry {
 #[derive(Serialize, Deserialize)]
 pub(super) struct BindingEntry {
     pub vhost: String,
-    /// The id tells a redeclared queue from the one that was bound.
+    /// The id tells a redeclared queue from the one that was bound; 0 where the binding leads to an exchange.
     pub queue_id: u64,
     pub spec: BindingSpec,
 }
@@ -94,13 +96,30 @@ pub(crate) fn queue_tombstone(id: QueueId) -> CatalogEntry {
     gone(EntryKind::Queue, id.0.to_be_bytes().to_vec())
 }
 
-/// What tells a binding from all others of its vhost: source, queue, key and arguments in any order.
-pub(super) fn binding_identity(source: &str, queue: QueueId, binding_key: &[u8], arguments: &[u8]) -> Box<[u8]> {
-    key(&[&queue.0.to_be_bytes(), source.as_bytes(), binding_key, arguments]).into_boxed_slice()
+/// What tells a binding from all others: source, what it leads to, key and arguments, which must be sorted. A queue's id
+/// stands for its vhost, too.
+pub(super) fn binding_identity(
+    vhost: &str,
+    source: &str,
+    target: &Target,
+    binding_key: &[u8],
+    arguments: &Table,
+) -> Box<[u8]> {
+    let (source, arguments) = (source.as_bytes(), encode(arguments));
+    let identity = match target {
+        Target::Queue(id) => key(&[&id.0.to_be_bytes(), source, binding_key, &arguments]),
+        // Its first part is shorter than an id, so that it is no queue's.
+        Target::Exchange(name) => key(&[b"x", vhost.as_bytes(), name.as_bytes(), source, binding_key, &arguments]),
+    };
+    identity.into_boxed_slice()
 }
 
-pub(super) fn binding(vhost: &Name, identity: &[u8], queue: QueueId, spec: BindingSpec) -> CatalogEntry {
-    put(EntryKind::Binding, identity.to_vec(), &BindingEntry { vhost: vhost.to_string(), queue_id: queue.0, spec })
+pub(super) fn binding(vhost: &Name, identity: &[u8], target: &Target, spec: BindingSpec) -> CatalogEntry {
+    let queue_id = match target {
+        Target::Queue(id) => id.0,
+        Target::Exchange(_) => 0,
+    };
+    put(EntryKind::Binding, identity.to_vec(), &BindingEntry { vhost: vhost.to_string(), queue_id, spec })
 }
 
 pub(super) fn binding_tombstone(identity: &[u8]) -> CatalogEntry {

@@ -16,11 +16,21 @@ pub(super) struct Exchange {
     pub(super) router: Router,
     /// The bindings it is the source of.
     pub(super) bindings: BTreeSet<usize>,
+    /// The bindings of other exchanges, or its own, that lead to it.
+    pub(super) inbound: BTreeSet<usize>,
+    /// Where messages go that its bindings lead nowhere.
+    pub(super) alternate: Option<Name>,
 }
 
 impl Exchange {
     pub(super) fn new(spec: ExchangeSpec) -> Self {
-        Self { router: Router::new(spec.kind), bindings: BTreeSet::new(), spec }
+        Self {
+            router: Router::new(spec.kind),
+            bindings: BTreeSet::new(),
+            inbound: BTreeSet::new(),
+            alternate: arguments::alternate_exchange(&spec.arguments),
+            spec,
+        }
     }
 }
 
@@ -67,7 +77,7 @@ impl Catalog {
             .ok_or_else(|| Refusal::PreconditionFailed(format!("unknown exchange type '{}'", request.kind)))?;
         check_not_default(&name)?;
         self.check(caller, Access::Configure, Object::Exchange, &name)?;
-        let vhost = self.vhost_mut(caller.vhost)?;
+        let vhost = self.vhost(caller.vhost)?;
         let spec = ExchangeSpec {
             kind,
             durable: request.durable,
@@ -82,7 +92,13 @@ impl Catalog {
         if name.starts_with("amq.") {
             return Err(Refusal::AccessRefused(format!("exchange name '{name}' contains reserved prefix 'amq.*'")));
         }
-        arguments::check_exchange(&shown(Object::Exchange, &name, &vhost.name), &spec.arguments)?;
+        let whose = shown(Object::Exchange, &name, &vhost.name);
+        if let Some(alternate) = arguments::exchange_named("alternate-exchange", &whose, &spec.arguments)? {
+            self.check(caller, Access::Read, Object::Exchange, &name)?;
+            self.check(caller, Access::Write, Object::Exchange, alternate)?;
+        }
+        arguments::check_exchange(&whose, &spec.arguments)?;
+        let vhost = self.vhost_mut(caller.vhost)?;
         if spec.durable {
             changes.push(entries::exchange(&vhost.name, &name, &spec));
         }
@@ -115,23 +131,36 @@ impl Catalog {
             let whose = shown(Object::Exchange, &name, &vhost.name);
             return Err(Refusal::PreconditionFailed(format!("{whose} in use")));
         }
-        self.remove_exchange(caller.vhost, &name, changes);
+        self.remove_exchange(caller.vhost, name, changes);
         Ok(())
     }
 
-    /// Takes an exchange out, and its bindings out of the queues' lists.
-    pub(super) fn remove_exchange(&mut self, vhost: &str, name: &str, changes: &mut Vec<CatalogEntry>) {
-        let vhost = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
-        let (name, exchange) = vhost.exchanges.remove_entry(name).expect("only an exchange that is there is removed");
-        for slot in exchange.bindings {
-            let binding = vhost.take_binding(slot, changes);
-            let queue = self.queues.get_mut(&binding.queue).expect("a binding's queue is there");
-            queue.bindings.remove(&slot);
+    /// Takes an exchange out with its bindings on both sides, and with it auto-delete exchanges that were bound to
+    /// nothing else.
+    pub(super) fn remove_exchange(&mut self, vhost: &str, name: Name, changes: &mut Vec<CatalogEntry>) {
+        let mut going = vec![name];
+        while let Some(name) = going.pop() {
+            let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
+            let exchange = found.exchanges.remove(&name).expect("only an exchange that is there is removed");
+            found.epoch.advance();
+            if exchange.spec.durable {
+                changes.push(entries::exchange_tombstone(&found.name, &name));
+            }
+            for slot in exchange.inbound {
+                let binding = found.take_binding(slot, changes);
+                // One that leads back to its own source has gone with it.
+                if binding.source != name && found.detach_source(slot, &binding) {
+                    going.push(binding.source);
+                }
+            }
+            for slot in exchange.bindings {
+                let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
+                if found.bindings.contains(slot) {
+                    let binding = found.take_binding(slot, changes);
+                    self.detach_target(vhost, slot, &binding.target);
+                }
+            }
         }
-        if exchange.spec.durable {
-            changes.push(entries::exchange_tombstone(&vhost.name, &name));
-        }
-        vhost.epoch.advance();
     }
 
     /// The declaration of an exchange.

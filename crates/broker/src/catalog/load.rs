@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
+use super::bindings::Target;
 use super::entries::{
     self, BindingEntry, CounterEntry, ExchangeEntry, PermissionEntry, QUEUE_COUNTER, QueueEntry, UserEntry, VhostEntry,
 };
@@ -53,7 +54,7 @@ impl Catalog {
         for (vhost, exchange) in orphaned.into_keys() {
             let found = catalog.vhosts.get(&vhost).and_then(|vhost| vhost.exchanges.get(&exchange));
             if found.is_some_and(|exchange| exchange.spec.auto_delete && exchange.bindings.is_empty()) {
-                catalog.remove_exchange(&vhost, &exchange, changes);
+                catalog.remove_exchange(&vhost, exchange, changes);
             }
         }
         Ok(catalog)
@@ -94,13 +95,23 @@ impl Catalog {
             EntryKind::Binding => {
                 let BindingEntry { vhost, queue_id, spec } = value(entry)?;
                 let (vhost, source) = (stored(&vhost)?, stored(&spec.source)?);
-                if self.queues.contains_key(&QueueId(queue_id)) {
-                    self.vhost(&vhost).and_then(|found| found.exchange(&source)).map_err(|no| no.to_string())?;
-                    self.insert_binding(&vhost, &source, QueueId(queue_id), &spec.key, spec.arguments, true);
-                } else {
+                let target = match &spec.exchange {
+                    Some(name) => Target::Exchange(stored(name)?),
+                    None => Target::Queue(QueueId(queue_id)),
+                };
+                if let Target::Queue(id) = &target
+                    && !self.queues.contains_key(id)
+                {
                     changes.push(entries::binding_tombstone(&entry.key));
                     orphaned.insert((vhost, source), ());
+                    return Ok(());
                 }
+                let found = self.vhost(&vhost).map_err(|no| no.to_string())?;
+                found.exchange(&source).map_err(|no| no.to_string())?;
+                if let Target::Exchange(name) = &target {
+                    found.exchange(name).map_err(|no| no.to_string())?;
+                }
+                self.insert_binding(&vhost, &source, &target, &spec.key, spec.arguments, true);
             }
             EntryKind::Counter if entry.key == QUEUE_COUNTER => {
                 let CounterEntry { value: reserved } = value(entry)?;

@@ -161,7 +161,7 @@ impl Catalog {
         vhost.queues.remove(&queue.settings.name);
         vhost.epoch.advance();
         for slot in queue.bindings {
-            self.remove_binding_of_source(&queue.settings.vhost, slot, changes);
+            self.remove_binding(&queue.settings.vhost, slot, changes);
         }
     }
 

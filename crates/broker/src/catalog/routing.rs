@@ -1,10 +1,13 @@
 //! From an exchange and a routing key to queues. Pure: whoever asks twice gets the same answer while the vhost's epoch
 //! stands still.
 
-use ferrymq_model::{ExchangeKind, QueueId, Refusal, Table};
-use hashbrown::HashMap;
+use std::cell::LazyCell;
 
-use super::bindings::Binding;
+use ferrymq_model::{ExchangeKind, Name, QueueId, Refusal, Table};
+use hashbrown::{HashMap, HashSet};
+
+use super::bindings::{Binding, Target};
+use super::exchanges::Exchange;
 use super::headers::Matcher;
 use super::topics::Topics;
 use super::{Catalog, Vhost};
@@ -16,23 +19,23 @@ pub(super) enum Router {
     Fanout(Targets),
     Topic(Topics),
     /// By the bindings' slots.
-    Headers(Vec<(usize, Matcher, QueueId)>),
+    Headers(Vec<(usize, Matcher, Target)>),
 }
 
-/// Queues in ascending order, each with the number of bindings that lead to it.
+/// What bindings lead to, in ascending order, each with the number of bindings that do.
 #[derive(Debug, Default)]
-pub(super) struct Targets(Vec<(QueueId, u32)>);
+pub(super) struct Targets(Vec<(Target, u32)>);
 
 impl Targets {
-    pub(super) fn add(&mut self, queue: QueueId) {
-        match self.find(queue) {
+    pub(super) fn add(&mut self, target: &Target) {
+        match self.find(target) {
             Ok(at) => self.0[at].1 += 1,
-            Err(at) => self.0.insert(at, (queue, 1)),
+            Err(at) => self.0.insert(at, (target.clone(), 1)),
         }
     }
 
-    pub(super) fn remove(&mut self, queue: QueueId) {
-        let at = self.find(queue).expect("only a target that is there is removed");
+    pub(super) fn remove(&mut self, target: &Target) {
+        let at = self.find(target).expect("only a target that is there is removed");
         self.0[at].1 -= 1;
         if self.0[at].1 == 0 {
             self.0.remove(at);
@@ -43,14 +46,45 @@ impl Targets {
         self.0.is_empty()
     }
 
-    pub(super) fn append_to(&self, targets: &mut Vec<QueueId>) {
-        targets.extend(self.0.iter().map(|(queue, _)| *queue));
-    }
-
-    fn find(&self, queue: QueueId) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&queue, |(target, _)| *target)
+    fn find(&self, target: &Target) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.cmp(target))
     }
 }
+
+/// What a message has reached so far.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    /// Where it starts.
+    start: &'a str,
+    /// Queues, some perhaps twice.
+    queues: &'a mut Vec<QueueId>,
+    /// Exchanges behind the start, each once, in the order in which they were reached.
+    exchanges: Vec<Name>,
+    seen: HashSet<Name>,
+    /// Whether the exchange that was asked last leads anywhere, be it somewhere that was reached before.
+    matched: bool,
+}
+
+impl Found<'_> {
+    pub(super) fn add_all(&mut self, targets: &Targets) {
+        targets.0.iter().for_each(|(target, _)| self.add(target));
+    }
+
+    fn add(&mut self, target: &Target) {
+        self.matched = true;
+        match target {
+            Target::Queue(queue) => self.queues.push(*queue),
+            Target::Exchange(name) => {
+                if **name != *self.start && self.seen.insert(name.clone()) {
+                    self.exchanges.push(name.clone());
+                }
+            }
+        }
+    }
+}
+
+/// A message's headers, which are parsed when an exchange looks at them.
+type Headers<'a> = LazyCell<Table, &'a dyn Fn() -> Table>;
 
 impl Router {
     pub(super) fn new(kind: ExchangeKind) -> Self {
@@ -64,10 +98,10 @@ impl Router {
 
     pub(super) fn add(&mut self, slot: usize, binding: &Binding) {
         match self {
-            Self::Direct(by_key) => by_key.entry(binding.key.clone()).or_default().add(binding.queue),
-            Self::Fanout(targets) => targets.add(binding.queue),
-            Self::Topic(topics) => topics.add(&binding.key, binding.queue),
-            Self::Headers(matchers) => matchers.push((slot, Matcher::new(&binding.arguments), binding.queue)),
+            Self::Direct(by_key) => by_key.entry(binding.key.clone()).or_default().add(&binding.target),
+            Self::Fanout(targets) => targets.add(&binding.target),
+            Self::Topic(topics) => topics.add(&binding.key, &binding.target),
+            Self::Headers(matchers) => matchers.push((slot, Matcher::new(&binding.arguments), binding.target.clone())),
         }
     }
 
@@ -75,35 +109,42 @@ impl Router {
         match self {
             Self::Direct(by_key) => {
                 let targets = by_key.get_mut(&*binding.key).expect("a binding's key is there");
-                targets.remove(binding.queue);
+                targets.remove(&binding.target);
                 if targets.is_empty() {
                     by_key.remove(&*binding.key);
                 }
             }
-            Self::Fanout(targets) => targets.remove(binding.queue),
-            Self::Topic(topics) => topics.remove(&binding.key, binding.queue),
+            Self::Fanout(targets) => targets.remove(&binding.target),
+            Self::Topic(topics) => topics.remove(&binding.key, &binding.target),
             Self::Headers(matchers) => matchers.retain(|(other, ..)| *other != slot),
         }
     }
 
-    /// Appends the targets for each of `keys`. Some may come twice.
-    fn collect<'a>(
-        &self,
-        keys: impl Iterator<Item = &'a [u8]>,
-        headers: &dyn Fn() -> Table,
-        targets: &mut Vec<QueueId>,
-    ) {
+    /// Finds the targets for each of `keys`.
+    fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, headers: &Headers<'_>, found: &mut Found<'_>) {
         match self {
             Self::Direct(by_key) => {
-                keys.filter_map(|key| by_key.get(key)).for_each(|found| found.append_to(targets));
+                keys.filter_map(|key| by_key.get(key)).for_each(|targets| found.add_all(targets));
             }
-            Self::Fanout(all) => all.append_to(targets),
-            Self::Topic(topics) => keys.for_each(|key| topics.matches(key, targets)),
+            Self::Fanout(all) => found.add_all(all),
+            Self::Topic(topics) => keys.for_each(|key| topics.matches(key, found)),
             Self::Headers(matchers) => {
-                let headers = headers();
-                let matching = matchers.iter().filter(|(_, matcher, _)| matcher.matches(&headers));
-                targets.extend(matching.map(|(_, _, queue)| *queue));
+                let matching = matchers.iter().filter(|(_, matcher, _)| matcher.matches(headers));
+                matching.for_each(|(_, _, target)| found.add(target));
             }
+        }
+    }
+}
+
+impl Exchange {
+    /// Finds what its bindings lead to, or its alternate exchange where they lead nowhere.
+    fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, headers: &Headers<'_>, found: &mut Found<'_>) {
+        found.matched = false;
+        self.router.collect(keys, headers, found);
+        if !found.matched
+            && let Some(alternate) = &self.alternate
+        {
+            found.add(&Target::Exchange(alternate.clone()));
         }
     }
 }
@@ -129,7 +170,10 @@ impl Catalog {
         if exchange.is_empty() {
             targets.extend(keys.filter_map(|key| vhost.queue_named(key)));
         } else {
-            vhost.exchange(exchange)?.router.collect(keys, headers, targets);
+            let start = vhost.exchange(exchange)?;
+            let (exchanges, seen) = (Vec::new(), HashSet::new());
+            let mut found = Found { start: exchange, queues: targets, exchanges, seen, matched: false };
+            vhost.walk(start, &keys, &LazyCell::new(headers), &mut found);
         }
         if targets.len() > 1 && !targets.is_sorted_by(|a, b| a < b) {
             targets.sort_unstable();
@@ -140,6 +184,25 @@ impl Catalog {
 }
 
 impl Vhost {
+    /// Asks the first exchange, then those that it leads to, and so on, each once: so circles end.
+    fn walk<'a>(
+        &self,
+        start: &Exchange,
+        keys: &(impl Iterator<Item = &'a [u8]> + Clone),
+        headers: &Headers<'_>,
+        found: &mut Found<'_>,
+    ) {
+        start.collect(keys.clone(), headers, found);
+        let mut asked = 0;
+        while let Some(name) = found.exchanges.get(asked) {
+            asked += 1;
+            // An alternate exchange need not be there.
+            if let Some(exchange) = self.exchanges.get(name) {
+                exchange.collect(keys.clone(), headers, found);
+            }
+        }
+    }
+
     fn queue_named(&self, name: &[u8]) -> Option<QueueId> {
         self.queues.get(std::str::from_utf8(name).ok()?).copied()
     }

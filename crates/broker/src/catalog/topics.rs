@@ -1,11 +1,11 @@
 //! Topic patterns: words between dots, where `*` is any one word and `#` any number of words.
 
-use ferrymq_model::QueueId;
 use hashbrown::HashMap;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::routing::Targets;
+use super::bindings::Target;
+use super::routing::{Found, Targets};
 
 /// Patterns as a tree with a word on each edge. A routing key walks it with all nodes that it may have reached at once,
 /// so that many `#` cost a set of nodes and never a search.
@@ -39,7 +39,7 @@ impl Default for Topics {
 }
 
 impl Topics {
-    pub(super) fn add(&mut self, pattern: &[u8], queue: QueueId) {
+    pub(super) fn add(&mut self, pattern: &[u8], target: &Target) {
         let mut at = self.root;
         for word in words(pattern) {
             at = match self.child(at, word) {
@@ -47,16 +47,16 @@ impl Topics {
                 None => self.grow(at, word),
             };
         }
-        self.nodes[at].targets.add(queue);
+        self.nodes[at].targets.add(target);
     }
 
-    pub(super) fn remove(&mut self, pattern: &[u8], queue: QueueId) {
+    pub(super) fn remove(&mut self, pattern: &[u8], target: &Target) {
         let mut path = vec![self.root];
         for word in words(pattern) {
             let at = path[path.len() - 1];
             path.push(self.child(at, word).expect("a pattern that was added has its nodes"));
         }
-        self.nodes[path[path.len() - 1]].targets.remove(queue);
+        self.nodes[path[path.len() - 1]].targets.remove(target);
         for (word, pair) in words(pattern).collect::<Vec<_>>().into_iter().zip(path.windows(2)).rev() {
             let &[parent, child] = pair else { unreachable!("windows of two") };
             if !self.nodes[child].is_bare() {
@@ -67,8 +67,8 @@ impl Topics {
         }
     }
 
-    /// Appends the targets of all patterns that match. Some may come twice.
-    pub(super) fn matches(&self, key: &[u8], targets: &mut Vec<QueueId>) {
+    /// Finds the targets of all patterns that match.
+    pub(super) fn matches(&self, key: &[u8], found: &mut Found<'_>) {
         let (mut reached, mut next) = (Reached::new(), Reached::new());
         self.enter(self.root, &mut reached);
         for word in words(key) {
@@ -94,7 +94,7 @@ impl Topics {
             }
         }
         for &at in &reached {
-            self.nodes[at].targets.append_to(targets);
+            found.add_all(&self.nodes[at].targets);
         }
     }
 

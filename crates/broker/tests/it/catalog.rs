@@ -75,9 +75,17 @@ impl Desk {
     }
 
     fn bind(&mut self, exchange: &str, queue: &str, arguments: Table) -> Result<(), Refusal> {
+        self.bind_to(Destination::Queue(Name::from(queue)), exchange, arguments)
+    }
+
+    fn bind_exchange(&mut self, source: &str, destination: &str) -> Result<(), Refusal> {
+        self.bind_to(Destination::Exchange(Name::from(destination)), source, Table::default())
+    }
+
+    fn bind_to(&mut self, destination: Destination, exchange: &str, arguments: Table) -> Result<(), Refusal> {
         let request = BindCommand {
             origin: Origin::default(),
-            destination: Destination::Queue(Name::from(queue)),
+            destination,
             exchange: Name::from(exchange),
             key: b"k".to_vec(),
             no_wait: false,
@@ -187,8 +195,13 @@ fn exchanges_are_refused_with_rabbitmqs_words() {
     check(desk.exchange("amq.x direct"), "exchange name 'amq.x' contains reserved prefix 'amq.*'");
     check(desk.exchange("none direct passive"), "no exchange 'none' in vhost '/'");
     check(
+        desk.exchange("n direct alternate-exchange=5"),
+        "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'n' in vhost '/'",
+    );
+    desk.exchange("n direct alternate-exchange=none").unwrap();
+    check(
         desk.exchange("n direct alternate-exchange=x"),
-        "invalid arg 'alternate-exchange' for exchange 'n' in vhost '/': not implemented",
+        "inequivalent arg 'alternate-exchange' for exchange 'n' in vhost '/': received 'x' but current is 'none'",
     );
     check(desk.bind("x", "q", Table::default()), "no queue 'q' in vhost '/'");
     desk.queue("q").unwrap();
@@ -267,6 +280,62 @@ fn bindings_of_a_queue_that_went_in_a_crash_are_dropped() {
     assert_eq!(bindings.count(), 0, "their tombstones were written");
     assert!(desk.catalog.exchange("/", "x").is_err(), "an auto-delete exchange goes with its last binding");
     assert!(desk.catalog.exchange("/", "kept").is_ok());
+}
+
+#[test]
+fn bindings_between_exchanges_are_refused_with_rabbitmqs_words() {
+    let mut desk = Desk::new();
+    check(desk.bind_exchange("amq.fanout", "none"), "no exchange 'none' in vhost '/'");
+    check(desk.bind_exchange("none", "amq.fanout"), "no exchange 'none' in vhost '/'");
+    check(desk.bind_exchange("amq.fanout", ""), "operation not permitted on the default exchange");
+    check(desk.bind_exchange("", "amq.fanout"), "operation not permitted on the default exchange");
+    desk.bind_exchange("amq.fanout", "amq.rabbitmq.trace").unwrap();
+    let (user, vhost) = (Name::from("u"), Name::from("/"));
+    desk.catalog.put_user(&user, "", &[], &mut desk.changes);
+    desk.catalog.set_permission(&user, &vhost, ["", "^amq.direct$", "^amq.topic$"], &mut desk.changes).unwrap();
+    desk.user = user;
+    check(
+        desk.bind_exchange("amq.topic", "amq.fanout"),
+        "write access to exchange 'amq.fanout' in vhost '/' refused for user 'u'",
+    );
+    check(
+        desk.bind_exchange("amq.fanout", "amq.direct"),
+        "read access to exchange 'amq.fanout' in vhost '/' refused for user 'u'",
+    );
+    desk.bind_exchange("amq.topic", "amq.direct").unwrap();
+}
+
+/// Deleting the last exchange of a chain takes the auto-delete ones before it along, over a restart, too.
+#[test]
+fn a_chain_of_auto_delete_exchanges_goes_with_its_end() {
+    let mut desk = Desk::new();
+    for name in ["a", "b", "c"] {
+        desk.exchange(&format!("{name} fanout durable auto-delete")).unwrap();
+    }
+    desk.exchange("end fanout durable").unwrap();
+    for (source, destination) in [("a", "b"), ("b", "c"), ("c", "c"), ("c", "end"), ("amq.fanout", "end")] {
+        desk.bind_exchange(source, destination).unwrap();
+    }
+    let mut desk = desk.restarted();
+    desk.bind_exchange("c", "c").unwrap();
+    let (vhost, user) = (desk.vhost.clone(), desk.user.clone());
+    let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+    for (name, left) in [("end", vec!["a", "b", "c"]), ("c", vec![])] {
+        let delete = DeleteExchange {
+            origin: Origin::default(),
+            exchange: Name::from(name),
+            if_unused: name == "end",
+            no_wait: false,
+        };
+        desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();
+        let mut own: Vec<_> = desk.catalog.exchanges("/").map(|(name, _)| name.to_string()).collect();
+        own.retain(|name| !name.is_empty() && !name.starts_with("amq."));
+        own.sort();
+        assert_eq!(own, left, "after {name}");
+    }
+    let desk = desk.restarted();
+    let bindings = desk.changes.iter().filter(|entry| entry.kind == EntryKind::Binding && entry.value.is_some());
+    assert_eq!(bindings.count(), 0);
 }
 
 #[test]

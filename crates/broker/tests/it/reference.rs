@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ferrymq_model::{
-    Access, BindCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, ExchangeKind, Table, Time, Value,
+    Access, BindCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination, ExchangeKind, Table,
+    Time, Value,
 };
 
 mod queue;
@@ -42,12 +43,14 @@ pub struct Exchange {
     pub durable: bool,
     auto_delete: bool,
     internal: bool,
+    /// What a second declaration must say alike.
+    alternate: Option<Value>,
     bindings: Vec<Binding>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 struct Binding {
-    queue: String,
+    to: Destination,
     key: Vec<u8>,
     arguments: Table,
 }
@@ -58,12 +61,20 @@ pub struct Reference {
     pub exchanges: BTreeMap<String, Exchange>,
     pub queues: BTreeMap<String, Queue>,
     subscriptions: BTreeMap<u64, Subscription>,
+    /// What routes have met with, for whoever counts that.
+    pub met: Vec<&'static str>,
 }
 
 impl Reference {
     pub fn new(now: Time) -> Self {
-        let exchange =
-            |kind, internal| Exchange { kind, durable: true, auto_delete: false, internal, bindings: Vec::new() };
+        let exchange = |kind, internal| Exchange {
+            kind,
+            durable: true,
+            auto_delete: false,
+            internal,
+            alternate: None,
+            bindings: Vec::new(),
+        };
         let exchanges = BTreeMap::from([
             (String::new(), exchange(ExchangeKind::Direct, false)),
             ("amq.direct".to_owned(), exchange(ExchangeKind::Direct, false)),
@@ -87,21 +98,27 @@ impl Reference {
         let kind = ExchangeKind::parse(&request.kind).ok_or(No::PreconditionFailed)?;
         refuse_if(name.is_empty(), No::AccessRefused)?;
         allowed(by, Access::Configure, &name)?;
+        let alternate = request.arguments.get("alternate-exchange").cloned();
         if let Some(found) = self.exchanges.get(&name) {
             let same = found.kind == kind
                 && found.durable == request.durable
                 && found.auto_delete == request.auto_delete
                 && found.internal == request.internal
-                && request.arguments.get("alternate-exchange").is_none();
+                && found.alternate == alternate;
             return refuse_if(!same, No::PreconditionFailed);
         }
         refuse_if(name.starts_with("amq."), No::AccessRefused)?;
-        refuse_if(request.arguments.get("alternate-exchange").is_some(), No::PreconditionFailed)?;
+        if let Some(alternate) = &alternate {
+            let alternate = alternate.as_text().ok_or(No::PreconditionFailed)?;
+            allowed(by, Access::Read, &name)?;
+            allowed(by, Access::Write, alternate)?;
+        }
         let exchange = Exchange {
             kind,
             durable: request.durable,
             auto_delete: request.auto_delete,
             internal: request.internal,
+            alternate,
             bindings: Vec::new(),
         };
         self.exchanges.insert(name, exchange);
@@ -114,8 +131,26 @@ impl Reference {
         allowed(by, Access::Configure, name)?;
         let used = self.exchanges.get(name).is_some_and(|exchange| !exchange.bindings.is_empty());
         refuse_if(request.if_unused && used, No::PreconditionFailed)?;
-        self.exchanges.remove(name);
+        self.remove_exchange(name);
         Ok(())
+    }
+
+    fn remove_exchange(&mut self, name: &str) {
+        self.exchanges.remove(name);
+        self.unbind_all(&Destination::Exchange(name.into()));
+    }
+
+    /// Takes away all bindings that lead there, and auto-delete exchanges that are left without any.
+    fn unbind_all(&mut self, to: &Destination) {
+        let mut over = Vec::new();
+        for (name, exchange) in &mut self.exchanges {
+            let before = exchange.bindings.len();
+            exchange.bindings.retain(|binding| binding.to != *to);
+            if exchange.auto_delete && exchange.bindings.is_empty() && before > 0 {
+                over.push(name.clone());
+            }
+        }
+        over.iter().for_each(|name| self.remove_exchange(name));
     }
 
     /// How many messages are ready, and how many subscriptions there are.
@@ -182,12 +217,14 @@ impl Reference {
 
     pub fn bind(&mut self, by: By, request: &BindCommand) -> Result<(), No> {
         self.check_binding(by, request)?;
-        let exchange = self.exchanges.get_mut(&*request.exchange).ok_or(No::NotFound)?;
-        let queue = self.queues.get(&**request.destination.name()).ok_or(No::NotFound)?;
+        refuse_if(!self.exchanges.contains_key(&*request.exchange), No::NotFound)?;
+        refuse_if(!self.is_there(&request.destination), No::NotFound)?;
+        let owner = self.owner(&request.destination);
+        let exchange = self.exchanges.get_mut(&*request.exchange).expect("it was just found");
         let kinds = ["all", "any", "all-with-x", "any-with-x"];
         let kind = request.arguments.get("x-match").and_then(Value::as_text).unwrap_or("all");
         refuse_if(exchange.kind == ExchangeKind::Headers && !kinds.contains(&kind), No::PreconditionFailed)?;
-        refuse_if(queue.owner.is_some_and(|owner| owner != by.connection), No::ResourceLocked)?;
+        refuse_if(owner.is_some_and(|owner| owner != by.connection), No::ResourceLocked)?;
         let binding = Binding::of(request);
         if !exchange.bindings.contains(&binding) {
             exchange.bindings.push(binding);
@@ -197,21 +234,48 @@ impl Reference {
 
     pub fn unbind(&mut self, by: By, request: &BindCommand) -> Result<(), No> {
         self.check_binding(by, request)?;
-        let Some(queue) = self.queues.get(&**request.destination.name()) else { return Ok(()) };
+        let owner = self.owner(&request.destination);
         let Some(exchange) = self.exchanges.get_mut(&*request.exchange) else { return Ok(()) };
         let binding = Binding::of(request);
         if exchange.bindings.contains(&binding) {
-            refuse_if(queue.owner.is_some_and(|owner| owner != by.connection), No::ResourceLocked)?;
+            refuse_if(owner.is_some_and(|owner| owner != by.connection), No::ResourceLocked)?;
             exchange.bindings.retain(|other| *other != binding);
             if exchange.auto_delete && exchange.bindings.is_empty() {
-                self.exchanges.remove(&*request.exchange);
+                self.remove_exchange(&request.exchange);
             }
         }
         Ok(())
     }
 
+    /// What is durable on both sides comes back.
+    fn restart_exchanges(&mut self) {
+        self.exchanges.retain(|_, exchange| exchange.durable);
+        let exchanges: BTreeSet<_> = self.exchanges.keys().cloned().collect();
+        for exchange in self.exchanges.values_mut() {
+            exchange.bindings.retain(|binding| match &binding.to {
+                Destination::Queue(name) => self.queues.contains_key(&**name),
+                Destination::Exchange(name) => exchanges.contains(&**name),
+            });
+        }
+    }
+
+    fn is_there(&self, destination: &Destination) -> bool {
+        match destination {
+            Destination::Queue(name) => self.queues.contains_key(&**name),
+            Destination::Exchange(name) => self.exchanges.contains_key(&**name),
+        }
+    }
+
+    fn owner(&self, destination: &Destination) -> Option<u64> {
+        match destination {
+            Destination::Queue(name) => self.queues.get(&**name).and_then(|queue| queue.owner),
+            Destination::Exchange(_) => None,
+        }
+    }
+
     fn check_binding(&self, by: By, request: &BindCommand) -> Result<(), No> {
         allowed(by, Access::Write, request.destination.name())?;
+        refuse_if(request.destination == Destination::Exchange("".into()), No::AccessRefused)?;
         refuse_if(request.exchange.is_empty(), No::AccessRefused)?;
         allowed(by, Access::Read, &request.exchange)
     }
@@ -221,11 +285,7 @@ impl Reference {
         for subscription in queue.subscriptions {
             self.subscriptions.remove(&subscription);
         }
-        self.exchanges.retain(|_, exchange| {
-            let before = exchange.bindings.len();
-            exchange.bindings.retain(|binding| binding.queue != name);
-            !(exchange.auto_delete && exchange.bindings.is_empty() && before > 0)
-        });
+        self.unbind_all(&Destination::Queue(name.into()));
     }
 
     fn queue_for(&mut self, by: By, access: Option<Access>, name: &str) -> Result<&mut Queue, No> {
@@ -272,26 +332,55 @@ impl Reference {
         Ok(targets)
     }
 
-    fn route(&self, exchange: &str, keys: &[Vec<u8>], headers: &Table) -> BTreeSet<String> {
+    fn route(&mut self, exchange: &str, keys: &[Vec<u8>], headers: &Table) -> BTreeSet<String> {
         if exchange.is_empty() {
             let named = |key: &Vec<u8>| String::from_utf8(key.clone()).ok();
             return keys.iter().filter_map(named).filter(|name| self.queues.contains_key(name)).collect();
         }
-        let exchange = &self.exchanges[exchange];
-        let matches = |binding: &&Binding| match exchange.kind {
-            ExchangeKind::Direct => keys.contains(&binding.key),
-            ExchangeKind::Fanout => true,
-            ExchangeKind::Topic => keys.iter().any(|key| topic_matches(&words(&binding.key), &words(key))),
-            ExchangeKind::Headers => headers_match(&binding.arguments, headers),
-        };
-        exchange.bindings.iter().filter(matches).map(|binding| binding.queue.clone()).collect()
+        let (mut queues, mut asked, mut ask) = (BTreeSet::new(), BTreeSet::new(), vec![exchange.to_owned()]);
+        while let Some(name) = ask.pop() {
+            let Some(exchange) = self.exchanges.get(&name) else { continue };
+            if !asked.insert(name) {
+                self.met.push("publish: came round to an exchange again");
+                continue;
+            }
+            let matches = |binding: &&Binding| exchange.matches(binding, keys, headers);
+            let matching: Vec<_> = exchange.bindings.iter().filter(matches).collect();
+            if matching.is_empty()
+                && let Some(alternate) = exchange.alternate.as_ref().and_then(Value::as_text)
+            {
+                self.met.push("publish: on to an alternate exchange");
+                ask.push(alternate.to_owned());
+            }
+            for binding in matching {
+                match &binding.to {
+                    Destination::Queue(name) => drop(queues.insert(name.to_string())),
+                    Destination::Exchange(name) => {
+                        self.met.push("publish: on to another exchange");
+                        ask.push(name.to_string());
+                    }
+                }
+            }
+        }
+        queues
     }
 }
 
 impl Binding {
     fn of(request: &BindCommand) -> Self {
         let arguments = request.arguments.clone().sorted();
-        Self { queue: request.destination.name().to_string(), key: request.key.clone(), arguments }
+        Self { to: request.destination.clone(), key: request.key.clone(), arguments }
+    }
+}
+
+impl Exchange {
+    fn matches(&self, binding: &Binding, keys: &[Vec<u8>], headers: &Table) -> bool {
+        match self.kind {
+            ExchangeKind::Direct => keys.contains(&binding.key),
+            ExchangeKind::Fanout => true,
+            ExchangeKind::Topic => keys.iter().any(|key| topic_matches(&words(&binding.key), &words(key))),
+            ExchangeKind::Headers => headers_match(&binding.arguments, headers),
+        }
     }
 }
 

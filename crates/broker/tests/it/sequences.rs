@@ -211,12 +211,19 @@ impl Sequence {
     }
 
     fn declare_exchange(&mut self, by: By) -> Checked {
-        let mut arguments = Table::default();
-        if self.random.one_in(10) {
-            arguments.0.push(("alternate-exchange".to_owned(), Value::Text("x0".to_owned())));
-        }
-        // Each name mostly has its kind, so that most declarations fit.
+        // Each name mostly has its kind and its alternate, so that most declarations fit.
         let name = Name::from(self.random.of(&EXCHANGES));
+        let mut arguments = Table::default();
+        let alternate = match &*name {
+            "x0" | "x3" => Some("x4"),
+            "x4" => Some("x0"),
+            _ => None,
+        };
+        if let Some(alternate) = alternate.filter(|_| !self.random.one_in(10)) {
+            arguments.0.push(("alternate-exchange".to_owned(), Value::Text(alternate.to_owned())));
+        } else if self.random.one_in(20) {
+            arguments.0.push(("alternate-exchange".to_owned(), Value::Int(5)));
+        }
         let usual = ["direct", "fanout", "topic", "headers"][name.bytes().map(usize::from).sum::<usize>() % 4];
         let kind = if self.random.one_in(8) { self.random.of(&["topic", "fanout", "strange"]) } else { usual };
         let request = DeclareExchange {
@@ -293,7 +300,11 @@ impl Sequence {
         }
         BindCommand {
             origin: Origin::default(),
-            destination: Destination::Queue(self.queue()),
+            destination: if self.random.one_in(4) {
+                Destination::Exchange(self.exchange())
+            } else {
+                Destination::Queue(self.queue())
+            },
             exchange: self.exchange(),
             key: self.random.of(&PATTERNS).as_bytes().to_vec(),
             no_wait: false,
@@ -416,9 +427,11 @@ fn one_seed() {
     play(seed, None, true).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// A broken broker is found out by a sequence, soon.
+/// A broken broker is found out by a sequence, soon: by the reference, or by an assertion of its own.
 fn is_found_out(sabotage: Sabotage) {
-    let found = (0..200).find_map(|seed| play(seed, Some(sabotage), false).err());
+    let tripped = |_| Err("an assertion failed".to_owned());
+    let found = (0..200)
+        .find_map(|seed| std::panic::catch_unwind(|| play(seed, Some(sabotage), false)).unwrap_or_else(tripped).err());
     let why = found.unwrap_or_else(|| panic!("nobody noticed: {sabotage:?}"));
     println!("{sabotage:?}: {why}");
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ferrymq_broker::{Caller, Catalog, DeleteWhen, Epoch, Sabotage, Shard};
 use ferrymq_model::{
-    Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Name,
-    Place, QueueId, Refusal, SubscriptionId, Time,
+    Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
+    Destination, Name, Place, QueueId, Refusal, SubscriptionId, Time,
 };
 
 use crate::port::{Event, Port};
@@ -132,14 +132,14 @@ impl World {
         let (user, vhost) = names(by);
         let answer = self.catalog.bind(&caller(by, &user, &vhost), request, &mut self.changes);
         let expected = self.reference.bind(by, request);
-        self.agree("bind", answer, expected)
+        self.agree(&binding_step("bind", request), answer, expected)
     }
 
     pub fn unbind(&mut self, by: By, request: &BindCommand) -> Checked {
         let (user, vhost) = names(by);
         let answer = self.catalog.unbind(&caller(by, &user, &vhost), request, &mut self.changes);
         let expected = self.reference.unbind(by, request);
-        self.agree("unbind", answer, expected)
+        self.agree(&binding_step("unbind", request), answer, expected)
     }
 
     // After every operation: both have said the same, the broker comes to rest, and all counts are alike.
@@ -279,6 +279,13 @@ impl World {
     /// A queue belongs to a shard by its name. One that has gone belongs to none that knows it.
     fn index(&self, id: QueueId) -> usize {
         self.names.get(&id).map_or(0, |name| shard_of(name, self.shards.len()))
+    }
+}
+
+fn binding_step(what: &str, request: &BindCommand) -> String {
+    match request.destination {
+        Destination::Queue(_) => what.to_owned(),
+        Destination::Exchange(_) => format!("{what} exchange"),
     }
 }
 

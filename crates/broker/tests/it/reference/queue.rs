@@ -161,10 +161,7 @@ impl Reference {
                 message.redelivered = true;
             }
         }
-        self.exchanges.retain(|_, exchange| exchange.durable);
-        for exchange in self.exchanges.values_mut() {
-            exchange.bindings.retain(|binding| self.queues.contains_key(&binding.queue));
-        }
+        self.restart_exchanges();
     }
 
     // What the broker decides by itself.

@@ -56,6 +56,9 @@ impl World {
         });
         let sizes = (number, body.len() as u64);
         let expected = self.reference.publish(by, exchange, keys, headers, persistent, expiration_ms, sizes);
+        for what in std::mem::take(&mut self.reference.met) {
+            self.count(what);
+        }
         if expected.as_ref().is_ok_and(BTreeSet::is_empty) {
             self.count("publish: unroutable");
         }

@@ -1,8 +1,9 @@
 //! Messages on their way out: to subscriptions in turn, to whoever asks, or away because their time is over.
 
-use ferrymq_model::{Facts, Place, QueueId, Sequence, Settled, SubscriptionId, Time};
+use ferrymq_model::{DeathReason, Facts, Place, QueueId, Sequence, Settled, SubscriptionId, Time};
 use hashbrown::HashMap;
 
+use super::letters::{Doomed, without_letter};
 use super::sabotage::Sabotage;
 use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription, Turn};
 use super::{Content, Delivery, Got, Next, Ports, Taken};
@@ -11,13 +12,15 @@ use super::{Content, Delivery, Got, Next, Ports, Taken};
 const TURN_MESSAGES_MAX: usize = 32;
 
 /// What stands at the front of a queue.
-enum Front {
+pub(super) enum Front {
     Message {
         sequence: Sequence,
         handle: u64,
         facts: Facts,
         returned: bool,
     },
+    /// Has come to its end, and may become a letter.
+    Doomed(Doomed),
     Pending,
     Empty,
     /// The budget is used up.
@@ -25,10 +28,17 @@ enum Front {
 }
 
 impl Shard {
-    /// Delivers what can be delivered, queue by queue in turn, up to 128 messages. Says whether there is more to do, so
+    /// Delivers what can be delivered, and makes letters of what has come to its end, queue by queue in turn, up to 128
+    /// messages. Says whether there is more to do, so
     /// that the caller can let go of the lock first.
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
+        while budget > 0
+            && let Some(letter) = self.letters.pop_front()
+        {
+            budget -= 1;
+            self.post(&letter, ports);
+        }
         while budget > 0
             && let Some(id) = self.runnable.pop_front()
         {
@@ -36,14 +46,29 @@ impl Shard {
             let mut share = budget.min(TURN_MESSAGES_MAX);
             budget -= share;
             queue.lined_up = false;
-            queue.serve(&mut self.subscriptions, now, &mut share, ports);
-            budget += share;
+            let doomed = queue.serve(&mut self.subscriptions, now, &mut share, ports);
             queue.set_timer(&mut self.timers);
+            if let Some(doomed) = doomed {
+                self.bury(id, &doomed, now, ports);
+                self.serve_on(id, now, &mut share, ports);
+            }
+            budget += share;
             if share == 0 {
-                self.line_up_if_ready(id);
+                self.line_up_if_restless(id);
             }
         }
-        !self.runnable.is_empty()
+        !(self.runnable.is_empty() && self.letters.is_empty())
+    }
+
+    /// Serves a queue in which messages come to their end.
+    fn serve_on(&mut self, id: QueueId, now: Time, share: &mut usize, ports: &mut impl Ports) {
+        loop {
+            let queue = self.queues.get_mut(&id).expect("no queue goes in dispatch");
+            let doomed = queue.serve(&mut self.subscriptions, now, share, ports);
+            queue.set_timer(&mut self.timers);
+            let Some(doomed) = doomed else { return };
+            self.bury(id, &doomed, now, ports);
+        }
     }
 
     /// Gives one message to [`Ports::got`], whoever else would have been next.
@@ -52,23 +77,31 @@ impl Shard {
         found.last_used = now;
         let got = found.give(no_ack, now, ports);
         found.set_timer(&mut self.timers);
-        self.line_up_if_ready(queue);
+        self.line_up_if_restless(queue);
         got
     }
 }
 
 impl Queue {
+    /// Delivers what can be delivered; stops at a message that may become a letter.
     fn serve(
         &mut self,
         subscriptions: &mut HashMap<SubscriptionId, Subscription>,
         now: Time,
         budget: &mut usize,
         ports: &mut impl Ports,
-    ) {
-        let mut settled = Settling::new(self.id, Settled::Accepted);
-        let mut delivered = None;
-        while *budget > 0 && (self.expiring || !self.turns.is_empty()) {
-            let Front::Message { sequence, handle, facts, returned } = self.front(now, budget, ports) else { break };
+    ) -> Option<Doomed> {
+        let mut settled = Settling::new(self.id);
+        let (mut delivered, mut doomed) = (None, None);
+        while *budget > 0 && self.is_restless() {
+            let (sequence, handle, facts, returned) = match self.front(self.is_wanted(), now, budget, ports) {
+                Front::Message { sequence, handle, facts, returned } => (sequence, handle, facts, returned),
+                Front::Doomed(found) => {
+                    doomed = Some(found);
+                    break;
+                }
+                Front::Pending | Front::Empty | Front::Busy => break,
+            };
             let content = Content::Stored(handle);
             let Some(turn) = self.offer(subscriptions, sequence, content, &facts, returned, Offer::ToAll, ports) else {
                 self.front_expires = self.settings.expires(&facts);
@@ -77,7 +110,7 @@ impl Queue {
             *budget -= 1;
             self.leave(&facts, turn.no_ack);
             if turn.no_ack {
-                settled.add(sequence, ports);
+                settled.add(sequence, Settled::Accepted, ports);
             } else if !returned {
                 delivered = Some(sequence);
             }
@@ -86,14 +119,16 @@ impl Queue {
         if let Some(sequence) = delivered {
             ports.delivered_up_to(self.id, sequence);
         }
+        doomed
     }
 
     fn give(&mut self, no_ack: bool, now: Time, ports: &mut impl Ports) -> Got {
         let mut budget = ROUND_MESSAGES_MAX;
-        let (sequence, handle, facts, returned) = match self.front(now, &mut budget, ports) {
+        let (sequence, handle, facts, returned) = match self.front(true, now, &mut budget, ports) {
             Front::Message { sequence, handle, facts, returned } => (sequence, handle, facts, returned),
             Front::Pending => return Got::Pending,
-            Front::Busy => return Got::Busy,
+            // Dispatch makes a letter of it first.
+            Front::Doomed(_) | Front::Busy => return Got::Busy,
             Front::Empty => {
                 self.counters.got_empty += 1;
                 return Got::Empty;
@@ -102,8 +137,9 @@ impl Queue {
         let mut delivery = self.delivery(sequence, Content::Stored(handle), &facts, returned, no_ack);
         self.leave(&facts, no_ack);
         if self.expiring && self.ready > 0 {
-            // As in RabbitMQ, what expires as soon as it stands at the front does not count as remaining.
-            self.front(now, &mut budget, ports);
+            // As in RabbitMQ, what expires as soon as it stands at the front does not count as remaining; except where it
+            // becomes a letter, which is dispatch's work.
+            self.front(true, now, &mut budget, ports);
             let Next::Message { handle, .. } = ports.next(self.id, sequence) else {
                 unreachable!("a message that was found stays in memory for the transition")
             };
@@ -123,12 +159,16 @@ impl Queue {
         Got::Message
     }
 
-    /// Finds the front message, and drops those before it whose time is over.
-    fn front(&mut self, now: Time, budget: &mut usize, ports: &mut impl Ports) -> Front {
+    /// Finds the front message, and drops those before it that have come to their end; where they may become letters, it
+    /// finds the first of them. Nothing is looked for that is not `wanted`, or one too many.
+    fn front(&mut self, wanted: bool, now: Time, budget: &mut usize, ports: &mut impl Ports) -> Front {
+        if let Some(front) = self.first_dying(budget, ports) {
+            return front;
+        }
         self.front_expires = None;
-        let mut expired = Settling::new(self.id, Settled::Expired);
+        let mut dropped = Settling::new(self.id);
         let front = loop {
-            if self.ready == 0 {
+            if self.ready == 0 || !(wanted || self.is_over_limit()) {
                 break Front::Empty;
             }
             if *budget == 0 {
@@ -146,20 +186,31 @@ impl Queue {
                 }
                 Next::End => self.lane.missing_before(Sequence::MAX),
                 Next::Message { sequence, .. } if sequence != from => self.lane.missing_before(sequence),
-                Next::Message { facts, .. } if self.is_expired(&facts, now) => {
-                    self.expire_front(&facts);
-                    expired.add(from, ports);
-                    *budget -= 1;
-                }
-                // What storage has found holds for the next call only.
-                Next::Message { .. } if expired.flush(ports) => {}
-                Next::Message { sequence, handle, facts } => {
-                    return Front::Message { sequence, handle, facts, returned };
-                }
+                Next::Message { sequence, handle, facts } => match self.doom(&facts, now) {
+                    // What storage has found holds for the next call only.
+                    None if dropped.flush(ports) => {}
+                    None => return Front::Message { sequence, handle, facts, returned },
+                    Some(reason) => {
+                        *budget -= 1;
+                        if self.settings.dead_letters.is_some() {
+                            break Front::Doomed(Doomed { sequence, handle, facts, reason });
+                        }
+                        self.lose_front(reason, &facts);
+                        dropped.add(sequence, without_letter(reason), ports);
+                    }
+                },
             }
         };
-        expired.flush(ports);
+        dropped.flush(ports);
         front
+    }
+
+    /// Why the message at the front has come to its end, if it has.
+    fn doom(&self, facts: &Facts, now: Time) -> Option<DeathReason> {
+        if self.is_over_limit() {
+            return Some(DeathReason::MaxLength);
+        }
+        self.is_expired(facts, now).then_some(DeathReason::Expired)
     }
 
     /// Offers the front message to the subscriptions in turn; says who took it. It has not left yet: see
@@ -230,7 +281,7 @@ impl Queue {
 
     /// One message less is ready. Its bytes were reckoned, where storage found the queue at a start with some of a run's
     /// messages settled; they are exact again when the queue has been empty.
-    fn unready(&mut self, facts: &Facts) {
+    pub(super) fn unready(&mut self, facts: &Facts) {
         self.ready -= 1;
         let rest = self.ready_bytes.saturating_sub(u64::from(facts.body_bytes));
         self.ready_bytes = if self.ready == 0 { 0 } else { rest };
@@ -242,13 +293,14 @@ impl Queue {
             && !self.saboteur.does(Sabotage::ExpiryIgnored)
     }
 
-    /// The front message's time is over.
-    pub(super) fn expire_front(&mut self, facts: &Facts) {
-        let (sequence, _) = self.lane.front();
-        self.lane.take_front();
-        self.lane.settle(sequence, sequence);
-        self.unready(facts);
-        self.counters.expired += 1;
+    /// Whether somebody takes the front message, or it may expire.
+    fn is_wanted(&self) -> bool {
+        self.expiring || !self.turns.is_empty()
+    }
+
+    /// Whether dispatch would find something to do.
+    pub(super) fn is_restless(&self) -> bool {
+        !self.dying.is_empty() || (self.ready > 0 && (self.is_wanted() || self.is_over_limit()))
     }
 }
 
@@ -263,29 +315,28 @@ pub(super) enum Offer {
 /// Collects settled messages into runs, so that storage hears once of each run.
 struct Settling {
     queue: QueueId,
-    why: Settled,
-    run: Option<(Sequence, Sequence)>,
+    run: Option<(Sequence, Sequence, Settled)>,
 }
 
 impl Settling {
-    fn new(queue: QueueId, why: Settled) -> Self {
-        Self { queue, why, run: None }
+    fn new(queue: QueueId) -> Self {
+        Self { queue, run: None }
     }
 
-    fn add(&mut self, sequence: Sequence, ports: &mut impl Ports) {
+    fn add(&mut self, sequence: Sequence, why: Settled, ports: &mut impl Ports) {
         match &mut self.run {
-            Some((_, last)) if *last + 1 == sequence => *last = sequence,
+            Some((_, last, same)) if *last + 1 == sequence && *same == why => *last = sequence,
             _ => {
                 self.flush(ports);
-                self.run = Some((sequence, sequence));
+                self.run = Some((sequence, sequence, why));
             }
         }
     }
 
     /// Says whether there was anything to say.
     fn flush(&mut self, ports: &mut impl Ports) -> bool {
-        let Some((first, last)) = self.run.take() else { return false };
-        ports.settle(self.queue, first, last, self.why);
+        let Some((first, last, why)) = self.run.take() else { return false };
+        ports.settle(self.queue, first, last, why);
         true
     }
 }

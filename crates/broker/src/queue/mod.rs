@@ -3,6 +3,8 @@
 mod attempts;
 mod dispatch;
 mod lane;
+mod letters;
+mod limits;
 mod ports;
 mod publish;
 mod sabotage;

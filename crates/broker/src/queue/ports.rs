@@ -9,7 +9,8 @@ use super::QueueSettings;
 /// The way out of a [`Shard`](super::Shard). `node` adapts it to storage and mailboxes; transitions are generic over it,
 /// so that the calls are direct.
 ///
-/// All calls of one transition belong to one unit of the journal. None may wait.
+/// No call may wait. What is decided holds after a crash up to some point in the order of the calls; only what stands
+/// between [`Ports::begin_unit`] and [`Ports::end_unit`] holds together.
 pub trait Ports {
     /// Keep a message at these places; `durable` ones are to survive a restart.
     ///
@@ -17,7 +18,8 @@ pub trait Ports {
     fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]);
 
     /// The first message of `queue` at or behind `from` that is stored and not settled. Its handle is used for the next
-    /// call only, which delivers it; until it is settled, it is found again in the same transition.
+    /// call only, which delivers it or makes a letter of it; until it is settled, it is found again in the same
+    /// transition.
     fn next(&mut self, queue: QueueId, from: Sequence) -> Next;
 
     /// The messages `first..=last` left the queue.

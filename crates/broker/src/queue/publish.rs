@@ -1,16 +1,16 @@
 //! Messages on their way in.
 
-use ferrymq_model::{Facts, MessageRef, Place, QueueId, Settled, SubscriptionId};
+use ferrymq_model::{DeathReason, Facts, MessageRef, Place, QueueId, Settled, SubscriptionId};
 use hashbrown::HashMap;
 
 use super::dispatch::Offer;
 use super::shard::{Queue, Shard, Subscription};
-use super::{Content, Ports};
+use super::{Content, Letter, Overflow, Ports};
 
 /// Where a published message went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// How many queues took it; 0 is unroutable.
+    /// How many queues it reached, those included that refused it; 0 is unroutable.
     pub queues: u32,
     /// Whether any of them keeps it over a restart, so that its confirm must wait for the journal.
     pub durable: bool,
@@ -38,6 +38,11 @@ impl Shard {
         for id in targets {
             let Some(queue) = self.queues.get_mut(id) else { continue };
             published.queues += 1;
+            if queue.refuses(facts) {
+                published.refused = true;
+                self.letters.extend(queue.refuse(message, facts, ports));
+                continue;
+            }
             let durable = persistent && queue.settings.durable;
             let Some(place) = queue.admit(&mut self.subscriptions, message, facts, durable, ports) else { continue };
             if durable {
@@ -61,6 +66,9 @@ impl Shard {
     fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
         let queue = self.queues.get_mut(&place.queue).expect("the message was just put into it");
         if queue.ready != 1 {
+            if queue.is_over_limit() {
+                self.line_up_if_restless(place.queue);
+            }
             return;
         }
         let content = Content::Passing(message);
@@ -74,19 +82,31 @@ impl Shard {
                 queue.leave(facts, false);
                 ports.delivered_up_to(place.queue, place.sequence);
             }
-            None if queue.is_expired(facts, facts.arrived) => {
-                queue.expire_front(facts);
+            None if queue.settings.dead_letters.is_none() && queue.is_expired(facts, facts.arrived) => {
+                queue.lose_front(DeathReason::Expired, facts);
                 ports.settle(place.queue, place.sequence, place.sequence, Settled::Expired);
             }
             None => {
                 queue.front_expires = queue.settings.expires(facts);
                 queue.set_timer(&mut self.timers);
+                if queue.is_over_limit() || queue.is_expired(facts, facts.arrived) {
+                    self.line_up_if_restless(place.queue);
+                }
             }
         }
     }
 }
 
 impl Queue {
+    /// Does not take a message in; gives the letter that it becomes, where it does.
+    fn refuse(&mut self, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) -> Option<Letter> {
+        self.counters.refused += 1;
+        if self.settings.overflow != Overflow::RejectPublishDeadLetter {
+            return None;
+        }
+        self.letter(Content::Passing(message), facts, DeathReason::MaxLength, facts.arrived, ports)
+    }
+
     /// Takes a message in; gives the place to store it at, unless it has already gone its way.
     fn admit(
         &mut self,
@@ -105,7 +125,8 @@ impl Queue {
             {
                 return None;
             }
-            if self.turns.is_empty() && self.is_expired(facts, facts.arrived) {
+            let is_over = self.settings.dead_letters.is_none() && self.is_expired(facts, facts.arrived);
+            if is_over && self.turns.is_empty() {
                 self.counters.expired += 1;
                 return None;
             }

@@ -16,6 +16,10 @@ pub enum Sabotage {
     CreditForgotten,
     /// A queue whose front message was being read is not looked at again.
     LoadedForgotten,
+    /// A dead message is settled, and its letter goes nowhere.
+    LetterLost,
+    /// A queue grows over its limit.
+    LimitIgnored,
 }
 
 /// The sabotage of a shard or queue, if any.

@@ -115,7 +115,8 @@ pub enum Got {
     Empty,
     /// The first message is not in memory: ask again when storage has read it.
     Pending,
-    /// Many messages expired and there are more: let go of the lock and ask again.
+    /// Messages came to their end before it, and more of them or their letters are to be seen to by dispatch: ask again
+    /// after it.
     Busy,
     /// The queue has gone meanwhile.
     Gone,
@@ -142,10 +143,19 @@ pub struct Counters {
     pub accepted: u64,
     /// Released by consumers, or by their end.
     pub released: u64,
-    /// Rejected by consumers and dropped.
+    /// Rejected by consumers.
     pub rejected: u64,
     /// Waited too long.
     pub expired: u64,
+    /// Left because the queue was over its limit, or because they came back too often.
+    pub dropped: u64,
+    /// Not taken, because the queue was full.
+    pub refused: u64,
+    /// Of those four, the ones that became letters.
+    pub dead_lettered: u64,
+    /// Of those four, the ones that became none, although the queue has dead-lettering: the exchange was not there, sent
+    /// them nowhere, or in a circle.
+    pub letters_unroutable: u64,
     /// Purged.
     pub purged: u64,
 }

@@ -1,6 +1,6 @@
 //! Messages that are out come to an end, or come back; messages that wait are purged.
 
-use ferrymq_model::{QueueId, Settled, Settlement};
+use ferrymq_model::{DeathReason, QueueId, Settled, Settlement};
 
 use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
@@ -13,8 +13,8 @@ impl Shard {
         for stretch in stretches {
             let Some(queue) = self.queues.get_mut(&stretch.queue) else { continue };
             queue.settle(*stretch, settlement, ports);
-            if settlement == Settlement::Release {
-                self.line_up_if_ready(stretch.queue);
+            if settlement != Settlement::Accept {
+                self.line_up_if_restless(stretch.queue);
             }
         }
     }
@@ -48,9 +48,13 @@ impl Queue {
                 }
             }
             Settlement::Reject => {
-                self.lane.settle(first, last);
                 self.counters.rejected += messages;
-                ports.settle(queue, first, last, Settled::Rejected);
+                if self.settings.dead_letters.is_some() {
+                    self.dying.push(first, last, DeathReason::Rejected);
+                } else {
+                    self.lane.settle(first, last);
+                    ports.settle(queue, first, last, Settled::Rejected);
+                }
             }
             Settlement::Release => {
                 self.lane.release(first, last, |first, last, count| ports.attempts(queue, first, last, count));

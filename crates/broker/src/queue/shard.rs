@@ -11,7 +11,8 @@ use hashbrown::HashMap;
 
 use super::sabotage::{Sabotage, Saboteur};
 use super::{
-    Counters, DeleteWhen, Ports, QueueCounts, QueueSettings, Recovered, Subscriber, lane::Lane, timers::Timers,
+    Counters, DeleteWhen, Letter, Ports, QueueCounts, QueueSettings, Recovered, Subscriber, lane::Lane, letters::Dying,
+    limits::LengthLimit, timers::Timers,
 };
 use crate::catalog::queue_tombstone;
 
@@ -20,14 +21,16 @@ pub(super) const ROUND_MESSAGES_MAX: usize = 128;
 
 /// A plain state machine over queues. See the [module](self).
 ///
-/// Invariant between two transitions: a queue with ready messages and a subscription that has credit is lined up for
-/// dispatch, or parked until storage has read on.
+/// Invariant between two transitions: a queue in which messages are dying or too many, or that has ready messages and a
+/// subscription with credit, is lined up for dispatch, or parked until storage has read on.
 #[derive(Debug, Default)]
 pub struct Shard {
     pub(super) queues: HashMap<QueueId, Box<Queue>>,
     pub(super) subscriptions: HashMap<SubscriptionId, Subscription>,
     /// Queues lined up for dispatch, each once.
     pub(super) runnable: VecDeque<QueueId>,
+    /// Letters of messages that were not taken in, on their way in the order in which they were refused.
+    pub(super) letters: VecDeque<Letter>,
     pub(super) timers: Timers,
     pub(super) saboteur: Saboteur,
     /// Kept for their memory.
@@ -40,8 +43,10 @@ pub(super) struct Queue {
     pub(super) id: QueueId,
     pub(super) settings: QueueSettings,
     pub(super) lane: Lane,
+    pub(super) dying: Dying,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
+    pub(super) limit: LengthLimit,
     pub(super) unacked: u64,
     pub(super) unacked_bytes: u64,
     /// Subscriptions with credit, as far as is known, in the order in which they are served.
@@ -104,13 +109,10 @@ impl Shard {
             queue.expiring |= found.expiring;
         }
         (queue.saboteur, queue.lane.saboteur) = (self.saboteur, self.saboteur);
-        let look = queue.expiring && queue.ready > 0;
         queue.set_timer(&mut self.timers);
         let before = self.queues.insert(id, queue);
         debug_assert!(before.is_none(), "ids of queues are never reused");
-        if look {
-            self.line_up(id);
-        }
+        self.line_up_if_restless(id);
     }
 
     /// Whether the queue is here.
@@ -163,7 +165,7 @@ impl Shard {
         found.set_timer(&mut self.timers);
         let subscription = Subscription { queue, turn, exclusive: subscriber.exclusive, waiting: false };
         self.subscriptions.insert(subscriber.id, subscription);
-        self.line_up_if_ready(queue);
+        self.line_up_if_restless(queue);
         Ok(true)
     }
 
@@ -180,7 +182,7 @@ impl Shard {
         }
         queue.set_timer(&mut self.timers);
         // Where nobody is left to take the front message, its expiry must be found out.
-        self.line_up_if_ready(ended.queue);
+        self.line_up_if_restless(ended.queue);
     }
 
     /// These subscriptions have credit again, in this order.
@@ -193,7 +195,7 @@ impl Shard {
             let queue = self.queues.get_mut(&subscription.queue).expect("a subscription's queue is there");
             queue.take_turn(subscription.turn);
             let id = queue.id;
-            self.line_up_if_ready(id);
+            self.line_up_if_restless(id);
         }
     }
 
@@ -204,7 +206,7 @@ impl Shard {
                 && std::mem::take(&mut queue.parked)
                 && !self.saboteur.does(Sabotage::LoadedForgotten)
             {
-                self.line_up_if_ready(*id);
+                self.line_up_if_restless(*id);
             }
         }
     }
@@ -243,7 +245,7 @@ impl Shard {
             } else {
                 queue.front_expires = None;
                 queue.set_timer(&mut self.timers);
-                self.line_up_if_ready(id);
+                self.line_up_if_restless(id);
             }
         }
     }
@@ -262,9 +264,9 @@ impl Shard {
     }
 
     /// Lines a queue up if dispatch would find something to do.
-    pub(super) fn line_up_if_ready(&mut self, id: QueueId) {
+    pub(super) fn line_up_if_restless(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get(&id) else { return };
-        if queue.ready > 0 && !queue.parked && (queue.expiring || !queue.turns.is_empty()) {
+        if !queue.parked && queue.is_restless() {
             self.line_up(id);
         }
     }
@@ -282,8 +284,10 @@ impl Queue {
         Self {
             id,
             lane: Lane::new(),
+            dying: Dying::default(),
             ready: 0,
             ready_bytes: 0,
+            limit: LengthLimit::of(&settings),
             unacked: 0,
             unacked_bytes: 0,
             turns: VecDeque::new(),

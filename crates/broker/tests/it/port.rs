@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ferrymq_broker::{Content, Dead, Delivery, Letter, Next, Ports, Recovered, Taken};
 use ferrymq_model::{
-    CatalogEntry, EntryKind, Facts, MessageRef, Place, QueueId, QueueState, Sequence, Settled, SubscriptionId,
+    CatalogEntry, DeathReason, Dialect, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
+    QueueState, Sequence, Settled, SubscriptionId,
 };
 
 use crate::random::Random;
-use crate::reference::Given;
+use crate::reference::{self, Given, goes_in_a_circle};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Stored {
@@ -18,13 +19,40 @@ pub struct Stored {
 }
 
 /// What the broker decided, in order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Event {
-    Delivered { subscription: u64, place: Place, body_bytes: u32, given: Given },
-    Refused { subscription: u64 },
-    Got { place: Place, body_bytes: u32, given: Given, remaining: u64 },
-    Cancelled { subscription: u64 },
-    Gone { queue: QueueId },
+    /// A letter was stored.
+    Stored {
+        message: u64,
+    },
+    /// A message came to its end in a queue with dead-lettering.
+    Died {
+        queue: String,
+        message: u64,
+        reason: DeathReason,
+        letter: Option<reference::Letter>,
+    },
+    Delivered {
+        subscription: u64,
+        place: Place,
+        body_bytes: u32,
+        given: Given,
+    },
+    Refused {
+        subscription: u64,
+    },
+    Got {
+        place: Place,
+        body_bytes: u32,
+        given: Given,
+        remaining: u64,
+    },
+    Cancelled {
+        subscription: u64,
+    },
+    Gone {
+        queue: QueueId,
+    },
 }
 
 #[derive(Debug)]
@@ -47,6 +75,20 @@ pub struct Port {
     pub credit: BTreeMap<u64, u64>,
     /// Settled messages by reason.
     pub settled: BTreeMap<String, u64>,
+    /// Queues by their names, for letters.
+    pub queues: BTreeMap<String, QueueId>,
+    /// What was published, by number.
+    pub written: BTreeMap<u64, Written>,
+    /// How many units of the journal have begun and not ended.
+    units: u32,
+}
+
+/// What is known of a message beside what is stored.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    pub persistent: bool,
+    /// The latest first: the queue, and whether it was rejected there.
+    pub deaths: Vec<(String, bool)>,
 }
 
 /// The message's number is its body.
@@ -68,7 +110,17 @@ impl Port {
             waiting: BTreeSet::new(),
             credit: BTreeMap::new(),
             settled: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            written: BTreeMap::new(),
+            units: 0,
         }
+    }
+
+    /// The number of a new message.
+    pub fn write(&mut self, written: Written) -> u64 {
+        let number = self.written.len() as u64 + 1;
+        self.written.insert(number, written);
+        number
     }
 
     pub fn keep(&mut self, changes: &mut Vec<CatalogEntry>) {
@@ -123,6 +175,10 @@ impl Port {
 
 impl Ports for Port {
     fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
+        let number = number_of(message);
+        if self.written.get(&number).is_some_and(|written| !written.deaths.is_empty()) {
+            self.events.push(Event::Stored { message: number });
+        }
         let kept = |durable| Stored { message: number_of(message), facts: *facts, durable };
         let places =
             durable.iter().map(|place| (place, kept(true))).chain(transient.iter().map(|place| (place, kept(false))));
@@ -150,6 +206,7 @@ impl Ports for Port {
             stored.retain(|sequence, _| !(first..=last).contains(sequence));
         }
         self.state(queue).settle(first, last);
+        assert!(why != Settled::DeadLettered || self.units > 0, "a letter and its original hold together");
         *self.settled.entry(format!("settled: {why:?}")).or_default() += last - first + 1;
     }
 
@@ -198,13 +255,48 @@ impl Ports for Port {
         self.events.push(Event::Cancelled { subscription: subscription.0 });
     }
 
-    fn dead_letter(&mut self, _: &Dead<'_>) -> Option<Letter> {
-        None
+    /// The exchange's name is the list of the queues that letters go to.
+    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter> {
+        let message = match dead.content {
+            Content::Stored(handle) => handle,
+            Content::Passing(message) => number_of(message),
+        };
+        let queue = dead.queue.name.to_string();
+        let mut written = self.written[&message].clone();
+        written.deaths.insert(0, (queue.clone(), dead.reason == DeathReason::Rejected));
+        let exchange = &dead.queue.dead_letters.as_ref().expect("it has dead-lettering").exchange;
+        let live = |name: &&str| self.queues.contains_key(*name) && !goes_in_a_circle(&written.deaths, name);
+        let names: Vec<_> = exchange.split(',').filter(live).map(str::to_owned).collect();
+        let mut targets: Vec<_> = names.iter().map(|name| self.queues[name]).collect();
+        targets.sort_unstable();
+        let (persistent, bytes) = (written.persistent, dead.facts.body_bytes);
+        let letter = (!names.is_empty()).then(|| {
+            let id = self.write(written);
+            reference::Letter { id, bytes: bytes.into(), persistent, targets: names }
+        });
+        self.events.push(Event::Died { queue, message, reason: dead.reason, letter: letter.clone() });
+        letter.map(|letter| {
+            let mut body = letter.id.to_le_bytes().to_vec();
+            body.resize(bytes as usize, 0);
+            let message = OwnedMessage {
+                dialect: Dialect::Amqp091,
+                exchange: Name::from("letters"),
+                routing_key: Box::default(),
+                properties: Vec::new(),
+                body: OwnedBody::Inline(body.into()),
+            };
+            let facts = Facts { arrived: dead.at, expires: None, ..*dead.facts };
+            Letter { message, facts, persistent, targets }
+        })
     }
 
-    fn begin_unit(&mut self) {}
+    fn begin_unit(&mut self) {
+        self.units += 1;
+    }
 
-    fn end_unit(&mut self) {}
+    fn end_unit(&mut self) {
+        self.units -= 1;
+    }
 
     fn queue_gone(&mut self, queue: QueueId, _: u8) {
         self.messages.remove(&queue);

@@ -11,9 +11,11 @@ use ferrymq_model::{
     Time, Value,
 };
 
+mod policy;
 mod queue;
 
-pub use queue::{Given, Queue};
+pub use policy::{Full, goes_in_a_circle, policy};
+pub use queue::{Given, Letter, Queue};
 use queue::{Message, Subscription};
 
 /// Why not; the refusals of the model, without their texts.
@@ -63,6 +65,8 @@ pub struct Reference {
     subscriptions: BTreeMap<u64, Subscription>,
     /// What routes have met with, for whoever counts that.
     pub met: Vec<&'static str>,
+    /// Letters of messages that were refused, until the broker puts them into their queues.
+    in_flight: Vec<Letter>,
 }
 
 impl Reference {
@@ -200,6 +204,9 @@ impl Reference {
             messages: Vec::new(),
             subscriptions: Vec::new(),
             turns: Vec::new(),
+            policy: policy(&request.queue),
+            dying: Vec::new(),
+            turned_away: Vec::new(),
         })
     }
 
@@ -299,7 +306,7 @@ impl Reference {
 
     // Messages.
 
-    /// The queues that it goes to.
+    /// The queues that it goes to, and whether one of them refused it.
     #[expect(clippy::too_many_arguments, reason = "a message has many parts")]
     pub fn publish(
         &mut self,
@@ -310,26 +317,18 @@ impl Reference {
         persistent: bool,
         expiration_ms: Option<u64>,
         (id, bytes): (u64, u64),
-    ) -> Result<BTreeSet<String>, No> {
+    ) -> Result<(BTreeSet<String>, bool), No> {
         allowed(by, Access::Write, if exchange.is_empty() { "amq.default" } else { exchange })?;
         let found = self.exchanges.get(exchange).ok_or(No::NotFound)?;
         refuse_if(found.internal, No::AccessRefused)?;
         let targets = self.route(exchange, keys, headers);
+        let expires = expiration_ms.map(|ms| self.now.after_ms(ms));
+        let message = Message { persistent, expires, ..Message::new(id, bytes) };
+        let mut refused = false;
         for name in &targets {
-            let queue = self.queues.get_mut(name).expect("a target is there");
-            let ttl = [expiration_ms, queue.message_ttl_ms].into_iter().flatten().min();
-            queue.messages.push(Message {
-                id,
-                bytes,
-                persistent,
-                expires: ttl.map(|ms| self.now.after_ms(ms)),
-                out: false,
-                redelivered: false,
-                attempts: 0,
-                new: true,
-            });
+            refused |= !self.queues.get_mut(name).expect("a target is there").arrive(message.clone(), self.now);
         }
-        Ok(targets)
+        Ok((targets, refused))
     }
 
     fn route(&mut self, exchange: &str, keys: &[Vec<u8>], headers: &Table) -> BTreeSet<String> {

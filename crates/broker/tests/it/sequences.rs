@@ -17,7 +17,7 @@ use crate::world::{Checked, World};
 const SEQUENCES: u64 = 10_000;
 const STEPS: u64 = 200;
 
-const QUEUES: [&str; 10] = ["q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q10", "q11"];
+const QUEUES: [&str; 13] = ["q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12"];
 const EXCHANGES: [&str; 12] = [
     "",
     "x0",
@@ -459,6 +459,16 @@ fn an_ignored_expiry_is_found_out() {
 #[test]
 fn a_forgotten_credit_is_found_out() {
     is_found_out(Sabotage::CreditForgotten);
+}
+
+#[test]
+fn a_lost_letter_is_found_out() {
+    is_found_out(Sabotage::LetterLost);
+}
+
+#[test]
+fn an_ignored_limit_is_found_out() {
+    is_found_out(Sabotage::LimitIgnored);
 }
 
 #[test]

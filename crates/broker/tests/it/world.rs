@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ferrymq_broker::{Caller, Catalog, DeleteWhen, Epoch, Sabotage, Shard};
+use ferrymq_broker::{Caller, Catalog, DeadLettering, DeleteWhen, Epoch, Overflow, QueueSettings, Sabotage, Shard};
 use ferrymq_model::{
     Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
     Destination, Name, Place, QueueId, Refusal, SubscriptionId, Time,
@@ -10,7 +10,7 @@ use ferrymq_model::{
 
 use crate::port::{Event, Port};
 use crate::random::Random;
-use crate::reference::{By, Given, LIMITED, No, Reference};
+use crate::reference::{By, Full, Given, LIMITED, No, Reference, policy};
 
 mod messages;
 
@@ -38,7 +38,6 @@ pub struct World {
     pub held: Vec<Held>,
     /// Subscriptions and their connections.
     pub subscriptions: BTreeMap<u64, u64>,
-    pub next_message: u64,
     next_subscription: u64,
     pub happened: BTreeMap<String, u64>,
 }
@@ -68,7 +67,6 @@ impl World {
             names: BTreeMap::new(),
             held: Vec::new(),
             subscriptions: BTreeMap::new(),
-            next_message: 1,
             next_subscription: 1,
             happened: BTreeMap::new(),
         };
@@ -101,8 +99,9 @@ impl World {
         let answer = answer.map(|declared| {
             let queue = declared.queue;
             self.names.insert(queue, declared.name.to_string());
+            self.port.queues.insert(declared.name.to_string(), queue);
             if let Some(settings) = declared.created {
-                self.shard(queue).open(queue, settings, &[], now);
+                self.shard(queue).open(queue, with_policy(settings), &[], now);
             }
             self.shard(queue).used(queue, now);
             let counts = self.shard(queue).counts(queue).unwrap();
@@ -193,6 +192,12 @@ impl World {
     fn take_events(&mut self) -> Checked {
         for event in std::mem::take(&mut self.port.events) {
             match event {
+                Event::Stored { message } => self.reference.seen(message),
+                Event::Died { queue, message, reason, letter } => {
+                    let went = if letter.is_some() { "a letter" } else { "nothing" };
+                    self.count(&format!("{reason:?} becomes {went}"));
+                    self.reference.died(&queue, message, reason, letter)?;
+                }
                 Event::Delivered { subscription, place, body_bytes, given } => {
                     let queue = self.names[&place.queue].clone();
                     self.reference.delivered(&queue, subscription, given)?;
@@ -214,7 +219,9 @@ impl World {
                 Event::Gone { queue } => {
                     self.count("queue gone");
                     self.catalog.forget_queue(queue, &mut self.changes);
-                    self.names.remove(&queue);
+                    if let Some(name) = self.names.remove(&queue) {
+                        self.port.queues.remove(&name);
+                    }
                 }
                 Event::Got { .. } => return Err("a message was given that nobody asked for".to_owned()),
             }
@@ -291,6 +298,23 @@ fn binding_step(what: &str, request: &BindCommand) -> String {
 
 fn new_shard(sabotage: Option<Sabotage>) -> Shard {
     sabotage.map_or_else(Shard::new, Shard::sabotaged)
+}
+
+/// A queue's settings with what policies would add.
+fn with_policy(settings: QueueSettings) -> QueueSettings {
+    let policy = policy(&settings.name);
+    let exchange = Name::from(&*policy.letters_to.join(","));
+    QueueSettings {
+        dead_letters: (!exchange.is_empty()).then_some(DeadLettering { exchange, routing_key: None }),
+        messages_max: policy.messages_max,
+        bytes_max: policy.bytes_max,
+        overflow: match policy.full {
+            Full::DropHead => Overflow::DropHead,
+            Full::Refuse => Overflow::RejectPublish,
+            Full::RefuseAndLetter => Overflow::RejectPublishDeadLetter,
+        },
+        ..settings
+    }
 }
 
 fn shard_of(name: &str, shards: usize) -> usize {

@@ -1,7 +1,8 @@
 //! The other half of the specification: what is in a queue, who gets it, and when it leaves.
 
-use ferrymq_model::{Access, Settlement, Table, Time};
+use ferrymq_model::{Access, DeathReason, Settlement, Table, Time};
 
+use super::policy::{Full, Policy};
 use super::{By, No, Reference, agree, refuse_if};
 
 #[derive(Clone, Debug)]
@@ -19,6 +20,11 @@ pub struct Queue {
     pub(super) subscriptions: Vec<u64>,
     /// Those with credit, in the order in which they are served.
     pub(super) turns: Vec<u64>,
+    pub(super) policy: Policy,
+    /// Messages whose end is decided, until the broker tells what became of them.
+    pub(super) dying: Vec<(u64, DeathReason)>,
+    /// Messages that were refused, until the broker tells what became of them.
+    pub(super) turned_away: Vec<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +38,15 @@ pub struct Message {
     pub(super) attempts: u32,
     /// Published in this very step: a consumer may still have it, even if it may not wait at all.
     pub(super) new: bool,
+}
+
+/// A message that the broker makes of a dead one: what it says and where it goes is the test port's.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub id: u64,
+    pub bytes: u64,
+    pub persistent: bool,
+    pub targets: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +107,7 @@ impl Reference {
         let now = self.now;
         let queue = self.queue_for(by, Some(Access::Read), name)?;
         queue.last_used = now;
-        queue.expire(now);
+        queue.pass_away(now);
         let Some(message) = queue.messages.iter_mut().find(|message| !message.out) else { return Ok(None) };
         let given = Given {
             message: message.id,
@@ -104,7 +119,7 @@ impl Reference {
         if no_ack {
             queue.messages.retain(|message| message.id != given.message);
         }
-        queue.expire(now);
+        queue.pass_away(now);
         Ok(Some((given, queue.ready().count() as u64)))
     }
 
@@ -119,7 +134,13 @@ impl Reference {
     pub fn settle(&mut self, name: &str, id: u64, settlement: Settlement) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         match settlement {
-            Settlement::Accept | Settlement::Reject => queue.messages.retain(|message| message.id != id),
+            Settlement::Accept => queue.messages.retain(|message| message.id != id),
+            Settlement::Reject => {
+                queue.messages.retain(|message| message.id != id);
+                if queue.has_letters() {
+                    queue.dying.push((id, DeathReason::Rejected));
+                }
+            }
             Settlement::Release => {
                 for message in queue.messages.iter_mut().filter(|message| message.id == id) {
                     message.out = false;
@@ -178,8 +199,14 @@ impl Reference {
         let next = self.next_in_turn(queue);
         agree("the subscription in turn", &Some(subscription), &next)?;
         let no_ack = self.subscriptions[&subscription].no_ack;
+        self.seen(given.message);
         let (now, queue) = (self.now, self.queues.get_mut(name).expect("it was just found"));
-        queue.expire(now);
+        queue.pass_away(now);
+        if let Some((id, reason)) = queue.next_death(now)
+            && !queue.is_passing()
+        {
+            return Err(format!("a delivery from {name}, where {id} should have gone before: {reason:?}"));
+        }
         let message = queue.messages.iter_mut().find(|message| !message.out);
         let message = message.ok_or_else(|| format!("a delivery from {name}, which has nothing ready"))?;
         agree("the message", &given.message, &message.id)?;
@@ -213,11 +240,49 @@ impl Reference {
         }
     }
 
+    /// A message came to its end, and a letter was made of it, or none.
+    pub fn died(&mut self, name: &str, id: u64, reason: DeathReason, letter: Option<Letter>) -> Result<(), String> {
+        self.seen(id);
+        let now = self.now;
+        let queue = self.queues.get_mut(name).ok_or_else(|| format!("a death in {name}, which is not there"))?;
+        if queue.turned_away.first() == Some(&id) {
+            queue.turned_away.remove(0);
+            self.in_flight.extend(letter);
+            return agree("the reason", &reason, &DeathReason::MaxLength);
+        }
+        agree("the death", &Some((id, reason)), &queue.next_death(now))?;
+        queue.dying.retain(|(dying, _)| *dying != id);
+        queue.messages.retain(|message| message.id != id);
+        if let Some(letter) = letter {
+            self.post(&letter);
+        }
+        Ok(())
+    }
+
+    /// The broker has put a message into its queues: if it is a letter in flight, it arrives now.
+    pub fn seen(&mut self, id: u64) {
+        if let Some(at) = self.in_flight.iter().position(|letter| letter.id == id) {
+            let letter = self.in_flight.remove(at);
+            self.post(&letter);
+        }
+    }
+
+    fn post(&mut self, letter: &Letter) {
+        let message = Message { persistent: letter.persistent, ..Message::new(letter.id, letter.bytes) };
+        for name in &letter.targets {
+            self.queues.get_mut(name).expect("a target is there").arrive(message.clone(), self.now);
+        }
+    }
+
     /// The broker has come to rest: nothing that could be delivered is left.
     pub fn rest(&mut self) -> Result<(), String> {
+        agree("letters that went nowhere", &0, &self.in_flight.len())?;
         for (name, queue) in &mut self.queues {
             queue.messages.iter_mut().for_each(|message| message.new = false);
-            queue.expire(self.now);
+            queue.pass_away(self.now);
+            if !queue.turned_away.is_empty() || queue.next_death(self.now).is_some() {
+                return Err(format!("{name} has messages that have come to their end"));
+            }
             if queue.ready().next().is_some() && !queue.turns.is_empty() {
                 return Err(format!("{name} has ready messages and subscriptions with credit"));
             }
@@ -231,14 +296,63 @@ impl Queue {
         self.messages.iter().filter(|message| !message.out)
     }
 
-    /// Time acts at the front only.
-    pub(super) fn expire(&mut self, now: Time) {
-        while let Some(front) = self.messages.iter().position(|message| !message.out) {
-            let message = &self.messages[front];
-            if message.new || message.expires.is_none_or(|time| time > now) {
-                return;
+    fn has_letters(&self) -> bool {
+        !self.policy.letters_to.is_empty()
+    }
+
+    /// A message comes in, if the queue takes it.
+    pub(super) fn arrive(&mut self, message: Message, now: Time) -> bool {
+        if self.policy.full != Full::DropHead && self.is_over(1, message.bytes) {
+            if self.policy.full == Full::RefuseAndLetter && self.has_letters() {
+                self.turned_away.push(message.id);
             }
-            self.messages.remove(front);
+            return false;
         }
+        let by_queue = self.message_ttl_ms.map(|ms| now.after_ms(ms));
+        let expires = [message.expires, by_queue].into_iter().flatten().min();
+        self.messages.push(Message { expires, ..message });
+        true
+    }
+
+    /// Whether it has, or would have with so many more, more ready than it may.
+    fn is_over(&self, messages: u64, bytes: u64) -> bool {
+        let messages = messages + self.ready().count() as u64;
+        let bytes = bytes + self.ready().map(|message| message.bytes).sum::<u64>();
+        self.policy.messages_max.is_some_and(|max| messages > max)
+            || self.policy.bytes_max.is_some_and(|max| bytes > max)
+    }
+
+    /// Which message comes to its end next, and why. Limits and time act at the front only.
+    fn next_death(&self, now: Time) -> Option<(u64, DeathReason)> {
+        if let Some(dying) = self.dying.first() {
+            return Some(*dying);
+        }
+        let front = self.ready().next()?;
+        if self.policy.full == Full::DropHead && self.is_over(0, 0) {
+            return Some((front.id, DeathReason::MaxLength));
+        }
+        front.expires.is_some_and(|time| time <= now).then_some((front.id, DeathReason::Expired))
+    }
+
+    /// Whether all that is ready is on its way in: a consumer may have it, even where it may not wait.
+    fn is_passing(&self) -> bool {
+        self.ready().count() == 1 && self.ready().all(|message| message.new)
+    }
+
+    /// Without dead-lettering nobody tells what came to its end.
+    fn pass_away(&mut self, now: Time) {
+        while !self.has_letters()
+            && !self.is_passing()
+            && let Some((id, _)) = self.next_death(now)
+        {
+            self.dying.retain(|(dying, _)| *dying != id);
+            self.messages.retain(|message| message.id != id);
+        }
+    }
+}
+
+impl Message {
+    pub(super) fn new(id: u64, bytes: u64) -> Self {
+        Self { id, bytes, persistent: false, expires: None, out: false, redelivered: false, attempts: 0, new: true }
     }
 }

@@ -7,9 +7,9 @@ use ferrymq_model::{
     Access, BodyRef, ConnectionId, Dialect, Facts, MessageRef, Place, QueueId, Settlement, SubscriptionId, Table,
 };
 
-use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of};
-use crate::port::Event;
-use crate::reference::By;
+use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of, with_policy};
+use crate::port::{Event, Written};
+use crate::reference::{By, Full, policy};
 
 impl World {
     pub fn publish(
@@ -22,8 +22,7 @@ impl World {
         expiration_ms: Option<u64>,
     ) -> Checked {
         let (user, vhost) = names(by);
-        let number = self.next_message;
-        self.next_message += 1;
+        let number = self.port.write(Written { persistent, ..Written::default() });
         let mut body = number.to_le_bytes().to_vec();
         body.resize(8 + (number % 5) as usize, 0);
         let answer = self.catalog.may_publish(&caller(by, &user, &vhost), exchange).and_then(|()| {
@@ -31,6 +30,9 @@ impl World {
             self.catalog.route("/", exchange, &keys[0], &keys[1..], &|| headers.clone(), &mut targets)?;
             Ok(targets)
         });
+        // See the reference's policies.
+        let refuses = |id: &QueueId| policy(&self.names[id]).full != Full::DropHead;
+        let expiration_ms = expiration_ms.filter(|_| !answer.as_ref().is_ok_and(|ids| ids.iter().any(refuses)));
         let answer = answer.map(|targets| {
             let message = MessageRef {
                 dialect: Dialect::Amqp091,
@@ -45,22 +47,27 @@ impl World {
                 expires: expiration_ms.map(|ms| self.now().after_ms(ms)),
                 arrived: self.now(),
             };
-            let mut reached = 0;
+            let (mut reached, mut refused) = (0, false);
             // Each shard decides over its own queues, in ascending order.
             for shard in 0..self.shards.len() {
                 let own: Vec<_> = targets.iter().copied().filter(|id| self.index(*id) == shard).collect();
-                reached += self.shards[shard].publish(&message, &facts, persistent, &own, &mut self.port).queues;
+                let published = self.shards[shard].publish(&message, &facts, persistent, &own, &mut self.port);
+                reached += published.queues;
+                refused |= published.refused;
             }
-            assert_eq!(reached as usize, targets.len(), "every target took it");
-            targets.iter().map(|id| self.names[id].clone()).collect::<BTreeSet<_>>()
+            assert_eq!(reached as usize, targets.len(), "every target was reached");
+            (targets.iter().map(|id| self.names[id].clone()).collect::<BTreeSet<_>>(), refused)
         });
         let sizes = (number, body.len() as u64);
         let expected = self.reference.publish(by, exchange, keys, headers, persistent, expiration_ms, sizes);
         for what in std::mem::take(&mut self.reference.met) {
             self.count(what);
         }
-        if expected.as_ref().is_ok_and(BTreeSet::is_empty) {
+        if expected.as_ref().is_ok_and(|(targets, _)| targets.is_empty()) {
             self.count("publish: unroutable");
+        }
+        if expected.as_ref().is_ok_and(|(_, refused)| *refused) {
+            self.count("publish: refused");
         }
         self.agree("publish", answer, expected)
     }
@@ -113,6 +120,7 @@ impl World {
             Err(refusal) => Err(refusal),
             Ok(id) => Ok(self.get_from(by, id, no_ack)),
         };
+        self.take_events()?;
         let expected = self.reference.get(by, queue, no_ack).map(|got| got.map(plain));
         // What stands next may have to be read before it is found to have expired, or be too much for one hold of the
         // lock: then it is still counted.
@@ -130,7 +138,9 @@ impl World {
         loop {
             match self.shards[shard].get(id, no_ack, now, &mut self.port) {
                 Got::Pending => self.loaded(),
-                Got::Busy => {}
+                Got::Busy => {
+                    self.shards[shard].dispatch(now, &mut self.port);
+                }
                 Got::Empty => return None,
                 Got::Gone => panic!("the catalog knows no queue that has gone"),
                 Got::Message => break,
@@ -232,12 +242,14 @@ impl World {
         self.port.restart(|id| catalog.queue_by_id(id).is_some());
         self.shards.iter_mut().for_each(|shard| *shard = new_shard(self.sabotage));
         self.names.clear();
+        self.port.queues.clear();
         for record in self.catalog.queues() {
             self.names.insert(record.id, record.settings.name.to_string());
+            self.port.queues.insert(record.settings.name.to_string(), record.id);
             let state = states.get(&record.id).cloned().unwrap_or_default();
             let recovered = self.port.recovered(record.id, state);
             let shard = shard_of(&record.settings.name, self.shards.len());
-            self.shards[shard].open(record.id, record.settings.clone(), &[recovered], now);
+            self.shards[shard].open(record.id, with_policy(record.settings.clone()), &[recovered], now);
         }
         self.held.clear();
         self.subscriptions.clear();

@@ -1,0 +1,157 @@
+//! The end of messages in a queue: they become letters to other queues, or are dropped.
+//!
+//! A message whose time is over, or that is one too many, stands at the front when it dies. One that a consumer rejected
+//! may stand anywhere and need not be in memory: it is *dying* until dispatch has found it, before anything else of its
+//! queue. So a queue's letters are made in the order of the deaths, and in dispatch only.
+//!
+//! A letter is put into its queues in the unit that settles the original. What it causes there (one too many, expired at
+//! once) is seen to when dispatch comes to those queues, so letters that make letters are a line and not a recursion.
+
+use std::collections::VecDeque;
+
+use ferrymq_model::{DeathReason, Facts, QueueId, Sequence, Settled, Time};
+
+use super::dispatch::Front;
+use super::sabotage::Sabotage;
+use super::shard::{Queue, Shard};
+use super::{Content, Dead, Letter, Next, Ports};
+
+/// Messages whose end is decided, and what they say not yet found: neither ready nor out.
+#[derive(Debug, Default)]
+pub(super) struct Dying {
+    stretches: VecDeque<(Sequence, Sequence, DeathReason)>,
+}
+
+/// A message that was found, and has come to its end.
+#[derive(Debug)]
+pub(super) struct Doomed {
+    pub(super) sequence: Sequence,
+    pub(super) handle: u64,
+    pub(super) facts: Facts,
+    pub(super) reason: DeathReason,
+}
+
+impl Dying {
+    pub(super) fn is_empty(&self) -> bool {
+        self.stretches.is_empty()
+    }
+
+    pub(super) fn push(&mut self, first: Sequence, last: Sequence, reason: DeathReason) {
+        self.stretches.push_back((first, last, reason));
+    }
+
+    /// The one that is next, and why it dies.
+    pub(super) fn first(&self) -> Option<(Sequence, DeathReason)> {
+        self.stretches.front().map(|(first, _, reason)| (*first, *reason))
+    }
+
+    pub(super) fn pop(&mut self) {
+        let Some((first, last, _)) = self.stretches.front_mut() else { return };
+        if first == last {
+            self.stretches.pop_front();
+        } else {
+            *first += 1;
+        }
+    }
+}
+
+impl Shard {
+    /// A message becomes a letter and leaves its queue, both or neither; without a letter it is dropped.
+    pub(super) fn bury(&mut self, id: QueueId, doomed: &Doomed, now: Time, ports: &mut impl Ports) {
+        let queue = self.queues.get_mut(&id).expect("the queue was just served");
+        let letter = queue.letter(Content::Stored(doomed.handle), &doomed.facts, doomed.reason, now, ports);
+        queue.lose(doomed);
+        let dropped = without_letter(doomed.reason);
+        let Some(letter) = letter else { return ports.settle(id, doomed.sequence, doomed.sequence, dropped) };
+        ports.begin_unit();
+        let arrived = self.post(&letter, ports);
+        let why = if arrived { Settled::DeadLettered } else { dropped };
+        ports.settle(id, doomed.sequence, doomed.sequence, why);
+        ports.end_unit();
+    }
+
+    /// Puts a letter into its queues, and says whether it got there.
+    pub(super) fn post(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
+        if self.saboteur.does(Sabotage::LetterLost) {
+            return true;
+        }
+        let message = letter.message.borrowed();
+        self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports).queues > 0
+    }
+}
+
+impl Queue {
+    /// The letter that a message becomes, where the queue has dead-lettering and somebody would get it.
+    pub(super) fn letter(
+        &mut self,
+        content: Content<'_>,
+        facts: &Facts,
+        reason: DeathReason,
+        at: Time,
+        ports: &mut impl Ports,
+    ) -> Option<Letter> {
+        self.settings.dead_letters.as_ref()?;
+        let letter = ports.dead_letter(&Dead { queue: &self.settings, content, facts, reason, at });
+        let counter =
+            if letter.is_some() { &mut self.counters.dead_lettered } else { &mut self.counters.letters_unroutable };
+        *counter += 1;
+        letter
+    }
+
+    /// Where messages are dying: the first of them, or why there is none yet.
+    pub(super) fn first_dying(&mut self, budget: &mut usize, ports: &mut impl Ports) -> Option<Front> {
+        loop {
+            let (wanted, reason) = self.dying.first()?;
+            if *budget == 0 {
+                return Some(Front::Busy);
+            }
+            match ports.next(self.id, wanted) {
+                Next::Pending => {
+                    self.parked = true;
+                    return Some(Front::Pending);
+                }
+                Next::Message { sequence, handle, facts } if sequence == wanted => {
+                    *budget -= 1;
+                    return Some(Front::Doomed(Doomed { sequence, handle, facts, reason }));
+                }
+                Next::Message { .. } | Next::End => {
+                    debug_assert!(false, "{}: storage lost a message that was out", self.shown());
+                    self.dying.pop();
+                    self.lane.settle(wanted, wanted);
+                }
+            }
+        }
+    }
+
+    /// A message that was found has come to its end, and is neither ready nor dying any more.
+    fn lose(&mut self, doomed: &Doomed) {
+        match doomed.reason {
+            DeathReason::Expired | DeathReason::MaxLength => self.lose_front(doomed.reason, &doomed.facts),
+            DeathReason::Rejected | DeathReason::DeliveryLimit => {
+                self.dying.pop();
+                self.lane.settle(doomed.sequence, doomed.sequence);
+            }
+        }
+    }
+
+    /// The front message has come to its end.
+    pub(super) fn lose_front(&mut self, reason: DeathReason, facts: &Facts) {
+        let (sequence, _) = self.lane.front();
+        self.lane.take_front();
+        self.lane.settle(sequence, sequence);
+        self.unready(facts);
+        match reason {
+            DeathReason::MaxLength => self.counters.dropped += 1,
+            _ => self.counters.expired += 1,
+        }
+    }
+}
+
+/// How messages are settled that go nowhere else.
+pub(super) fn without_letter(reason: DeathReason) -> Settled {
+    match reason {
+        DeathReason::Rejected => Settled::Rejected,
+        DeathReason::Expired => Settled::Expired,
+        DeathReason::MaxLength | DeathReason::DeliveryLimit => Settled::Dropped,
+    }
+}

@@ -1,0 +1,41 @@
+//! How much may be ready in a queue, and who gives way: the front message, or the new one.
+
+use ferrymq_model::Facts;
+
+use super::sabotage::Sabotage;
+use super::shard::Queue;
+use super::{Overflow, QueueSettings};
+
+/// A queue's limits as they are compared; where there is none, nothing is over it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LengthLimit {
+    messages: u64,
+    bytes: u64,
+    overflow: Overflow,
+}
+
+impl LengthLimit {
+    pub(super) fn of(settings: &QueueSettings) -> Self {
+        Self {
+            messages: settings.messages_max.unwrap_or(u64::MAX),
+            bytes: settings.bytes_max.unwrap_or(u64::MAX),
+            overflow: settings.overflow,
+        }
+    }
+}
+
+impl Queue {
+    /// Whether the front message has to give way.
+    pub(super) fn is_over_limit(&self) -> bool {
+        (self.ready > self.limit.messages || self.ready_bytes > self.limit.bytes)
+            && self.limit.overflow == Overflow::DropHead
+            && !self.saboteur.does(Sabotage::LimitIgnored)
+    }
+
+    /// Whether a new message is not taken. Whether somebody would take it from here at once does not matter, as in RabbitMQ.
+    pub(super) fn refuses(&self, facts: &Facts) -> bool {
+        self.limit.overflow != Overflow::DropHead
+            && (self.ready >= self.limit.messages || self.ready_bytes + u64::from(facts.body_bytes) > self.limit.bytes)
+            && !self.saboteur.does(Sabotage::LimitIgnored)
+    }
+}

@@ -11,7 +11,7 @@ use std::{
 use ferrymq_broker::{Delivery as Offer, Stretch};
 use ferrymq_model::{
     ConnectionId, Event, Limits, MessageRef, Name, Origin, Place, Position, QueueId, Refusal, Reply, Settlement,
-    SubscriptionId,
+    SubscriptionId, Time,
 };
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -76,6 +76,7 @@ impl Connection {
             backlog: 0,
             backlog_max: limits.outbox_bytes_max,
             unacked_max: limits.unacked_max as usize,
+            timeout_ms: limits.consumer_timeout_ms,
             events: Vec::new(),
             channels: HashMap::new(),
             subscriptions: HashMap::new(),
@@ -142,6 +143,8 @@ pub struct Mailbox {
     backlog: usize,
     backlog_max: usize,
     unacked_max: usize,
+    /// How long a delivery that was asked for may be held; 0 is without end.
+    timeout_ms: u64,
     pub events: Vec<Event>,
     pub channels: HashMap<u16, Channel>,
     pub subscriptions: HashMap<u32, Subscription>,
@@ -215,6 +218,8 @@ pub struct Subscription {
     pub no_ack: bool,
     /// Limit of unsettled deliveries; 0 is none.
     pub prefetch: u16,
+    /// How long it may hold a delivery; 0 is without end.
+    pub timeout_ms: u64,
     pub unacked: u32,
     waiting: bool,
 }
@@ -227,11 +232,11 @@ fn handed(delivery: &Offer<'_>, delivery_tag: u64) -> Handed {
 
 impl Mailbox {
     /// Adds a subscription and gives its number in the connection, which is not used again.
-    pub fn subscribe(&mut self, tag: Name, channel: u16, no_ack: bool) -> u32 {
+    pub fn subscribe(&mut self, tag: Name, channel: u16, no_ack: bool, timeout_ms: u64) -> u32 {
         let prefetch = self.channels.get(&channel).map_or(0, |channel| channel.prefetch);
         let number = self.subscriptions_made;
         self.subscriptions_made += 1;
-        let subscription = Subscription { tag, channel, no_ack, prefetch, unacked: 0, waiting: false };
+        let subscription = Subscription { tag, channel, no_ack, prefetch, timeout_ms, unacked: 0, waiting: false };
         self.subscriptions.insert(number, subscription);
         number
     }
@@ -244,7 +249,7 @@ impl Mailbox {
 
     /// Gives a message to a subscription, if its account, its channel's and the connection's allow it: takes from all
     /// three or from none. Refused, the subscription waits, and `take_waiting` will name it.
-    pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>) -> bool {
+    pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> bool {
         let Some(subscription) = self.subscriptions.get_mut(&number) else { return false };
         let Some(channel) = self.channels.get_mut(&subscription.channel) else { return false };
         let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
@@ -268,20 +273,20 @@ impl Mailbox {
             subscription.unacked += 1;
             channel.delivered += 1;
             let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
-            channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes })
+            channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes }, now)
         };
         self.effects.deliver(subscription.channel, &subscription.tag, handed(delivery, delivery_tag), message);
         true
     }
 
     /// Gives a message that was asked for; credit does not count for these.
-    pub fn got(&mut self, get: Get, delivery: &Offer<'_>, remaining: u64, message: &MessageRef<'_>) {
+    pub fn got(&mut self, get: Get, delivery: &Offer<'_>, remaining: u64, message: &MessageRef<'_>, now: Time) {
         let Some(channel) = self.channels.get_mut(&get.origin.channel) else { return };
         let delivery_tag = if get.no_ack {
             channel.unacked.skip()
         } else {
             let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
-            channel.unacked.push(Delivery { place, subscription: None, body_bytes })
+            channel.unacked.push(Delivery { place, subscription: None, body_bytes }, now)
         };
         self.effects.got(get.origin.channel, handed(delivery, delivery_tag), remaining, message);
     }
@@ -332,6 +337,31 @@ impl Mailbox {
         for (tag, delivery) in transaction.settlements.into_iter().flat_map(|settling| settling.deliveries) {
             channel.unacked.put_back(tag, delivery);
         }
+    }
+
+    /// Refuses the channels that hold a delivery for too long; says whether there are some. As in RabbitMQ, only the
+    /// oldest delivery of a channel counts.
+    pub fn end_patience(&mut self, now: Time) -> bool {
+        let mut over = Vec::new();
+        for (number, channel) in &self.channels {
+            let Some((since, delivery)) = channel.unacked.oldest() else { continue };
+            let subscription = delivery.subscription.and_then(|number| self.subscriptions.get(&number));
+            let timeout_ms = subscription.map_or(self.timeout_ms, |subscription| subscription.timeout_ms);
+            if timeout_ms > 0 && !channel.refused && now.since_ms(since) > timeout_ms {
+                over.push((*number, timeout_ms));
+            }
+        }
+        for (channel, timeout_ms) in &over {
+            let text = format!(
+                "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \
+                 timeout value can be configured, see consumers doc guide to learn more"
+            );
+            let mut events = Vec::new();
+            let origin = Origin { channel: *channel, method: 0 };
+            self.refuse(origin, &Refusal::PreconditionFailed(text), &mut events);
+            self.events.append(&mut events);
+        }
+        !over.is_empty()
     }
 
     /// Gives an answer to a channel that has an address for them. False: that is no longer so, or far too much waits for

@@ -14,6 +14,7 @@ mod login;
 mod names;
 mod node;
 mod opening;
+mod patience;
 mod replies;
 mod transaction;
 mod transition;

@@ -69,6 +69,8 @@ pub struct Node {
     /// Gets whose message storage is reading. Held only to add one or to take some.
     pub(crate) gets: Mutex<Vec<PendingGet>>,
     pub(crate) stalled: AtomicBool,
+    /// Why publishers wait, while they do.
+    pub(crate) stall_reason: Mutex<String>,
     pub(crate) replies: ReplyAddresses,
     /// Queues whose messages on disk cannot be read, and why. Held only to look one up or to change it.
     pub(crate) failed: Mutex<HashMap<QueueId, String>>,
@@ -218,9 +220,10 @@ impl Node {
         let now = self.now();
         let (result, moved) = {
             let mut core = self.core.lock();
-            let (shard, mut transition) = core.begin(catalog, &self.properties, aftermath)?;
+            let (shard, mut transition) = core.begin(catalog, &self.properties, now, aftermath)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
+            transition.tell_cancelled();
             aftermath.more = more;
             (result, core.move_alarm())
         };
@@ -364,8 +367,26 @@ impl Node {
         }
     }
 
+    /// Ends channels that have held a delivery for too long.
+    fn end_patience(&self, now: Time) {
+        let connections = {
+            let mut core = self.core.lock();
+            if !core.patience.is_over(now) {
+                return;
+            }
+            core.connections.clone()
+        };
+        for connection in connections.iter().flatten() {
+            if connection.mailbox().end_patience(now) {
+                connection.drain();
+                connection.wake();
+            }
+        }
+    }
+
     /// Expiry and everything else that is due. The host calls it when it was told to.
     pub fn ring(&self) {
+        self.end_patience(self.now());
         let (now, mut aftermath) = (self.now(), Aftermath::default());
         let catalog = self.catalog.read();
         let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {

@@ -15,6 +15,7 @@ use crate::{
     host::Host,
     login::{self, Logins},
     node::{Node, NodeSettings},
+    patience::Patience,
     transition::{Aftermath, CatalogLock, Core},
 };
 
@@ -121,6 +122,7 @@ impl Node {
             store.put(entry);
         }
         store.request_flush();
+        let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
         let node = Arc::new(Self {
             limits: settings.limits,
             properties: settings.properties,
@@ -128,11 +130,12 @@ impl Node {
             host,
             durable: messenger.durable.clone(),
             catalog: catalog.into(),
-            core: Core { shard, store: Some(store), connections: Vec::new(), alarm: None }.into(),
+            core: Core { shard, store: Some(store), connections: Vec::new(), alarm: None, patience }.into(),
             awaiting: Default::default(),
             gets: Default::default(),
             replies: Default::default(),
             stalled: false.into(),
+            stall_reason: Default::default(),
             failed: Default::default(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
@@ -165,7 +168,10 @@ impl Node {
 
     fn set_room(&self, room: &Room) {
         match room {
-            Room::Stalled(reason) => tracing::warn!("publishers wait: {reason}"),
+            Room::Stalled(reason) => {
+                tracing::warn!("publishers wait: {reason}");
+                *self.stall_reason.lock() = reason.to_string();
+            }
             Room::Open => tracing::info!("publishers go on"),
         }
         self.stalled.store(*room != Room::Open, Ordering::Release);

@@ -12,6 +12,7 @@ use ferrymq_storage::{Handle, Store};
 use crate::{
     connection::{Connection, Get, subscription_parts},
     dead_letters,
+    patience::Patience,
 };
 
 /// What stands under the shard's lock.
@@ -24,6 +25,7 @@ pub struct Core {
     pub connections: Vec<Option<Arc<Connection>>>,
     /// When the host was last told to ring.
     pub alarm: Option<Time>,
+    pub patience: Patience,
 }
 
 impl Core {
@@ -32,18 +34,30 @@ impl Core {
         &'a mut self,
         catalog: CatalogLock<'a>,
         properties: &'a HashMap<Dialect, &'static dyn Properties>,
+        now: Time,
         aftermath: &'a mut Aftermath,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
-        let Self { shard, store, connections, .. } = self;
+        let Self { shard, store, connections, patience, .. } = self;
         let store = store.as_mut()?;
-        let transition =
-            Transition { store, connections, catalog, properties, aftermath, units: 0, getting: None, found: None };
+        let transition = Transition {
+            store,
+            connections,
+            catalog,
+            patience,
+            properties,
+            aftermath,
+            now,
+            units: 0,
+            getting: None,
+            cancelled: Vec::new(),
+            found: None,
+        };
         Some((shard, transition))
     }
 
     /// When the host should ring, where that has changed.
     pub fn move_alarm(&mut self) -> Option<Option<Time>> {
-        let due = self.shard.deadline();
+        let due = [self.shard.deadline(), self.patience.due()].into_iter().flatten().min();
         (std::mem::replace(&mut self.alarm, due) != due).then_some(due)
     }
 }
@@ -80,11 +94,15 @@ pub struct Transition<'a> {
     store: &'a mut Store,
     connections: &'a [Option<Arc<Connection>>],
     catalog: CatalogLock<'a>,
+    patience: &'a mut Patience,
     properties: &'a HashMap<Dialect, &'static dyn Properties>,
     aftermath: &'a mut Aftermath,
+    now: Time,
     /// How many units of the journal were begun and not ended.
     units: u32,
     getting: Option<(Arc<Connection>, Get)>,
+    /// Subscriptions that ended and do not know it yet.
+    cancelled: Vec<SubscriptionId>,
     /// The message that was found last: what the shard calls its handle is its sequence.
     found: Option<(Sequence, Handle)>,
 }
@@ -96,6 +114,20 @@ impl fmt::Debug for Transition<'_> {
 }
 
 impl Transition<'_> {
+    /// The subscriptions that ended in this transition hear so, behind everything else that it says to their connections:
+    /// who deletes a queue wants to hear of that first.
+    pub fn tell_cancelled(&mut self) {
+        for subscription in std::mem::take(&mut self.cancelled) {
+            let (slot, number) = subscription_parts(subscription);
+            let Some(Some(connection)) = self.connections.get(slot) else { continue };
+            let mut mailbox = connection.mailbox();
+            if let Some(ended) = mailbox.subscriptions.remove(&number) {
+                mailbox.effects.cancelled(ended.channel, ended.tag);
+                self.aftermath.touch(connection);
+            }
+        }
+    }
+
     /// The position that makes durable what was decided so far, and for which somebody waits.
     pub fn flushed_position(&self) -> Position {
         self.store.request_flush();
@@ -151,6 +183,11 @@ impl Transition<'_> {
         self.aftermath.touch(connection);
     }
 
+    /// A subscription may hold its deliveries so long.
+    pub fn watch_for(&mut self, timeout_ms: u64) {
+        self.patience.watch_for(timeout_ms, self.now);
+    }
+
     /// What the shard finds for a get goes to this channel.
     pub fn getting(&mut self, connection: &Arc<Connection>, get: Get) {
         self.getting = Some((connection.clone(), get));
@@ -204,10 +241,10 @@ impl Ports for Transition<'_> {
         let (slot, number) = subscription_parts(to);
         let Some(Some(connection)) = self.connections.get(slot) else { return Taken::NoCredit };
         let taken = match delivery.content {
-            Content::Passing(message) => connection.mailbox().offer(number, delivery, message),
+            Content::Passing(message) => connection.mailbox().offer(number, delivery, message, self.now),
             Content::Stored(handle) => {
                 let message = self.stored(handle);
-                connection.mailbox().offer(number, delivery, &message)
+                connection.mailbox().offer(number, delivery, &message, self.now)
             }
         };
         if !taken {
@@ -221,23 +258,17 @@ impl Ports for Transition<'_> {
         let (connection, get) = self.getting.as_ref().expect("only a get gives a message that was asked for");
         let mut mailbox = connection.mailbox();
         match delivery.content {
-            Content::Passing(message) => mailbox.got(*get, delivery, remaining, message),
+            Content::Passing(message) => mailbox.got(*get, delivery, remaining, message, self.now),
             Content::Stored(handle) => {
                 let message = self.stored(handle);
-                mailbox.got(*get, delivery, remaining, &message);
+                mailbox.got(*get, delivery, remaining, &message, self.now);
             }
         }
         self.aftermath.touch(connection);
     }
 
     fn cancelled(&mut self, subscription: SubscriptionId) {
-        let (slot, number) = subscription_parts(subscription);
-        let Some(Some(connection)) = self.connections.get(slot) else { return };
-        let mut mailbox = connection.mailbox();
-        if let Some(ended) = mailbox.subscriptions.remove(&number) {
-            mailbox.effects.cancelled(ended.channel, ended.tag);
-            self.aftermath.touch(connection);
-        }
+        self.cancelled.push(subscription);
     }
 
     fn queue_gone(&mut self, queue: QueueId, priority_max: u8) {

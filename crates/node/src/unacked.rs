@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ferrymq_model::Place;
+use ferrymq_model::{Place, Time};
 
 /// A delivery that is not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +25,14 @@ pub struct Unacked {
     ring: VecDeque<Option<Delivery>>,
     live: usize,
     stuck: BTreeMap<u64, Delivery>,
+    /// From which tag on deliveries were made at a time or later, both ascending: about one mark a second.
+    marks: VecDeque<(Time, u64)>,
 }
 
 impl Default for Unacked {
     /// Delivery tags begin at 1.
     fn default() -> Self {
-        Self { base: 1, ring: VecDeque::new(), live: 0, stuck: BTreeMap::new() }
+        Self { base: 1, ring: VecDeque::new(), live: 0, stuck: BTreeMap::new(), marks: VecDeque::new() }
     }
 }
 
@@ -38,19 +40,49 @@ impl Unacked {
     /// A ring with more slots than this, most of them settled, gives its stuck deliveries to the map.
     const RING_MAX: usize = 4_096;
 
+    /// How far apart in time marks are at least, in milliseconds.
+    const MARK_MS: u64 = 1_000;
+
+    /// Many marks are thinned out, so that one delivery that is never settled does not keep one for each second.
+    const MARKS_MAX: usize = 4_096;
+
     /// How many deliveries are not settled.
     pub fn len(&self) -> usize {
         self.live + self.stuck.len()
     }
 
     /// Takes the next delivery tag for a delivery that will be settled by the client.
-    pub fn push(&mut self, delivery: Delivery) -> u64 {
+    pub fn push(&mut self, delivery: Delivery, now: Time) -> u64 {
         if self.ring.len() >= Self::RING_MAX && self.live * 8 < self.ring.len() {
             self.move_stuck();
         }
         self.ring.push_back(Some(delivery));
         self.live += 1;
-        self.last()
+        let tag = self.last();
+        if self.marks.back().is_none_or(|(time, _)| now.since_ms(*time) >= Self::MARK_MS) {
+            self.mark(now, tag);
+        }
+        tag
+    }
+
+    /// The delivery that is unsettled for longest, and since when, to a second.
+    pub fn oldest(&self) -> Option<(Time, Delivery)> {
+        let in_ring = || Some((self.base, self.ring.front().copied().flatten()?));
+        let (tag, delivery) = self.stuck.first_key_value().map(|(tag, delivery)| (*tag, *delivery)).or_else(in_ring)?;
+        let mark = self.marks.partition_point(|(_, first)| *first <= tag).checked_sub(1)?;
+        Some((self.marks[mark].0, delivery))
+    }
+
+    fn mark(&mut self, now: Time, tag: u64) {
+        let oldest = self.stuck.first_key_value().map_or(self.base, |(tag, _)| *tag);
+        while self.marks.get(1).is_some_and(|(_, first)| *first <= oldest) {
+            self.marks.pop_front();
+        }
+        if self.marks.len() >= Self::MARKS_MAX {
+            // Of two marks the later time stands for both: nobody is ended too early.
+            self.marks = self.marks.make_contiguous().chunks(2).map(|two| (two[two.len() - 1].0, two[0].1)).collect();
+        }
+        self.marks.push_back((now, tag));
     }
 
     /// Takes the next delivery tag for a delivery that is settled already.
@@ -172,7 +204,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % below
         };
-        assert_eq!(unacked.push(delivery(1)), 1);
+        assert_eq!(unacked.push(delivery(1), Time(0)), 1);
         plain.insert(1, delivery(1));
         let mut last = 1;
         for sequence in 2..60_000 {
@@ -192,7 +224,7 @@ mod tests {
                 }
                 _ => {
                     last += 1;
-                    assert_eq!(unacked.push(delivery(sequence)), last);
+                    assert_eq!(unacked.push(delivery(sequence), Time(sequence)), last);
                     plain.insert(last, delivery(sequence));
                 }
             }
@@ -213,9 +245,9 @@ mod tests {
     #[test]
     fn a_stuck_delivery_moves_out_of_the_ring() {
         let mut unacked = Unacked::default();
-        let stuck = unacked.push(delivery(1));
+        let stuck = unacked.push(delivery(1), Time(0));
         for sequence in 2..100_000 {
-            let tag = unacked.push(delivery(sequence));
+            let tag = unacked.push(delivery(sequence), Time(sequence));
             assert!(unacked.take(tag).is_some());
         }
         assert!(unacked.ring.len() <= Unacked::RING_MAX + 1, "{} slots", unacked.ring.len());
@@ -224,10 +256,35 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_delivery_is_known_to_a_second() {
+        let mut unacked = Unacked::default();
+        assert_eq!(unacked.oldest(), None);
+        for second in 0..10_000_u64 {
+            for sequence in 0..3 {
+                unacked.push(delivery(second * 3 + sequence), Time(second * 1_000 + sequence));
+            }
+            if second > 0 {
+                (1..=3).for_each(|back| assert!(unacked.take(second * 3 + 4 - back).is_some()));
+            }
+        }
+        assert!(unacked.marks.len() <= Unacked::MARKS_MAX, "marks are thinned out");
+        let (since, oldest) = unacked.oldest().unwrap();
+        assert_eq!((oldest, since.0 < 10_000), (delivery(0), true), "{since:?}");
+        (1..=3).for_each(|tag| assert!(unacked.take(tag).is_some()));
+        assert_eq!(unacked.oldest(), None);
+        unacked.push(delivery(1), Time(20_000_000));
+        unacked.push(delivery(2), Time(20_000_900));
+        unacked.push(delivery(3), Time(20_001_100));
+        assert_eq!(unacked.oldest(), Some((Time(20_000_000), delivery(1))));
+        assert!(unacked.take_up_to(30_002, |_, _| ()));
+        assert_eq!(unacked.oldest(), Some((Time(20_001_100), delivery(3))));
+    }
+
+    #[test]
     fn multiple_takes_everything_up_to_its_tag_once() {
         let mut unacked = Unacked::default();
         for sequence in 1..=5 {
-            unacked.push(delivery(sequence));
+            unacked.push(delivery(sequence), Time(sequence));
         }
         assert!(unacked.take(2).is_some());
         let mut taken = Vec::new();

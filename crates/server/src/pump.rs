@@ -4,9 +4,6 @@ use ferrymq_model::Event;
 use ferrymq_node::Client;
 use ferrymq_wire::{Encoder, Moment, Output, Session, Step};
 
-/// Why a publisher has to wait, for those who want to know.
-const NO_ROOM: &str = "no room for messages on disk or in memory";
-
 /// A session together with its connection to the node. Owns no socket and reads no clock, so that conversations can be
 /// played in memory.
 pub struct Pump {
@@ -85,10 +82,10 @@ impl Pump {
 
     /// Tells the session when its publishes have to wait, and when they need not any more.
     fn tell_room(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
-        let blocked = self.client.is_blocked();
-        if blocked != self.blocked {
-            self.blocked = blocked;
-            self.events.push(if blocked { Event::Blocked(NO_ROOM.to_owned()) } else { Event::Unblocked });
+        if self.client.is_blocked() != self.blocked {
+            let reason = self.client.block_reason();
+            self.blocked = reason.is_some();
+            self.events.push(reason.map_or(Event::Unblocked, Event::Blocked));
             self.tell_events(now, encode_with);
         }
     }

@@ -11,7 +11,7 @@ use ferrymq_admin::Admin;
 use ferrymq_node::{Host as _, Node, NodeSettings};
 use ferrymq_storage::RealDisk;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
 };
@@ -89,8 +89,10 @@ async fn serve(settings: &Settings) -> Result<(), String> {
     }
     let alarms = tokio::spawn(ring_alarms(node.clone(), process.clone()));
     progress.enter(Phase::Serving);
+    // Whoever has read "ready" may send a signal at once.
+    let signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     announce(&announced).map_err(|error| format!("standard output is closed: {error}"))?;
-    wait_for_the_end(&process).await?;
+    wait_for_the_end(&process, signals).await?;
     tracing::info!("stopping: no new connections, flushing what is decided");
     progress.enter(Phase::Stopping);
     // Whoever listens for it stops; a listener that is gone already does not matter.
@@ -158,15 +160,24 @@ async fn ring_alarms(node: Arc<Node>, process: Arc<Process>) {
     }
 }
 
+/// The signals that ask the server to end in good order.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
 /// Waits for SIGTERM or SIGINT, or for a fault after which the server must not go on: then with its reason.
-async fn wait_for_the_end(process: &Process) -> Result<(), String> {
-    let broken = |error: io::Error| format!("signals cannot be received: {error}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(broken)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
+async fn wait_for_the_end(process: &Process, mut signals: Signals) -> Result<(), String> {
     let mut faults = process.faults();
     tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        _ = signals.terminate.recv() => Ok(()),
+        _ = signals.interrupt.recv() => Ok(()),
         fault = faults.wait_for(Option::is_some) => {
             Err(fault.ok().and_then(|reason| reason.clone()).unwrap_or_default())
         }

@@ -18,12 +18,14 @@ impl Client {
         let (queue, priority) = (found.id, found.subscription_priority(&command.arguments)?);
         self.node.check_readable(queue)?;
         let tag = self.consumer_tag(channel, command.tag)?;
-        let number = self.connection.mailbox().subscribe(tag.clone(), channel, command.no_ack);
+        let timeout_ms = found.settings.consumer_timeout_ms.unwrap_or(self.node.limits().consumer_timeout_ms);
+        let number = self.connection.mailbox().subscribe(tag.clone(), channel, command.no_ack, timeout_ms);
         let id = subscription_id(self.connection.id, number);
         let subscriber = Subscriber { id, no_ack: command.no_ack, exclusive: command.exclusive, priority };
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
         let result = self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             shard.consume(queue, subscriber, now)?;
+            ports.watch_for(timeout_ms);
             // In the mailbox before any delivery can be, because the shard's lock is held.
             self.connection.mailbox().reply(command.origin, command.no_wait, None, Reply::Subscribed { tag });
             ports.touch(&self.connection);

@@ -105,18 +105,24 @@ impl Client {
         let mut aftermath = Aftermath::default();
         let mut catalog = self.node.catalog.write();
         let found = catalog.queue(&self.caller(), &name, Some(Access::Configure)).map(|found| found.id);
-        let (messages, after) = match found {
+        match found {
             // A queue that is not there is as good as deleted.
-            Err(Refusal::NotFound { .. }) => (0, None),
+            Err(Refusal::NotFound { .. }) => {
+                self.reply(command.origin, command.no_wait, None, Reply::QueueDeleted { messages: 0 });
+            }
             Err(refusal) => return Err(refusal),
             Ok(queue) => self.node.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
                 let messages = shard.delete(queue, when, ports)?;
                 ports.forget_gone();
-                Ok((messages, Some(ports.flushed_position())))
+                let after = Some(ports.flushed_position());
+                // Before the word to this connection that its subscriptions are gone: clients count on that order.
+                let mut mailbox = self.connection.mailbox();
+                mailbox.reply(command.origin, command.no_wait, after, Reply::QueueDeleted { messages });
+                Ok(())
             })?,
-        };
+        }
         drop(catalog);
-        self.reply(command.origin, command.no_wait, after, Reply::QueueDeleted { messages });
+        self.await_journal();
         self.node.settle_down(aftermath, Some(&self.connection));
         Ok(())
     }

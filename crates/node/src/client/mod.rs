@@ -87,6 +87,12 @@ impl Client {
         self.has_published && self.node.is_stalled()
     }
 
+    /// Why there is no room for what this connection publishes.
+    #[must_use]
+    pub fn block_reason(&self) -> Option<String> {
+        self.is_blocked().then(|| self.node.stall_reason.lock().clone())
+    }
+
     /// Whether this connection should not be read for now: there is no room for what it publishes, or it asks and asks
     /// and does not read the answers.
     #[must_use]
@@ -276,11 +282,15 @@ impl Client {
 
     /// Answers a command; where it changed something durable, once that is on disk.
     fn reply(&self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
-        let mut mailbox = self.connection.mailbox();
-        mailbox.reply(origin, no_wait, after, reply);
-        if after.is_some() && !mailbox.awaiting {
-            mailbox.awaiting = true;
-            drop(mailbox);
+        self.connection.mailbox().reply(origin, no_wait, after, reply);
+        if after.is_some() {
+            self.await_journal();
+        }
+    }
+
+    /// Something in the mailbox may wait for the journal.
+    fn await_journal(&self) {
+        if !std::mem::replace(&mut self.connection.mailbox().awaiting, true) {
             self.node.await_journal(&self.connection);
         }
     }

@@ -168,6 +168,13 @@ pub const OPTIONS: &[Definition] = &[
         "Most unacknowledged deliveries of a channel, whatever its prefetch; at it, no further ones are sent"
     ),
     number!(
+        limits.consumer_timeout_ms,
+        Named,
+        0,
+        4_294_967_295,
+        "How long a consumer may hold a delivery, in milliseconds, before its channel is closed; 0 is without end"
+    ),
+    number!(
         limits.outbox_bytes_max,
         Bytes,
         64 << 10,

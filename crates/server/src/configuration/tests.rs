@@ -124,9 +124,9 @@ fn empty_variables_are_not_set_and_unknown_ones_are_noticed() {
     assert_eq!(unknown_variables(variables), ["FERRYMQ_THREDS"]);
 }
 
-/// Limits that nothing reads so far: the depth of tables is a constant of the codec, and no consumer times out. An option
-/// that does nothing would be a promise.
-const WITHOUT_EFFECT: &[&str] = &["table_depth_max", "consumer_timeout_ms"];
+/// Limits that nothing reads so far: the depth of tables is a constant of the codec. An option that does nothing would be
+/// a promise.
+const WITHOUT_EFFECT: &[&str] = &["table_depth_max"];
 
 #[test]
 fn every_limit_can_be_set_and_every_default_is_allowed() {

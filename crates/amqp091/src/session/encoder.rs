@@ -133,7 +133,7 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 put_method(out.bytes(), channel, &methods::BasicAck { delivery_tag, multiple });
             }
             Effect::NotConfirmed { channel, publish_tag: delivery_tag } if self.is_open(channel) => {
-                let nack = methods::BasicNack { delivery_tag, multiple: false, requeue: false };
+                let nack = methods::BasicNack { delivery_tag, multiple: false, requeue: true };
                 put_method(out.bytes(), channel, &nack);
             }
             Effect::Cancelled { channel, tag } if self.cancel_notify && self.is_open(channel) => {

@@ -2,6 +2,7 @@
 
 use ferrymq_model::Limits;
 
+use super::mechanism;
 use crate::codec::{
     frame::put_method,
     methods::ConnectionStart,
@@ -36,14 +37,16 @@ impl Default for Identity {
 }
 
 /// What clients may count on, by the names that RabbitMQ gave it. Only what is true stands here.
-const CAPABILITIES: [&str; 7] = [
+const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
+    "exchange_exchange_bindings",
     "basic.nack",
     "consumer_cancel_notify",
     "connection.blocked",
     "consumer_priorities",
     "authentication_failure_close",
     "per_consumer_qos",
+    "direct_reply_to",
 ];
 
 /// What all connections of a listener have in common: made once, shared by their sessions.
@@ -84,7 +87,7 @@ impl Greeting {
             put_value(&mut properties, &RawValue::Text(text.as_bytes()));
         }
         let server_properties = RawTable::check(&properties).expect("we write well-formed tables");
-        let (mechanisms, locales) = (&b"PLAIN"[..], &b"en_US"[..]);
+        let (mechanisms, locales) = (mechanism::OFFERED, &b"en_US"[..]);
         let start = ConnectionStart { version_major: 0, version_minor: 9, server_properties, mechanisms, locales };
         let mut frame = Vec::new();
         put_method(&mut frame, 0, &start);

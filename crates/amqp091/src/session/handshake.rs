@@ -1,9 +1,9 @@
 //! The handshake (section 4.2.2 and the connection class), one struct per frame that is awaited. Each consumes itself.
 
-use ferrymq_model::{Command, Login, Name};
+use ferrymq_model::{Command, Name};
 use ferrymq_wire::{Output, Step};
 
-use super::{Fault, encoder::FrameEncoder, greeting::Greeting, running::Running};
+use super::{Fault, encoder::FrameEncoder, greeting::Greeting, mechanism::Mechanism, running::Running};
 use crate::{
     codec::{
         frame::{FRAME_BYTES_MIN, put_method},
@@ -44,6 +44,7 @@ pub(super) struct AwaitStartOk;
 /// The node was asked whether the login is right.
 #[derive(Debug)]
 pub(super) struct AwaitLogin {
+    pub mechanism: Mechanism,
     pub capabilities: Capabilities,
 }
 
@@ -72,26 +73,17 @@ pub(super) struct AwaitVhost {
 impl AwaitStartOk {
     pub fn start_ok(self, start_ok: &ConnectionStartOk<'_>, out: &mut Output) -> Result<AwaitLogin, Fault> {
         let refuse = |code, text: String| Fault::new(0, ConnectionStartOk::ID, Violation::new(code, text));
-        if start_ok.mechanism != "PLAIN" {
+        let Some(mechanism) = Mechanism::parse(start_ok.mechanism) else {
             let text = format!("unknown authentication mechanism '{}'", start_ok.mechanism);
             return Err(refuse(ReplyCode::CommandInvalid, text));
-        }
-        let login = plain(start_ok.response)
-            .ok_or_else(|| refuse(ReplyCode::SyntaxError, "the response is not one of mechanism PLAIN".into()))?;
+        };
+        let Some(login) = mechanism.login(start_ok.response) else {
+            let text = format!("the response is not one of mechanism {}", mechanism.name());
+            return Err(refuse(ReplyCode::SyntaxError, text));
+        };
         out.command(Command::Login(login));
-        Ok(AwaitLogin { capabilities: Capabilities::read(start_ok.client_properties) })
+        Ok(AwaitLogin { mechanism, capabilities: Capabilities::read(start_ok.client_properties) })
     }
-}
-
-/// The login in a response of mechanism PLAIN (RFC 4616): identity to act as, user, password, with zeros between them.
-/// Nobody may act as somebody else.
-fn plain(response: &[u8]) -> Option<Login> {
-    let mut parts = response.split(|octet| *octet == 0);
-    let (act_as, user, password) = (parts.next()?, parts.next()?, parts.next()?);
-    if parts.next().is_some() || !(act_as.is_empty() || act_as == user) {
-        return None;
-    }
-    Some(Login { user: Name::parse(user).ok()?, password: password.to_vec() })
 }
 
 impl AwaitLogin {

@@ -21,6 +21,7 @@ mod encoder;
 mod greeting;
 mod handshake;
 mod heartbeat;
+mod mechanism;
 mod running;
 
 use std::sync::Arc;
@@ -223,10 +224,13 @@ impl Connection {
     }
 
     /// The node refused the login: the client is told why only if it said that it can be.
-    fn refuse_login(&mut self, told: bool, refusal: &Refusal, now: Moment, out: &mut Output) {
+    fn refuse_login(&mut self, login: &AwaitLogin, refusal: &Refusal, now: Moment, out: &mut Output) {
         out.steps.push(Step::Log(format!("login refused: {refusal}")));
-        if told {
-            let text = "Login was refused using authentication mechanism PLAIN. For details see the broker logfile.";
+        if login.capabilities.authentication_failure_close {
+            let text = format!(
+                "Login was refused using authentication mechanism {}. For details see the broker logfile.",
+                login.mechanism.name()
+            );
             let violation = Violation::new(ReplyCode::AccessRefused, text);
             let origin = mapping::origin(0, (0, 0));
             out.send(|out| {
@@ -300,7 +304,7 @@ impl Session for Connection {
         self.state = match (std::mem::replace(&mut self.state, State::Closed), event) {
             (State::AwaitLogin(state), Event::LoggedIn) => State::AwaitTuneOk(state.logged_in(&self.greeting, out)),
             (State::AwaitLogin(state), Event::Refused { refusal, .. }) => {
-                return self.refuse_login(state.capabilities.authentication_failure_close, &refusal, now, out);
+                return self.refuse_login(&state, &refusal, now, out);
             }
             (State::AwaitVhost(state), Event::VhostOpened) => State::Running(state.opened()),
             (State::AwaitNode, Event::ConnectionClosed) => {

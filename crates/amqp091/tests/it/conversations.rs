@@ -346,6 +346,10 @@ conversations! {
     hello
     immediate
     login
+    login_amqplain
+    login_amqplain_garbage
+    login_amqplain_missing
+    login_amqplain_type
     login_mechanism
     login_response
     login_silent

@@ -1,0 +1,65 @@
+//! SASL mechanisms: what a client may send to prove who it is, and the login in it.
+
+use ferrymq_model::{Login, Name};
+
+use crate::codec::table::{RawTable, RawValue};
+
+/// The mechanisms that are offered, in RabbitMQ's order.
+pub(super) const OFFERED: &[u8] = b"AMQPLAIN PLAIN";
+
+/// How a client logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    /// RFC 4616.
+    Plain,
+    /// RabbitMQ's reading of what AMQP 0-8 had: a field table.
+    AmqPlain,
+}
+
+impl Mechanism {
+    /// The mechanism of this name, if it is offered.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "PLAIN" => Some(Self::Plain),
+            "AMQPLAIN" => Some(Self::AmqPlain),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::AmqPlain => "AMQPLAIN",
+        }
+    }
+
+    /// The login in a client's response, if it is one of this mechanism.
+    pub fn login(self, response: &[u8]) -> Option<Login> {
+        match self {
+            Self::Plain => plain(response),
+            Self::AmqPlain => amqplain(response),
+        }
+    }
+}
+
+/// Identity to act as, user and password, with zeros between them. Nobody may act as somebody else.
+fn plain(response: &[u8]) -> Option<Login> {
+    let mut parts = response.split(|octet| *octet == 0);
+    let (act_as, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || !(act_as.is_empty() || act_as == user) {
+        return None;
+    }
+    Some(Login { user: Name::parse(user).ok()?, password: password.to_vec() })
+}
+
+/// The entries of a table, without its length: LOGIN and PASSWORD, both long strings.
+fn amqplain(response: &[u8]) -> Option<Login> {
+    let table = RawTable::check(response).ok()?;
+    match (table.get("LOGIN"), table.get("PASSWORD")) {
+        (Some(RawValue::Text(user)), Some(RawValue::Text(password))) => {
+            Some(Login { user: Name::parse(user).ok()?, password: password.to_vec() })
+        }
+        _ => None,
+    }
+}

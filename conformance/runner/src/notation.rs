@@ -99,15 +99,19 @@ impl Term {
 
 /// Whether the entries of `part` are in `whole`; tables inside are compared in part too.
 fn is_part(part: &Table, whole: &Table) -> bool {
-    part.iter().all(|(name, expected)| {
-        whole.iter().any(|(found, item)| {
-            found == name
-                && match (expected, item) {
-                    (Item::Table(part), Item::Table(whole)) => is_part(part, whole),
-                    _ => expected == item,
-                }
-        })
-    })
+    part.iter()
+        .all(|(name, expected)| whole.iter().any(|(found, item)| found == name && is_part_of_item(expected, item)))
+}
+
+/// Arrays must be as long as expected; what is in the tables that they hold may be more.
+fn is_part_of_item(part: &Item, whole: &Item) -> bool {
+    match (part, whole) {
+        (Item::Table(part), Item::Table(whole)) => is_part(part, whole),
+        (Item::Array(part), Item::Array(whole)) => {
+            part.len() == whole.len() && part.iter().zip(whole).all(|(part, whole)| is_part_of_item(part, whole))
+        }
+        _ => part == whole,
+    }
 }
 
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
@@ -348,9 +352,13 @@ mod tests {
     #[test]
     fn part_of_a_table_matches_in_depth() {
         let mut captures = Captures::new();
-        let term = parse("t={... a={b=1}}").take("t").unwrap();
-        let Some(Term::Table(whole)) = parse("t={z=2 a={c=3 b=1}}").take("t") else { panic!("not a table") };
+        let term = parse("t={... a={b=1} l=[{d=4}]}").take("t").unwrap();
+        let Some(Term::Table(whole)) = parse("t={z=2 a={c=3 b=1} l=[{e=5 d=4}]}").take("t") else {
+            panic!("not a table")
+        };
         assert!(term.matches(FieldKind::Table, Some(&Value::Table(whole)), &mut captures));
+        let Some(Term::Table(longer)) = parse("t={a={b=1} l=[{d=4} {d=4}]}").take("t") else { panic!("not a table") };
+        assert!(!term.matches(FieldKind::Table, Some(&Value::Table(longer)), &mut captures));
         assert!(!term.matches(FieldKind::Table, Some(&Value::Table(Table::new())), &mut captures));
     }
 

@@ -17,7 +17,7 @@
 //! Bytes become frames in [`codec`], frames become commands in the session, and effects become frames in
 //! [`FrameEncoder`]. Protocol words and model words meet in `mapping` only.
 //!
-//! Known gaps, refused and not taken in silence: every mechanism but PLAIN (503).
+//! Known gaps, refused and not taken in silence: every mechanism but PLAIN and AMQPLAIN (503).
 
 pub mod codec;
 mod mapping;

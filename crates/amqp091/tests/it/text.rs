@@ -110,8 +110,23 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
+/// Text with `\0`, `\n`, and `\xNN` for an octet below 128.
+fn unescaped(text: &str) -> String {
+    let mut pieces = text.split('\\');
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |text, piece| {
+        let (octet, rest) = match piece.split_at(1) {
+            ("0", rest) => (0, rest),
+            ("n", rest) => (b'\n', rest),
+            ("x", rest) => (u8::from_str_radix(&rest[..2], 16).unwrap(), &rest[2..]),
+            _ => panic!("no escape in {piece}"),
+        };
+        format!("{text}{}{rest}", char::from(octet))
+    })
+}
+
 fn put(out: &mut Vec<u8>, kind: &str, value: &str) {
-    let text = value.trim_matches('"').replace("\\0", "\0").replace("\\n", "\n");
+    let text = unescaped(value.trim_matches('"'));
     let number = || if value.is_empty() { 0 } else { value.parse::<u64>().unwrap_or_else(|_| panic!("{value}")) };
     match kind {
         "octet" => out.put_u8(number() as u8),

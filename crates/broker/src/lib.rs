@@ -12,7 +12,9 @@
 mod catalog;
 mod queue;
 
-pub use catalog::{Caller, Catalog, Declared, Epoch, LoadError, QueueRecord, User};
+pub use catalog::{
+    ApplyTo, Caller, Catalog, Declared, Epoch, LoadError, PolicyScope, PolicySpec, QueueKind, QueueRecord, User,
+};
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;
 pub use queue::{

@@ -1,9 +1,9 @@
 //! Users, and what they may do.
 
-use ferrymq_model::{Access, CatalogEntry, Name, Object, Refusal};
+use ferrymq_model::{Access, CatalogEntry, Name, Object, QueueId, Refusal};
 use regex::Regex;
 
-use super::{Caller, Catalog, entries, no_vhost, shown};
+use super::{Caller, Catalog, entries, exchanges, no_vhost, shown};
 
 /// A user. Its password hash is opaque here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,27 @@ impl Pattern {
     }
 }
 
+/// What a user may do with the routing keys of a topic exchange. Where there is none, it may do everything.
+#[derive(Debug)]
+pub(super) struct TopicPermission {
+    write: Pattern,
+    read: Pattern,
+}
+
+impl TopicPermission {
+    /// `{username}` and `{vhost}` stand for what they say, and mean just these letters. `{client_id}` is MQTT's: it stands
+    /// for itself.
+    fn parse(user: &str, vhost: &str, patterns: [&str; 2]) -> Result<Self, Refusal> {
+        let filled = patterns.map(|pattern| {
+            pattern
+                .replace("{username}", &regex::escape(user))
+                .replace("{vhost}", &regex::escape(vhost))
+                .replace("{client_id}", &regex::escape("{client_id}"))
+        });
+        Ok(Self { write: Pattern::parse(&filled[0])?, read: Pattern::parse(&filled[1])? })
+    }
+}
+
 impl Permission {
     fn parse([configure, write, read]: [&str; 3]) -> Result<Self, Refusal> {
         Ok(Self { configure: Pattern::parse(configure)?, write: Pattern::parse(write)?, read: Pattern::parse(read)? })
@@ -78,9 +99,34 @@ impl Catalog {
         self.users.get(name)
     }
 
+    /// The users, in no order.
+    pub fn users(&self) -> impl Iterator<Item = (&Name, &User)> {
+        self.users.iter()
+    }
+
+    /// Takes a user away with all its permissions.
+    ///
+    /// # Errors
+    /// [`Refusal::NothingNamed`] where there is none of that name.
+    pub fn delete_user(&mut self, name: &Name, changes: &mut Vec<CatalogEntry>) -> Result<(), Refusal> {
+        if self.users.remove(name).is_none() {
+            return Err(no_user(name));
+        }
+        changes.push(entries::user_tombstone(name));
+        for (vhost, users) in &mut self.permissions {
+            if users.remove(name).is_some() {
+                changes.push(entries::permission_tombstone(name, vhost));
+            }
+        }
+        self.forget_topic_permissions(|user, _| user == name, changes);
+        self.vhosts.values().for_each(|vhost| vhost.epoch.advance());
+        Ok(())
+    }
+
     /// Sets what a user may do in a vhost: regular expressions for configure, write and read.
     ///
     /// # Errors
+    /// [`Refusal::VhostNotFound`]; [`Refusal::NothingNamed`] where there is no such user;
     /// [`Refusal::PreconditionFailed`] where one of them is malformed.
     pub fn set_permission(
         &mut self,
@@ -90,12 +136,152 @@ impl Catalog {
         changes: &mut Vec<CatalogEntry>,
     ) -> Result<(), Refusal> {
         let permission = Permission::parse(patterns)?;
+        self.check_user_and_vhost(user, vhost)?;
         self.permissions.entry(vhost.clone()).or_default().insert(user.clone(), permission);
+        self.vhosts[vhost].epoch.advance();
+        changes.push(entries::permission(user, vhost, patterns));
+        Ok(())
+    }
+
+    /// Takes a user's permission in a vhost away; one that is not there is as good as gone.
+    pub fn clear_permission(&mut self, user: &Name, vhost: &Name, changes: &mut Vec<CatalogEntry>) {
+        if self.permissions.get_mut(vhost).is_some_and(|users| users.remove(user).is_some()) {
+            changes.push(entries::permission_tombstone(user, vhost));
+        }
         if let Some(vhost) = self.vhosts.get(vhost) {
             vhost.epoch.advance();
         }
-        changes.push(entries::permission(user, vhost, patterns));
+    }
+
+    /// Sets what a user may do with the routing keys of a topic exchange: regular expressions for write (publish) and
+    /// read (bind), in which `{username}` and `{vhost}` are filled in. The exchange need not be there.
+    ///
+    /// # Errors
+    /// As for [`Catalog::set_permission`].
+    pub fn set_topic_permission(
+        &mut self,
+        user: &Name,
+        vhost: &Name,
+        exchange: &Name,
+        patterns: [&str; 2],
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<(), Refusal> {
+        let permission = TopicPermission::parse(user, vhost, patterns)?;
+        self.check_user_and_vhost(user, vhost)?;
+        let of_vhost = self.topic_permissions.entry(vhost.clone()).or_default();
+        of_vhost.insert((user.clone(), exchange.clone()), permission);
+        self.vhosts[vhost].epoch.advance();
+        changes.push(entries::topic_permission(user, vhost, exchange, patterns));
         Ok(())
+    }
+
+    /// Takes a user's topic permissions in a vhost away: for one exchange, or for all.
+    pub fn clear_topic_permissions(
+        &mut self,
+        user: &Name,
+        vhost: &Name,
+        exchange: Option<&Name>,
+        changes: &mut Vec<CatalogEntry>,
+    ) {
+        if let Some(of_vhost) = self.topic_permissions.get_mut(vhost) {
+            of_vhost.retain(|(other, at), _| {
+                let goes = other == user && exchange.is_none_or(|exchange| exchange == at);
+                if goes {
+                    changes.push(entries::topic_permission_tombstone(other, vhost, at));
+                }
+                !goes
+            });
+        }
+        if let Some(vhost) = self.vhosts.get(vhost) {
+            vhost.epoch.advance();
+        }
+    }
+
+    /// Takes away all topic permissions of which `which` says so, by user and vhost.
+    fn forget_topic_permissions(&mut self, which: impl Fn(&Name, &Name) -> bool, changes: &mut Vec<CatalogEntry>) {
+        for (vhost, permissions) in &mut self.topic_permissions {
+            permissions.retain(|(user, exchange), _| {
+                let goes = which(user, vhost);
+                if goes {
+                    changes.push(entries::topic_permission_tombstone(user, vhost, exchange));
+                }
+                !goes
+            });
+        }
+    }
+
+    fn check_user_and_vhost(&self, user: &Name, vhost: &Name) -> Result<(), Refusal> {
+        if !self.users.contains_key(user) {
+            return Err(no_user(user));
+        }
+        self.vhost(vhost).map(|_| ())
+    }
+
+    /// Takes everything of a vhost away but the queues' messages: the queues given back are to be deleted in their shard.
+    ///
+    /// # Errors
+    /// [`Refusal::VhostNotFound`].
+    pub fn delete_vhost(&mut self, name: &Name, changes: &mut Vec<CatalogEntry>) -> Result<Vec<QueueId>, Refusal> {
+        let mut queues: Vec<QueueId> = self.vhost(name)?.queues.values().copied().collect();
+        queues.sort_unstable();
+        for queue in &queues {
+            self.forget_queue(*queue, changes);
+        }
+        let own = self.exchanges(name).filter(|(name, _)| !exchanges::is_predeclared(name));
+        let exchanges: Vec<Name> = own.map(|(name, _)| name.clone()).collect();
+        for exchange in exchanges {
+            // It may have gone with another one.
+            if self.exchange(name, &exchange).is_ok() {
+                self.remove_exchange(name, exchange, changes);
+            }
+        }
+        let vhost = self.vhosts.remove(name).expect("it was just found");
+        vhost.epoch.advance();
+        changes.extend(vhost.tombstones());
+        for user in self.permissions.remove(name).unwrap_or_default().into_keys() {
+            changes.push(entries::permission_tombstone(&user, name));
+        }
+        self.forget_topic_permissions(|_, vhost| vhost == name, changes);
+        changes.push(entries::vhost_tombstone(name));
+        Ok(queues)
+    }
+
+    /// Whether a user may publish messages that say they are from `claimed`.
+    ///
+    /// # Errors
+    /// [`Refusal::PreconditionFailed`] where it is another user and the tag `impersonator` is missing.
+    pub fn check_claim(&self, user: &str, claimed: &str) -> Result<(), Refusal> {
+        let may_claim = || self.user(user).is_some_and(|user| user.tags.iter().any(|tag| tag == "impersonator"));
+        if user == claimed || may_claim() {
+            return Ok(());
+        }
+        let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+        Err(Refusal::PreconditionFailed(text))
+    }
+
+    /// Whether the caller may use that routing key of a topic exchange.
+    pub(super) fn check_topic(
+        &self,
+        caller: &Caller<'_>,
+        access: Access,
+        exchange: &str,
+        key: &[u8],
+    ) -> Result<(), Refusal> {
+        let Some(of_vhost) = self.topic_permissions.get(caller.vhost).filter(|of_vhost| !of_vhost.is_empty()) else {
+            return Ok(());
+        };
+        let Ok(name) = Name::parse(exchange.as_bytes()) else { return Ok(()) };
+        let Some(permission) = of_vhost.get(&(caller.user.clone(), name)) else { return Ok(()) };
+        let pattern = if access == Access::Write { &permission.write } else { &permission.read };
+        let key = String::from_utf8_lossy(key);
+        if pattern.matches(&key) {
+            return Ok(());
+        }
+        let (access, user) = (access.as_str(), caller.user);
+        let vhost = caller.vhost;
+        Err(Refusal::AccessRefused(format!(
+            "{access} access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'"
+        )))
     }
 
     /// Whether a user may work in a vhost at all.
@@ -136,4 +322,8 @@ impl Catalog {
     fn permission(&self, user: &str, vhost: &str) -> Option<&Permission> {
         self.permissions.get(vhost)?.get(user)
     }
+}
+
+fn no_user(name: &str) -> Refusal {
+    Refusal::NothingNamed(format!("no user '{name}'"))
 }

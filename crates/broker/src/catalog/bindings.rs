@@ -40,35 +40,78 @@ impl Catalog {
     ) -> Result<(), Refusal> {
         let request = &without_line_ends_in(request);
         self.check_binding(caller, request)?;
-        let vhost = self.vhost(caller.vhost)?;
-        let source = vhost.exchange(&request.exchange)?;
-        let target = vhost.target(&request.destination)?;
-        if source.spec.kind == ExchangeKind::Headers {
-            headers::check_arguments(&request.arguments)?;
+        let BindCommand { exchange, destination, key, arguments, .. } = request;
+        let target = self.check_target(caller.vhost, exchange, destination, arguments)?;
+        if let Target::Queue(id) = &target {
+            self.queues[id].check_open_to(caller.connection)?;
         }
-        let target_is_durable = match &target {
-            Target::Queue(id) => {
-                let queue = &self.queues[id];
-                queue.check_open_to(caller.connection)?;
-                queue.spec.durable
-            }
-            Target::Exchange(name) => vhost.exchange(name)?.spec.durable,
+        self.make_binding(caller.vhost, exchange, destination, &target, key, arguments, changes);
+        Ok(())
+    }
+
+    /// As [`Catalog::bind`], for a binding that an operator sets up: permissions are not asked.
+    ///
+    /// # Errors
+    /// [`Refusal::VhostNotFound`], [`Refusal::NotFound`], [`Refusal::PreconditionFailed`] as there.
+    pub fn put_binding(
+        &mut self,
+        vhost: &Name,
+        source: &Name,
+        destination: &Destination,
+        key: &[u8],
+        arguments: &Table,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<(), Refusal> {
+        check_not_default(source)?;
+        let target = self.check_target(vhost, source, destination, arguments)?;
+        self.make_binding(vhost, source, destination, &target, key, arguments, changes);
+        Ok(())
+    }
+
+    /// What is to be bound, if the source takes such a binding.
+    fn check_target(
+        &self,
+        vhost: &str,
+        source: &str,
+        destination: &Destination,
+        arguments: &Table,
+    ) -> Result<Target, Refusal> {
+        let vhost = self.vhost(vhost)?;
+        let source = vhost.exchange(source)?;
+        let target = vhost.target(destination)?;
+        if source.spec.kind == ExchangeKind::Headers {
+            headers::check_arguments(arguments)?;
+        }
+        Ok(target)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a binding has many parts")]
+    fn make_binding(
+        &mut self,
+        vhost: &Name,
+        source: &Name,
+        destination: &Destination,
+        target: &Target,
+        key: &[u8],
+        arguments: &Table,
+        changes: &mut Vec<CatalogEntry>,
+    ) {
+        let found = &self.vhosts[vhost];
+        let target_is_durable = match target {
+            Target::Queue(id) => self.queues[id].spec.durable,
+            Target::Exchange(name) => found.exchanges[name].spec.durable,
         };
-        let arguments = request.arguments.clone().sorted();
-        let durable = source.spec.durable && target_is_durable;
-        let identity = entries::binding_identity(caller.vhost, &request.exchange, &target, &request.key, &arguments);
-        let is_new =
-            self.insert_binding(caller.vhost, &request.exchange, &target, &request.key, arguments.clone(), durable);
-        if is_new && durable {
-            let (queue, exchange) = match &request.destination {
+        let durable = found.exchanges[source].spec.durable && target_is_durable;
+        let arguments = arguments.clone().sorted();
+        let identity = entries::binding_identity(vhost, source, target, key, &arguments);
+        if self.insert_binding(vhost, source, target, key, arguments.clone(), durable) && durable {
+            let (queue, exchange) = match destination {
                 Destination::Queue(name) => (name.to_string(), None),
                 Destination::Exchange(name) => (String::new(), Some(name.to_string())),
             };
-            let source = request.exchange.to_string();
-            let spec = BindingSpec { source, queue, exchange, key: request.key.clone(), arguments };
-            changes.push(entries::binding(caller.vhost, &identity, &target, spec));
+            let spec = BindingSpec { source: source.to_string(), queue, exchange, key: key.to_vec(), arguments };
+            changes.push(entries::binding(vhost, &identity, target, spec));
         }
-        Ok(())
     }
 
     /// Takes a binding away; one that is not there is as good as gone. An auto-delete exchange goes with its last.
@@ -105,7 +148,13 @@ impl Catalog {
             }
         }
         check_not_default(&request.exchange)?;
-        self.check(caller, Access::Read, Object::Exchange, &request.exchange)
+        self.check(caller, Access::Read, Object::Exchange, &request.exchange)?;
+        match self.exchange(caller.vhost, &request.exchange) {
+            Ok(source) if source.kind == ExchangeKind::Topic => {
+                self.check_topic(caller, Access::Read, &request.exchange, &request.key)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Says whether the binding is new. `arguments` must be sorted.

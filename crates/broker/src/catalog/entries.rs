@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::bindings::Target;
+use super::policies::{PolicyScope, PolicySpec};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct VhostEntry {
@@ -25,6 +26,26 @@ pub(super) struct PermissionEntry {
     pub configure: String,
     pub write: String,
     pub read: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct TopicPermissionEntry {
+    pub user: String,
+    pub vhost: String,
+    pub exchange: String,
+    pub write: String,
+    pub read: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PolicyEntry {
+    pub vhost: String,
+    pub name: String,
+    pub operator: bool,
+    pub pattern: String,
+    pub apply_to: String,
+    pub priority: i64,
+    pub definition: Table,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +96,58 @@ pub(super) fn permission(user: &Name, vhost: &Name, [configure, write, read]: [&
         read: read.to_owned(),
     };
     put(EntryKind::Permission, key(&[vhost.as_bytes(), user.as_bytes()]), &value)
+}
+
+pub(super) fn permission_tombstone(user: &Name, vhost: &Name) -> CatalogEntry {
+    gone(EntryKind::Permission, key(&[vhost.as_bytes(), user.as_bytes()]))
+}
+
+pub(super) fn user_tombstone(name: &Name) -> CatalogEntry {
+    gone(EntryKind::User, key(&[name.as_bytes()]))
+}
+
+pub(super) fn vhost_tombstone(name: &Name) -> CatalogEntry {
+    gone(EntryKind::Vhost, key(&[name.as_bytes()]))
+}
+
+fn topic_permission_key(user: &Name, vhost: &Name, exchange: &Name) -> Vec<u8> {
+    key(&[vhost.as_bytes(), user.as_bytes(), exchange.as_bytes()])
+}
+
+pub(super) fn topic_permission(user: &Name, vhost: &Name, exchange: &Name, [write, read]: [&str; 2]) -> CatalogEntry {
+    let value = TopicPermissionEntry {
+        user: user.to_string(),
+        vhost: vhost.to_string(),
+        exchange: exchange.to_string(),
+        write: write.to_owned(),
+        read: read.to_owned(),
+    };
+    put(EntryKind::TopicPermission, topic_permission_key(user, vhost, exchange), &value)
+}
+
+pub(super) fn topic_permission_tombstone(user: &Name, vhost: &Name, exchange: &Name) -> CatalogEntry {
+    gone(EntryKind::TopicPermission, topic_permission_key(user, vhost, exchange))
+}
+
+fn policy_key(vhost: &Name, scope: PolicyScope, name: &Name) -> Vec<u8> {
+    key(&[vhost.as_bytes(), &[u8::from(scope == PolicyScope::Operator)], name.as_bytes()])
+}
+
+pub(super) fn policy(vhost: &Name, scope: PolicyScope, name: &Name, spec: &PolicySpec) -> CatalogEntry {
+    let value = PolicyEntry {
+        vhost: vhost.to_string(),
+        name: name.to_string(),
+        operator: scope == PolicyScope::Operator,
+        pattern: spec.pattern.clone(),
+        apply_to: spec.apply_to.as_str().to_owned(),
+        priority: spec.priority,
+        definition: spec.definition.clone(),
+    };
+    put(EntryKind::Policy, policy_key(vhost, scope, name), &value)
+}
+
+pub(super) fn policy_tombstone(vhost: &Name, scope: PolicyScope, name: &Name) -> CatalogEntry {
+    gone(EntryKind::Policy, policy_key(vhost, scope, name))
 }
 
 pub(super) fn exchange(vhost: &Name, name: &Name, spec: &ExchangeSpec) -> CatalogEntry {

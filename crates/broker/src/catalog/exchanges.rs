@@ -55,6 +55,11 @@ pub(super) fn predeclared() -> HashMap<Name, Exchange> {
         .collect()
 }
 
+/// Whether every vhost has an exchange of that name.
+pub(super) fn is_predeclared(name: &str) -> bool {
+    PREDECLARED.iter().any(|(predeclared, ..)| *predeclared == name)
+}
+
 impl Catalog {
     /// Makes an exchange, or makes sure that it is there as declared.
     ///
@@ -77,7 +82,6 @@ impl Catalog {
             .ok_or_else(|| Refusal::PreconditionFailed(format!("unknown exchange type '{}'", request.kind)))?;
         check_not_default(&name)?;
         self.check(caller, Access::Configure, Object::Exchange, &name)?;
-        let vhost = self.vhost(caller.vhost)?;
         let spec = ExchangeSpec {
             kind,
             durable: request.durable,
@@ -85,24 +89,60 @@ impl Catalog {
             internal: request.internal,
             arguments: request.arguments.clone(),
         };
-        if let Some(there) = vhost.exchanges.get(&name) {
-            let whose = shown(Object::Exchange, &name, &vhost.name);
-            return arguments::check_same_exchange(&whose, &there.spec, &spec);
+        if self.is_same_exchange(caller.vhost, &name, &spec)? {
+            return Ok(());
         }
         if name.starts_with("amq.") {
             return Err(Refusal::AccessRefused(format!("exchange name '{name}' contains reserved prefix 'amq.*'")));
         }
-        let whose = shown(Object::Exchange, &name, &vhost.name);
+        let whose = shown(Object::Exchange, &name, caller.vhost);
         if let Some(alternate) = arguments::exchange_named("alternate-exchange", &whose, &spec.arguments)? {
             self.check(caller, Access::Read, Object::Exchange, &name)?;
             self.check(caller, Access::Write, Object::Exchange, alternate)?;
         }
+        self.make_exchange(caller.vhost, name, spec, changes)
+    }
+
+    /// As [`Catalog::declare_exchange`], for one that an operator sets up: permissions are not asked.
+    ///
+    /// # Errors
+    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] as there.
+    pub fn put_exchange(
+        &mut self,
+        vhost: &Name,
+        name: &Name,
+        spec: &ExchangeSpec,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<(), Refusal> {
+        if self.is_same_exchange(vhost, name, spec)? {
+            return Ok(());
+        }
+        self.make_exchange(vhost, name.clone(), spec.clone(), changes)
+    }
+
+    /// Whether there is an exchange of that name: then it must have been declared alike.
+    fn is_same_exchange(&self, vhost: &str, name: &str, spec: &ExchangeSpec) -> Result<bool, Refusal> {
+        let Some(there) = self.vhost(vhost)?.exchanges.get(name) else { return Ok(false) };
+        arguments::check_same_exchange(&shown(Object::Exchange, name, vhost), &there.spec, spec)?;
+        Ok(true)
+    }
+
+    fn make_exchange(
+        &mut self,
+        vhost: &str,
+        name: Name,
+        spec: ExchangeSpec,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<(), Refusal> {
+        let whose = shown(Object::Exchange, &name, vhost);
+        arguments::exchange_named("alternate-exchange", &whose, &spec.arguments)?;
         arguments::check_exchange(&whose, &spec.arguments)?;
-        let vhost = self.vhost_mut(caller.vhost)?;
+        let vhost = self.vhost_mut(vhost)?;
         if spec.durable {
             changes.push(entries::exchange(&vhost.name, &name, &spec));
         }
-        vhost.exchanges.insert(name, Exchange::new(spec));
+        let alternate = vhost.policies.alternate(&name, &spec.arguments);
+        vhost.exchanges.insert(name, Exchange { alternate, ..Exchange::new(spec) });
         vhost.epoch.advance();
         Ok(())
     }
@@ -176,16 +216,27 @@ impl Catalog {
         self.vhosts.get(vhost).into_iter().flat_map(Vhost::exchange_specs)
     }
 
-    /// Whether a client may publish to an exchange. The answer holds while the vhost's epoch stands still.
+    /// Whether a client may publish to an exchange with these keys. The answer holds while the vhost's epoch stands still.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for internal exchanges; [`Refusal::NotFound`].
-    pub fn may_publish(&self, caller: &Caller<'_>, exchange: &str) -> Result<(), Refusal> {
+    pub fn may_publish(
+        &self,
+        caller: &Caller<'_>,
+        exchange: &str,
+        routing_key: &[u8],
+        more_keys: &[Vec<u8>],
+    ) -> Result<(), Refusal> {
         self.check(caller, Access::Write, Object::Exchange, exchange)?;
         let vhost = self.vhost(caller.vhost)?;
-        if vhost.exchange(exchange)?.spec.internal {
+        let found = vhost.exchange(exchange)?;
+        if found.spec.internal {
             let whose = shown(Object::Exchange, exchange, &vhost.name);
             return Err(Refusal::AccessRefused(format!("cannot publish to internal {whose}")));
+        }
+        if found.spec.kind == ExchangeKind::Topic {
+            let mut keys = std::iter::once(routing_key).chain(more_keys.iter().map(Vec::as_slice));
+            keys.try_for_each(|key| self.check_topic(caller, Access::Write, exchange, key))?;
         }
         Ok(())
     }

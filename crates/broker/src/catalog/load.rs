@@ -1,16 +1,18 @@
 //! The catalog after a restart, from what was durable.
 
-use ferrymq_model::{CatalogEntry, EntryKind, Name, QueueId, QueueOwner};
+use ferrymq_model::{CatalogEntry, EntryKind, Name, Object, QueueId, QueueOwner, Table};
 use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
 use super::bindings::Target;
 use super::entries::{
-    self, BindingEntry, CounterEntry, ExchangeEntry, PermissionEntry, QUEUE_COUNTER, QueueEntry, UserEntry, VhostEntry,
+    self, BindingEntry, CounterEntry, ExchangeEntry, PermissionEntry, PolicyEntry, QUEUE_COUNTER, QueueEntry,
+    TopicPermissionEntry, UserEntry, VhostEntry,
 };
 use super::exchanges::Exchange;
-use super::{Catalog, arguments};
+use super::policies::{ApplyTo, PolicyScope, PolicySpec};
+use super::{Catalog, queue_arguments, shown};
 
 /// An entry that cannot be read, or that contradicts another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,10 @@ impl Catalog {
                 why,
             })?;
         }
+        let vhosts: Vec<Name> = catalog.vhosts.keys().cloned().collect();
+        for vhost in vhosts {
+            catalog.apply_policies(&vhost);
+        }
         // An auto-delete exchange whose last binding went in the crash goes now.
         for (vhost, exchange) in orphaned.into_keys() {
             let found = catalog.vhosts.get(&vhost).and_then(|vhost| vhost.exchanges.get(&exchange));
@@ -88,9 +94,12 @@ impl Catalog {
             EntryKind::Queue => {
                 let QueueEntry { vhost, name, id, spec } = value(entry)?;
                 self.vhost(&vhost).map_err(|refusal| refusal.to_string())?;
-                let settings = arguments::queue_settings(&stored(&vhost)?, &stored(&name)?, &spec)
+                let (vhost, name) = (stored(&vhost)?, stored(&name)?);
+                let kind = queue_arguments::kind(&shown(Object::Queue, &name, &vhost), &spec.arguments)
                     .map_err(|refusal| refusal.to_string())?;
-                self.insert_queue(QueueId(id), spec, QueueOwner::Shared, settings);
+                // Policies come later, and look at every queue then.
+                let settings = queue_arguments::settings(&vhost, &name, kind, &spec, &Table::default());
+                self.insert_queue(QueueId(id), kind, spec, QueueOwner::Shared, settings);
             }
             EntryKind::Binding => {
                 let BindingEntry { vhost, queue_id, spec } = value(entry)?;
@@ -118,9 +127,27 @@ impl Catalog {
                 (self.next_queue, self.reserved_queues) = (reserved, reserved);
             }
             EntryKind::Counter => return Err("unknown counter".to_owned()),
-            EntryKind::Policy | EntryKind::TopicPermission => return Err("not known yet".to_owned()),
+            EntryKind::Policy => self.take_in_policy(value(entry)?)?,
+            EntryKind::TopicPermission => {
+                let TopicPermissionEntry { user, vhost, exchange, write, read } = value(entry)?;
+                let (user, vhost, exchange) = (stored(&user)?, stored(&vhost)?, stored(&exchange)?);
+                self.set_topic_permission(&user, &vhost, &exchange, [&write, &read], &mut Vec::new())
+                    .map_err(|refusal| refusal.to_string())?;
+            }
         }
         Ok(())
+    }
+}
+
+impl Catalog {
+    /// It was checked when it was set, and applies once everything has been loaded.
+    fn take_in_policy(&mut self, entry: PolicyEntry) -> Result<(), String> {
+        let PolicyEntry { vhost, name, operator, pattern, apply_to, priority, definition } = entry;
+        let apply_to = ApplyTo::parse(&apply_to).map_err(|refusal| refusal.to_string())?;
+        let scope = if operator { PolicyScope::Operator } else { PolicyScope::User };
+        let spec = PolicySpec { pattern, apply_to, priority, definition };
+        let found = self.vhost_mut(&vhost).map_err(|refusal| refusal.to_string())?;
+        found.policies.put(scope, &stored(&name)?, spec).map_err(|refusal| refusal.to_string())
     }
 }
 

@@ -1,4 +1,5 @@
-//! What there is: vhosts, exchanges, queues, bindings, users and permissions; and the way of a message through them.
+//! What there is: vhosts, exchanges, queues, bindings, users, permissions and policies; and the way of a message through
+//! them.
 
 mod access;
 mod arguments;
@@ -7,6 +8,9 @@ mod entries;
 mod exchanges;
 mod headers;
 mod load;
+mod policies;
+mod policy_settings;
+mod queue_arguments;
 mod queues;
 mod routing;
 mod topics;
@@ -22,11 +26,14 @@ use slab::Slab;
 pub use access::User;
 pub(crate) use entries::queue_tombstone;
 pub use load::LoadError;
+pub use policies::{ApplyTo, PolicyScope, PolicySpec};
+pub use queue_arguments::QueueKind;
 pub use queues::{Declared, QueueRecord};
 
-use access::Permission;
+use access::{Permission, TopicPermission};
 use bindings::Binding;
 use exchanges::Exchange;
+use policies::Policies;
 
 /// Everything that is declared on a node. Plain data: `node` keeps it under one reader-writer lock.
 ///
@@ -41,6 +48,8 @@ pub struct Catalog {
     users: HashMap<Name, User>,
     /// By vhost, then user.
     permissions: HashMap<Name, HashMap<Name, Permission>>,
+    /// By vhost, then user and exchange.
+    topic_permissions: HashMap<Name, HashMap<(Name, Name), TopicPermission>>,
     /// The next queue's number; its id is that times [`QueueId::LANES`].
     next_queue: u64,
     /// Numbers below this one are reserved in the journal.
@@ -57,6 +66,7 @@ struct Vhost {
     bindings: Slab<Binding>,
     /// By identity, as in the journal.
     binding_slots: HashMap<Box<[u8]>, usize>,
+    policies: Policies,
 }
 
 /// Who asks, and where. Permissions are checked for it.
@@ -106,6 +116,7 @@ impl Catalog {
             owned: HashMap::new(),
             users: HashMap::new(),
             permissions: HashMap::new(),
+            topic_permissions: HashMap::new(),
             next_queue: 1,
             reserved_queues: 1,
         }
@@ -148,7 +159,13 @@ impl Vhost {
             queues: HashMap::new(),
             bindings: Slab::new(),
             binding_slots: HashMap::new(),
+            policies: Policies::default(),
         }
+    }
+
+    /// What is written when the vhost goes, beside its queues, exchanges and bindings.
+    fn tombstones(&self) -> impl Iterator<Item = CatalogEntry> {
+        self.policies.names().map(|(scope, policy)| entries::policy_tombstone(&self.name, scope, policy))
     }
 
     fn exchange(&self, name: &str) -> Result<&Exchange, Refusal> {

@@ -6,6 +6,7 @@ use ferrymq_model::{
     Access, Arguments, CatalogEntry, ConnectionId, DeclareQueue, Name, Object, QueueId, QueueOwner, QueueSpec, Refusal,
 };
 
+use super::queue_arguments::{self, QueueKind};
 use super::{Caller, Catalog, arguments, entries, missing, shown, without_line_ends};
 use crate::queue::QueueSettings;
 
@@ -17,6 +18,8 @@ const RESERVED_QUEUES: u64 = 1024;
 pub struct QueueRecord {
     /// Its id.
     pub id: QueueId,
+    /// Its type.
+    pub kind: QueueKind,
     /// Its declaration.
     pub spec: QueueSpec,
     /// Whom it belongs to.
@@ -32,7 +35,7 @@ impl QueueRecord {
     /// # Errors
     /// [`Refusal::PreconditionFailed`] for a wrong value and for an argument that is not built.
     pub fn subscription_priority(&self, arguments: &Arguments) -> Result<i64, Refusal> {
-        arguments::subscription_priority(&self.shown(), arguments)
+        queue_arguments::subscription_priority(&self.shown(), self.kind, arguments)
     }
 
     fn shown(&self) -> String {
@@ -87,6 +90,10 @@ impl Catalog {
             return Ok(Declared { queue: found.id, name, created: None });
         }
         if name.is_empty() {
+            queue_arguments::check_server_named(queue_arguments::kind(
+                &shown(Object::Queue, "", caller.vhost),
+                &request.arguments,
+            )?)?;
             name = server_named(random);
         } else if name.starts_with("amq.") {
             return Err(Refusal::AccessRefused(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
@@ -100,18 +107,67 @@ impl Catalog {
             auto_delete: request.auto_delete,
             arguments: request.arguments.clone(),
         };
-        if let Some(id) = self.vhost(caller.vhost)?.queues.get(&name) {
-            let there = &self.queues[id];
-            there.check_owner(|found| found == owner)?;
-            arguments::check_same_queue(&there.shown(), &there.spec, &spec)?;
-            return Ok(Declared { queue: *id, name, created: None });
+        if let Some(declared) = self.same_queue(caller.vhost, &name, &spec, owner)? {
+            return Ok(declared);
         }
-        let settings = arguments::queue_settings(caller.vhost, &name, &spec)?;
+        let whose = shown(Object::Queue, &name, caller.vhost);
+        if let Some(exchange) = arguments::exchange_named("x-dead-letter-exchange", &whose, &spec.arguments)? {
+            self.check(caller, Access::Read, Object::Queue, &name)?;
+            self.check(caller, Access::Write, Object::Exchange, exchange)?;
+        }
+        self.make_queue(caller.vhost, name, spec, owner, changes)
+    }
+
+    /// As [`Catalog::declare_queue`], for a shared queue that an operator sets up: permissions are not asked.
+    ///
+    /// # Errors
+    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] as there.
+    pub fn put_queue(
+        &mut self,
+        vhost: &Name,
+        name: &Name,
+        spec: &QueueSpec,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<Declared, Refusal> {
+        match self.same_queue(vhost, name, spec, QueueOwner::Shared)? {
+            Some(declared) => Ok(declared),
+            None => self.make_queue(vhost, name.clone(), spec.clone(), QueueOwner::Shared, changes),
+        }
+    }
+
+    /// The queue of that name, where there is one: it must have been declared alike.
+    fn same_queue(
+        &self,
+        vhost: &Name,
+        name: &Name,
+        spec: &QueueSpec,
+        owner: QueueOwner,
+    ) -> Result<Option<Declared>, Refusal> {
+        let Some(id) = self.vhost(vhost)?.queues.get(name) else { return Ok(None) };
+        let there = &self.queues[id];
+        there.check_owner(|found| found == owner)?;
+        queue_arguments::check_same(&there.shown(), there.kind, &there.spec, spec)?;
+        Ok(Some(Declared { queue: *id, name: name.clone(), created: None }))
+    }
+
+    fn make_queue(
+        &mut self,
+        vhost: &Name,
+        name: Name,
+        spec: QueueSpec,
+        owner: QueueOwner,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<Declared, Refusal> {
+        let whose = shown(Object::Queue, &name, vhost);
+        let kind = queue_arguments::kind(&whose, &spec.arguments)?;
+        queue_arguments::check(&whose, kind, &spec)?;
+        let policy = self.vhost(vhost)?.policies.of_queue(&name, kind);
+        let settings = queue_arguments::settings(vhost, &name, kind, &spec, &policy);
         let queue = self.next_queue_id(changes);
         if spec.durable {
-            changes.push(entries::queue(caller.vhost, &name, queue, &spec));
+            changes.push(entries::queue(vhost, &name, queue, &spec));
         }
-        self.insert_queue(queue, spec, owner, settings.clone());
+        self.insert_queue(queue, kind, spec, owner, settings.clone());
         Ok(Declared { queue, name, created: Some(settings) })
     }
 
@@ -165,14 +221,21 @@ impl Catalog {
         }
     }
 
-    pub(super) fn insert_queue(&mut self, id: QueueId, spec: QueueSpec, owner: QueueOwner, settings: QueueSettings) {
+    pub(super) fn insert_queue(
+        &mut self,
+        id: QueueId,
+        kind: QueueKind,
+        spec: QueueSpec,
+        owner: QueueOwner,
+        settings: QueueSettings,
+    ) {
         if let QueueOwner::Connection(connection) = owner {
             self.owned.entry(connection).or_default().insert(id);
         }
         let vhost = self.vhosts.get_mut(&settings.vhost).expect("a queue's vhost is there");
         vhost.queues.insert(settings.name.clone(), id);
         vhost.epoch.advance();
-        self.queues.insert(id, QueueRecord { id, spec, owner, settings, bindings: BTreeSet::new() });
+        self.queues.insert(id, QueueRecord { id, kind, spec, owner, settings, bindings: BTreeSet::new() });
     }
 
     fn next_queue_id(&mut self, changes: &mut Vec<CatalogEntry>) -> QueueId {

@@ -2,123 +2,10 @@
 
 use ferrymq_broker::{Caller, Catalog};
 use ferrymq_model::{
-    Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, Destination,
-    EntryKind, Name, Object, Origin, QueueId, Refusal, Table, Value,
+    Access, CatalogEntry, ConnectionId, DeleteExchange, EntryKind, Name, Object, Origin, Refusal, Table, Value,
 };
 
-struct Desk {
-    catalog: Catalog,
-    changes: Vec<CatalogEntry>,
-    user: Name,
-    vhost: Name,
-    connection: u64,
-}
-
-impl Desk {
-    fn new() -> Self {
-        let mut changes = Vec::new();
-        let catalog = Catalog::fresh("hash", &mut changes);
-        Self { catalog, changes, user: Name::from("guest"), vhost: Name::from("/"), connection: 1 }
-    }
-
-    /// Declares a queue: its name, then flags and arguments.
-    fn queue(&mut self, words: &str) -> Result<QueueId, Refusal> {
-        let mut request = DeclareQueue {
-            origin: Origin::default(),
-            queue: Name::from(""),
-            passive: false,
-            durable: false,
-            exclusive: false,
-            auto_delete: false,
-            no_wait: false,
-            arguments: Table::default(),
-        };
-        for (at, word) in words.split(' ').enumerate() {
-            match word {
-                name if at == 0 => request.queue = Name::from(name),
-                "durable" => request.durable = true,
-                "exclusive" => request.exclusive = true,
-                "auto-delete" => request.auto_delete = true,
-                "passive" => request.passive = true,
-                argument => request.arguments.0.push(parse(argument)),
-            }
-        }
-        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
-        self.catalog.declare_queue(&caller, &request, 0, &mut self.changes).map(|declared| declared.queue)
-    }
-
-    fn exchange(&mut self, words: &str) -> Result<(), Refusal> {
-        let mut request = DeclareExchange {
-            origin: Origin::default(),
-            exchange: Name::from(""),
-            kind: Name::from(""),
-            passive: false,
-            durable: false,
-            auto_delete: false,
-            internal: false,
-            no_wait: false,
-            arguments: Table::default(),
-        };
-        for (at, word) in words.split(' ').enumerate() {
-            match word {
-                name if at == 0 => request.exchange = Name::from(name),
-                kind if at == 1 => request.kind = Name::from(kind),
-                "durable" => request.durable = true,
-                "auto-delete" => request.auto_delete = true,
-                "internal" => request.internal = true,
-                "passive" => request.passive = true,
-                argument => request.arguments.0.push(parse(argument)),
-            }
-        }
-        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
-        self.catalog.declare_exchange(&caller, &request, &mut self.changes)
-    }
-
-    fn bind(&mut self, exchange: &str, queue: &str, arguments: Table) -> Result<(), Refusal> {
-        self.bind_to(Destination::Queue(Name::from(queue)), exchange, arguments)
-    }
-
-    fn bind_exchange(&mut self, source: &str, destination: &str) -> Result<(), Refusal> {
-        self.bind_to(Destination::Exchange(Name::from(destination)), source, Table::default())
-    }
-
-    fn bind_to(&mut self, destination: Destination, exchange: &str, arguments: Table) -> Result<(), Refusal> {
-        let request = BindCommand {
-            origin: Origin::default(),
-            destination,
-            exchange: Name::from(exchange),
-            key: b"k".to_vec(),
-            no_wait: false,
-            arguments,
-        };
-        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
-        self.catalog.bind(&caller, &request, &mut self.changes)
-    }
-
-    fn restarted(self) -> Self {
-        let mut newest = std::collections::BTreeMap::new();
-        for entry in self.changes {
-            newest.insert((entry.kind, entry.key.clone()), entry);
-        }
-        let entries: Vec<_> = newest.into_values().collect();
-        let mut changes = Vec::new();
-        let catalog = Catalog::load(&entries, &mut changes).unwrap();
-        Self { catalog, changes: [entries, changes].concat(), ..Self::new() }
-    }
-}
-
-fn parse(argument: &str) -> (String, Value) {
-    let (key, value) = argument.split_once('=').unwrap();
-    let value = match value {
-        "true" => Value::Bool(true),
-        text => text.parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Int),
-    };
-    (key.to_owned(), value)
-}
-
-fn check<T: std::fmt::Debug>(answer: Result<T, Refusal>, expected: &str) {
-    assert_eq!(answer.unwrap_err().to_string(), expected);
-}
+use crate::desk::{Desk, check};
 
 #[test]
 fn queues_are_refused_with_rabbitmqs_words() {
@@ -223,7 +110,7 @@ fn exchanges_are_refused_with_rabbitmqs_words() {
         "deletion of system exchange 'amq.direct' in vhost '/' not allowed",
     );
     check(
-        desk.catalog.may_publish(&caller, "amq.rabbitmq.trace"),
+        desk.catalog.may_publish(&caller, "amq.rabbitmq.trace", b"", &[]),
         "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'",
     );
 }

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests say what they need, shortly")]
 
+mod access;
+mod arguments;
 mod catalog;
+mod desk;
 mod matching;
+mod policies;
 mod port;
 mod queues;
 mod random;

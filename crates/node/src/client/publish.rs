@@ -183,10 +183,7 @@ impl Client {
         if let Some(claimed) = &publish.user
             && claimed != self.user()
         {
-            return Err(Refusal::PreconditionFailed(format!(
-                "user_id property set to '{claimed}' but authenticated user was '{}'",
-                self.user()
-            )));
+            self.node.catalog.read().check_claim(self.user(), claimed)?;
         }
         let start = targets.len();
         let epoch = self.epoch.as_ref().map_or(0, ferrymq_broker::Epoch::now);
@@ -198,13 +195,13 @@ impl Client {
         }
         let catalog = self.node.catalog.read();
         let caller = self.caller();
-        catalog.may_publish(&caller, message.exchange)?;
+        let more_keys = publish.more_keys.as_deref().unwrap_or_default();
+        catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
         let by_headers = Cell::new(false);
         let headers = || {
             by_headers.set(true);
             self.node.headers(message.dialect, message.properties)
         };
-        let more_keys = publish.more_keys.as_deref().unwrap_or_default();
         let mut queues = Vec::new();
         catalog.route(caller.vhost, message.exchange, message.routing_key, more_keys, &headers, &mut queues)?;
         drop(catalog);

@@ -25,11 +25,12 @@ impl World {
         let number = self.port.write(Written { persistent, ..Written::default() });
         let mut body = number.to_le_bytes().to_vec();
         body.resize(8 + (number % 5) as usize, 0);
-        let answer = self.catalog.may_publish(&caller(by, &user, &vhost), exchange).and_then(|()| {
-            let mut targets = Vec::new();
-            self.catalog.route("/", exchange, &keys[0], &keys[1..], &|| headers.clone(), &mut targets)?;
-            Ok(targets)
-        });
+        let answer =
+            self.catalog.may_publish(&caller(by, &user, &vhost), exchange, &keys[0], &keys[1..]).and_then(|()| {
+                let mut targets = Vec::new();
+                self.catalog.route("/", exchange, &keys[0], &keys[1..], &|| headers.clone(), &mut targets)?;
+                Ok(targets)
+            });
         // See the reference's policies.
         let refuses = |id: &QueueId| policy(&self.names[id]).full != Full::DropHead;
         let expiration_ms = expiration_ms.filter(|_| !answer.as_ref().is_ok_and(|ids| ids.iter().any(refuses)));

@@ -1,0 +1,87 @@
+//! Policies: what is refused, which of several applies, and what comes of a change.
+
+use ferrymq_broker::{ApplyTo, PolicyScope, PolicySpec, QueueSettings};
+use ferrymq_model::{Name, QueueId, Refusal, Table, Value};
+
+use crate::desk::{Desk, check};
+
+/// Sets a policy: name, pattern, what it applies to, priority, and `key=value` settings.
+fn set(desk: &mut Desk, scope: PolicyScope, words: &str) -> Result<Vec<(QueueId, QueueSettings)>, Refusal> {
+    let mut words = words.split(' ');
+    let mut next = || words.next().unwrap();
+    let (name, pattern, apply_to, priority) = (Name::from(next()), next(), next(), next());
+    let definition: Table = words
+        .map(|setting| {
+            let (key, value) = setting.split_once('=').unwrap();
+            (key.to_owned(), value.parse().map_or_else(|_| Value::Text(value.to_owned()), Value::Int))
+        })
+        .collect();
+    let spec = PolicySpec {
+        pattern: pattern.to_owned(),
+        apply_to: ApplyTo::parse(apply_to)?,
+        priority: priority.parse().unwrap(),
+        definition,
+    };
+    desk.catalog.set_policy(&desk.vhost, scope, &name, &spec, &mut desk.changes)
+}
+
+#[test]
+fn definitions_are_refused_with_rabbitmqs_words() {
+    let mut desk = Desk::new();
+    let mut user = |words: &str, text: &str| check(set(&mut desk, PolicyScope::User, words), text);
+    user("p q all 0", "no policy provided");
+    user("p q all 0 foo=1", "[{<<\"foo\">>,1}] are not recognised policy settings");
+    user("p q all 0 foo=a bar=1", "[{<<\"foo\">>,<<\"a\">>},{<<\"bar\">>,1}] are not recognised policy settings");
+    user("p q all 0 max-length=a", "<<\"a\">> is not a valid maximum length");
+    user("p q all 0 max-length=-1", "-1 is not a valid maximum length");
+    user("p q all 0 overflow=x", "<<\"x\">> is not a valid overflow value");
+    user("p q all 0 message-ttl=b", "<<\"b\">> is not a valid message TTL");
+    user("p q all 0 expires=0", "0 is not a valid queue expiry");
+    user("p q all 0 dead-letter-exchange=5", "5 is not a valid dead letter exchange name");
+    user("p q all 0 dead-letter-routing-key=5", "5 is not a valid dead letter routing key");
+    user("p q all 0 alternate-exchange=5", "5 is not a valid alternate exchange name");
+    user("p q all 0 delivery-limit=-1", "-1 is not a valid delivery limit");
+    user("p q all 0 queue-mode=x", "<<\"x\">> is not a valid queue-mode value");
+    let mut operator = |words: &str, text: &str| check(set(&mut desk, PolicyScope::Operator, words), text);
+    operator(
+        "p q all 0 overflow=drop-head",
+        "[{<<\"overflow\">>,<<\"drop-head\">>}] are not recognised policy settings",
+    );
+    let pattern = set(&mut desk, PolicyScope::User, "p ( all 0 ha-mode=all").unwrap_err();
+    assert!(pattern.to_string().starts_with("pattern should be regular expression but is invalid: "), "{pattern}");
+    let applied = set(&mut desk, PolicyScope::User, "p q foo 0 ha-mode=all").unwrap_err();
+    assert!(applied.to_string().starts_with("apply-to 'foo' unrecognised; should be one of: 'queues'"), "{applied}");
+}
+
+fn routes(desk: &Desk, exchange: &str) -> bool {
+    let mut targets = Vec::new();
+    desk.catalog.route("/", exchange, b"k", &[], &Table::default, &mut targets).unwrap();
+    !targets.is_empty()
+}
+
+#[test]
+fn an_alternate_exchange_may_come_from_a_policy() {
+    let mut desk = Desk::new();
+    desk.queue("q durable").unwrap();
+    desk.bind("amq.fanout", "q", Table::default()).unwrap();
+    for words in ["x direct durable", "own direct durable alternate-exchange=none", "y direct durable"] {
+        desk.exchange(words).unwrap();
+    }
+    assert!(!routes(&desk, "x"));
+    set(&mut desk, PolicyScope::User, "p ^(x|own|late)$ exchanges 0 alternate-exchange=amq.fanout").unwrap();
+    desk.exchange("late direct durable").unwrap();
+    assert!(routes(&desk, "x") && routes(&desk, "late"));
+    assert!(!routes(&desk, "own"), "an argument goes before a policy");
+    assert!(!routes(&desk, "y"), "its name does not match");
+    let mut desk = desk.restarted();
+    assert!(routes(&desk, "x") && routes(&desk, "late"), "after a restart");
+    set(&mut desk, PolicyScope::User, "higher x all 1 alternate-exchange=none").unwrap();
+    assert!(!routes(&desk, "x"), "a higher priority goes first");
+    set(&mut desk, PolicyScope::User, "queues-only x queues 2 alternate-exchange=amq.fanout").unwrap();
+    assert!(!routes(&desk, "x"), "one for queues does not apply to exchanges");
+    desk.catalog.clear_policy(&desk.vhost, PolicyScope::User, &Name::from("higher"), &mut desk.changes).unwrap();
+    assert!(routes(&desk, "x"));
+    let again = desk.catalog.clear_policy(&desk.vhost, PolicyScope::User, &Name::from("higher"), &mut desk.changes);
+    check(again, "no policy 'higher' in vhost '/'");
+    assert!(routes(&desk.restarted(), "x"));
+}

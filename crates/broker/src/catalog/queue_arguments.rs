@@ -114,16 +114,7 @@ const ARGUMENTS: [Argument; 25] = [
 ];
 
 /// Arguments whose meaning is not built yet, where they have one: they are refused by name.
-const NOT_BUILT: [&str; 8] = [
-    "x-dead-letter-exchange",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-max-priority",
-    "x-overflow",
-    "x-single-active-consumer",
-    "x-consumer-timeout",
-    "x-delivery-limit",
-];
+const NOT_BUILT: [&str; 2] = ["x-max-priority", "x-single-active-consumer"];
 
 /// RabbitMQ's limit on times: ten years of 365 days.
 const MILLISECONDS_MAX: u64 = 315_360_000_000;

@@ -1,6 +1,7 @@
 //! Arguments of queues and subscriptions: what is refused, and with which words. All were asked of RabbitMQ 3.10.8.
 
-use ferrymq_model::{Table, Value};
+use ferrymq_broker::{DeadLettering, Overflow, QueueSettings};
+use ferrymq_model::{Name, Table, Value};
 
 use crate::desk::{Desk, check};
 
@@ -49,6 +50,27 @@ fn what_changes_nothing_is_taken() {
     for (number, arguments) in taken.into_iter().enumerate() {
         desk.queue(&format!("q{number} {arguments}")).unwrap();
     }
+}
+
+#[test]
+fn arguments_say_what_the_queue_does() {
+    let mut desk = Desk::new();
+    let arguments = "x-message-ttl=1 x-expires=2 x-max-length=3 x-max-length-bytes=4 x-overflow=reject-publish-dlx \
+                     x-dead-letter-exchange=x x-dead-letter-routing-key=k x-consumer-timeout=5";
+    let id = desk.queue(&format!("q {arguments}")).unwrap();
+    let expected = QueueSettings {
+        vhost: desk.vhost.clone(),
+        name: Name::from("q"),
+        message_ttl_ms: Some(1),
+        unused_ms_max: Some(2),
+        messages_max: Some(3),
+        bytes_max: Some(4),
+        overflow: Overflow::RejectPublishDeadLetter,
+        dead_letters: Some(DeadLettering { exchange: Name::from("x"), routing_key: Some(Name::from("k")) }),
+        consumer_timeout_ms: Some(5),
+        ..QueueSettings::default()
+    };
+    assert_eq!(desk.catalog.queue_by_id(id).unwrap().settings, expected);
 }
 
 #[test]

@@ -45,7 +45,10 @@ fn queues_are_refused_with_rabbitmqs_words() {
         desk.queue("n x-message-ttl=soon"),
         "invalid arg 'x-message-ttl' for queue 'n' in vhost '/': \"expected integer, got longstr\"",
     );
-    check(desk.queue("n x-max-length=5"), "invalid arg 'x-max-length' for queue 'n' in vhost '/': not implemented");
+    check(
+        desk.queue("n x-single-active-consumer=true"),
+        "invalid arg 'x-single-active-consumer' for queue 'n' in vhost '/': not implemented",
+    );
     check(
         desk.queue("n x-queue-type=quorum"),
         "invalid arg 'x-queue-type' for queue 'n' in vhost '/': queue type 'quorum' not implemented",

@@ -192,7 +192,7 @@ impl Reference {
         };
         let (message_ttl_ms, unused_ms_max) = (number("x-message-ttl")?, number("x-expires")?);
         refuse_if(unused_ms_max == Some(0), No::PreconditionFailed)?;
-        refuse_if(request.arguments.get("x-max-length").is_some(), No::PreconditionFailed)?;
+        number("x-max-length")?;
         Ok(Queue {
             durable,
             owner,

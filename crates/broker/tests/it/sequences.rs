@@ -266,7 +266,7 @@ impl Sequence {
             match self.random.below(3) {
                 0 => put("x-expires", 0),
                 1 => put("x-message-ttl", -1),
-                _ => put("x-max-length", 5),
+                _ => put("x-max-length", -1),
             }
         }
         let request = DeclareQueue {

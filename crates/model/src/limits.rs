@@ -17,8 +17,6 @@ pub struct Limits {
     pub unacked_max: u32,
     /// Bytes that may wait for a connection's socket. At it, its subscriptions pause.
     pub outbox_bytes_max: usize,
-    /// How deep tables and lists may nest. Over it: a malformed frame.
-    pub table_depth_max: u8,
     /// How long a consumer may hold a delivery, in milliseconds; 0 is without end.
     pub consumer_timeout_ms: u64,
     /// Messages decided under one hold of a shard's lock.
@@ -39,7 +37,6 @@ impl Default for Limits {
             handshake_ms_max: 10_000,
             unacked_max: 1 << 20,
             outbox_bytes_max: 1 << 20,
-            table_depth_max: 64,
             consumer_timeout_ms: 30 * 60_000,
             batch_messages_max: 128,
             copy_bytes_max: 2_048,

@@ -98,8 +98,8 @@ fn user(bytes: &[u8]) -> Result<Name, Violation> {
 /// # Errors
 /// 406 where they are not the digits of a number that is small enough, in RabbitMQ's words.
 pub fn expiration_ms(text: &[u8]) -> Result<u64, Violation> {
-    /// The longest timer that RabbitMQ sets: 32 bits of milliseconds, nearly fifty days.
-    const MS_MAX: u64 = 4_294_967_295;
+    /// RabbitMQ's: ten years.
+    const MS_MAX: u64 = 315_360_000_000;
     let shown = String::from_utf8_lossy(text);
     let refuse = |why: String| {
         Err(Violation::new(ReplyCode::PreconditionFailed, format!("invalid expiration '{shown}': {why}")))
@@ -117,6 +117,6 @@ pub fn expiration_ms(text: &[u8]) -> Result<u64, Violation> {
     match number.parse::<u64>() {
         Ok(number) if text.first() == Some(&b'-') && number > 0 => refuse(format!("{{value_negative,-{number}}}")),
         Ok(number) if number <= MS_MAX => Ok(number),
-        _ => refuse(format!("{{value_too_big,{number}}}")),
+        _ => refuse(format!("{{value_too_large,{number}}}")),
     }
 }

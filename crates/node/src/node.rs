@@ -356,8 +356,8 @@ impl Node {
 
     /// Storage has read on for these queues: gets that waited for them are tried again.
     pub(crate) fn retry_gets(&self, queues: &[QueueId]) {
-        let ready: Vec<PendingGet> =
-            self.gets.lock().extract_if(.., |waiting| queues.contains(&waiting.get.queue)).collect();
+        let is_read = |waiting: &mut PendingGet| queues.iter().any(|read| read.queue() == waiting.get.queue);
+        let ready: Vec<PendingGet> = self.gets.lock().extract_if(.., is_read).collect();
         for PendingGet { connection, get } in ready {
             // One whose queue has gone while it waited finds nothing; one whose channel has ended wants nothing.
             if !self.get(&connection, get) {

@@ -3,6 +3,7 @@
 use ferrymq_model::{DeathReason, Facts, Place, QueueId, Sequence, Settled, SubscriptionId, Time};
 use hashbrown::HashMap;
 
+use super::lanes::lane_of;
 use super::letters::{Doomed, without_letter};
 use super::sabotage::Sabotage;
 use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription, Turn};
@@ -13,18 +14,21 @@ const TURN_MESSAGES_MAX: usize = 32;
 
 /// What stands at the front of a queue.
 pub(super) enum Front {
-    Message {
-        sequence: Sequence,
-        handle: u64,
-        facts: Facts,
-        returned: bool,
-    },
+    Message(Found),
     /// Has come to its end, and may become a letter.
     Doomed(Doomed),
     Pending,
     Empty,
     /// The budget is used up.
     Busy,
+}
+
+/// A message that storage has found.
+pub(super) struct Found {
+    place: Place,
+    handle: u64,
+    facts: Facts,
+    returned: bool,
 }
 
 impl Shard {
@@ -91,11 +95,11 @@ impl Queue {
         budget: &mut usize,
         ports: &mut impl Ports,
     ) -> Option<Doomed> {
-        let mut settled = Settling::new(self.id);
+        let mut settled = Settling::default();
         let (mut delivered, mut doomed) = (None, None);
         while *budget > 0 && self.is_restless() {
-            let (sequence, handle, facts, returned) = match self.front(self.is_wanted(), now, budget, ports) {
-                Front::Message { sequence, handle, facts, returned } => (sequence, handle, facts, returned),
+            let Found { place, handle, facts, returned } = match self.front(self.is_wanted(), now, budget, ports) {
+                Front::Message(found) => found,
                 Front::Doomed(found) => {
                     doomed = Some(found);
                     break;
@@ -103,29 +107,32 @@ impl Queue {
                 Front::Pending | Front::Empty | Front::Busy => break,
             };
             let content = Content::Stored(handle);
-            let Some(turn) = self.offer(subscriptions, sequence, content, &facts, returned, Offer::ToAll, ports) else {
+            let Some(turn) = self.offer(subscriptions, place, content, &facts, returned, Offer::ToAll, ports) else {
                 self.front_expires = self.settings.expires(&facts);
                 break;
             };
             *budget -= 1;
             self.leave(&facts, turn.no_ack);
             if turn.no_ack {
-                settled.add(sequence, Settled::Accepted, ports);
-            } else if !returned {
-                delivered = Some(sequence);
+                settled.add(place, Settled::Accepted, ports);
+            } else if !returned
+                && let Some(before) = delivered.replace(place)
+                && before.queue != place.queue
+            {
+                ports.delivered_up_to(before.queue, before.sequence);
             }
         }
         settled.flush(ports);
-        if let Some(sequence) = delivered {
-            ports.delivered_up_to(self.id, sequence);
+        if let Some(Place { queue, sequence }) = delivered {
+            ports.delivered_up_to(queue, sequence);
         }
         doomed
     }
 
     fn give(&mut self, no_ack: bool, now: Time, ports: &mut impl Ports) -> Got {
         let mut budget = ROUND_MESSAGES_MAX;
-        let (sequence, handle, facts, returned) = match self.front(true, now, &mut budget, ports) {
-            Front::Message { sequence, handle, facts, returned } => (sequence, handle, facts, returned),
+        let Found { place, handle, facts, returned } = match self.front(true, now, &mut budget, ports) {
+            Front::Message(found) => found,
             Front::Pending => return Got::Pending,
             // Dispatch makes a letter of it first.
             Front::Doomed(_) | Front::Busy => return Got::Busy,
@@ -134,13 +141,13 @@ impl Queue {
                 return Got::Empty;
             }
         };
-        let mut delivery = self.delivery(sequence, Content::Stored(handle), &facts, returned, no_ack);
+        let mut delivery = self.delivery(place, Content::Stored(handle), &facts, returned, no_ack);
         self.leave(&facts, no_ack);
         if self.expiring && self.ready > 0 {
             // As in RabbitMQ, what expires as soon as it stands at the front does not count as remaining; except where it
             // becomes a letter, which is dispatch's work.
             self.front(true, now, &mut budget, ports);
-            let Next::Message { handle, .. } = ports.next(self.id, sequence) else {
+            let Next::Message { handle, .. } = ports.next(place.queue, place.sequence) else {
                 unreachable!("a message that was found stays in memory for the transition")
             };
             delivery.content = Content::Stored(handle);
@@ -149,11 +156,11 @@ impl Queue {
         self.counters.redelivered += u64::from(returned);
         if no_ack {
             self.counters.got_no_ack += 1;
-            ports.settle(self.id, sequence, sequence, Settled::Accepted);
+            ports.settle(place.queue, place.sequence, place.sequence, Settled::Accepted);
         } else {
             self.counters.got += 1;
             if !returned {
-                ports.delivered_up_to(self.id, sequence);
+                ports.delivered_up_to(place.queue, place.sequence);
             }
         }
         Got::Message
@@ -166,7 +173,7 @@ impl Queue {
             return front;
         }
         self.front_expires = None;
-        let mut dropped = Settling::new(self.id);
+        let mut dropped = Settling::default();
         let front = loop {
             if self.ready == 0 || !(wanted || self.is_over_limit()) {
                 break Front::Empty;
@@ -174,29 +181,33 @@ impl Queue {
             if *budget == 0 {
                 break Front::Busy;
             }
-            let (from, returned) = self.lane.front();
-            match ports.next(self.id, from) {
+            let lane = self.lanes.front();
+            let (number, (from, returned)) = (lane.number, lane.front());
+            let id = self.id.lane(number);
+            match ports.next(id, from) {
                 Next::Pending => {
                     self.parked = true;
                     break Front::Pending;
                 }
-                Next::End if self.lane.is_drained() => {
-                    debug_assert!(false, "{}: storage holds fewer messages than it said", self.shown());
-                    (self.ready, self.ready_bytes) = (0, 0);
+                Next::End if lane.is_drained() => {
+                    debug_assert!(false, "storage holds fewer messages of lane {number} than it said");
+                    self.ready -= std::mem::take(&mut lane.ready);
                 }
-                Next::End => self.lane.missing_before(Sequence::MAX),
-                Next::Message { sequence, .. } if sequence != from => self.lane.missing_before(sequence),
+                Next::End => lane.missing_before(Sequence::MAX),
+                Next::Message { sequence, .. } if sequence != from => lane.missing_before(sequence),
                 Next::Message { sequence, handle, facts } => match self.doom(&facts, now) {
                     // What storage has found holds for the next call only.
                     None if dropped.flush(ports) => {}
-                    None => return Front::Message { sequence, handle, facts, returned },
+                    None => {
+                        return Front::Message(Found { place: Place { queue: id, sequence }, handle, facts, returned });
+                    }
                     Some(reason) => {
                         *budget -= 1;
                         if self.settings.dead_letters.is_some() {
-                            break Front::Doomed(Doomed { sequence, handle, facts, reason });
+                            break Front::Doomed(Doomed { lane: number, sequence, handle, facts, reason });
                         }
                         self.lose_front(reason, &facts);
-                        dropped.add(sequence, without_letter(reason), ports);
+                        dropped.add(Place { queue: id, sequence }, without_letter(reason), ports);
                     }
                 },
             }
@@ -219,7 +230,7 @@ impl Queue {
     pub(super) fn offer(
         &mut self,
         subscriptions: &mut HashMap<SubscriptionId, Subscription>,
-        sequence: Sequence,
+        place: Place,
         content: Content<'_>,
         facts: &Facts,
         returned: bool,
@@ -230,7 +241,7 @@ impl Queue {
             if whom == Offer::ToAutoAck && !turn.no_ack {
                 return None;
             }
-            let delivery = self.delivery(sequence, content, facts, returned, turn.no_ack);
+            let delivery = self.delivery(place, content, facts, returned, turn.no_ack);
             if ports.deliver(turn.subscription, &delivery) == Taken::Yes {
                 self.counters.redelivered += u64::from(returned);
                 if turn.no_ack {
@@ -252,28 +263,30 @@ impl Queue {
 
     fn delivery<'a>(
         &self,
-        sequence: Sequence,
+        from: Place,
         content: Content<'a>,
         facts: &'a Facts,
         returned: bool,
         settled: bool,
     ) -> Delivery<'a> {
-        let attempts = if returned { self.lane.attempts.of(sequence) } else { 0 };
+        let lane = if returned { self.lanes.get(lane_of(from.queue)) } else { None };
+        let attempts = lane.map_or(0, |lane| lane.attempts.of(from.sequence));
         let redelivered = returned && !self.saboteur.does(Sabotage::RedeliveredLost);
         let shows_attempts = self.settings.shows_attempts;
-        let from = Place { queue: self.id, sequence };
         Delivery { from, content, facts, redelivered, attempts, shows_attempts, settled }
     }
 
     /// The front message has left for a consumer.
     pub(super) fn leave(&mut self, facts: &Facts, settled: bool) {
-        let (sequence, _) = self.lane.front();
-        self.lane.take_front();
+        let lane = self.lanes.front();
+        let (sequence, _) = lane.front();
+        lane.take_front();
+        if settled {
+            lane.settle(sequence, sequence);
+        }
         self.front_expires = None;
         self.unready(facts);
-        if settled {
-            self.lane.settle(sequence, sequence);
-        } else {
+        if !settled {
             self.unacked += 1;
             self.unacked_bytes += u64::from(facts.body_bytes);
         }
@@ -313,22 +326,20 @@ pub(super) enum Offer {
 }
 
 /// Collects settled messages into runs, so that storage hears once of each run.
+#[derive(Default)]
 struct Settling {
-    queue: QueueId,
-    run: Option<(Sequence, Sequence, Settled)>,
+    run: Option<(Place, Sequence, Settled)>,
 }
 
 impl Settling {
-    fn new(queue: QueueId) -> Self {
-        Self { queue, run: None }
-    }
-
-    fn add(&mut self, sequence: Sequence, why: Settled, ports: &mut impl Ports) {
+    fn add(&mut self, place: Place, why: Settled, ports: &mut impl Ports) {
         match &mut self.run {
-            Some((_, last, same)) if *last + 1 == sequence && *same == why => *last = sequence,
+            Some((first, last, same)) if *last + 1 == place.sequence && first.queue == place.queue && *same == why => {
+                *last = place.sequence;
+            }
             _ => {
                 self.flush(ports);
-                self.run = Some((sequence, sequence, why));
+                self.run = Some((place, place.sequence, why));
             }
         }
     }
@@ -336,7 +347,7 @@ impl Settling {
     /// Says whether there was anything to say.
     fn flush(&mut self, ports: &mut impl Ports) -> bool {
         let Some((first, last, why)) = self.run.take() else { return false };
-        ports.settle(self.queue, first, last, why);
+        ports.settle(first.queue, first.sequence, last, why);
         true
     }
 }

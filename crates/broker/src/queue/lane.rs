@@ -2,6 +2,7 @@
 
 use ferrymq_model::{Intervals, QueueState, Sequence};
 
+use super::Recovered;
 use super::attempts::Attempts;
 use super::sabotage::{Sabotage, Saboteur};
 
@@ -16,6 +17,10 @@ use super::sabotage::{Sabotage, Saboteur};
 /// (transient ones after a restart) count as settled as soon as they are found missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
+    /// The priority of its messages.
+    pub(super) number: u8,
+    /// How many messages are ready. Not always what the sequences say: some may be missing.
+    pub(super) ready: u64,
     /// Everything below is settled.
     floor: Sequence,
     /// The first that was never delivered.
@@ -27,24 +32,27 @@ pub(crate) struct Lane {
     /// Came back, and waits before `head`.
     returned: Intervals,
     pub(crate) attempts: Attempts,
-    pub(super) saboteur: Saboteur,
+    saboteur: Saboteur,
 }
 
 impl Lane {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(number: u8, saboteur: Saboteur) -> Self {
         Self {
+            number,
+            ready: 0,
             floor: 1,
             head: 1,
             next: 1,
             done: Intervals::new(),
             returned: Intervals::new(),
             attempts: Attempts::default(),
-            saboteur: Saboteur::default(),
+            saboteur,
         }
     }
 
     /// After a restart nobody holds anything: what was open has come back.
-    pub(crate) fn recovered(state: &QueueState) -> Self {
+    pub(crate) fn recovered(found: &Recovered, saboteur: Saboteur) -> Self {
+        let state = &found.state;
         let floor = state.open.first().unwrap_or(state.head);
         let mut done = Intervals::new();
         if floor < state.head {
@@ -58,7 +66,8 @@ impl Lane {
             attempts.set(*sequence, *count);
         }
         let returned = state.open.clone();
-        Self { floor, head: state.head, next: state.next, done, returned, attempts, saboteur: Saboteur::default() }
+        let (number, ready) = (found.lane, found.messages);
+        Self { number, ready, floor, head: state.head, next: state.next, done, returned, attempts, saboteur }
     }
 
     pub(crate) fn state(&self) -> QueueState {
@@ -77,8 +86,9 @@ impl Lane {
         self.next
     }
 
-    /// Takes the sequence for a new message.
+    /// Takes the sequence for a new message, which is ready.
     pub(crate) fn push(&mut self) -> Sequence {
+        self.ready += 1;
         let sequence = self.next;
         self.next += 1;
         sequence
@@ -119,8 +129,9 @@ impl Lane {
         }
     }
 
-    /// The front leaves for a consumer.
+    /// The front is not ready any more.
     pub(crate) fn take_front(&mut self) {
+        self.ready -= 1;
         if self.is_swapped() || self.returned.pop_first().is_none() {
             self.head += 1;
         }
@@ -145,12 +156,14 @@ impl Lane {
 
     /// Messages that are out come back.
     pub(crate) fn release(&mut self, first: Sequence, last: Sequence, tell: impl FnMut(Sequence, Sequence, u32)) {
+        self.ready += last - first + 1;
         self.returned.insert(first, last);
         self.attempts.add(first, last, tell);
     }
 
     /// All that is ready leaves; tells each run of it.
     pub(crate) fn purge(&mut self, mut tell: impl FnMut(Sequence, Sequence)) {
+        self.ready = 0;
         for (first, last) in std::mem::take(&mut self.returned).iter() {
             self.settle(first, last);
             tell(first, last);

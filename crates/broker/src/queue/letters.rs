@@ -19,12 +19,14 @@ use super::{Content, Dead, Letter, Next, Ports};
 /// Messages whose end is decided, and what they say not yet found: neither ready nor out.
 #[derive(Debug, Default)]
 pub(super) struct Dying {
-    stretches: VecDeque<(Sequence, Sequence, DeathReason)>,
+    /// In the order of their deaths: lane, first and last message.
+    stretches: VecDeque<(u8, Sequence, Sequence, DeathReason)>,
 }
 
 /// A message that was found, and has come to its end.
 #[derive(Debug)]
 pub(super) struct Doomed {
+    pub(super) lane: u8,
     pub(super) sequence: Sequence,
     pub(super) handle: u64,
     pub(super) facts: Facts,
@@ -36,17 +38,17 @@ impl Dying {
         self.stretches.is_empty()
     }
 
-    pub(super) fn push(&mut self, first: Sequence, last: Sequence, reason: DeathReason) {
-        self.stretches.push_back((first, last, reason));
+    pub(super) fn push(&mut self, lane: u8, first: Sequence, last: Sequence, reason: DeathReason) {
+        self.stretches.push_back((lane, first, last, reason));
     }
 
     /// The one that is next, and why it dies.
-    pub(super) fn first(&self) -> Option<(Sequence, DeathReason)> {
-        self.stretches.front().map(|(first, _, reason)| (*first, *reason))
+    pub(super) fn first(&self) -> Option<(u8, Sequence, DeathReason)> {
+        self.stretches.front().map(|(lane, first, _, reason)| (*lane, *first, *reason))
     }
 
     pub(super) fn pop(&mut self) {
-        let Some((first, last, _)) = self.stretches.front_mut() else { return };
+        let Some((_, first, last, _)) = self.stretches.front_mut() else { return };
         if first == last {
             self.stretches.pop_front();
         } else {
@@ -61,12 +63,12 @@ impl Shard {
         let queue = self.queues.get_mut(&id).expect("the queue was just served");
         let letter = queue.letter(Content::Stored(doomed.handle), &doomed.facts, doomed.reason, now, ports);
         queue.lose(doomed);
-        let dropped = without_letter(doomed.reason);
-        let Some(letter) = letter else { return ports.settle(id, doomed.sequence, doomed.sequence, dropped) };
+        let (lane, dropped) = (id.lane(doomed.lane), without_letter(doomed.reason));
+        let Some(letter) = letter else { return ports.settle(lane, doomed.sequence, doomed.sequence, dropped) };
         ports.begin_unit();
         let arrived = self.post(&letter, ports);
         let why = if arrived { Settled::DeadLettered } else { dropped };
-        ports.settle(id, doomed.sequence, doomed.sequence, why);
+        ports.settle(lane, doomed.sequence, doomed.sequence, why);
         ports.end_unit();
     }
 
@@ -101,23 +103,23 @@ impl Queue {
     /// Where messages are dying: the first of them, or why there is none yet.
     pub(super) fn first_dying(&mut self, budget: &mut usize, ports: &mut impl Ports) -> Option<Front> {
         loop {
-            let (wanted, reason) = self.dying.first()?;
+            let (lane, wanted, reason) = self.dying.first()?;
             if *budget == 0 {
                 return Some(Front::Busy);
             }
-            match ports.next(self.id, wanted) {
+            match ports.next(self.id.lane(lane), wanted) {
                 Next::Pending => {
                     self.parked = true;
                     return Some(Front::Pending);
                 }
                 Next::Message { sequence, handle, facts } if sequence == wanted => {
                     *budget -= 1;
-                    return Some(Front::Doomed(Doomed { sequence, handle, facts, reason }));
+                    return Some(Front::Doomed(Doomed { lane, sequence, handle, facts, reason }));
                 }
                 Next::Message { .. } | Next::End => {
                     debug_assert!(false, "{}: storage lost a message that was out", self.shown());
                     self.dying.pop();
-                    self.lane.settle(wanted, wanted);
+                    self.lanes.get_mut(lane).settle(wanted, wanted);
                 }
             }
         }
@@ -129,16 +131,17 @@ impl Queue {
             DeathReason::Expired | DeathReason::MaxLength => self.lose_front(doomed.reason, &doomed.facts),
             DeathReason::Rejected | DeathReason::DeliveryLimit => {
                 self.dying.pop();
-                self.lane.settle(doomed.sequence, doomed.sequence);
+                self.lanes.get_mut(doomed.lane).settle(doomed.sequence, doomed.sequence);
             }
         }
     }
 
     /// The front message has come to its end.
     pub(super) fn lose_front(&mut self, reason: DeathReason, facts: &Facts) {
-        let (sequence, _) = self.lane.front();
-        self.lane.take_front();
-        self.lane.settle(sequence, sequence);
+        let lane = self.lanes.front();
+        let (sequence, _) = lane.front();
+        lane.take_front();
+        lane.settle(sequence, sequence);
         self.unready(facts);
         match reason {
             DeathReason::MaxLength => self.counters.dropped += 1,

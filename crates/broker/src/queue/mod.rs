@@ -3,6 +3,7 @@
 mod attempts;
 mod dispatch;
 mod lane;
+mod lanes;
 mod letters;
 mod limits;
 mod ports;

@@ -64,15 +64,16 @@ impl Shard {
 
     /// Offers a message that was just stored, if nothing is ready before it.
     fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
-        let queue = self.queues.get_mut(&place.queue).expect("the message was just put into it");
+        let id = place.queue.queue();
+        let queue = self.queues.get_mut(&id).expect("the message was just put into it");
         if queue.ready != 1 {
             if queue.is_over_limit() {
-                self.line_up_if_restless(place.queue);
+                self.line_up_if_restless(id);
             }
             return;
         }
         let content = Content::Passing(message);
-        let taken = queue.offer(&mut self.subscriptions, place.sequence, content, facts, false, Offer::ToAll, ports);
+        let taken = queue.offer(&mut self.subscriptions, place, content, facts, false, Offer::ToAll, ports);
         match taken {
             Some(turn) if turn.no_ack => {
                 queue.leave(facts, true);
@@ -90,7 +91,7 @@ impl Shard {
                 queue.front_expires = queue.settings.expires(facts);
                 queue.set_timer(&mut self.timers);
                 if queue.is_over_limit() || queue.is_expired(facts, facts.arrived) {
-                    self.line_up_if_restless(place.queue);
+                    self.line_up_if_restless(id);
                 }
             }
         }
@@ -118,11 +119,13 @@ impl Queue {
     ) -> Option<Place> {
         self.counters.published += 1;
         self.expiring |= facts.expires.is_some();
+        let number = facts.priority.min(self.settings.priority_max);
+        let lane = self.lanes.get_mut(number);
         if self.ready == 0 {
-            self.lane.drain();
-            let (sequence, content) = (self.lane.next(), Content::Passing(message));
-            if !durable && self.offer(subscriptions, sequence, content, facts, false, Offer::ToAutoAck, ports).is_some()
-            {
+            lane.drain();
+            let place = Place { queue: self.id.lane(number), sequence: lane.next() };
+            let content = Content::Passing(message);
+            if !durable && self.offer(subscriptions, place, content, facts, false, Offer::ToAutoAck, ports).is_some() {
                 return None;
             }
             let is_over = self.settings.dead_letters.is_none() && self.is_expired(facts, facts.arrived);
@@ -133,6 +136,6 @@ impl Queue {
         }
         self.ready += 1;
         self.ready_bytes += u64::from(facts.body_bytes);
-        Some(Place { queue: self.id, sequence: self.lane.push() })
+        Some(Place { queue: self.id.lane(number), sequence: self.lanes.get_mut(number).push() })
     }
 }

@@ -20,6 +20,8 @@ pub enum Sabotage {
     LetterLost,
     /// A queue grows over its limit.
     LimitIgnored,
+    /// Messages of the lowest priority go first.
+    LanesSwapped,
 }
 
 /// The sabotage of a shard or queue, if any.

@@ -2,6 +2,7 @@
 
 use ferrymq_model::{DeathReason, QueueId, Settled, Settlement};
 
+use super::lanes::lane_of;
 use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
 use super::{Ports, Stretch};
@@ -11,10 +12,10 @@ impl Shard {
     /// Those of queues that have gone are passed over.
     pub fn settle(&mut self, stretches: &[Stretch], settlement: Settlement, ports: &mut impl Ports) {
         for stretch in stretches {
-            let Some(queue) = self.queues.get_mut(&stretch.queue) else { continue };
+            let Some(queue) = self.queues.get_mut(&stretch.queue.queue()) else { continue };
             queue.settle(*stretch, settlement, ports);
             if settlement != Settlement::Accept {
-                self.line_up_if_restless(stretch.queue);
+                self.line_up_if_restless(stretch.queue.queue());
             }
         }
     }
@@ -23,7 +24,7 @@ impl Shard {
     pub fn purge(&mut self, queue: QueueId, ports: &mut impl Ports) -> u64 {
         let Some(queue) = self.queues.get_mut(&queue) else { return 0 };
         let id = queue.id;
-        queue.lane.purge(|first, last| ports.settle(id, first, last, Settled::Purged));
+        queue.lanes.purge(|lane, first, last| ports.settle(id.lane(lane), first, last, Settled::Purged));
         queue.counters.purged += queue.ready;
         queue.ready_bytes = 0;
         queue.front_expires = None;
@@ -35,13 +36,15 @@ impl Shard {
 impl Queue {
     fn settle(&mut self, stretch: Stretch, settlement: Settlement, ports: &mut impl Ports) {
         let Stretch { queue, first, last, body_bytes } = stretch;
-        debug_assert!(self.lane.is_out(first, last), "{first}..={last} of {} is not out", self.shown());
+        let number = lane_of(queue);
+        let lane = self.lanes.get_mut(number);
+        debug_assert!(lane.is_out(first, last), "{first}..={last} of lane {number} is not out");
         let messages = last - first + 1;
         self.unacked -= messages;
         self.unacked_bytes -= body_bytes;
         match settlement {
             Settlement::Accept => {
-                self.lane.settle(first, last);
+                lane.settle(first, last);
                 self.counters.accepted += messages;
                 if !self.saboteur.does(Sabotage::SettlementForgotten) {
                     ports.settle(queue, first, last, Settled::Accepted);
@@ -50,14 +53,14 @@ impl Queue {
             Settlement::Reject => {
                 self.counters.rejected += messages;
                 if self.settings.dead_letters.is_some() {
-                    self.dying.push(first, last, DeathReason::Rejected);
+                    self.dying.push(number, first, last, DeathReason::Rejected);
                 } else {
-                    self.lane.settle(first, last);
+                    lane.settle(first, last);
                     ports.settle(queue, first, last, Settled::Rejected);
                 }
             }
             Settlement::Release => {
-                self.lane.release(first, last, |first, last, count| ports.attempts(queue, first, last, count));
+                lane.release(first, last, |first, last, count| ports.attempts(queue, first, last, count));
                 self.counters.released += messages;
                 self.ready += messages;
                 self.ready_bytes += body_bytes;

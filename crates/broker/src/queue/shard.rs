@@ -11,8 +11,12 @@ use hashbrown::HashMap;
 
 use super::sabotage::{Sabotage, Saboteur};
 use super::{
-    Counters, DeleteWhen, Letter, Ports, QueueCounts, QueueSettings, Recovered, Subscriber, lane::Lane, letters::Dying,
-    limits::LengthLimit, timers::Timers,
+    Counters, DeleteWhen, Letter, Ports, QueueCounts, QueueSettings, Recovered, Subscriber,
+    lane::Lane,
+    lanes::{Lanes, lane_of},
+    letters::Dying,
+    limits::LengthLimit,
+    timers::Timers,
 };
 use crate::catalog::queue_tombstone;
 
@@ -42,7 +46,7 @@ pub struct Shard {
 pub(super) struct Queue {
     pub(super) id: QueueId,
     pub(super) settings: QueueSettings,
-    pub(super) lane: Lane,
+    pub(super) lanes: Lanes,
     pub(super) dying: Dying,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
@@ -101,14 +105,13 @@ impl Shard {
 
     /// A queue was made, or found after a restart.
     pub fn open(&mut self, id: QueueId, settings: QueueSettings, recovered: &[Recovered], now: Time) {
-        let mut queue = Box::new(Queue::new(id, settings, now));
+        let mut queue = Box::new(Queue::new(id, settings, self.saboteur, now));
         for found in recovered {
-            queue.lane = Lane::recovered(&found.state);
-            queue.ready = found.messages;
-            queue.ready_bytes = found.body_bytes;
+            queue.lanes.put(Lane::recovered(found, self.saboteur));
+            queue.ready += found.messages;
+            queue.ready_bytes += found.body_bytes;
             queue.expiring |= found.expiring;
         }
-        (queue.saboteur, queue.lane.saboteur) = (self.saboteur, self.saboteur);
         queue.set_timer(&mut self.timers);
         let before = self.queues.insert(id, queue);
         debug_assert!(before.is_none(), "ids of queues are never reused");
@@ -134,10 +137,10 @@ impl Shard {
         })
     }
 
-    /// What the queue must remember over a restart.
+    /// What the lane that is stored under this id must remember over a restart, where it was ever used.
     #[must_use]
-    pub fn state(&self, queue: QueueId) -> Option<QueueState> {
-        self.queues.get(&queue).map(|queue| queue.lane.state())
+    pub fn state(&self, lane: QueueId) -> Option<QueueState> {
+        self.queues.get(&lane.queue())?.lanes.get(lane_of(lane)).map(Lane::state)
     }
 
     /// The queue was declared again: its lease starts anew.
@@ -199,14 +202,14 @@ impl Shard {
         }
     }
 
-    /// Storage has read on for these queues.
+    /// Storage has read on for these queues, or lanes of them.
     pub fn loaded(&mut self, queues: &[QueueId]) {
-        for id in queues {
-            if let Some(queue) = self.queues.get_mut(id)
+        for id in queues.iter().map(|id| id.queue()) {
+            if let Some(queue) = self.queues.get_mut(&id)
                 && std::mem::take(&mut queue.parked)
                 && !self.saboteur.does(Sabotage::LoadedForgotten)
             {
-                self.line_up_if_restless(*id);
+                self.line_up_if_restless(id);
             }
         }
     }
@@ -280,10 +283,10 @@ impl Shard {
 }
 
 impl Queue {
-    fn new(id: QueueId, settings: QueueSettings, now: Time) -> Self {
+    fn new(id: QueueId, settings: QueueSettings, saboteur: Saboteur, now: Time) -> Self {
         Self {
             id,
-            lane: Lane::new(),
+            lanes: Lanes::new(saboteur),
             dying: Dying::default(),
             ready: 0,
             ready_bytes: 0,
@@ -299,7 +302,7 @@ impl Queue {
             last_used: now,
             timer: None,
             counters: Counters::default(),
-            saboteur: Saboteur::default(),
+            saboteur,
             settings,
         }
     }

@@ -1,0 +1,68 @@
+//! The lanes of a queue: one for each priority that it tells apart, made when the first message of that priority comes.
+
+use ferrymq_model::{QueueId, Sequence};
+
+use super::lane::Lane;
+use super::sabotage::{Sabotage, Saboteur};
+
+/// A queue's lanes, the higher ones first in every respect. Each is stored under an id of its own.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    /// Of priority 0. The only one where the queue does not tell priorities apart, so it is always there.
+    lowest: Lane,
+    /// The others, as far as they are made, the highest first.
+    higher: Vec<Lane>,
+    saboteur: Saboteur,
+}
+
+impl Lanes {
+    pub(super) fn new(saboteur: Saboteur) -> Self {
+        Self { lowest: Lane::new(0, saboteur), higher: Vec::new(), saboteur }
+    }
+
+    /// The one that is served next: the highest with something ready.
+    pub(super) fn front(&mut self) -> &mut Lane {
+        if self.higher.is_empty() || (self.saboteur.does(Sabotage::LanesSwapped) && self.lowest.ready > 0) {
+            return &mut self.lowest;
+        }
+        self.higher.iter_mut().find(|lane| lane.ready > 0).unwrap_or(&mut self.lowest)
+    }
+
+    pub(super) fn get(&self, number: u8) -> Option<&Lane> {
+        if number == 0 {
+            return Some(&self.lowest);
+        }
+        self.higher.iter().find(|lane| lane.number == number)
+    }
+
+    /// The lane of this priority; it is made where it is not there.
+    pub(super) fn get_mut(&mut self, number: u8) -> &mut Lane {
+        if number == 0 {
+            return &mut self.lowest;
+        }
+        let at = self.higher.partition_point(|lane| lane.number > number);
+        if self.higher.get(at).is_none_or(|lane| lane.number != number) {
+            self.higher.insert(at, Lane::new(number, self.saboteur));
+        }
+        &mut self.higher[at]
+    }
+
+    /// What a restart found of one of them.
+    pub(super) fn put(&mut self, lane: Lane) {
+        let number = lane.number;
+        *self.get_mut(number) = lane;
+    }
+
+    /// All that is ready leaves; tells each run of it.
+    pub(super) fn purge(&mut self, mut tell: impl FnMut(u8, Sequence, Sequence)) {
+        for lane in self.higher.iter_mut().chain([&mut self.lowest]) {
+            let number = lane.number;
+            lane.purge(|first, last| tell(number, first, last));
+        }
+    }
+}
+
+/// Which of its queue's lanes is stored under this id.
+pub(super) fn lane_of(id: QueueId) -> u8 {
+    u8::try_from(id.0 - id.queue().0).expect("a queue has 256 ids")
+}

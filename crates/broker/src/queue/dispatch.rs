@@ -296,8 +296,12 @@ impl Queue {
     /// messages settled; they are exact again when the queue has been empty.
     pub(super) fn unready(&mut self, facts: &Facts) {
         self.ready -= 1;
+        self.unready_bytes(facts);
+    }
+
+    pub(super) fn unready_bytes(&mut self, facts: &Facts) {
         let rest = self.ready_bytes.saturating_sub(u64::from(facts.body_bytes));
-        self.ready_bytes = if self.ready == 0 { 0 } else { rest };
+        self.ready_bytes = if self.ready == 0 && self.dying.is_empty() { 0 } else { rest };
     }
 
     pub(super) fn is_expired(&self, facts: &Facts, now: Time) -> bool {

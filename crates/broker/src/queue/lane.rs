@@ -13,7 +13,7 @@ use super::sabotage::{Sabotage, Saboteur};
 ///           floor                                  head              next
 /// ```
 /// Invariants: `floor <= head <= next`; `done` and `returned` lie in `floor..head` and do not meet; `floor` is not in
-/// `done`. What is in `floor..head` and in neither is out with a consumer. Sequences that have no message any more
+/// `done`. What is in `floor..head` and in neither is out with a consumer, or dying. Sequences that have no message any more
 /// (transient ones after a restart) count as settled as soon as they are found missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
@@ -159,6 +159,11 @@ impl Lane {
         self.ready += last - first + 1;
         self.returned.insert(first, last);
         self.attempts.add(first, last, tell);
+    }
+
+    /// Messages that came back are not ready after all.
+    pub(crate) fn withdraw(&mut self, first: Sequence, last: Sequence) {
+        self.ready -= self.returned.remove(first, last);
     }
 
     /// All that is ready leaves; tells each run of it.

@@ -1,7 +1,7 @@
 //! The end of messages in a queue: they become letters to other queues, or are dropped.
 //!
-//! A message whose time is over, or that is one too many, stands at the front when it dies. One that a consumer rejected
-//! may stand anywhere and need not be in memory: it is *dying* until dispatch has found it, before anything else of its
+//! A message whose time is over, or that is one too many, stands at the front when it dies. One that a consumer rejected,
+//! or that came back too often, may stand anywhere and need not be in memory: it is *dying* until dispatch has found it, before anything else of its
 //! queue. So a queue's letters are made in the order of the deaths, and in dispatch only.
 //!
 //! A letter is put into its queues in the unit that settles the original. What it causes there (one too many, expired at
@@ -19,8 +19,19 @@ use super::{Content, Dead, Letter, Next, Ports};
 /// Messages whose end is decided, and what they say not yet found: neither ready nor out.
 #[derive(Debug, Default)]
 pub(super) struct Dying {
-    /// In the order of their deaths: lane, first and last message.
-    stretches: VecDeque<(u8, Sequence, Sequence, DeathReason)>,
+    /// In the order of their deaths.
+    stretches: VecDeque<DyingStretch>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DyingStretch {
+    pub(super) lane: u8,
+    pub(super) first: Sequence,
+    pub(super) last: Sequence,
+    pub(super) reason: DeathReason,
+    /// Whether their bytes still count as ready: they came back with others, and how many each has is known only when it
+    /// is found.
+    pub(super) counted: bool,
 }
 
 /// A message that was found, and has come to its end.
@@ -38,22 +49,27 @@ impl Dying {
         self.stretches.is_empty()
     }
 
-    pub(super) fn push(&mut self, lane: u8, first: Sequence, last: Sequence, reason: DeathReason) {
-        self.stretches.push_back((lane, first, last, reason));
+    pub(super) fn push(&mut self, stretch: DyingStretch) {
+        self.stretches.push_back(stretch);
     }
 
-    /// The one that is next, and why it dies.
-    pub(super) fn first(&self) -> Option<(u8, Sequence, DeathReason)> {
-        self.stretches.front().map(|(lane, first, _, reason)| (*lane, *first, *reason))
+    /// The one that is next, and those behind it.
+    pub(super) fn first(&self) -> Option<DyingStretch> {
+        self.stretches.front().copied()
     }
 
     pub(super) fn pop(&mut self) {
-        let Some((_, first, last, _)) = self.stretches.front_mut() else { return };
-        if first == last {
+        let Some(stretch) = self.stretches.front_mut() else { return };
+        if stretch.first == stretch.last {
             self.stretches.pop_front();
         } else {
-            *first += 1;
+            stretch.first += 1;
         }
+    }
+
+    /// Bytes that were ready are gone, those of the dying among them.
+    pub(super) fn discount(&mut self) {
+        self.stretches.iter_mut().for_each(|stretch| stretch.counted = false);
     }
 }
 
@@ -103,7 +119,7 @@ impl Queue {
     /// Where messages are dying: the first of them, or why there is none yet.
     pub(super) fn first_dying(&mut self, budget: &mut usize, ports: &mut impl Ports) -> Option<Front> {
         loop {
-            let (lane, wanted, reason) = self.dying.first()?;
+            let DyingStretch { lane, first: wanted, reason, .. } = self.dying.first()?;
             if *budget == 0 {
                 return Some(Front::Busy);
             }
@@ -130,8 +146,13 @@ impl Queue {
         match doomed.reason {
             DeathReason::Expired | DeathReason::MaxLength => self.lose_front(doomed.reason, &doomed.facts),
             DeathReason::Rejected | DeathReason::DeliveryLimit => {
+                let counted = self.dying.first().is_some_and(|stretch| stretch.counted);
                 self.dying.pop();
                 self.lanes.get_mut(doomed.lane).settle(doomed.sequence, doomed.sequence);
+                if counted {
+                    self.unready_bytes(&doomed.facts);
+                }
+                self.counters.dropped += u64::from(doomed.reason == DeathReason::DeliveryLimit);
             }
         }
     }

@@ -4,6 +4,7 @@ use ferrymq_model::{DeathReason, Facts, MessageRef, Place, QueueId, Settled, Sub
 use hashbrown::HashMap;
 
 use super::dispatch::Offer;
+use super::lanes::lane_of;
 use super::shard::{Queue, Shard, Subscription};
 use super::{Content, Letter, Overflow, Ports};
 
@@ -62,18 +63,23 @@ impl Shard {
         published
     }
 
-    /// Offers a message that was just stored, if nothing is ready before it.
+    /// Offers a message that was just stored, if nothing else is ready. Where it stands before all others, its expiry counts.
     fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
         let id = place.queue.queue();
         let queue = self.queues.get_mut(&id).expect("the message was just put into it");
-        if queue.ready != 1 {
+        let front = queue.lanes.front();
+        if (front.number, front.ready) != (lane_of(place.queue), 1) {
             if queue.is_over_limit() {
                 self.line_up_if_restless(id);
             }
             return;
         }
-        let content = Content::Passing(message);
-        let taken = queue.offer(&mut self.subscriptions, place, content, facts, false, Offer::ToAll, ports);
+        let taken = if queue.ready == 1 {
+            let content = Content::Passing(message);
+            queue.offer(&mut self.subscriptions, place, content, facts, false, Offer::ToAll, ports)
+        } else {
+            None
+        };
         match taken {
             Some(turn) if turn.no_ack => {
                 queue.leave(facts, true);
@@ -121,8 +127,10 @@ impl Queue {
         self.expiring |= facts.expires.is_some();
         let number = facts.priority.min(self.settings.priority_max);
         let lane = self.lanes.get_mut(number);
-        if self.ready == 0 {
+        if lane.ready == 0 {
             lane.drain();
+        }
+        if self.ready == 0 {
             let place = Place { queue: self.id.lane(number), sequence: lane.next() };
             let content = Content::Passing(message);
             if !durable && self.offer(subscriptions, place, content, facts, false, Offer::ToAutoAck, ports).is_some() {

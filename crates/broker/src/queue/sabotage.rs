@@ -22,6 +22,8 @@ pub enum Sabotage {
     LimitIgnored,
     /// Messages of the lowest priority go first.
     LanesSwapped,
+    /// A queue with a single active subscription serves the second one too.
+    SecondActive,
 }
 
 /// The sabotage of a shard or queue, if any.

@@ -173,6 +173,8 @@ pub struct QueueCounts {
     pub unacked_bytes: u64,
     /// Subscriptions.
     pub subscriptions: u32,
+    /// Where only one of them is active: which one.
+    pub active: Option<SubscriptionId>,
     /// What it has done.
     pub counters: Counters,
 }

@@ -3,6 +3,7 @@
 use ferrymq_model::{DeathReason, QueueId, Settled, Settlement};
 
 use super::lanes::lane_of;
+use super::letters::DyingStretch;
 use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
 use super::{Ports, Stretch};
@@ -27,6 +28,7 @@ impl Shard {
         queue.lanes.purge(|lane, first, last| ports.settle(id.lane(lane), first, last, Settled::Purged));
         queue.counters.purged += queue.ready;
         queue.ready_bytes = 0;
+        queue.dying.discount();
         queue.front_expires = None;
         queue.set_timer(&mut self.timers);
         std::mem::take(&mut queue.ready)
@@ -53,18 +55,32 @@ impl Queue {
             Settlement::Reject => {
                 self.counters.rejected += messages;
                 if self.settings.dead_letters.is_some() {
-                    self.dying.push(number, first, last, DeathReason::Rejected);
+                    let reason = DeathReason::Rejected;
+                    self.dying.push(DyingStretch { lane: number, first, last, reason, counted: false });
                 } else {
                     lane.settle(first, last);
                     ports.settle(queue, first, last, Settled::Rejected);
                 }
             }
             Settlement::Release => {
-                lane.release(first, last, |first, last, count| ports.attempts(queue, first, last, count));
+                let attempts_max = self.settings.attempts_max.unwrap_or(u32::MAX);
+                let mut worn = Vec::new();
+                lane.release(first, last, |first, last, count| {
+                    ports.attempts(queue, first, last, count);
+                    if count > attempts_max {
+                        worn.push((first, last));
+                    }
+                });
                 self.counters.released += messages;
                 self.ready += messages;
                 self.ready_bytes += body_bytes;
                 self.front_expires = None;
+                for (first, last) in worn {
+                    lane.withdraw(first, last);
+                    self.ready -= last - first + 1;
+                    let reason = DeathReason::DeliveryLimit;
+                    self.dying.push(DyingStretch { lane: number, first, last, reason, counted: true });
+                }
             }
         }
     }

@@ -57,6 +57,8 @@ pub(super) struct Queue {
     pub(super) turns: VecDeque<Turn>,
     /// All subscriptions, in the order in which they came.
     pub(super) subscriptions: Vec<SubscriptionId>,
+    /// Where only one subscription is active: which one.
+    active: Option<SubscriptionId>,
     /// Storage is asked for the front message and reads.
     pub(super) parked: bool,
     /// Lined up in [`Shard::runnable`].
@@ -118,6 +120,20 @@ impl Shard {
         self.line_up_if_restless(id);
     }
 
+    /// What holds for the queue has changed. Messages that are too many now, or too old (reckoned from when they arrived),
+    /// leave in dispatch; the queue counts as used. What it was declared with stays.
+    pub fn configure(&mut self, id: QueueId, settings: QueueSettings, now: Time) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let QueueSettings { durable, auto_delete, priority_max, single_active, .. } = queue.settings;
+        queue.settings = QueueSettings { durable, auto_delete, priority_max, single_active, ..settings };
+        queue.limit = LengthLimit::of(&queue.settings);
+        queue.expiring |= queue.settings.message_ttl_ms.is_some();
+        queue.front_expires = None;
+        queue.last_used = now;
+        queue.set_timer(&mut self.timers);
+        self.line_up_if_restless(id);
+    }
+
     /// Whether the queue is here.
     #[must_use]
     pub fn has(&self, queue: QueueId) -> bool {
@@ -133,6 +149,7 @@ impl Shard {
             ready_bytes: queue.ready_bytes,
             unacked_bytes: queue.unacked_bytes,
             subscriptions: u32::try_from(queue.subscriptions.len()).unwrap_or(u32::MAX),
+            active: queue.active,
             counters: queue.counters,
         })
     }
@@ -154,16 +171,18 @@ impl Shard {
     /// Subscribes to a queue; `false` where the queue has gone meanwhile.
     ///
     /// # Errors
-    /// [`Refusal::AccessRefused`] where it, or another subscription, is exclusive.
+    /// [`Refusal::AccessRefused`] where another subscription is exclusive, or where it is and others are there, or could
+    /// take over from it.
     pub fn consume(&mut self, queue: QueueId, subscriber: Subscriber, now: Time) -> Result<bool, Refusal> {
         let Some(found) = self.queues.get_mut(&queue) else { return Ok(false) };
         let taken = found.subscriptions.iter().any(|other| self.subscriptions[other].exclusive);
-        if taken || (subscriber.exclusive && !found.subscriptions.is_empty()) {
+        let alone = found.subscriptions.is_empty() && !found.settings.single_active;
+        if taken || (subscriber.exclusive && !alone) {
             return Err(Refusal::AccessRefused(format!("{} in exclusive use", found.shown())));
         }
         let turn = Turn { subscription: subscriber.id, no_ack: subscriber.no_ack, priority: subscriber.priority };
         found.subscriptions.push(subscriber.id);
-        found.take_turn(turn);
+        found.activate(turn);
         found.last_used = now;
         found.set_timer(&mut self.timers);
         let subscription = Subscription { queue, turn, exclusive: subscriber.exclusive, waiting: false };
@@ -178,6 +197,13 @@ impl Shard {
         let queue = self.queues.get_mut(&ended.queue).expect("a subscription's queue is there");
         queue.subscriptions.retain(|other| *other != subscription);
         queue.turns.retain(|turn| turn.subscription != subscription);
+        if queue.active == Some(subscription) {
+            queue.active = None;
+            let others = queue.subscriptions.iter().map(|other| self.subscriptions[other].turn);
+            if let Some(next) = others.min_by_key(|turn| std::cmp::Reverse(turn.priority)) {
+                queue.activate(next);
+            }
+        }
         queue.last_used = now;
         if queue.settings.auto_delete && queue.subscriptions.is_empty() {
             self.remove(ended.queue, ports);
@@ -295,6 +321,7 @@ impl Queue {
             unacked_bytes: 0,
             turns: VecDeque::new(),
             subscriptions: Vec::new(),
+            active: None,
             parked: false,
             lined_up: false,
             expiring: settings.message_ttl_ms.is_some(),
@@ -310,6 +337,17 @@ impl Queue {
     /// As refusals name it.
     pub(super) fn shown(&self) -> String {
         format!("queue '{}' in vhost '{}'", self.settings.name, self.settings.vhost)
+    }
+
+    /// A subscription may be served: at once, unless only one may and there is one.
+    fn activate(&mut self, turn: Turn) {
+        if self.settings.single_active {
+            if self.active.is_some() && !self.saboteur.does(Sabotage::SecondActive) {
+                return;
+            }
+            self.active = Some(turn.subscription);
+        }
+        self.take_turn(turn);
     }
 
     /// Puts a subscription behind all of its own priority or a higher one.

@@ -131,8 +131,8 @@ impl Port {
 
     /// A crash: what was transient is lost. Sequences that are lost with it count as settled, as storage has it.
     pub fn restart(&mut self, durable: impl Fn(QueueId) -> bool) {
-        self.messages.retain(|queue, _| durable(*queue));
-        self.states.retain(|queue, _| durable(*queue));
+        self.messages.retain(|lane, _| durable(lane.queue()));
+        self.states.retain(|lane, _| durable(lane.queue()));
         self.messages.values_mut().for_each(|stored| stored.retain(|_, stored| stored.durable));
         self.pending.clear();
         self.waiting.clear();
@@ -143,7 +143,7 @@ impl Port {
         let none = BTreeMap::new();
         let stored = self.messages.get(&queue).unwrap_or(&none);
         Recovered {
-            lane: 0,
+            lane: (queue.0 - queue.queue().0) as u8,
             state,
             messages: stored.len() as u64,
             body_bytes: stored.values().map(|stored| u64::from(stored.facts.body_bytes)).sum(),
@@ -272,7 +272,7 @@ impl Ports for Port {
         let (persistent, bytes) = (written.persistent, dead.facts.body_bytes);
         let letter = (!names.is_empty()).then(|| {
             let id = self.write(written);
-            reference::Letter { id, bytes: bytes.into(), persistent, targets: names }
+            reference::Letter { id, bytes: bytes.into(), persistent, priority: dead.facts.priority, targets: names }
         });
         self.events.push(Event::Died { queue, message, reason: dead.reason, letter: letter.clone() });
         letter.map(|letter| {
@@ -298,10 +298,13 @@ impl Ports for Port {
         self.units -= 1;
     }
 
-    fn queue_gone(&mut self, queue: QueueId, _: u8) {
-        self.messages.remove(&queue);
-        self.states.remove(&queue);
-        self.pending.remove(&queue);
+    fn queue_gone(&mut self, queue: QueueId, priority_max: u8) {
+        for lane in 0..=priority_max {
+            self.messages.remove(&queue.lane(lane));
+            self.states.remove(&queue.lane(lane));
+            self.pending.remove(&queue.lane(lane));
+        }
+        assert!(self.states.keys().all(|lane| lane.queue() != queue), "it had no other lanes");
         self.events.push(Event::Gone { queue });
     }
 }

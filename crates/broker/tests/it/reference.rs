@@ -14,8 +14,8 @@ use ferrymq_model::{
 mod policy;
 mod queue;
 
-pub use policy::{Full, goes_in_a_circle, policy};
-pub use queue::{Given, Letter, Queue};
+pub use policy::{Full, POLICIES, goes_in_a_circle, policy};
+pub use queue::{Envelope, Given, Letter, Queue};
 use queue::{Message, Subscription};
 
 /// Why not; the refusals of the model, without their texts.
@@ -65,6 +65,8 @@ pub struct Reference {
     subscriptions: BTreeMap<u64, Subscription>,
     /// What routes have met with, for whoever counts that.
     pub met: Vec<&'static str>,
+    /// Which policy the queues of a name have, where it is not the first.
+    policies: BTreeMap<String, u64>,
     /// Letters of messages that were refused, until the broker puts them into their queues.
     in_flight: Vec<Letter>,
 }
@@ -204,7 +206,8 @@ impl Reference {
             messages: Vec::new(),
             subscriptions: Vec::new(),
             turns: Vec::new(),
-            policy: policy(&request.queue),
+            active: None,
+            policy: policy(&request.queue, self.policy_number(&request.queue)),
             dying: Vec::new(),
             turned_away: Vec::new(),
         })
@@ -314,19 +317,19 @@ impl Reference {
         exchange: &str,
         keys: &[Vec<u8>],
         headers: &Table,
-        persistent: bool,
-        expiration_ms: Option<u64>,
+        envelope: Envelope,
         (id, bytes): (u64, u64),
     ) -> Result<(BTreeSet<String>, bool), No> {
         allowed(by, Access::Write, if exchange.is_empty() { "amq.default" } else { exchange })?;
         let found = self.exchanges.get(exchange).ok_or(No::NotFound)?;
         refuse_if(found.internal, No::AccessRefused)?;
         let targets = self.route(exchange, keys, headers);
-        let expires = expiration_ms.map(|ms| self.now.after_ms(ms));
-        let message = Message { persistent, expires, ..Message::new(id, bytes) };
+        let expires = envelope.expiration_ms.map(|ms| self.now.after_ms(ms));
+        let Envelope { persistent, priority, .. } = envelope;
+        let message = Message { persistent, expires, priority, ..Message::new(id, bytes, self.now) };
         let mut refused = false;
         for name in &targets {
-            refused |= !self.queues.get_mut(name).expect("a target is there").arrive(message.clone(), self.now);
+            refused |= !self.queues.get_mut(name).expect("a target is there").arrive(message.clone());
         }
         Ok((targets, refused))
     }

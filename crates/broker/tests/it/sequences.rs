@@ -11,7 +11,7 @@ use ferrymq_model::{
 };
 
 use crate::random::Random;
-use crate::reference::By;
+use crate::reference::{By, Envelope, POLICIES};
 use crate::world::{Checked, World};
 
 const SEQUENCES: u64 = 10_000;
@@ -36,7 +36,7 @@ const KEYS: [&str; 10] = ["a", "b", "a.b", "a.b.c", "a..b", "", "c", "a.c.c", "b
 const PATTERNS: [&str; 12] = ["a", "b", "#", "*", "a.#", "*.b", "a.*.c", "#.b", "a.#.b", "", "*.*", "#.#.c"];
 
 /// What happens in a sequence, and how often in a hundred.
-const STEP_WEIGHTS: [(u64, Step); 16] = [
+const STEP_WEIGHTS: [(u64, Step); 17] = [
     (3, Step::DeclareExchange),
     (1, Step::DeleteExchange),
     (10, Step::DeclareQueue),
@@ -53,6 +53,7 @@ const STEP_WEIGHTS: [(u64, Step); 16] = [
     (5, Step::TimePasses),
     (1, Step::Restart),
     (1, Step::Reserved),
+    (2, Step::Policy),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +74,7 @@ enum Step {
     TimePasses,
     Restart,
     Reserved,
+    Policy,
 }
 
 struct Sequence {
@@ -180,6 +182,10 @@ impl Sequence {
                 self.world.restart(by_storage)
             }
             Step::Reserved => self.reserved(by),
+            Step::Policy => {
+                let (name, number) = (self.queue(), self.random.below(POLICIES));
+                self.world.set_policy(&name, number)
+            }
         }
     }
 
@@ -335,10 +341,12 @@ impl Sequence {
         }
         let persistent = !self.random.one_in(3);
         let expiration_ms = self.random.one_in(5).then(|| [0, 10, 60][self.random.below(3) as usize]);
+        let priority = [0, 0, 0, 1, 2, 3, 9, 255][self.random.below(8) as usize];
+        let envelope = Envelope { persistent, priority, expiration_ms };
         // Now and then more than one round of dispatch can move.
         let messages = if self.random.one_in(50) { 140 } else { 1 + self.random.below(3) };
         for _ in 0..messages {
-            self.world.publish(by, &exchange, &keys, &headers, persistent, expiration_ms)?;
+            self.world.publish(by, &exchange, &keys, &headers, envelope)?;
         }
         Ok(())
     }
@@ -469,6 +477,16 @@ fn a_lost_letter_is_found_out() {
 #[test]
 fn an_ignored_limit_is_found_out() {
     is_found_out(Sabotage::LimitIgnored);
+}
+
+#[test]
+fn swapped_lanes_are_found_out() {
+    is_found_out(Sabotage::LanesSwapped);
+}
+
+#[test]
+fn a_second_active_subscription_is_found_out() {
+    is_found_out(Sabotage::SecondActive);
 }
 
 #[test]

@@ -101,7 +101,8 @@ impl World {
             self.names.insert(queue, declared.name.to_string());
             self.port.queues.insert(declared.name.to_string(), queue);
             if let Some(settings) = declared.created {
-                self.shard(queue).open(queue, with_policy(settings), &[], now);
+                let settings = with_policy(&settings, &self.reference);
+                self.shard(queue).open(queue, settings, &[], now);
             }
             self.shard(queue).used(queue, now);
             let counts = self.shard(queue).counts(queue).unwrap();
@@ -199,7 +200,7 @@ impl World {
                     self.reference.died(&queue, message, reason, letter)?;
                 }
                 Event::Delivered { subscription, place, body_bytes, given } => {
-                    let queue = self.names[&place.queue].clone();
+                    let queue = self.names[&place.queue.queue()].clone();
                     self.reference.delivered(&queue, subscription, given)?;
                     self.count(if given.redelivered { "delivered again" } else { "delivered" });
                     if !given.settled {
@@ -261,20 +262,21 @@ impl World {
         for (id, name) in &self.names {
             let counts = self.shards[self.index(*id)].counts(*id).unwrap();
             let queue = &self.reference.queues[name];
-            let broker = (counts.ready, counts.unacked, counts.ready_bytes, counts.unacked_bytes);
+            let active = counts.active.map(|active| active.0);
+            let broker = (counts.ready, counts.unacked, counts.ready_bytes, counts.unacked_bytes, active);
             let bytes = |out| queue.messages.iter().filter(|one| one.out == out).map(|one| one.bytes).sum::<u64>();
             let out = queue.messages.iter().filter(|one| one.out).count() as u64;
-            let reference = (queue.ready().count() as u64, out, bytes(false), bytes(true));
+            let reference = (queue.ready().count() as u64, out, bytes(false), bytes(true), queue.active);
             if broker != reference {
-                let what = "(ready, unacked, bytes ready, bytes unacked)";
-                return Err(format!("{name} {what}: {broker:?}, the reference {reference:?}"));
+                let what = "(ready, unacked, bytes ready, bytes unacked, active)";
+                return Err(format!("{name} {what}: {broker:?}, the reference {reference:?}: {queue:?}"));
             }
         }
         Ok(())
     }
 
     fn hold(&mut self, connection: u64, subscription: Option<u64>, place: Place, message: u64, body_bytes: u32) {
-        let queue = self.names[&place.queue].clone();
+        let queue = self.names[&place.queue.queue()].clone();
         self.held.push(Held { connection, subscription, queue, place, message, body_bytes });
     }
 
@@ -285,7 +287,7 @@ impl World {
 
     /// A queue belongs to a shard by its name. One that has gone belongs to none that knows it.
     fn index(&self, id: QueueId) -> usize {
-        self.names.get(&id).map_or(0, |name| shard_of(name, self.shards.len()))
+        self.names.get(&id.queue()).map_or(0, |name| shard_of(name, self.shards.len()))
     }
 }
 
@@ -301,11 +303,17 @@ fn new_shard(sabotage: Option<Sabotage>) -> Shard {
 }
 
 /// A queue's settings with what policies would add.
-fn with_policy(settings: QueueSettings) -> QueueSettings {
-    let policy = policy(&settings.name);
+fn with_policy(settings: &QueueSettings, reference: &Reference) -> QueueSettings {
+    let policy = policy(&settings.name, reference.policy_number(&settings.name));
+    let lower = |own: Option<u64>, other| [own, other].into_iter().flatten().min();
     let exchange = Name::from(&*policy.letters_to.join(","));
     QueueSettings {
         dead_letters: (!exchange.is_empty()).then_some(DeadLettering { exchange, routing_key: None }),
+        priority_max: policy.priority_max,
+        single_active: policy.single_active,
+        attempts_max: policy.attempts_max,
+        message_ttl_ms: lower(settings.message_ttl_ms, policy.message_ttl_ms),
+        unused_ms_max: lower(settings.unused_ms_max, policy.unused_ms_max),
         messages_max: policy.messages_max,
         bytes_max: policy.bytes_max,
         overflow: match policy.full {
@@ -313,7 +321,7 @@ fn with_policy(settings: QueueSettings) -> QueueSettings {
             Full::Refuse => Overflow::RejectPublish,
             Full::RefuseAndLetter => Overflow::RejectPublishDeadLetter,
         },
-        ..settings
+        ..settings.clone()
     }
 }
 

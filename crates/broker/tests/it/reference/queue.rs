@@ -2,7 +2,7 @@
 
 use ferrymq_model::{Access, DeathReason, Settlement, Table, Time};
 
-use super::policy::{Full, Policy};
+use super::policy::{Full, Policy, policy};
 use super::{By, No, Reference, agree, refuse_if};
 
 #[derive(Clone, Debug)]
@@ -20,7 +20,9 @@ pub struct Queue {
     pub(super) subscriptions: Vec<u64>,
     /// Those with credit, in the order in which they are served.
     pub(super) turns: Vec<u64>,
-    pub(super) policy: Policy,
+    /// The subscription that is served, where only one is.
+    pub active: Option<u64>,
+    pub policy: Policy,
     /// Messages whose end is decided, until the broker tells what became of them.
     pub(super) dying: Vec<(u64, DeathReason)>,
     /// Messages that were refused, until the broker tells what became of them.
@@ -32,6 +34,9 @@ pub struct Message {
     pub id: u64,
     pub bytes: u64,
     pub(super) persistent: bool,
+    pub(super) priority: u8,
+    pub(super) arrived: Time,
+    /// Its own; its queue may have it expire earlier.
     pub(super) expires: Option<Time>,
     pub out: bool,
     pub(super) redelivered: bool,
@@ -46,7 +51,16 @@ pub struct Letter {
     pub id: u64,
     pub bytes: u64,
     pub persistent: bool,
+    pub priority: u8,
     pub targets: Vec<String>,
+}
+
+/// What a publisher says of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope {
+    pub persistent: bool,
+    pub priority: u8,
+    pub expiration_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,10 +93,16 @@ impl Reference {
         let queue = self.queue_for(by, Some(Access::Read), name)?;
         let others = queue.subscriptions.clone();
         let taken = others.iter().any(|other| self.subscriptions[other].exclusive);
-        refuse_if(taken || (exclusive && !others.is_empty()), No::AccessRefused)?;
         let queue = self.queues.get_mut(name).expect("it was just found");
+        let alone = others.is_empty() && !queue.policy.single_active;
+        refuse_if(taken || (exclusive && !alone), No::AccessRefused)?;
         queue.subscriptions.push(id);
-        queue.turns.push(id);
+        if !queue.policy.single_active {
+            queue.turns.push(id);
+        } else if queue.active.is_none() {
+            queue.turns.push(id);
+            queue.active = Some(id);
+        }
         queue.last_used = now;
         self.subscriptions.insert(id, Subscription { no_ack, exclusive, priority });
         Ok(())
@@ -95,6 +115,12 @@ impl Reference {
         };
         queue.subscriptions.retain(|other| *other != id);
         queue.turns.retain(|other| *other != id);
+        if queue.active == Some(id) {
+            let highest = queue.subscriptions.iter().map(|other| self.subscriptions[other].priority).max();
+            let mut others = queue.subscriptions.iter().copied();
+            queue.active = others.find(|other| Some(self.subscriptions[other].priority) == highest);
+            queue.turns = queue.active.into_iter().collect();
+        }
         queue.last_used = self.now;
         if queue.auto_delete && queue.subscriptions.is_empty() {
             let name = name.clone();
@@ -108,17 +134,14 @@ impl Reference {
         let queue = self.queue_for(by, Some(Access::Read), name)?;
         queue.last_used = now;
         queue.pass_away(now);
-        let Some(message) = queue.messages.iter_mut().find(|message| !message.out) else { return Ok(None) };
+        let Some(message) = queue.front() else { return Ok(None) };
         let given = Given {
             message: message.id,
             redelivered: message.redelivered,
             attempts: message.attempts,
             settled: no_ack,
         };
-        message.out = true;
-        if no_ack {
-            queue.messages.retain(|message| message.id != given.message);
-        }
+        queue.give(given.message, no_ack);
         queue.pass_away(now);
         Ok(Some((given, queue.ready().count() as u64)))
     }
@@ -142,10 +165,15 @@ impl Reference {
                 }
             }
             Settlement::Release => {
-                for message in queue.messages.iter_mut().filter(|message| message.id == id) {
-                    message.out = false;
-                    message.redelivered = true;
-                    message.attempts += 1;
+                let Some(message) = queue.messages.iter_mut().find(|message| message.id == id) else { return };
+                message.out = false;
+                message.redelivered = true;
+                message.attempts += 1;
+                if queue.policy.attempts_max.is_some_and(|max| message.attempts > max) {
+                    queue.messages.retain(|message| message.id != id);
+                    if queue.has_letters() {
+                        queue.dying.push((id, DeathReason::DeliveryLimit));
+                    }
                 }
             }
         }
@@ -161,7 +189,8 @@ impl Reference {
     pub fn advance(&mut self, now: Time) {
         self.now = now;
         let is_over = |queue: &Queue| {
-            queue.subscriptions.is_empty() && queue.unused_ms_max.is_some_and(|ms| queue.last_used.after_ms(ms) <= now)
+            let unused_ms_max = [queue.unused_ms_max, queue.policy.unused_ms_max].into_iter().flatten().min();
+            queue.subscriptions.is_empty() && unused_ms_max.is_some_and(|ms| queue.last_used.after_ms(ms) <= now)
         };
         let over = |(_, queue): &(&String, &Queue)| is_over(queue);
         let names: Vec<_> = self.queues.iter().filter(over).map(|(name, _)| name.clone()).collect();
@@ -175,6 +204,7 @@ impl Reference {
         for queue in self.queues.values_mut() {
             queue.subscriptions.clear();
             queue.turns.clear();
+            queue.active = None;
             queue.last_used = self.now;
             queue.messages.retain(|message| message.persistent);
             for message in queue.messages.iter_mut().filter(|message| message.out) {
@@ -183,6 +213,19 @@ impl Reference {
             }
         }
         self.restart_exchanges();
+    }
+
+    /// The queues of this name have another policy from now on.
+    pub fn set_policy(&mut self, name: &str, number: u64) {
+        self.policies.insert(name.to_owned(), number);
+        if let Some(queue) = self.queues.get_mut(name) {
+            queue.policy = policy(name, number);
+            queue.last_used = self.now;
+        }
+    }
+
+    pub fn policy_number(&self, name: &str) -> u64 {
+        self.policies.get(name).copied().unwrap_or(0)
     }
 
     // What the broker decides by itself.
@@ -207,16 +250,12 @@ impl Reference {
         {
             return Err(format!("a delivery from {name}, where {id} should have gone before: {reason:?}"));
         }
-        let message = queue.messages.iter_mut().find(|message| !message.out);
-        let message = message.ok_or_else(|| format!("a delivery from {name}, which has nothing ready"))?;
+        let message = queue.front().ok_or_else(|| format!("a delivery from {name}, which has nothing ready"))?;
         agree("the message", &given.message, &message.id)?;
         agree("redelivered", &given.redelivered, &message.redelivered)?;
         agree("attempts", &given.attempts, &message.attempts)?;
         agree("settled with the delivery", &given.settled, &no_ack)?;
-        message.out = true;
-        if no_ack {
-            queue.messages.retain(|message| message.id != given.message);
-        }
+        queue.give(given.message, no_ack);
         queue.turns.retain(|id| *id != subscription);
         queue.turns.push(subscription);
         Ok(())
@@ -268,9 +307,10 @@ impl Reference {
     }
 
     fn post(&mut self, letter: &Letter) {
-        let message = Message { persistent: letter.persistent, ..Message::new(letter.id, letter.bytes) };
+        let Letter { id, bytes, persistent, priority, .. } = *letter;
+        let message = Message { persistent, priority, ..Message::new(id, bytes, self.now) };
         for name in &letter.targets {
-            self.queues.get_mut(name).expect("a target is there").arrive(message.clone(), self.now);
+            self.queues.get_mut(name).expect("a target is there").arrive(message.clone());
         }
     }
 
@@ -301,17 +341,37 @@ impl Queue {
     }
 
     /// A message comes in, if the queue takes it.
-    pub(super) fn arrive(&mut self, message: Message, now: Time) -> bool {
+    pub(super) fn arrive(&mut self, message: Message) -> bool {
         if self.policy.full != Full::DropHead && self.is_over(1, message.bytes) {
             if self.policy.full == Full::RefuseAndLetter && self.has_letters() {
                 self.turned_away.push(message.id);
             }
             return false;
         }
-        let by_queue = self.message_ttl_ms.map(|ms| now.after_ms(ms));
-        let expires = [message.expires, by_queue].into_iter().flatten().min();
-        self.messages.push(Message { expires, ..message });
+        self.messages.push(message);
         true
+    }
+
+    /// The first in the highest lane.
+    fn front(&self) -> Option<&Message> {
+        let lane = |message: &Message| message.priority.min(self.policy.priority_max);
+        let highest = self.ready().map(lane).max();
+        self.ready().find(|message| Some(lane(message)) == highest)
+    }
+
+    /// A ready message leaves for a consumer.
+    fn give(&mut self, id: u64, settled: bool) {
+        self.messages.iter_mut().filter(|message| message.id == id).for_each(|message| message.out = true);
+        if settled {
+            self.messages.retain(|message| message.id != id);
+        }
+    }
+
+    fn is_expired(&self, message: &Message, now: Time) -> bool {
+        let waited = |ms: u64| message.arrived.after_ms(ms) <= now;
+        message.expires.is_some_and(|time| time <= now)
+            || self.message_ttl_ms.is_some_and(waited)
+            || self.policy.message_ttl_ms.is_some_and(waited)
     }
 
     /// Whether it has, or would have with so many more, more ready than it may.
@@ -327,11 +387,11 @@ impl Queue {
         if let Some(dying) = self.dying.first() {
             return Some(*dying);
         }
-        let front = self.ready().next()?;
+        let front = self.front()?;
         if self.policy.full == Full::DropHead && self.is_over(0, 0) {
             return Some((front.id, DeathReason::MaxLength));
         }
-        front.expires.is_some_and(|time| time <= now).then_some((front.id, DeathReason::Expired))
+        self.is_expired(front, now).then_some((front.id, DeathReason::Expired))
     }
 
     /// Whether all that is ready is on its way in: a consumer may have it, even where it may not wait.
@@ -352,7 +412,18 @@ impl Queue {
 }
 
 impl Message {
-    pub(super) fn new(id: u64, bytes: u64) -> Self {
-        Self { id, bytes, persistent: false, expires: None, out: false, redelivered: false, attempts: 0, new: true }
+    pub(super) fn new(id: u64, bytes: u64, arrived: Time) -> Self {
+        Self {
+            id,
+            bytes,
+            persistent: false,
+            priority: 0,
+            arrived,
+            expires: None,
+            out: false,
+            redelivered: false,
+            attempts: 0,
+            new: true,
+        }
     }
 }

@@ -9,7 +9,7 @@ use ferrymq_model::{
 
 use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of, with_policy};
 use crate::port::{Event, Written};
-use crate::reference::{By, Full, policy};
+use crate::reference::{By, Envelope, Full, policy};
 
 impl World {
     pub fn publish(
@@ -18,9 +18,9 @@ impl World {
         exchange: &str,
         keys: &[Vec<u8>],
         headers: &Table,
-        persistent: bool,
-        expiration_ms: Option<u64>,
+        envelope: Envelope,
     ) -> Checked {
+        let Envelope { persistent, priority, expiration_ms } = envelope;
         let (user, vhost) = names(by);
         let number = self.port.write(Written { persistent, ..Written::default() });
         let mut body = number.to_le_bytes().to_vec();
@@ -32,7 +32,7 @@ impl World {
                 Ok(targets)
             });
         // See the reference's policies.
-        let refuses = |id: &QueueId| policy(&self.names[id]).full != Full::DropHead;
+        let refuses = |id: &QueueId| self.reference.queues[&self.names[id]].policy.full != Full::DropHead;
         let expiration_ms = expiration_ms.filter(|_| !answer.as_ref().is_ok_and(|ids| ids.iter().any(refuses)));
         let answer = answer.map(|targets| {
             let message = MessageRef {
@@ -44,7 +44,7 @@ impl World {
             };
             let facts = Facts {
                 body_bytes: body.len() as u32,
-                priority: 0,
+                priority,
                 expires: expiration_ms.map(|ms| self.now().after_ms(ms)),
                 arrived: self.now(),
             };
@@ -60,7 +60,8 @@ impl World {
             (targets.iter().map(|id| self.names[id].clone()).collect::<BTreeSet<_>>(), refused)
         });
         let sizes = (number, body.len() as u64);
-        let expected = self.reference.publish(by, exchange, keys, headers, persistent, expiration_ms, sizes);
+        let expected =
+            self.reference.publish(by, exchange, keys, headers, Envelope { expiration_ms, ..envelope }, sizes);
         for what in std::mem::take(&mut self.reference.met) {
             self.count(what);
         }
@@ -191,7 +192,7 @@ impl World {
                 *credit += 1;
             }
             // A queue that was made anew under the same name knows nothing of it.
-            if self.catalog.queue_by_id(held.place.queue).is_some() {
+            if self.catalog.queue_by_id(held.place.queue.queue()).is_some() {
                 self.reference.settle(&held.queue, held.message, settlement);
             }
         }
@@ -224,15 +225,29 @@ impl World {
         self.agree("time passes", Ok(()), Ok(()))
     }
 
+    /// The queues of this name have another policy from now on.
+    pub fn set_policy(&mut self, name: &str, number: u64) -> Checked {
+        self.reference.set_policy(name, number);
+        let now = self.now();
+        if let Some(id) = self.port.queues.get(name).copied() {
+            let settings = &self.catalog.queue_by_id(id).expect("it was found by its name").settings;
+            let settings = with_policy(settings, &self.reference);
+            self.shard(id).configure(id, settings, now);
+        }
+        self.agree("policy", Ok(()), Ok(()))
+    }
+
     /// A crash and a recovery, with the numbers as the shards or as storage kept them.
     pub fn restart(&mut self, by_storage: bool) -> Checked {
+        // By lane.
         let states: BTreeMap<_, _> = self
             .names
-            .keys()
+            .iter()
+            .flat_map(|(id, name)| (0..=policy(name, 0).priority_max).map(|lane| id.lane(lane)))
             .filter_map(|id| {
-                let kept = self.port.states.get(id).cloned();
-                let state = if by_storage { kept } else { self.shards[self.index(*id)].state(*id) };
-                Some((*id, state?))
+                let kept = self.port.states.get(&id).cloned();
+                let state = if by_storage { kept } else { self.shards[self.index(id)].state(id) };
+                Some((id, state?))
             })
             .collect();
         let entries: Vec<_> = self.port.catalog.values().cloned().collect();
@@ -247,10 +262,11 @@ impl World {
         for record in self.catalog.queues() {
             self.names.insert(record.id, record.settings.name.to_string());
             self.port.queues.insert(record.settings.name.to_string(), record.id);
-            let state = states.get(&record.id).cloned().unwrap_or_default();
-            let recovered = self.port.recovered(record.id, state);
+            let lanes = states.range(record.id..=record.id.lane(u8::MAX));
+            let recovered: Vec<_> = lanes.map(|(lane, state)| self.port.recovered(*lane, state.clone())).collect();
             let shard = shard_of(&record.settings.name, self.shards.len());
-            self.shards[shard].open(record.id, with_policy(record.settings.clone()), &[recovered], now);
+            let settings = with_policy(&record.settings, &self.reference);
+            self.shards[shard].open(record.id, settings, &recovered, now);
         }
         self.held.clear();
         self.subscriptions.clear();

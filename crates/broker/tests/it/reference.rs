@@ -310,7 +310,6 @@ impl Reference {
     // Messages.
 
     /// The queues that it goes to, and whether one of them refused it.
-    #[expect(clippy::too_many_arguments, reason = "a message has many parts")]
     pub fn publish(
         &mut self,
         by: By,

@@ -19,9 +19,10 @@ faulthandler.dump_traceback_later(150, exit=True)
 
 
 class Server:
-    """A server for the length of a `with` block, reachable at `host` and `port`."""
+    """A server for the length of a `with` block, reachable at `host` and `port`; a binary is started with `options`."""
 
-    def __init__(self):
+    def __init__(self, options=()):
+        self.options = options
         self.binary = os.environ.get("FERRYMQ_BIN")
         self.process = None
         self.folder = None
@@ -56,9 +57,10 @@ class Server:
                     self.binary,
                     "serve",
                     "--data-dir",
-                    os.path.join(self.folder.name, "data"),
+                    self.data,
                     "--listen",
                     f"amqp=127.0.0.1:{self.port}",
+                    *self.options,
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -71,6 +73,11 @@ class Server:
             elif words == ["ready"]:
                 return
         raise AssertionError(f"the server ended with {self.process.wait()} before it was ready")
+
+    @property
+    def data(self):
+        """The data directory of a binary."""
+        return os.path.join(self.folder.name, "data")
 
     def kill(self):
         """Ends the server as a power cut would, as far as a process can: SIGKILL."""

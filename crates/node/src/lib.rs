@@ -9,6 +9,7 @@ mod confirms;
 mod connection;
 mod dead_letters;
 mod effects;
+mod failed;
 mod host;
 mod login;
 mod names;

@@ -19,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     client::Client,
     connection::{Connection, Durable, Get, Peer},
+    failed::FailedQueues,
     host::Host,
     login::Logins,
     replies::ReplyAddresses,
@@ -72,8 +73,7 @@ pub struct Node {
     /// Why publishers wait, while they do.
     pub(crate) stall_reason: Mutex<String>,
     pub(crate) replies: ReplyAddresses,
-    /// Queues whose messages on disk cannot be read, and why. Held only to look one up or to change it.
-    pub(crate) failed: Mutex<HashMap<QueueId, String>>,
+    pub(crate) failed: FailedQueues,
 }
 
 pub(crate) struct PendingGet {
@@ -144,12 +144,8 @@ impl Node {
         self.stalled.load(Ordering::Acquire)
     }
 
-    /// Refuses what is asked of a queue whose messages on disk cannot be read.
-    pub(crate) fn check_readable(&self, queue: QueueId) -> Result<(), Refusal> {
-        self.failed.lock().get(&queue).map_or(Ok(()), |reason| Err(Refusal::Fault(reason.clone())))
-    }
-
-    /// What a queue has on disk cannot be read: it is refused from now on, until it is purged or deleted.
+    /// What a queue has on disk cannot be read: its subscriptions end, and what is asked of it is refused from now on,
+    /// until it is purged or deleted.
     pub(crate) fn stop_queue(&self, queue: QueueId, reason: &str) {
         let name = self
             .catalog
@@ -162,7 +158,15 @@ impl Node {
         );
         tracing::error!("{reason}");
         let refusal = Refusal::Fault(reason.clone());
-        self.failed.lock().insert(queue, reason);
+        self.failed.add(queue, reason);
+        let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            shard.cancel_all(queue, ports);
+        });
+        drop(catalog);
+        if open.is_some() {
+            self.settle_down(aftermath, None);
+        }
         let waiting: Vec<PendingGet> = self.gets.lock().extract_if(.., |waiting| waiting.get.queue == queue).collect();
         for PendingGet { connection, get } in waiting {
             let mut mailbox = connection.mailbox();
@@ -255,6 +259,7 @@ impl Node {
             self.decide(&mut aftermath, |shard, _| shard.credit(&refilled));
         }
         if !aftermath.gone.is_empty() {
+            aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
             let mut catalog = self.catalog.write();
             self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |_, ports| ports.forget_gone());
         }

@@ -30,6 +30,8 @@ impl Shard {
         queue.ready_bytes = 0;
         queue.dying.discount();
         queue.front_expires = None;
+        // What was being read is gone, and may never be readable.
+        queue.parked = false;
         queue.set_timer(&mut self.timers);
         std::mem::take(&mut queue.ready)
     }

@@ -214,6 +214,17 @@ impl Shard {
         self.line_up_if_restless(ended.queue);
     }
 
+    /// Ends all subscriptions of a queue, which tells them so; the queue stays, even if it is auto-delete.
+    pub fn cancel_all(&mut self, queue: QueueId, ports: &mut impl Ports) {
+        let Some(found) = self.queues.get_mut(&queue) else { return };
+        found.turns.clear();
+        for subscription in std::mem::take(&mut found.subscriptions) {
+            self.subscriptions.remove(&subscription);
+            ports.cancelled(subscription);
+        }
+        found.set_timer(&mut self.timers);
+    }
+
     /// These subscriptions have credit again, in this order.
     pub fn credit(&mut self, subscriptions: &[SubscriptionId]) {
         for id in subscriptions {

@@ -16,7 +16,7 @@ impl Client {
         let catalog = self.node.catalog.read();
         let found = catalog.queue(&self.caller(), &name, Some(Access::Read))?;
         let (queue, priority) = (found.id, found.subscription_priority(&command.arguments)?);
-        self.node.check_readable(queue)?;
+        self.node.failed.check(&[queue])?;
         let tag = self.consumer_tag(channel, command.tag)?;
         let timeout_ms = found.settings.consumer_timeout_ms.unwrap_or(self.node.limits().consumer_timeout_ms);
         let number = self.connection.mailbox().subscribe(tag.clone(), channel, command.no_ack, timeout_ms);
@@ -78,7 +78,7 @@ impl Client {
         let channel = command.origin.channel;
         let name = self.queue_name(channel, &command.queue)?;
         let queue = self.node.catalog.read().queue(&self.caller(), &name, Some(Access::Read))?.id;
-        self.node.check_readable(queue)?;
+        self.node.failed.check(&[queue])?;
         let get = Get { origin: command.origin, queue, no_ack: command.no_ack };
         if self.node.get(&self.connection, get) {
             return Ok(());

@@ -64,6 +64,12 @@ impl Client {
         let channel = command.origin.channel;
         if command.passive {
             command.queue = self.queue_name(channel, &command.queue)?;
+            if self.node.replies.find(command.queue.as_bytes()).is_some() {
+                // Not a queue, but somebody waits for answers there.
+                let reply = Reply::QueueDeclared { queue: command.queue, messages: 0, consumers: 1 };
+                self.reply(command.origin, command.no_wait, None, reply);
+                return Ok(());
+            }
         }
         let (mut changes, mut aftermath) = (Vec::new(), Aftermath::default());
         let now = self.node.now();
@@ -113,6 +119,7 @@ impl Client {
             Err(refusal) => return Err(refusal),
             Ok(queue) => self.node.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
                 let messages = shard.delete(queue, when, ports)?;
+                self.node.failed.remove(queue);
                 ports.forget_gone();
                 let after = Some(ports.flushed_position());
                 // Before the word to this connection that its subscriptions are gone: clients count on that order.
@@ -133,7 +140,7 @@ impl Client {
         let mut aftermath = Aftermath::default();
         let (messages, after) =
             self.node.decide(&mut aftermath, |shard, ports| (shard.purge(queue, ports), ports.flushed_position()));
-        self.node.failed.lock().remove(&queue);
+        self.node.failed.remove(queue);
         self.reply(origin, no_wait, Some(after).filter(|_| messages > 0), Reply::QueuePurged { messages });
         self.node.settle_down(aftermath, Some(&self.connection));
         Ok(())

@@ -150,6 +150,7 @@ impl Client {
             *publish = self.with_reply_address(publish, input)?;
         }
         let range = self.route(publish, input, targets)?;
+        self.node.failed.check(&targets[range.clone()])?;
         if !range.is_empty() {
             return Ok(Route::Queues(range));
         }

@@ -1,0 +1,44 @@
+//! Queues whose messages on disk cannot be read: what is asked of them is refused until they are purged or deleted.
+
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use ferrymq_model::{QueueId, Refusal};
+use parking_lot::Mutex;
+
+/// Which queues have failed, and why.
+#[derive(Debug, Default)]
+pub struct FailedQueues {
+    /// Whether there are any, so that nobody pays for a look while all is well.
+    any: AtomicBool,
+    reasons: Mutex<HashMap<QueueId, String>>,
+}
+
+impl FailedQueues {
+    pub fn add(&self, queue: QueueId, reason: String) {
+        self.reasons.lock().insert(queue, reason);
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// The queue was purged, or is gone.
+    pub fn remove(&self, queue: QueueId) {
+        if self.any.load(Ordering::Acquire) {
+            let mut reasons = self.reasons.lock();
+            reasons.remove(&queue);
+            self.any.store(!reasons.is_empty(), Ordering::Release);
+        }
+    }
+
+    /// # Errors
+    /// [`Refusal::Fault`] where one of them has failed.
+    pub fn check(&self, queues: &[QueueId]) -> Result<(), Refusal> {
+        if !self.any.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let reasons = self.reasons.lock();
+        let found = queues.iter().find_map(|queue| reasons.get(queue));
+        found.map_or(Ok(()), |reason| Err(Refusal::Fault(reason.clone())))
+    }
+}

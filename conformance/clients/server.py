@@ -1,7 +1,8 @@
 """Starts, kills and restarts the server that a client program talks to.
 
 FERRYMQ_BIN names a binary, which each program starts for itself on a free port with an empty data directory.
-FERRYMQ_AT=HOST:PORT names a running server instead; a program that must kill its server then ends as skipped.
+FERRYMQ_AT=HOST:PORT names a running server instead; a program that must kill its server, or wants it to speak TLS, then
+ends as skipped. FERRYMQ_CERTIFICATES names the folder with certificates for TLS.
 """
 
 import faulthandler
@@ -18,11 +19,19 @@ SKIPPED = 77
 faulthandler.dump_traceback_later(150, exit=True)
 
 
-class Server:
-    """A server for the length of a `with` block, reachable at `host` and `port`; a binary is started with `options`."""
+def certificate(name):
+    """The path of one of the files that conformance/runner/src/certificates.rs lists."""
+    return os.path.join(os.environ["FERRYMQ_CERTIFICATES"], name)
 
-    def __init__(self, options=()):
+
+class Server:
+    """A server for the length of a `with` block, reachable at `host` and `port`, and under TLS at `tls_port` if wanted;
+    a binary is started with `options`."""
+
+    def __init__(self, options=(), tls=False):
         self.options = options
+        self.tls = tls
+        self.tls_port = 0
         self.binary = os.environ.get("FERRYMQ_BIN")
         self.process = None
         self.folder = None
@@ -35,6 +44,9 @@ class Server:
                 sys.exit("say which server: FERRYMQ_BIN=PATH or FERRYMQ_AT=HOST:PORT")
             self.host, port = address.rsplit(":", 1)
             self.port = int(port)
+            if self.tls:
+                print("skipped: this program talks to a server under TLS that it has started itself")
+                sys.exit(SKIPPED)
         else:
             self.folder = tempfile.TemporaryDirectory(prefix="ferrymq-")
             self.start()
@@ -61,6 +73,7 @@ class Server:
                     "--listen",
                     f"amqp=127.0.0.1:{self.port}",
                     *self.options,
+                    *self.tls_options(),
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -70,6 +83,8 @@ class Server:
             words = line.split()
             if words[:2] == ["listening", "amqp"]:
                 self.port = int(words[2].rsplit(":", 1)[1])
+            elif words[:2] == ["listening", "amqps"]:
+                self.tls_port = int(words[2].rsplit(":", 1)[1])
             elif words == ["ready"]:
                 return
         raise AssertionError(f"the server ended with {self.process.wait()} before it was ready")
@@ -78,6 +93,17 @@ class Server:
     def data(self):
         """The data directory of a binary."""
         return os.path.join(self.folder.name, "data")
+
+    def tls_options(self):
+        if not self.tls:
+            return []
+        return [
+            f"--listen=amqps=127.0.0.1:{self.tls_port}",
+            f"--tls-certificate-file={certificate('server_certificate.pem')}",
+            f"--tls-key-file={certificate('server_key.pem')}",
+            f"--tls-client-ca-file={certificate('ca_certificate.pem')}",
+            "--tls-client-certificates=optional",
+        ]
 
     def kill(self):
         """Ends the server as a power cut would, as far as a process can: SIGKILL."""

@@ -4,6 +4,7 @@
 //! here is driven by the tables in `spec/` and shares no line with the server's own, so that each checks the other.
 
 mod amqp;
+mod certificates;
 mod cleaning;
 mod expectation;
 mod inbox;
@@ -18,6 +19,7 @@ mod suite;
 mod target;
 mod value;
 
+pub use certificates::Certificates;
 pub use player::{Server, Whose, identify};
 pub use script::Script;
 pub use served::Served;

@@ -1,40 +1,66 @@
-//! Our own binary, started on a free port with a data directory of its own, and ended when it is let go.
+//! Our own binary, started on free ports with a data directory of its own, and ended when it is let go.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A running `ferrymq serve` with a listener for AMQP.
+use crate::Certificates;
+
+/// A running `ferrymq serve` with a listener for AMQP, and one for AMQP under TLS where it has certificates.
 #[derive(Debug)]
 pub struct Served {
     binary: PathBuf,
     folder: PathBuf,
+    certificates: Option<Certificates>,
     child: Child,
-    address: String,
+    addresses: Addresses,
+}
+
+/// Where it listens, each `HOST:PORT`.
+#[derive(Debug, Clone)]
+struct Addresses {
+    amqp: String,
+    amqps: String,
 }
 
 impl Served {
     /// Starts the binary with an empty data directory, and returns when it says that it is ready.
     pub fn start(binary: &Path) -> Result<Self, String> {
+        Self::start_with(binary, None)
+    }
+
+    /// The same, with TLS: clients need no certificates, but the authority of theirs is known.
+    pub fn start_secure(binary: &Path, certificates: &Certificates) -> Result<Self, String> {
+        Self::start_with(binary, Some(certificates.clone()))
+    }
+
+    fn start_with(binary: &Path, certificates: Option<Certificates>) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("ferrymq-served-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
-        let (child, address) = launch(binary, &folder, "127.0.0.1:0")?;
-        Ok(Self { binary: binary.to_owned(), folder, child, address })
+        let any = || "127.0.0.1:0".to_owned();
+        let (child, addresses) =
+            launch(binary, &folder, certificates.as_ref(), &Addresses { amqp: any(), amqps: any() })?;
+        Ok(Self { binary: binary.to_owned(), folder, certificates, child, addresses })
     }
 
-    /// Ends the server without warning (SIGKILL) and starts it again on its data and its address.
+    /// Ends the server without warning (SIGKILL) and starts it again on its data and its addresses.
     pub fn kill_and_restart(&mut self) -> Result<(), String> {
         self.end();
-        (self.child, self.address) = launch(&self.binary, &self.folder, &self.address)?;
+        (self.child, self.addresses) = launch(&self.binary, &self.folder, self.certificates.as_ref(), &self.addresses)?;
         Ok(())
     }
 
     /// `HOST:PORT`.
     pub fn address(&self) -> &str {
-        &self.address
+        &self.addresses.amqp
+    }
+
+    /// `HOST:PORT` for connections under TLS.
+    pub fn secure_address(&self) -> Option<&str> {
+        self.certificates.is_some().then_some(&self.addresses.amqps)
     }
 
     /// What the server has written to standard error.
@@ -57,11 +83,23 @@ impl Drop for Served {
     }
 }
 
-fn launch(binary: &Path, folder: &Path, address: &str) -> Result<(Child, String), String> {
+fn launch(
+    binary: &Path,
+    folder: &Path,
+    certificates: Option<&Certificates>,
+    wanted: &Addresses,
+) -> Result<(Child, Addresses), String> {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log"));
-    let mut child = Command::new(binary)
-        .arg("serve")
-        .args(["--listen", &format!("amqp={address}")])
+    let mut command = Command::new(binary);
+    command.arg("serve").args(["--listen", &format!("amqp={}", wanted.amqp)]);
+    if let Some(certificates) = certificates {
+        command.args(["--listen", &format!("amqps={}", wanted.amqps)]);
+        command.arg("--tls-certificate-file").arg(certificates.path("server_certificate.pem"));
+        command.arg("--tls-key-file").arg(certificates.path("server_key.pem"));
+        command.arg("--tls-client-ca-file").arg(certificates.path("ca_certificate.pem"));
+        command.args(["--tls-client-certificates", "optional"]);
+    }
+    let mut child = command
         .arg("--data-dir")
         .arg(folder.join("data"))
         .stdout(Stdio::piped())
@@ -69,10 +107,12 @@ fn launch(binary: &Path, folder: &Path, address: &str) -> Result<(Child, String)
         .spawn()
         .map_err(|why| format!("{}: {why}", binary.display()))?;
     let stdout = child.stdout.take().expect("the pipe was asked for above");
-    let mut listening = String::new();
+    let mut listening = wanted.clone();
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         if let Some(address) = line.strip_prefix("listening amqp ") {
-            address.clone_into(&mut listening);
+            address.clone_into(&mut listening.amqp);
+        } else if let Some(address) = line.strip_prefix("listening amqps ") {
+            address.clone_into(&mut listening.amqps);
         } else if line == "ready" {
             return Ok((child, listening));
         }

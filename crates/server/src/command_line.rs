@@ -89,6 +89,7 @@ fn heading(table: &'static str) -> &'static str {
     match table {
         "identity" => "Identity: how the server presents itself",
         "limits" => "Limits: a documented answer for whoever reaches one",
+        "tls" => "TLS: certificates and keys",
         "storage" => "Storage: how messages are kept",
         other => other,
     }

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
-use crate::{peer::SocketPeer, process::Process, pump::Pump};
+use crate::{peer::SocketPeer, process::Process, pump::Pump, tls::Records};
 
 /// Bytes read at once, into a buffer that belongs to the thread and not to the connection.
 const READ_BYTES: usize = 256 << 10;
@@ -26,13 +26,19 @@ thread_local! {
 }
 
 /// Serves one connection until it ends.
-pub async fn serve(stream: TcpStream, session: Box<dyn Session>, node: Arc<Node>, process: Arc<Process>) {
+pub async fn serve(
+    stream: TcpStream,
+    records: Option<Records>,
+    session: Box<dyn Session>,
+    node: Arc<Node>,
+    process: Arc<Process>,
+) {
     let address = stream.peer_addr().map_or_else(|_| "unknown".to_owned(), |address| address.to_string());
     let loopback = stream.peer_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(peer = address, %error, "the socket does not take options");
     }
-    let peer = Arc::new(SocketPeer::new(stream));
+    let peer = Arc::new(SocketPeer::new(stream, records));
     let client = match node.connect(peer.clone(), address.clone(), loopback) {
         Ok(client) => client,
         Err(refusal) => {
@@ -52,6 +58,7 @@ pub async fn serve(stream: TcpStream, session: Box<dyn Session>, node: Arc<Node>
 
 /// Lets the peer read what was sent last: closing a socket with unread input would throw that away.
 async fn linger(peer: &SocketPeer) {
+    peer.end();
     let until_closed = async {
         while peer.flush().is_ok() && peer.waiting() > 0 {
             peer.stream().writable().await?;
@@ -152,7 +159,7 @@ impl Connection {
                 }
                 buffer[..kept].copy_from_slice(&self.unread);
                 let space = buffer.len() - kept;
-                let count = match self.peer.stream().try_read(&mut buffer[kept..]) {
+                let count = match self.peer.read(&mut buffer[kept..]) {
                     Ok(0) => return Ok(true),
                     Ok(count) => count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),

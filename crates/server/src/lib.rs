@@ -11,3 +11,4 @@ mod protocol;
 pub mod pump;
 pub mod serve;
 mod settings;
+mod tls;

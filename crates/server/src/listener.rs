@@ -9,13 +9,14 @@ use std::{
 
 use ferrymq_admin::Admin;
 use ferrymq_node::Node;
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     sync::watch,
     task::JoinSet,
 };
 
-use crate::{connection, process::Process, protocol::NewSession, settings::ListenerSettings};
+use crate::{connection, process::Process, protocol::NewSession, settings::ListenerSettings, tls::Records};
 
 /// How long to wait before accepting again where it failed: most often file descriptors have run out, and trying again
 /// at once would only burn the processor.
@@ -32,6 +33,8 @@ pub enum Door {
         node: Arc<Node>,
         /// Where they get the time from.
         process: Arc<Process>,
+        /// What their handshakes need, where they speak under TLS.
+        tls: Option<Arc<ServerConfig>>,
     },
     /// The HTTP interface.
     Http(Admin),
@@ -40,9 +43,10 @@ pub enum Door {
 impl Door {
     async fn serve(self, stream: TcpStream) {
         match self {
-            Self::Sessions { new_session, node, process } => {
-                connection::serve(stream, new_session(), node, process).await;
-            }
+            Self::Sessions { new_session, node, process, tls } => match tls.map(Records::new).transpose() {
+                Ok(records) => connection::serve(stream, records, new_session(), node, process).await,
+                Err(error) => tracing::error!("a handshake cannot begin: {error}"),
+            },
             Self::Http(admin) => {
                 if let Err(error) = admin.serve(stream).await {
                     tracing::debug!("an HTTP connection ended: {error}");
@@ -54,13 +58,10 @@ impl Door {
 
 /// Opens a listener on every address that its host stands for.
 pub async fn open(settings: &ListenerSettings) -> Result<Vec<TcpListener>, String> {
-    let ListenerSettings { protocol, host, port, required } = settings;
+    let ListenerSettings { service, host, port, required } = settings;
     let failed = |error: &io::Error| {
         let hint = if error.kind() == ErrorKind::AddrInUse { "another program has this port; " } else { "" };
-        format!(
-            "cannot listen on {host} port {port} for {}: {error}; {hint}choose another with --listen",
-            protocol.name
-        )
+        format!("cannot listen on {host} port {port} for {}: {error}; {hint}choose another with --listen", service.name)
     };
     let addresses: Vec<SocketAddr> =
         lookup_host((host.as_str(), *port)).await.map_err(|error| failed(&error))?.collect();

@@ -1,6 +1,7 @@
-//! A client's socket: what the node writes its effects to, from whichever thread decided them.
+//! A client's socket, plain or under TLS: what the node writes its effects to, from whichever thread decided them.
 
 use std::{
+    cell::RefCell,
     fmt,
     io::{self, IoSlice},
     sync::atomic::{AtomicUsize, Ordering},
@@ -12,13 +13,26 @@ use ferrymq_wire::{Encoder, Outbox};
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::Notify};
 
+use crate::tls::Records;
+
+/// Slices of one gathered write.
+pub const SLICES_MAX: usize = 64;
+
+/// Bytes of TLS read at once, into a buffer that belongs to the thread.
+const RECORDS_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static RECORDS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A socket and the bytes that wait for it.
 pub struct SocketPeer {
     stream: TcpStream,
+    is_encrypted: bool,
     /// Shared by the thread that drains the mailbox and the connection's own task, which writes what the socket did not
-    /// take at once. Held while encoding and during one write that does not block.
+    /// take at once. Held while encoding and encrypting, and during one write that does not block.
     outgoing: Mutex<Outgoing>,
-    /// Bytes in the outbox, for those who must not wait for its lock. Written under that lock.
+    /// What waits for the socket, in bytes, for those who must not wait for its lock. Written under that lock.
     waiting: AtomicUsize,
     owner: Notify,
 }
@@ -27,6 +41,8 @@ struct Outgoing {
     outbox: Outbox,
     /// Set once the handshake has settled how effects are encoded; before that there are only the session's own frames.
     encoder: Option<Box<dyn Encoder>>,
+    /// What is written goes through here where the connection is not plain.
+    records: Option<Records>,
     /// The socket broke: what is sent goes nowhere, and the owner will find out.
     broken: bool,
 }
@@ -39,12 +55,13 @@ impl fmt::Debug for SocketPeer {
 
 impl SocketPeer {
     /// A peer whose handshake begins.
-    pub fn new(stream: TcpStream) -> Self {
-        let outgoing = Outgoing { outbox: Outbox::default(), encoder: None, broken: false };
-        Self { stream, outgoing: Mutex::new(outgoing), waiting: AtomicUsize::new(0), owner: Notify::new() }
+    pub fn new(stream: TcpStream, records: Option<Records>) -> Self {
+        let is_encrypted = records.is_some();
+        let outgoing = Mutex::new(Outgoing { outbox: Outbox::default(), encoder: None, records, broken: false });
+        Self { stream, is_encrypted, outgoing, waiting: AtomicUsize::new(0), owner: Notify::new() }
     }
 
-    /// The socket, for reading and for waiting.
+    /// The socket, for waiting.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
@@ -59,9 +76,47 @@ impl SocketPeer {
     /// # Errors
     /// Where the socket is broken.
     pub fn flush(&self) -> io::Result<()> {
-        let mut outgoing = self.outgoing.lock();
+        self.write(&mut self.outgoing.lock())
+    }
+
+    /// Nothing more will be sent: says so where that is more than to close the socket.
+    pub fn end(&self) {
+        if let Some(records) = &mut self.outgoing.lock().records {
+            records.end();
+        }
+    }
+
+    /// Reads what has come, as a socket does: no bytes are the end, `WouldBlock` says that there is nothing now.
+    ///
+    /// # Errors
+    /// Where the socket is broken, or what has come is not TLS though it should be.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        if self.is_encrypted { self.read_records(into) } else { self.stream.try_read(into) }
+    }
+
+    fn read_records(&self, into: &mut [u8]) -> io::Result<usize> {
+        RECORDS.with_borrow_mut(|bytes| {
+            bytes.resize(RECORDS_BYTES, 0);
+            loop {
+                let count = self.stream.try_read(bytes)?;
+                let mut outgoing = self.outgoing.lock();
+                let records = outgoing.records.as_mut().expect("a connection that is encrypted has records");
+                let decrypted = records.decrypt(&bytes[..count], into);
+                // The handshake is answered, and the peer is told what was wrong with it.
+                let written = self.write(&mut outgoing);
+                let (made, ended) = decrypted?;
+                written?;
+                // Records of the handshake make no bytes, and are not the end.
+                if made > 0 || ended || count == 0 {
+                    return Ok(made);
+                }
+            }
+        })
+    }
+
+    fn write(&self, outgoing: &mut Outgoing) -> io::Result<()> {
         let result = outgoing.write(&self.stream);
-        self.waiting.store(outgoing.outbox.len(), Ordering::Release);
+        self.waiting.store(outgoing.waiting(), Ordering::Release);
         result
     }
 
@@ -75,9 +130,8 @@ impl Peer for SocketPeer {
     fn send(&self, effects: &Effects) {
         let mut outgoing = self.outgoing.lock();
         effects.for_each(|effect| outgoing.encode(effect));
-        let result = outgoing.write(&self.stream);
-        self.waiting.store(outgoing.outbox.len(), Ordering::Release);
-        if result.is_err() || !outgoing.outbox.is_empty() {
+        let result = self.write(&mut outgoing);
+        if result.is_err() || outgoing.waiting() > 0 {
             self.owner.notify_one();
         }
     }
@@ -100,23 +154,37 @@ impl Outgoing {
         }
     }
 
-    fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
-        const SLICES_MAX: usize = 64;
-        while !self.outbox.is_empty() {
-            if self.broken {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = self.outbox.slices(&mut slices);
-            match stream.try_write_vectored(&slices[..count]) {
-                Ok(written) => self.outbox.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => {
-                    self.broken = true;
-                    return Err(error);
-                }
-            }
+    /// What can be written as soon as the socket takes it.
+    fn waiting(&self) -> usize {
+        match &self.records {
+            None => self.outbox.len(),
+            Some(records) if records.is_handshaking() => usize::from(records.are_waiting()),
+            Some(records) => self.outbox.len() + usize::from(records.are_waiting()),
         }
-        Ok(())
     }
+
+    fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
+        if self.broken {
+            return if self.waiting() > 0 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) };
+        }
+        let written = match &mut self.records {
+            None => write_plain(&mut self.outbox, stream),
+            Some(records) => records.write(&mut self.outbox, stream),
+        };
+        self.broken = written.is_err();
+        written
+    }
+}
+
+fn write_plain(outbox: &mut Outbox, stream: &TcpStream) -> io::Result<()> {
+    while !outbox.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = outbox.slices(&mut slices);
+        match stream.try_write_vectored(&slices[..count]) {
+            Ok(written) => outbox.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -16,6 +16,8 @@ pub struct Protocol {
     pub name: &'static str,
     /// The port it listens on where nothing else is said.
     pub port: u16,
+    /// Its name and its port under TLS.
+    pub secure: Option<(&'static str, u16)>,
     /// What is spoken there.
     pub speech: Speech,
 }
@@ -47,15 +49,40 @@ pub static PROTOCOLS: &[Protocol] = &[
     Protocol {
         name: "amqp",
         port: 5672,
+        secure: Some(("amqps", 5671)),
         speech: Speech::Sessions { open: open_amqp091, dialect: (Dialect::Amqp091, &PropertyList) },
     },
-    Protocol { name: "http", port: 15672, speech: Speech::Http },
+    Protocol { name: "http", port: 15672, secure: None, speech: Speech::Http },
 ];
 
-/// The protocol called `name`.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static Protocol> {
-    PROTOCOLS.iter().find(|protocol| protocol.name == name)
+/// A protocol, plain or under TLS: what a listener is opened for.
+#[derive(Clone, Copy, Debug)]
+pub struct Service {
+    /// What is spoken.
+    pub protocol: &'static Protocol,
+    /// As the command line and the configuration call it.
+    pub name: &'static str,
+    /// The port it listens on where nothing else is said.
+    pub port: u16,
+    /// Whether it is spoken under TLS.
+    pub is_secure: bool,
+}
+
+impl Service {
+    /// Every one, in the order in which the documentation lists them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        PROTOCOLS.iter().flat_map(|protocol| {
+            let plain = Self { protocol, name: protocol.name, port: protocol.port, is_secure: false };
+            let secure = protocol.secure.map(|(name, port)| Self { protocol, name, port, is_secure: true });
+            [Some(plain), secure].into_iter().flatten()
+        })
+    }
+
+    /// The one called `name`.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        Self::all().find(|service| service.name == name)
+    }
 }
 
 fn open_amqp091(identity: &Identity, limits: &Limits) -> NewSession {

@@ -10,6 +10,7 @@ use std::{
 use ferrymq_admin::Admin;
 use ferrymq_node::{Host as _, Node, NodeSettings};
 use ferrymq_storage::RealDisk;
+use rustls::ServerConfig;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -70,21 +71,25 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 
 /// Serves HTTP first, so that a recovery that takes its time can be watched, and everything else once it is done.
 async fn serve(settings: &Settings) -> Result<(), String> {
+    let tls = open_tls(settings)?;
     let process = Arc::new(Process::new());
     let progress = Arc::new(Progress::new(process.faults()));
     let (stop, stopped) = watch::channel(false);
     let (mut announced, mut tasks) = (Vec::new(), JoinSet::new());
     let admin = Admin::new(progress.clone());
-    for listener in settings.listeners.iter().filter(|listener| matches!(listener.protocol.speech, Speech::Http)) {
+    for listener in
+        settings.listeners.iter().filter(|listener| matches!(listener.service.protocol.speech, Speech::Http))
+    {
         let door = Door::Http(admin.clone());
         announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
     let node = open_node(settings, process.clone())?;
     progress.enter(Phase::Opening);
     for listener in &settings.listeners {
-        let Speech::Sessions { open, .. } = listener.protocol.speech else { continue };
+        let Speech::Sessions { open, .. } = listener.service.protocol.speech else { continue };
         let new_session = open(&settings.identity, node.limits());
-        let door = Door::Sessions { new_session, node: node.clone(), process: process.clone() };
+        let tls = tls.clone().filter(|_| listener.service.is_secure);
+        let door = Door::Sessions { new_session, node: node.clone(), process: process.clone(), tls };
         announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
     let alarms = tokio::spawn(ring_alarms(node.clone(), process.clone()));
@@ -113,10 +118,23 @@ async fn open_listener(
     let mut announced = Vec::new();
     for listener in open(settings).await? {
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
-        announced.push(format!("listening {} {bound}", settings.protocol.name));
+        announced.push(format!("listening {} {bound}", settings.service.name));
         tasks.spawn(accept(listener, door.clone(), stopped.clone()));
     }
     Ok(announced)
+}
+
+/// What the listeners that speak under TLS share. Files that are given are read even where nobody listens so, since a
+/// mistake in them is better found now.
+fn open_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> {
+    let secure = settings.listeners.iter().find(|listener| listener.service.is_secure);
+    match secure {
+        Some(listener) if !settings.tls.are_given() => {
+            Err(format!("{} needs tls.certificate_file and tls.key_file", listener.service.name))
+        }
+        _ if settings.tls.are_given() => settings.tls.read().map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn open_node(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, String> {

@@ -7,7 +7,8 @@ use ferrymq_model::Limits;
 
 use crate::{
     configuration::{Configuration, Listen},
-    protocol::{PROTOCOLS, Protocol},
+    protocol::Service,
+    tls::TlsFiles,
 };
 
 /// Everything `serve` needs to know. Passed down, never global.
@@ -17,6 +18,8 @@ pub struct Settings {
     pub data_directory: PathBuf,
     /// What is listened on.
     pub listeners: Vec<ListenerSettings>,
+    /// Certificates and keys, for those of them that speak under TLS.
+    pub tls: TlsFiles,
     /// How many threads serve connections.
     pub threads: usize,
     /// How the server presents itself.
@@ -31,7 +34,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
     /// What is spoken there.
-    pub protocol: &'static Protocol,
+    pub service: Service,
     /// An address, or a name that stands for one or more.
     pub host: String,
     /// 0 picks a free one.
@@ -49,7 +52,8 @@ impl Settings {
             some => some,
         };
         let listeners = if configuration.listen.is_empty() {
-            PROTOCOLS.iter().flat_map(on_this_machine).collect()
+            let offered = |service: &Service| configuration.tls.are_given() || !service.is_secure;
+            Service::all().filter(offered).flat_map(on_this_machine).collect()
         } else {
             configuration.listen.into_iter().map(as_asked).collect()
         };
@@ -58,6 +62,7 @@ impl Settings {
         Self {
             data_directory: configuration.data_dir,
             listeners,
+            tls: configuration.tls,
             threads,
             identity: configuration.identity,
             limits: configuration.limits,
@@ -66,16 +71,16 @@ impl Settings {
     }
 }
 
-fn as_asked(Listen { protocol, host, port }: Listen) -> ListenerSettings {
-    ListenerSettings { protocol, host, port, required: true }
+fn as_asked(Listen { service, host, port }: Listen) -> ListenerSettings {
+    ListenerSettings { service, host, port, required: true }
 }
 
-/// A protocol's own port on loopback; not every machine has the second address.
-fn on_this_machine(protocol: &'static Protocol) -> [ListenerSettings; 2] {
+/// A service's own port on loopback; not every machine has the second address.
+fn on_this_machine(service: Service) -> [ListenerSettings; 2] {
     [("127.0.0.1", true), ("::1", false)].map(|(host, required)| ListenerSettings {
-        protocol,
+        service,
         host: host.into(),
-        port: protocol.port,
+        port: service.port,
         required,
     })
 }
@@ -87,9 +92,18 @@ mod tests {
     #[test]
     fn without_listeners_everything_opens_on_loopback_only() {
         let settings = Settings::resolve(Configuration::default());
-        assert_eq!(settings.listeners.len(), 2 * PROTOCOLS.len());
+        assert!(settings.listeners.iter().all(|listener| !listener.service.is_secure), "there are no certificates");
+        assert_eq!(settings.listeners.len(), 2 * Service::all().filter(|service| !service.is_secure).count());
         assert!(settings.listeners.iter().all(|listener| ["127.0.0.1", "::1"].contains(&listener.host.as_str())));
         assert!(settings.threads > 0);
+    }
+
+    #[test]
+    fn with_a_certificate_amqps_opens_too() {
+        let tls = TlsFiles { certificate_file: Some("server.pem".into()), ..TlsFiles::default() };
+        let settings = Settings::resolve(Configuration { tls, ..Configuration::default() });
+        let secure = settings.listeners.iter().filter(|listener| listener.service.is_secure);
+        assert_eq!(secure.map(|listener| (listener.service.name, listener.port)).next(), Some(("amqps", 5671)));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use std::{
 use ferrymq_amqp091::Identity;
 use ferrymq_model::Limits;
 
+use crate::tls::TlsFiles;
+
 pub use options::{Definition, OPTIONS};
 pub use value::Listen;
 
@@ -36,6 +38,8 @@ pub struct Configuration {
     pub listen: Vec<Listen>,
     /// What is logged.
     pub log_level: tracing::Level,
+    /// Certificates and keys.
+    pub tls: TlsFiles,
     /// How many threads serve connections; 0: one for each processor.
     pub threads: usize,
     /// How the server presents itself to clients.
@@ -52,6 +56,7 @@ impl Default for Configuration {
             data_dir: "./data".into(),
             listen: Vec::new(),
             log_level: tracing::Level::INFO,
+            tls: TlsFiles::default(),
             threads: 0,
             identity: Identity::default(),
             limits: Limits::default(),

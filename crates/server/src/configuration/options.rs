@@ -121,6 +121,30 @@ pub const OPTIONS: &[Definition] = &[
     ),
     number!(threads, Count, 0, 1_024, "How many threads serve connections; 0 is one for each processor"),
     other!(
+        tls.certificate_file,
+        File,
+        file,
+        show_file,
+        "The server's certificate, and behind it those that lead to its authority, in PEM form. With it and its key, \
+         amqps is served too"
+    ),
+    other!(tls.key_file, File, file, show_file, "The key of the server's certificate, in PEM form"),
+    other!(
+        tls.client_certificates,
+        ClientCertificates,
+        value::client_certificates,
+        value::show_client_certificates,
+        "Whether clients show certificates: they are not asked (none), whoever shows one must show a good one \
+         (optional), or whoever has none is refused (required)"
+    ),
+    other!(
+        tls.client_ca_file,
+        File,
+        file,
+        show_file,
+        "The authorities that clients' certificates must come from, in PEM form"
+    ),
+    other!(
         identity.product,
         Text,
         value::text,
@@ -250,15 +274,23 @@ pub const OPTIONS: &[Definition] = &[
     ),
 ];
 
+fn file(text: &str) -> Result<Option<std::path::PathBuf>, String> {
+    path(text).map(Some)
+}
+
+fn show_file(file: &Option<std::path::PathBuf>) -> String {
+    file.as_ref().map_or_else(|| "none".into(), |file| file.display().to_string())
+}
+
 fn path(text: &str) -> Result<std::path::PathBuf, String> {
     value::text(text).map(Into::into)
 }
 
 fn show_listeners(listen: &[value::Listen]) -> String {
     let shown: Vec<String> = if listen.is_empty() {
-        crate::protocol::PROTOCOLS
-            .iter()
-            .map(|protocol| format!("{}=127.0.0.1:{}", protocol.name, protocol.port))
+        crate::protocol::Service::all()
+            .filter(|service| !service.is_secure)
+            .map(|service| format!("{}=127.0.0.1:{}", service.name, service.port))
             .collect()
     } else {
         listen.iter().map(ToString::to_string).collect()

@@ -2,15 +2,19 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-use crate::protocol::{self, PROTOCOLS, Protocol};
+use crate::{protocol::Service, tls::ClientCertificates};
 
 /// What an option takes.
 #[derive(Clone, Debug)]
 pub enum Form {
     /// A whole number of something.
     Number(Unit, RangeInclusive<u64>),
-    /// A path of the file system.
+    /// A folder.
     Path,
+    /// A file.
+    File,
+    /// Whether clients show certificates.
+    ClientCertificates,
     /// Any text.
     Text,
     /// How much is logged.
@@ -40,6 +44,8 @@ impl Form {
             Self::Number(Unit::Bytes, _) => "BYTES",
             Self::Number(..) => "NUMBER",
             Self::Path => "DIR",
+            Self::File => "FILE",
+            Self::ClientCertificates => "WHETHER",
             Self::Text => "TEXT",
             Self::Level => "LEVEL",
             Self::Listeners => "PROTOCOL=HOST:PORT",
@@ -53,7 +59,8 @@ impl Form {
                 format!("{} to {}", show_number(*unit, *range.start()), show_number(*unit, *range.end()))
             }
             Self::Level => "error, warn, info, debug, trace".into(),
-            Self::Path | Self::Text | Self::Listeners => String::new(),
+            Self::ClientCertificates => "none, optional, required".into(),
+            Self::Path | Self::File | Self::Text | Self::Listeners => String::new(),
         }
     }
 }
@@ -105,11 +112,30 @@ pub fn text(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("it is empty; write something, or leave it out".into()) } else { Ok(text.into()) }
 }
 
+/// Reads whether clients show certificates.
+pub fn client_certificates(text: &str) -> Result<ClientCertificates, String> {
+    match text {
+        "none" => Ok(ClientCertificates::None),
+        "optional" => Ok(ClientCertificates::Optional),
+        "required" => Ok(ClientCertificates::Required),
+        _ => Err(format!("'{text}' is not known; allowed: {}", Form::ClientCertificates.allowed())),
+    }
+}
+
+/// As it is written.
+pub fn show_client_certificates(value: &ClientCertificates) -> String {
+    match value {
+        ClientCertificates::None => "none".into(),
+        ClientCertificates::Optional => "optional".into(),
+        ClientCertificates::Required => "required".into(),
+    }
+}
+
 /// A protocol, and where it is served.
 #[derive(Clone, Debug)]
 pub struct Listen {
     /// What is spoken there.
-    pub protocol: &'static Protocol,
+    pub service: Service,
     /// An address, or a name that stands for one or more.
     pub host: String,
     /// 0 picks a free one.
@@ -118,11 +144,11 @@ pub struct Listen {
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { protocol, host, port } = self;
+        let Self { service, host, port } = self;
         if host.contains(':') {
-            write!(f, "{}=[{host}]:{port}", protocol.name)
+            write!(f, "{}=[{host}]:{port}", service.name)
         } else {
-            write!(f, "{}={host}:{port}", protocol.name)
+            write!(f, "{}={host}:{port}", service.name)
         }
     }
 }
@@ -133,8 +159,8 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("'{text}' is not PROTOCOL=HOST:PORT, such as amqp=127.0.0.1:5672 or amqp=[::1]:5672");
         let (name, address) = text.split_once('=').ok_or_else(wrong)?;
-        let protocol = protocol::find(name).ok_or_else(|| {
-            let known: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
+        let service = Service::find(name).ok_or_else(|| {
+            let known: Vec<&str> = Service::all().map(|service| service.name).collect();
             format!("there is no protocol '{name}'; allowed: {}", known.join(", "))
         })?;
         let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
@@ -148,7 +174,7 @@ impl FromStr for Listen {
             return Err(wrong());
         }
         let port = port.parse().map_err(|_| format!("'{port}' is no port; allowed: 0 (any free one) to 65535"))?;
-        Ok(Self { protocol, host: host.into(), port })
+        Ok(Self { service, host: host.into(), port })
     }
 }
 

@@ -45,12 +45,15 @@ pub struct Running {
 
 impl Running {
     pub fn start(data: &Folder) -> Self {
-        let mut process = ferrymq()
-            .args(["serve", "--listen", "amqp=127.0.0.1:0", "--listen", "http=127.0.0.1:0", "--data-dir"])
-            .arg(data.0.join("data"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::start_with(
+            data,
+            ferrymq().args(["serve", "--listen", "amqp=127.0.0.1:0", "--listen", "http=127.0.0.1:0"]),
+        )
+    }
+
+    /// A server with the options of this command.
+    pub fn start_with(data: &Folder, command: &mut Command) -> Self {
+        let mut process = command.arg("--data-dir").arg(data.0.join("data")).stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(process.stdout.take().unwrap());
         let mut lines = Vec::new();
         for line in out.lines() {

@@ -15,11 +15,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use ferrymq_conformance::Certificates;
+
 use crate::step::{self, Tally};
 use crate::workspace::Workspace;
 use program::{Failure, Program};
 
 const LAPIN: &str = "ferrymq-conformance-lapin";
+
+/// Below `target/`.
+const CERTIFICATES: &str = "clients/certificates";
 
 /// More than the cores: most of these programs wait for their server most of the time.
 const AT_ONCE: usize = 4;
@@ -43,6 +48,7 @@ pub fn run(
     tally: &mut Tally,
 ) -> Result<(), String> {
     println!("== clients");
+    let certificates = make_certificates(workspace)?;
     let programs = install(workspace, &wanted, tally)?;
     let at_once = if matches!(against, Against::Binary(_)) { AT_ONCE } else { 1 };
     let next = AtomicUsize::new(0);
@@ -52,7 +58,7 @@ pub fn run(
             scope.spawn(|| {
                 while let Some(program) = programs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let started = Instant::now();
-                    let ended = program.run(against);
+                    let ended = program.run(against, &certificates);
                     let mut tally = tally.lock().expect("nobody panics while counting");
                     report(program, ended, started, &mut tally);
                 }
@@ -73,6 +79,13 @@ fn install(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) -> Resu
         programs.push(Program::with_its_own_server("client lapin", workspace.binary(LAPIN)));
     }
     Ok(programs)
+}
+
+/// For the servers under TLS, and for those of their clients that show one.
+fn make_certificates(workspace: &Workspace) -> Result<Certificates, String> {
+    let folder = workspace.target.join(CERTIFICATES);
+    std::fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    Certificates::make(&folder)
 }
 
 fn report(program: &Program, ended: Result<String, Failure>, started: Instant, tally: &mut Tally) {

@@ -1,7 +1,8 @@
 //! One program that uses a real client, with the server that it is played against.
 //!
 //! Programs that start the server's binary themselves find it in FERRYMQ_BIN. For the others a server is started here;
-//! FERRYMQ_AT says where it is, and while FERRYMQ_MAY_KILL is set they may say `kill the server` on a line of its own:
+//! FERRYMQ_AT says where it is, FERRYMQ_TLS_AT where it speaks under TLS, and FERRYMQ_CERTIFICATES names the folder with the
+//! certificates (`conformance/runner/src/certificates.rs` says which there are). While FERRYMQ_MAY_KILL is set they may say `kill the server` on a line of its own:
 //! it is killed and started again on its data and its port, and then they read `ready`.
 
 use std::ffi::OsString;
@@ -11,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use ferrymq_conformance::Served;
+use ferrymq_conformance::{Certificates, Served};
 
 use super::Against;
 
@@ -33,7 +34,16 @@ pub struct Program {
     variables: Vec<(&'static str, OsString)>,
     starts_server: bool,
     /// How the program wants to be told where its server is, besides FERRYMQ_AT.
-    address_variables: fn(host: &str, port: &str) -> Vec<(&'static str, String)>,
+    address_variables: fn(&Place<'_>) -> Vec<(&'static str, String)>,
+}
+
+/// Where a server is.
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub host: &'a str,
+    pub port: &'a str,
+    /// Empty where TLS is not spoken.
+    pub tls_port: &'a str,
 }
 
 #[derive(Debug)]
@@ -63,7 +73,7 @@ impl Program {
             folder: None,
             variables: Vec::new(),
             starts_server: false,
-            address_variables: |_, _| Vec::new(),
+            address_variables: |_| Vec::new(),
         }
     }
 
@@ -83,7 +93,7 @@ impl Program {
         self
     }
 
-    pub fn told_by(mut self, variables: fn(host: &str, port: &str) -> Vec<(&'static str, String)>) -> Self {
+    pub fn told_by(mut self, variables: fn(&Place<'_>) -> Vec<(&'static str, String)>) -> Self {
         self.address_variables = variables;
         self
     }
@@ -93,19 +103,20 @@ impl Program {
     }
 
     /// Runs it to its end; gives what it said.
-    pub fn run(&self, against: &Against) -> Result<String, Failure> {
+    pub fn run(&self, against: &Against, certificates: &Certificates) -> Result<String, Failure> {
         let mut command = self.command();
+        command.env("FERRYMQ_CERTIFICATES", certificates.folder());
         let mut served = None;
         match against {
             Against::Binary(binary) if self.starts_server => {
                 command.env("FERRYMQ_BIN", binary);
             }
             Against::Binary(binary) => {
-                let server = served.insert(Served::start(binary)?);
-                self.tell(&mut command, server.address());
+                let server = served.insert(Served::start_secure(binary, certificates)?);
+                self.tell(&mut command, server.address(), server.secure_address());
                 command.env("FERRYMQ_MAY_KILL", "true");
             }
-            Against::Address(address) => self.tell(&mut command, address),
+            Against::Address(address) => self.tell(&mut command, address, None),
         }
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.map_err(|why| format!("{}: {why}", self.command.display()))?;
@@ -125,7 +136,7 @@ impl Program {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.command);
         command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
-        for variable in ["FERRYMQ_BIN", "FERRYMQ_AT", "FERRYMQ_MAY_KILL"] {
+        for variable in ["FERRYMQ_BIN", "FERRYMQ_AT", "FERRYMQ_TLS_AT", "FERRYMQ_MAY_KILL"] {
             command.env_remove(variable);
         }
         if let Some(folder) = &self.folder {
@@ -134,9 +145,11 @@ impl Program {
         command
     }
 
-    fn tell(&self, command: &mut Command, address: &str) {
+    fn tell(&self, command: &mut Command, address: &str, secure: Option<&str>) {
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "5672"));
-        command.env("FERRYMQ_AT", address).envs((self.address_variables)(host, port));
+        let tls_port = secure.and_then(|secure| secure.rsplit_once(':')).map_or("", |(_, port)| port);
+        command.env("FERRYMQ_AT", address).envs(secure.map(|secure| ("FERRYMQ_TLS_AT", secure)));
+        command.envs((self.address_variables)(&Place { host, port, tls_port }));
     }
 }
 

@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Wanted;
 use super::program::Program;
 use super::python;
+use super::{CERTIFICATES, Wanted};
 use crate::step::{self, Tally};
 use crate::workspace::{Workspace, cargo};
 
@@ -19,11 +19,13 @@ struct Suite {
     name: &'static str,
     package: &'static str,
     tests: &'static str,
+    /// Where the tests look for certificates.
+    certificates: Option<&'static str>,
 }
 
 const PYTHON: &[Suite] = &[
-    Suite { name: "suite kombu", package: "kombu", tests: "t/integration/test_py_amqp.py" },
-    Suite { name: "suite py-amqp", package: "amqp", tests: "t/integration" },
+    Suite { name: "suite kombu", package: "kombu", tests: "t/integration/test_py_amqp.py", certificates: None },
+    Suite { name: "suite py-amqp", package: "amqp", tests: "t/integration", certificates: Some("t/certs") },
 ];
 
 pub fn programs(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) -> Result<Vec<Program>, String> {
@@ -45,13 +47,26 @@ pub fn programs(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) ->
 impl Suite {
     fn program(&self, workspace: &Workspace, python: &Path, left_out: &[LeftOut]) -> Result<Program, String> {
         let folder = self.fetch(workspace, python)?;
+        if let Some(link) =
+            self.certificates.map(|certificates| folder.join(certificates)).filter(|link| !link.exists())
+        {
+            std::os::unix::fs::symlink(workspace.target.join(CERTIFICATES), &link)
+                .map_err(|why| format!("{}: {why}", link.display()))?;
+        }
         let arguments = ["-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-W", "ignore", self.tests];
         let of_this = left_out.iter().filter(|left_out| left_out.suite == self.name);
         let program = Program::new(self.name, python)
             .arguments(arguments)
             .arguments(of_this.map(|left_out| format!("--deselect={}", left_out.test)))
             .inside(&folder)
-            .told_by(|host, port| vec![("RABBITMQ_HOST", host.to_owned()), ("RABBITMQ_5672_TCP", port.to_owned())]);
+            .told_by(|place| {
+                let variables = [
+                    ("RABBITMQ_HOST", place.host),
+                    ("RABBITMQ_5672_TCP", place.port),
+                    ("RABBITMQ_5671_TCP", place.tls_port),
+                ];
+                variables.map(|(name, value)| (name, value.to_owned())).to_vec()
+            });
         Ok(program)
     }
 
@@ -93,7 +108,7 @@ fn lapin(workspace: &Workspace) -> Result<Program, String> {
     let program = Program::new("suite lapin", cargo())
         .arguments(arguments)
         .variable("CARGO_PROFILE_DEV_DEBUG", "0")
-        .told_by(|host, port| vec![("AMQP_ADDR", format!("amqp://{host}:{port}/%2f"))]);
+        .told_by(|place| vec![("AMQP_ADDR", format!("amqp://{}:{}/%2f", place.host, place.port))]);
     Ok(program)
 }
 

@@ -1,0 +1,88 @@
+//! Certificates for tests of TLS, made when they are needed: an authority, a server and its clients, good and bad.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, Error, IsCa, Issuer, KeyPair, date_time_ymd};
+
+/// A folder with the files. `NAME_certificate.pem` and `NAME_key.pem` belong together, where NAME is
+/// * `ca`: the authority of the next three;
+/// * `server`: for localhost, on both of its addresses;
+/// * `client`, and `expired`, a client's whose time is over;
+/// * `stranger`: a client of another authority.
+///
+/// `client_certificate_broken.pem` and `client_key_broken.pem` do not belong together.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    folder: PathBuf,
+}
+
+impl Certificates {
+    /// Makes them all, in a folder that is there.
+    pub fn make(folder: &Path) -> Result<Self, String> {
+        let certificates = Self { folder: folder.to_owned() };
+        certificates.make_all().map_err(|why| format!("certificates: {why}"))?;
+        Ok(certificates)
+    }
+
+    /// Where one of the files is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The folder of them all.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn make_all(&self) -> Result<(), String> {
+        let ca = authority("ferrymq's tests").map_err(|why| why.to_string())?;
+        self.write("ca", &ca.1, ca.0.key())?;
+        let other = authority("somebody else").map_err(|why| why.to_string())?;
+        let client_key = self.sign("client", person("client", false), &ca.0)?;
+        self.sign("expired", person("client", true), &ca.0)?;
+        let stranger_key = self.sign("stranger", person("client", false), &other.0)?;
+        let localhost = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        self.sign("server", CertificateParams::new(localhost), &ca.0)?;
+        std::fs::copy(self.path("client_certificate.pem"), self.path("client_certificate_broken.pem"))
+            .map_err(|why| why.to_string())?;
+        debug_assert_ne!(client_key, stranger_key, "keys are made by chance");
+        std::fs::write(self.path("client_key_broken.pem"), stranger_key).map_err(|why| why.to_string())
+    }
+
+    /// Gives the key, in PEM form.
+    fn sign(
+        &self,
+        name: &str,
+        params: Result<CertificateParams, Error>,
+        issuer: &Issuer<'_, KeyPair>,
+    ) -> Result<String, String> {
+        let key = KeyPair::generate().map_err(|why| why.to_string())?;
+        let certificate = params.and_then(|params| params.signed_by(&key, issuer)).map_err(|why| why.to_string())?;
+        self.write(name, &certificate.pem(), &key)?;
+        Ok(key.serialize_pem())
+    }
+
+    fn write(&self, name: &str, certificate: &str, key: &KeyPair) -> Result<(), String> {
+        std::fs::write(self.path(&format!("{name}_certificate.pem")), certificate).map_err(|why| why.to_string())?;
+        std::fs::write(self.path(&format!("{name}_key.pem")), key.serialize_pem()).map_err(|why| why.to_string())
+    }
+}
+
+/// An authority, and its certificate in PEM form.
+fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String), Error> {
+    let mut params = CertificateParams::new([])?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?.pem();
+    Ok((Issuer::new(params, key), certificate))
+}
+
+fn person(name: &str, is_expired: bool) -> Result<CertificateParams, Error> {
+    let mut params = CertificateParams::new([])?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    if is_expired {
+        params.not_after = date_time_ymd(2001, 1, 1);
+    }
+    Ok(params)
+}

@@ -1,0 +1,214 @@
+//! TLS: certificates and keys from files, and a connection's records between its outbox and its socket.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ferrymq_wire::Outbox;
+use rustls::{
+    RootCertStore, ServerConfig, ServerConnection,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
+    server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use tokio::net::TcpStream;
+
+/// What was asked for: who the server is, and who its clients may be.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFiles {
+    /// The server's certificate and those that lead to its authority, in PEM form.
+    pub certificate_file: Option<PathBuf>,
+    /// The key of the first of them.
+    pub key_file: Option<PathBuf>,
+    /// The authorities that clients' certificates come from.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether clients show certificates.
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether clients show certificates of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    None,
+    /// They are asked; who shows one must show a good one.
+    Optional,
+    /// Who has none is refused.
+    Required,
+}
+
+impl TlsFiles {
+    /// Whether TLS can be offered.
+    pub fn are_given(&self) -> bool {
+        self.certificate_file.is_some() || self.key_file.is_some()
+    }
+
+    /// Reads the files: what all connections of a server share.
+    ///
+    /// # Errors
+    /// Where something is missing or wrong: which option, which file, and why.
+    pub fn read(&self) -> Result<Arc<ServerConfig>, String> {
+        let (Some(certificate_file), Some(key_file)) = (&self.certificate_file, &self.key_file) else {
+            return Err("TLS needs both tls.certificate_file and tls.key_file".into());
+        };
+        let chain = certificates("tls.certificate_file", certificate_file)?;
+        let key = PrivateKeyDer::from_pem_file(key_file)
+            .map_err(|error| unreadable("tls.key_file", key_file, "private key", &error))?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier = self.verifier(&provider)?;
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(|error| {
+                let (certificate, key) = (certificate_file.display(), key_file.display());
+                format!("tls.key_file {key} does not fit tls.certificate_file {certificate}: {error}")
+            })?;
+        Ok(Arc::new(config))
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+        let path = match (self.client_certificates, &self.client_ca_file) {
+            (ClientCertificates::None, None) => return Ok(Arc::new(NoClientAuth)),
+            (ClientCertificates::None, Some(_)) => {
+                return Err("tls.client_ca_file is of no use while tls.client_certificates is none".into());
+            }
+            (_, None) => return Err("tls.client_certificates needs tls.client_ca_file".into()),
+            (_, Some(path)) => path,
+        };
+        let wrong = |error: &dyn std::fmt::Display| format!("tls.client_ca_file {}: {error}", path.display());
+        let mut authorities = RootCertStore::empty();
+        for certificate in certificates("tls.client_ca_file", path)? {
+            authorities.add(certificate).map_err(|error| wrong(&error))?;
+        }
+        let builder = WebPkiClientVerifier::builder_with_provider(authorities.into(), provider.clone());
+        let builder = match self.client_certificates {
+            ClientCertificates::Required => builder,
+            _ => builder.allow_unauthenticated(),
+        };
+        builder.build().map_err(|error| wrong(&error))
+    }
+}
+
+/// At least one certificate.
+fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let failed = |error: &pem::Error| unreadable(option, path, "certificate", error);
+    let read = CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))?;
+    let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
+    if found.is_empty() { Err(failed(&pem::Error::NoItemsFound)) } else { Ok(found) }
+}
+
+fn unreadable(option: &str, path: &Path, what: &str, error: &pem::Error) -> String {
+    let why = match error {
+        pem::Error::Io(error) => format!("it cannot be read: {error}"),
+        pem::Error::NoItemsFound => format!("it holds no {what} in PEM form"),
+        other => format!("it is not in PEM form: {other:?}"),
+    };
+    format!("{option} {}: {why}", path.display())
+}
+
+/// A connection's records: what lies between its outbox and its socket. Belongs under the outbox's lock, so that records
+/// leave in the order in which they were made, whichever thread has something to send.
+#[derive(Debug)]
+pub struct Records {
+    connection: Box<ServerConnection>,
+}
+
+impl Records {
+    /// A handshake begins.
+    ///
+    /// # Errors
+    /// Where the configuration cannot be used.
+    pub fn new(config: Arc<ServerConfig>) -> io::Result<Self> {
+        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+        Ok(Self { connection: Box::new(connection) })
+    }
+
+    /// Whether there are records that the socket has not taken.
+    pub fn are_waiting(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Until the handshake is done, nothing else is encrypted.
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// The last record: nothing comes after it.
+    pub fn end(&mut self) {
+        self.connection.send_close_notify();
+    }
+
+    /// Encrypts what the outbox has and writes what the socket takes. Nothing more is encrypted while records wait, so
+    /// that what waits is in the outbox, where it is counted.
+    ///
+    /// # Errors
+    /// Where the socket is broken.
+    pub fn write(&mut self, outbox: &mut Outbox, socket: &TcpStream) -> io::Result<()> {
+        loop {
+            while self.connection.wants_write() {
+                match self.connection.write_tls(&mut Socket(socket)) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+            if outbox.is_empty() || self.connection.is_handshaking() {
+                return Ok(());
+            }
+            let mut slices = [io::IoSlice::new(&[]); super::peer::SLICES_MAX];
+            let count = outbox.slices(&mut slices);
+            let taken = self.connection.writer().write_vectored(&slices[..count])?;
+            outbox.advance(taken);
+        }
+    }
+
+    /// Decrypts all of `records` into `into`, which must be larger by a record at least, since part of one may have come
+    /// before. Says how many bytes that made, and whether the peer has said its last record.
+    ///
+    /// # Errors
+    /// Where the peer is not who it should be, or does not speak TLS; the last record then says so to it.
+    pub fn decrypt(&mut self, mut records: &[u8], into: &mut [u8]) -> io::Result<(usize, bool)> {
+        let (mut made, mut ended) = (0, false);
+        while !records.is_empty() && !ended {
+            self.connection.read_tls(&mut records)?;
+            let handshaking = self.connection.is_handshaking();
+            let state = self.connection.process_new_packets().map_err(|error| refused(&error, handshaking))?;
+            let bytes = state.plaintext_bytes_to_read();
+            self.connection.reader().read_exact(&mut into[made..made + bytes])?;
+            made += bytes;
+            ended = state.peer_has_closed();
+        }
+        Ok((made, ended))
+    }
+}
+
+/// A peer that does not speak TLS at all is the most frequent case, and the library has no plain word for it.
+fn refused(error: &rustls::Error, handshaking: bool) -> io::Error {
+    let why = match error {
+        rustls::Error::InvalidMessage(_) if handshaking => format!("the client does not speak TLS ({error})"),
+        _ => format!("TLS: {error}"),
+    };
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// A socket that does not block, as a thing to write to.
+struct Socket<'a>(&'a TcpStream);
+
+impl io::Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -101,27 +101,7 @@ impl Catalog {
                 let settings = queue_arguments::settings(&vhost, &name, kind, &spec, &Table::default());
                 self.insert_queue(QueueId(id), kind, spec, QueueOwner::Shared, settings);
             }
-            EntryKind::Binding => {
-                let BindingEntry { vhost, queue_id, spec } = value(entry)?;
-                let (vhost, source) = (stored(&vhost)?, stored(&spec.source)?);
-                let target = match &spec.exchange {
-                    Some(name) => Target::Exchange(stored(name)?),
-                    None => Target::Queue(QueueId(queue_id)),
-                };
-                if let Target::Queue(id) = &target
-                    && !self.queues.contains_key(id)
-                {
-                    changes.push(entries::binding_tombstone(&entry.key));
-                    orphaned.insert((vhost, source), ());
-                    return Ok(());
-                }
-                let found = self.vhost(&vhost).map_err(|no| no.to_string())?;
-                found.exchange(&source).map_err(|no| no.to_string())?;
-                if let Target::Exchange(name) = &target {
-                    found.exchange(name).map_err(|no| no.to_string())?;
-                }
-                self.insert_binding(&vhost, &source, &target, &spec.key, spec.arguments, true);
-            }
+            EntryKind::Binding => self.take_in_binding(entry, orphaned, changes)?,
             EntryKind::Counter if entry.key == QUEUE_COUNTER => {
                 let CounterEntry { value: reserved } = value(entry)?;
                 (self.next_queue, self.reserved_queues) = (reserved, reserved);
@@ -135,6 +115,34 @@ impl Catalog {
                     .map_err(|refusal| refusal.to_string())?;
             }
         }
+        Ok(())
+    }
+
+    fn take_in_binding(
+        &mut self,
+        entry: &CatalogEntry,
+        orphaned: &mut HashMap<(Name, Name), ()>,
+        changes: &mut Vec<CatalogEntry>,
+    ) -> Result<(), String> {
+        let BindingEntry { vhost, queue_id, spec } = value(entry)?;
+        let (vhost, source) = (stored(&vhost)?, stored(&spec.source)?);
+        let target = match &spec.exchange {
+            Some(name) => Target::Exchange(stored(name)?),
+            None => Target::Queue(QueueId(queue_id)),
+        };
+        if let Target::Queue(id) = &target
+            && !self.queues.contains_key(id)
+        {
+            changes.push(entries::binding_tombstone(&entry.key));
+            orphaned.insert((vhost, source), ());
+            return Ok(());
+        }
+        let found = self.vhost(&vhost).map_err(|no| no.to_string())?;
+        found.exchange(&source).map_err(|no| no.to_string())?;
+        if let Target::Exchange(name) = &target {
+            found.exchange(name).map_err(|no| no.to_string())?;
+        }
+        self.insert_binding(&vhost, &source, &target, &spec.key, spec.arguments, true);
         Ok(())
     }
 }

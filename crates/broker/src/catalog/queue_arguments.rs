@@ -113,9 +113,6 @@ const ARGUMENTS: [Argument; 25] = [
     Argument { key: "x-consumer-timeout", form: Form::Count, classic: true, quorum: true },
 ];
 
-/// Arguments whose meaning is not built yet, where they have one: they are refused by name.
-const NOT_BUILT: [&str; 2] = ["x-max-priority", "x-single-active-consumer"];
-
 /// RabbitMQ's limit on times: ten years of 365 days.
 const MILLISECONDS_MAX: u64 = 315_360_000_000;
 
@@ -170,7 +167,8 @@ pub(super) fn kind(whose: &str, arguments: &Arguments) -> Result<QueueKind, Refu
         None => Ok(QueueKind::Classic),
         Some(Value::Text(kind)) => match &**kind {
             "classic" => Ok(QueueKind::Classic),
-            "quorum" | "stream" => Err(not_built("x-queue-type", whose, &format!("queue type '{kind}' "))),
+            "quorum" => Ok(QueueKind::Quorum),
+            "stream" => Err(not_built("x-queue-type", whose, &format!("queue type '{kind}' "))),
             _ => Err(invalid("x-queue-type", whose, &format!("\"unsupported queue type '{kind}'\""))),
         },
         Some(other) => Err(wrong_type("x-queue-type", whose, other)),
@@ -188,12 +186,6 @@ pub(super) fn check(whose: &str, kind: QueueKind, spec: &QueueSpec) -> Result<()
         if ARGUMENTS.iter().any(|known| known.key == key && !known.is_of(kind)) {
             let text = format!("invalid arg '{key}' for {whose} of queue type {}", kind.as_str());
             return Err(Refusal::PreconditionFailed(text));
-        }
-    }
-    for (key, value) in arguments.iter() {
-        let harmless = matches!(value, Value::Bool(false)) || (key == "x-max-priority" && *value == Value::Int(0));
-        if NOT_BUILT.contains(&key) && !harmless {
-            return Err(not_built(key, whose, ""));
         }
     }
     if kind == QueueKind::Quorum {
@@ -233,6 +225,7 @@ pub(super) fn settings(vhost: &Name, name: &Name, kind: QueueKind, spec: &QueueS
         vhost: vhost.clone(),
         name: name.clone(),
         durable: spec.durable,
+        persists_all: kind == QueueKind::Quorum,
         auto_delete: spec.auto_delete,
         message_ttl_ms: least("message-ttl"),
         unused_ms_max: least("expires"),

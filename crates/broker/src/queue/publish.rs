@@ -44,7 +44,7 @@ impl Shard {
                 self.letters.extend(queue.refuse(message, facts, ports));
                 continue;
             }
-            let durable = persistent && queue.settings.durable;
+            let durable = queue.settings.durable && (persistent || queue.settings.persists_all);
             let Some(place) = queue.admit(&mut self.subscriptions, message, facts, durable, ports) else { continue };
             if durable {
                 durable_places.push(place);

@@ -11,6 +11,8 @@ pub struct QueueSettings {
     pub name: Name,
     /// Whether it survives a restart, and with it its persistent messages.
     pub durable: bool,
+    /// Whether it keeps transient messages as if they were persistent.
+    pub persists_all: bool,
     /// Whether it goes when its last subscription goes.
     pub auto_delete: bool,
     /// How long a message may wait, in milliseconds.

@@ -124,8 +124,8 @@ impl Shard {
     /// leave in dispatch; the queue counts as used. What it was declared with stays.
     pub fn configure(&mut self, id: QueueId, settings: QueueSettings, now: Time) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        let QueueSettings { durable, auto_delete, priority_max, single_active, .. } = queue.settings;
-        queue.settings = QueueSettings { durable, auto_delete, priority_max, single_active, ..settings };
+        let QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, .. } = queue.settings;
+        queue.settings = QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, ..settings };
         queue.limit = LengthLimit::of(&queue.settings);
         queue.expiring |= queue.settings.message_ttl_ms.is_some();
         queue.front_expires = None;

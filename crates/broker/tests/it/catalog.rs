@@ -46,12 +46,13 @@ fn queues_are_refused_with_rabbitmqs_words() {
         "invalid arg 'x-message-ttl' for queue 'n' in vhost '/': \"expected integer, got longstr\"",
     );
     check(
-        desk.queue("n x-single-active-consumer=true"),
-        "invalid arg 'x-single-active-consumer' for queue 'n' in vhost '/': not implemented",
+        desk.queue("n x-single-active-consumer=1"),
+        "invalid arg 'x-single-active-consumer' for queue 'n' in vhost '/': {unacceptable_type,signedint}",
     );
+    check(desk.queue("n x-queue-type=quorum"), "invalid property 'non-durable' for queue 'n' in vhost '/'");
     check(
-        desk.queue("n x-queue-type=quorum"),
-        "invalid arg 'x-queue-type' for queue 'n' in vhost '/': queue type 'quorum' not implemented",
+        desk.queue("n durable x-queue-type=stream"),
+        "invalid arg 'x-queue-type' for queue 'n' in vhost '/': queue type 'stream' not implemented",
     );
     check(
         desk.queue("n x-max-age=1h"),

@@ -9,11 +9,11 @@ import tempfile
 
 
 class Worker:
-    def __init__(self, concurrency):
+    def __init__(self, concurrency, *options, pool="prefork"):
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", "--pool=prefork"]
-            + [f"--concurrency={concurrency}", "--loglevel=INFO", "--without-gossip", "--without-mingle"],
+            [sys.executable, "-m", "celery", "-A", "celery_tasks", "worker", f"--pool={pool}"]
+            + [f"--concurrency={concurrency}", "--loglevel=INFO", "--without-gossip", "--without-mingle", *options],
             cwd=pathlib.Path(__file__).parent,
             stdout=self.log,
             stderr=subprocess.STDOUT,

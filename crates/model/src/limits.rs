@@ -23,6 +23,9 @@ pub struct Limits {
     pub batch_messages_max: usize,
     /// Up to this many bytes a body is copied, above it is shared.
     pub copy_bytes_max: usize,
+    /// Bytes of messages that have arrived in part, over all connections. Over it, whoever sends more of one is refused:
+    /// [`crate::Refusal::ResourceLimit`].
+    pub uploads_bytes_max: usize,
     /// Most connections at once. Over it new ones are closed at once.
     pub connections_max: u32,
 }
@@ -40,6 +43,7 @@ impl Default for Limits {
             consumer_timeout_ms: 30 * 60_000,
             batch_messages_max: 128,
             copy_bytes_max: 2_048,
+            uploads_bytes_max: 512 << 20,
             connections_max: 100_000,
         }
     }

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -69,6 +69,8 @@ pub struct Node {
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
     /// Gets whose message storage is reading. Held only to add one or to take some.
     pub(crate) gets: Mutex<Vec<PendingGet>>,
+    /// Bytes of messages that have arrived in part.
+    pub(crate) uploads_bytes: AtomicUsize,
     pub(crate) stalled: AtomicBool,
     /// Why publishers wait, while they do.
     pub(crate) stall_reason: Mutex<String>,

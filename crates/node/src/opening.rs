@@ -134,6 +134,7 @@ impl Node {
             awaiting: Default::default(),
             gets: Default::default(),
             replies: Default::default(),
+            uploads_bytes: 0.into(),
             stalled: false.into(),
             stall_reason: Default::default(),
             failed: Default::default(),

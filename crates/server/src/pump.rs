@@ -54,6 +54,8 @@ impl Pump {
             self.out = out;
             consumed += received.consumed;
             if !received.paused {
+                self.client.uploads(self.session.held_bytes(), &mut self.events);
+                self.tell_events(now, encode_with);
                 self.tell_room(now, encode_with);
                 return consumed;
             }

@@ -110,6 +110,11 @@ pub trait Session: Send {
     /// The deadline has come: heartbeats, handshakes that take too long.
     fn timeout(&mut self, now: Moment, out: &mut Output);
 
+    /// Bytes it keeps of what has arrived in part, such as messages of which frames are missing.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     /// Whether nothing further is read from the peer: the rest of its input is thrown away.
     fn is_closed(&self) -> bool;
 }

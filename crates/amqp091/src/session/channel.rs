@@ -30,6 +30,12 @@ impl Channels {
         self.open.len()
     }
 
+    /// Bytes of publishes that have arrived in part.
+    pub fn gathered_bytes(&self) -> usize {
+        let gathered = |channel: &Channel| channel.assembly.as_ref().map_or(0, |assembly| assembly.bytes());
+        self.open.iter().map(gathered).sum()
+    }
+
     /// The channel with this number.
     #[inline]
     pub fn get(&mut self, number: u16) -> Option<&mut Channel> {

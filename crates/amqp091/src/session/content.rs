@@ -36,6 +36,16 @@ pub(super) enum Assembly {
     AwaitBody(AwaitBody),
 }
 
+impl Assembly {
+    /// How much of it has arrived.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::AwaitHeader(start) => start.head.len(),
+            Self::AwaitBody(gathered) => gathered.start.head.len() + gathered.body.len(),
+        }
+    }
+}
+
 /// A publish without its content header.
 #[derive(Debug)]
 pub(super) struct AwaitHeader {

@@ -379,6 +379,13 @@ impl Session for Connection {
         }
     }
 
+    fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Running(running) => running.gathered_bytes(),
+            _ => 0,
+        }
+    }
+
     fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }

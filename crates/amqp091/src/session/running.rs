@@ -78,6 +78,11 @@ impl Running {
         }
     }
 
+    /// Bytes of publishes that have arrived in part.
+    pub fn gathered_bytes(&self) -> usize {
+        self.channels.gathered_bytes()
+    }
+
     /// When the client is to be told that it has to wait.
     pub fn deadline(&self) -> Option<Moment> {
         match &self.blocking {

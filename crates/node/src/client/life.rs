@@ -118,6 +118,7 @@ impl Client {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        self.uploads(0, &mut Vec::new());
         let mut channels: Vec<u16> = self.connection.mailbox().channels.keys().copied().collect();
         channels.sort_unstable();
         for channel in channels {

@@ -12,7 +12,10 @@ mod replies;
 mod settle;
 mod transaction;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
 use ferrymq_broker::{Caller, Epoch, Stretch};
 use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Settlement, SubscriptionId};
@@ -41,6 +44,8 @@ pub struct Client {
     epoch: Option<Epoch>,
     routes: RouteCache,
     has_published: bool,
+    /// Bytes that this connection's session keeps of messages that have arrived in part.
+    uploads_bytes: usize,
     ended: bool,
 }
 
@@ -65,6 +70,7 @@ impl Client {
             epoch: None,
             routes: RouteCache::default(),
             has_published: false,
+            uploads_bytes: 0,
             ended: false,
         }
     }
@@ -139,6 +145,23 @@ impl Client {
     /// The batch is over: decides what was collected.
     pub fn finish(&mut self, input: &[u8], events: &mut Vec<Event>) {
         self.decide(input, events);
+    }
+
+    /// The session keeps so many bytes of messages that have arrived in part. Where all connections together keep too many,
+    /// the one that has just added to them must go.
+    pub fn uploads(&mut self, bytes: usize, events: &mut Vec<Event>) {
+        let before = std::mem::replace(&mut self.uploads_bytes, bytes);
+        if bytes <= before {
+            self.node.uploads_bytes.fetch_sub(before - bytes, Ordering::Relaxed);
+            return;
+        }
+        let all = self.node.uploads_bytes.fetch_add(bytes - before, Ordering::Relaxed) + (bytes - before);
+        let max = self.node.limits.uploads_bytes_max;
+        if all > max {
+            events.push(Event::Close(Refusal::ResourceLimit(format!(
+                "messages that have arrived in part take {all} bytes, more than uploads_bytes_max ({max})"
+            ))));
+        }
     }
 
     /// Decides what was collected.

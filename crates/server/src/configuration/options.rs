@@ -192,6 +192,13 @@ pub const OPTIONS: &[Definition] = &[
         "Most unacknowledged deliveries of a channel, whatever its prefetch; at it, no further ones are sent"
     ),
     number!(
+        limits.uploads_bytes_max,
+        Bytes,
+        1 << 20,
+        1 << 40,
+        "Most bytes of messages that have arrived in part, over all connections; who sends more is disconnected (506)"
+    ),
+    number!(
         limits.consumer_timeout_ms,
         Named,
         0,

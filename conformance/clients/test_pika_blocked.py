@@ -1,0 +1,38 @@
+"""When messages cannot be moved out of a full journal, publishers are told why they wait; they go on by themselves when
+they can, and nothing that was published is lost."""
+
+import os
+
+import pika
+from pika_client import Collected, connect, wait_until
+from server import Server
+
+PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
+COUNT = 100
+
+with Server(["--storage-file-bytes", "256KiB"]) as server:
+    server.must_be_ours_to_kill()
+    runs = os.path.join(server.data, "runs")
+    connection = connect(server)
+    channel = connection.channel()
+    channel.queue_declare("long", durable=True)
+    told = []
+    connection.add_on_connection_blocked_callback(lambda _, blocked: told.append(blocked.method.reason))
+    connection.add_on_connection_unblocked_callback(lambda *_: told.append(None))
+
+    # Where the folder for runs is not there, none can be written, as on a full disk.
+    os.rename(runs, runs + ".away")
+    # More than the journal holds, and far less than the socket buffers take besides.
+    for number in range(COUNT):
+        channel.basic_publish("", "long", b"%05d" % number + bytes(15_000), PERSISTENT)
+    wait_until(lambda: told, connection)
+    assert told[0], "the reason"
+    assert "disk" in told[0] or "run" in told[0], told
+
+
+    os.rename(runs + ".away", runs)
+    wait_until(lambda: None in told, connection)
+    receiver = connect(server)
+    consumer = Collected(receiver.channel(), "long", auto_ack=True)
+    wait_until(lambda: len(consumer.deliveries) >= COUNT, receiver)
+    assert [body[:5] for body in consumer.bodies()] == [b"%05d" % number for number in range(COUNT)]

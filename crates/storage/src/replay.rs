@@ -35,7 +35,6 @@ pub(crate) struct Replay {
     pub deleted: Vec<QueueId>,
     /// The next sequence of queues whose last messages were transient.
     next: Vec<(QueueId, Sequence)>,
-    generation: u32,
 }
 
 impl Replay {
@@ -55,7 +54,6 @@ impl Replay {
             changed_entries: BTreeMap::new(),
             deleted: Vec::new(),
             next,
-            generation: first,
         }
     }
 
@@ -93,18 +91,19 @@ impl Replay {
         Recovered { entries: self.entries.iter().map(entry).collect(), queues, torn }
     }
 
-    /// The queue, marked as changed in this generation, and the segments.
-    fn changed(&mut self, id: QueueId) -> Option<(&mut Queue, &mut Segments)> {
+    /// The queue, marked as changed in the generation that the record stands in, and the segments. That is not always the
+    /// last: the records of a unit that went on in the next file come when its end was found there.
+    fn changed(&mut self, id: QueueId, generation: u32) -> Option<(&mut Queue, &mut Segments)> {
         let queue = self.queues.get_mut(&id)?;
-        if queue.touched_in != self.generation {
-            queue.touched_in = self.generation;
-            self.touched.last_mut().expect("a generation has begun").push(id);
+        if queue.touched_in != generation {
+            queue.touched_in = generation;
+            self.touched[(generation - self.segments.first_number()) as usize].push(id);
         }
         Some((queue, &mut self.segments))
     }
 
-    fn settle(&mut self, id: QueueId, first: Sequence, last: Sequence) {
-        let Some((queue, segments)) = self.changed(id) else { return };
+    fn settle(&mut self, id: QueueId, first: Sequence, last: Sequence, generation: u32) {
+        let Some((queue, segments)) = self.changed(id, generation) else { return };
         queue.settle(first, last, |gone| {
             // What lives in runs and files is counted in the end.
             if let Gone::Slot(slot) = gone {
@@ -125,19 +124,20 @@ impl Replay {
 
 impl Visitor for Replay {
     fn generation(&mut self, generation: u64, image: Arc<Image>) {
+        debug_assert_eq!(u64::from(self.segments.next_number()), generation, "segments are numbered like generations");
         self.segments.push(image);
         self.touched.push(Vec::new());
-        self.generation = u32::try_from(generation).expect("segments are numbered like generations");
     }
 
     fn record(&mut self, generation: u64, at: u32, record: Record<'_>) -> Result<(), String> {
+        let number = u32::try_from(generation).expect("segments are numbered like generations");
         match record {
             Record::Enqueue { targets, message, stored } => {
                 let segment = SegmentId::journal(generation);
                 let at = at + message as u32;
                 let slot = Slot { segment, at, body_bytes: stored.facts.body_bytes, beside: false };
                 for place in targets.iter() {
-                    let Some((queue, segments)) = self.changed(place.queue) else { continue };
+                    let Some((queue, segments)) = self.changed(place.queue, number) else { continue };
                     if !queue.restore(place.sequence, slot) {
                         continue;
                     }
@@ -147,13 +147,13 @@ impl Visitor for Replay {
                     }
                 }
             }
-            Record::Settle { queue, first, last } => self.settle(queue, first, last),
+            Record::Settle { queue, first, last } => self.settle(queue, first, last, number),
             Record::Delivered { queue, sequence } => {
-                let Some((queue, _)) = self.changed(queue) else { return Ok(()) };
+                let Some((queue, _)) = self.changed(queue, number) else { return Ok(()) };
                 queue.head = queue.head.max(sequence.saturating_add(1));
             }
             Record::Attempts { queue, sequence, attempts } => {
-                let Some((queue, _)) = self.changed(queue) else { return Ok(()) };
+                let Some((queue, _)) = self.changed(queue, number) else { return Ok(()) };
                 if !queue.is_settled(sequence) {
                     queue.attempts.insert(sequence, attempts);
                 }
@@ -162,10 +162,10 @@ impl Visitor for Replay {
             Record::Delete { kind, key } => self.change_entry(kind, key, None),
             Record::CreateQueue { queue } => {
                 self.queues.entry(queue).or_insert_with(|| Queue::new(queue, true));
-                self.changed(queue);
+                self.changed(queue, number);
             }
             Record::DeleteQueue { queue } => {
-                self.settle(queue, 0, Sequence::MAX);
+                self.settle(queue, 0, Sequence::MAX, number);
                 self.queues.remove(&queue);
                 self.deleted.push(queue);
             }

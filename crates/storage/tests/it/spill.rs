@@ -40,6 +40,32 @@ fn a_long_queue_leaves_the_journal_and_comes_back_in_order() {
     assert!(shard.messages(Q) == expected, "after the restart");
 }
 
+/// The records of a unit that reaches into the next file are replayed when its end is found there, and belong to the file
+/// they stand in all the same.
+#[test]
+fn a_unit_over_two_files_is_moved_after_a_restart() {
+    let folder = Folder::new("unit-moved");
+    let (shard, _) = folder.open(small()).unwrap();
+    shard.with(|store| [Q, 2 * Q].iter().for_each(|queue| store.create_queue(QueueId(*queue), true)));
+    // Into a file that knows the first queue from the unit alone.
+    publish_patiently(&shard, 1..=3_000, |number| (2 * Q, number));
+    shard.with(|store| {
+        store.begin_unit();
+        (1..=300).for_each(|n| publish(store, &body(n), &[place(Q, n)]));
+        (3_001..=3_300).for_each(|n| publish(store, &[7; 1000], &[place(2 * Q, n)]));
+        store.end_unit();
+    });
+    assert!(shard.flush());
+    drop(shard);
+    let (shard, _) = folder.open(small()).unwrap();
+    publish_patiently(&shard, 3_301..=9_000, |number| (2 * Q, number));
+    let expected: Vec<_> = (1..=300).map(|number| (number, body(number))).collect();
+    assert!(shard.messages(Q) == expected, "before the second restart");
+    shard.close();
+    let (shard, _) = folder.open(small()).unwrap();
+    assert!(shard.messages(Q) == expected, "and after it");
+}
+
 #[test]
 fn consumed_runs_are_removed() {
     let folder = Folder::new("consumed");

@@ -7,6 +7,7 @@ mod check;
 mod clients;
 mod codegen;
 mod conformance;
+mod fuzz;
 mod proof;
 mod step;
 mod test;
@@ -26,6 +27,8 @@ const USAGE: &str = "usage: cargo x COMMAND
                         deliveries per second beside RabbitMQ, where that is installed
   crash [--rounds N] [--seed S]
                         kills the server under load and holds it to what it promised
+  fuzz [TARGET] [--seconds N] [--seed S]
+                        hunts for inputs that break a promise, and adds what it finds to fuzz/corpus
   tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess
   conformance amqp [--against HOST:PORT] [--record] [SCRIPT]...
                         plays the protocol scripts against our binary or a running server
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&workspace, &rest),
         "check" => check::run(&workspace),
         "crash" => proof::crash(&workspace, &rest),
+        "fuzz" => fuzz::run(&rest),
         "codegen" => codegen::run(&workspace),
         "test" => test::run(&workspace, rest.first().map(String::as_str)),
         "conformance" => conformance::run(&workspace, &rest),

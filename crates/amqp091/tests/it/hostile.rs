@@ -50,18 +50,6 @@ fn read_all(bytes: &[u8]) {
     }
 }
 
-/// Inputs that once went wrong, or that are known to be nasty; each is a file of raw bytes.
-#[test]
-fn the_corpus_replays() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/corpus");
-    let mut count = 0;
-    for entry in std::fs::read_dir(corpus).unwrap() {
-        read_all(&std::fs::read(entry.unwrap().path()).unwrap());
-        count += 1;
-    }
-    assert!(count > 0, "the corpus has files");
-}
-
 proptest! {
     #[test]
     fn any_bytes(bytes in vec(any::<u8>(), 0..200)) {

@@ -10,8 +10,9 @@ use crate::failure::{Failure, Outcome};
 
 /// So long may an answer take before the connection counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// frame_max as we ask for it; a body of ours is one frame.
+/// frame_max as we ask for it, and how much of a body fits such a frame.
 const FRAME_BYTES_MAX: u32 = 131_072;
+const PIECE_BYTES: usize = FRAME_BYTES_MAX as usize - 8;
 const READ_BYTES: usize = 256 * 1024;
 const CHANNEL: u16 = 1;
 
@@ -145,7 +146,9 @@ impl Client {
             // Of all properties only delivery-mode.
             out.extend_from_slice(&[0x10, 0, if persistent { 2 } else { 1 }]);
         });
-        self.frame(BODY, CHANNEL, |out| out.extend_from_slice(body));
+        for piece in body.chunks(PIECE_BYTES) {
+            self.frame(BODY, CHANNEL, |out| out.extend_from_slice(piece));
+        }
     }
 
     /// Adds an ack to what the next flush sends.
@@ -154,6 +157,26 @@ impl Client {
             out.extend_from_slice(&tag.to_be_bytes());
             out.push(u8::from(multiple));
         });
+    }
+
+    /// From now on publishes and acks hold when `commit` returns, and not before.
+    pub fn select_transactions(&mut self) -> Outcome<()> {
+        self.call((90, 10), |_| {}).map(drop)
+    }
+
+    /// Sends what was added, and returns when all of it holds.
+    pub fn commit(&mut self) -> Outcome<()> {
+        self.call((90, 20), |_| {}).map(drop)
+    }
+
+    /// Takes every ready message out of a queue.
+    pub fn purge(&mut self, queue: &str) -> Outcome<()> {
+        self.call((50, 30), |out| {
+            out.extend_from_slice(&[0, 0]);
+            short(out, queue);
+            out.push(0);
+        })
+        .map(drop)
     }
 
     /// Sends what was added.

@@ -20,6 +20,8 @@ use super::body::Identity;
 pub const ACK_FINAL_MS: u32 = 2_000;
 /// A delivery this long before a kill is remembered over it.
 pub const DELIVERY_REMEMBERED_MS: u32 = 2_000;
+/// Bodies over this have a file of their own.
+pub const OWN_FILE_BYTES: usize = 1 << 20;
 /// An ack that may not have left the client.
 const UNSENT: u32 = u32::MAX;
 
@@ -73,7 +75,8 @@ pub struct Ledger {
     /// Messages that are not acked, about.
     pub waiting: AtomicU64,
     pub confirmed: AtomicU64,
-    pub confirmed_bytes: AtomicU64,
+    /// Of those, the ones with bodies over [`OWN_FILE_BYTES`].
+    pub long: AtomicU64,
     pub acked: AtomicU64,
 }
 
@@ -97,7 +100,7 @@ impl Ledger {
             queues: (0..queues).map(queue).collect(),
             waiting: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
-            confirmed_bytes: AtomicU64::new(0),
+            long: AtomicU64::new(0),
             acked: AtomicU64::new(0),
         }
     }
@@ -130,7 +133,7 @@ impl Ledger {
             }
         }
         self.confirmed.fetch_add(1, Relaxed);
-        self.confirmed_bytes.fetch_add(bytes as u64, Relaxed);
+        self.long.fetch_add(u64::from(bytes > OWN_FILE_BYTES), Relaxed);
     }
 
     /// Marks messages as about to be acked; `acks_sent` with the same ones follows when they have left.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::body::Identity;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, OWN_FILE_BYTES};
 use super::plan::{PUBLISHERS, QUEUES, WAITING_MAX, WAITING_MIN};
 use super::{FANOUT, Trouble, queue_name};
 use crate::client::{Arrival, Client};
@@ -86,9 +86,10 @@ fn publish_one(
     let is_fanout = publisher == PUBLISHERS - 1;
     let queue = if is_fanout { 0 } else { random.below(QUEUES as u64) as usize };
     let queues: Vec<usize> = if is_fanout { (0..QUEUES).collect() } else { vec![queue] };
-    let bytes = match random.below(100) {
+    let bytes = match random.below(5_000) {
+        0 => OWN_FILE_BYTES as u64 + random.below(200_000),
         // Over the length up to which bodies are copied.
-        0 | 1 => 3_000 + random.below(17_000),
+        1..100 => 3_000 + random.below(17_000),
         _ => 50 + random.below(500),
     } as usize;
     let identity = Identity { publisher: publisher as u16, queue: queue as u16, sequence: next[queue] };

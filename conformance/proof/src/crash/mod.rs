@@ -5,9 +5,11 @@
 //! and disks do the rest, so a seed makes a failure likely to come again and not certain.
 
 mod body;
+mod data;
 mod ledger;
 mod load;
 mod plan;
+mod transactions;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,9 +17,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use body::Identity;
+use data::Progress;
 use ledger::{Finding, Ledger, Restored};
 use load::Life;
 use plan::{CONSUMERS_PER_QUEUE, FILE_BYTES, FILES_PER_ROUND, PUBLISHERS, QUEUES, Round};
+use transactions::Transactions;
 
 use crate::client::{Arrival, Client};
 use crate::failure::Failure;
@@ -27,6 +31,8 @@ use crate::server::{Launch, Server};
 const FANOUT: &str = "amq.fanout";
 /// How long a load may stand still before the server counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);
+/// With fewer journal files retired than these a round would not have proved much.
+const FILES_RETIRED_MIN: u64 = 10;
 
 /// Why a round failed.
 #[derive(Debug)]
@@ -62,15 +68,15 @@ struct Tally {
     kills: u64,
     kills_in_recovery: u64,
     restored: Restored,
-    /// Journal files that a round filled, and runs that it left, at least.
-    files_min: u64,
-    runs_min: usize,
+    /// Journal files that a round retired, and runs that it wrote, at least.
+    retired_min: u64,
+    runs_min: u64,
 }
 
 impl Default for Tally {
     fn default() -> Self {
         let restored = Restored::default();
-        Self { kills: 0, kills_in_recovery: 0, restored, files_min: u64::MAX, runs_min: usize::MAX }
+        Self { kills: 0, kills_in_recovery: 0, restored, retired_min: u64::MAX, runs_min: u64::MAX }
     }
 }
 
@@ -79,6 +85,7 @@ impl Default for Tally {
 struct Crash {
     launch: Launch,
     ledger: Ledger,
+    transactions: Transactions,
     seed: u64,
     /// When the server was last killed under load, by the ledger's clock.
     killed_ms: u32,
@@ -93,6 +100,7 @@ pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
     let mut crash = Crash {
         launch: Launch::new(binary, &["--storage-file-bytes", &FILE_BYTES.to_string()])?,
         ledger: Ledger::new(QUEUES, PUBLISHERS),
+        transactions: Transactions::default(),
         seed,
         killed_ms: 0,
         start_took: Duration::ZERO,
@@ -125,23 +133,26 @@ impl Crash {
             declare(&server)?;
         }
         let restored = self.look(&server, round)?;
-        let confirmed = || self.ledger.confirmed.load(Relaxed);
-        let confirmed_bytes = || self.ledger.confirmed_bytes.load(Relaxed);
-        let (confirmed_before, bytes_before) = (confirmed(), confirmed_bytes());
-        load(&self.ledger, &mut server, &plan, self.seed, round)?;
+        let confirmed_before = self.ledger.confirmed.load(Relaxed);
+        let before = Progress::of(&self.launch.data())?;
+        self.load(&mut server, &plan, round, before)?;
         self.killed_ms = self.ledger.now_ms();
 
-        let (files, runs) = ((confirmed_bytes() - bytes_before) / FILE_BYTES, self.runs());
+        let after = Progress::of(&self.launch.data())?;
+        let (retired, runs) = (after.retired - before.retired, after.newest_run.saturating_sub(before.newest_run));
         println!(
-            "round {round}: started in {} ms{how_it_started}, {} found, {} confirmed, {files} journal files filled, \
-             {runs} runs left, killed {} ms later",
+            "round {round}: started in {} ms{how_it_started}, {} found, {} confirmed, {retired} journal files retired, \
+             {runs} runs written, killed {} ms later",
             self.start_took.as_millis(),
             restored.there,
-            confirmed() - confirmed_before,
+            self.ledger.confirmed.load(Relaxed) - confirmed_before,
             plan.load_ms,
         );
+        if retired < FILES_RETIRED_MIN || runs == 0 {
+            return Err(format!("only {retired} journal files were retired, and {runs} runs written").into());
+        }
         self.tally.kills += 1;
-        self.tally.files_min = self.tally.files_min.min(files);
+        self.tally.retired_min = self.tally.retired_min.min(retired);
         self.tally.runs_min = self.tally.runs_min.min(runs);
         Ok(())
     }
@@ -158,14 +169,65 @@ impl Crash {
             let random = Random::new(self.seed, &[round, 1_000 + queue as u64]);
             all.add(look_into(&self.ledger, server, queue, self.killed_ms, random)?);
         }
+        self.transactions.look(server)?;
         self.ledger.recount(all.there - all.acked);
         self.tally.restored.add(all);
         Ok(all)
     }
 
-    /// Files in the data directory that hold what was moved out of the journal.
-    fn runs(&self) -> usize {
-        std::fs::read_dir(self.launch.data().join("runs")).map_or(0, Iterator::count)
+    /// Puts the server under load, and kills it when the plan says.
+    fn load(&self, server: &mut Server, plan: &Round, round: u64, before: Progress) -> Result<(), Trouble> {
+        let (killing, failed) = (AtomicBool::new(false), AtomicBool::new(false));
+        let life = &Life { ledger: &self.ledger, address: server.address(), killing, failed };
+        let random = |purpose: usize| Random::new(self.seed, &[round, purpose as u64]);
+        thread::scope(|scope| {
+            let mut clients = Vec::new();
+            for publisher in 0..PUBLISHERS {
+                let random = random(publisher);
+                clients.push(scope.spawn(move || life.until_killed(|life| load::publish(life, publisher, random))));
+            }
+            for consumer in 0..QUEUES * CONSUMERS_PER_QUEUE {
+                let (queue, random) = (consumer % QUEUES, random(100 + consumer));
+                clients.push(scope.spawn(move || life.until_killed(|life| load::consume(life, queue, random))));
+            }
+            let random = random(50);
+            clients.push(scope.spawn(move || life.until_killed(|life| self.transactions.publish(life, random))));
+            let waited = self.wait_for_the_moment(life, server, plan, before);
+            life.killing.store(true, Relaxed);
+            let killed = server.kill();
+            let ended: Vec<_> = clients.into_iter().map(|client| client.join().expect("no client panics")).collect();
+            // A finding says more than that the load stopped because of it.
+            let found = ended.into_iter().find_map(Result::err);
+            found.map_or(Ok(()), Err).and(waited.map_err(Trouble::from)).and(killed.map_err(Trouble::from))
+        })
+    }
+
+    /// Until enough journal files are retired, and then the time that the plan gives.
+    fn wait_for_the_moment(
+        &self,
+        life: &Life<'_>,
+        server: &mut Server,
+        plan: &Round,
+        before: Progress,
+    ) -> Result<(), String> {
+        let data = self.launch.data();
+        let (mut last, mut moved) = (before, Instant::now());
+        while last.retired < before.retired + FILES_PER_ROUND && !life.failed.load(Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+            server.check_alive()?;
+            let now = Progress::of(&data)?;
+            if now != last {
+                (last, moved) = (now, Instant::now());
+            } else if moved.elapsed() > STUCK {
+                return Err(format!("no journal file was retired for {} s", STUCK.as_secs()));
+            }
+        }
+        let enough = Instant::now();
+        while enough.elapsed() < Duration::from_millis(plan.load_ms) && !life.failed.load(Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+            server.check_alive()?;
+        }
+        Ok(())
     }
 
     fn blame(&self, round: u64, why: &Trouble) -> String {
@@ -177,14 +239,16 @@ impl Crash {
     }
 
     fn summary(&self, rounds: u64) -> String {
-        let Tally { kills, kills_in_recovery, restored, files_min, runs_min } = &self.tally;
+        let Tally { kills, kills_in_recovery, restored, retired_min, runs_min } = &self.tally;
         format!(
             "crash: {rounds} rounds with seed {}: {kills} kills, {kills_in_recovery} of them in recovery; {} messages \
-             confirmed, {} acks sent, {} messages found after restarts; none lost, out of order, or back when it must \
-             not be. Each round filled at least {files_min} journal files and left at least {runs_min} runs. Undone by a \
+             confirmed, {} of them with a file of their own, {} transactions committed, {} acks sent, {} messages found after restarts; none lost, out of order, or back when it must \
+             not be. No half of a transaction. Each round retired at least {retired_min} journal files and wrote at least {runs_min} runs. Undone by a \
              kill, each within two seconds before it: {} acks, {} marks of a delivery.",
             self.seed,
             self.ledger.confirmed.load(Relaxed),
+            self.ledger.long.load(Relaxed),
+            self.transactions.commits(),
             self.ledger.acked.load(Relaxed),
             restored.there,
             restored.acked_again,
@@ -212,6 +276,7 @@ fn declare(server: &Server) -> Result<(), Trouble> {
         client.declare(&queue_name(queue), true, false)?;
         client.bind(&queue_name(queue), FANOUT)?;
     }
+    Transactions::declare(&mut client)?;
     Ok(client.close()?)
 }
 
@@ -253,54 +318,4 @@ fn look_into(
     ledger.acks_sent(queue, &identities);
     client.close()?;
     Ok(restored)
-}
-
-/// Puts the server under load, and kills it when the plan says.
-fn load(ledger: &Ledger, server: &mut Server, plan: &Round, seed: u64, round: u64) -> Result<(), Trouble> {
-    let life =
-        Life { ledger, address: server.address(), killing: AtomicBool::new(false), failed: AtomicBool::new(false) };
-    let life = &life;
-    let random = |purpose: usize| Random::new(seed, &[round, purpose as u64]);
-    thread::scope(|scope| {
-        let mut clients = Vec::new();
-        for publisher in 0..PUBLISHERS {
-            clients
-                .push(scope.spawn(move || life.until_killed(|life| load::publish(life, publisher, random(publisher)))));
-        }
-        for consumer in 0..QUEUES * CONSUMERS_PER_QUEUE {
-            let queue = consumer % QUEUES;
-            clients.push(
-                scope.spawn(move || life.until_killed(|life| load::consume(life, queue, random(100 + consumer)))),
-            );
-        }
-        let waited = wait_for_the_moment(life, server, plan);
-        life.killing.store(true, Relaxed);
-        let killed = server.kill();
-        let ended: Vec<_> = clients.into_iter().map(|client| client.join().expect("no client panics")).collect();
-        // A finding says more than that the load stopped because of it.
-        let found = ended.into_iter().find_map(Result::err);
-        found.map_or(Ok(()), Err).and(waited.map_err(Trouble::from)).and(killed.map_err(Trouble::from))
-    })
-}
-
-/// Until enough journal files are filled, and then the time that the plan gives.
-fn wait_for_the_moment(life: &Life<'_>, server: &mut Server, plan: &Round) -> Result<(), String> {
-    let confirmed = || life.ledger.confirmed_bytes.load(Relaxed);
-    let target = confirmed() + FILES_PER_ROUND * FILE_BYTES;
-    let (mut last, mut moved) = (confirmed(), Instant::now());
-    while confirmed() < target && !life.failed.load(Relaxed) {
-        thread::sleep(Duration::from_millis(5));
-        server.check_alive()?;
-        if confirmed() != last {
-            (last, moved) = (confirmed(), Instant::now());
-        } else if moved.elapsed() > STUCK {
-            return Err(format!("no confirm for {} s", STUCK.as_secs()));
-        }
-    }
-    let filled = Instant::now();
-    while filled.elapsed() < Duration::from_millis(plan.load_ms) && !life.failed.load(Relaxed) {
-        thread::sleep(Duration::from_millis(1));
-        server.check_alive()?;
-    }
-    Ok(())
 }

@@ -11,7 +11,7 @@ pub const CONSUMERS_PER_QUEUE: usize = 2;
 /// the resident journal files, and is soon checked.
 pub const WAITING_MAX: u64 = 12_000;
 pub const WAITING_MIN: u64 = 6_000;
-/// The length of a journal file, and how many of them a round fills at least.
+/// The length of a journal file, and how many of them a round retires at least.
 pub const FILE_BYTES: u64 = 256 * 1024;
 pub const FILES_PER_ROUND: u64 = 12;
 
@@ -20,7 +20,7 @@ const LOAD_MS_MAX: u64 = 3_000;
 /// One round: load, kill, start, perhaps killed while it recovers, and started again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Round {
-    /// How long the load goes on after it has filled its journal files.
+    /// How long the load goes on after it has had its journal files retired.
     pub load_ms: u64,
     /// A kill in recovery, after this part of the time that the last start took.
     pub recovery_kill: Option<f64>,

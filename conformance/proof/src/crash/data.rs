@@ -1,0 +1,78 @@
+//! What a data directory shows from outside: which uses of the journal files are still there, and which runs.
+//!
+//! A use of a journal file is its *generation*, which stands in its first group. A file is written over only when its
+//! last generation was retired, so the lowest generation that is left says how many were retired, at least.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Where the first group of a journal file begins.
+const FIRST_GROUP: u64 = 4096;
+const GROUP_MAGIC: &[u8; 4] = b"FQgr";
+
+/// How far a data directory has come; it only goes forward.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Journal files that were retired and written over.
+    pub retired: u64,
+    /// Number of the newest run, where one is there.
+    pub newest_run: u64,
+}
+
+impl Progress {
+    pub fn of(data: &Path) -> Result<Self, String> {
+        let mut generations = Vec::new();
+        for name in names(&data.join("journal"))? {
+            let path = data.join("journal").join(&name);
+            generations.extend(generation(&path).map_err(|why| format!("{}: {why}", path.display()))?);
+        }
+        let runs = names(&data.join("runs"))?;
+        let numbers = runs.iter().filter_map(|name| u64::from_str_radix(name.strip_suffix(".run")?, 16).ok());
+        let lowest = generations.into_iter().min().unwrap_or(1);
+        Ok(Self { retired: lowest - 1, newest_run: numbers.max().unwrap_or(0) })
+    }
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, String> {
+    let entries = fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+    Ok(entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// The generation that a journal file holds; none if it was never used.
+fn generation(path: &Path) -> std::io::Result<Option<u64>> {
+    let mut head = [0; 16];
+    File::open(path)?.read_exact_at(&mut head, FIRST_GROUP)?;
+    let (magic, rest) = head.split_at(4);
+    let number = rest.last_chunk().map(|number| u64::from_le_bytes(*number));
+    Ok(number.filter(|_| magic == GROUP_MAGIC))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_file_that_was_written_over_counts() {
+        let folder = std::env::temp_dir().join(format!("ferrymq-proof-data-{}", std::process::id()));
+        for sub in ["journal", "runs"] {
+            fs::create_dir_all(folder.join(sub)).unwrap();
+        }
+        let write = |file: &str, generation: u64| {
+            let mut bytes = vec![0; FIRST_GROUP as usize];
+            bytes.extend_from_slice(GROUP_MAGIC);
+            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&generation.to_le_bytes());
+            fs::write(folder.join("journal").join(file), bytes).unwrap();
+        };
+        fs::write(folder.join("journal/02.journal"), vec![0; 8192]).unwrap();
+        write("00.journal", 1);
+        write("01.journal", 2);
+        assert_eq!(Progress::of(&folder).unwrap(), Progress { retired: 0, newest_run: 0 });
+        write("00.journal", 12);
+        write("01.journal", 11);
+        fs::write(folder.join("runs/0000001f.run"), "").unwrap();
+        assert_eq!(Progress::of(&folder).unwrap(), Progress { retired: 10, newest_run: 31 });
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

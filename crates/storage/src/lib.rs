@@ -14,6 +14,7 @@ mod disk;
 mod error;
 mod extent;
 mod fields;
+mod finding;
 mod image;
 mod journal;
 mod manifest;
@@ -36,7 +37,8 @@ mod transient;
 
 pub use disk::{Disk, DiskFile, DiskLock, Open, RealDisk};
 pub use error::{FatalError, OpenError};
+pub use finding::{Handle, Next};
 pub use notify::{Notify, Room, Stall};
 pub use options::Options;
 pub use recover::{Recovered, RecoveredQueue, open};
-pub use store::{Handle, Next, Stats, Store};
+pub use store::{Stats, Store};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled};
 use hashbrown::{HashMap, HashSet};
 
-use crate::cache::{BlockNumber, BodyKey, Cache};
+use crate::cache::{BodyKey, Cache};
 use crate::disk::DiskLock;
 use crate::image::ImageWriter;
 use crate::journal::{Appender, Shared, TARGET_BYTES};
@@ -16,43 +16,11 @@ use crate::moving::{Dead, DeadFile, Leaving, date_dead};
 use crate::notify::Room;
 use crate::options::Options;
 use crate::queue::{Queue, QueueKey, Slot};
-use crate::read_ahead::{Loaded, ReadQueue, Want, Wanted};
+use crate::read_ahead::ReadQueue;
 use crate::run::RunId;
 use crate::segment::{SegmentId, Segments};
 use crate::spill::SpillSignal;
-use crate::stored::{self, BodyPlace, Stored, StoredBody};
 use crate::transient::Transient;
-
-/// A message that [`Store::next`] found. It means something until the store is changed.
-#[derive(Clone, Copy, Debug)]
-pub struct Handle(Found);
-
-/// Where a message was found.
-#[derive(Clone, Copy, Debug)]
-enum Found {
-    /// In a segment.
-    Resident(Slot),
-    /// In a cached block.
-    Read(BlockNumber, usize),
-}
-
-/// What a queue has next.
-#[derive(Clone, Copy, Debug)]
-pub enum Next {
-    /// The first unsettled message at or behind the sequence that was asked for.
-    Message {
-        /// Its sequence.
-        sequence: Sequence,
-        /// What [`Store::message`] wants.
-        handle: Handle,
-        /// What decides its fate.
-        facts: Facts,
-    },
-    /// It is on disk and is being read; [`crate::Notify::loaded`] tells when it is there.
-    Pending,
-    /// There is none.
-    End,
-}
 
 /// Figures for operators.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,13 +59,13 @@ pub struct Store {
     pub(crate) changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
     /// Queues that were deleted since the last checkpoint.
     pub(crate) deleted: Vec<QueueId>,
-    reads: Arc<ReadQueue>,
+    pub(crate) reads: Arc<ReadQueue>,
     /// What was asked of the read-ahead thread and is not there yet.
-    wanted: HashSet<(QueueId, Option<BodyKey>), foldhash::fast::FixedState>,
+    pub(crate) wanted: HashSet<(QueueId, Option<BodyKey>), foldhash::fast::FixedState>,
     spill: Arc<SpillSignal>,
     /// Whether publishers were told to wait for room for transient messages.
     memory_full: bool,
-    copy_bytes_max: u32,
+    pub(crate) copy_bytes_max: u32,
     own_file_bytes: u32,
     targets_max: usize,
     threads: Vec<JoinHandle<()>>,
@@ -291,122 +259,6 @@ impl Store {
         }
     }
 
-    /// The first message of a queue at or behind `from` that is there and not settled.
-    #[inline]
-    pub fn next(&mut self, queue: QueueId, from: Sequence) -> Next {
-        let Some((queue, _)) = lookup(&self.keys, &mut self.queues, queue) else { return Next::End };
-        let resident = queue.resident_from(from);
-        let moved = queue.moved_from(from);
-        match (resident, moved) {
-            (None, None) => Next::End,
-            (Some((sequence, slot)), moved) if moved.is_none_or(|(moved, _)| sequence < moved) => {
-                let (id, slot) = (queue.id, *slot);
-                self.next_resident(id, sequence, slot)
-            }
-            (_, Some((sequence, run))) => {
-                let (id, failed) = (queue.id, queue.failed);
-                if failed { Next::Pending } else { self.next_moved(id, sequence, run) }
-            }
-            (Some(_), None) => unreachable!("a resident message comes before none"),
-        }
-    }
-
-    #[inline]
-    fn next_resident(&mut self, queue: QueueId, sequence: Sequence, mut slot: Slot) -> Next {
-        let stored = self.journal_or_transient(&slot).tail(slot.at as usize);
-        let (facts, _) = stored::peek(stored).expect("what stands in memory was written whole");
-        if facts.body_bytes > self.copy_bytes_max && !slot.beside {
-            let body = Stored::read(stored).expect("what stands in memory was written whole").body;
-            if let StoredBody::OwnFile(place) = body {
-                let key = BodyKey::OwnFile(place.at);
-                if self.cache.body(key).is_none() {
-                    return self.want_body(queue, sequence, key, place, facts.body_bytes);
-                }
-            } else {
-                slot.beside = true;
-                self.share_replayed_body(&slot);
-            }
-        }
-        Next::Message { sequence, handle: Handle(Found::Resident(slot)), facts }
-    }
-
-    /// A message that is on disk, if what is needed of it was read.
-    fn next_moved(&mut self, queue: QueueId, sequence: Sequence, run: RunId) -> Next {
-        let Some((block, index)) = self.cache.find(queue, sequence) else {
-            return self.want(Want { queue, sequence, what: Wanted::Block(run) }, None);
-        };
-        let (bytes, run) = self.cache.stored(block, index).expect("just found");
-        let stored = Stored::read(bytes).expect("checked when the block was read");
-        let facts = stored.facts;
-        let key = body_key(&stored, run);
-        match (key, stored.body) {
-            (Some(key), StoredBody::OwnFile(place) | StoredBody::InRun(place)) if self.cache.body(key).is_none() => {
-                self.want_body(queue, sequence, key, place, facts.body_bytes)
-            }
-            _ => Next::Message { sequence, handle: Handle(Found::Read(block, index)), facts },
-        }
-    }
-
-    #[cold]
-    fn want_body(&mut self, queue: QueueId, sequence: Sequence, key: BodyKey, place: BodyPlace, bytes: u32) -> Next {
-        self.want(Want { queue, sequence, what: Wanted::Body(key, place, bytes) }, Some(key))
-    }
-
-    fn want(&mut self, want: Want, body: Option<BodyKey>) -> Next {
-        if self.wanted.insert((want.queue, body)) {
-            self.reads.ask(want);
-        }
-        Next::Pending
-    }
-
-    /// The message that [`Self::next`] found.
-    #[inline]
-    #[must_use]
-    pub fn message(&self, handle: Handle) -> MessageRef<'_> {
-        let whole = "what stands in memory was written whole";
-        let (stored, run, beside) = match handle.0 {
-            Found::Resident(slot) => {
-                let bytes = self.journal_or_transient(&slot).tail(slot.at as usize);
-                let stored = if slot.beside { Stored::read_head(bytes) } else { Stored::read(bytes) };
-                (stored.expect(whole), RunId(0), slot.beside.then_some(slot))
-            }
-            Found::Read(block, index) => {
-                let (bytes, run) = self.cache.stored(block, index).expect("a handle is used before the next change");
-                (Stored::read(bytes).expect(whole), run, None)
-            }
-        };
-        let body = match (beside, body_key(&stored, run), stored.body) {
-            (Some(slot), ..) => BodyRef::Shared(self.body_beside(&slot)),
-            (None, None, StoredBody::Here(bytes)) => BodyRef::Inline(bytes),
-            (None, key, _) => {
-                let body = key.and_then(|key| self.cache.body(key));
-                BodyRef::Shared(body.expect("a handle is given for what is there"))
-            }
-        };
-        stored.with_body(body)
-    }
-
-    pub(crate) fn body_beside(&self, slot: &Slot) -> &Bytes {
-        let segments = if slot.segment.is_transient() { self.transient.segments() } else { &self.journal };
-        segments.get(slot.segment).bodies.get(&slot.at).expect("a body beside its message stays as long as it")
-    }
-
-    /// Replay leaves long bodies in the image. Whoever delivers one wants to share it.
-    #[cold]
-    fn share_replayed_body(&mut self, slot: &Slot) {
-        let segment = self.journal.get_mut(slot.segment);
-        let stored = Stored::read(segment.image.tail(slot.at as usize)).expect("replay read it");
-        if let StoredBody::Here(body) = stored.body {
-            segment.bodies.entry(slot.at).or_insert_with(|| Bytes::copy_from_slice(body));
-        }
-    }
-
-    #[inline]
-    fn journal_or_transient(&self, slot: &Slot) -> &crate::image::Image {
-        let segments = if slot.segment.is_transient() { self.transient.segments() } else { &self.journal };
-        &segments.get(slot.segment).image
-    }
-
     /// An entry of the catalog changed.
     pub fn put(&mut self, entry: &CatalogEntry) {
         self.appender.put(entry);
@@ -490,27 +342,6 @@ impl Store {
         self.shared.room()
     }
 
-    /// Takes in what was read from disk; gives the queues that have something new.
-    pub fn install_loaded(&mut self) -> Vec<QueueId> {
-        let mut queues = Vec::new();
-        for (want, loaded) in self.reads.take_loaded() {
-            let body = match want.what {
-                Wanted::Block(_) => None,
-                Wanted::Body(key, ..) => Some(key),
-            };
-            self.wanted.remove(&(want.queue, body));
-            // What is wanted first comes last, so that what was read ahead cannot drive it out.
-            for loaded in loaded.into_iter().rev() {
-                match loaded {
-                    Loaded::Block(run, block) => self.cache.insert_block(run, block),
-                    Loaded::Body(key, body) => self.cache.insert_body(key, body),
-                }
-            }
-            queues.push(want.queue);
-        }
-        queues
-    }
-
     /// Figures for operators.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -559,7 +390,7 @@ impl Drop for Store {
 }
 
 #[inline]
-fn lookup<'a>(
+pub(crate) fn lookup<'a>(
     keys: &HashMap<QueueId, QueueKey, foldhash::fast::RandomState>,
     queues: &'a mut [Option<Queue>],
     id: QueueId,
@@ -571,15 +402,6 @@ fn lookup<'a>(
 #[inline]
 fn queue_of(queues: &mut [Option<Queue>], key: QueueKey) -> &mut Queue {
     queues[key as usize].as_mut().expect("keys are of queues")
-}
-
-/// Where a message's body is, if it does not stand behind it.
-fn body_key(stored: &Stored<'_>, run: RunId) -> Option<BodyKey> {
-    match stored.body {
-        StoredBody::Here(_) => None,
-        StoredBody::OwnFile(place) => Some(BodyKey::OwnFile(place.at)),
-        StoredBody::InRun(place) => Some(BodyKey::InRun(run, place.at)),
-    }
 }
 
 /// The queue changed, so the checkpoint must hear of it before the current generation goes.

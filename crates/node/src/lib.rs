@@ -8,6 +8,7 @@ mod confirm_tests;
 mod confirms;
 mod connection;
 mod dead_letters;
+mod definitions;
 mod effects;
 mod failed;
 mod host;
@@ -23,6 +24,7 @@ mod unacked;
 
 pub use client::Client;
 pub use connection::Peer;
+pub use definitions::{DefinitionsError, Imported};
 pub use effects::Effects;
 pub use host::Host;
 pub use node::{Node, NodeSettings};

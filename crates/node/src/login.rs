@@ -3,17 +3,71 @@
 use std::collections::HashMap;
 
 use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
+use base64ct::{Base64, Encoding};
 use ferrymq_model::Name;
+use md5::Md5;
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 /// The hash under which a new password is kept: argon2id, in PHC string format.
 pub fn hash(password: &[u8]) -> String {
     Argon2::default().hash_password(password).expect("the default parameters are valid").to_string()
 }
 
-fn is_right(password: &[u8], kept: &str) -> bool {
+/// RabbitMQ's ways to hash a password, by their names in its definitions, and the prefix under which we keep such hashes.
+const RABBITMQS: [(&str, &str, usize); 3] = [
+    ("rabbit_password_hashing_sha256", "rabbitmq-sha256:", 32),
+    ("rabbit_password_hashing_sha512", "rabbitmq-sha512:", 64),
+    ("rabbit_password_hashing_md5", "rabbitmq-md5:", 16),
+];
+
+/// RabbitMQ puts so many random bytes before the digest, and before the password that is digested.
+const SALT_BYTES: usize = 4;
+
+/// How a hash from RabbitMQ is kept: the algorithm as it is called there, SHA-256 where it is not, and the salted hash
+/// in base 64. An empty one lets nobody in.
+///
+/// # Errors
+/// Where it is no such hash: why, and what would be right.
+pub fn kept_as(algorithm: Option<&str>, hash: &str) -> Result<String, String> {
+    let algorithm = algorithm.unwrap_or(RABBITMQS[0].0);
+    let known = RABBITMQS.iter().find(|(name, ..)| *name == algorithm);
+    let Some((_, prefix, digest_bytes)) = known else {
+        let names = RABBITMQS.map(|(name, ..)| name).join(", ");
+        return Err(format!("hashing_algorithm is '{algorithm}'; it must be one of {names}"));
+    };
+    if hash.is_empty() {
+        return Ok(String::new());
+    }
+    let is_whole = |bytes: &Vec<u8>| bytes.len() == SALT_BYTES + digest_bytes;
+    match Base64::decode_vec(hash).ok().filter(is_whole) {
+        Some(_) => Ok(format!("{prefix}{hash}")),
+        None => Err(format!(
+            "password_hash is not {SALT_BYTES} bytes of salt and {digest_bytes} of digest in base 64; export it again, \
+             or give a password instead"
+        )),
+    }
+}
+
+/// Whether `password` is the one that is kept so: by us, or as RabbitMQ did.
+pub fn is_right(password: &[u8], kept: &str) -> bool {
+    for (name, prefix, _) in RABBITMQS {
+        if let Some(hash) = kept.strip_prefix(prefix) {
+            return Base64::decode_vec(hash).is_ok_and(|salted| is_right_at_rabbitmq(name, password, &salted));
+        }
+    }
     PasswordHash::new(kept).is_ok_and(|hash| Argon2::default().verify_password(password, &hash).is_ok())
+}
+
+fn is_right_at_rabbitmq(algorithm: &str, password: &[u8], salted: &[u8]) -> bool {
+    let Some((salt, kept)) = salted.split_at_checked(SALT_BYTES) else { return false };
+    let digest = match algorithm {
+        "rabbit_password_hashing_sha512" => Sha512::new().chain_update(salt).chain_update(password).finalize().to_vec(),
+        "rabbit_password_hashing_md5" => Md5::new().chain_update(salt).chain_update(password).finalize().to_vec(),
+        _ => Sha256::new().chain_update(salt).chain_update(password).finalize().to_vec(),
+    };
+    // In a time that does not tell how much of it is right.
+    digest.len() == kept.len() && digest.iter().zip(kept).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 /// Logins that were right before. Checking a password costs tens of milliseconds on purpose; a client that connects
@@ -61,5 +115,26 @@ mod tests {
         let changed = hash(b"other");
         assert!(!logins.check(&user, b"guest", &changed), "a changed password ends what was remembered");
         assert!(!logins.check(&user, b"guest", "not a hash"));
+    }
+
+    /// Made by RabbitMQ 3.10.8 for the password `secret`.
+    #[test]
+    fn hashes_of_rabbitmq_are_checked_in_its_way() {
+        for (algorithm, hash) in [
+            (None, "AQIDBDB9kM21iEUzN1lZ+6VReCsdNqS0sERdAQTcY6Xs3PMz"),
+            (
+                Some("rabbit_password_hashing_sha512"),
+                "AQIDBPhTH2L5HGYB1LWOrn+YpvuQmVOXKGqgsuiJRIZTILRoEvblSJo/WAsym3IZTfuaIaK5KR2o5KwFfTv6KsxfMIE=",
+            ),
+            (Some("rabbit_password_hashing_md5"), "AQIDBDgk9ci8Lfh6CKE9Y0AUfmU="),
+        ] {
+            let kept = kept_as(algorithm, hash).unwrap();
+            assert!(is_right(b"secret", &kept), "{algorithm:?}");
+            assert!(!is_right(b"Secret", &kept), "{algorithm:?}");
+        }
+        assert!(!is_right(b"", &kept_as(None, "").unwrap()));
+        for (algorithm, hash) in [(Some("rot13"), "AAAA"), (None, "AAAA"), (None, "not base 64!")] {
+            assert!(kept_as(algorithm, hash).is_err(), "{algorithm:?} {hash}");
+        }
     }
 }

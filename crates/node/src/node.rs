@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Who may only come from this machine: the user of a fresh data directory, whose password everybody knows.
-const GUEST: &str = "guest";
+pub(crate) const GUEST: &str = "guest";
 
 /// How often a connection goes on with its own deliveries before others have their turn.
 const ROUNDS_MAX: u32 = 8;

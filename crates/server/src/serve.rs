@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -84,6 +85,9 @@ async fn serve(settings: &Settings) -> Result<(), String> {
         announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
     let node = open_node(settings, process.clone())?;
+    if let Some(file) = &settings.definitions {
+        import(&node, file)?;
+    }
     progress.enter(Phase::Opening);
     for listener in &settings.listeners {
         let Speech::Sessions { open, .. } = listener.service.protocol.speech else { continue };
@@ -150,6 +154,20 @@ fn open_node(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, St
     };
     Node::open(node_settings, Arc::new(RealDisk), process).map_err(|error| error.to_string())
 }
+
+/// Sets up what a file of definitions says.
+fn import(node: &Node, file: &Path) -> Result<(), String> {
+    let name = file.display();
+    let json = std::fs::read(file)
+        .map_err(|error| format!("definitions {name}: {error}; name another file, or leave the option out"))?;
+    let imported = node.import_definitions(&json).map_err(|error| format!("definitions {name}: {error}"))?;
+    for what in &imported.passed_over {
+        tracing::warn!("definitions {name}: {what}");
+    }
+    tracing::info!("definitions {name}: {} taken in", imported.taken);
+    Ok(())
+}
+
 /// Scripts and tests wait for these lines.
 fn announce(lines: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();

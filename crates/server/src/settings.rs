@@ -16,6 +16,8 @@ use crate::{
 pub struct Settings {
     /// Where everything durable is kept.
     pub data_directory: PathBuf,
+    /// A file of definitions to set up.
+    pub definitions: Option<PathBuf>,
     /// What is listened on.
     pub listeners: Vec<ListenerSettings>,
     /// Certificates and keys, for those of them that speak under TLS.
@@ -61,6 +63,7 @@ impl Settings {
         let copy_bytes_max = u32::try_from(configuration.limits.copy_bytes_max).unwrap_or(u32::MAX);
         Self {
             data_directory: configuration.data_dir,
+            definitions: configuration.definitions,
             listeners,
             tls: configuration.tls,
             threads,

@@ -186,6 +186,12 @@ impl Catalog {
         Ok(found)
     }
 
+    /// Whether there is a queue of that name.
+    #[must_use]
+    pub fn has_queue(&self, vhost: &str, name: &str) -> bool {
+        self.vhosts.get(vhost).is_some_and(|vhost| vhost.queues.contains_key(name))
+    }
+
     /// The queue with that id.
     #[must_use]
     pub fn queue_by_id(&self, id: QueueId) -> Option<&QueueRecord> {

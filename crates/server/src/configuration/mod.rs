@@ -34,6 +34,8 @@ pub const FILE_VARIABLE: &str = "FERRYMQ_CONFIG";
 pub struct Configuration {
     /// Where everything durable is kept.
     pub data_dir: PathBuf,
+    /// What is set up at every start.
+    pub definitions: Option<PathBuf>,
     /// What to listen on; empty: every protocol on its own port, on this machine only.
     pub listen: Vec<Listen>,
     /// What is logged.
@@ -54,6 +56,7 @@ impl Default for Configuration {
     fn default() -> Self {
         Self {
             data_dir: "./data".into(),
+            definitions: None,
             listen: Vec::new(),
             log_level: tracing::Level::INFO,
             tls: TlsFiles::default(),

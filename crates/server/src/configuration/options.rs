@@ -105,6 +105,16 @@ pub const OPTIONS: &[Definition] = &[
         "Where everything durable is kept; made if it is not there. Only one server at a time can use it"
     ),
     other!(
+        definitions,
+        File,
+        |text| path(text).map(Some),
+        |file: &Option<std::path::PathBuf>| file
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), |file| file.display().to_string()),
+        "Users, vhosts, permissions, policies, exchanges, queues and bindings that are set up at every start, in a file \
+         that RabbitMQ exported (docs/definitions.md)"
+    ),
+    other!(
         listen,
         Listeners,
         value::listeners,

@@ -184,7 +184,9 @@ impl Node {
                 }
                 shard.open(queue, settings, &[], now);
             }
-            debug_assert!(changed.is_empty(), "no policy changes a living queue yet");
+            for (queue, settings) in changed {
+                shard.configure(queue, settings, now);
+            }
             ports.write_changes(&changes);
             ports.flushed_position()
         });

@@ -148,34 +148,6 @@ impl Catalog {
 }
 
 impl Catalog {
-    fn take_in_binding(
-        &mut self,
-        entry: &CatalogEntry,
-        orphaned: &mut HashMap<(Name, Name), ()>,
-        changes: &mut Vec<CatalogEntry>,
-    ) -> Result<(), String> {
-        let BindingEntry { vhost, queue_id, spec } = value(entry)?;
-        let (vhost, source) = (stored(&vhost)?, stored(&spec.source)?);
-        let target = match &spec.exchange {
-            Some(name) => Target::Exchange(stored(name)?),
-            None => Target::Queue(QueueId(queue_id)),
-        };
-        if let Target::Queue(id) = &target
-            && !self.queues.contains_key(id)
-        {
-            changes.push(entries::binding_tombstone(&entry.key));
-            orphaned.insert((vhost, source), ());
-            return Ok(());
-        }
-        let found = self.vhost(&vhost).map_err(|no| no.to_string())?;
-        found.exchange(&source).map_err(|no| no.to_string())?;
-        if let Target::Exchange(name) = &target {
-            found.exchange(name).map_err(|no| no.to_string())?;
-        }
-        self.insert_binding(&vhost, &source, &target, &spec.key, spec.arguments, true);
-        Ok(())
-    }
-
     /// It was checked when it was set, and applies once everything has been loaded.
     fn take_in_policy(&mut self, entry: PolicyEntry) -> Result<(), String> {
         let PolicyEntry { vhost, name, operator, pattern, apply_to, priority, definition } = entry;

@@ -1,6 +1,6 @@
 //! Policies: what is refused, which of several applies, and what comes of a change.
 
-use ferrymq_broker::{ApplyTo, PolicyScope, PolicySpec, QueueSettings};
+use ferrymq_broker::{ApplyTo, DeadLettering, PolicyScope, PolicySpec, QueueSettings};
 use ferrymq_model::{Name, QueueId, Refusal, Table, Value};
 
 use crate::desk::{Desk, check};
@@ -84,4 +84,53 @@ fn an_alternate_exchange_may_come_from_a_policy() {
     let again = desk.catalog.clear_policy(&desk.vhost, PolicyScope::User, &Name::from("higher"), &mut desk.changes);
     check(again, "no policy 'higher' in vhost '/'");
     assert!(routes(&desk.restarted(), "x"));
+}
+
+#[test]
+fn of_two_limits_the_lower_holds_and_a_declaration_s_address_goes_first() {
+    let mut desk = Desk::new();
+    desk.queue("own durable x-max-length=5 x-dead-letter-exchange=mine").unwrap();
+    let plain = desk.queue("plain durable").unwrap();
+    let own = desk.catalog.queues().find(|queue| queue.id != plain).unwrap().id;
+    let policy = "p . queues 0 max-length=7 message-ttl=100 dead-letter-exchange=theirs dead-letter-routing-key=k";
+    let changed = set(&mut desk, PolicyScope::User, policy).unwrap();
+    assert_eq!(changed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [own, plain]);
+    let address =
+        |exchange: &str| Some(DeadLettering { exchange: Name::from(exchange), routing_key: Some(Name::from("k")) });
+    let seen = |desk: &Desk, id| {
+        let settings = &desk.catalog.queue_by_id(id).unwrap().settings;
+        (settings.messages_max, settings.message_ttl_ms, settings.dead_letters.clone())
+    };
+    assert_eq!(seen(&desk, own), (Some(5), Some(100), address("mine")));
+    assert_eq!(seen(&desk, plain), (Some(7), Some(100), address("theirs")));
+    // An operator's limits are merged with that.
+    let changed = set(&mut desk, PolicyScope::Operator, "o own queues 0 max-length=6 message-ttl=50").unwrap();
+    assert_eq!(changed.len(), 1, "the limit of the declaration is lower, the time is not");
+    assert_eq!(seen(&desk, own), (Some(5), Some(50), address("mine")));
+    let mut desk = desk.restarted();
+    assert_eq!(seen(&desk, own), (Some(5), Some(50), address("mine")), "after a restart");
+    assert_eq!(seen(&desk, plain), (Some(7), Some(100), address("theirs")), "after a restart");
+    let late = desk.queue("late").unwrap();
+    assert_eq!(seen(&desk, late), (Some(7), Some(100), address("theirs")), "a queue made later");
+    let changed = desk.catalog.clear_policy(&desk.vhost, PolicyScope::User, &Name::from("p"), &mut desk.changes);
+    assert_eq!(changed.unwrap().len(), 3);
+    assert_eq!(seen(&desk, plain), (None, None, None));
+    assert_eq!(seen(&desk, own).1, Some(50));
+}
+
+#[test]
+fn a_policy_is_for_the_types_of_queues_that_have_its_settings() {
+    let mut desk = Desk::new();
+    let classic = desk.queue("classic").unwrap();
+    let quorum = desk.queue("quorum durable x-queue-type=quorum x-delivery-limit=9").unwrap();
+    let ids = |changed: Vec<(QueueId, QueueSettings)>| changed.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let changed = set(&mut desk, PolicyScope::User, "a . all 2 delivery-limit=3 max-length=1").unwrap();
+    assert_eq!(ids(changed), [quorum], "classic queues have no delivery limit, so it is none of theirs");
+    assert_eq!(desk.catalog.queue_by_id(quorum).unwrap().settings.attempts_max, Some(3));
+    let changed = set(&mut desk, PolicyScope::User, "b . classic_queues 1 max-length=2").unwrap();
+    assert_eq!(ids(changed), [classic], "the next in priority applies instead");
+    let changed = set(&mut desk, PolicyScope::User, "c . quorum_queues 3 max-length=4").unwrap();
+    assert_eq!(ids(changed), [quorum]);
+    let settings = &desk.catalog.queue_by_id(quorum).unwrap().settings;
+    assert_eq!((settings.attempts_max, settings.messages_max), (Some(9), Some(4)), "one policy, not two");
 }

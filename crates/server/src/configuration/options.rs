@@ -107,10 +107,8 @@ pub const OPTIONS: &[Definition] = &[
     other!(
         definitions,
         File,
-        |text| path(text).map(Some),
-        |file: &Option<std::path::PathBuf>| file
-            .as_ref()
-            .map_or_else(|| "none".to_owned(), |file| file.display().to_string()),
+        file,
+        show_file,
         "Users, vhosts, permissions, policies, exchanges, queues and bindings that are set up at every start, in a file \
          that RabbitMQ exported (docs/definitions.md)"
     ),

@@ -19,7 +19,6 @@ def wait_until(condition):
 
 with Server() as server, tempfile.TemporaryDirectory() as folder:
     os.environ["FERRYMQ_URL"] = server.url
-    from celery.result import AsyncResult
     from celery_tasks import add, app, note, run_until_told
 
     folder = pathlib.Path(folder)
@@ -42,13 +41,14 @@ with Server() as server, tempfile.TemporaryDirectory() as folder:
         wait_until(lambda: (folder / "runs").exists() and len((folder / "runs").read_text().split()) == 3)
         assert len(set((folder / "runs").read_text().split())) == 3
 
-        # What is revoked before its turn never runs.
-        revoked = note.apply_async((str(folder / "notes"), "revoked"), countdown=1)
+        # What is revoked before its turn, while every process is busy, never runs.
+        revoked = note.delay(str(folder / "notes"), "revoked")
         revoked.revoke()
-        wait_until(lambda: "task-revoked" in {event["type"] for event in seen})
-        assert AsyncResult(revoked.id).state in ("PENDING", "REVOKED")
+        wait_until(lambda: revoked.id in app.control.inspect(timeout=1).revoked().get("one@here", []))
         (folder / "go").touch()
         assert [result.get(timeout=60) for result in waiting] == ["done"] * 3
+        wait_until(lambda: "task-revoked" in {event["type"] for event in seen})
+        assert not (folder / "notes").exists()
 
         # Two a second: the first at once, each of the others half a second later.
         answer = app.control.rate_limit("celery_tasks.note", "2/s", reply=True, timeout=10)

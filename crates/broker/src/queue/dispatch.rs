@@ -33,8 +33,7 @@ pub(super) struct Found {
 
 impl Shard {
     /// Delivers what can be delivered, and makes letters of what has come to its end, queue by queue in turn, up to 128
-    /// messages. Says whether there is more to do, so
-    /// that the caller can let go of the lock first.
+    /// messages. Says whether there is more to do, so that the caller can let go of the lock first.
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
         while budget > 0
@@ -204,7 +203,7 @@ impl Queue {
                     Some(reason) => {
                         *budget -= 1;
                         if self.settings.dead_letters.is_some() {
-                            break Front::Doomed(Doomed { lane: number, sequence, handle, facts, reason });
+                            break Front::Doomed(Doomed { lane: number, sequence, facts, reason });
                         }
                         self.lose_front(reason, &facts);
                         dropped.add(Place { queue: id, sequence }, without_letter(reason), ports);

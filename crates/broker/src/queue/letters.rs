@@ -1,8 +1,8 @@
 //! The end of messages in a queue: they become letters to other queues, or are dropped.
 //!
 //! A message whose time is over, or that is one too many, stands at the front when it dies. One that a consumer rejected,
-//! or that came back too often, may stand anywhere and need not be in memory: it is *dying* until dispatch has found it, before anything else of its
-//! queue. So a queue's letters are made in the order of the deaths, and in dispatch only.
+//! or that came back too often, may stand anywhere and need not be in memory: it is *dying* until dispatch has found it,
+//! before anything else of its queue. So a queue's letters are made in the order of the deaths, and in dispatch only.
 //!
 //! A letter is put into its queues in the unit that settles the original. What it causes there (one too many, expired at
 //! once) is seen to when dispatch comes to those queues, so letters that make letters are a line and not a recursion.
@@ -39,9 +39,15 @@ pub(super) struct DyingStretch {
 pub(super) struct Doomed {
     pub(super) lane: u8,
     pub(super) sequence: Sequence,
-    pub(super) handle: u64,
     pub(super) facts: Facts,
     pub(super) reason: DeathReason,
+}
+
+impl DyingStretch {
+    fn goes_on_with(self, other: Self) -> bool {
+        self.last + 1 == other.first
+            && (self.lane, self.reason, self.counted) == (other.lane, other.reason, other.counted)
+    }
 }
 
 impl Dying {
@@ -50,10 +56,13 @@ impl Dying {
     }
 
     pub(super) fn push(&mut self, stretch: DyingStretch) {
-        self.stretches.push_back(stretch);
+        match self.stretches.back_mut() {
+            Some(before) if before.goes_on_with(stretch) => before.last = stretch.last,
+            _ => self.stretches.push_back(stretch),
+        }
     }
 
-    /// The one that is next, and those behind it.
+    /// The one that is next, and those behind it that die alike.
     pub(super) fn first(&self) -> Option<DyingStretch> {
         self.stretches.front().copied()
     }
@@ -77,9 +86,13 @@ impl Shard {
     /// A message becomes a letter and leaves its queue, both or neither; without a letter it is dropped.
     pub(super) fn bury(&mut self, id: QueueId, doomed: &Doomed, now: Time, ports: &mut impl Ports) {
         let queue = self.queues.get_mut(&id).expect("the queue was just served");
-        let letter = queue.letter(Content::Stored(doomed.handle), &doomed.facts, doomed.reason, now, ports);
-        queue.lose(doomed);
         let (lane, dropped) = (id.lane(doomed.lane), without_letter(doomed.reason));
+        // What was settled and marked since it was found may have moved it.
+        let Next::Message { handle, .. } = ports.next(lane, doomed.sequence) else {
+            unreachable!("a message that was found stays in memory for the transition")
+        };
+        let letter = queue.letter(Content::Stored(handle), &doomed.facts, doomed.reason, now, ports);
+        queue.lose(doomed);
         let Some(letter) = letter else { return ports.settle(lane, doomed.sequence, doomed.sequence, dropped) };
         ports.begin_unit();
         let arrived = self.post(&letter, ports);
@@ -128,9 +141,9 @@ impl Queue {
                     self.parked = true;
                     return Some(Front::Pending);
                 }
-                Next::Message { sequence, handle, facts } if sequence == wanted => {
+                Next::Message { sequence, facts, .. } if sequence == wanted => {
                     *budget -= 1;
-                    return Some(Front::Doomed(Doomed { lane, sequence, handle, facts, reason }));
+                    return Some(Front::Doomed(Doomed { lane, sequence, facts, reason }));
                 }
                 Next::Message { .. } | Next::End => {
                     debug_assert!(false, "{}: storage lost a message that was out", self.shown());

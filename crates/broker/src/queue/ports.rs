@@ -10,7 +10,8 @@ use super::QueueSettings;
 /// so that the calls are direct.
 ///
 /// No call may wait. What is decided holds after a crash up to some point in the order of the calls; only what stands
-/// between [`Ports::begin_unit`] and [`Ports::end_unit`] holds together.
+/// between [`Ports::begin_unit`] and [`Ports::end_unit`] holds together. Where a call is about messages, its queue is the
+/// [lane](QueueId::lane) that they are in.
 pub trait Ports {
     /// Keep a message at these places; `durable` ones are to survive a restart.
     ///
@@ -145,7 +146,7 @@ pub enum Taken {
 /// Consecutive messages of one queue, all of them delivered and not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// The queue.
+    /// The queue's lane, as [`Delivery::from`] names it.
     pub queue: QueueId,
     /// The first message.
     pub first: Sequence,

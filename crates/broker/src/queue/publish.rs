@@ -63,7 +63,8 @@ impl Shard {
         published
     }
 
-    /// Offers a message that was just stored, if nothing else is ready. Where it stands before all others, its expiry counts.
+    /// Offers a message that was just stored, if nothing else is ready. Where it stands before all others, its expiry is
+    /// looked at.
     fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
         let id = place.queue.queue();
         let queue = self.queues.get_mut(&id).expect("the message was just put into it");

@@ -5,6 +5,7 @@
 mod access;
 mod arguments;
 mod catalog;
+mod deaths;
 mod desk;
 mod matching;
 mod policies;

@@ -67,6 +67,8 @@ pub struct Port {
     pub events: Vec<Event>,
     /// Messages that were found since the last delivery: they do not leave memory meanwhile.
     found: BTreeSet<(QueueId, Sequence)>,
+    /// The handle that the next call may use.
+    handle: Option<u64>,
     /// Queues that wait for storage.
     pub pending: BTreeSet<QueueId>,
     /// Subscriptions that wait for credit.
@@ -106,6 +108,7 @@ impl Port {
             catalog: BTreeMap::new(),
             events: Vec::new(),
             found: BTreeSet::new(),
+            handle: None,
             pending: BTreeSet::new(),
             waiting: BTreeSet::new(),
             credit: BTreeMap::new(),
@@ -164,17 +167,25 @@ impl Port {
         self.moody > 0 && self.random.one_in(self.moody)
     }
 
-    fn given(&self, delivery: &Delivery<'_>) -> Given {
-        let message = match delivery.content {
+    fn message(&self, content: Content<'_>) -> u64 {
+        if let Content::Stored(handle) = content {
+            assert_eq!(self.handle, Some(handle), "a handle holds for the next call only");
+        }
+        match content {
             Content::Stored(handle) => handle,
             Content::Passing(message) => number_of(message),
-        };
+        }
+    }
+
+    fn given(&self, delivery: &Delivery<'_>) -> Given {
+        let message = self.message(delivery.content);
         Given { message, redelivered: delivery.redelivered, attempts: delivery.attempts, settled: delivery.settled }
     }
 }
 
 impl Ports for Port {
     fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
+        self.handle = None;
         let number = number_of(message);
         if self.written.get(&number).is_some_and(|written| !written.deaths.is_empty()) {
             self.events.push(Event::Stored { message: number });
@@ -191,6 +202,7 @@ impl Ports for Port {
     }
 
     fn next(&mut self, queue: QueueId, from: Sequence) -> Next {
+        self.handle = None;
         if !self.found.contains(&(queue, from)) && self.is_moody() {
             self.pending.insert(queue);
             return Next::Pending;
@@ -198,10 +210,12 @@ impl Ports for Port {
         let found = self.messages.get(&queue).and_then(|stored| stored.range(from..).next());
         let Some((sequence, stored)) = found else { return Next::End };
         self.found.insert((queue, *sequence));
+        self.handle = Some(stored.message);
         Next::Message { sequence: *sequence, handle: stored.message, facts: stored.facts }
     }
 
     fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
+        self.handle = None;
         if let Some(stored) = self.messages.get_mut(&queue) {
             stored.retain(|sequence, _| !(first..=last).contains(sequence));
         }
@@ -211,10 +225,12 @@ impl Ports for Port {
     }
 
     fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence) {
+        self.handle = None;
         self.state(queue).delivered_up_to(sequence);
     }
 
     fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32) {
+        self.handle = None;
         let state = self.state(queue);
         state.attempts.retain(|(sequence, _)| !(first..=last).contains(sequence));
         state.attempts.extend((first..=last).map(|sequence| (sequence, attempts)));
@@ -257,10 +273,8 @@ impl Ports for Port {
 
     /// The exchange's name is the list of the queues that letters go to.
     fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter> {
-        let message = match dead.content {
-            Content::Stored(handle) => handle,
-            Content::Passing(message) => number_of(message),
-        };
+        let message = self.message(dead.content);
+        self.handle = None;
         let queue = dead.queue.name.to_string();
         let mut written = self.written[&message].clone();
         written.deaths.insert(0, (queue.clone(), dead.reason == DeathReason::Rejected));

@@ -1,35 +1,38 @@
 //! Single behaviours of a shard that the random sequences do not look at, or not closely.
 
-use ferrymq_broker::{DeleteWhen, Published, QueueSettings, Recovered, Shard, Stretch, Subscriber};
+use ferrymq_broker::{DeleteWhen, Published, QueueSettings, Shard, Stretch, Subscriber};
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
 
-use crate::port::{Event, Port};
+use crate::port::{Event, Port, Written};
 use crate::random::Random;
 
-const QUEUE: QueueId = QueueId(256);
-const NOW: Time = Time(1000);
+pub const QUEUE: QueueId = QueueId(256);
+pub const NOW: Time = Time(1000);
 
 /// A shard with one queue, and a port in a good mood.
-struct Bench {
-    shard: Shard,
-    port: Port,
-    next: u64,
+pub struct Bench {
+    pub shard: Shard,
+    pub port: Port,
 }
 
 impl Bench {
     fn new() -> Self {
-        let mut bench = Self { shard: Shard::new(), port: Port::new(Random::new(1), 0), next: 1 };
-        bench.open(QUEUE, &[]);
+        Self::with(settings("q"))
+    }
+
+    pub fn with(settings: QueueSettings) -> Self {
+        let mut bench = Self { shard: Shard::new(), port: Port::new(Random::new(1), 0) };
+        bench.shard.open(QUEUE, settings, &[], NOW);
         bench
     }
 
-    fn open(&mut self, queue: QueueId, recovered: &[Recovered]) {
-        self.shard.open(queue, settings("q"), recovered, NOW);
+    fn publish(&mut self, persistent: bool) -> Published {
+        self.publish_to(&[QUEUE], persistent, Facts::default())
     }
 
-    fn publish(&mut self, persistent: bool) -> Published {
-        let body = self.next.to_le_bytes();
-        self.next += 1;
+    /// A message of 8 bytes; its number is one more than the last one's.
+    pub fn publish_to(&mut self, targets: &[QueueId], persistent: bool, facts: Facts) -> Published {
+        let body = self.port.write(Written { persistent, ..Written::default() }).to_le_bytes();
         let message = MessageRef {
             dialect: Dialect::Amqp091,
             exchange: "",
@@ -37,25 +40,25 @@ impl Bench {
             properties: &[],
             body: BodyRef::Inline(&body),
         };
-        let facts = Facts { body_bytes: 8, arrived: NOW, ..Facts::default() };
-        self.shard.publish(&message, &facts, persistent, &[QUEUE], &mut self.port)
+        let facts = Facts { body_bytes: 8, arrived: NOW, ..facts };
+        self.shard.publish(&message, &facts, persistent, targets, &mut self.port)
     }
 
     fn publish_one(&mut self, persistent: bool) {
         assert_eq!(self.publish(persistent).queues, 1);
     }
 
-    fn consume(&mut self, id: u64, no_ack: bool, priority: i64) {
+    pub fn consume(&mut self, id: u64, no_ack: bool, priority: i64) {
         let subscriber = Subscriber { id: SubscriptionId(id), no_ack, exclusive: false, priority };
         assert_eq!(self.shard.consume(QUEUE, subscriber, NOW), Ok(true));
     }
 
-    fn dispatch(&mut self) -> bool {
+    pub fn dispatch(&mut self) -> bool {
         self.shard.dispatch(NOW, &mut self.port)
     }
 
     /// Subscription and message of each delivery so far.
-    fn delivered(&mut self) -> Vec<(u64, u64)> {
+    pub fn delivered(&mut self) -> Vec<(u64, u64)> {
         let take = |event| match event {
             Event::Delivered { subscription, given, .. } => Some((subscription, given.message)),
             _ => None,
@@ -63,12 +66,12 @@ impl Bench {
         std::mem::take(&mut self.port.events).into_iter().filter_map(take).collect()
     }
 
-    fn ready(&self) -> u64 {
+    pub fn ready(&self) -> u64 {
         self.shard.counts(QUEUE).unwrap().ready
     }
 }
 
-fn settings(name: &str) -> QueueSettings {
+pub fn settings(name: &str) -> QueueSettings {
     QueueSettings { vhost: Name::from("/"), name: Name::from(name), durable: true, ..QueueSettings::default() }
 }
 
@@ -135,8 +138,7 @@ fn nothing_is_kept_for_messages_that_wait() {
 
 #[test]
 fn recovered_numbers_may_have_lost_their_messages() {
-    let mut bench = Bench { shard: Shard::new(), port: Port::new(Random::new(1), 0), next: 1 };
-    bench.open(QUEUE, &[]);
+    let mut bench = Bench::new();
     // Every other message is transient; the first four go out, and 1 and 2 are accepted.
     (0..8).for_each(|number| bench.publish_one(number % 2 == 0));
     bench.consume(1, false, 0);
@@ -153,7 +155,7 @@ fn recovered_numbers_may_have_lost_their_messages() {
     bench.shard = Shard::new();
     let recovered = bench.port.recovered(QUEUE, state);
     assert_eq!(recovered.messages, 3);
-    bench.open(QUEUE, &[recovered]);
+    bench.shard.open(QUEUE, settings("q"), &[recovered], NOW);
     bench.consume(2, false, 0);
     assert!(!bench.dispatch());
     let redelivered = |event: &Event| match event {

@@ -1,0 +1,210 @@
+//! Single behaviours of queues whose messages come to their end, or that have limits, priorities or one active consumer.
+
+use ferrymq_broker::{DeadLettering, DeleteWhen, Got, Overflow, Published, QueueSettings, Stretch, Subscriber};
+use ferrymq_model::{DeathReason, Facts, Name, QueueId, Settlement, SubscriptionId, Time};
+
+use crate::port::Event;
+use crate::queues::{Bench, NOW, QUEUE, settings};
+
+/// Where letters go.
+const LETTERS: QueueId = QueueId(512);
+
+/// A queue with dead-lettering to another one, and whatever else these settings say.
+fn with_letters(rest: QueueSettings) -> Bench {
+    let dead_letters = Some(DeadLettering { exchange: Name::from("letters"), routing_key: None });
+    let mut bench = Bench::with(QueueSettings { dead_letters, ..rest });
+    bench.shard.open(LETTERS, settings("letters"), &[], NOW);
+    bench.port.queues.insert("letters".to_owned(), LETTERS);
+    bench
+}
+
+fn publish(bench: &mut Bench, messages: usize) {
+    (0..messages).for_each(|_| assert!(!bench.publish_to(&[QUEUE], true, Facts::default()).refused));
+}
+
+fn settle(bench: &mut Bench, first: u64, last: u64, settlement: Settlement) {
+    let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
+    bench.shard.settle(&[stretch], settlement, &mut bench.port);
+}
+
+/// The dead messages and their reasons, in order.
+fn deaths(bench: &mut Bench) -> Vec<(u64, DeathReason)> {
+    let take = |event| match event {
+        Event::Died { message, reason, .. } => Some((message, reason)),
+        _ => None,
+    };
+    std::mem::take(&mut bench.port.events).into_iter().filter_map(take).collect()
+}
+
+fn ready(bench: &Bench, queue: QueueId) -> u64 {
+    bench.shard.counts(queue).unwrap().ready
+}
+
+fn subscribe(bench: &mut Bench, id: u64, exclusive: bool, priority: i64) -> Result<bool, ferrymq_model::Refusal> {
+    let subscriber = Subscriber { id: SubscriptionId(id), no_ack: true, exclusive, priority };
+    bench.shard.consume(QUEUE, subscriber, NOW)
+}
+
+#[test]
+fn letters_arrive_in_the_order_of_death_some_at_a_time() {
+    let mut bench = with_letters(settings("q"));
+    publish(&mut bench, 300);
+    bench.consume(1, false, 0);
+    while bench.dispatch() {}
+    bench.delivered();
+    // Storage has to read the first of them again.
+    bench.port.moody = 1;
+    settle(&mut bench, 200, 300, Settlement::Reject);
+    settle(&mut bench, 1, 199, Settlement::Reject);
+    assert!(!bench.dispatch());
+    assert_eq!((ready(&bench, LETTERS), bench.shard.counts(QUEUE).unwrap().unacked), (0, 0));
+    bench.port.moody = 0;
+    bench.shard.loaded(&[QUEUE]);
+    assert!(bench.dispatch(), "there is more to do");
+    assert_eq!(ready(&bench, LETTERS), 128);
+    while bench.dispatch() {}
+    let dead: Vec<_> = deaths(&mut bench).into_iter().map(|(message, _)| message).collect();
+    assert!(dead.iter().copied().eq((200..=300).chain(1..=199)), "{dead:?}");
+    let counters = bench.shard.counts(QUEUE).unwrap().counters;
+    assert_eq!((counters.rejected, counters.dead_lettered, counters.letters_unroutable), (300, 300, 0));
+    assert!(bench.port.messages[&QUEUE].is_empty());
+}
+
+#[test]
+fn purging_and_deleting_make_no_letters() {
+    let mut bench = with_letters(settings("q"));
+    publish(&mut bench, 3);
+    assert_eq!(bench.shard.purge(QUEUE, &mut bench.port), 3);
+    publish(&mut bench, 3);
+    assert_eq!(bench.shard.delete(QUEUE, DeleteWhen::default(), &mut bench.port), Ok(3));
+    assert!(!bench.dispatch());
+    assert_eq!((deaths(&mut bench), ready(&bench, LETTERS)), (vec![], 0));
+}
+
+#[test]
+fn a_letter_that_nobody_gets_is_counted() {
+    let mut bench = with_letters(QueueSettings { message_ttl_ms: Some(0), ..settings("q") });
+    bench.port.queues.clear();
+    publish(&mut bench, 1);
+    bench.dispatch();
+    let counters = bench.shard.counts(QUEUE).unwrap().counters;
+    assert_eq!((counters.expired, counters.dead_lettered, counters.letters_unroutable), (1, 0, 1));
+    assert_eq!(bench.port.settled["settled: Expired"], 1);
+}
+
+#[test]
+fn the_front_gives_way_at_the_limit() {
+    let mut bench = with_letters(QueueSettings { messages_max: Some(2), ..settings("q") });
+    publish(&mut bench, 5);
+    assert!(!bench.dispatch());
+    assert_eq!(deaths(&mut bench), [1, 2, 3].map(|message| (message, DeathReason::MaxLength)));
+    assert_eq!((bench.ready(), ready(&bench, LETTERS)), (2, 3));
+}
+
+#[test]
+fn a_queue_of_length_0_passes_on_what_a_consumer_takes_at_once() {
+    let mut bench = Bench::with(QueueSettings { messages_max: Some(0), ..settings("q") });
+    publish(&mut bench, 1);
+    bench.dispatch();
+    assert_eq!(bench.shard.counts(QUEUE).unwrap().counters.dropped, 1);
+    bench.consume(1, false, 0);
+    publish(&mut bench, 1);
+    bench.dispatch();
+    assert_eq!(bench.delivered(), [(1, 2)]);
+}
+
+#[test]
+fn a_full_queue_refuses_whoever_waits_and_others_get_the_message() {
+    let full = QueueSettings { messages_max: Some(0), overflow: Overflow::RejectPublishDeadLetter, ..settings("q") };
+    let mut bench = with_letters(full);
+    let other = QueueId(768);
+    bench.shard.open(other, settings("other"), &[], NOW);
+    bench.consume(1, false, 0);
+    let published = bench.publish_to(&[QUEUE, other], true, Facts::default());
+    assert_eq!(published, Published { queues: 2, durable: true, refused: true });
+    assert!(!bench.dispatch());
+    assert_eq!(deaths(&mut bench), [(1, DeathReason::MaxLength)]);
+    assert_eq!((ready(&bench, other), ready(&bench, LETTERS), bench.ready()), (1, 1, 0));
+}
+
+#[test]
+fn a_message_that_may_come_back_twice_is_delivered_three_times() {
+    let mut bench = with_letters(QueueSettings { attempts_max: Some(2), ..settings("q") });
+    publish(&mut bench, 2);
+    bench.consume(1, false, 0);
+    for _ in 0..3 {
+        bench.dispatch();
+        assert_eq!(bench.delivered(), [(1, 1), (1, 2)]);
+        settle(&mut bench, 1, 2, Settlement::Release);
+    }
+    bench.dispatch();
+    assert_eq!(deaths(&mut bench), [1, 2].map(|message| (message, DeathReason::DeliveryLimit)));
+    let counts = bench.shard.counts(QUEUE).unwrap();
+    assert_eq!((counts.ready, counts.ready_bytes, counts.unacked), (0, 0, 0));
+}
+
+#[test]
+fn higher_priorities_go_first_and_each_in_its_order() {
+    let mut bench = Bench::with(QueueSettings { priority_max: 5, ..settings("q") });
+    for priority in [0, 5, 2, 200, 0, 2] {
+        bench.publish_to(&[QUEUE], true, Facts { priority, ..Facts::default() });
+    }
+    bench.consume(1, false, 0);
+    bench.dispatch();
+    let order: Vec<_> = bench.delivered().into_iter().map(|(_, message)| message).collect();
+    assert_eq!(order, [2, 4, 3, 6, 1, 5]);
+    assert!(bench.port.states.keys().eq([0, 2, 5].map(|lane| QUEUE.lane(lane)).iter()));
+    assert_eq!(bench.shard.state(QUEUE.lane(2)).as_ref(), bench.port.states.get(&QUEUE.lane(2)));
+    assert_eq!(bench.shard.state(QUEUE.lane(1)), None, "nothing is kept for priorities that never came");
+}
+
+#[test]
+fn one_subscription_is_active_and_the_next_takes_over() {
+    let mut bench = Bench::with(QueueSettings { single_active: true, ..settings("q") });
+    let refused = subscribe(&mut bench, 1, true, 0).unwrap_err();
+    assert_eq!(refused.to_string(), "queue 'q' in vhost '/' in exclusive use");
+    for (id, priority) in [(1, 0), (2, 0), (3, 7), (4, 7)] {
+        assert_eq!(subscribe(&mut bench, id, false, priority), Ok(true));
+    }
+    for expected in [1, 3, 4, 2] {
+        publish(&mut bench, 2);
+        bench.dispatch();
+        let takers: Vec<_> = bench.delivered().into_iter().map(|(subscription, _)| subscription).collect();
+        assert_eq!(takers, [expected, expected]);
+        assert_eq!(bench.shard.counts(QUEUE).unwrap().active, Some(SubscriptionId(expected)));
+        bench.shard.cancel(SubscriptionId(expected), NOW, &mut bench.port);
+    }
+    assert_eq!(bench.shard.counts(QUEUE).unwrap().active, None);
+}
+
+#[test]
+fn new_settings_hold_at_once() {
+    let mut bench = with_letters(settings("q"));
+    publish(&mut bench, 4);
+    let later = Time(NOW.0 + 50);
+    // What never changes is not taken over.
+    let shorter = QueueSettings { messages_max: Some(3), durable: false, priority_max: 9, ..settings("q") };
+    bench.shard.configure(QUEUE, shorter, NOW);
+    bench.dispatch();
+    assert_eq!((bench.ready(), deaths(&mut bench)), (3, vec![]), "it has no dead-lettering any more");
+    assert!(bench.publish_to(&[QUEUE], true, Facts { priority: 9, ..Facts::default() }).durable);
+    let shorter_lived = QueueSettings { message_ttl_ms: Some(60), unused_ms_max: Some(100), ..settings("q") };
+    bench.shard.configure(QUEUE, shorter_lived, later);
+    bench.shard.dispatch(later, &mut bench.port);
+    assert_eq!(bench.shard.deadline(), Some(Time(NOW.0 + 60)), "reckoned from the messages' arrival");
+    bench.shard.timeout(Time(NOW.0 + 60), &mut bench.port);
+    bench.shard.dispatch(Time(NOW.0 + 60), &mut bench.port);
+    assert_eq!(bench.ready(), 0);
+    assert_eq!(bench.shard.deadline(), Some(Time(later.0 + 100)), "the queue was used when it was configured");
+}
+
+#[test]
+fn a_get_waits_until_dispatch_has_made_a_letter() {
+    let mut bench = with_letters(QueueSettings { message_ttl_ms: Some(10), ..settings("q") });
+    publish(&mut bench, 1);
+    let later = Time(NOW.0 + 10);
+    assert_eq!(bench.shard.get(QUEUE, true, later, &mut bench.port), Got::Busy);
+    bench.shard.dispatch(later, &mut bench.port);
+    assert_eq!(bench.shard.get(QUEUE, true, later, &mut bench.port), Got::Empty);
+    assert_eq!(ready(&bench, LETTERS), 1);
+}

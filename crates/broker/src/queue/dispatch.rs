@@ -36,42 +36,27 @@ impl Shard {
     /// messages. Says whether there is more to do, so that the caller can let go of the lock first.
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
-        while budget > 0
-            && let Some(letter) = self.letters.pop_front()
-        {
-            budget -= 1;
-            self.post(&letter, ports);
+        if !self.letters.is_empty() {
+            self.post_waiting(&mut budget, ports);
         }
         while budget > 0
             && let Some(id) = self.runnable.pop_front()
         {
-            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            let Some(mut queue) = self.queues.get_mut(&id) else { continue };
             let mut share = budget.min(TURN_MESSAGES_MAX);
             budget -= share;
             queue.lined_up = false;
-            let doomed = queue.serve(&mut self.subscriptions, now, &mut share, ports);
-            queue.set_timer(&mut self.timers);
-            if let Some(doomed) = doomed {
+            while let Some(doomed) = queue.serve(&mut self.subscriptions, now, &mut share, ports) {
                 self.bury(id, &doomed, now, ports);
-                self.serve_on(id, now, &mut share, ports);
+                queue = self.queues.get_mut(&id).expect("no queue goes in dispatch");
             }
+            queue.set_timer(&mut self.timers);
             budget += share;
             if share == 0 {
                 self.line_up_if_restless(id);
             }
         }
         !(self.runnable.is_empty() && self.letters.is_empty())
-    }
-
-    /// Serves a queue in which messages come to their end.
-    fn serve_on(&mut self, id: QueueId, now: Time, share: &mut usize, ports: &mut impl Ports) {
-        loop {
-            let queue = self.queues.get_mut(&id).expect("no queue goes in dispatch");
-            let doomed = queue.serve(&mut self.subscriptions, now, share, ports);
-            queue.set_timer(&mut self.timers);
-            let Some(doomed) = doomed else { return };
-            self.bury(id, &doomed, now, ports);
-        }
     }
 
     /// Gives one message to [`Ports::got`], whoever else would have been next.
@@ -168,7 +153,9 @@ impl Queue {
     /// Finds the front message, and drops those before it that have come to their end; where they may become letters, it
     /// finds the first of them. Nothing is looked for that is not `wanted`, or one too many.
     fn front(&mut self, wanted: bool, now: Time, budget: &mut usize, ports: &mut impl Ports) -> Front {
-        if let Some(front) = self.first_dying(budget, ports) {
+        if !self.dying.is_empty()
+            && let Some(front) = self.first_dying(budget, ports)
+        {
             return front;
         }
         self.front_expires = None;
@@ -216,6 +203,7 @@ impl Queue {
     }
 
     /// Why the message at the front has come to its end, if it has.
+    #[inline]
     fn doom(&self, facts: &Facts, now: Time) -> Option<DeathReason> {
         if self.is_over_limit() {
             return Some(DeathReason::MaxLength);
@@ -260,6 +248,7 @@ impl Queue {
         None
     }
 
+    #[inline]
     fn delivery<'a>(
         &self,
         from: Place,
@@ -276,6 +265,7 @@ impl Queue {
     }
 
     /// The front message has left for a consumer.
+    #[inline]
     pub(super) fn leave(&mut self, facts: &Facts, settled: bool) {
         let lane = self.lanes.front();
         let (sequence, _) = lane.front();
@@ -293,16 +283,19 @@ impl Queue {
 
     /// One message less is ready. Its bytes were reckoned, where storage found the queue at a start with some of a run's
     /// messages settled; they are exact again when the queue has been empty.
+    #[inline]
     pub(super) fn unready(&mut self, facts: &Facts) {
         self.ready -= 1;
         self.unready_bytes(facts);
     }
 
+    #[inline]
     pub(super) fn unready_bytes(&mut self, facts: &Facts) {
         let rest = self.ready_bytes.saturating_sub(u64::from(facts.body_bytes));
         self.ready_bytes = if self.ready == 0 && self.dying.is_empty() { 0 } else { rest };
     }
 
+    #[inline]
     pub(super) fn is_expired(&self, facts: &Facts, now: Time) -> bool {
         self.expiring
             && self.settings.expires(facts).is_some_and(|time| time <= now)
@@ -310,11 +303,13 @@ impl Queue {
     }
 
     /// Whether somebody takes the front message, or it may expire.
+    #[inline]
     fn is_wanted(&self) -> bool {
         self.expiring || !self.turns.is_empty()
     }
 
     /// Whether dispatch would find something to do.
+    #[inline]
     pub(super) fn is_restless(&self) -> bool {
         !self.dying.is_empty() || (self.ready > 0 && (self.is_wanted() || self.is_over_limit()))
     }

@@ -82,11 +82,13 @@ impl Lane {
     }
 
     /// The sequence that the next message will get.
+    #[inline]
     pub(crate) fn next(&self) -> Sequence {
         self.next
     }
 
     /// Takes the sequence for a new message, which is ready.
+    #[inline]
     pub(crate) fn push(&mut self) -> Sequence {
         self.ready += 1;
         let sequence = self.next;
@@ -96,6 +98,7 @@ impl Lane {
 
     /// Where to look for the first ready message, and whether it has come back. Nothing may be there: see
     /// [`Self::missing_before`].
+    #[inline]
     pub(crate) fn front(&self) -> (Sequence, bool) {
         match self.returned.first() {
             Some(sequence) if !self.is_swapped() => (sequence, true),
@@ -130,6 +133,7 @@ impl Lane {
     }
 
     /// The front is not ready any more.
+    #[inline]
     pub(crate) fn take_front(&mut self) {
         self.ready -= 1;
         if self.is_swapped() || self.returned.pop_first().is_none() {
@@ -138,6 +142,7 @@ impl Lane {
     }
 
     /// Messages that are out, or were just taken, are settled.
+    #[inline]
     pub(crate) fn settle(&mut self, first: Sequence, last: Sequence) {
         if first == self.floor {
             self.floor = last + 1;

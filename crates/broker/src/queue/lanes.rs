@@ -21,6 +21,7 @@ impl Lanes {
     }
 
     /// The one that is served next: the highest with something ready.
+    #[inline]
     pub(super) fn front(&mut self) -> &mut Lane {
         if self.higher.is_empty() || (self.saboteur.does(Sabotage::LanesSwapped) && self.lowest.ready > 0) {
             return &mut self.lowest;
@@ -28,6 +29,7 @@ impl Lanes {
         self.higher.iter_mut().find(|lane| lane.ready > 0).unwrap_or(&mut self.lowest)
     }
 
+    #[inline]
     pub(super) fn get(&self, number: u8) -> Option<&Lane> {
         if number == 0 {
             return Some(&self.lowest);
@@ -36,10 +38,12 @@ impl Lanes {
     }
 
     /// The lane of this priority; it is made where it is not there.
+    #[inline]
     pub(super) fn get_mut(&mut self, number: u8) -> &mut Lane {
-        if number == 0 {
-            return &mut self.lowest;
-        }
+        if number == 0 { &mut self.lowest } else { self.higher_mut(number) }
+    }
+
+    fn higher_mut(&mut self, number: u8) -> &mut Lane {
         let at = self.higher.partition_point(|lane| lane.number > number);
         if self.higher.get(at).is_none_or(|lane| lane.number != number) {
             self.higher.insert(at, Lane::new(number, self.saboteur));
@@ -63,6 +67,8 @@ impl Lanes {
 }
 
 /// Which of its queue's lanes is stored under this id.
+#[inline]
 pub(super) fn lane_of(id: QueueId) -> u8 {
-    u8::try_from(id.0 - id.queue().0).expect("a queue has 256 ids")
+    let [lowest, ..] = id.0.to_le_bytes();
+    lowest
 }

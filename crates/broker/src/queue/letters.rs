@@ -51,6 +51,7 @@ impl DyingStretch {
 }
 
 impl Dying {
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.stretches.is_empty()
     }
@@ -84,6 +85,7 @@ impl Dying {
 
 impl Shard {
     /// A message becomes a letter and leaves its queue, both or neither; without a letter it is dropped.
+    #[cold]
     pub(super) fn bury(&mut self, id: QueueId, doomed: &Doomed, now: Time, ports: &mut impl Ports) {
         let queue = self.queues.get_mut(&id).expect("the queue was just served");
         let (lane, dropped) = (id.lane(doomed.lane), without_letter(doomed.reason));
@@ -101,8 +103,19 @@ impl Shard {
         ports.end_unit();
     }
 
+    /// Puts letters of messages that were not taken in into their queues.
+    #[cold]
+    pub(super) fn post_waiting(&mut self, budget: &mut usize, ports: &mut impl Ports) {
+        while *budget > 0
+            && let Some(letter) = self.letters.pop_front()
+        {
+            *budget -= 1;
+            self.post(&letter, ports);
+        }
+    }
+
     /// Puts a letter into its queues, and says whether it got there.
-    pub(super) fn post(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
+    fn post(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
         if self.saboteur.does(Sabotage::LetterLost) {
             return true;
         }
@@ -113,6 +126,7 @@ impl Shard {
 
 impl Queue {
     /// The letter that a message becomes, where the queue has dead-lettering and somebody would get it.
+    #[cold]
     pub(super) fn letter(
         &mut self,
         content: Content<'_>,
@@ -130,6 +144,7 @@ impl Queue {
     }
 
     /// Where messages are dying: the first of them, or why there is none yet.
+    #[cold]
     pub(super) fn first_dying(&mut self, budget: &mut usize, ports: &mut impl Ports) -> Option<Front> {
         loop {
             let DyingStretch { lane, first: wanted, reason, .. } = self.dying.first()?;

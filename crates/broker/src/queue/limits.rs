@@ -26,6 +26,7 @@ impl LengthLimit {
 
 impl Queue {
     /// Whether the front message has to give way.
+    #[inline]
     pub(super) fn is_over_limit(&self) -> bool {
         (self.ready > self.limit.messages || self.ready_bytes > self.limit.bytes)
             && self.limit.overflow == Overflow::DropHead
@@ -33,6 +34,7 @@ impl Queue {
     }
 
     /// Whether a new message is not taken. Whether somebody would take it from here at once does not matter, as in RabbitMQ.
+    #[inline]
     pub(super) fn refuses(&self, facts: &Facts) -> bool {
         self.limit.overflow != Overflow::DropHead
             && (self.ready >= self.limit.messages || self.ready_bytes + u64::from(facts.body_bytes) > self.limit.bytes)

@@ -1,5 +1,7 @@
 //! Messages on their way in.
 
+use std::collections::VecDeque;
+
 use ferrymq_model::{DeathReason, Facts, MessageRef, Place, QueueId, Settled, SubscriptionId};
 use hashbrown::HashMap;
 
@@ -41,7 +43,7 @@ impl Shard {
             published.queues += 1;
             if queue.refuses(facts) {
                 published.refused = true;
-                self.letters.extend(queue.refuse(message, facts, ports));
+                queue.refuse(message, facts, &mut self.letters, ports);
                 continue;
             }
             let durable = queue.settings.durable && (persistent || queue.settings.persists_all);
@@ -68,8 +70,7 @@ impl Shard {
     fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
         let id = place.queue.queue();
         let queue = self.queues.get_mut(&id).expect("the message was just put into it");
-        let front = queue.lanes.front();
-        if (front.number, front.ready) != (lane_of(place.queue), 1) {
+        if queue.ready != 1 && !queue.is_new_front(lane_of(place.queue)) {
             if queue.is_over_limit() {
                 self.line_up_if_restless(id);
             }
@@ -106,13 +107,26 @@ impl Shard {
 }
 
 impl Queue {
-    /// Does not take a message in; gives the letter that it becomes, where it does.
-    fn refuse(&mut self, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) -> Option<Letter> {
+    /// Whether the message that was just put into this lane stands before all others.
+    fn is_new_front(&mut self, lane: u8) -> bool {
+        let front = self.lanes.front();
+        lane > 0 && (front.number, front.ready) == (lane, 1)
+    }
+
+    /// Does not take a message in, which may become a letter.
+    #[cold]
+    fn refuse(
+        &mut self,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        letters: &mut VecDeque<Letter>,
+        ports: &mut impl Ports,
+    ) {
         self.counters.refused += 1;
-        if self.settings.overflow != Overflow::RejectPublishDeadLetter {
-            return None;
+        if self.settings.overflow == Overflow::RejectPublishDeadLetter {
+            let content = Content::Passing(message);
+            letters.extend(self.letter(content, facts, DeathReason::MaxLength, facts.arrived, ports));
         }
-        self.letter(Content::Passing(message), facts, DeathReason::MaxLength, facts.arrived, ports)
     }
 
     /// Takes a message in; gives the place to store it at, unless it has already gone its way.

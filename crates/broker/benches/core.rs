@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ferrymq_broker::{
-    Caller, Catalog, Dead, Delivery, Letter, Next, Ports, QueueSettings, Shard, Stretch, Subscriber, Taken,
+    Caller, Catalog, Dead, Delivery, Envelope, Letter, Next, Ports, QueueSettings, Shard, Stretch, Subscriber, Taken,
 };
 use ferrymq_model::{
     BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, Dialect, Facts, MessageRef, Name,
@@ -181,7 +181,8 @@ fn routes(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> f64 {
     let mut targets = Vec::new();
     per_message(|| {
         for number in 0..MESSAGES as usize {
-            let found = catalog.route("/", exchange, keys[number % 4], &[], &|| headers.clone(), &mut targets);
+            let envelope = Envelope { headers: &|| headers.clone(), random: &|| number as u64 };
+            let found = catalog.route("/", exchange, keys[number % 4], &[], &envelope, &mut targets);
             found.expect("the exchange is there");
             black_box(&targets);
         }

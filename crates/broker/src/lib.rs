@@ -13,7 +13,8 @@ mod catalog;
 mod queue;
 
 pub use catalog::{
-    ApplyTo, Caller, Catalog, Declared, Epoch, LoadError, PolicyScope, PolicySpec, QueueKind, QueueRecord, User,
+    ApplyTo, Caller, Catalog, Declared, Envelope, Epoch, Holds, LoadError, PolicyScope, PolicySpec, QueueKind,
+    QueueRecord, User,
 };
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;

@@ -18,6 +18,12 @@ pub enum ExchangeKind {
     Topic,
     /// The binding's arguments match the message's headers.
     Headers,
+    /// One binding, by a hash of the routing key or of a header; the binding key is its weight.
+    ConsistentHash,
+    /// One binding, by a hash of the routing key.
+    ModulusHash,
+    /// One binding, by chance.
+    Random,
 }
 
 impl ExchangeKind {
@@ -29,6 +35,9 @@ impl ExchangeKind {
             "fanout" => Some(Self::Fanout),
             "topic" => Some(Self::Topic),
             "headers" => Some(Self::Headers),
+            "x-consistent-hash" => Some(Self::ConsistentHash),
+            "x-modulus-hash" => Some(Self::ModulusHash),
+            "x-random" => Some(Self::Random),
             _ => None,
         }
     }
@@ -41,6 +50,9 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What becomes of a message that is dead in its queue: its new properties, its new address, and where that leads.
 
-use ferrymq_broker::{Catalog, Dead, Letter};
+use ferrymq_broker::{Catalog, Dead, Envelope, Letter};
 use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId};
 
 /// Makes the letter. Nothing where its exchange is missing or sends it nowhere, or where it has gone in a circle.
@@ -24,7 +24,9 @@ pub fn letter(
     let mut targets = Vec::new();
     let headers = || properties.headers(&made.properties);
     let vhost = &dead.queue.vhost;
-    let routed = catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, &headers, &mut targets);
+    // Nothing is drawn under the shard's lock: letters of one moment go to the same one of an x-random exchange.
+    let envelope = Envelope { headers: &headers, random: &|| dead.at.0 };
+    let routed = catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, &envelope, &mut targets);
     if routed.is_err() {
         // As in RabbitMQ: a dead-letter exchange may be declared later, or never.
         tracing::debug!(queue = %dead.queue.name, exchange = %address.exchange, "a dead letter has no exchange");

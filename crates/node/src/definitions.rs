@@ -425,7 +425,7 @@ fn value_of(json: Json) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use ferrymq_broker::Caller;
+    use ferrymq_broker::{Caller, Envelope};
     use ferrymq_model::{Access, ConnectionId, Object};
 
     use super::*;
@@ -459,12 +459,12 @@ mod tests {
         let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
         catalog.may_publish(&caller, "events", b"worker.made", &[]).unwrap();
         assert!(catalog.may_publish(&caller, "events", b"boss.made", &[]).is_err(), "a topic permission");
-        let mut targets = Vec::new();
-        catalog.route("orders", "events", b"worker.made", &[], &Table::default, &mut targets).unwrap();
+        let (mut targets, envelope) = (Vec::new(), Envelope { headers: &Table::default, random: &|| 0 });
+        catalog.route("orders", "events", b"worker.made", &[], &envelope, &mut targets).unwrap();
         assert_eq!(targets.len(), 1, "over a bound exchange");
         let queue = catalog.queue_by_id(targets[0]).unwrap();
         assert_eq!((&*queue.settings.name, queue.settings.message_ttl_ms), ("made", Some(60_000)));
-        catalog.route("orders", "events", b"worker.lost", &[], &Table::default, &mut targets).unwrap();
+        catalog.route("orders", "events", b"worker.lost", &[], &envelope, &mut targets).unwrap();
         assert_eq!(targets.len(), 1, "over the alternate exchange of a policy");
         assert_eq!(imported.passed_over.len(), 2, "{:?}", imported.passed_over);
     }

@@ -2,7 +2,9 @@
 //!
 //! Texts follow RabbitMQ's, because people and programs look for them.
 
-use ferrymq_model::{Arguments, ExchangeSpec, Name, Refusal, Value};
+use ferrymq_model::{Arguments, ExchangeKind, ExchangeSpec, Name, Refusal, Value};
+
+use super::hashing::HashedBy;
 
 /// Arguments of exchanges that are known and not built.
 const EXCHANGE_NOT_BUILT: [&str; 1] = ["x-super-stream"];
@@ -25,12 +27,15 @@ pub(super) fn alternate_exchange(arguments: &Arguments) -> Option<Name> {
     Name::parse(name.as_bytes()).ok()
 }
 
-/// Refuses arguments of exchanges that are known and not built.
-pub(super) fn check_exchange(whose: &str, arguments: &Arguments) -> Result<(), Refusal> {
-    match arguments.iter().find(|(key, _)| EXCHANGE_NOT_BUILT.contains(key)) {
-        Some((key, _)) => Err(not_built(key, whose, "")),
-        None => Ok(()),
+/// Refuses arguments of exchanges that are known and not built, or wrong for their kind.
+pub(super) fn check_exchange(whose: &str, spec: &ExchangeSpec) -> Result<(), Refusal> {
+    if let Some((key, _)) = spec.arguments.iter().find(|(key, _)| EXCHANGE_NOT_BUILT.contains(key)) {
+        return Err(not_built(key, whose, ""));
     }
+    if spec.kind == ExchangeKind::ConsistentHash {
+        HashedBy::parse(&spec.arguments)?;
+    }
+    Ok(())
 }
 
 /// Whether a second declaration of an exchange says the same as the first.

@@ -5,7 +5,7 @@ use ferrymq_model::{
 };
 
 use super::exchanges::check_not_default;
-use super::{Caller, Catalog, Vhost, entries, headers, missing, without_line_ends};
+use super::{Caller, Catalog, Vhost, entries, hashing, headers, missing, without_line_ends};
 
 /// What a binding leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ impl Catalog {
         let request = &without_line_ends_in(request);
         self.check_binding(caller, request)?;
         let BindCommand { exchange, destination, key, arguments, .. } = request;
-        let target = self.check_target(caller.vhost, exchange, destination, arguments)?;
+        let target = self.check_target(caller.vhost, exchange, destination, key, arguments)?;
         if let Target::Queue(id) = &target {
             self.queues[id].check_open_to(caller.connection)?;
         }
@@ -63,7 +63,7 @@ impl Catalog {
         changes: &mut Vec<CatalogEntry>,
     ) -> Result<(), Refusal> {
         check_not_default(source)?;
-        let target = self.check_target(vhost, source, destination, arguments)?;
+        let target = self.check_target(vhost, source, destination, key, arguments)?;
         self.make_binding(vhost, source, destination, &target, key, arguments, changes);
         Ok(())
     }
@@ -74,13 +74,16 @@ impl Catalog {
         vhost: &str,
         source: &str,
         destination: &Destination,
+        key: &[u8],
         arguments: &Table,
     ) -> Result<Target, Refusal> {
         let vhost = self.vhost(vhost)?;
         let source = vhost.exchange(source)?;
         let target = vhost.target(destination)?;
-        if source.spec.kind == ExchangeKind::Headers {
-            headers::check_arguments(arguments)?;
+        match source.spec.kind {
+            ExchangeKind::Headers => headers::check_arguments(arguments)?,
+            ExchangeKind::ConsistentHash => drop(hashing::weight(key)?),
+            _ => {}
         }
         Ok(target)
     }

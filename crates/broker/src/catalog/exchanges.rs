@@ -25,7 +25,7 @@ pub(super) struct Exchange {
 impl Exchange {
     pub(super) fn new(spec: ExchangeSpec) -> Self {
         Self {
-            router: Router::new(spec.kind),
+            router: Router::new(&spec),
             bindings: BTreeSet::new(),
             inbound: BTreeSet::new(),
             alternate: arguments::alternate_exchange(&spec.arguments),
@@ -136,7 +136,7 @@ impl Catalog {
     ) -> Result<(), Refusal> {
         let whose = shown(Object::Exchange, &name, vhost);
         arguments::exchange_named("alternate-exchange", &whose, &spec.arguments)?;
-        arguments::check_exchange(&whose, &spec.arguments)?;
+        arguments::check_exchange(&whose, &spec)?;
         let vhost = self.vhost_mut(vhost)?;
         if spec.durable {
             changes.push(entries::exchange(&vhost.name, &name, &spec));

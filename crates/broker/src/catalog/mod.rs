@@ -6,6 +6,7 @@ mod arguments;
 mod bindings;
 mod entries;
 mod exchanges;
+mod hashing;
 mod headers;
 mod load;
 mod policies;
@@ -29,6 +30,7 @@ pub use load::LoadError;
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};
 pub use queue_arguments::QueueKind;
 pub use queues::{Declared, QueueRecord};
+pub use routing::{Envelope, Holds};
 
 use access::{Permission, TopicPermission};
 use bindings::Binding;

@@ -1,13 +1,14 @@
 //! From an exchange and a routing key to queues. Pure: whoever asks twice gets the same answer while the vhost's epoch
-//! stands still.
+//! stands still, unless an exchange looks at more than keys.
 
 use std::cell::LazyCell;
 
-use ferrymq_model::{ExchangeKind, Name, QueueId, Refusal, Table};
+use ferrymq_model::{ExchangeKind, ExchangeSpec, Name, QueueId, Refusal, Table};
 use hashbrown::{HashMap, HashSet};
 
 use super::bindings::{Binding, Target};
 use super::exchanges::Exchange;
+use super::hashing::{Shares, hash, header_of};
 use super::headers::Matcher;
 use super::topics::Topics;
 use super::{Catalog, Vhost};
@@ -20,6 +21,9 @@ pub(super) enum Router {
     Topic(Topics),
     /// By the bindings' slots.
     Headers(Vec<(usize, Matcher, Target)>),
+    ConsistentHash(Shares),
+    ModulusHash(Targets),
+    Random(Targets),
 }
 
 /// What bindings lead to, in ascending order, each with the number of bindings that do.
@@ -46,6 +50,12 @@ impl Targets {
         self.0.is_empty()
     }
 
+    /// One of them, by a number.
+    fn nth(&self, number: u64) -> Option<&Target> {
+        let at = number.checked_rem(self.0.len() as u64)?;
+        self.0.get(at as usize).map(|(target, _)| target)
+    }
+
     fn find(&self, target: &Target) -> Result<usize, usize> {
         self.0.binary_search_by(|(other, _)| other.cmp(target))
     }
@@ -63,6 +73,7 @@ pub(super) struct Found<'a> {
     seen: HashSet<Name>,
     /// Whether the exchange that was asked last leads anywhere, be it somewhere that was reached before.
     matched: bool,
+    holds: Holds,
 }
 
 impl Found<'_> {
@@ -83,23 +94,54 @@ impl Found<'_> {
     }
 }
 
-/// A message's headers, which are parsed when an exchange looks at them.
-type Headers<'a> = LazyCell<Table, &'a dyn Fn() -> Table>;
+/// What exchanges may look at beside a message's keys. Asked for only where one does, and then at most once.
+#[derive(Clone, Copy)]
+pub struct Envelope<'a> {
+    /// Its headers, with their values decoded.
+    pub headers: &'a dyn Fn() -> Table,
+    /// A number that was drawn for it.
+    pub random: &'a dyn Fn() -> u64,
+}
+
+impl std::fmt::Debug for Envelope<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Envelope")
+    }
+}
+
+/// How long a route holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// For the same exchange and keys, as long as the vhost's epoch stands still.
+    UntilChange,
+    /// For this message only: an exchange looked at more than its keys.
+    Once,
+}
+
+/// An envelope, opened when an exchange looks into it.
+struct Opened<'a> {
+    headers: LazyCell<Table, &'a dyn Fn() -> Table>,
+    random: LazyCell<u64, &'a dyn Fn() -> u64>,
+}
 
 impl Router {
-    pub(super) fn new(kind: ExchangeKind) -> Self {
-        match kind {
+    pub(super) fn new(spec: &ExchangeSpec) -> Self {
+        match spec.kind {
             ExchangeKind::Direct => Self::Direct(HashMap::new()),
             ExchangeKind::Fanout => Self::Fanout(Targets::default()),
             ExchangeKind::Topic => Self::Topic(Topics::default()),
             ExchangeKind::Headers => Self::Headers(Vec::new()),
+            ExchangeKind::ConsistentHash => Self::ConsistentHash(Shares::new(&spec.arguments)),
+            ExchangeKind::ModulusHash => Self::ModulusHash(Targets::default()),
+            ExchangeKind::Random => Self::Random(Targets::default()),
         }
     }
 
     pub(super) fn add(&mut self, slot: usize, binding: &Binding) {
         match self {
             Self::Direct(by_key) => by_key.entry(binding.key.clone()).or_default().add(&binding.target),
-            Self::Fanout(targets) => targets.add(&binding.target),
+            Self::Fanout(targets) | Self::ModulusHash(targets) | Self::Random(targets) => targets.add(&binding.target),
+            Self::ConsistentHash(shares) => shares.add(slot, binding),
             Self::Topic(topics) => topics.add(&binding.key, &binding.target),
             Self::Headers(matchers) => matchers.push((slot, Matcher::new(&binding.arguments), binding.target.clone())),
         }
@@ -114,14 +156,17 @@ impl Router {
                     by_key.remove(&*binding.key);
                 }
             }
-            Self::Fanout(targets) => targets.remove(&binding.target),
+            Self::Fanout(targets) | Self::ModulusHash(targets) | Self::Random(targets) => {
+                targets.remove(&binding.target);
+            }
+            Self::ConsistentHash(shares) => shares.remove(slot),
             Self::Topic(topics) => topics.remove(&binding.key, &binding.target),
             Self::Headers(matchers) => matchers.retain(|(other, ..)| *other != slot),
         }
     }
 
     /// Finds the targets for each of `keys`.
-    fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, headers: &Headers<'_>, found: &mut Found<'_>) {
+    fn collect<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
         match self {
             Self::Direct(by_key) => {
                 keys.filter_map(|key| by_key.get(key)).for_each(|targets| found.add_all(targets));
@@ -129,8 +174,26 @@ impl Router {
             Self::Fanout(all) => found.add_all(all),
             Self::Topic(topics) => keys.for_each(|key| topics.matches(key, found)),
             Self::Headers(matchers) => {
-                let matching = matchers.iter().filter(|(_, matcher, _)| matcher.matches(headers));
+                found.holds = Holds::Once;
+                let matching = matchers.iter().filter(|(_, matcher, _)| matcher.matches(&envelope.headers));
                 matching.for_each(|(_, _, target)| found.add(target));
+            }
+            Self::ConsistentHash(shares) => {
+                if shares.looks_at_headers() {
+                    found.holds = Holds::Once;
+                }
+                let header = |name: &str| header_of(&envelope.headers, name);
+                // The first key counts, as in RabbitMQ.
+                let target = keys.next().and_then(|key| shares.pick(key, &header));
+                target.into_iter().for_each(|target| found.add(target));
+            }
+            Self::ModulusHash(all) => {
+                let target = keys.next().and_then(|key| all.nth(hash(0, key)));
+                target.into_iter().for_each(|target| found.add(target));
+            }
+            Self::Random(all) => {
+                found.holds = Holds::Once;
+                all.nth(*envelope.random).into_iter().for_each(|target| found.add(target));
             }
         }
     }
@@ -138,9 +201,9 @@ impl Router {
 
 impl Exchange {
     /// Finds what its bindings lead to, or its alternate exchange where they lead nowhere.
-    fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, headers: &Headers<'_>, found: &mut Found<'_>) {
+    fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
         found.matched = false;
-        self.router.collect(keys, headers, found);
+        self.router.collect(keys, envelope, found);
         if !found.matched
             && let Some(alternate) = &self.alternate
         {
@@ -151,7 +214,7 @@ impl Exchange {
 
 impl Catalog {
     /// Fills `targets` with the queues that a message goes to: each once, in ascending order. `more_keys` are further
-    /// routing keys; `headers` is asked at most once, and only where an exchange looks at them.
+    /// routing keys. Says how long the answer holds.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] where the exchange is not there.
@@ -161,25 +224,28 @@ impl Catalog {
         exchange: &str,
         routing_key: &[u8],
         more_keys: &[Vec<u8>],
-        headers: &dyn Fn() -> Table,
+        envelope: &Envelope<'_>,
         targets: &mut Vec<QueueId>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Holds, Refusal> {
         targets.clear();
         let vhost = self.vhost(vhost)?;
         let keys = std::iter::once(routing_key).chain(more_keys.iter().map(Vec::as_slice));
+        let mut holds = Holds::UntilChange;
         if exchange.is_empty() {
             targets.extend(keys.filter_map(|key| vhost.queue_named(key)));
         } else {
             let start = vhost.exchange(exchange)?;
             let (exchanges, seen) = (Vec::new(), HashSet::new());
-            let mut found = Found { start: exchange, queues: targets, exchanges, seen, matched: false };
-            vhost.walk(start, &keys, &LazyCell::new(headers), &mut found);
+            let mut found = Found { start: exchange, queues: targets, exchanges, seen, matched: false, holds };
+            let opened = Opened { headers: LazyCell::new(envelope.headers), random: LazyCell::new(envelope.random) };
+            vhost.walk(start, &keys, &opened, &mut found);
+            holds = found.holds;
         }
         if targets.len() > 1 && !targets.is_sorted_by(|a, b| a < b) {
             targets.sort_unstable();
             targets.dedup();
         }
-        Ok(())
+        Ok(holds)
     }
 }
 
@@ -189,16 +255,16 @@ impl Vhost {
         &self,
         start: &Exchange,
         keys: &(impl Iterator<Item = &'a [u8]> + Clone),
-        headers: &Headers<'_>,
+        envelope: &Opened<'_>,
         found: &mut Found<'_>,
     ) {
-        start.collect(keys.clone(), headers, found);
+        start.collect(keys.clone(), envelope, found);
         let mut asked = 0;
         while let Some(name) = found.exchanges.get(asked) {
             asked += 1;
             // An alternate exchange need not be there.
             if let Some(exchange) = self.exchanges.get(name) {
-                exchange.collect(keys.clone(), headers, found);
+                exchange.collect(keys.clone(), envelope, found);
             }
         }
     }

@@ -7,6 +7,7 @@ mod arguments;
 mod catalog;
 mod deaths;
 mod desk;
+mod hashing;
 mod matching;
 mod policies;
 mod port;

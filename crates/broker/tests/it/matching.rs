@@ -1,6 +1,6 @@
 //! Topic patterns and header arguments against tables of examples, through the front door.
 
-use ferrymq_broker::{Caller, Catalog};
+use ferrymq_broker::{Caller, Catalog, Envelope};
 use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Destination, Name, Origin, QueueId, Table, Value};
 
 /// A catalog with one queue, bound to one exchange.
@@ -41,7 +41,8 @@ impl Bound {
 
     fn matches(&self, key: &str, headers: &Table) -> bool {
         let mut targets = vec![QueueId(77)];
-        self.catalog.route("/", self.exchange, key.as_bytes(), &[], &|| headers.clone(), &mut targets).unwrap();
+        let envelope = Envelope { headers: &|| headers.clone(), random: &|| 0 };
+        self.catalog.route("/", self.exchange, key.as_bytes(), &[], &envelope, &mut targets).unwrap();
         assert!(targets.is_empty() || targets == [self.queue], "{targets:?}");
         !targets.is_empty()
     }

@@ -1,6 +1,6 @@
 //! Policies: what is refused, which of several applies, and what comes of a change.
 
-use ferrymq_broker::{ApplyTo, DeadLettering, PolicyScope, PolicySpec, QueueSettings};
+use ferrymq_broker::{ApplyTo, DeadLettering, Envelope, PolicyScope, PolicySpec, QueueSettings};
 use ferrymq_model::{Name, QueueId, Refusal, Table, Value};
 
 use crate::desk::{Desk, check};
@@ -55,7 +55,8 @@ fn definitions_are_refused_with_rabbitmqs_words() {
 
 fn routes(desk: &Desk, exchange: &str) -> bool {
     let mut targets = Vec::new();
-    desk.catalog.route("/", exchange, b"k", &[], &Table::default, &mut targets).unwrap();
+    let envelope = Envelope { headers: &Table::default, random: &|| 0 };
+    desk.catalog.route("/", exchange, b"k", &[], &envelope, &mut targets).unwrap();
     !targets.is_empty()
 }
 

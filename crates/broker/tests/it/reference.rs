@@ -381,6 +381,9 @@ impl Exchange {
             ExchangeKind::Fanout => true,
             ExchangeKind::Topic => keys.iter().any(|key| topic_matches(&words(&binding.key), &words(key))),
             ExchangeKind::Headers => headers_match(&binding.arguments, headers),
+            ExchangeKind::ConsistentHash | ExchangeKind::ModulusHash | ExchangeKind::Random => {
+                unreachable!("the sequences declare none: whose message it is, is the broker's choice")
+            }
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Publishing: a batch is routed, decided under one hold of the shard's lock, then returned or confirmed.
 
-use std::cell::Cell;
-
-use ferrymq_broker::Catalog;
+use ferrymq_broker::{Catalog, Envelope, Holds};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Refusal, ReturnReason, Span, Time,
 };
@@ -198,16 +196,14 @@ impl Client {
         let caller = self.caller();
         let more_keys = publish.more_keys.as_deref().unwrap_or_default();
         catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
-        let by_headers = Cell::new(false);
-        let headers = || {
-            by_headers.set(true);
-            self.node.headers(message.dialect, message.properties)
-        };
+        let headers = || self.node.headers(message.dialect, message.properties);
+        let envelope = Envelope { headers: &headers, random: &|| self.node.random() as u64 };
         let mut queues = Vec::new();
-        catalog.route(caller.vhost, message.exchange, message.routing_key, more_keys, &headers, &mut queues)?;
+        let holds =
+            catalog.route(caller.vhost, message.exchange, message.routing_key, more_keys, &envelope, &mut queues)?;
         drop(catalog);
         targets.extend_from_slice(&queues);
-        if !by_headers.get() && more_keys.is_empty() {
+        if holds == Holds::UntilChange && more_keys.is_empty() {
             self.routes.keep(message.exchange, message.routing_key, queues);
         }
         Ok(start..targets.len())
@@ -272,7 +268,8 @@ impl Node {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
         let headers = || self.headers(message.dialect, message.properties);
         let more_keys = publish.more_keys.as_deref().unwrap_or_default();
-        let routed = catalog.route(vhost, message.exchange, message.routing_key, more_keys, &headers, &mut targets);
+        let envelope = Envelope { headers: &headers, random: &|| self.random() as u64 };
+        let routed = catalog.route(vhost, message.exchange, message.routing_key, more_keys, &envelope, &mut targets);
         if routed.is_err() {
             targets.clear();
         }

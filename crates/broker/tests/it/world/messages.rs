@@ -28,7 +28,14 @@ impl World {
         let answer =
             self.catalog.may_publish(&caller(by, &user, &vhost), exchange, &keys[0], &keys[1..]).and_then(|()| {
                 let mut targets = Vec::new();
-                self.catalog.route("/", exchange, &keys[0], &keys[1..], &|| headers.clone(), &mut targets)?;
+                self.catalog.route(
+                    "/",
+                    exchange,
+                    &keys[0],
+                    &keys[1..],
+                    &ferrymq_broker::Envelope { headers: &|| headers.clone(), random: &|| number },
+                    &mut targets,
+                )?;
                 Ok(targets)
             });
         // See the reference's policies.

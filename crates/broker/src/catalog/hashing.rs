@@ -1,0 +1,113 @@
+//! Exchanges that give each message to one of what is bound to them: by a hash, or by chance.
+
+use ferrymq_model::{Arguments, Refusal, Table, Value};
+
+use super::bindings::{Binding, Target};
+
+/// What an `x-consistent-hash` exchange looks at.
+#[derive(Debug)]
+pub(super) enum HashedBy {
+    RoutingKey,
+    Header(String),
+}
+
+impl HashedBy {
+    /// # Errors
+    /// [`Refusal::PreconditionFailed`] for arguments that contradict each other, or that are not built.
+    pub(super) fn parse(arguments: &Arguments) -> Result<Self, Refusal> {
+        let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
+        match (arguments.get("hash-header"), arguments.get("hash-property")) {
+            (None, None) => Ok(Self::RoutingKey),
+            (Some(Value::Text(header)), None) => Ok(Self::Header(header.clone())),
+            (Some(_), Some(_)) => refuse("hash-header and hash-property are mutually exclusive".to_owned()),
+            (Some(_), None) => refuse("hash-header must be a text".to_owned()),
+            (None, Some(Value::Text(known))) if ["correlation_id", "message_id", "timestamp"].contains(&&**known) => {
+                refuse(format!("hash-property '{known}' is not implemented"))
+            }
+            (None, Some(other)) => refuse(format!("Unsupported property: {}", other.as_text().unwrap_or_default())),
+        }
+    }
+}
+
+/// How many shares of the messages a binding to an `x-consistent-hash` exchange asks for: its key says so.
+///
+/// # Errors
+/// [`Refusal::PreconditionFailed`] where that is no number from 1 up.
+pub(super) fn weight(key: &[u8]) -> Result<u32, Refusal> {
+    let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
+    let shown = String::from_utf8_lossy(key);
+    match shown.parse::<i64>().map(u32::try_from) {
+        Ok(Ok(0)) | Ok(Err(_)) => refuse("The binding key must be greater than 0".to_owned()),
+        Ok(Ok(weight)) => Ok(weight),
+        Err(_) => refuse(format!("The binding key must be an integer: <<\"{shown}\">>")),
+    }
+}
+
+/// What is bound to an `x-consistent-hash` exchange, each with its weight.
+///
+/// Every share draws a number for the message, and the lowest wins (weighted rendezvous hashing). So a binding that comes
+/// or goes moves only the messages that it gains or loses, whatever the order of bindings, and over restarts.
+#[derive(Debug)]
+pub(super) struct Shares {
+    by: HashedBy,
+    /// By the bindings' slots.
+    shares: Vec<(usize, u32, Target)>,
+}
+
+impl Shares {
+    pub(super) fn new(arguments: &Arguments) -> Self {
+        // The arguments were checked when the exchange was declared.
+        Self { by: HashedBy::parse(arguments).unwrap_or(HashedBy::RoutingKey), shares: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, slot: usize, binding: &Binding) {
+        let weight = weight(&binding.key).unwrap_or(1);
+        self.shares.push((slot, weight, binding.target.clone()));
+    }
+
+    pub(super) fn remove(&mut self, slot: usize) {
+        self.shares.retain(|(other, ..)| *other != slot);
+    }
+
+    pub(super) fn looks_at_headers(&self) -> bool {
+        matches!(self.by, HashedBy::Header(_))
+    }
+
+    /// Whose message it is. One without the header counts as one with an empty value.
+    pub(super) fn pick(&self, routing_key: &[u8], headers: &dyn Fn(&str) -> Option<Value>) -> Option<&Target> {
+        let seed = match &self.by {
+            HashedBy::RoutingKey => hash(0, routing_key),
+            HashedBy::Header(header) => match headers(header) {
+                None => hash(0, b""),
+                Some(Value::Text(text)) => hash(0, text.as_bytes()),
+                Some(other) => hash(0, format!("{other:?}").as_bytes()),
+            },
+        };
+        let drawn = |(_, weight, target): &&(usize, u32, Target)| {
+            let number = match target {
+                Target::Queue(id) => hash(seed, &id.0.to_be_bytes()),
+                Target::Exchange(name) => hash(seed, name.as_bytes()),
+            };
+            // Uniform over (0, 1], as a time until the first of `weight` equal events.
+            let uniform = ((number >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+            -uniform.ln() / f64::from(*weight)
+        };
+        self.shares.iter().min_by(|a, b| drawn(a).total_cmp(&drawn(b))).map(|(_, _, target)| target)
+    }
+}
+
+/// FNV-1a, and a last stir so that all bits depend on all bytes. Never change it: it says who gets which message.
+pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let mut state = 0xcbf2_9ce4_8422_2325 ^ seed;
+    for byte in bytes {
+        state = (state ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    state = (state ^ (state >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    state = (state ^ (state >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    state ^ (state >> 33)
+}
+
+/// The value of a header.
+pub(super) fn header_of(headers: &Table, name: &str) -> Option<Value> {
+    headers.get(name).cloned()
+}

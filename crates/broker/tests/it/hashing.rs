@@ -1,0 +1,107 @@
+//! Exchanges that give each message to one of what is bound: their refusals, their shares, and that they keep to them.
+
+use std::collections::BTreeMap;
+
+use ferrymq_broker::{Caller, Envelope, Holds};
+use ferrymq_model::{BindCommand, ConnectionId, Destination, Name, Origin, QueueId, Refusal, Table, Value};
+
+use crate::desk::{Desk, check};
+
+const MESSAGES: u64 = 4_000;
+
+fn bind(desk: &mut Desk, exchange: &str, queue: &str, key: &str) -> Result<(), Refusal> {
+    let request = BindCommand {
+        origin: Origin::default(),
+        destination: Destination::Queue(Name::from(queue)),
+        exchange: Name::from(exchange),
+        key: key.as_bytes().to_vec(),
+        no_wait: false,
+        arguments: Table::default(),
+    };
+    let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
+    let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+    desk.catalog.bind(&caller, &request, &mut desk.changes)
+}
+
+/// Whose message it is, and how long that holds.
+fn route(desk: &Desk, exchange: &str, key: &str, header: &str, random: u64) -> (Option<QueueId>, Holds) {
+    let headers = || Table(vec![("h".to_owned(), Value::Text(header.to_owned()))]);
+    let envelope = Envelope { headers: &headers, random: &|| random };
+    let mut targets = Vec::new();
+    let holds = desk.catalog.route("/", exchange, key.as_bytes(), &[], &envelope, &mut targets).unwrap();
+    assert!(targets.len() <= 1, "{targets:?}");
+    (targets.first().copied(), holds)
+}
+
+fn desk_with(exchange: &str, bindings: &[(&str, &str)]) -> Desk {
+    let mut desk = Desk::new();
+    desk.exchange(exchange).unwrap();
+    for (queue, key) in bindings {
+        desk.queue(&format!("{queue} durable")).unwrap();
+        bind(&mut desk, "x", queue, key).unwrap();
+    }
+    desk
+}
+
+/// How many messages each queue gets, by name.
+fn shares(desk: &Desk, route: impl Fn(u64) -> Option<QueueId>) -> BTreeMap<String, u64> {
+    let mut shares = BTreeMap::new();
+    for number in 0..MESSAGES {
+        let queue = desk.catalog.queue_by_id(route(number).unwrap()).unwrap();
+        *shares.entry(queue.settings.name.to_string()).or_default() += 1;
+    }
+    shares
+}
+
+#[test]
+fn a_consistent_hash_gives_each_binding_its_weight_and_keeps_to_it() {
+    let desk = desk_with("x x-consistent-hash durable", &[("a", "1"), ("b", "3")]);
+    let by_key = |desk: &Desk, number: u64| route(desk, "x", &format!("key-{number}"), "", 0).0;
+    let before = shares(&desk, |number| by_key(&desk, number));
+    assert!((900..1_100).contains(&before["a"]), "a quarter: {before:?}");
+    assert_eq!(route(&desk, "x", "k", "", 0).1, Holds::UntilChange);
+    let owners: Vec<_> = (0..MESSAGES).map(|number| by_key(&desk, number)).collect();
+    let mut desk = desk.restarted();
+    assert!((0..MESSAGES).map(|number| by_key(&desk, number)).eq(owners.iter().copied()), "after a restart");
+    // A binding that comes takes from others, and moves nothing between them.
+    let c = desk.queue("c").unwrap();
+    bind(&mut desk, "x", "c", "4").unwrap();
+    for (number, before) in owners.into_iter().enumerate() {
+        let now = by_key(&desk, number as u64);
+        assert!(now == before || now == Some(c), "message {number}");
+    }
+}
+
+#[test]
+fn a_consistent_hash_may_look_at_a_header() {
+    let mut desk = desk_with("x x-consistent-hash hash-header=h", &[("a", "1"), ("b", "1")]);
+    let shares = shares(&desk, |number| route(&desk, "x", "same", &format!("value-{number}"), 0).0);
+    assert!(shares["a"] > 1_800 && shares["b"] > 1_800, "{shares:?}");
+    assert_eq!(route(&desk, "x", "k", "v", 0).1, Holds::Once);
+    check(bind(&mut desk, "x", "a", "0"), "The binding key must be greater than 0");
+    check(bind(&mut desk, "x", "a", "-5"), "The binding key must be greater than 0");
+    check(bind(&mut desk, "x", "a", "many"), "The binding key must be an integer: <<\"many\">>");
+    check(
+        desk.exchange("y x-consistent-hash hash-header=h hash-property=message_id"),
+        "hash-header and hash-property are mutually exclusive",
+    );
+    check(desk.exchange("y x-consistent-hash hash-property=app_id"), "Unsupported property: app_id");
+    check(
+        desk.exchange("y x-consistent-hash hash-property=message_id"),
+        "hash-property 'message_id' is not implemented",
+    );
+}
+
+#[test]
+fn a_modulus_hash_spreads_by_key_and_chance_by_chance() {
+    let desk = desk_with("x x-modulus-hash", &[("a", ""), ("b", "any"), ("b", "other")]);
+    let spread = shares(&desk, |number| route(&desk, "x", &format!("key-{number}"), "", 0).0);
+    assert!(spread["a"] > 1_800 && spread["b"] > 1_800, "two queues, whatever their bindings: {spread:?}");
+    assert_eq!(route(&desk, "x", "k", "", 0).1, Holds::UntilChange);
+    let desk = desk_with("x x-random", &[("a", ""), ("b", ""), ("c", "")]);
+    let spread = shares(&desk, |number| route(&desk, "x", "same", "", number).0);
+    assert!(spread.values().all(|share| *share >= MESSAGES / 3), "{spread:?}");
+    assert_eq!(route(&desk, "x", "k", "", 0).1, Holds::Once);
+    let desk = desk_with("x x-random", &[]);
+    assert_eq!(route(&desk, "x", "k", "", 7).0, None);
+}

@@ -13,6 +13,7 @@ pub struct Served {
     binary: PathBuf,
     folder: PathBuf,
     certificates: Option<Certificates>,
+    definitions: Option<PathBuf>,
     child: Child,
     addresses: Addresses,
 }
@@ -27,29 +28,39 @@ struct Addresses {
 impl Served {
     /// Starts the binary with an empty data directory, and returns when it says that it is ready.
     pub fn start(binary: &Path) -> Result<Self, String> {
-        Self::start_with(binary, None)
+        Self::start_with(binary, None, None)
+    }
+
+    /// The same, with the users, vhosts and policies of a definitions file.
+    pub fn start_defined(binary: &Path, definitions: &Path) -> Result<Self, String> {
+        Self::start_with(binary, None, Some(definitions.to_owned()))
     }
 
     /// The same, with TLS: clients need no certificates, but the authority of theirs is known.
     pub fn start_secure(binary: &Path, certificates: &Certificates) -> Result<Self, String> {
-        Self::start_with(binary, Some(certificates.clone()))
+        Self::start_with(binary, Some(certificates.clone()), None)
     }
 
-    fn start_with(binary: &Path, certificates: Option<Certificates>) -> Result<Self, String> {
+    fn start_with(
+        binary: &Path,
+        certificates: Option<Certificates>,
+        definitions: Option<PathBuf>,
+    ) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("ferrymq-served-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
         let any = || "127.0.0.1:0".to_owned();
-        let (child, addresses) =
-            launch(binary, &folder, certificates.as_ref(), &Addresses { amqp: any(), amqps: any() })?;
-        Ok(Self { binary: binary.to_owned(), folder, certificates, child, addresses })
+        let wanted = Addresses { amqp: any(), amqps: any() };
+        let (child, addresses) = launch(binary, &folder, certificates.as_ref(), definitions.as_deref(), &wanted)?;
+        Ok(Self { binary: binary.to_owned(), folder, certificates, definitions, child, addresses })
     }
 
     /// Ends the server without warning (SIGKILL) and starts it again on its data and its addresses.
     pub fn kill_and_restart(&mut self) -> Result<(), String> {
         self.end();
-        (self.child, self.addresses) = launch(&self.binary, &self.folder, self.certificates.as_ref(), &self.addresses)?;
+        let (certificates, definitions) = (self.certificates.as_ref(), self.definitions.as_deref());
+        (self.child, self.addresses) = launch(&self.binary, &self.folder, certificates, definitions, &self.addresses)?;
         Ok(())
     }
 
@@ -87,6 +98,7 @@ fn launch(
     binary: &Path,
     folder: &Path,
     certificates: Option<&Certificates>,
+    definitions: Option<&Path>,
     wanted: &Addresses,
 ) -> Result<(Child, Addresses), String> {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log"));
@@ -98,6 +110,9 @@ fn launch(
         command.arg("--tls-key-file").arg(certificates.path("server_key.pem"));
         command.arg("--tls-client-ca-file").arg(certificates.path("ca_certificate.pem"));
         command.args(["--tls-client-certificates", "optional"]);
+    }
+    if let Some(definitions) = definitions {
+        command.arg("--definitions").arg(definitions);
     }
     let mut child = command
         .arg("--data-dir")

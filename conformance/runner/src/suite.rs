@@ -32,6 +32,11 @@ impl Suite {
         Ok(Self { folder: folder.to_owned(), scripts: paths.iter().map(parse).collect::<Result<_, _>>()? })
     }
 
+    /// The users, vhosts and policies that the server is to have, in RabbitMQ's form.
+    pub fn definitions_path(&self) -> PathBuf {
+        self.folder.join("definitions.json")
+    }
+
     pub fn recording_path(&self, script: &Script) -> PathBuf {
         self.folder.join("recorded").join(&script.name).with_extension("txt")
     }

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// An arbitrary time of day to begin at.
 const BEGINNING_MS: u64 = 1_700_000_000_000;
 
+/// The users, vhosts and policies that the scripts count on.
+const DEFINITIONS: &[u8] = include_bytes!("../../../conformance/amqp/definitions.json");
+
 #[test]
 fn every_script_in_memory() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/amqp");
@@ -76,6 +79,7 @@ impl Memory {
             properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
         };
         let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
+        node.import_definitions(DEFINITIONS).expect("the definitions of the scripts are right");
         let greeting = Arc::new(Greeting::new(&Identity::default(), node.limits().clone()));
         Self { node, host, bell: Arc::default(), greeting, connections: Vec::new(), folder }
     }

@@ -53,7 +53,7 @@ fn play_scripts(workspace: &Workspace, order: &Order, tally: &mut Tally) -> Resu
     match &order.against {
         Some(address) => play_against(&suite, address, order.record, tally),
         None => {
-            let served = Served::start(&workspace.binary("ferrymq"))?;
+            let served = Served::start_defined(&workspace.binary("ferrymq"), &suite.definitions_path())?;
             play_against(&suite, served.address(), order.record, tally)
         }
     }

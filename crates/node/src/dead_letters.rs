@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn to(exchange: &str, key: Option<&str>) -> DeadLettering {
-        DeadLettering { exchange: Name::from(exchange), routing_key: key.map(Name::from) }
+        DeadLettering { exchange: Name::from(exchange), routing_key: key.map(Name::from), keeps: false }
     }
 
     #[test]

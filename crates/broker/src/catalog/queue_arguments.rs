@@ -237,8 +237,14 @@ pub(super) fn settings(vhost: &Name, name: &Name, kind: QueueKind, spec: &QueueS
             Some("reject-publish-dlx") => Overflow::RejectPublishDeadLetter,
             _ => Overflow::DropHead,
         },
-        dead_letters: named("dead-letter-exchange")
-            .map(|exchange| DeadLettering { exchange, routing_key: named("dead-letter-routing-key") }),
+        dead_letters: named("dead-letter-exchange").map(|exchange| DeadLettering {
+            exchange,
+            routing_key: named("dead-letter-routing-key"),
+            // As in RabbitMQ, which falls back to at-most-once where messages may be dropped anyway.
+            keeps: kind == QueueKind::Quorum
+                && text("dead-letter-strategy") == Some("at-least-once")
+                && text("overflow") == Some("reject-publish"),
+        }),
         single_active: argument("single-active-consumer") == Some(&Value::Bool(true)),
         attempts_max: least("delivery-limit")
             .filter(|_| kind == QueueKind::Quorum)

@@ -190,7 +190,8 @@ impl Queue {
                     Some(reason) => {
                         *budget -= 1;
                         if self.settings.dead_letters.is_some() {
-                            break Front::Doomed(Doomed { lane: number, sequence, facts, reason });
+                            let was_dying = false;
+                            break Front::Doomed(Doomed { lane: number, sequence, facts, reason, was_dying });
                         }
                         self.lose_front(reason, &facts);
                         dropped.add(Place { queue: id, sequence }, without_letter(reason), ports);
@@ -311,7 +312,7 @@ impl Queue {
     /// Whether dispatch would find something to do.
     #[inline]
     pub(super) fn is_restless(&self) -> bool {
-        !self.dying.is_empty() || (self.ready > 0 && (self.is_wanted() || self.is_over_limit()))
+        self.dying.is_restless() || (self.ready > 0 && (self.is_wanted() || self.is_over_limit()))
     }
 }
 

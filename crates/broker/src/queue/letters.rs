@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 
 use ferrymq_model::{DeathReason, Facts, QueueId, Sequence, Settled, Time};
 
+use hashbrown::HashMap;
+
 use super::dispatch::Front;
 use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
@@ -21,7 +23,12 @@ use super::{Content, Dead, Letter, Next, Ports};
 pub(super) struct Dying {
     /// In the order of their deaths.
     stretches: VecDeque<DyingStretch>,
+    /// The first of them found nobody who would get its letter: when it is tried again.
+    pub(super) rests_until: Option<Time>,
 }
+
+/// How long a letter that nobody would get is kept before it is tried again, in milliseconds.
+const REST_MS: u64 = 5_000;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DyingStretch {
@@ -41,6 +48,8 @@ pub(super) struct Doomed {
     pub(super) sequence: Sequence,
     pub(super) facts: Facts,
     pub(super) reason: DeathReason,
+    /// Whether it was dying, and does not stand at the front.
+    pub(super) was_dying: bool,
 }
 
 impl DyingStretch {
@@ -54,6 +63,16 @@ impl Dying {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.stretches.is_empty()
+    }
+
+    /// Whether dispatch would find something to do.
+    pub(super) fn is_restless(&self) -> bool {
+        self.rests_until.is_none() && !self.is_empty()
+    }
+
+    /// Time has passed.
+    pub(super) fn wake(&mut self, now: Time) {
+        self.rests_until = self.rests_until.filter(|until| *until > now);
     }
 
     pub(super) fn push(&mut self, stretch: DyingStretch) {
@@ -94,10 +113,18 @@ impl Shard {
             unreachable!("a message that was found stays in memory for the transition")
         };
         let letter = queue.letter(Content::Stored(handle), &doomed.facts, doomed.reason, now, ports);
-        queue.lose(doomed);
+        let keeps = queue.settings.dead_letters.as_ref().is_some_and(|letters| letters.keeps);
+        let arrives =
+            |letter: &Letter, queues: &HashMap<_, _>| letter.targets.iter().any(|target| queues.contains_key(target));
+        if keeps && !letter.as_ref().is_some_and(|letter| arrives(letter, &self.queues)) {
+            let queue = self.queues.get_mut(&id).expect("it was just found");
+            queue.keep(doomed, now);
+            return queue.set_timer(&mut self.timers);
+        }
+        self.queues.get_mut(&id).expect("it was just found").lose(doomed);
         let Some(letter) = letter else { return ports.settle(lane, doomed.sequence, doomed.sequence, dropped) };
         ports.begin_unit();
-        let arrived = self.post(&letter, ports);
+        let arrived = self.post(&letter, keeps, ports);
         let why = if arrived { Settled::DeadLettered } else { dropped };
         ports.settle(lane, doomed.sequence, doomed.sequence, why);
         ports.end_unit();
@@ -110,17 +137,17 @@ impl Shard {
             && let Some(letter) = self.letters.pop_front()
         {
             *budget -= 1;
-            self.post(&letter, ports);
+            self.post(&letter, false, ports);
         }
     }
 
-    /// Puts a letter into its queues, and says whether it got there.
-    fn post(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
+    /// Puts a letter into its queues, those that are full too where it `must` arrive, and says whether it got there.
+    fn post(&mut self, letter: &Letter, must: bool, ports: &mut impl Ports) -> bool {
         if self.saboteur.does(Sabotage::LetterLost) {
             return true;
         }
         let message = letter.message.borrowed();
-        self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports).queues > 0
+        self.put_in(&message, &letter.facts, letter.persistent, &letter.targets, must, ports).queues > 0
     }
 }
 
@@ -146,6 +173,9 @@ impl Queue {
     /// Where messages are dying: the first of them, or why there is none yet.
     #[cold]
     pub(super) fn first_dying(&mut self, budget: &mut usize, ports: &mut impl Ports) -> Option<Front> {
+        if self.dying.rests_until.is_some() {
+            return None;
+        }
         loop {
             let DyingStretch { lane, first: wanted, reason, .. } = self.dying.first()?;
             if *budget == 0 {
@@ -158,7 +188,7 @@ impl Queue {
                 }
                 Next::Message { sequence, facts, .. } if sequence == wanted => {
                     *budget -= 1;
-                    return Some(Front::Doomed(Doomed { lane, sequence, facts, reason }));
+                    return Some(Front::Doomed(Doomed { lane, sequence, facts, reason, was_dying: true }));
                 }
                 Next::Message { .. } | Next::End => {
                     debug_assert!(false, "{}: storage lost a message that was out", self.shown());
@@ -171,17 +201,31 @@ impl Queue {
 
     /// A message that was found has come to its end, and is neither ready nor dying any more.
     fn lose(&mut self, doomed: &Doomed) {
+        if !doomed.was_dying {
+            return self.lose_front(doomed.reason, &doomed.facts);
+        }
+        let counted = self.dying.first().is_some_and(|stretch| stretch.counted);
+        self.dying.pop();
+        self.lanes.get_mut(doomed.lane).settle(doomed.sequence, doomed.sequence);
+        if counted {
+            self.unready_bytes(&doomed.facts);
+        }
         match doomed.reason {
-            DeathReason::Expired | DeathReason::MaxLength => self.lose_front(doomed.reason, &doomed.facts),
-            DeathReason::Rejected | DeathReason::DeliveryLimit => {
-                let counted = self.dying.first().is_some_and(|stretch| stretch.counted);
-                self.dying.pop();
-                self.lanes.get_mut(doomed.lane).settle(doomed.sequence, doomed.sequence);
-                if counted {
-                    self.unready_bytes(&doomed.facts);
-                }
-                self.counters.dropped += u64::from(doomed.reason == DeathReason::DeliveryLimit);
-            }
+            DeathReason::Rejected => {}
+            DeathReason::Expired => self.counters.expired += 1,
+            DeathReason::MaxLength | DeathReason::DeliveryLimit => self.counters.dropped += 1,
+        }
+    }
+
+    /// A message that was found has come to its end, and nobody would get its letter: it is tried again later.
+    fn keep(&mut self, doomed: &Doomed, now: Time) {
+        self.dying.rests_until = Some(now.after_ms(REST_MS));
+        if !doomed.was_dying {
+            self.lanes.front().take_front();
+            self.front_expires = None;
+            self.unready(&doomed.facts);
+            let (lane, first, reason) = (doomed.lane, doomed.sequence, doomed.reason);
+            self.dying.push(DyingStretch { lane, first, last: first, reason, counted: false });
         }
     }
 

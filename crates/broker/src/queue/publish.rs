@@ -34,6 +34,19 @@ impl Shard {
         targets: &[QueueId],
         ports: &mut impl Ports,
     ) -> Published {
+        self.put_in(message, facts, persistent, targets, false, ports)
+    }
+
+    /// As [`Shard::publish`]; where it `must` be taken, full queues take it too.
+    pub(super) fn put_in(
+        &mut self,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        persistent: bool,
+        targets: &[QueueId],
+        must: bool,
+        ports: &mut impl Ports,
+    ) -> Published {
         let mut published = Published::default();
         // Both are empty between calls.
         let mut durable_places = std::mem::take(&mut self.durable_places);
@@ -41,7 +54,7 @@ impl Shard {
         for id in targets {
             let Some(queue) = self.queues.get_mut(id) else { continue };
             published.queues += 1;
-            if queue.refuses(facts) {
+            if !must && queue.refuses(facts) {
                 published.refused = true;
                 queue.refuse(message, facts, &mut self.letters, ports);
                 continue;

@@ -58,6 +58,9 @@ pub struct DeadLettering {
     pub exchange: Name,
     /// The routing key they get, where they do not keep their own.
     pub routing_key: Option<Name>,
+    /// Whether none may be lost (RabbitMQ: at-least-once): one that nobody would get stays here and is tried again, and a
+    /// queue that is full takes it.
+    pub keeps: bool,
 }
 
 impl QueueSettings {

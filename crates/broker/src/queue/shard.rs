@@ -284,6 +284,7 @@ impl Shard {
                 self.remove(id, ports);
             } else {
                 queue.front_expires = None;
+                queue.dying.wake(now);
                 queue.set_timer(&mut self.timers);
                 self.line_up_if_restless(id);
             }
@@ -374,10 +375,7 @@ impl Queue {
     }
 
     pub(super) fn set_timer(&mut self, timers: &mut Timers) {
-        let wanted = match (self.front_expires, self.unused_until()) {
-            (Some(front), Some(unused)) => Some(front.min(unused)),
-            (front, unused) => front.or(unused),
-        };
+        let wanted = [self.front_expires, self.unused_until(), self.dying.rests_until].into_iter().flatten().min();
         timers.move_to(self.id, &mut self.timer, wanted);
     }
 }

@@ -66,7 +66,11 @@ fn arguments_say_what_the_queue_does() {
         messages_max: Some(3),
         bytes_max: Some(4),
         overflow: Overflow::RejectPublishDeadLetter,
-        dead_letters: Some(DeadLettering { exchange: Name::from("x"), routing_key: Some(Name::from("k")) }),
+        dead_letters: Some(DeadLettering {
+            exchange: Name::from("x"),
+            routing_key: Some(Name::from("k")),
+            keeps: false,
+        }),
         consumer_timeout_ms: Some(5),
         ..QueueSettings::default()
     };

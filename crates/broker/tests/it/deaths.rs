@@ -11,7 +11,7 @@ const LETTERS: QueueId = QueueId(512);
 
 /// A queue with dead-lettering to another one, and whatever else these settings say.
 fn with_letters(rest: QueueSettings) -> Bench {
-    let dead_letters = Some(DeadLettering { exchange: Name::from("letters"), routing_key: None });
+    let dead_letters = Some(DeadLettering { exchange: Name::from("letters"), routing_key: None, keeps: false });
     let mut bench = Bench::with(QueueSettings { dead_letters, ..rest });
     bench.shard.open(LETTERS, settings("letters"), &[], NOW);
     bench.port.queues.insert("letters".to_owned(), LETTERS);
@@ -207,4 +207,31 @@ fn a_get_waits_until_dispatch_has_made_a_letter() {
     bench.shard.dispatch(later, &mut bench.port);
     assert_eq!(bench.shard.get(QUEUE, true, later, &mut bench.port), Got::Empty);
     assert_eq!(ready(&bench, LETTERS), 1);
+}
+
+#[test]
+fn a_letter_that_must_not_be_lost_waits_for_somebody_to_take_it() {
+    let address = DeadLettering { exchange: Name::from("letters"), routing_key: None, keeps: true };
+    let mut bench = Bench::with(QueueSettings { dead_letters: Some(address), ..settings("q") });
+    publish(&mut bench, 3);
+    bench.consume(1, false, 0);
+    bench.dispatch();
+    settle(&mut bench, 1, 2, Settlement::Reject);
+    assert!(!bench.dispatch(), "it rests, and does not try again and again");
+    assert_eq!(deaths(&mut bench), [(1, DeathReason::Rejected)]);
+    assert_eq!(bench.port.messages[&QUEUE].len(), 3, "nothing is lost");
+    // What is not dying goes on meanwhile.
+    publish(&mut bench, 1);
+    assert_eq!(bench.delivered(), [(1, 4)]);
+
+    // Somebody is there who is full, and takes them all the same.
+    let full = QueueSettings { messages_max: Some(0), overflow: Overflow::RejectPublish, ..settings("letters") };
+    bench.shard.open(LETTERS, full, &[], NOW);
+    bench.port.queues.insert("letters".to_owned(), LETTERS);
+    assert!(!bench.dispatch(), "not before its time");
+    let due = bench.shard.deadline().expect("it is tried again");
+    bench.shard.timeout(due, &mut bench.port);
+    while bench.shard.dispatch(due, &mut bench.port) {}
+    assert_eq!((ready(&bench, LETTERS), bench.port.messages[&QUEUE].len()), (2, 2));
+    assert_eq!(bench.shard.deadline(), None);
 }

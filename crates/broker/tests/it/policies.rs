@@ -96,8 +96,9 @@ fn of_two_limits_the_lower_holds_and_a_declaration_s_address_goes_first() {
     let policy = "p . queues 0 max-length=7 message-ttl=100 dead-letter-exchange=theirs dead-letter-routing-key=k";
     let changed = set(&mut desk, PolicyScope::User, policy).unwrap();
     assert_eq!(changed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [own, plain]);
-    let address =
-        |exchange: &str| Some(DeadLettering { exchange: Name::from(exchange), routing_key: Some(Name::from("k")) });
+    let address = |exchange: &str| {
+        Some(DeadLettering { exchange: Name::from(exchange), routing_key: Some(Name::from("k")), keeps: false })
+    };
     let seen = |desk: &Desk, id| {
         let settings = &desk.catalog.queue_by_id(id).unwrap().settings;
         (settings.messages_max, settings.message_ttl_ms, settings.dead_letters.clone())

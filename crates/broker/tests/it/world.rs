@@ -308,7 +308,7 @@ fn with_policy(settings: &QueueSettings, reference: &Reference) -> QueueSettings
     let lower = |own: Option<u64>, other| [own, other].into_iter().flatten().min();
     let exchange = Name::from(&*policy.letters_to.join(","));
     QueueSettings {
-        dead_letters: (!exchange.is_empty()).then_some(DeadLettering { exchange, routing_key: None }),
+        dead_letters: (!exchange.is_empty()).then_some(DeadLettering { exchange, routing_key: None, keeps: false }),
         priority_max: policy.priority_max,
         single_active: policy.single_active,
         attempts_max: policy.attempts_max,

@@ -14,6 +14,8 @@ app.conf.update(
     worker_send_task_events=False,
     broker_connection_retry_on_startup=True,
 )
+if "CELERY_TASKS_PRIORITY_MAX" in os.environ:
+    app.conf.task_queue_max_priority = int(os.environ["CELERY_TASKS_PRIORITY_MAX"])
 if os.environ.get("CELERY_TASKS_QUEUE_TYPE") == "quorum":
     # With quorum queues Celery leaves delays to the broker.
     app.conf.update(

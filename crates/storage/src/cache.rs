@@ -110,6 +110,12 @@ impl Cache {
         Some((cached.block.stored(index), cached.run))
     }
 
+    /// Bytes of all that is in it.
+    pub fn held_bytes(&self) -> u64 {
+        let bodies: u64 = self.bodies.values().map(|body| body.len() as u64).sum();
+        self.block_share.bytes + bodies
+    }
+
     pub fn body(&self, key: BodyKey) -> Option<&Bytes> {
         self.bodies.get(&key)
     }
@@ -125,6 +131,22 @@ impl Cache {
         self.blocks.insert(number, CachedBlock { run, block, queues });
         while let Some(oldest) = self.block_share.surplus() {
             self.drop_block(oldest);
+        }
+    }
+
+    /// These runs are gone, and what was read from them points into them.
+    pub fn forget_runs(&mut self, runs: &[RunId]) {
+        let gone = |run: &RunId| runs.contains(run);
+        let blocks: Vec<_> =
+            self.blocks.iter().filter(|(_, cached)| gone(&cached.run)).map(|(block, _)| *block).collect();
+        for number in blocks {
+            self.block_share.items.retain(|other| *other != number);
+            self.drop_block(number);
+        }
+        let bodies = self.bodies.keys().filter(|key| matches!(key, BodyKey::InRun(run, _) if gone(run)));
+        for key in bodies.copied().collect::<Vec<_>>() {
+            let bytes = self.bodies.remove(&key).map_or(0, |body| body.len() as u64);
+            self.body_share.remove(key, bytes);
         }
     }
 

@@ -46,6 +46,50 @@ impl Extents {
         self.0.insert(at, extent);
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many messages are in all of them.
+    pub fn live(&self) -> u64 {
+        self.0.iter().map(|extent| u64::from(extent.live)).sum()
+    }
+
+    /// Memory that they take.
+    pub fn held_bytes(&self) -> u64 {
+        (self.0.capacity() * size_of::<Extent>()) as u64
+    }
+
+    /// The run that a message is in, if it is in one, settled or not.
+    pub fn run_of(&self, sequence: Sequence) -> Option<RunId> {
+        let at = self.0.partition_point(|extent| extent.last < sequence);
+        self.0.get(at).filter(|extent| extent.first <= sequence).map(|extent| extent.run)
+    }
+
+    /// What is in `sources` is in `to` now. Calls `moved` for every extent that was, with its run and messages; those that
+    /// have nothing but settled messages between them become one.
+    pub fn retarget(&mut self, sources: &[RunId], to: RunId, settled: &Intervals, mut moved: impl FnMut(RunId, u32)) {
+        let mut kept: VecDeque<Extent> = VecDeque::with_capacity(self.0.len());
+        for mut extent in self.0.drain(..) {
+            if sources.contains(&extent.run) {
+                moved(extent.run, extent.live);
+                extent.run = to;
+            }
+            match kept.back_mut() {
+                Some(before)
+                    if before.run == to && extent.run == to && settled.gap_from(before.last + 1) >= extent.first =>
+                {
+                    before.last = extent.last;
+                    before.live += extent.live;
+                    before.bytes += extent.bytes;
+                }
+                _ => kept.push_back(extent),
+            }
+        }
+        kept.shrink_to_fit();
+        self.0 = kept;
+    }
+
     /// The first message at or behind `from` that `settled` does not have, and the run it is in.
     pub fn first_from(&self, from: Sequence, settled: &Intervals) -> Option<(Sequence, RunId)> {
         let at = self.0.partition_point(|extent| extent.last < from);

@@ -172,6 +172,9 @@ impl Store {
             // What is wanted first comes last, so that what was read ahead cannot drive it out.
             for loaded in loaded.into_iter().rev() {
                 match loaded {
+                    // The run was merged with others since.
+                    Loaded::Block(run, _) | Loaded::Body(BodyKey::InRun(run, _), _)
+                        if !self.runs.contains_key(&run) => {}
                     Loaded::Block(run, block) => self.cache.insert_block(run, block),
                     Loaded::Body(key, body) => self.cache.insert_body(key, body),
                 }

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use ferrymq_model::{CatalogEntry, Position, QueueId, Sequence};
 use hashbrown::HashMap;
 
+use crate::cache::BodyKey;
 use crate::checkpoint::Changes;
 use crate::image::Image;
 use crate::queue::Slot;
-use crate::read_ahead::Want;
+use crate::read_ahead::{Want, Wanted};
 use crate::row;
 use crate::run::RunId;
 use crate::segment::{SegmentId, Segments};
@@ -19,7 +20,7 @@ use crate::store::Store;
 /// How many messages are collected in one visit.
 const VISIT_MESSAGES: usize = 8192;
 /// How many queues are looked at in one visit.
-const VISIT_QUEUES: usize = 256;
+pub(crate) const VISIT_QUEUES: usize = 256;
 /// How many closed journal generations may be resident.
 const RESIDENT_GENERATIONS: usize = 1;
 /// How many transient chunks go to one run at least, if there are so many.
@@ -135,7 +136,8 @@ impl Store {
     /// The messages of a batch are in `run` now: from here on they are found there.
     pub(crate) fn swap(&mut self, batch: &Batch, run: RunId, cursor: usize) -> Option<usize> {
         let end = (cursor + VISIT_QUEUES).min(batch.queues.len());
-        let mut moved = 0_u64;
+        // One more than lives in the run, until all is moved: it may not die because the first queues were quick.
+        let mut moved = u64::from(cursor == 0);
         for id in &batch.queues[cursor..end] {
             let Some(key) = self.keys.get(id) else { continue };
             let queue = self.queues[*key as usize].as_mut().expect("keys are of queues");
@@ -148,29 +150,39 @@ impl Store {
                     journal.get_mut(segment).live -= 1;
                 }
             });
+            if queue.extents().len() > self.extents_max {
+                self.crowded = Some(*id);
+            }
         }
         *self.runs.entry(run).or_default() += moved;
         if end < batch.queues.len() {
             return Some(end);
         }
-        if self.runs.get(&run) == Some(&0) {
-            self.runs.remove(&run);
-            self.dead.push(Dead { file: DeadFile::Run(run), position: self.appender.position() });
-        }
+        self.unpin(run);
         self.transient.drop_dead();
         self.watch_memory();
         None
     }
 
-    /// What the checkpoint must know of a batch's queues from `cursor` on.
-    pub(crate) fn rows(&self, batch: &Batch, cursor: usize, changes: &mut Changes) -> Option<usize> {
-        let end = (cursor + VISIT_QUEUES).min(batch.queues.len());
-        for id in &batch.queues[cursor..end] {
+    /// All that goes to a run is in it; it may die now.
+    pub(crate) fn unpin(&mut self, run: RunId) {
+        let live = self.runs.get_mut(&run).expect("it was pinned");
+        *live -= 1;
+        if *live == 0 {
+            self.runs.remove(&run);
+            self.dead.push(Dead { file: DeadFile::Run(run), position: self.appender.position() });
+        }
+    }
+
+    /// What the checkpoint must know of some queues from `cursor` on.
+    pub(crate) fn rows(&self, queues: &[QueueId], cursor: usize, changes: &mut Changes) -> Option<usize> {
+        let end = (cursor + VISIT_QUEUES).min(queues.len());
+        for id in &queues[cursor..end] {
             let Some(key) = self.keys.get(id) else { continue };
             let queue = self.queues[*key as usize].as_ref().expect("keys are of queues");
             changes.queues.push((*id, row::encode(queue, self.appender.position())));
         }
-        (end < batch.queues.len()).then_some(end)
+        (end < queues.len()).then_some(end)
     }
 
     /// The catalog's changes since the last checkpoint, and the queues deleted since then.
@@ -208,16 +220,22 @@ impl Store {
         gone
     }
 
-    /// Whether files wait for the journal to be durable before they can be removed.
-    pub(crate) fn has_dead(&self) -> bool {
-        !self.dead.is_empty()
+    /// Whether there are files to look at again: those that wait for the journal to be durable before they can be removed,
+    /// and runs of which so much may be settled by then that they are worth merging.
+    pub(crate) fn has_files(&self) -> bool {
+        !self.dead.is_empty() || !self.runs.is_empty()
     }
 
-    /// A queue's message cannot be read; false if nobody needs it any more.
+    /// A queue's message cannot be read from where it was wanted; false if nobody wants it from there any more.
     pub(crate) fn fail_queue(&mut self, want: &Want) -> bool {
         let Some(key) = self.keys.get(&want.queue) else { return false };
         let queue = self.queues[*key as usize].as_mut().expect("keys are of queues");
-        if queue.is_settled(want.sequence) || queue.failed {
+        let run = match want.what {
+            Wanted::Block(run) | Wanted::Body(BodyKey::InRun(run, _), ..) => Some(run),
+            Wanted::Body(BodyKey::OwnFile(_), ..) => None,
+        };
+        let is_elsewhere = run.is_some() && queue.extents().run_of(want.sequence) != run;
+        if queue.is_settled(want.sequence) || is_elsewhere || queue.failed {
             return false;
         }
         queue.failed = true;

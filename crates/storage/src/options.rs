@@ -15,6 +15,10 @@ pub struct Options {
     pub copy_bytes_max: u32,
     /// Bodies over this get a file of their own.
     pub own_file_bytes: u32,
+    /// A run this long, three quarters of which are settled, is written anew without them.
+    pub merge_bytes: u64,
+    /// A queue that is in more runs than this has them made fewer.
+    pub extents_max: u32,
     /// Under load a flush waits until its group has this much.
     pub group_bytes: u32,
     /// With fewer messages than this in a group nobody waits for more.
@@ -36,6 +40,8 @@ impl Default for Options {
             read_bytes_max: 8 << 20,
             copy_bytes_max: 2048,
             own_file_bytes: 1 << 20,
+            merge_bytes: 1 << 20,
+            extents_max: 128,
             group_bytes: 64 << 10,
             group_messages: 64,
             group_wait_us: 300,

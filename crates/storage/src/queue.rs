@@ -304,6 +304,21 @@ impl Queue {
         self.trim();
     }
 
+    /// Whether a message is in this run and not settled.
+    pub fn lives_in(&self, run: RunId, sequence: Sequence) -> bool {
+        !self.is_settled(sequence) && self.extents.run_of(sequence) == Some(run)
+    }
+
+    /// The messages of these runs are in another one now. Calls `moved` with run and messages of each extent.
+    pub fn retarget(&mut self, sources: &[RunId], to: RunId, moved: impl FnMut(RunId, u32)) {
+        self.extents.retarget(sources, to, &self.done, moved);
+    }
+
+    /// Memory that it takes to know where its messages are.
+    pub fn index_bytes(&self) -> u64 {
+        (self.slots.capacity() * size_of::<Slot>()) as u64 + self.extents.held_bytes()
+    }
+
     /// What the broker needs to go on with this queue.
     pub fn state(&self) -> QueueState {
         let head = self.head.max(self.low);

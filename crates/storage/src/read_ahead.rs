@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
@@ -52,6 +53,8 @@ pub(crate) struct ReadQueue {
     asked: Mutex<Asked>,
     changed: Condvar,
     loaded: Mutex<Vec<(Want, Vec<Loaded>)>>,
+    /// Memory of the indexes of all open runs.
+    index_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +69,10 @@ impl ReadQueue {
     pub fn ask(&self, want: Want) {
         self.asked.lock().wants.push_back(want);
         self.changed.notify_one();
+    }
+
+    pub fn index_bytes(&self) -> u64 {
+        self.index_bytes.load(Ordering::Relaxed)
     }
 
     pub fn forget(&self, run: RunId) {
@@ -146,12 +153,16 @@ impl Reader {
         }
     }
 
-    /// What cannot be read fails its queue, unless the queue does not want it any more.
+    /// What cannot be read fails its queue, unless the queue does not want it any more, or from another run. Then the
+    /// queue is told that it may ask again.
     fn fail(&mut self, want: &Want, reason: &str) {
-        let mut wanted = false;
-        self.notify.with_store(&mut |store| wanted = store.fail_queue(want));
-        if wanted {
+        let mut failed = false;
+        self.notify.with_store(&mut |store| failed = store.fail_queue(want));
+        if failed {
             self.notify.queue_failed(want.queue, reason);
+        } else {
+            self.queue.loaded.lock().push((*want, Vec::new()));
+            self.notify.loaded(&[want.queue]);
         }
     }
 
@@ -191,6 +202,8 @@ impl Reader {
         };
         self.open.truncate(OPEN_RUNS - 1);
         self.open.push_front(entry);
+        let index_bytes = self.open.iter().map(|(_, reader)| reader.index_bytes()).sum();
+        self.queue.index_bytes.store(index_bytes, Ordering::Relaxed);
         Ok(&self.open[0].1)
     }
 }

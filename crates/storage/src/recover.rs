@@ -14,6 +14,7 @@ use crate::disk::{Disk, DiskLock};
 use crate::error::OpenError;
 use crate::journal::{self, JournalFiles, OpenGroup, Shared};
 use crate::manifest::Manifest;
+use crate::merge::Merging;
 use crate::notify::Notify;
 use crate::options::Options;
 use crate::own_file::OwnFiles;
@@ -174,6 +175,7 @@ impl Start {
             checkpoint: self.checkpoint,
             meta: self.meta,
             next_transient_run: 0,
+            merging: Merging::new(self.options.merge_bytes),
             copy_bytes_max: self.options.copy_bytes_max,
         };
         store.own_thread(spill::spawn(spill).map_err(failed())?);

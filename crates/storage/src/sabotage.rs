@@ -8,6 +8,8 @@ pub(crate) enum Sabotage {
     ConfirmBeforeSync,
     /// A journal file is written over before the checkpoint has what was in it.
     FreeBeforeCheckpoint,
+    /// Runs that were merged are removed before the checkpoint has the one that replaces them.
+    RemoveBeforeCheckpoint,
     /// What was read counts as whole, whatever its checksum says.
     IgnoreCrc,
     /// Settlements are not written.

@@ -97,6 +97,10 @@ impl Segments {
         &mut self.segments[(id.number() - self.first) as usize]
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter()
+    }
+
     pub fn current(&mut self) -> Option<&mut Segment> {
         self.segments.back_mut()
     }

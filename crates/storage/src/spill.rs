@@ -1,5 +1,5 @@
 //! The spill thread: moves what waits long out of the journal and out of memory, into runs; writes checkpoints; removes
-//! files that nobody needs.
+//! files that nobody needs; and [merges](crate::merge) runs when there is nothing else to do.
 //!
 //! Retiring a journal generation: what lives in it is written to a run and synced; the queues' index is swapped for
 //! extents; the checkpoint is committed, once the journal is durable as far as the checkpoint reflects it; only then is
@@ -10,24 +10,25 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use ferrymq_model::Position;
+use ferrymq_model::{Position, QueueId};
 use parking_lot::{Condvar, Mutex};
 
 use crate::checkpoint::{Changes, Checkpoint, Meta};
 use crate::disk::Disk;
 use crate::image::Image;
 use crate::journal::Shared;
+use crate::merge::Merging;
 use crate::moving::{Batch, Collected, Cursor, DeadFile};
 use crate::notify::Notify;
 use crate::own_file::OwnFiles;
 use crate::read_ahead::{Folders, ReadQueue};
-use crate::run::{RunId, RunMessage, RunWriter};
+use crate::run::{BodySource, RunContent, RunId, RunMessage, RunWriter};
 use crate::sabotage::{self, Sabotage};
 use crate::segment::SegmentId;
 use crate::store::Store;
 use crate::stored::{Stored, StoredBody};
 
-/// When something that failed is tried again, and when files are looked at that wait for a flush.
+/// When something that failed is tried again, and when files are looked at that nobody calls for.
 const RETRY: Duration = Duration::from_secs(1);
 /// How soon we look again for a store that is not installed yet.
 const NO_STORE: Duration = Duration::from_millis(5);
@@ -77,7 +78,7 @@ impl SpillSignal {
 
 /// Why something was not done.
 #[derive(Debug)]
-enum Undone {
+pub(crate) enum Undone {
     /// The store is gone, or we were asked to end. What was not finished is as if it had not begun.
     Stopped,
     /// To be tried again.
@@ -102,6 +103,7 @@ pub(crate) struct Spill {
     pub checkpoint: Checkpoint,
     pub meta: Meta,
     pub next_transient_run: u32,
+    pub merging: Merging,
     pub copy_bytes_max: u32,
 }
 
@@ -126,11 +128,19 @@ impl Spill {
             let looked = self.visit(|store| {
                 let dead = store.take_dead();
                 let batch = store.generation_to_retire().or_else(|| store.transient_to_move());
-                (dead, store.has_dead(), batch)
+                (dead, store.has_files(), batch)
             });
             let Ok((dead, waiting, batch)) = looked else { return Some(NO_STORE) };
             dead.iter().for_each(|dead| self.remove(dead.file));
-            let Some(batch) = batch else { return waiting.then_some(RETRY) };
+            let Some(batch) = batch else {
+                match self.merge() {
+                    Ok(true) => continue,
+                    Ok(false) => return waiting.then_some(RETRY),
+                    Err(Undone::Stopped) => return Some(NO_STORE),
+                    // Nobody waits for it.
+                    Err(Undone::Failed(_)) => return Some(RETRY),
+                }
+            };
             let done = match batch.generation {
                 Some((generation, decided)) => self.retire(&batch, generation, decided),
                 None => self.move_transient(&batch),
@@ -147,7 +157,7 @@ impl Spill {
     }
 
     /// Looks into the store. It may be gone at any time, and then nothing that was learned from it may be acted upon.
-    fn visit<T>(&self, mut look: impl FnMut(&mut Store) -> T) -> Result<T, Undone> {
+    pub(crate) fn visit<T>(&self, mut look: impl FnMut(&mut Store) -> T) -> Result<T, Undone> {
         let mut seen = None;
         self.notify.with_store(&mut |store| seen = Some(look(store)));
         seen.ok_or(Undone::Stopped)
@@ -155,7 +165,7 @@ impl Spill {
 
     /// Waits for the journal. What is waited for may lie behind all its files, since settlements go on while publishers
     /// wait, and no file gets free before: then files are added.
-    fn wait_durable(&self, position: Position) -> Result<(), Undone> {
+    pub(crate) fn wait_durable(&self, position: Position) -> Result<(), Undone> {
         for _ in 0..self.shared.files_missing(position) {
             self.shared.added(self.shared.files.add(&*self.disk)?);
         }
@@ -163,10 +173,11 @@ impl Spill {
     }
 
     /// Nobody needs this file; if it cannot be removed now, the next start does it.
-    fn remove(&self, file: DeadFile) {
+    pub(crate) fn remove(&mut self, file: DeadFile) {
         let path = match file {
             DeadFile::Run(run) => {
                 self.reads.forget(run);
+                self.merging.gone(run);
                 self.folders.run(run)
             }
             DeadFile::Body(number) => self.own_files.path_of(number),
@@ -177,8 +188,7 @@ impl Spill {
     fn retire(&mut self, batch: &Batch, generation: u64, decided: Position) -> Result<(), Undone> {
         self.wait_durable(decided)?;
         if batch.live {
-            let run = RunId(self.meta.next_run);
-            self.meta.next_run += 1;
+            let run = self.next_run();
             self.write_run(batch, run)?;
             self.swap(batch, run)?;
         }
@@ -203,22 +213,35 @@ impl Spill {
     }
 
     fn move_transient(&mut self, batch: &Batch) -> Result<(), Undone> {
-        let run = RunId::transient(self.next_transient_run);
-        self.next_transient_run += 1;
+        let run = self.next_transient();
         self.write_run(batch, run)?;
         self.swap(batch, run)
     }
 
-    fn write_run(&self, batch: &Batch, run: RunId) -> Result<(), Undone> {
-        let path = self.folders.run(run);
-        let written = self.try_write_run(batch, run);
-        if written.is_err() {
-            let _ = self.disk.remove(&path);
-        }
-        written
+    pub(crate) fn next_run(&mut self) -> RunId {
+        let run = RunId(self.meta.next_run);
+        self.meta.next_run += 1;
+        run
     }
 
-    fn try_write_run(&self, batch: &Batch, run: RunId) -> Result<(), Undone> {
+    pub(crate) fn next_transient(&mut self) -> RunId {
+        let run = RunId::transient(self.next_transient_run);
+        self.next_transient_run += 1;
+        run
+    }
+
+    fn write_run(&mut self, batch: &Batch, run: RunId) -> Result<(), Undone> {
+        match self.try_write_run(batch, run) {
+            Ok(content) => self.merging.written(run, content),
+            Err(undone) => {
+                let _ = self.disk.remove(&self.folders.run(run));
+                return Err(undone);
+            }
+        }
+        Ok(())
+    }
+
+    fn try_write_run(&self, batch: &Batch, run: RunId) -> Result<RunContent, Undone> {
         let path = self.folders.run(run);
         let mut writer = RunWriter::create(&*self.disk, &path, run)?;
         let (mut cursor, mut collected) = (Some(Cursor::default()), Vec::new());
@@ -229,17 +252,17 @@ impl Spill {
                 self.push(&mut writer, batch, message)?;
             }
         }
-        writer.finish()?;
+        let content = writer.finish()?;
         if !run.is_transient() {
             self.disk.sync_folder(&self.folders.runs)?;
         }
-        Ok(())
+        Ok(content)
     }
 
     fn push(&self, writer: &mut RunWriter, batch: &Batch, message: &Collected) -> io::Result<()> {
         let slot = message.slot;
         let stored = image_of(batch, slot.segment).tail(slot.at as usize);
-        let key = (slot.segment, slot.at);
+        let key: BodySource = (slot.segment.0, slot.at.into());
         let body = match &message.body {
             Some(body) => Some((&body[..], key)),
             None if slot.body_bytes > self.copy_bytes_max => match Stored::read(stored).map(|stored| stored.body) {
@@ -261,15 +284,21 @@ impl Spill {
 
     /// Gathers what the checkpoint must know, the catalog's changes last; says up to where the journal must be durable.
     fn snapshot(&self, batch: &Batch, portions: &mut Vec<Changes>) -> Result<Position, Undone> {
-        let mut cursor = Some(0);
-        while let Some(from) = cursor {
-            let mut changes = Changes::default();
-            cursor = self.visit(|store| store.rows(batch, from, &mut changes))?;
-            portions.push(changes);
-        }
+        self.rows(&batch.queues, portions)?;
         let (changes, position) = self.visit(|store| (store.take_changes(), store.position()))?;
         portions.push(changes);
         Ok(position)
+    }
+
+    /// What the checkpoint must know of these queues; says up to where the journal must be durable.
+    pub(crate) fn rows(&self, queues: &[QueueId], portions: &mut Vec<Changes>) -> Result<Position, Undone> {
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            let mut changes = Changes::default();
+            cursor = self.visit(|store| store.rows(queues, from, &mut changes))?;
+            portions.push(changes);
+        }
+        self.visit(|store| store.position())
     }
 }
 

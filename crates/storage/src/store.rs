@@ -22,21 +22,6 @@ use crate::segment::{SegmentId, Segments};
 use crate::spill::SpillSignal;
 use crate::transient::Transient;
 
-/// Figures for operators.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Queues, lanes counted one by one.
-    pub queues: u64,
-    /// Messages in them.
-    pub messages: u64,
-    /// Bytes of their bodies.
-    pub body_bytes: u64,
-    /// Journal generations that are in memory.
-    pub journal_files_resident: u64,
-    /// Bytes of transient messages in memory.
-    pub transient_bytes: u64,
-}
-
 /// The part of storage that the shard owns.
 #[derive(Debug)]
 pub struct Store {
@@ -50,8 +35,11 @@ pub struct Store {
     pub(crate) cache: Cache,
     /// How many messages live in each run.
     pub(crate) runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
+    /// A queue that is in too many of them.
+    pub(crate) crowded: Option<QueueId>,
+    pub(crate) extents_max: usize,
     /// How many messages need each body that has a file of its own.
-    own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub(crate) own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
     next_own_file: u64,
     /// Files that nobody needs any more.
     pub(crate) dead: Vec<Dead>,
@@ -342,21 +330,6 @@ impl Store {
         self.shared.room()
     }
 
-    /// Figures for operators.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let queues = self.queues.iter().flatten();
-        let (messages, body_bytes) =
-            queues.fold((0, 0), |(messages, bytes), queue| (messages + queue.messages, bytes + queue.bytes));
-        Stats {
-            queues: self.keys.len() as u64,
-            messages,
-            body_bytes,
-            journal_files_resident: self.journal.len() as u64,
-            transient_bytes: self.transient.bytes(),
-        }
-    }
-
     /// Writes what there is a journal file for, syncs it, and ends storage's threads. To be sure of everything, wait for
     /// [`Self::position`] to be durable first. The shard's lock must not be held: a thread may be waiting for it.
     pub fn close(self) {
@@ -445,6 +418,8 @@ impl Store {
             transient: Transient::new(options),
             cache: Cache::new(options.read_bytes_max),
             runs: parts.runs,
+            crowded: None,
+            extents_max: options.extents_max as usize,
             own_files: parts.own_files,
             next_own_file: parts.next_own_file,
             dead: Vec::new(),

@@ -46,6 +46,11 @@ impl Transient {
         self.bytes
     }
 
+    /// Memory in all, with the chunks that are kept to be written over.
+    pub fn held_bytes(&self) -> u64 {
+        self.bytes + self.spare.iter().map(|image| image.filled() as u64).sum::<u64>()
+    }
+
     /// Whether publishers must wait until some of it has been moved to disk or consumed.
     pub fn is_full(&self) -> bool {
         self.bytes > self.bytes_max

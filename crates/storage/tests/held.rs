@@ -55,5 +55,7 @@ fn long_transient_bodies_leave_memory() {
         shard.with(|store| store.enqueue(&message(body), &facts(body), &[], &[place(256, number)]));
     }
     let held = PEAK.load(Relaxed) - before;
+    let said = shard.with(|store| store.stats().memory);
+    assert!(said.transient > 16 << 20 && said.total() < may_be_held as u64, "the ledger says {said:?}");
     assert!(held < may_be_held, "{held} bytes are held at most, of 600 MB");
 }

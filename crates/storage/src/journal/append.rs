@@ -81,6 +81,11 @@ impl Appender {
         self.pen.writer.image()
     }
 
+    /// Memory of the images that are kept for the next generations.
+    pub fn spare_bytes(&self) -> u64 {
+        self.pen.spare.iter().map(|image| image.filled() as u64).sum()
+    }
+
     /// Takes back the image of a generation that is over.
     pub fn recycle(&mut self, image: Arc<Image>) {
         if self.pen.spare.len() < SPARE_IMAGES {

@@ -98,6 +98,11 @@ impl Block {
         (QueueId(number()), number())
     }
 
+    /// How many messages are in it.
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
     /// Its length in memory.
     pub fn len(&self) -> usize {
         self.bytes.len()

@@ -13,7 +13,7 @@ mod writer;
 
 pub(crate) use block::Block;
 pub(crate) use reader::{RunReader, path_of};
-pub(crate) use writer::{RunMessage, RunWriter};
+pub(crate) use writer::{BodySource, RunMessage, RunWriter};
 
 /// Number of a run. Those with the highest bit set are for transient messages and do not survive a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +29,15 @@ impl RunId {
     pub fn is_transient(self) -> bool {
         self.0 & Self::TRANSIENT != 0
     }
+}
+
+/// What a run was written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RunContent {
+    /// Messages, each counted in every queue that has it.
+    pub messages: u64,
+    /// Length of the file.
+    pub bytes: u64,
 }
 
 /// The newest version that we write and read.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ferrymq_model::{QueueId, Sequence};
 
 use super::block::{Block, BlockEntry};
-use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunId, TRAILER_BYTES, VERSION};
+use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunContent, RunId, TRAILER_BYTES, VERSION};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::fields::Fields;
 use crate::stored::BodyPlace;
@@ -67,6 +67,22 @@ impl RunReader {
     /// The queue that a block begins with.
     pub fn first_queue(&self, block: usize) -> Option<QueueId> {
         self.index.get(block).map(|entry| entry.first.0)
+    }
+
+    /// Memory that its index takes.
+    pub fn index_bytes(&self) -> u64 {
+        (self.index.capacity() * size_of::<BlockEntry>()) as u64
+    }
+
+    /// How many blocks there are.
+    pub fn blocks(&self) -> usize {
+        self.index.len()
+    }
+
+    /// What the run was written with.
+    pub fn content(&self) -> Result<RunContent, String> {
+        let bytes = self.file.len().map_err(|error| format!("{}: {error}", self.path.display()))?;
+        Ok(RunContent { messages: self.index.iter().map(|entry| u64::from(entry.messages)).sum(), bytes })
     }
 
     pub fn read_block(&self, block: usize) -> Result<Block, String> {

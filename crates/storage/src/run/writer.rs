@@ -7,10 +7,9 @@ use ferrymq_model::{QueueId, Sequence, Time};
 use hashbrown::HashMap;
 
 use super::block::{self, BlockEntry, KEY_BYTES};
-use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunId, TRAILER_BYTES, VERSION};
+use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunContent, RunId, TRAILER_BYTES, VERSION};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::fields::FieldWriter;
-use crate::segment::SegmentId;
 use crate::stored::{self, BodyPlace};
 
 /// A block is full with this much: so little that a thousand queues can be read side by side in a small cache.
@@ -22,6 +21,9 @@ const WRITE_BYTES: usize = 256 << 10;
 /// How much is written before it is pushed to the disk, away from the flush thread.
 const PUSH_BYTES: u64 = 1 << 20;
 
+/// Where a body comes from: a number of its segment or run, and its position there. Equal ones are one body.
+pub(crate) type BodySource = (u32, u64);
+
 /// A message on its way into a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunMessage<'a> {
@@ -30,7 +32,7 @@ pub(crate) struct RunMessage<'a> {
     /// The stored message, from its beginning on.
     pub stored: &'a [u8],
     /// Its body, where it does not stand behind it or shall not in the run, and what tells equal ones apart.
-    pub body: Option<(&'a [u8], (SegmentId, u32))>,
+    pub body: Option<(&'a [u8], BodySource)>,
 }
 
 /// A run that is being written.
@@ -50,7 +52,7 @@ pub(crate) struct RunWriter {
     last: (QueueId, Sequence),
     expires: Time,
     index: Vec<BlockEntry>,
-    bodies: HashMap<(SegmentId, u32), BodyPlace, foldhash::fast::FixedState>,
+    bodies: HashMap<BodySource, BodyPlace, foldhash::fast::FixedState>,
 }
 
 impl RunWriter {
@@ -111,7 +113,7 @@ impl RunWriter {
     }
 
     /// Puts a body in front of the block that refers to it, unless it is there already.
-    fn body(&mut self, body: &[u8], key: (SegmentId, u32)) -> io::Result<BodyPlace> {
+    fn body(&mut self, body: &[u8], key: BodySource) -> io::Result<BodyPlace> {
         if let Some(place) = self.bodies.get(&key) {
             return Ok(*place);
         }
@@ -160,8 +162,8 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Writes the index and makes the run durable, if it is to be.
-    pub fn finish(mut self) -> io::Result<()> {
+    /// Writes the index and makes the run durable, if it is to be; says what is in it.
+    pub fn finish(mut self) -> io::Result<RunContent> {
         if !self.table.is_empty() {
             self.end_block()?;
         }
@@ -179,6 +181,10 @@ impl RunWriter {
         out.u32(crc);
         out.put(END_MAGIC);
         self.write_gathered(&[&index, &trailer])?;
-        if self.durable { self.file.sync_data() } else { Ok(()) }
+        if self.durable {
+            self.file.sync_data()?;
+        }
+        let messages = self.index.iter().map(|entry| u64::from(entry.messages)).sum();
+        Ok(RunContent { messages, bytes: self.position })
     }
 }

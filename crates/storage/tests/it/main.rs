@@ -7,6 +7,7 @@ mod fake_disk;
 mod faults;
 mod fixtures;
 mod fuzz;
+mod merging;
 mod packed;
 mod rig;
 mod sabotages;

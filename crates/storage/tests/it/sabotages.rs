@@ -28,6 +28,11 @@ fn a_file_freed_before_the_checkpoint_is_noticed() {
 }
 
 #[test]
+fn a_run_removed_before_the_checkpoint_is_noticed() {
+    is_noticed("RemoveBeforeCheckpoint", "merging::power_fails_while_runs_are_merged");
+}
+
+#[test]
 fn an_ignored_checksum_is_noticed() {
     is_noticed("IgnoreCrc", "faults::a_damaged_run_stops_its_queues_and_no_others");
 }

@@ -50,7 +50,14 @@ pub struct Model {
 
 /// Options under which a little goes a long way.
 pub fn options() -> Options {
-    Options { sync_wait_ms: 5, transient_bytes_max: 1 << 20, read_bytes_max: 128 << 10, ..small() }
+    Options {
+        sync_wait_ms: 5,
+        transient_bytes_max: 1 << 20,
+        read_bytes_max: 128 << 10,
+        merge_bytes: 1,
+        extents_max: 3,
+        ..small()
+    }
 }
 
 pub fn open(disk: &FakeDisk) -> Result<(Arc<Shard>, Recovered), OpenError> {

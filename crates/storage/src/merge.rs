@@ -1,0 +1,280 @@
+//! Merging runs: the spill thread writes what still lives in some of them to a new one, and lets them go.
+//!
+//! Two kinds of runs are worth it: those of which most is settled, because they hold disk for little, and those of a queue
+//! that is in very many, because its row in the checkpoint names each. The order keeps every crash harmless: the new run is
+//! written and synced; the queues' extents name it; the checkpoint says so; only then are the old ones removed. Whatever a
+//! crash leaves that no row names is removed at the next start.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use bytes::Bytes;
+use ferrymq_model::{QueueId, Sequence};
+
+use crate::checkpoint::Meta;
+use crate::merging::{Merge, Mergeable};
+use crate::run::{Block, RunContent, RunId, RunMessage, RunReader, RunWriter};
+use crate::sabotage::{self, Sabotage};
+use crate::spill::{Spill, Undone};
+use crate::store::Store;
+use crate::stored::{Stored, StoredBody};
+
+/// How many runs become one at most.
+const SOURCES_MAX: usize = 16;
+/// How much the runs that become one have together at most: so much that its index is small, and that publishers, who may
+/// need the spill thread meanwhile, do not wait for long.
+const SOURCE_BYTES_MAX: u64 = 64 << 20;
+/// Of a crowd fewer runs than this are not worth it.
+const CROWD_MIN: usize = 4;
+
+/// What the spill thread knows of runs, for merging.
+#[derive(Debug, Default)]
+pub(crate) struct Merging {
+    /// Runs this long are looked at.
+    pub bytes_min: u64,
+    contents: HashMap<RunId, RunContent>,
+    /// Runs that could not be read, or their replacement not written. The next start may try again.
+    left_alone: HashSet<RunId>,
+    /// A merge whose queues name the new run, and the checkpoint not yet.
+    uncommitted: Option<Merge>,
+}
+
+impl Merging {
+    pub fn new(bytes_min: u64) -> Self {
+        Self { bytes_min, ..Self::default() }
+    }
+
+    /// A run was written.
+    pub fn written(&mut self, run: RunId, content: RunContent) {
+        self.contents.insert(run, content);
+    }
+
+    /// A run is gone.
+    pub fn gone(&mut self, run: RunId) {
+        self.contents.remove(&run);
+        self.left_alone.remove(&run);
+    }
+}
+
+/// Where the reading of a source is.
+struct Cursor {
+    run: RunId,
+    reader: RunReader,
+    next_block: usize,
+    block: Option<Block>,
+    /// Whether each message of the block lives.
+    living: Vec<bool>,
+    index: usize,
+}
+
+impl Spill {
+    /// Merges some runs, if any are worth it; false if there was nothing to do.
+    pub(crate) fn merge(&mut self) -> Result<bool, Undone> {
+        if let Some(merge) = self.merging.uncommitted.take() {
+            return self.commit(merge).map(|()| true);
+        }
+        let mergeable = self.visit(Store::mergeable)?;
+        let Some(sources) = self.choose(&mergeable) else { return Ok(false) };
+        let to = if sources[0].is_transient() { self.next_transient() } else { self.next_run() };
+        let queues = match self.rewrite(&sources, to)? {
+            Ok(queues) => queues,
+            Err(_unreadable) => {
+                // Whoever needs what cannot be read will hear of it; merging is not the place to.
+                let _ = self.disk.remove(&self.folders.run(to));
+                self.merging.left_alone.extend(sources);
+                return Ok(true);
+            }
+        };
+        let merge = Merge { sources, to, queues: queues.into_iter().collect() };
+        let mut cursor = Some(0);
+        while let Some(from) = cursor {
+            cursor = self.visit(|store| store.adopt(&merge, from))?;
+        }
+        self.commit(merge)?;
+        Ok(true)
+    }
+
+    /// Runs that should become one.
+    fn choose(&mut self, mergeable: &Mergeable) -> Option<Vec<RunId>> {
+        let mostly_dead = |spill: &mut Self, run: RunId, live: u64| {
+            let content = spill.content(run)?;
+            (content.bytes >= spill.merging.bytes_min && live * 4 <= content.messages).then_some(content.bytes)
+        };
+        let mut dead = Vec::new();
+        for (run, live) in &mergeable.runs {
+            if let Some(bytes) = mostly_dead(self, *run, *live) {
+                dead.push((*run, bytes));
+            }
+        }
+        let first = dead.first().map(|(run, _)| run.is_transient());
+        dead.retain(|(run, _)| Some(run.is_transient()) == first);
+        if !dead.is_empty() {
+            return Some(limited(dead));
+        }
+        let transient = mergeable.crowd.first()?.is_transient();
+        let crowd: Vec<_> = mergeable.crowd.iter().filter(|run| run.is_transient() == transient).copied().collect();
+        let crowd = crowd.into_iter().filter_map(|run| Some((run, self.content(run)?.bytes)));
+        let crowd = limited(crowd.filter(|(_, bytes)| *bytes <= SOURCE_BYTES_MAX / CROWD_MIN as u64).collect());
+        (crowd.len() >= CROWD_MIN).then_some(crowd)
+    }
+
+    /// What a run was written with; read from its index, if it was written before this start.
+    fn content(&mut self, run: RunId) -> Option<RunContent> {
+        if self.merging.left_alone.contains(&run) {
+            return None;
+        }
+        if let Some(content) = self.merging.contents.get(&run) {
+            return Some(*content);
+        }
+        let reader = RunReader::open(&*self.disk, &self.folders.run(run), run);
+        match reader.and_then(|reader| reader.content()) {
+            Ok(content) => {
+                self.merging.contents.insert(run, content);
+                Some(content)
+            }
+            Err(_) => {
+                self.merging.left_alone.insert(run);
+                None
+            }
+        }
+    }
+
+    /// Writes what lives in the sources to a new run, sorted; gives its queues, or why it could not be done.
+    fn rewrite(&mut self, sources: &[RunId], to: RunId) -> Result<Result<BTreeSet<QueueId>, String>, Undone> {
+        let mut queues = BTreeSet::new();
+        let mut cursors = Vec::new();
+        for run in sources {
+            match RunReader::open(&*self.disk, &self.folders.run(*run), *run) {
+                Ok(reader) => cursors.push(Cursor::new(*run, reader)),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        let failed = |error: std::io::Error| error.to_string();
+        let mut writer = match RunWriter::create(&*self.disk, &self.folders.run(to), to).map_err(failed) {
+            Ok(writer) => writer,
+            Err(why) => return Ok(Err(why)),
+        };
+        loop {
+            for cursor in &mut cursors {
+                while cursor.needs_block() {
+                    if let Err(why) = cursor.read_block() {
+                        return Ok(Err(why));
+                    }
+                    let keys = cursor.keys();
+                    cursor.living = self.visit(|store| store.living(cursor.run, &keys))?;
+                    cursor.skip_dead();
+                }
+            }
+            let first = cursors.iter_mut().filter(|cursor| cursor.block.is_some()).min_by_key(|cursor| cursor.key());
+            let Some(first) = first else { break };
+            queues.insert(first.key().0);
+            if let Err(why) = first.copy(&mut writer) {
+                return Ok(Err(why));
+            }
+            first.index += 1;
+            first.skip_dead();
+        }
+        let written = writer.finish().and_then(|content| {
+            if !to.is_transient() {
+                self.disk.sync_folder(&self.folders.runs)?;
+            }
+            Ok(content)
+        });
+        Ok(written.map_err(failed).map(|content| {
+            self.merging.written(to, content);
+            queues
+        }))
+    }
+
+    /// Lets the sources of a merge go, once the checkpoint does not name them any more. If it cannot be written now they
+    /// stay, and it is tried again.
+    fn commit(&mut self, merge: Merge) -> Result<(), Undone> {
+        let committed = if merge.to.is_transient() || sabotage::is(Sabotage::RemoveBeforeCheckpoint) {
+            Ok(())
+        } else {
+            self.commit_rows(&merge.queues)
+        };
+        if let Err(undone) = committed {
+            self.merging.uncommitted = Some(merge);
+            return Err(undone);
+        }
+        for source in merge.sources {
+            self.remove(crate::moving::DeadFile::Run(source));
+        }
+        Ok(())
+    }
+
+    fn commit_rows(&mut self, queues: &[QueueId]) -> Result<(), Undone> {
+        let mut portions = Vec::new();
+        let position = self.rows(queues, &mut portions)?;
+        self.wait_durable(position)?;
+        let meta = Meta { synced: position, ..self.meta };
+        self.checkpoint.commit(&meta, &portions).map_err(std::io::Error::other)?;
+        self.meta = meta;
+        Ok(())
+    }
+}
+
+/// As many as may become one.
+fn limited(runs: Vec<(RunId, u64)>) -> Vec<RunId> {
+    let mut bytes = 0;
+    let fits = |(_, more): &(RunId, u64)| {
+        bytes += more;
+        bytes <= SOURCE_BYTES_MAX
+    };
+    let mut runs = runs.into_iter();
+    // The first may be longer than all together may: most of it is dead.
+    let first = runs.next();
+    let rest = runs.take_while(fits).take(SOURCES_MAX - 1);
+    first.into_iter().chain(rest).map(|(run, _)| run).collect()
+}
+
+impl Cursor {
+    fn new(run: RunId, reader: RunReader) -> Self {
+        Self { run, reader, next_block: 0, block: None, living: Vec::new(), index: 0 }
+    }
+
+    fn needs_block(&self) -> bool {
+        self.block.is_none() && self.next_block < self.reader.blocks()
+    }
+
+    fn read_block(&mut self) -> Result<(), String> {
+        self.block = Some(self.reader.read_block(self.next_block)?);
+        self.next_block += 1;
+        self.index = 0;
+        Ok(())
+    }
+
+    fn keys(&self) -> Vec<(QueueId, Sequence)> {
+        self.block.iter().flat_map(|block| (0..block.messages()).map(|index| block.key(index))).collect()
+    }
+
+    /// Goes on to the next message that lives; behind the last one the block is done with.
+    fn skip_dead(&mut self) {
+        while self.living.get(self.index) == Some(&false) {
+            self.index += 1;
+        }
+        if self.index >= self.living.len() {
+            self.block = None;
+        }
+    }
+
+    fn block(&self) -> &Block {
+        self.block.as_ref().expect("it has a message")
+    }
+
+    fn key(&self) -> (QueueId, Sequence) {
+        self.block().key(self.index)
+    }
+
+    fn copy(&self, writer: &mut RunWriter) -> Result<(), String> {
+        let (queue, sequence) = self.key();
+        let stored = self.block().stored(self.index);
+        let whole = Stored::read(stored).expect("checked when the block was read");
+        let body: Option<(Bytes, u64)> = match whole.body {
+            StoredBody::InRun(place) => Some((self.reader.read_body(place, whole.facts.body_bytes)?, place.at)),
+            StoredBody::Here(_) | StoredBody::OwnFile(_) => None,
+        };
+        let body = body.as_ref().map(|(body, at)| (&body[..], (self.run.0, *at)));
+        writer.push(&RunMessage { queue, sequence, stored, body }).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,81 @@
+//! The store's side of merging: which runs are worth it, what still lives in them, and that it lives elsewhere now.
+
+use ferrymq_model::{QueueId, Sequence};
+
+use crate::moving::VISIT_QUEUES;
+use crate::run::RunId;
+use crate::store::Store;
+
+/// What could be merged.
+#[derive(Debug, Default)]
+pub(crate) struct Mergeable {
+    /// How many messages live in each run.
+    pub runs: Vec<(RunId, u64)>,
+    /// The runs of a queue that is in too many, oldest first.
+    pub crowd: Vec<RunId>,
+}
+
+/// Runs that become one, and where that is known already.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    pub sources: Vec<RunId>,
+    pub to: RunId,
+    /// Queues that had messages in the sources when they were read, by id.
+    pub queues: Vec<QueueId>,
+}
+
+impl Store {
+    /// What could be merged now.
+    pub(crate) fn mergeable(&mut self) -> Mergeable {
+        let mut crowd = Vec::new();
+        let crowded = self.crowded.take().and_then(|id| self.keys.get(&id).copied());
+        if let Some(queue) = crowded.and_then(|key| self.queues[key as usize].as_ref()) {
+            crowd.extend(queue.extents().iter().map(|extent| extent.run));
+            let mut seen = hashbrown::HashSet::new();
+            crowd.retain(|run| seen.insert(*run));
+        }
+        let mut runs: Vec<_> = self.runs.iter().map(|(run, live)| (*run, *live)).collect();
+        runs.sort_unstable();
+        Mergeable { runs, crowd }
+    }
+
+    /// Whether each of these messages lives, and in this run.
+    pub(crate) fn living(&self, run: RunId, keys: &[(QueueId, Sequence)]) -> Vec<bool> {
+        let lives = |(id, sequence): &(QueueId, Sequence)| {
+            let queue = self.keys.get(id).and_then(|key| self.queues[*key as usize].as_ref());
+            queue.is_some_and(|queue| queue.lives_in(run, *sequence))
+        };
+        keys.iter().map(lives).collect()
+    }
+
+    /// What lives in the sources of a merge is found in its new run from here on. The sources are nobody's then, and not
+    /// dead: the checkpoint still names them.
+    pub(crate) fn adopt(&mut self, merge: &Merge, cursor: usize) -> Option<usize> {
+        if cursor == 0 {
+            // None of them may die on the way, however quick the queues are.
+            for run in merge.sources.iter().chain([&merge.to]) {
+                *self.runs.entry(*run).or_default() += 1;
+            }
+        }
+        let end = (cursor + VISIT_QUEUES).min(merge.queues.len());
+        for id in &merge.queues[cursor..end] {
+            let Some(key) = self.keys.get(id) else { continue };
+            let queue = self.queues[*key as usize].as_mut().expect("keys are of queues");
+            let runs = &mut self.runs;
+            queue.retarget(&merge.sources, merge.to, |source, messages| {
+                *runs.get_mut(&source).expect("it was pinned") -= u64::from(messages);
+                *runs.get_mut(&merge.to).expect("it was pinned") += u64::from(messages);
+            });
+        }
+        if end < merge.queues.len() {
+            return Some(end);
+        }
+        for source in &merge.sources {
+            let live = self.runs.remove(source);
+            debug_assert_eq!(live, Some(1), "everything that lived there was moved");
+        }
+        self.cache.forget_runs(&merge.sources);
+        self.unpin(merge.to);
+        None
+    }
+}

@@ -31,7 +31,7 @@ with Server() as server, tempfile.TemporaryDirectory() as folder:
 
     threading.Thread(target=watch, daemon=True).start()
     with Worker(1, "--events", "--autoscale=3,1", "--hostname=one@here"):
-        wait_until(lambda: app.control.inspect(timeout=1).ping() == {"one@here": {"ok": "pong"}})
+        wait_until(lambda: app.control.inspect(timeout=1, limit=1).ping() == {"one@here": {"ok": "pong"}})
         assert add.delay(4, 4).get(timeout=60) == 8
         expected = {"worker-online", "task-received", "task-started", "task-succeeded"}
         wait_until(lambda: expected <= {event["type"] for event in seen})
@@ -44,19 +44,19 @@ with Server() as server, tempfile.TemporaryDirectory() as folder:
         # What is revoked before its turn, while every process is busy, never runs.
         revoked = note.delay(str(folder / "notes"), "revoked")
         revoked.revoke()
-        wait_until(lambda: revoked.id in app.control.inspect(timeout=1).revoked().get("one@here", []))
+        wait_until(lambda: revoked.id in (app.control.inspect(timeout=1, limit=1).revoked() or {}).get("one@here", []))
         (folder / "go").touch()
         assert [result.get(timeout=60) for result in waiting] == ["done"] * 3
         wait_until(lambda: "task-revoked" in {event["type"] for event in seen})
         assert not (folder / "notes").exists()
 
         # Two a second: the first at once, each of the others half a second later.
-        answer = app.control.rate_limit("celery_tasks.note", "2/s", reply=True, timeout=10)
+        answer = app.control.rate_limit("celery_tasks.note", "2/s", reply=True, timeout=10, limit=1)
         assert answer == [{"one@here": {"ok": "new rate limit set successfully"}}], answer
         started = time.monotonic()
         for result in [note.delay(str(folder / "notes"), number) for number in range(4)]:
             result.get(timeout=60)
         assert time.monotonic() - started > 1.0, "the rate is limited"
         assert (folder / "notes").read_text().split() == ["0", "1", "2", "3"]
-        registered = app.control.inspect(timeout=10).registered()
+        registered = app.control.inspect(timeout=10, limit=1).registered()
         assert "celery_tasks.add" in registered["one@here"], registered

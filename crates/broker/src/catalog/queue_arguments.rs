@@ -292,7 +292,7 @@ pub(super) fn check_same(
 const SUBSCRIPTION_OF_STREAMS: [&str; 1] = ["x-stream-offset"];
 
 /// Arguments of subscriptions that are known and not built.
-const SUBSCRIPTION_NOT_BUILT: [&str; 2] = ["x-consumer-timeout", "x-credit"];
+const SUBSCRIPTION_NOT_BUILT: [&str; 1] = ["x-credit"];
 
 /// The priority of a subscription to a queue.
 pub(super) fn subscription_priority(whose: &str, kind: QueueKind, arguments: &Arguments) -> Result<i64, Refusal> {
@@ -318,4 +318,10 @@ pub(super) fn subscription_priority(whose: &str, kind: QueueKind, arguments: &Ar
         }
     }
     Ok(priority)
+}
+
+/// How long a subscription may hold a delivery, in milliseconds, where its arguments say so.
+pub(super) fn subscription_timeout_ms(whose: &str, arguments: &Arguments) -> Result<Option<u64>, Refusal> {
+    const KEY: &str = "x-consumer-timeout";
+    arguments.get(KEY).map(|value| whole_number(KEY, whose, value)).transpose()
 }

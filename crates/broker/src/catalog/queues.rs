@@ -38,6 +38,16 @@ impl QueueRecord {
         queue_arguments::subscription_priority(&self.shown(), self.kind, arguments)
     }
 
+    /// How long a subscription with these arguments may hold a delivery, in milliseconds; `None` where neither they nor the
+    /// queue say so.
+    ///
+    /// # Errors
+    /// [`Refusal::PreconditionFailed`] for a wrong value.
+    pub fn subscription_timeout_ms(&self, arguments: &Arguments) -> Result<Option<u64>, Refusal> {
+        let own = queue_arguments::subscription_timeout_ms(&self.shown(), arguments)?;
+        Ok(own.or(self.settings.consumer_timeout_ms))
+    }
+
     fn shown(&self) -> String {
         shown(Object::Queue, &self.settings.name, &self.settings.vhost)
     }

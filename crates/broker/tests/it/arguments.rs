@@ -111,4 +111,11 @@ fn arguments_of_subscriptions_are_refused_with_rabbitmqs_words() {
         priority("x-stream-offset", text()),
         "invalid arg 'x-stream-offset' for queue 'q' in vhost '/' of queue type rabbit_classic_queue",
     );
+    let timeout = |value| queue.subscription_timeout_ms(&Table(vec![("x-consumer-timeout".to_owned(), value)]));
+    assert_eq!(timeout(Value::Int(7)), Ok(Some(7)));
+    assert_eq!(queue.subscription_timeout_ms(&Table::default()), Ok(None));
+    check(
+        timeout(text()),
+        "invalid arg 'x-consumer-timeout' for queue 'q' in vhost '/': \"expected integer, got longstr\"",
+    );
 }

@@ -18,7 +18,8 @@ impl Client {
         let (queue, priority) = (found.id, found.subscription_priority(&command.arguments)?);
         self.node.failed.check(&[queue])?;
         let tag = self.consumer_tag(channel, command.tag)?;
-        let timeout_ms = found.settings.consumer_timeout_ms.unwrap_or(self.node.limits().consumer_timeout_ms);
+        let timeout_ms = found.subscription_timeout_ms(&command.arguments)?;
+        let timeout_ms = timeout_ms.unwrap_or(self.node.limits().consumer_timeout_ms);
         let number = self.connection.mailbox().subscribe(tag.clone(), channel, command.no_ack, timeout_ms);
         let id = subscription_id(self.connection.id, number);
         let subscriber = Subscriber { id, no_ack: command.no_ack, exclusive: command.exclusive, priority };

@@ -135,11 +135,11 @@ impl Crash {
         let restored = self.look(&server, round)?;
         let confirmed_before = self.ledger.confirmed.load(Relaxed);
         let before = Progress::of(&self.launch.data())?;
-        self.load(&mut server, &plan, round, before)?;
+        let newest_run = self.load(&mut server, &plan, round, before)?;
         self.killed_ms = self.ledger.now_ms();
 
         let after = Progress::of(&self.launch.data())?;
-        let (retired, runs) = (after.retired - before.retired, after.newest_run.saturating_sub(before.newest_run));
+        let (retired, runs) = (after.retired - before.retired, newest_run.saturating_sub(before.newest_run));
         println!(
             "round {round}: started in {} ms{how_it_started}, {} found, {} confirmed, {retired} journal files retired, \
              {runs} runs written, killed {} ms later",
@@ -175,8 +175,9 @@ impl Crash {
         Ok(all)
     }
 
-    /// Puts the server under load, and kills it when the plan says.
-    fn load(&self, server: &mut Server, plan: &Round, round: u64, before: Progress) -> Result<(), Trouble> {
+    /// Puts the server under load, and kills it when the plan says. Gives the number of the newest run that was seen: none
+    /// may be left.
+    fn load(&self, server: &mut Server, plan: &Round, round: u64, before: Progress) -> Result<u64, Trouble> {
         let (killing, failed) = (AtomicBool::new(false), AtomicBool::new(false));
         let life = &Life { ledger: &self.ledger, address: server.address(), killing, failed };
         let random = |purpose: usize| Random::new(self.seed, &[round, purpose as u64]);
@@ -198,24 +199,28 @@ impl Crash {
             let ended: Vec<_> = clients.into_iter().map(|client| client.join().expect("no client panics")).collect();
             // A finding says more than that the load stopped because of it.
             let found = ended.into_iter().find_map(Result::err);
-            found.map_or(Ok(()), Err).and(waited.map_err(Trouble::from)).and(killed.map_err(Trouble::from))
+            found.map_or(Ok(()), Err).and(killed.map_err(Trouble::from)).and(waited.map_err(Trouble::from))
         })
     }
 
-    /// Until enough journal files are retired, and then the time that the plan gives.
+    /// Until enough journal files are retired and a run was written, and then the time that the plan gives. Gives the number
+    /// of the newest run that was seen.
     fn wait_for_the_moment(
         &self,
         life: &Life<'_>,
         server: &mut Server,
         plan: &Round,
         before: Progress,
-    ) -> Result<(), String> {
+    ) -> Result<u64, String> {
         let data = self.launch.data();
-        let (mut last, mut moved) = (before, Instant::now());
-        while last.retired < before.retired + FILES_PER_ROUND && !life.failed.load(Relaxed) {
+        let (mut last, mut moved, mut newest_run) = (before, Instant::now(), before.newest_run);
+        while (last.retired < before.retired + FILES_PER_ROUND || newest_run == before.newest_run)
+            && !life.failed.load(Relaxed)
+        {
             thread::sleep(Duration::from_millis(5));
             server.check_alive()?;
             let now = Progress::of(&data)?;
+            newest_run = newest_run.max(now.newest_run);
             if now != last {
                 (last, moved) = (now, Instant::now());
             } else if moved.elapsed() > STUCK {
@@ -227,7 +232,7 @@ impl Crash {
             thread::sleep(Duration::from_millis(1));
             server.check_alive()?;
         }
-        Ok(())
+        Ok(newest_run.max(Progress::of(&data)?.newest_run))
     }
 
     fn blame(&self, round: u64, why: &Trouble) -> String {
@@ -242,9 +247,9 @@ impl Crash {
         let Tally { kills, kills_in_recovery, restored, retired_min, runs_min } = &self.tally;
         format!(
             "crash: {rounds} rounds with seed {}: {kills} kills, {kills_in_recovery} of them in recovery; {} messages \
-             confirmed, {} of them with a file of their own, {} transactions committed, {} acks sent, {} messages found after restarts; none lost, out of order, or back when it must \
-             not be. No half of a transaction. Each round retired at least {retired_min} journal files and wrote at least {runs_min} runs. Undone by a \
-             kill, each within two seconds before it: {} acks, {} marks of a delivery.",
+             confirmed, {} of them with a file of their own, {} transactions committed, {} acks sent, {} messages found \
+             after restarts; none lost, out of order, or back when it must not be. No half of a transaction. Each round \
+             retired at least {retired_min} journal files and wrote at least {runs_min} runs. Undone by a kill, each within two seconds before it: {} acks, {} marks of a delivery.",
             self.seed,
             self.ledger.confirmed.load(Relaxed),
             self.ledger.long.load(Relaxed),

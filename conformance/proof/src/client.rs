@@ -100,6 +100,25 @@ impl Client {
         Ok(u32::from_be_bytes(*ready).into())
     }
 
+    /// Declares a durable queue whose dead letters go to another one.
+    pub fn declare_with_letters(&mut self, queue: &str, letters: &str) -> Outcome<()> {
+        let mut arguments = Vec::new();
+        for (key, value) in [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", letters)] {
+            short(&mut arguments, key);
+            arguments.push(b'S');
+            arguments.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            arguments.extend_from_slice(value.as_bytes());
+        }
+        self.call((50, 10), |out| {
+            out.extend_from_slice(&[0, 0]);
+            short(out, queue);
+            out.push(1 << 1);
+            out.extend_from_slice(&(arguments.len() as u32).to_be_bytes());
+            out.extend_from_slice(&arguments);
+        })
+        .map(drop)
+    }
+
     pub fn bind(&mut self, queue: &str, exchange: &str) -> Outcome<()> {
         self.call((50, 20), |out| {
             out.extend_from_slice(&[0, 0]);
@@ -156,6 +175,14 @@ impl Client {
         self.method(CHANNEL, ACK, |out| {
             out.extend_from_slice(&tag.to_be_bytes());
             out.push(u8::from(multiple));
+        });
+    }
+
+    /// Adds a rejection to what the next flush sends: the message does not come back.
+    pub fn reject(&mut self, tag: u64) {
+        self.method(CHANNEL, (60, 90), |out| {
+            out.extend_from_slice(&tag.to_be_bytes());
+            out.push(0);
         });
     }
 

@@ -23,8 +23,9 @@ pub struct Progress {
 impl Progress {
     pub fn of(data: &Path) -> Result<Self, String> {
         let mut generations = Vec::new();
-        for name in names(&data.join("journal"))? {
-            let path = data.join("journal").join(&name);
+        // A file that is just being made is a draft.
+        for name in names(&data.join("journal"))?.iter().filter(|name| name.ends_with(".journal")) {
+            let path = data.join("journal").join(name);
             generations.extend(generation(&path).map_err(|why| format!("{}: {why}", path.display()))?);
         }
         let runs = names(&data.join("runs"))?;
@@ -66,6 +67,7 @@ mod tests {
             fs::write(folder.join("journal").join(file), bytes).unwrap();
         };
         fs::write(folder.join("journal/02.journal"), vec![0; 8192]).unwrap();
+        fs::write(folder.join("journal/03.draft"), "").unwrap();
         write("00.journal", 1);
         write("01.journal", 2);
         assert_eq!(Progress::of(&folder).unwrap(), Progress { retired: 0, newest_run: 0 });

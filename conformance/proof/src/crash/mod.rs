@@ -6,6 +6,7 @@
 
 mod body;
 mod data;
+mod dead_letters;
 mod ledger;
 mod load;
 mod plan;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use body::Identity;
 use data::Progress;
+use dead_letters::DeadLetters;
 use ledger::{Finding, Ledger, Restored};
 use load::Life;
 use plan::{CONSUMERS_PER_QUEUE, FILE_BYTES, FILES_PER_ROUND, PUBLISHERS, QUEUES, Round};
@@ -86,6 +88,7 @@ struct Crash {
     launch: Launch,
     ledger: Ledger,
     transactions: Transactions,
+    dead_letters: DeadLetters,
     seed: u64,
     /// When the server was last killed under load, by the ledger's clock.
     killed_ms: u32,
@@ -101,6 +104,7 @@ pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
         launch: Launch::new(binary, &["--storage-file-bytes", &FILE_BYTES.to_string()])?,
         ledger: Ledger::new(QUEUES, PUBLISHERS),
         transactions: Transactions::default(),
+        dead_letters: DeadLetters::default(),
         seed,
         killed_ms: 0,
         start_took: Duration::ZERO,
@@ -170,6 +174,7 @@ impl Crash {
             all.add(look_into(&self.ledger, server, queue, self.killed_ms, random)?);
         }
         self.transactions.look(server)?;
+        self.dead_letters.look(server)?;
         self.ledger.recount(all.there - all.acked);
         self.tally.restored.add(all);
         Ok(all)
@@ -193,6 +198,9 @@ impl Crash {
             }
             let random = random(50);
             clients.push(scope.spawn(move || life.until_killed(|life| self.transactions.publish(life, random))));
+            let random = Random::new(self.seed, &[round, 51]);
+            clients.push(scope.spawn(move || life.until_killed(|life| self.dead_letters.publish(life, random))));
+            clients.push(scope.spawn(move || life.until_killed(DeadLetters::reject)));
             let waited = self.wait_for_the_moment(life, server, plan, before);
             life.killing.store(true, Relaxed);
             let killed = server.kill();
@@ -247,13 +255,15 @@ impl Crash {
         let Tally { kills, kills_in_recovery, restored, retired_min, runs_min } = &self.tally;
         format!(
             "crash: {rounds} rounds with seed {}: {kills} kills, {kills_in_recovery} of them in recovery; {} messages \
-             confirmed, {} of them with a file of their own, {} transactions committed, {} acks sent, {} messages found \
-             after restarts; none lost, out of order, or back when it must not be. No half of a transaction. Each round \
+             confirmed, {} of them with a file of their own, {} transactions committed, {} dead letters, {} acks sent, {} \
+             messages found after restarts; none lost, out of order, or back when it must not be. No half of a \
+             transaction or of a dead letter. Each round \
              retired at least {retired_min} journal files and wrote at least {runs_min} runs. Undone by a kill, each within two seconds before it: {} acks, {} marks of a delivery.",
             self.seed,
             self.ledger.confirmed.load(Relaxed),
             self.ledger.long.load(Relaxed),
             self.transactions.commits(),
+            self.dead_letters.letters(),
             self.ledger.acked.load(Relaxed),
             restored.there,
             restored.acked_again,
@@ -282,6 +292,7 @@ fn declare(server: &Server) -> Result<(), Trouble> {
         client.bind(&queue_name(queue), FANOUT)?;
     }
     Transactions::declare(&mut client)?;
+    DeadLetters::declare(&mut client)?;
     Ok(client.close()?)
 }
 

@@ -108,7 +108,7 @@ impl Numbers {
 }
 
 /// The numbers of all messages in a queue, which stay there.
-fn read(server: &Server, queue: &str) -> Result<Vec<u64>, Trouble> {
+pub fn read(server: &Server, queue: &str) -> Result<Vec<u64>, Trouble> {
     let mut client = Client::open(server.address())?;
     let announced = client.declare(queue, true, true)?;
     client.consume(queue, 0, false)?;

@@ -1,0 +1,144 @@
+//! Dead letters under the kill: a publisher fills a queue, a consumer rejects everything in it, and what it rejects goes to
+//! a second queue. After a restart each message is in one of the two: never in both, and never in none if it was confirmed.
+//!
+//! Messages are numbered. Everything is taken out again at each look, so `from` moves on with it.
+
+use std::sync::Mutex;
+
+use super::Trouble;
+use super::load::Life;
+use super::transactions::read;
+use crate::client::{Arrival, Client};
+use crate::failure::Failure;
+use crate::random::Random;
+use crate::server::Server;
+
+const WORK: &str = "crash-dead-work";
+const LETTERS: &str = "crash-dead-letters";
+/// Messages that are confirmed together, at most.
+const MESSAGES_MAX: u64 = 40;
+const PREFETCH: u16 = 100;
+
+/// What the publisher knows of its messages.
+#[derive(Debug, Default)]
+pub struct DeadLetters(Mutex<Numbers>);
+
+/// Numbers of messages: those below `from` are gone, those below `confirmed` must be there, those below `begun` may be.
+#[derive(Debug, Default, Clone, Copy)]
+struct Numbers {
+    from: u64,
+    confirmed: u64,
+    begun: u64,
+    letters: u64,
+}
+
+impl DeadLetters {
+    pub fn declare(client: &mut Client) -> Result<(), Trouble> {
+        client.declare(LETTERS, true, false)?;
+        Ok(client.declare_with_letters(WORK, LETTERS)?)
+    }
+
+    /// How many dead letters were found.
+    pub fn letters(&self) -> u64 {
+        self.numbers(|numbers| numbers.letters)
+    }
+
+    fn numbers<T>(&self, look: impl FnOnce(&mut Numbers) -> T) -> T {
+        look(&mut self.0.lock().expect("nobody panics with the numbers in hand"))
+    }
+
+    /// Publishes with confirms until the server is killed.
+    pub fn publish(&self, life: &Life<'_>, mut random: Random) -> Result<(), Trouble> {
+        let mut client = Client::open(life.address)?;
+        client.select_confirms()?;
+        let mut published = 0;
+        loop {
+            let first = self.numbers(|numbers| numbers.begun);
+            let end = first + 1 + random.below(MESSAGES_MAX);
+            self.numbers(|numbers| numbers.begun = end);
+            let filling = vec![b'd'; if random.once_in(8) { 10_000 } else { 100 }];
+            for number in first..end {
+                client.publish("", WORK, true, &[&number.to_be_bytes(), &filling[..]].concat());
+            }
+            client.flush()?;
+            published += end - first;
+            let mut confirmed = 0;
+            while confirmed < published {
+                match client.receive()? {
+                    Some(Arrival::Confirm { tag, .. }) => confirmed = tag,
+                    _ => return Err(Failure::Wrong("a delivery came to a publisher".to_owned()).into()),
+                }
+            }
+            self.numbers(|numbers| numbers.confirmed = end);
+        }
+    }
+
+    /// Rejects everything until the server is killed.
+    pub fn reject(life: &Life<'_>) -> Result<(), Trouble> {
+        let mut client = Client::open(life.address)?;
+        client.consume(WORK, PREFETCH, false)?;
+        loop {
+            let mut arrival = client.receive()?;
+            while let Some(Arrival::Delivery(delivery)) = arrival {
+                client.reject(delivery.tag);
+                arrival = client.received()?;
+            }
+            client.flush()?;
+        }
+    }
+
+    /// Holds what a restarted server has against what was confirmed, and takes it out.
+    pub fn look(&self, server: &Server) -> Result<(), Trouble> {
+        let numbers = self.numbers(|numbers| *numbers);
+        let (waiting, letters) = (read(server, WORK)?, read(server, LETTERS)?);
+        numbers.check(&waiting, &letters)?;
+        let mut client = Client::open(server.address())?;
+        client.purge(WORK)?;
+        client.purge(LETTERS)?;
+        client.close()?;
+        let (from, letters) = (numbers.begun, numbers.letters + letters.len() as u64);
+        self.numbers(|numbers| *numbers = Numbers { from, confirmed: from, begun: from, letters });
+        Ok(())
+    }
+}
+
+impl Numbers {
+    fn check(&self, waiting: &[u64], letters: &[u64]) -> Result<(), Failure> {
+        let mut found: Vec<u64> = waiting.iter().chain(letters).copied().collect();
+        found.sort_unstable();
+        let counts = (waiting.len(), letters.len());
+        if let Some(twice) = found.windows(2).find(|two| two[0] == two[1]) {
+            return Err(Failure::Wrong(format!(
+                "message {} is there twice, in its queue or as a letter: {counts:?} are there; {self:?}",
+                twice[0]
+            )));
+        }
+        if let Some(missing) = (self.from..self.confirmed).find(|number| found.binary_search(number).is_err()) {
+            return Err(Failure::Wrong(format!(
+                "message {missing} is neither in its queue nor a letter: {counts:?} are there; {self:?}"
+            )));
+        }
+        match found.iter().find(|number| !(self.from..self.begun).contains(*number)) {
+            Some(strange) => {
+                Err(Failure::Wrong(format!("message {strange} should be gone, or was never sent; {self:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_a_dead_letter_are_noticed() {
+        let numbers = Numbers { from: 10, confirmed: 14, begun: 17, letters: 0 };
+        assert!(numbers.check(&[12, 13], &[10, 11]).is_ok());
+        assert!(numbers.check(&[13, 15], &[10, 12, 11]).is_ok(), "of what was not confirmed any may be there");
+        assert!(numbers.check(&[12, 13], &[10, 11, 12]).is_err(), "in both");
+        assert!(numbers.check(&[12, 13], &[10]).is_err(), "in none");
+        assert!(numbers.check(&[12, 13], &[10, 11, 11]).is_err(), "twice as a letter");
+        assert!(numbers.check(&[12, 13], &[9, 10, 11]).is_err(), "it was taken out before");
+    }
+}

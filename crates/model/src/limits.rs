@@ -9,6 +9,9 @@ pub struct Limits {
     pub channels_max: u16,
     /// Largest message body in bytes. Over it: [`crate::Refusal::PreconditionFailed`].
     pub message_bytes_max: u64,
+    /// Most bytes of a message's properties, headers included: what is stored of a message beside its body must fit the
+    /// smallest journal file. Over it: [`crate::Refusal::PreconditionFailed`].
+    pub properties_bytes_max: usize,
     /// Heartbeat interval in milliseconds, offered in the handshake; a peer silent for two of them is closed.
     pub heartbeat_ms: u64,
     /// How long a handshake may take, in milliseconds. Over it the connection is closed.
@@ -36,6 +39,7 @@ impl Default for Limits {
             frame_bytes_max: 131_072,
             channels_max: 2_047,
             message_bytes_max: 128 << 20,
+            properties_bytes_max: 128 << 10,
             heartbeat_ms: 60_000,
             handshake_ms_max: 10_000,
             unacked_max: 1 << 20,

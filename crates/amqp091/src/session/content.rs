@@ -174,6 +174,11 @@ fn check_header(header: &ContentHeader<'_>, terms: Terms<'_>) -> Result<PublishF
         let text = format!("message size {bytes} is larger than configured max size {bytes_max}");
         return Err(Violation::new(ReplyCode::PreconditionFailed, text));
     }
+    if header.properties.len() > terms.limits.properties_bytes_max {
+        let (bytes, bytes_max) = (header.properties.len(), terms.limits.properties_bytes_max);
+        let text = format!("properties of {bytes} bytes are larger than properties_bytes_max ({bytes_max})");
+        return Err(Violation::new(ReplyCode::PreconditionFailed, text));
+    }
     mapping::publish_facts(header.properties)
 }
 

@@ -200,6 +200,13 @@ pub const OPTIONS: &[Definition] = &[
         "Most unacknowledged deliveries of a channel, whatever its prefetch; at it, no further ones are sent"
     ),
     number!(
+        limits.properties_bytes_max,
+        Bytes,
+        4 << 10,
+        128 << 10,
+        "Most bytes of a message's properties, headers included. More closes the channel (406)"
+    ),
+    number!(
         limits.uploads_bytes_max,
         Bytes,
         1 << 20,

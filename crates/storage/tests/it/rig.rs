@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Place, Position, QueueId, Sequence, Time};
 use ferrymq_storage::{Disk, FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Room, Store, open};
@@ -71,6 +72,9 @@ impl Notify for Ears {
     }
 }
 
+/// How soon a publisher that waits looks at the store itself.
+const ASK_AGAIN: Duration = Duration::from_millis(5);
+
 impl Shard {
     /// Does something with the store.
     pub fn with<T>(&self, what: impl FnOnce(&mut Store) -> T) -> T {
@@ -93,11 +97,8 @@ impl Shard {
     /// Waits as a publisher does that was told to.
     pub fn wait_for_room(&self) {
         while self.with(|store| store.room()) != Room::Open {
-            let mut heard = self.hearsay.heard.lock();
-            let told = heard.rooms.len();
-            if self.with(|store| store.room()) != Room::Open && told == heard.rooms.len() {
-                self.hearsay.news.wait(&mut heard);
-            }
+            // Nobody is told of a room that was full for a moment only, so the store is asked again.
+            self.hearsay.news.wait_for(&mut self.hearsay.heard.lock(), ASK_AGAIN);
         }
     }
 

@@ -271,6 +271,14 @@ pub const OPTIONS: &[Definition] = &[
         "How much of what was read back from disk stays in memory"
     ),
     number!(storage.own_file_bytes, Bytes, 64 << 10, 512 << 20, "Bodies over this get a file of their own"),
+    number!(
+        storage.merge_bytes,
+        Bytes,
+        4 << 10,
+        1 << 40,
+        "Length of a file of waiting messages that is written anew once three quarters of them are settled"
+    ),
+    number!(storage.extents_max, Count, 2, 1 << 20, "In how many such files a queue may be; in more, they are merged"),
     number!(storage.group_bytes, Bytes, 4 << 10, 16 << 20, "Under load, a flush waits until it has this much to write"),
     number!(
         storage.group_messages,

@@ -26,7 +26,7 @@ pub struct Limits {
     pub batch_messages_max: usize,
     /// Up to this many bytes a body is copied, above it is shared.
     pub copy_bytes_max: usize,
-    /// Bytes of messages that have arrived in part, over all connections. Over it, whoever sends more of one is refused:
+    /// Bytes of messages that have arrived in part or wait for a commit, over all connections. Over it, whoever sends more of one is refused:
     /// [`crate::Refusal::ResourceLimit`].
     pub uploads_bytes_max: usize,
     /// Most connections at once. Over it new ones are closed at once.

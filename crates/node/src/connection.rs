@@ -330,13 +330,15 @@ impl Mailbox {
         decided
     }
 
-    /// The transaction of a channel is forgotten: what it had settled is unsettled again.
-    pub fn roll_back(&mut self, channel: u16) {
-        let Some(channel) = self.channels.get_mut(&channel) else { return };
-        let Some(transaction) = channel.transaction.as_mut().map(std::mem::take) else { return };
+    /// The transaction of a channel is forgotten: what it had settled is unsettled again. Gives the bytes that its publishes
+    /// took.
+    pub fn roll_back(&mut self, channel: u16) -> usize {
+        let Some(channel) = self.channels.get_mut(&channel) else { return 0 };
+        let Some(transaction) = channel.transaction.as_mut().map(std::mem::take) else { return 0 };
         for (tag, delivery) in transaction.settlements.into_iter().flat_map(|settling| settling.deliveries) {
             channel.unacked.put_back(tag, delivery);
         }
+        transaction.bytes
     }
 
     /// Refuses the channels that hold a delivery for too long; says whether there are some. As in RabbitMQ, only the

@@ -69,7 +69,7 @@ pub struct Node {
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
     /// Gets whose message storage is reading. Held only to add one or to take some.
     pub(crate) gets: Mutex<Vec<PendingGet>>,
-    /// Bytes of messages that have arrived in part.
+    /// Bytes of messages that have arrived in part or wait for a commit.
     pub(crate) uploads_bytes: AtomicUsize,
     pub(crate) stalled: AtomicBool,
     /// Why publishers wait, while they do.
@@ -289,6 +289,26 @@ impl Node {
             ports.write_changes(changes);
             ports.flushed_position()
         })
+    }
+
+    /// So many bytes more are kept of messages that have arrived in part or wait for a commit; they count whatever the answer.
+    ///
+    /// # Errors
+    /// [`Refusal::ResourceLimit`] where that is too much for all connections together.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Refusal> {
+        let (all, max) =
+            (self.uploads_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes, self.limits.uploads_bytes_max);
+        if all <= max {
+            return Ok(());
+        }
+        Err(Refusal::ResourceLimit(format!(
+            "messages that have arrived in part or wait for a commit take {all} bytes, more than uploads_bytes_max ({max})"
+        )))
+    }
+
+    /// So many bytes are kept no longer.
+    pub(crate) fn let_go(&self, bytes: usize) {
+        self.uploads_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn durable_position(&self) -> Position {

@@ -10,6 +10,8 @@ use crate::unacked::Delivery;
 pub struct Transaction {
     pub publishes: Vec<Publish>,
     pub settlements: Vec<Settling>,
+    /// What the publishes take.
+    pub bytes: usize,
 }
 
 /// Deliveries that were settled and not yet decided: they are off the channel's list, and their credit is not back.
@@ -18,6 +20,15 @@ pub struct Settling {
     pub settlement: Settlement,
     /// With their delivery tags.
     pub deliveries: Vec<(u64, Delivery)>,
+}
+
+/// What a publish takes that was kept.
+pub fn kept_bytes(publish: &Publish) -> usize {
+    let shared = match &publish.body {
+        Body::Span(_) => 0,
+        Body::Shared(body) => body.len(),
+    };
+    publish.head.as_ref().map_or(0, Bytes::len) + shared
 }
 
 /// The same publish, of a message that may have other properties now, without anything of the input it was read from.

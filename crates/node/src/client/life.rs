@@ -81,7 +81,7 @@ impl Client {
         let mut held = Vec::new();
         let ended: Vec<u32> = {
             let mut mailbox = self.connection.mailbox();
-            mailbox.roll_back(channel);
+            self.node.let_go(mailbox.roll_back(channel));
             mailbox.settle(channel, 0, true, &mut held);
             let ended = mailbox.channels.remove(&channel);
             if let Some(replies) = ended.and_then(|channel| channel.reply_address) {

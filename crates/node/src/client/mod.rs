@@ -12,10 +12,7 @@ mod replies;
 mod settle;
 mod transaction;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, sync::Arc};
 
 use ferrymq_broker::{Caller, Epoch, Stretch};
 use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Settlement, SubscriptionId};
@@ -152,15 +149,9 @@ impl Client {
     pub fn uploads(&mut self, bytes: usize, events: &mut Vec<Event>) {
         let before = std::mem::replace(&mut self.uploads_bytes, bytes);
         if bytes <= before {
-            self.node.uploads_bytes.fetch_sub(before - bytes, Ordering::Relaxed);
-            return;
-        }
-        let all = self.node.uploads_bytes.fetch_add(bytes - before, Ordering::Relaxed) + (bytes - before);
-        let max = self.node.limits.uploads_bytes_max;
-        if all > max {
-            events.push(Event::Close(Refusal::ResourceLimit(format!(
-                "messages that have arrived in part take {all} bytes, more than uploads_bytes_max ({max})"
-            ))));
+            self.node.let_go(before - bytes);
+        } else if let Err(refusal) = self.node.hold(bytes - before) {
+            events.push(Event::Close(refusal));
         }
     }
 

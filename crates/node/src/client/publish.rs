@@ -166,8 +166,15 @@ impl Client {
     ) -> Result<Route, Refusal> {
         self.route_one(publish, input, targets)?;
         let kept = transaction::kept(publish, &message_of(publish, input));
+        let bytes = transaction::kept_bytes(&kept);
+        if let Err(refusal) = self.node.hold(bytes) {
+            self.node.let_go(bytes);
+            return Err(refusal);
+        }
         self.with_channel(publish.origin.channel, |channel| {
-            channel.transaction.get_or_insert_default().publishes.push(kept);
+            let transaction = channel.transaction.get_or_insert_default();
+            transaction.publishes.push(kept);
+            transaction.bytes += bytes;
         });
         Ok(Route::Ignored)
     }

@@ -26,7 +26,8 @@ impl Client {
 
     pub(super) fn tx_rollback(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.check_transaction(origin)?;
-        self.connection.mailbox().roll_back(origin.channel);
+        let bytes = self.connection.mailbox().roll_back(origin.channel);
+        self.node.let_go(bytes);
         self.reply(origin, false, None, Reply::TxRolledBack);
         Ok(())
     }
@@ -38,6 +39,7 @@ impl Client {
             let mut mailbox = self.connection.mailbox();
             let found = mailbox.channels.get_mut(&channel).and_then(|channel| channel.transaction.as_mut());
             let transaction = found.map(std::mem::take).unwrap_or_default();
+            self.node.let_go(transaction.bytes);
             (transaction.publishes, mailbox.committed(channel, transaction.settlements))
         };
         let waiting = self.connection.mailbox().take_waiting(self.connection.id);

@@ -211,7 +211,8 @@ pub const OPTIONS: &[Definition] = &[
         Bytes,
         1 << 20,
         1 << 40,
-        "Most bytes of messages that have arrived in part, over all connections; who sends more is disconnected (506)"
+        "Most bytes of messages that have arrived in part or wait for a commit, over all connections; who sends more is \
+         disconnected (506)"
     ),
     number!(
         limits.consumer_timeout_ms,

@@ -1,4 +1,5 @@
 //! Every input that was ever kept, again, and a short hunt that is the same each time.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use ferrymq_fuzz::{Corpus, Hunt, TARGETS, Target, Until};
 

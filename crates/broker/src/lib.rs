@@ -14,7 +14,7 @@ mod queue;
 
 pub use catalog::{
     ApplyTo, Caller, Catalog, Declared, Envelope, Epoch, Holds, LoadError, PolicyScope, PolicySpec, QueueKind,
-    QueueRecord, User,
+    QueueRecord, User, random_text,
 };
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;

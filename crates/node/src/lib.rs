@@ -13,7 +13,6 @@ mod effects;
 mod failed;
 mod host;
 mod login;
-mod names;
 mod node;
 mod opening;
 mod patience;

@@ -9,6 +9,7 @@ use super::{Violation, origin, value::arguments};
 use crate::codec::{
     methods::{self, Method},
     reply_code::ReplyCode,
+    table::RawTable,
 };
 
 /// The name that stands for the channel's own answers (direct reply-to): to consume, and as the `reply-to` of a publish.
@@ -46,38 +47,22 @@ pub fn command(channel: u16, method: &Method<'_>) -> Result<Command, Violation> 
             no_wait: delete.no_wait,
         }),
         Method::QueuePurge(purge) => Command::PurgeQueue { origin, queue: name(purge.queue), no_wait: purge.no_wait },
-        Method::QueueBind(bind) => Command::Bind(BindCommand {
-            origin,
-            destination: Destination::Queue(name(bind.queue)),
-            exchange: name(bind.exchange),
-            key: bind.routing_key.into(),
-            no_wait: bind.no_wait,
-            arguments: arguments(bind.arguments),
-        }),
-        Method::QueueUnbind(unbind) => Command::Unbind(BindCommand {
-            origin,
-            destination: Destination::Queue(name(unbind.queue)),
-            exchange: name(unbind.exchange),
-            key: unbind.routing_key.into(),
-            no_wait: false,
-            arguments: arguments(unbind.arguments),
-        }),
-        Method::ExchangeBind(bind) => Command::Bind(BindCommand {
-            origin,
-            destination: Destination::Exchange(name(bind.destination)),
-            exchange: name(bind.source),
-            key: bind.routing_key.into(),
-            no_wait: bind.no_wait,
-            arguments: arguments(bind.arguments),
-        }),
-        Method::ExchangeUnbind(unbind) => Command::Unbind(BindCommand {
-            origin,
-            destination: Destination::Exchange(name(unbind.destination)),
-            exchange: name(unbind.source),
-            key: unbind.routing_key.into(),
-            no_wait: unbind.no_wait,
-            arguments: arguments(unbind.arguments),
-        }),
+        Method::QueueBind(bind) => {
+            let to = Destination::Queue(name(bind.queue));
+            Command::Bind(binding(origin, to, bind.exchange, bind.routing_key, bind.no_wait, bind.arguments))
+        }
+        Method::QueueUnbind(unbind) => {
+            let to = Destination::Queue(name(unbind.queue));
+            Command::Unbind(binding(origin, to, unbind.exchange, unbind.routing_key, false, unbind.arguments))
+        }
+        Method::ExchangeBind(bind) => {
+            let to = Destination::Exchange(name(bind.destination));
+            Command::Bind(binding(origin, to, bind.source, bind.routing_key, bind.no_wait, bind.arguments))
+        }
+        Method::ExchangeUnbind(unbind) => {
+            let to = Destination::Exchange(name(unbind.destination));
+            Command::Unbind(binding(origin, to, unbind.source, unbind.routing_key, unbind.no_wait, unbind.arguments))
+        }
         _ => return consuming(origin, method),
     })
 }
@@ -103,6 +88,18 @@ fn consuming(origin: Origin, method: &Method<'_>) -> Result<Command, Violation> 
         Method::TxRollback(_) => Command::TxRollback(origin),
         _ => return Err(Violation::new(ReplyCode::CommandInvalid, "unimplemented method")),
     })
+}
+
+fn binding(
+    origin: Origin,
+    destination: Destination,
+    exchange: &str,
+    key: &str,
+    no_wait: bool,
+    table: RawTable<'_>,
+) -> BindCommand {
+    let arguments = arguments(table);
+    BindCommand { origin, destination, exchange: name(exchange), key: key.into(), no_wait, arguments }
 }
 
 fn declare_exchange(origin: Origin, declare: &methods::ExchangeDeclare<'_>) -> Command {

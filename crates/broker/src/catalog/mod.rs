@@ -29,7 +29,7 @@ pub(crate) use entries::queue_tombstone;
 pub use load::LoadError;
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};
 pub use queue_arguments::QueueKind;
-pub use queues::{Declared, QueueRecord};
+pub use queues::{Declared, QueueRecord, random_text};
 pub use routing::{Envelope, Holds};
 
 use access::{Permission, TopicPermission};

@@ -265,16 +265,19 @@ impl Catalog {
     }
 }
 
-/// `amq.gen-` and the number in base 64 with the alphabet that is safe in URLs (RFC 4648 section 5), without padding.
-fn server_named(random: u128) -> Name {
+/// 22 letters that nobody can guess: the number in base 64 with the alphabet that is safe in names and addresses (RFC 4648
+/// section 5), without padding.
+#[must_use]
+pub fn random_text(random: u128) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut name = String::from("amq.gen-");
     // 128 bits are 21 letters of 6 bits and one of 2, which stand in its upper end.
-    for letter in 0..22 {
-        let six = if letter < 21 { random >> (122 - 6 * letter) } else { random << 4 };
-        name.push(char::from(ALPHABET[(six & 63) as usize]));
-    }
-    Name::from(&*name)
+    let six = |letter: u32| if letter < 21 { random >> (122 - 6 * letter) } else { random << 4 };
+    (0..22).map(|letter| char::from(ALPHABET[(six(letter) & 63) as usize])).collect()
+}
+
+/// A queue's name that the server chooses.
+fn server_named(random: u128) -> Name {
+    Name::from(&*format!("amq.gen-{}", random_text(random)))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Client {
     /// The tag the client gave, or a new one. A tag stands for one subscription on its channel.
     pub(super) fn consumer_tag(&self, channel: u16, tag: Name) -> Result<Name, Refusal> {
         if tag.is_empty() {
-            let tag = format!("amq.ctag-{}", crate::names::random_text(self.node.random()));
+            let tag = format!("amq.ctag-{}", ferrymq_broker::random_text(self.node.random()));
             return Ok(Name::from(&*tag));
         }
         let is_replies = self

@@ -21,7 +21,7 @@ impl Client {
             return Err(Refusal::PreconditionFailed("reply consumer already set".to_owned()));
         }
         let tag = self.consumer_tag(channel, tag)?;
-        let address = Name::from(&*format!("{prefix}{}", crate::names::random_text(self.node.random())));
+        let address = Name::from(&*format!("{prefix}{}", ferrymq_broker::random_text(self.node.random())));
         let target = ReplyTarget { connection: self.connection.clone(), channel };
         self.node.replies.add(address.clone(), target);
         self.with_channel(channel, |channel| {

@@ -86,6 +86,10 @@ impl Notify for Messenger {
         }
     }
 
+    fn merged(&self, runs: usize) {
+        tracing::debug!(files = runs, "files of waiting messages were merged");
+    }
+
     fn fatal(&self, error: &FatalError) {
         if let Some(node) = self.node() {
             node.host.fault(error.to_string());

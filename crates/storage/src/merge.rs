@@ -197,9 +197,11 @@ impl Spill {
             self.merging.uncommitted = Some(merge);
             return Err(undone);
         }
+        let sources = merge.sources.len();
         for source in merge.sources {
             self.remove(crate::moving::DeadFile::Run(source));
         }
+        self.notify.merged(sources);
         Ok(())
     }
 

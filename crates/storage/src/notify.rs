@@ -22,6 +22,9 @@ pub trait Notify: Send + Sync + 'static {
     /// What a queue has on disk cannot be read; it can neither take nor give messages any more.
     fn queue_failed(&self, queue: QueueId, reason: &str);
 
+    /// So many runs became one.
+    fn merged(&self, runs: usize);
+
     /// The journal failed. No confirm will ever come again; the process must end with exit code 1.
     fn fatal(&self, error: &FatalError);
 

@@ -4,6 +4,8 @@
 //! Messages are numbered. Everything is taken out again at each look, so `from` moves on with it.
 
 use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
 
 use super::Trouble;
 use super::load::Life;
@@ -17,6 +19,8 @@ const WORK: &str = "crash-dead-work";
 const LETTERS: &str = "crash-dead-letters";
 /// Messages that are confirmed together, at most.
 const MESSAGES_MAX: u64 = 40;
+/// Between two such: what a round leaves must be read again after it.
+const PAUSE: Duration = Duration::from_millis(3);
 const PREFETCH: u16 = 100;
 
 /// What the publisher knows of its messages.
@@ -70,6 +74,7 @@ impl DeadLetters {
                 }
             }
             self.numbers(|numbers| numbers.confirmed = end);
+            thread::sleep(PAUSE);
         }
     }
 

@@ -22,7 +22,7 @@ use data::Progress;
 use dead_letters::DeadLetters;
 use ledger::{Finding, Ledger, Restored};
 use load::Life;
-use plan::{CONSUMERS_PER_QUEUE, FILE_BYTES, FILES_PER_ROUND, PUBLISHERS, QUEUES, Round};
+use plan::{CONSUMERS_PER_QUEUE, FILES_PER_ROUND, PUBLISHERS, QUEUES, Round};
 use transactions::Transactions;
 
 use crate::client::{Arrival, Client};
@@ -35,6 +35,8 @@ const FANOUT: &str = "amq.fanout";
 const STUCK: Duration = Duration::from_secs(60);
 /// With fewer journal files retired than these a round would not have proved much.
 const FILES_RETIRED_MIN: u64 = 10;
+/// In so many rounds there is surely a merge.
+const ROUNDS_THAT_MERGE: u64 = 10;
 
 /// Why a round failed.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ struct Crash {
 pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
     println!("crash: {rounds} rounds with seed {seed}");
     let mut crash = Crash {
-        launch: Launch::new(binary, &["--storage-file-bytes", &FILE_BYTES.to_string()])?,
+        launch: Launch::new(binary, &plan::OPTIONS)?,
         ledger: Ledger::new(QUEUES, PUBLISHERS),
         transactions: Transactions::default(),
         dead_letters: DeadLetters::default(),
@@ -114,6 +116,9 @@ pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
         crash.play(round).map_err(|why| crash.blame(round, &why))?;
     }
     crash.last_look(rounds).map_err(|why| crash.blame(rounds, &why))?;
+    if rounds >= ROUNDS_THAT_MERGE && crash.merges() == 0 {
+        return Err(format!("seed {seed}: in {rounds} rounds no files of waiting messages were merged"));
+    }
     println!("{}", crash.summary(rounds));
     crash.launch.clean();
     Ok(())
@@ -251,6 +256,11 @@ impl Crash {
         format!("seed {seed}, round {round}: {why}\nkept: {kept}\n--- the server's log ends\n{}", tail.join("\n"))
     }
 
+    /// How many times the server says that it has merged files of waiting messages.
+    fn merges(&self) -> usize {
+        self.launch.log().matches("files of waiting messages were merged").count()
+    }
+
     fn summary(&self, rounds: u64) -> String {
         let Tally { kills, kills_in_recovery, restored, retired_min, runs_min } = &self.tally;
         format!(
@@ -258,7 +268,7 @@ impl Crash {
              confirmed, {} of them with a file of their own, {} transactions committed, {} dead letters, {} acks sent, {} \
              messages found after restarts; none lost, out of order, or back when it must not be. No half of a \
              transaction or of a dead letter. Each round \
-             retired at least {retired_min} journal files and wrote at least {runs_min} runs. Undone by a kill, each within two seconds before it: {} acks, {} marks of a delivery.",
+             retired at least {retired_min} journal files and wrote at least {runs_min} runs; runs were merged {} times. Undone by a kill, each within two seconds before it: {} acks, {} marks of a delivery.",
             self.seed,
             self.ledger.confirmed.load(Relaxed),
             self.ledger.long.load(Relaxed),
@@ -266,6 +276,7 @@ impl Crash {
             self.dead_letters.letters(),
             self.ledger.acked.load(Relaxed),
             restored.there,
+            self.merges(),
             restored.acked_again,
             restored.unmarked,
         )

@@ -11,8 +11,19 @@ pub const CONSUMERS_PER_QUEUE: usize = 2;
 /// the resident journal files, and is soon checked.
 pub const WAITING_MAX: u64 = 12_000;
 pub const WAITING_MIN: u64 = 6_000;
-/// The length of a journal file, and how many of them a round retires at least.
-pub const FILE_BYTES: u64 = 256 * 1024;
+/// Options of the server: journal files of 256 KiB, and runs that are merged as soon as three quarters of them are settled
+/// or a queue is in five. Its log says when it merged some.
+pub const OPTIONS: [&str; 8] = [
+    "--storage-file-bytes",
+    "262144",
+    "--storage-merge-bytes",
+    "4096",
+    "--storage-extents-max",
+    "4",
+    "--log-level",
+    "debug",
+];
+/// How many journal files a round retires at least.
 pub const FILES_PER_ROUND: u64 = 12;
 
 const LOAD_MS_MAX: u64 = 3_000;

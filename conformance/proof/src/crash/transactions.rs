@@ -4,6 +4,8 @@
 //! Its messages are numbered. Everything is taken out again at each look, so `from` moves on with it.
 
 use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
 
 use super::Trouble;
 use super::load::Life;
@@ -15,6 +17,8 @@ use crate::server::Server;
 const QUEUES: [&str; 3] = ["crash-tx-0", "crash-tx-1", "crash-tx-2"];
 /// Messages of one transaction in each queue, at most. The longest ones together are longer than a journal file.
 const MESSAGES_MAX: u64 = 12;
+/// Between two of them: what a round leaves must be read again after it.
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// What the publisher knows of its transactions.
 #[derive(Debug, Default)]
@@ -65,6 +69,7 @@ impl Transactions {
                 numbers.committed = end;
                 numbers.commits += 1;
             });
+            thread::sleep(PAUSE);
         }
     }
 

@@ -64,6 +64,7 @@ fn runs_that_are_mostly_settled_become_one() {
     [Q, 2 * Q].iter().for_each(|queue| wait_until_merged(&shard, *queue));
     assert!(shard.messages(Q) == left(8_000), "before the restart");
     shard.close();
+    assert!(shard.heard(|heard| heard.merged) > 1, "it is told");
     assert!(bytes() < before / 4, "{} bytes are left of {before}", bytes());
     let (shard, recovered) = folder.open(options()).unwrap();
     assert_eq!(recovered.queues[0].messages, 400);

@@ -28,6 +28,8 @@ pub struct Heard {
     pub fatal: Option<String>,
     pub failed: Vec<QueueId>,
     pub rooms: Vec<Room>,
+    /// How many runs became others.
+    pub merged: usize,
     loads: u64,
 }
 
@@ -58,6 +60,10 @@ impl Notify for Ears {
 
     fn queue_failed(&self, queue: QueueId, _reason: &str) {
         self.hear(|heard| heard.failed.push(queue));
+    }
+
+    fn merged(&self, runs: usize) {
+        self.hear(|heard| heard.merged += runs);
     }
 
     fn fatal(&self, error: &FatalError) {

@@ -181,7 +181,7 @@ fn routes(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> f64 {
     let mut targets = Vec::new();
     per_message(|| {
         for number in 0..MESSAGES as usize {
-            let envelope = Envelope { headers: &|| headers.clone(), random: &|| number as u64 };
+            let envelope = Envelope { headers: &|| headers.clone(), random: &|| number as u64, ..Envelope::EMPTY };
             let found = catalog.route("/", exchange, keys[number % 4], &[], &envelope, &mut targets);
             found.expect("the exchange is there");
             black_box(&targets);

@@ -383,11 +383,25 @@ pub trait Properties: Send + Sync {
     /// The message's headers, with their values decoded.
     fn headers(&self, properties: &[u8]) -> Table;
 
+    /// What the message says of itself under this name, if it does.
+    fn identity(&self, properties: &[u8], identity: Identity) -> Option<Vec<u8>>;
+
     /// The properties of the message as it leaves `death.queue` for its dead-letter exchange.
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter;
 
     /// The same properties with the address to which answers should go.
     fn with_reply_address(&self, properties: &[u8], address: &str) -> Vec<u8>;
+}
+
+/// What tells a message from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// The application's own name of it.
+    MessageId,
+    /// What it answers, or what its answers will carry.
+    CorrelationId,
+    /// When the application made it: seconds since 1970, as digits.
+    Timestamp,
 }
 
 /// Why a message is dead-lettered.

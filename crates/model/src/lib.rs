@@ -21,8 +21,8 @@ pub use catalog::{
 };
 pub use command::{
     BindCommand, Body, Command, ConsumeCommand, DeadLetter, Death, DeathReason, DeclareExchange, DeclareQueue,
-    DeleteExchange, DeleteQueue, Destination, GetCommand, Login, Origin, Properties, Publish, QosCommand, Settle,
-    Settlement, Span,
+    DeleteExchange, DeleteQueue, Destination, GetCommand, Identity, Login, Origin, Properties, Publish, QosCommand,
+    Settle, Settlement, Span,
 };
 pub use effect::{Effect, Event, Reply, ReturnReason};
 pub use ids::{ChannelKey, ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};

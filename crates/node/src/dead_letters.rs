@@ -25,7 +25,8 @@ pub fn letter(
     let headers = || properties.headers(&made.properties);
     let vhost = &dead.queue.vhost;
     // Nothing is drawn under the shard's lock: letters of one moment go to the same one of an x-random exchange.
-    let envelope = Envelope { headers: &headers, random: &|| dead.at.0 };
+    let identity = |identity| properties.identity(&made.properties, identity);
+    let envelope = Envelope { headers: &headers, identity: &identity, random: &|| dead.at.0 };
     let routed = catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, &envelope, &mut targets);
     if routed.is_err() {
         // As in RabbitMQ: a dead-letter exchange may be declared later, or never.
@@ -63,7 +64,9 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 #[cfg(test)]
 mod tests {
     use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
-    use ferrymq_model::{Arguments, BodyRef, ConnectionId, DeadLetter, DeclareQueue, Dialect, Origin, Table, Time};
+    use ferrymq_model::{
+        Arguments, BodyRef, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, Origin, Table, Time,
+    };
 
     use super::*;
 
@@ -73,6 +76,10 @@ mod tests {
     impl Properties for Names {
         fn headers(&self, _: &[u8]) -> Table {
             Table::default()
+        }
+
+        fn identity(&self, _: &[u8], _: Identity) -> Option<Vec<u8>> {
+            None
         }
 
         fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter {

@@ -459,7 +459,7 @@ mod tests {
         let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
         catalog.may_publish(&caller, "events", b"worker.made", &[]).unwrap();
         assert!(catalog.may_publish(&caller, "events", b"boss.made", &[]).is_err(), "a topic permission");
-        let (mut targets, envelope) = (Vec::new(), Envelope { headers: &Table::default, random: &|| 0 });
+        let (mut targets, envelope) = (Vec::new(), Envelope::EMPTY);
         catalog.route("orders", "events", b"worker.made", &[], &envelope, &mut targets).unwrap();
         assert_eq!(targets.len(), 1, "over a bound exchange");
         let queue = catalog.queue_by_id(targets[0]).unwrap();

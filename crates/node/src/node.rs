@@ -181,10 +181,6 @@ impl Node {
         }
     }
 
-    pub(crate) fn headers(&self, dialect: Dialect, properties: &[u8]) -> ferrymq_model::Table {
-        self.properties.get(&dialect).map(|reader| reader.headers(properties)).unwrap_or_default()
-    }
-
     /// Checks a login against what is kept of the user.
     pub(crate) fn check_login(&self, login: &Login, loopback: bool) -> Result<(), Refusal> {
         let failed = || Refusal::LoginFailed(format!("Login was refused for user '{}'", login.user));

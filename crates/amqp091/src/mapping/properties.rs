@@ -1,6 +1,6 @@
 //! What the house reads in a message's properties, and what it writes there.
 
-use ferrymq_model::{DeadLetter, Death, Table};
+use ferrymq_model::{DeadLetter, Death, Identity, Table};
 
 use super::{death, headers::Headers, value::arguments};
 use crate::codec::content::Properties;
@@ -20,6 +20,15 @@ pub struct PropertyList;
 impl ferrymq_model::Properties for PropertyList {
     fn headers(&self, properties: &[u8]) -> Table {
         Properties::read(properties).ok().and_then(|properties| properties.headers).map(arguments).unwrap_or_default()
+    }
+
+    fn identity(&self, properties: &[u8], identity: Identity) -> Option<Vec<u8>> {
+        let properties = Properties::read(properties).ok()?;
+        match identity {
+            Identity::MessageId => properties.message_id.map(<[u8]>::to_vec),
+            Identity::CorrelationId => properties.correlation_id.map(<[u8]>::to_vec),
+            Identity::Timestamp => properties.timestamp.map(|seconds| seconds.to_string().into_bytes()),
+        }
     }
 
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter {

@@ -1,19 +1,21 @@
 //! Exchanges that give each message to one of what is bound to them: by a hash, or by chance.
 
-use ferrymq_model::{Arguments, Refusal, Table, Value};
+use ferrymq_model::{Arguments, Identity, Refusal, Value};
 
 use super::bindings::{Binding, Target};
+use super::routing::Opened;
 
 /// What an `x-consistent-hash` exchange looks at.
 #[derive(Debug)]
 pub(super) enum HashedBy {
     RoutingKey,
     Header(String),
+    Identity(Identity),
 }
 
 impl HashedBy {
     /// # Errors
-    /// [`Refusal::PreconditionFailed`] for arguments that contradict each other, or that are not built.
+    /// [`Refusal::PreconditionFailed`] for arguments that contradict each other, or that say nothing known.
     pub(super) fn parse(arguments: &Arguments) -> Result<Self, Refusal> {
         let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
         match (arguments.get("hash-header"), arguments.get("hash-property")) {
@@ -21,10 +23,12 @@ impl HashedBy {
             (Some(Value::Text(header)), None) => Ok(Self::Header(header.clone())),
             (Some(_), Some(_)) => refuse("hash-header and hash-property are mutually exclusive".to_owned()),
             (Some(_), None) => refuse("hash-header must be a text".to_owned()),
-            (None, Some(Value::Text(known))) if ["correlation_id", "message_id", "timestamp"].contains(&&**known) => {
-                refuse(format!("hash-property '{known}' is not implemented"))
-            }
-            (None, Some(other)) => refuse(format!("Unsupported property: {}", other.as_text().unwrap_or_default())),
+            (None, Some(property)) => match property.as_text().unwrap_or_default() {
+                "message_id" => Ok(Self::Identity(Identity::MessageId)),
+                "correlation_id" => Ok(Self::Identity(Identity::CorrelationId)),
+                "timestamp" => Ok(Self::Identity(Identity::Timestamp)),
+                other => refuse(format!("Unsupported property: {other}")),
+            },
         }
     }
 }
@@ -69,19 +73,21 @@ impl Shares {
         self.shares.retain(|(other, ..)| *other != slot);
     }
 
-    pub(super) fn looks_at_headers(&self) -> bool {
-        matches!(self.by, HashedBy::Header(_))
+    /// Whether the routing key alone decides.
+    pub(super) fn looks_at_keys(&self) -> bool {
+        matches!(self.by, HashedBy::RoutingKey)
     }
 
-    /// Whose message it is. One without the header counts as one with an empty value.
-    pub(super) fn pick(&self, routing_key: &[u8], headers: &dyn Fn(&str) -> Option<Value>) -> Option<&Target> {
+    /// Whose message it is. One without the header or property counts as one with an empty value.
+    pub(super) fn pick(&self, routing_key: &[u8], envelope: &Opened<'_>) -> Option<&Target> {
         let seed = match &self.by {
             HashedBy::RoutingKey => hash(0, routing_key),
-            HashedBy::Header(header) => match headers(header) {
+            HashedBy::Header(header) => match envelope.headers().get(header) {
                 None => hash(0, b""),
                 Some(Value::Text(text)) => hash(0, text.as_bytes()),
                 Some(other) => hash(0, format!("{other:?}").as_bytes()),
             },
+            HashedBy::Identity(identity) => hash(0, &envelope.identity(*identity).unwrap_or_default()),
         };
         let drawn = |(_, weight, target): &&(usize, u32, Target)| {
             let number = match target {
@@ -105,9 +111,4 @@ pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     state = (state ^ (state >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     state = (state ^ (state >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     state ^ (state >> 33)
-}
-
-/// The value of a header.
-pub(super) fn header_of(headers: &Table, name: &str) -> Option<Value> {
-    headers.get(name).cloned()
 }

@@ -3,12 +3,12 @@
 
 use std::cell::LazyCell;
 
-use ferrymq_model::{ExchangeKind, ExchangeSpec, Name, QueueId, Refusal, Table};
+use ferrymq_model::{ExchangeKind, ExchangeSpec, Identity, Name, QueueId, Refusal, Table};
 use hashbrown::{HashMap, HashSet};
 
 use super::bindings::{Binding, Target};
 use super::exchanges::Exchange;
-use super::hashing::{Shares, hash, header_of};
+use super::hashing::{Shares, hash};
 use super::headers::Matcher;
 use super::topics::Topics;
 use super::{Catalog, Vhost};
@@ -94,13 +94,20 @@ impl Found<'_> {
     }
 }
 
-/// What exchanges may look at beside a message's keys. Asked for only where one does, and then at most once.
+/// What exchanges may look at beside a message's keys. Asked for only where one does; headers and chance at most once.
 #[derive(Clone, Copy)]
 pub struct Envelope<'a> {
     /// Its headers, with their values decoded.
     pub headers: &'a dyn Fn() -> Table,
+    /// What it says of itself.
+    pub identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
     /// A number that was drawn for it.
     pub random: &'a dyn Fn() -> u64,
+}
+
+impl Envelope<'_> {
+    /// There is nothing in it.
+    pub const EMPTY: Self = Self { headers: &Table::default, identity: &|_| None, random: &|| 0 };
 }
 
 impl std::fmt::Debug for Envelope<'_> {
@@ -119,9 +126,28 @@ pub enum Holds {
 }
 
 /// An envelope, opened when an exchange looks into it.
-struct Opened<'a> {
+pub(super) struct Opened<'a> {
     headers: LazyCell<Table, &'a dyn Fn() -> Table>,
+    identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
     random: LazyCell<u64, &'a dyn Fn() -> u64>,
+}
+
+impl<'a> Opened<'a> {
+    fn new(envelope: &Envelope<'a>) -> Self {
+        Self {
+            headers: LazyCell::new(envelope.headers),
+            identity: envelope.identity,
+            random: LazyCell::new(envelope.random),
+        }
+    }
+
+    pub(super) fn headers(&self) -> &Table {
+        &self.headers
+    }
+
+    pub(super) fn identity(&self, identity: Identity) -> Option<Vec<u8>> {
+        (self.identity)(identity)
+    }
 }
 
 impl Router {
@@ -179,12 +205,11 @@ impl Router {
                 matching.for_each(|(_, _, target)| found.add(target));
             }
             Self::ConsistentHash(shares) => {
-                if shares.looks_at_headers() {
+                if !shares.looks_at_keys() {
                     found.holds = Holds::Once;
                 }
-                let header = |name: &str| header_of(&envelope.headers, name);
                 // The first key counts, as in RabbitMQ.
-                let target = keys.next().and_then(|key| shares.pick(key, &header));
+                let target = keys.next().and_then(|key| shares.pick(key, envelope));
                 target.into_iter().for_each(|target| found.add(target));
             }
             Self::ModulusHash(all) => {
@@ -237,8 +262,7 @@ impl Catalog {
             let start = vhost.exchange(exchange)?;
             let (exchanges, seen) = (Vec::new(), HashSet::new());
             let mut found = Found { start: exchange, queues: targets, exchanges, seen, matched: false, holds };
-            let opened = Opened { headers: LazyCell::new(envelope.headers), random: LazyCell::new(envelope.random) };
-            vhost.walk(start, &keys, &opened, &mut found);
+            vhost.walk(start, &keys, &Opened::new(envelope), &mut found);
             holds = found.holds;
         }
         if targets.len() > 1 && !targets.is_sorted_by(|a, b| a < b) {

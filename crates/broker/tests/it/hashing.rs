@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ferrymq_broker::{Caller, Envelope, Holds};
-use ferrymq_model::{BindCommand, ConnectionId, Destination, Name, Origin, QueueId, Refusal, Table, Value};
+use ferrymq_model::{BindCommand, ConnectionId, Destination, Identity, Name, Origin, QueueId, Refusal, Table, Value};
 
 use crate::desk::{Desk, check};
 
@@ -23,10 +23,11 @@ fn bind(desk: &mut Desk, exchange: &str, queue: &str, key: &str) -> Result<(), R
     desk.catalog.bind(&caller, &request, &mut desk.changes)
 }
 
-/// Whose message it is, and how long that holds.
+/// Whose message it is, and how long that holds. Its message id is `header`, too.
 fn route(desk: &Desk, exchange: &str, key: &str, header: &str, random: u64) -> (Option<QueueId>, Holds) {
     let headers = || Table(vec![("h".to_owned(), Value::Text(header.to_owned()))]);
-    let envelope = Envelope { headers: &headers, random: &|| random };
+    let identity = |which| (which == Identity::MessageId).then(|| header.as_bytes().to_vec());
+    let envelope = Envelope { headers: &headers, identity: &identity, random: &|| random };
     let mut targets = Vec::new();
     let holds = desk.catalog.route("/", exchange, key.as_bytes(), &[], &envelope, &mut targets).unwrap();
     assert!(targets.len() <= 1, "{targets:?}");
@@ -86,10 +87,17 @@ fn a_consistent_hash_may_look_at_a_header() {
         "hash-header and hash-property are mutually exclusive",
     );
     check(desk.exchange("y x-consistent-hash hash-property=app_id"), "Unsupported property: app_id");
-    check(
-        desk.exchange("y x-consistent-hash hash-property=message_id"),
-        "hash-property 'message_id' is not implemented",
-    );
+}
+
+#[test]
+fn a_consistent_hash_may_look_at_what_a_message_says_of_itself() {
+    let desk = desk_with("x x-consistent-hash hash-property=message_id", &[("a", "1"), ("b", "1")]);
+    let by_id = shares(&desk, |number| route(&desk, "x", "same", &format!("id-{number}"), 0).0);
+    assert!(by_id["a"] > 1_800 && by_id["b"] > 1_800, "{by_id:?}");
+    assert_eq!(route(&desk, "x", "k", "id", 0).1, Holds::Once);
+    let desk = desk_with("x x-consistent-hash hash-property=timestamp", &[("a", "1"), ("b", "1")]);
+    let owner = |number| route(&desk, "x", &format!("key-{number}"), &format!("id-{number}"), 0).0;
+    assert!((0..100).all(|number| owner(number) == owner(0)), "messages without it are all the same one's");
 }
 
 #[test]

@@ -203,11 +203,8 @@ impl Client {
         let caller = self.caller();
         let more_keys = publish.more_keys.as_deref().unwrap_or_default();
         catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
-        let headers = || self.node.headers(message.dialect, message.properties);
-        let envelope = Envelope { headers: &headers, random: &|| self.node.random() as u64 };
         let mut queues = Vec::new();
-        let holds =
-            catalog.route(caller.vhost, message.exchange, message.routing_key, more_keys, &envelope, &mut queues)?;
+        let holds = self.node.route(&catalog, caller.vhost, &message, more_keys, &mut queues)?;
         drop(catalog);
         targets.extend_from_slice(&queues);
         if holds == Holds::UntilChange && more_keys.is_empty() {
@@ -273,14 +270,27 @@ impl Node {
     /// The queues that a message goes to that was routed before; none where its exchange has gone meanwhile.
     pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Vec<QueueId> {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
-        let headers = || self.headers(message.dialect, message.properties);
         let more_keys = publish.more_keys.as_deref().unwrap_or_default();
-        let envelope = Envelope { headers: &headers, random: &|| self.random() as u64 };
-        let routed = catalog.route(vhost, message.exchange, message.routing_key, more_keys, &envelope, &mut targets);
-        if routed.is_err() {
+        if self.route(catalog, vhost, &message, more_keys, &mut targets).is_err() {
             targets.clear();
         }
         targets
+    }
+
+    /// Fills `targets` with the queues that a message goes to; says how long that holds.
+    fn route(
+        &self,
+        catalog: &Catalog,
+        vhost: &str,
+        message: &MessageRef<'_>,
+        more_keys: &[Vec<u8>],
+        targets: &mut Vec<QueueId>,
+    ) -> Result<Holds, Refusal> {
+        let reader = self.properties.get(&message.dialect);
+        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
+        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
+        let envelope = Envelope { headers: &headers, identity: &identity, random: &|| self.random() as u64 };
+        catalog.route(vhost, message.exchange, message.routing_key, more_keys, &envelope, targets)
     }
 }
 

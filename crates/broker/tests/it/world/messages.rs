@@ -33,7 +33,11 @@ impl World {
                     exchange,
                     &keys[0],
                     &keys[1..],
-                    &ferrymq_broker::Envelope { headers: &|| headers.clone(), random: &|| number },
+                    &ferrymq_broker::Envelope {
+                        headers: &|| headers.clone(),
+                        random: &|| number,
+                        ..ferrymq_broker::Envelope::EMPTY
+                    },
                     &mut targets,
                 )?;
                 Ok(targets)

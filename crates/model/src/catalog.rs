@@ -24,6 +24,8 @@ pub enum ExchangeKind {
     ModulusHash,
     /// One binding, by chance.
     Random,
+    /// One binding, by chance, of queues on this node.
+    LocalRandom,
 }
 
 impl ExchangeKind {
@@ -38,6 +40,7 @@ impl ExchangeKind {
             "x-consistent-hash" => Some(Self::ConsistentHash),
             "x-modulus-hash" => Some(Self::ModulusHash),
             "x-random" => Some(Self::Random),
+            "x-local-random" => Some(Self::LocalRandom),
             _ => None,
         }
     }
@@ -53,6 +56,7 @@ impl ExchangeKind {
             Self::ConsistentHash => "x-consistent-hash",
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
         }
     }
 }

@@ -5,6 +5,7 @@ use ferrymq_model::{
 };
 
 use super::exchanges::check_not_default;
+use super::queue_arguments::QueueKind;
 use super::{Caller, Catalog, Vhost, entries, hashing, headers, missing, without_line_ends};
 
 /// What a binding leads to.
@@ -83,9 +84,26 @@ impl Catalog {
         match source.spec.kind {
             ExchangeKind::Headers => headers::check_arguments(arguments)?,
             ExchangeKind::ConsistentHash => drop(hashing::weight(key)?),
+            ExchangeKind::LocalRandom => self.check_local(&target, key)?,
             _ => {}
         }
         Ok(target)
+    }
+
+    /// An `x-local-random` exchange takes classic queues, bound without a key.
+    fn check_local(&self, target: &Target, key: &[u8]) -> Result<(), Refusal> {
+        let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
+        if !key.is_empty() {
+            let key = String::from_utf8_lossy(key);
+            return refuse(format!("Non empty binding '{key}' key not permitted"));
+        }
+        match target {
+            Target::Exchange(_) => refuse("Destination not found".to_owned()),
+            Target::Queue(id) => match self.queues[id].kind {
+                QueueKind::Classic => Ok(()),
+                other => refuse(format!("Queue type {} not valid for this exchange type", other.as_str())),
+            },
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "a binding has many parts")]

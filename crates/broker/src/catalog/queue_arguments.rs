@@ -17,7 +17,7 @@ pub enum QueueKind {
 
 impl QueueKind {
     /// As RabbitMQ's texts call it.
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Classic => "rabbit_classic_queue",
             Self::Quorum => "rabbit_quorum_queue",

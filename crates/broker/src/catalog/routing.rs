@@ -159,7 +159,7 @@ impl Router {
             ExchangeKind::Headers => Self::Headers(Vec::new()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(Shares::new(&spec.arguments)),
             ExchangeKind::ModulusHash => Self::ModulusHash(Targets::default()),
-            ExchangeKind::Random => Self::Random(Targets::default()),
+            ExchangeKind::Random | ExchangeKind::LocalRandom => Self::Random(Targets::default()),
         }
     }
 

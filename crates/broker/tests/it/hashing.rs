@@ -110,6 +110,20 @@ fn a_modulus_hash_spreads_by_key_and_chance_by_chance() {
     let spread = shares(&desk, |number| route(&desk, "x", "same", "", number).0);
     assert!(spread.values().all(|share| *share >= MESSAGES / 3), "{spread:?}");
     assert_eq!(route(&desk, "x", "k", "", 0).1, Holds::Once);
+    let desk = desk_with("x x-local-random", &[("a", ""), ("b", "")]);
+    let spread = shares(&desk, |number| route(&desk, "x", "same", "", number).0);
+    assert!(spread.values().all(|share| *share == MESSAGES / 2), "{spread:?}");
     let desk = desk_with("x x-random", &[]);
     assert_eq!(route(&desk, "x", "k", "", 7).0, None);
+}
+
+#[test]
+fn a_local_random_exchange_takes_classic_queues_without_a_key() {
+    let mut desk = desk_with("x x-local-random", &[("a", "")]);
+    check(bind(&mut desk, "x", "a", "k"), "Non empty binding 'k' key not permitted");
+    desk.queue("big durable x-queue-type=quorum").unwrap();
+    check(bind(&mut desk, "x", "big", ""), "Queue type rabbit_quorum_queue not valid for this exchange type");
+    desk.exchange("y fanout").unwrap();
+    // Bound with a key, which is looked at first.
+    check(desk.bind_exchange("x", "y"), "Non empty binding 'k' key not permitted");
 }

@@ -11,6 +11,8 @@ use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of, wit
 use crate::port::{Event, Written};
 use crate::reference::{By, Envelope, Full, policy};
 
+const EMPTY: ferrymq_broker::Envelope<'static> = ferrymq_broker::Envelope::EMPTY;
+
 impl World {
     pub fn publish(
         &mut self,
@@ -33,11 +35,7 @@ impl World {
                     exchange,
                     &keys[0],
                     &keys[1..],
-                    &ferrymq_broker::Envelope {
-                        headers: &|| headers.clone(),
-                        random: &|| number,
-                        ..ferrymq_broker::Envelope::EMPTY
-                    },
+                    &ferrymq_broker::Envelope { headers: &|| headers.clone(), random: &|| number, ..EMPTY },
                     &mut targets,
                 )?;
                 Ok(targets)

@@ -128,7 +128,7 @@ impl Start {
         if u64::from(segments.next_number()) <= replayed.tail.generation {
             segments.push(Arc::clone(&replayed.tail.image));
         }
-        let mut open = OpenGroup::new(replayed.tail, self.options.file_bytes);
+        let mut open = OpenGroup::new(replayed.tail, self.options.file_bytes, self.options.files);
         let _ = open.file_of(open.generation);
         let shared = Arc::new(Shared {
             open: Mutex::new(open),

@@ -132,6 +132,7 @@ impl Spill {
             });
             let Ok((dead, waiting, batch)) = looked else { return Some(NO_STORE) };
             dead.iter().for_each(|dead| self.remove(dead.file));
+            self.give_up_files();
             let Some(batch) = batch else {
                 match self.merge() {
                     Ok(true) => continue,
@@ -170,6 +171,14 @@ impl Spill {
             self.shared.added(self.shared.files.add(&*self.disk)?);
         }
         if self.shared.wait_durable(position) { Ok(()) } else { Err(Undone::Stopped) }
+    }
+
+    /// Takes away files that were added to the journal and are free. One that cannot be removed now is opened again at the
+    /// next start.
+    fn give_up_files(&self) {
+        while self.shared.give_up_file().is_some() {
+            let _ = self.shared.files.remove_last(&*self.disk);
+        }
     }
 
     /// Nobody needs this file; if it cannot be removed now, the next start does it.

@@ -255,6 +255,16 @@ impl Pen {
             self.spare.pop().and_then(ImageWriter::reuse).unwrap_or_else(|| ImageWriter::new(self.file_bytes as usize));
         open.next_generation(Arc::clone(self.writer.image()));
         self.generation = open.generation;
+        if open.room == crate::Room::Open && open.is_short() {
+            Self::stall(shared, open);
+        }
+        shared.changed.notify_all();
+    }
+
+    /// Publishers must wait.
+    fn stall(shared: &Shared, open: &mut OpenGroup) {
+        let room = open.stall();
+        open.set_room(room, &shared.stalled);
         shared.changed.notify_all();
     }
 
@@ -265,9 +275,7 @@ impl Pen {
         self.writer.publish(open.end as usize);
         self.decided = open.position();
         if open.end > self.file_bytes / 4 * 3 && open.room == crate::Room::Open && open.is_short() {
-            let room = open.stall();
-            open.set_room(room, &shared.stalled);
-            shared.changed.notify_all();
+            Self::stall(shared, &mut open);
         }
         let due = match open.asleep {
             Asleep::No => false,

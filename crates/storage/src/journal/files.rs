@@ -2,7 +2,8 @@
 //! growing a file.
 //!
 //! There may be more of them than the manifest says: one is added when more was decided than they hold while the oldest
-//! was being emptied (settlements cannot be made to wait), and it stays.
+//! was being emptied (settlements cannot be made to wait, nor can what publishers had asked for already). It goes when
+//! there is time.
 //!
 //! A file begins with a block of its own (magic, version, length, CRC); groups follow from [`FIRST_GROUP`]. Which
 //! generation a file holds stands in its groups.
@@ -117,6 +118,12 @@ impl JournalFiles {
         let file = disk.open(&path, Open::Existing)?;
         self.files.write().push(Arc::new(JournalFile { path, file }));
         Ok(number)
+    }
+
+    /// Takes the last file away, which nobody uses.
+    pub fn remove_last(&self, disk: &dyn Disk) -> io::Result<()> {
+        let last = self.files.write().pop().expect("it was added");
+        disk.remove(&last.path)
     }
 
     /// Syncs every file. What a server that was killed left in the page cache reads like what it synced, and must be as

@@ -52,8 +52,19 @@ impl Shared {
 
     /// A file was added.
     pub fn added(&self, file: usize) {
-        self.open.lock().free.push(file);
+        self.open.lock().free.push_back(file);
         self.changed.notify_all();
+    }
+
+    /// Gives up the last file, if it was added and nobody needs it now.
+    pub fn give_up_file(&self) -> Option<usize> {
+        let mut open = self.open.lock();
+        let last = self.files.count() - 1;
+        let place = open.free.iter().position(|file| *file == last)?;
+        if last < open.files || open.is_in_last_file() {
+            return None;
+        }
+        open.free.remove(place)
     }
 
     /// Waits until the journal is durable up to here; false if it failed, or is to end first.
@@ -116,7 +127,7 @@ impl Shared {
         let mut open = self.open.lock();
         while open.taken.front().is_some_and(|(taken, _)| *taken <= generation) {
             let (_, file) = open.taken.pop_front().expect("looked at it");
-            open.free.push(file);
+            open.free.push_back(file);
         }
         // What could not be moved a moment ago could be now.
         open.no_space = None;
@@ -129,7 +140,7 @@ impl Shared {
     pub fn no_space(&self, reason: &str) {
         let mut open = self.open.lock();
         open.no_space = Some(reason.into());
-        if open.free.len() <= OpenGroup::KEPT_BACK || open.memory_full {
+        if open.is_in_last_file() || open.memory_full {
             let room = open.stall();
             open.set_room(room, &self.stalled);
         }
@@ -182,7 +193,7 @@ pub(crate) struct Tail {
     pub start: u32,
     pub number: u64,
     pub image: Arc<Image>,
-    pub free: Vec<usize>,
+    pub free: VecDeque<usize>,
     pub taken: VecDeque<(u64, usize)>,
 }
 
@@ -238,7 +249,10 @@ pub(crate) struct OpenGroup {
     pub asleep: Asleep,
     pub stop: bool,
     file_bytes: u32,
-    free: Vec<usize>,
+    /// How many files the journal has, but for those that were added.
+    files: usize,
+    /// Used in turn.
+    free: VecDeque<usize>,
     /// Which file a generation is in, ascending.
     taken: VecDeque<(u64, usize)>,
     no_space: Option<Arc<str>>,
@@ -255,7 +269,7 @@ impl OpenGroup {
     /// How many files are kept for settlements while the disk is full.
     pub const KEPT_BACK: usize = 1;
 
-    pub fn new(tail: Tail, file_bytes: u32) -> Self {
+    pub fn new(tail: Tail, file_bytes: u32, files: u32) -> Self {
         Self {
             generation: tail.generation,
             image: tail.image,
@@ -273,6 +287,7 @@ impl OpenGroup {
             asleep: Asleep::No,
             stop: false,
             file_bytes,
+            files: files as usize,
             free: tail.free,
             taken: tail.taken,
             no_space: None,
@@ -439,15 +454,22 @@ impl OpenGroup {
         if !in_turn || self.free.len() <= kept_back {
             return None;
         }
-        let file = self.free.pop().expect("more than none");
+        let file = self.free.pop_front().expect("more than none");
         self.taken.push_back((generation, file));
         Some(file)
     }
 
-    /// Whether the journal is about to run out of files: the last is three quarters full, or there is none.
+    /// Whether the journal is about to run out of files: the last is three quarters full, or there is none. Files that were
+    /// added do not count, or there would be more of them each time.
     pub fn is_short(&self) -> bool {
         let has_file = self.taken.back().is_some_and(|(last, _)| *last >= self.generation);
-        !has_file || (self.free.len() <= Self::KEPT_BACK && self.end > self.file_bytes / 4 * 3)
+        let nearly_full = self.end > self.file_bytes / 4 * 3;
+        !has_file || self.taken.len() > self.files || (nearly_full && self.is_in_last_file())
+    }
+
+    /// Whether no file is left but the one that is kept back.
+    fn is_in_last_file(&self) -> bool {
+        self.taken.len() + Self::KEPT_BACK >= self.files
     }
 
     pub fn stall(&self) -> Room {

@@ -64,7 +64,7 @@ pub(crate) fn replay(
     let last = reader.last;
     let end = position(files.file_bytes, current.number, current.end);
     let torn = check_end(files, &current, end, synced)?;
-    let free = (0..files.count()).filter(|file| taken.iter().all(|(_, taken)| taken != file)).collect();
+    let free = (0..files.count()).filter(|file| taken.iter().all(|(_, taken)| taken != file)).collect::<VecDeque<_>>();
     let tail = Tail {
         generation: current.number,
         start: current.end,

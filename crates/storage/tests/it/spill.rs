@@ -66,6 +66,41 @@ fn a_unit_over_two_files_is_moved_after_a_restart() {
     assert!(shard.messages(Q) == expected, "and after it");
 }
 
+/// Publishers who are told to wait have asked for much already. The journal takes it in files that are added, and does not
+/// get longer each time.
+#[test]
+fn files_that_are_added_are_used_again_and_given_up() {
+    let folder = Folder::new("added");
+    let (shard, _) = folder.open(small()).unwrap();
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    let files = || {
+        let names = std::fs::read_dir(folder.0.join("journal")).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".journal")).count()
+    };
+    const AT_ONCE: u64 = 2_000;
+    let mut most = 0;
+    for turn in 0..25 {
+        shard.wait_for_room();
+        // Eight files full.
+        let first = turn * AT_ONCE + 1;
+        shard.with(|store| (first..first + AT_ONCE).for_each(|n| publish(store, &[7; 1_000], &[place(Q, n)])));
+        assert!(shard.flush());
+        most = most.max(files());
+    }
+    assert!((9..=20).contains(&most), "there were {most} files");
+    let mut next = 25 * AT_ONCE + 1;
+    while files() > 5 {
+        // They are given up one after the other, the last one first, when it is not in use.
+        shard.wait_for_room();
+        shard.with(|store| (next..next + 100).for_each(|n| publish(store, &[7; 1_000], &[place(Q, n)])));
+        assert!(shard.flush());
+        next += 100;
+    }
+    shard.close();
+    let (_shard, recovered) = folder.open(small()).unwrap();
+    assert_eq!(recovered.queues[0].messages, next - 1);
+}
+
 #[test]
 fn consumed_runs_are_removed() {
     let folder = Folder::new("consumed");

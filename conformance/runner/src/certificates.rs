@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, Error, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, Error, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
+    string::Ia5String,
+};
 
 /// A folder with the files. `NAME_certificate.pem` and `NAME_key.pem` belong together, where NAME is
-/// * `ca`: the authority of the next three;
+/// * `ca`: the authority of the next four;
 /// * `server`: for localhost, on both of its addresses;
 /// * `client`, and `expired`, a client's whose time is over;
+/// * `worker`: a client's with the subject `O=Ferry, Inc` and `CN=worker`, and with alternative names;
 /// * `stranger`: a client of another authority.
 ///
 /// `client_certificate_broken.pem` and `client_key_broken.pem` do not belong together.
@@ -40,6 +44,7 @@ impl Certificates {
         let other = authority("somebody else").map_err(|why| why.to_string())?;
         let client_key = self.sign("client", person("client", false), &ca.0)?;
         self.sign("expired", person("client", true), &ca.0)?;
+        self.sign("worker", worker(), &ca.0)?;
         let stranger_key = self.sign("stranger", person("client", false), &other.0)?;
         let localhost = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         self.sign("server", CertificateParams::new(localhost), &ca.0)?;
@@ -76,6 +81,19 @@ fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String), Error> {
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?.pem();
     Ok((Issuer::new(params, key), certificate))
+}
+
+fn worker() -> Result<CertificateParams, Error> {
+    let mut params = CertificateParams::new([])?;
+    params.distinguished_name.push(DnType::OrganizationName, "Ferry, Inc");
+    params.distinguished_name.push(DnType::CommonName, "worker");
+    let text = |text: &str| Ia5String::try_from(text);
+    params.subject_alt_names = vec![
+        SanType::DnsName(text("first.example")?),
+        SanType::DnsName(text("second.example")?),
+        SanType::Rfc822Name(text("worker@example.org")?),
+    ];
+    Ok(params)
 }
 
 fn person(name: &str, is_expired: bool) -> Result<CertificateParams, Error> {

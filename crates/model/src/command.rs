@@ -38,11 +38,16 @@ pub struct Origin {
 
 /// Who wants to come in, and how it is proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
-    /// The user's name.
-    pub user: Name,
-    /// The password, as typed.
-    pub password: Vec<u8>,
+pub enum Login {
+    /// By a password.
+    Password {
+        /// The user's name.
+        user: Name,
+        /// The password, as typed.
+        password: Vec<u8>,
+    },
+    /// By what the connection itself has proved: the client's certificate, which names the user.
+    Certificate,
 }
 
 /// A publish's body.

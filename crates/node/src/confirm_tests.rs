@@ -67,7 +67,7 @@ fn carry_out(client: &mut Client, input: &[u8], commands: Vec<Command>) {
 }
 
 fn declare(client: &mut Client) {
-    let login = Login { user: Name::from("guest"), password: b"guest".to_vec() };
+    let login = Login::Password { user: Name::from("guest"), password: b"guest".to_vec() };
     let queue = DeclareQueue {
         origin: origin(),
         queue: Name::from("q"),

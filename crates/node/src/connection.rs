@@ -35,6 +35,14 @@ pub trait Peer: Send + Sync {
 
     /// The connection's owner should look: events wait for its session, or deliveries can go on.
     fn wake(&self);
+
+    /// The user that the connection itself proves, by a certificate that the client has shown.
+    ///
+    /// # Errors
+    /// Where it proves none: why, for the log.
+    fn proves(&self) -> Result<Name, String> {
+        Err("the connection is not under TLS".to_owned())
+    }
 }
 
 /// The position up to which the journal is durable; written by storage's flush thread, read by everybody.
@@ -124,6 +132,11 @@ impl Connection {
         let mut mailbox = self.mailbox.lock();
         mailbox.backlog = self.peer.waiting();
         mailbox.is_refilled()
+    }
+
+    /// The user that the connection itself proves, or why it proves none.
+    pub fn proves(&self) -> Result<Name, String> {
+        self.peer.proves()
     }
 
     /// Asks the connection's owner to look at its events and its waiting subscriptions.

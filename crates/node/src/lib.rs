@@ -2,6 +2,7 @@
 //! ask for. Speaks no protocol, opens no socket and reads no clock: a [`Peer`] stands for a socket, a [`Host`] for the
 //! process.
 
+mod authentication;
 mod client;
 #[cfg(test)]
 mod confirm_tests;

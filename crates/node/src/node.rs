@@ -11,9 +11,7 @@ use std::{
 };
 
 use ferrymq_broker::{Catalog, Got, Ports, Shard};
-use ferrymq_model::{
-    CatalogEntry, ConnectionId, Dialect, Limits, Login, Position, Properties, QueueId, Refusal, Reply, Time,
-};
+use ferrymq_model::{CatalogEntry, ConnectionId, Dialect, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -179,16 +177,6 @@ impl Node {
             connection.drain();
             connection.wake();
         }
-    }
-
-    /// Checks a login against what is kept of the user.
-    pub(crate) fn check_login(&self, login: &Login, loopback: bool) -> Result<(), Refusal> {
-        let failed = || Refusal::LoginFailed(format!("Login was refused for user '{}'", login.user));
-        let kept = self.catalog.read().user(&login.user).map(|user| user.password_hash.clone()).ok_or_else(failed)?;
-        if &*login.user == GUEST && !loopback {
-            return Err(failed());
-        }
-        if self.logins.check(&login.user, &login.password, &kept) { Ok(()) } else { Err(failed()) }
     }
 
     /// Decides something under the shard's lock, and delivers what that made deliverable. [`Node::settle_down`] is due

@@ -1,5 +1,6 @@
 //! The server around a node: command line, settings, listeners, connections.
 
+mod certificate;
 pub mod command_line;
 pub mod configuration;
 mod connection;

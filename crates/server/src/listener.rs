@@ -9,14 +9,19 @@ use std::{
 
 use ferrymq_admin::Admin;
 use ferrymq_node::Node;
-use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     sync::watch,
     task::JoinSet,
 };
 
-use crate::{connection, process::Process, protocol::NewSession, settings::ListenerSettings, tls::Records};
+use crate::{
+    connection,
+    process::Process,
+    protocol::NewSession,
+    settings::ListenerSettings,
+    tls::{Records, Tls},
+};
 
 /// How long to wait before accepting again where it failed: most often file descriptors have run out, and trying again
 /// at once would only burn the processor.
@@ -34,7 +39,7 @@ pub enum Door {
         /// Where they get the time from.
         process: Arc<Process>,
         /// What their handshakes need, where they speak under TLS.
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Arc<Tls>>,
     },
     /// The HTTP interface.
     Http(Admin),

@@ -7,7 +7,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use ferrymq_model::Effect;
+use ferrymq_model::{Effect, Name};
 use ferrymq_node::{Effects, Peer};
 use ferrymq_wire::{Encoder, Outbox};
 use parking_lot::Mutex;
@@ -142,6 +142,11 @@ impl Peer for SocketPeer {
 
     fn wake(&self) {
         self.owner.notify_one();
+    }
+
+    fn proves(&self) -> Result<Name, String> {
+        let outgoing = self.outgoing.lock();
+        outgoing.records.as_ref().map_or_else(|| Err("the connection is not under TLS".to_owned()), Records::proves)
     }
 }
 

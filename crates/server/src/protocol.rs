@@ -26,8 +26,9 @@ pub struct Protocol {
 pub enum Speech {
     /// By sessions over a node.
     Sessions {
-        /// Makes what all sessions of a listener share, and gives what begins one.
-        open: fn(&Identity, &Limits) -> NewSession,
+        /// Makes what all sessions of a listener share, and gives what begins one. The last argument says whether clients
+        /// can be known by their certificates there.
+        open: fn(&Identity, &Limits, bool) -> NewSession,
         /// Whose properties its messages have, and how they are read.
         dialect: (Dialect, &'static dyn Properties),
     },
@@ -85,7 +86,8 @@ impl Service {
     }
 }
 
-fn open_amqp091(identity: &Identity, limits: &Limits) -> NewSession {
-    let greeting = Arc::new(Greeting::new(identity, limits.clone()));
+fn open_amqp091(identity: &Identity, limits: &Limits, by_certificate: bool) -> NewSession {
+    let greet = if by_certificate { Greeting::with_certificates } else { Greeting::new };
+    let greeting = Arc::new(greet(identity, limits.clone()));
     Arc::new(move || Box::new(ferrymq_amqp091::Connection::new(greeting.clone())))
 }

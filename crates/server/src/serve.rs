@@ -11,7 +11,6 @@ use std::{
 use ferrymq_admin::Admin;
 use ferrymq_node::{Host as _, Node, NodeSettings};
 use ferrymq_storage::RealDisk;
-use rustls::ServerConfig;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -26,6 +25,7 @@ use crate::{
     progress::{Phase, Progress},
     protocol::{PROTOCOLS, Speech},
     settings::{ListenerSettings, Settings},
+    tls::Tls,
 };
 
 /// Runs a server until it is told to stop.
@@ -91,8 +91,9 @@ async fn serve(settings: &Settings) -> Result<(), String> {
     progress.enter(Phase::Opening);
     for listener in &settings.listeners {
         let Speech::Sessions { open, .. } = listener.service.protocol.speech else { continue };
-        let new_session = open(&settings.identity, node.limits());
-        let tls = tls.clone().filter(|_| listener.service.is_secure);
+        let is_secure = listener.service.is_secure;
+        let new_session = open(&settings.identity, node.limits(), is_secure && settings.tls.can_prove());
+        let tls = tls.clone().filter(|_| is_secure);
         let door = Door::Sessions { new_session, node: node.clone(), process: process.clone(), tls };
         announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
@@ -130,7 +131,7 @@ async fn open_listener(
 
 /// What the listeners that speak under TLS share. Files that are given are read even where nobody listens so, since a
 /// mistake in them is better found now.
-fn open_tls(settings: &Settings) -> Result<Option<Arc<ServerConfig>>, String> {
+fn open_tls(settings: &Settings) -> Result<Option<Arc<Tls>>, String> {
     let secure = settings.listeners.iter().find(|listener| listener.service.is_secure);
     match secure {
         Some(listener) if !settings.tls.are_given() => {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use ferrymq_model::Name;
 use ferrymq_wire::Outbox;
 use rustls::{
     RootCertStore, ServerConfig, ServerConnection,
@@ -14,6 +15,8 @@ use rustls::{
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::net::TcpStream;
+
+use crate::certificate::{LoginPart, LoginSource, SanType};
 
 /// What was asked for: who the server is, and who its clients may be.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,19 @@ pub struct TlsFiles {
     pub client_ca_file: Option<PathBuf>,
     /// Whether clients show certificates.
     pub client_certificates: ClientCertificates,
+    /// Where in its certificate a client's user is named.
+    pub login_from: LoginPart,
+    /// Where it is in an alternative name: of which type.
+    pub login_san_type: SanType,
+    /// Which one of those, from 0.
+    pub login_san_index: u32,
+}
+
+/// What the connections of all listeners under TLS share.
+#[derive(Debug)]
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    login: LoginSource,
 }
 
 /// Whether clients show certificates of their own.
@@ -46,11 +62,16 @@ impl TlsFiles {
         self.certificate_file.is_some() || self.key_file.is_some()
     }
 
-    /// Reads the files: what all connections of a server share.
+    /// Whether a client can be known by its certificate.
+    pub fn can_prove(&self) -> bool {
+        self.client_certificates != ClientCertificates::None && self.login_from != LoginPart::None
+    }
+
+    /// Reads the files.
     ///
     /// # Errors
     /// Where something is missing or wrong: which option, which file, and why.
-    pub fn read(&self) -> Result<Arc<ServerConfig>, String> {
+    pub fn read(&self) -> Result<Arc<Tls>, String> {
         let (Some(certificate_file), Some(key_file)) = (&self.certificate_file, &self.key_file) else {
             return Err("TLS needs both tls.certificate_file and tls.key_file".into());
         };
@@ -68,10 +89,18 @@ impl TlsFiles {
                 let (certificate, key) = (certificate_file.display(), key_file.display());
                 format!("tls.key_file {key} does not fit tls.certificate_file {certificate}: {error}")
             })?;
-        Ok(Arc::new(config))
+        let login = LoginSource {
+            part: self.login_from,
+            san_type: self.login_san_type,
+            san_index: self.login_san_index as usize,
+        };
+        Ok(Arc::new(Tls { config: Arc::new(config), login }))
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
+        if self.client_certificates == ClientCertificates::None && self.login_from != LoginPart::None {
+            return Err("tls.login_from needs tls.client_certificates: clients are not asked for any".into());
+        }
         let path = match (self.client_certificates, &self.client_ca_file) {
             (ClientCertificates::None, None) => return Ok(Arc::new(NoClientAuth)),
             (ClientCertificates::None, Some(_)) => {
@@ -116,6 +145,7 @@ fn unreadable(option: &str, path: &Path, what: &str, error: &pem::Error) -> Stri
 #[derive(Debug)]
 pub struct Records {
     connection: Box<ServerConnection>,
+    tls: Arc<Tls>,
 }
 
 impl Records {
@@ -123,9 +153,19 @@ impl Records {
     ///
     /// # Errors
     /// Where the configuration cannot be used.
-    pub fn new(config: Arc<ServerConfig>) -> io::Result<Self> {
-        let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-        Ok(Self { connection: Box::new(connection) })
+    pub fn new(tls: Arc<Tls>) -> io::Result<Self> {
+        let connection = ServerConnection::new(tls.config.clone()).map_err(io::Error::other)?;
+        Ok(Self { connection: Box::new(connection), tls })
+    }
+
+    /// The user that the client's certificate names. The handshake has verified it.
+    ///
+    /// # Errors
+    /// Where there is none: why, for the log.
+    pub fn proves(&self) -> Result<Name, String> {
+        let shown = self.connection.peer_certificates().and_then(<[_]>::first);
+        let certificate = shown.ok_or("the client has shown no certificate")?;
+        self.tls.login.user(certificate)
     }
 
     /// Whether there are records that the socket has not taken.

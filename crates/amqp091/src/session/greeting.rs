@@ -2,7 +2,7 @@
 
 use ferrymq_model::Limits;
 
-use super::mechanism;
+use super::mechanism::{self, Mechanism};
 use crate::codec::{
     frame::put_method,
     methods::ConnectionStart,
@@ -54,6 +54,8 @@ const CAPABILITIES: [&str; 9] = [
 pub struct Greeting {
     /// What is offered in the handshake and enforced after it.
     pub(super) limits: Limits,
+    /// How clients may log in.
+    pub(super) mechanisms: &'static [Mechanism],
     /// The frame of connection.start.
     pub(super) start: Vec<u8>,
 }
@@ -62,6 +64,16 @@ impl Greeting {
     /// A greeting from a server with these limits.
     #[must_use]
     pub fn new(identity: &Identity, limits: Limits) -> Self {
+        Self::offering(mechanism::WITH_PASSWORDS, identity, limits)
+    }
+
+    /// The same where clients can show certificates, and be known by them.
+    #[must_use]
+    pub fn with_certificates(identity: &Identity, limits: Limits) -> Self {
+        Self::offering(mechanism::WITH_CERTIFICATES, identity, limits)
+    }
+
+    fn offering(offered: &'static [Mechanism], identity: &Identity, limits: Limits) -> Self {
         let mut capabilities = Vec::new();
         for capability in CAPABILITIES {
             put_key(&mut capabilities, capability);
@@ -87,10 +99,11 @@ impl Greeting {
             put_value(&mut properties, &RawValue::Text(text.as_bytes()));
         }
         let server_properties = RawTable::check(&properties).expect("we write well-formed tables");
-        let (mechanisms, locales) = (mechanism::OFFERED, &b"en_US"[..]);
+        let names = offered.iter().map(|mechanism| mechanism.name()).collect::<Vec<_>>().join(" ");
+        let (mechanisms, locales) = (names.as_bytes(), &b"en_US"[..]);
         let start = ConnectionStart { version_major: 0, version_minor: 9, server_properties, mechanisms, locales };
         let mut frame = Vec::new();
         put_method(&mut frame, 0, &start);
-        Self { limits, start: frame }
+        Self { limits, mechanisms: offered, start: frame }
     }
 }

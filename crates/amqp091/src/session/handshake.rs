@@ -71,9 +71,14 @@ pub(super) struct AwaitVhost {
 }
 
 impl AwaitStartOk {
-    pub fn start_ok(self, start_ok: &ConnectionStartOk<'_>, out: &mut Output) -> Result<AwaitLogin, Fault> {
+    pub fn start_ok(
+        self,
+        start_ok: &ConnectionStartOk<'_>,
+        greeting: &Greeting,
+        out: &mut Output,
+    ) -> Result<AwaitLogin, Fault> {
         let refuse = |code, text: String| Fault::new(0, ConnectionStartOk::ID, Violation::new(code, text));
-        let Some(mechanism) = Mechanism::parse(start_ok.mechanism) else {
+        let Some(mechanism) = Mechanism::parse(start_ok.mechanism, greeting.mechanisms) else {
             let text = format!("unknown authentication mechanism '{}'", start_ok.mechanism);
             return Err(refuse(ReplyCode::CommandInvalid, text));
         };

@@ -4,8 +4,11 @@ use ferrymq_model::{Login, Name};
 
 use crate::codec::table::{RawTable, RawValue};
 
-/// The mechanisms that are offered, in RabbitMQ's order.
-pub(super) const OFFERED: &[u8] = b"AMQPLAIN PLAIN";
+/// The mechanisms that are offered everywhere, in RabbitMQ's order.
+pub(super) const WITH_PASSWORDS: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain];
+
+/// Those that are offered where a client's certificate may name its user.
+pub(super) const WITH_CERTIFICATES: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain, Mechanism::External];
 
 /// How a client logs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +17,14 @@ pub(super) enum Mechanism {
     Plain,
     /// RabbitMQ's reading of what AMQP 0-8 had: a field table.
     AmqPlain,
+    /// RFC 4422, appendix A: who it is stands in the certificate.
+    External,
 }
 
 impl Mechanism {
-    /// The mechanism of this name, if it is offered.
-    pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "PLAIN" => Some(Self::Plain),
-            "AMQPLAIN" => Some(Self::AmqPlain),
-            _ => None,
-        }
+    /// The mechanism of this name, if it is one of those offered.
+    pub fn parse(name: &str, offered: &[Self]) -> Option<Self> {
+        offered.iter().copied().find(|mechanism| mechanism.name() == name)
     }
 
     /// Its name.
@@ -31,6 +32,7 @@ impl Mechanism {
         match self {
             Self::Plain => "PLAIN",
             Self::AmqPlain => "AMQPLAIN",
+            Self::External => "EXTERNAL",
         }
     }
 
@@ -39,6 +41,8 @@ impl Mechanism {
         match self {
             Self::Plain => plain(response),
             Self::AmqPlain => amqplain(response),
+            // As in RabbitMQ, whatever the response says: nobody may act as somebody else.
+            Self::External => Some(Login::Certificate),
         }
     }
 }
@@ -50,7 +54,7 @@ fn plain(response: &[u8]) -> Option<Login> {
     if parts.next().is_some() || !(act_as.is_empty() || act_as == user) {
         return None;
     }
-    Some(Login { user: Name::parse(user).ok()?, password: password.to_vec() })
+    Some(Login::Password { user: Name::parse(user).ok()?, password: password.to_vec() })
 }
 
 /// The entries of a table, without its length: LOGIN and PASSWORD, both long strings.
@@ -58,7 +62,7 @@ fn amqplain(response: &[u8]) -> Option<Login> {
     let table = RawTable::check(response).ok()?;
     match (table.get("LOGIN"), table.get("PASSWORD")) {
         (Some(RawValue::Text(user)), Some(RawValue::Text(password))) => {
-            Some(Login { user: Name::parse(user).ok()?, password: password.to_vec() })
+            Some(Login::Password { user: Name::parse(user).ok()?, password: password.to_vec() })
         }
         _ => None,
     }

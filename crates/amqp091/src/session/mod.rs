@@ -148,7 +148,7 @@ impl Connection {
         let method = Method::read(frame.payload).map_err(|malformed| Fault::unreadable(0, frame.payload, malformed))?;
         self.state = match (std::mem::replace(&mut self.state, State::Closed), &method) {
             (State::AwaitStartOk(state), Method::ConnectionStartOk(start_ok)) => {
-                State::AwaitLogin(state.start_ok(start_ok, out)?)
+                State::AwaitLogin(state.start_ok(start_ok, &self.greeting, out)?)
             }
             (State::AwaitTuneOk(state), Method::ConnectionTuneOk(tune_ok)) => {
                 let tuned = state.tune_ok(*tune_ok, &self.greeting, out)?;

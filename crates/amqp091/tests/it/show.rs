@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use ferrymq_model::{Body, Command, DeclareExchange, DeclareQueue, Destination, Publish, Span, Table};
+use ferrymq_model::{Body, Command, DeclareExchange, DeclareQueue, Destination, Login, Publish, Span, Table};
 
 /// The command that a session asked for while it read `input`.
 pub fn show(command: &Command, input: &[u8]) -> String {
     match command {
-        Command::Login(login) => format!("login {} {}", login.user, login.password.escape_ascii()),
+        Command::Login(Login::Password { user, password }) => format!("login {user} {}", password.escape_ascii()),
+        Command::Login(Login::Certificate) => "login by-certificate".to_owned(),
         Command::OpenVhost { vhost, .. } => format!("open-vhost {vhost}"),
         Command::OpenChannel(origin) => format!("open-channel {}", origin.channel),
         Command::CloseChannel { origin, reply } => {

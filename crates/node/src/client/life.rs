@@ -12,10 +12,14 @@ use crate::{
 
 impl Client {
     /// Checks who is there. The session answers the peer itself, because how depends on what the peer can do.
-    pub(super) fn log_in(&mut self, login: &Login, events: &mut Vec<Event>) {
-        match self.node.check_login(login, self.loopback) {
-            Ok(()) => {
-                self.user = Some(login.user.clone());
+    pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
+        let checked = match login {
+            Login::Password { user, password } => self.node.check_password(user, &password, self.loopback),
+            Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
+        };
+        match checked {
+            Ok(user) => {
+                self.user = Some(user);
                 events.push(Event::LoggedIn);
             }
             Err(refusal) => events.push(Event::Refused { origin: Origin::default(), refusal }),

@@ -199,7 +199,7 @@ impl Client {
 
     fn carry_out(&mut self, command: Command, events: &mut Vec<Event>) {
         let (origin, result) = match command {
-            Command::Login(login) => return self.log_in(&login, events),
+            Command::Login(login) => return self.log_in(login, events),
             Command::OpenVhost { origin, vhost } => (origin, self.open_vhost(origin, vhost, events)),
             Command::OpenChannel(origin) => (origin, self.open_channel(origin)),
             Command::CloseChannel { origin, reply } => (origin, self.close_channel(origin, reply)),

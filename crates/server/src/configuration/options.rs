@@ -87,6 +87,22 @@ macro_rules! other {
     };
 }
 
+/// One of the words in `$names`.
+macro_rules! choice {
+    ($($field:ident).+, $names:expr, $text:literal) => {
+        Definition {
+            key: key(concat!($(".", stringify!($field)),+)),
+            form: Form::Choice(|| value::names_of($names)),
+            text: $text,
+            show: |configuration| value::show_choice(&configuration.$($field).+, $names),
+            set: |_, configuration, text| {
+                configuration.$($field).+ = value::choice(text, $names)?;
+                Ok(())
+            },
+        }
+    };
+}
+
 /// The macros put a dot before every part of a path.
 const fn key(dotted: &'static str) -> &'static str {
     dotted.split_at(1).1
@@ -137,11 +153,9 @@ pub const OPTIONS: &[Definition] = &[
          amqps is served too"
     ),
     other!(tls.key_file, File, file, show_file, "The key of the server's certificate, in PEM form"),
-    other!(
+    choice!(
         tls.client_certificates,
-        ClientCertificates,
-        value::client_certificates,
-        value::show_client_certificates,
+        value::CLIENT_CERTIFICATES,
         "Whether clients show certificates: they are not asked (none), whoever shows one must show a good one \
          (optional), or whoever has none is refused (required)"
     ),
@@ -152,6 +166,18 @@ pub const OPTIONS: &[Definition] = &[
         show_file,
         "The authorities that clients' certificates must come from, in PEM form"
     ),
+    choice!(
+        tls.login_from,
+        value::LOGIN_PARTS,
+        "The part of a client's certificate that names the user, for clients that log in with the mechanism EXTERNAL \
+         (docs/tls.md). With none, it is not offered"
+    ),
+    choice!(
+        tls.login_san_type,
+        value::SAN_TYPES,
+        "Where the user's name is an alternative name of the certificate, of which type"
+    ),
+    number!(tls.login_san_index, Count, 0, 1_000, "Which of the alternative names of that type it is, from 0"),
     other!(
         identity.product,
         Text,

@@ -2,7 +2,11 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-use crate::{protocol::Service, tls::ClientCertificates};
+use crate::{
+    certificate::{LoginPart, SanType},
+    protocol::Service,
+    tls::ClientCertificates,
+};
 
 /// What an option takes.
 #[derive(Clone, Debug)]
@@ -13,8 +17,8 @@ pub enum Form {
     Path,
     /// A file.
     File,
-    /// Whether clients show certificates.
-    ClientCertificates,
+    /// One of some words, which stand in a [`Names`].
+    Choice(fn() -> Vec<&'static str>),
     /// Any text.
     Text,
     /// How much is logged.
@@ -45,7 +49,7 @@ impl Form {
             Self::Number(..) => "NUMBER",
             Self::Path => "DIR",
             Self::File => "FILE",
-            Self::ClientCertificates => "WHETHER",
+            Self::Choice(_) => "WORD",
             Self::Text => "TEXT",
             Self::Level => "LEVEL",
             Self::Listeners => "PROTOCOL=HOST:PORT",
@@ -59,7 +63,7 @@ impl Form {
                 format!("{} to {}", show_number(*unit, *range.start()), show_number(*unit, *range.end()))
             }
             Self::Level => "error, warn, info, debug, trace".into(),
-            Self::ClientCertificates => "none, optional, required".into(),
+            Self::Choice(names) => names().join(", "),
             Self::Path | Self::File | Self::Text | Self::Listeners => String::new(),
         }
     }
@@ -112,23 +116,48 @@ pub fn text(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("it is empty; write something, or leave it out".into()) } else { Ok(text.into()) }
 }
 
-/// Reads whether clients show certificates.
-pub fn client_certificates(text: &str) -> Result<ClientCertificates, String> {
-    match text {
-        "none" => Ok(ClientCertificates::None),
-        "optional" => Ok(ClientCertificates::Optional),
-        "required" => Ok(ClientCertificates::Required),
-        _ => Err(format!("'{text}' is not known; allowed: {}", Form::ClientCertificates.allowed())),
-    }
+/// The names that an option of form [`Form::Choice`] takes, each with what it stands for.
+pub type Names<T> = [(&'static str, T)];
+
+/// Whether clients show certificates.
+pub const CLIENT_CERTIFICATES: &Names<ClientCertificates> = &[
+    ("none", ClientCertificates::None),
+    ("optional", ClientCertificates::Optional),
+    ("required", ClientCertificates::Required),
+];
+
+/// Where a certificate names its user.
+pub const LOGIN_PARTS: &Names<LoginPart> = &[
+    ("none", LoginPart::None),
+    ("distinguished_name", LoginPart::DistinguishedName),
+    ("common_name", LoginPart::CommonName),
+    ("subject_alternative_name", LoginPart::SubjectAlternativeName),
+];
+
+/// Kinds of alternative names.
+pub const SAN_TYPES: &Names<SanType> = &[
+    ("dns", SanType::Dns),
+    ("ip", SanType::Ip),
+    ("email", SanType::Email),
+    ("uri", SanType::Uri),
+    ("other_name", SanType::OtherName),
+];
+
+/// Reads one of some names.
+pub fn choice<T: Copy>(text: &str, names: &Names<T>) -> Result<T, String> {
+    let found = names.iter().find(|(name, _)| *name == text);
+    let allowed = || names_of(names).join(", ");
+    found.map(|(_, value)| *value).ok_or_else(|| format!("'{text}' is not known; allowed: {}", allowed()))
+}
+
+/// The words alone.
+pub fn names_of<T>(names: &Names<T>) -> Vec<&'static str> {
+    names.iter().map(|(name, _)| *name).collect()
 }
 
 /// As it is written.
-pub fn show_client_certificates(value: &ClientCertificates) -> String {
-    match value {
-        ClientCertificates::None => "none".into(),
-        ClientCertificates::Optional => "optional".into(),
-        ClientCertificates::Required => "required".into(),
-    }
+pub fn show_choice<T: PartialEq>(value: &T, names: &Names<T>) -> String {
+    names.iter().find(|(_, known)| known == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 
 /// A protocol, and where it is served.

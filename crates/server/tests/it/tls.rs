@@ -208,6 +208,7 @@ fn options_that_do_not_fit_together_stop_the_start() {
     );
     let good = || scene.command("server_certificate.pem", "server_key.pem");
     not_started(good().args(["--tls-client-certificates", "required"]), data, "needs tls.client_ca_file");
+    not_started(good().args(["--tls-login-from", "common_name"]), data, "needs tls.client_certificates");
     let ca = scene.certificates.path("ca_certificate.pem");
     not_started(good().arg("--tls-client-ca-file").arg(ca), data, "of no use while tls.client_certificates is none");
 }

@@ -10,4 +10,4 @@ pub use outbox::Outbox;
 pub use parsed::Parsed;
 pub use reader::{Reader, Truncated};
 pub use session::{Encoder, Moment, Output, Received, Session, Step};
-pub use writer::{OpenLength, Put};
+pub use writer::{Put, Room};

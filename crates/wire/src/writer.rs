@@ -1,13 +1,5 @@
-//! Writing bytes for somebody else: numbers and lengths appended to a growing buffer.
+//! Writing bytes for somebody else: numbers and strings appended to a buffer.
 #![deny(clippy::indexing_slicing)]
-
-/// The place of a 32-bit length that is known only once what it measures has been written.
-#[derive(Debug)]
-#[must_use = "a length that is left open goes out as zero"]
-pub struct OpenLength {
-    /// Where the length ends and what it measures begins.
-    start: usize,
-}
 
 /// Appends values to a buffer of bytes. Numbers are big-endian.
 pub trait Put {
@@ -21,13 +13,6 @@ pub trait Put {
     fn put_u64(&mut self, value: u64);
     /// Appends `bytes` as they are.
     fn put(&mut self, bytes: &[u8]);
-    /// Appends room for a 32-bit length of what is written from here until [`Put::close_length`].
-    fn open_length(&mut self) -> OpenLength;
-    /// Writes how many bytes came since the length was opened.
-    ///
-    /// # Panics
-    /// Where that is 4 GiB or more, or the buffer was shortened meanwhile.
-    fn close_length(&mut self, length: OpenLength);
 }
 
 impl Put for Vec<u8> {
@@ -55,37 +40,81 @@ impl Put for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
+}
 
+/// Room of a known length at the end of a buffer, filled from its front. A buffer looks with every value whether it has to
+/// grow, and stores its length; for what is written in many small parts, that costs more than the parts.
+///
+/// Every method of [`Put`] panics where the room is not large enough.
+#[derive(Debug)]
+pub struct Room<'a> {
+    rest: &'a mut [u8],
+}
+
+impl Room<'_> {
+    /// Appends `bytes_max` bytes at most to `buffer`.
     #[inline]
-    fn open_length(&mut self) -> OpenLength {
-        self.put_u32(0);
-        OpenLength { start: self.len() }
+    pub fn append(buffer: &mut Vec<u8>, bytes_max: usize, write: impl FnOnce(&mut Room<'_>)) {
+        let start = buffer.len();
+        buffer.resize(start + bytes_max, 0);
+        let mut room = Room { rest: buffer.get_mut(start..).expect("just made") };
+        write(&mut room);
+        let unused = room.rest.len();
+        buffer.truncate(start + bytes_max - unused);
     }
 
     #[inline]
-    #[allow(clippy::needless_pass_by_value)] // By value: a length is closed once.
-    fn close_length(&mut self, length: OpenLength) {
-        let measured = u32::try_from(self.len() - length.start).expect("what a length measures is below 4 GiB");
-        self.get_mut(length.start - 4..length.start)
-            .expect("the buffer was not shortened")
-            .copy_from_slice(&measured.to_be_bytes());
+    fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+        let rest = std::mem::take(&mut self.rest);
+        let (place, rest) = rest.split_first_chunk_mut::<N>().expect("there is room for what was said to come");
+        *place = bytes;
+        self.rest = rest;
+    }
+}
+
+impl Put for Room<'_> {
+    #[inline]
+    fn put_u8(&mut self, value: u8) {
+        self.array([value]);
+    }
+
+    #[inline]
+    fn put_u16(&mut self, value: u16) {
+        self.array(value.to_be_bytes());
+    }
+
+    #[inline]
+    fn put_u32(&mut self, value: u32) {
+        self.array(value.to_be_bytes());
+    }
+
+    #[inline]
+    fn put_u64(&mut self, value: u64) {
+        self.array(value.to_be_bytes());
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let rest = std::mem::take(&mut self.rest);
+        let (place, rest) = rest.split_at_mut_checked(bytes.len()).expect("there is room for what was said to come");
+        place.copy_from_slice(bytes);
+        self.rest = rest;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Put;
+    use super::{Put, Room};
 
     #[test]
-    fn lengths_nest() {
+    fn a_room_leaves_what_is_before_it_and_nothing_unused() {
         let mut out = vec![7];
-        let outer = out.open_length();
-        out.put_u16(0x0102);
-        let inner = out.open_length();
-        out.put(b"abc");
-        out.close_length(inner);
-        out.close_length(outer);
-        out.put_u8(9);
-        assert_eq!(out, [7, 0, 0, 0, 9, 1, 2, 0, 0, 0, 3, b'a', b'b', b'c', 9]);
+        Room::append(&mut out, 20, |out| {
+            out.put_u8(1);
+            out.put_u16(0x0203);
+            out.put(b"abc");
+            out.put_u32(4);
+        });
+        assert_eq!(out, [7, 1, 2, 3, b'a', b'b', b'c', 0, 0, 0, 4]);
     }
 }

@@ -2,7 +2,7 @@
 
 use ferrymq_amqp091::codec::frame::{Frame, FrameKind, frame, put_frame};
 use ferrymq_amqp091::codec::methods::Method;
-use ferrymq_wire::{Parsed, Put};
+use ferrymq_wire::Parsed;
 
 use super::{Marks, tables, variant};
 
@@ -35,7 +35,7 @@ pub fn read(input: &[u8]) -> Marks {
 
 fn written_again(frame: &Frame<'_>, bytes: &[u8]) {
     let mut written = Vec::new();
-    put_frame(&mut written, frame.kind, frame.channel, |out| out.put(frame.payload));
+    put_frame(&mut written, frame.kind, frame.channel, frame.payload);
     assert_eq!(written, bytes, "a frame has one form");
 }
 

@@ -2,7 +2,11 @@
 
 use ferrymq_wire::{Put, Reader};
 
-use super::{Malformed, field, table::RawTable};
+use super::{
+    Malformed, field,
+    methods::{BasicPublish, WireMethod},
+    table::RawTable,
+};
 
 /// A content header, borrowed from its frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +38,28 @@ impl<'a> ContentHeader<'a> {
 
     /// Appends the payload of a header frame.
     #[inline]
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut impl Put) {
         out.put_u16(self.class);
         out.put_u16(0);
         out.put_u64(self.body_bytes);
         out.put(self.properties);
     }
+
+    /// How many bytes [`ContentHeader::write`] appends.
+    #[inline]
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        12 + self.properties.len()
+    }
+}
+
+/// The publish in a method frame's payload, if it is one. What comes most often need not go the way of all methods.
+#[inline]
+#[must_use]
+pub fn publish(payload: &[u8]) -> Option<Result<BasicPublish<'_>, Malformed>> {
+    const ID: [u8; 4] = [0, BasicPublish::ID.0 as u8, 0, BasicPublish::ID.1 as u8];
+    let mut reader = Reader::new(payload.strip_prefix(&ID)?);
+    Some(BasicPublish::read(&mut reader).and_then(|publish| field::end(&reader).map(|()| publish)))
 }
 
 /// The properties of class basic, parsed but still borrowed. Short strings need not be text.

@@ -41,14 +41,14 @@ pub fn end(reader: &Reader<'_>) -> Result<(), Malformed> {
 /// # Panics
 /// Where it has more than 255 bytes: what we write was read as a short string before, or is cut by who makes it.
 #[inline]
-pub fn put_short(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_short(out: &mut impl Put, bytes: &[u8]) {
     out.put_u8(u8::try_from(bytes.len()).expect("a short string has at most 255 bytes"));
     out.put(bytes);
 }
 
 /// Appends a long string.
 #[inline]
-pub fn put_long(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_long(out: &mut impl Put, bytes: &[u8]) {
     out.put_u32(u32::try_from(bytes.len()).expect("a long string is below 4 GiB"));
     out.put(bytes);
 }

@@ -2,7 +2,7 @@
 
 use ferrymq_wire::{Parsed, Put, Reader};
 
-use super::{Malformed, methods::WireMethod};
+use super::{Malformed, content::ContentHeader, methods::WireMethod};
 
 /// What a client sends first: `AMQP`, 0, and the version 0-9-1 (section 4.2.2).
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
@@ -97,26 +97,44 @@ const fn kind_of(octet: u8) -> Option<FrameKind> {
     }
 }
 
-/// Appends a frame whose payload `payload` appends.
+/// Appends what stands before a payload of `payload_bytes`.
+///
+/// # Panics
+/// Where that is 4 GiB or more.
 #[inline]
-pub fn put_frame(out: &mut Vec<u8>, kind: FrameKind, channel: u16, payload: impl FnOnce(&mut Vec<u8>)) {
+pub fn put_frame_header(out: &mut impl Put, kind: FrameKind, channel: u16, payload_bytes: usize) {
     out.put_u8(kind as u8);
     out.put_u16(channel);
-    let length = out.open_length();
-    payload(out);
-    out.close_length(length);
+    out.put_u32(u32::try_from(payload_bytes).expect("a payload is below 4 GiB"));
+}
+
+/// Appends a frame with a payload that is there.
+#[inline]
+pub fn put_frame(out: &mut impl Put, kind: FrameKind, channel: u16, payload: &[u8]) {
+    put_frame_header(out, kind, channel, payload.len());
+    out.put(payload);
     out.put_u8(FRAME_END);
 }
 
 /// Appends a method frame.
 #[inline]
-pub fn put_method(out: &mut Vec<u8>, channel: u16, method: &impl WireMethod) {
-    put_frame(out, FrameKind::Method, channel, |out| method.write(out));
+pub fn put_method(out: &mut impl Put, channel: u16, method: &impl WireMethod) {
+    put_frame_header(out, FrameKind::Method, channel, method.len_bytes());
+    method.write(out);
+    out.put_u8(FRAME_END);
+}
+
+/// Appends a header frame.
+#[inline]
+pub fn put_header(out: &mut impl Put, channel: u16, header: &ContentHeader<'_>) {
+    put_frame_header(out, FrameKind::Header, channel, header.len_bytes());
+    header.write(out);
+    out.put_u8(FRAME_END);
 }
 
 /// Appends a body in as many frames as it takes (section 4.2.6.2); an empty body takes none.
-pub fn put_body(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_bytes_max: u32) {
+pub fn put_body(out: &mut impl Put, channel: u16, body: &[u8], frame_bytes_max: u32) {
     for piece in body.chunks((frame_bytes_max - OVERHEAD_BYTES) as usize) {
-        put_frame(out, FrameKind::Body, channel, |out| out.put(piece));
+        put_frame(out, FrameKind::Body, channel, piece);
     }
 }

@@ -15,7 +15,10 @@ pub trait WireMethod {
     ///
     /// # Panics
     /// Where a short string has more than 255 bytes.
-    fn write(&self, out: &mut Vec<u8>);
+    fn write(&self, out: &mut impl Put);
+
+    /// How many bytes [`WireMethod::write`] appends.
+    fn len_bytes(&self) -> usize;
 }
 
 /// `connection.start`
@@ -35,7 +38,7 @@ pub struct ConnectionStart<'a> {
 
 impl<'a> ConnectionStart<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let version_major = reader.u8()?;
         let version_minor = reader.u8()?;
         let server_properties = field::table(reader)?;
@@ -49,7 +52,7 @@ impl WireMethod for ConnectionStart<'_> {
     const ID: (u16, u16) = (10, 10);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(10);
         out.put_u8(self.version_major);
@@ -57,6 +60,11 @@ impl WireMethod for ConnectionStart<'_> {
         field::put_long(out, self.server_properties.bytes());
         field::put_long(out, self.mechanisms);
         field::put_long(out, self.locales);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        18 + self.server_properties.bytes().len() + self.mechanisms.len() + self.locales.len()
     }
 }
 
@@ -75,7 +83,7 @@ pub struct ConnectionStartOk<'a> {
 
 impl<'a> ConnectionStartOk<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let client_properties = field::table(reader)?;
         let mechanism = field::short_text(reader)?;
         let response = field::long_bytes(reader)?;
@@ -88,13 +96,18 @@ impl WireMethod for ConnectionStartOk<'_> {
     const ID: (u16, u16) = (10, 11);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(11);
         field::put_long(out, self.client_properties.bytes());
         field::put_short(out, self.mechanism.as_bytes());
         field::put_long(out, self.response);
         field::put_short(out, self.locale.as_bytes());
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        14 + self.client_properties.bytes().len() + self.mechanism.len() + self.response.len() + self.locale.len()
     }
 }
 
@@ -107,7 +120,7 @@ pub struct ConnectionSecure<'a> {
 
 impl<'a> ConnectionSecure<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let challenge = field::long_bytes(reader)?;
         Ok(Self { challenge })
     }
@@ -117,10 +130,15 @@ impl WireMethod for ConnectionSecure<'_> {
     const ID: (u16, u16) = (10, 20);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(20);
         field::put_long(out, self.challenge);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8 + self.challenge.len()
     }
 }
 
@@ -133,7 +151,7 @@ pub struct ConnectionSecureOk<'a> {
 
 impl<'a> ConnectionSecureOk<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let response = field::long_bytes(reader)?;
         Ok(Self { response })
     }
@@ -143,10 +161,15 @@ impl WireMethod for ConnectionSecureOk<'_> {
     const ID: (u16, u16) = (10, 21);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(21);
         field::put_long(out, self.response);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8 + self.response.len()
     }
 }
 
@@ -163,7 +186,7 @@ pub struct ConnectionTune {
 
 impl ConnectionTune {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let channel_max = reader.u16()?;
         let frame_max = reader.u32()?;
         let heartbeat = reader.u16()?;
@@ -175,12 +198,17 @@ impl WireMethod for ConnectionTune {
     const ID: (u16, u16) = (10, 30);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(30);
         out.put_u16(self.channel_max);
         out.put_u32(self.frame_max);
         out.put_u16(self.heartbeat);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        12
     }
 }
 
@@ -197,7 +225,7 @@ pub struct ConnectionTuneOk {
 
 impl ConnectionTuneOk {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let channel_max = reader.u16()?;
         let frame_max = reader.u32()?;
         let heartbeat = reader.u16()?;
@@ -209,12 +237,17 @@ impl WireMethod for ConnectionTuneOk {
     const ID: (u16, u16) = (10, 31);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(31);
         out.put_u16(self.channel_max);
         out.put_u32(self.frame_max);
         out.put_u16(self.heartbeat);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        12
     }
 }
 
@@ -227,7 +260,7 @@ pub struct ConnectionOpen<'a> {
 
 impl<'a> ConnectionOpen<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let virtual_host = field::short_text(reader)?;
         field::short_bytes(reader)?;
         reader.u8()?;
@@ -239,12 +272,17 @@ impl WireMethod for ConnectionOpen<'_> {
     const ID: (u16, u16) = (10, 40);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(40);
         field::put_short(out, self.virtual_host.as_bytes());
         field::put_short(out, b"");
         out.put_u8(0);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        7 + self.virtual_host.len()
     }
 }
 
@@ -254,7 +292,7 @@ pub struct ConnectionOpenOk;
 
 impl ConnectionOpenOk {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         field::short_bytes(reader)?;
         Ok(Self)
     }
@@ -264,10 +302,15 @@ impl WireMethod for ConnectionOpenOk {
     const ID: (u16, u16) = (10, 41);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(41);
         field::put_short(out, b"");
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5
     }
 }
 
@@ -286,7 +329,7 @@ pub struct ConnectionClose<'a> {
 
 impl<'a> ConnectionClose<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let reply_code = reader.u16()?;
         let reply_text = field::short_text(reader)?;
         let class_id = reader.u16()?;
@@ -299,13 +342,18 @@ impl WireMethod for ConnectionClose<'_> {
     const ID: (u16, u16) = (10, 50);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(50);
         out.put_u16(self.reply_code);
         field::put_short(out, self.reply_text.as_bytes());
         out.put_u16(self.class_id);
         out.put_u16(self.method_id);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        11 + self.reply_text.len()
     }
 }
 
@@ -315,7 +363,7 @@ pub struct ConnectionCloseOk;
 
 impl ConnectionCloseOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -324,9 +372,14 @@ impl WireMethod for ConnectionCloseOk {
     const ID: (u16, u16) = (10, 51);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(51);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -339,7 +392,7 @@ pub struct ConnectionBlocked<'a> {
 
 impl<'a> ConnectionBlocked<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let reason = field::short_text(reader)?;
         Ok(Self { reason })
     }
@@ -349,10 +402,15 @@ impl WireMethod for ConnectionBlocked<'_> {
     const ID: (u16, u16) = (10, 60);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(60);
         field::put_short(out, self.reason.as_bytes());
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5 + self.reason.len()
     }
 }
 
@@ -362,7 +420,7 @@ pub struct ConnectionUnblocked;
 
 impl ConnectionUnblocked {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -371,9 +429,14 @@ impl WireMethod for ConnectionUnblocked {
     const ID: (u16, u16) = (10, 61);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(61);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -388,7 +451,7 @@ pub struct ConnectionUpdateSecret<'a> {
 
 impl<'a> ConnectionUpdateSecret<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let new_secret = field::long_bytes(reader)?;
         let reason = field::short_text(reader)?;
         Ok(Self { new_secret, reason })
@@ -399,11 +462,16 @@ impl WireMethod for ConnectionUpdateSecret<'_> {
     const ID: (u16, u16) = (10, 70);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(70);
         field::put_long(out, self.new_secret);
         field::put_short(out, self.reason.as_bytes());
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        9 + self.new_secret.len() + self.reason.len()
     }
 }
 
@@ -413,7 +481,7 @@ pub struct ConnectionUpdateSecretOk;
 
 impl ConnectionUpdateSecretOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -422,9 +490,14 @@ impl WireMethod for ConnectionUpdateSecretOk {
     const ID: (u16, u16) = (10, 71);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(10);
         out.put_u16(71);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -434,7 +507,7 @@ pub struct ChannelOpen;
 
 impl ChannelOpen {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         field::short_bytes(reader)?;
         Ok(Self)
     }
@@ -444,10 +517,15 @@ impl WireMethod for ChannelOpen {
     const ID: (u16, u16) = (20, 10);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(20);
         out.put_u16(10);
         field::put_short(out, b"");
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5
     }
 }
 
@@ -457,7 +535,7 @@ pub struct ChannelOpenOk;
 
 impl ChannelOpenOk {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         field::long_bytes(reader)?;
         Ok(Self)
     }
@@ -467,10 +545,15 @@ impl WireMethod for ChannelOpenOk {
     const ID: (u16, u16) = (20, 11);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(20);
         out.put_u16(11);
         field::put_long(out, b"");
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8
     }
 }
 
@@ -483,7 +566,7 @@ pub struct ChannelFlow {
 
 impl ChannelFlow {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let bits = reader.u8()?;
         let active = bits & 1 != 0;
         Ok(Self { active })
@@ -494,10 +577,15 @@ impl WireMethod for ChannelFlow {
     const ID: (u16, u16) = (20, 20);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(20);
         out.put_u16(20);
         out.put_u8(u8::from(self.active));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5
     }
 }
 
@@ -510,7 +598,7 @@ pub struct ChannelFlowOk {
 
 impl ChannelFlowOk {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let bits = reader.u8()?;
         let active = bits & 1 != 0;
         Ok(Self { active })
@@ -521,10 +609,15 @@ impl WireMethod for ChannelFlowOk {
     const ID: (u16, u16) = (20, 21);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(20);
         out.put_u16(21);
         out.put_u8(u8::from(self.active));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5
     }
 }
 
@@ -543,7 +636,7 @@ pub struct ChannelClose<'a> {
 
 impl<'a> ChannelClose<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let reply_code = reader.u16()?;
         let reply_text = field::short_text(reader)?;
         let class_id = reader.u16()?;
@@ -556,13 +649,18 @@ impl WireMethod for ChannelClose<'_> {
     const ID: (u16, u16) = (20, 40);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(20);
         out.put_u16(40);
         out.put_u16(self.reply_code);
         field::put_short(out, self.reply_text.as_bytes());
         out.put_u16(self.class_id);
         out.put_u16(self.method_id);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        11 + self.reply_text.len()
     }
 }
 
@@ -572,7 +670,7 @@ pub struct ChannelCloseOk;
 
 impl ChannelCloseOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -581,9 +679,14 @@ impl WireMethod for ChannelCloseOk {
     const ID: (u16, u16) = (20, 41);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(20);
         out.put_u16(41);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -606,7 +709,7 @@ pub struct AccessRequest<'a> {
 
 impl<'a> AccessRequest<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let realm = field::short_text(reader)?;
         let bits = reader.u8()?;
         let exclusive = bits & 1 != 0;
@@ -622,7 +725,7 @@ impl WireMethod for AccessRequest<'_> {
     const ID: (u16, u16) = (30, 10);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(30);
         out.put_u16(10);
         field::put_short(out, self.realm.as_bytes());
@@ -633,6 +736,11 @@ impl WireMethod for AccessRequest<'_> {
                 | u8::from(self.write) << 3
                 | u8::from(self.read) << 4,
         );
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        6 + self.realm.len()
     }
 }
 
@@ -645,7 +753,7 @@ pub struct AccessRequestOk {
 
 impl AccessRequestOk {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let ticket = reader.u16()?;
         Ok(Self { ticket })
     }
@@ -655,10 +763,15 @@ impl WireMethod for AccessRequestOk {
     const ID: (u16, u16) = (30, 11);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(30);
         out.put_u16(11);
         out.put_u16(self.ticket);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        6
     }
 }
 
@@ -685,7 +798,7 @@ pub struct ExchangeDeclare<'a> {
 
 impl<'a> ExchangeDeclare<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let exchange = field::short_text(reader)?;
         let kind = field::short_text(reader)?;
@@ -704,7 +817,7 @@ impl WireMethod for ExchangeDeclare<'_> {
     const ID: (u16, u16) = (40, 10);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(40);
         out.put_u16(10);
         out.put_u16(0);
@@ -719,6 +832,11 @@ impl WireMethod for ExchangeDeclare<'_> {
         );
         field::put_long(out, self.arguments.bytes());
     }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        13 + self.exchange.len() + self.kind.len() + self.arguments.bytes().len()
+    }
 }
 
 /// `exchange.declare-ok`
@@ -727,7 +845,7 @@ pub struct ExchangeDeclareOk;
 
 impl ExchangeDeclareOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -736,9 +854,14 @@ impl WireMethod for ExchangeDeclareOk {
     const ID: (u16, u16) = (40, 11);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(40);
         out.put_u16(11);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -755,7 +878,7 @@ pub struct ExchangeDelete<'a> {
 
 impl<'a> ExchangeDelete<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let exchange = field::short_text(reader)?;
         let bits = reader.u8()?;
@@ -769,12 +892,17 @@ impl WireMethod for ExchangeDelete<'_> {
     const ID: (u16, u16) = (40, 20);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(40);
         out.put_u16(20);
         out.put_u16(0);
         field::put_short(out, self.exchange.as_bytes());
         out.put_u8(u8::from(self.if_unused) | u8::from(self.no_wait) << 1);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8 + self.exchange.len()
     }
 }
 
@@ -784,7 +912,7 @@ pub struct ExchangeDeleteOk;
 
 impl ExchangeDeleteOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -793,9 +921,14 @@ impl WireMethod for ExchangeDeleteOk {
     const ID: (u16, u16) = (40, 21);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(40);
         out.put_u16(21);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -816,7 +949,7 @@ pub struct ExchangeBind<'a> {
 
 impl<'a> ExchangeBind<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let destination = field::short_text(reader)?;
         let source = field::short_text(reader)?;
@@ -832,7 +965,7 @@ impl WireMethod for ExchangeBind<'_> {
     const ID: (u16, u16) = (40, 30);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(40);
         out.put_u16(30);
         out.put_u16(0);
@@ -842,6 +975,11 @@ impl WireMethod for ExchangeBind<'_> {
         out.put_u8(u8::from(self.no_wait));
         field::put_long(out, self.arguments.bytes());
     }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        14 + self.destination.len() + self.source.len() + self.routing_key.len() + self.arguments.bytes().len()
+    }
 }
 
 /// `exchange.bind-ok`
@@ -850,7 +988,7 @@ pub struct ExchangeBindOk;
 
 impl ExchangeBindOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -859,9 +997,14 @@ impl WireMethod for ExchangeBindOk {
     const ID: (u16, u16) = (40, 31);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(40);
         out.put_u16(31);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -882,7 +1025,7 @@ pub struct ExchangeUnbind<'a> {
 
 impl<'a> ExchangeUnbind<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let destination = field::short_text(reader)?;
         let source = field::short_text(reader)?;
@@ -898,7 +1041,7 @@ impl WireMethod for ExchangeUnbind<'_> {
     const ID: (u16, u16) = (40, 40);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(40);
         out.put_u16(40);
         out.put_u16(0);
@@ -908,6 +1051,11 @@ impl WireMethod for ExchangeUnbind<'_> {
         out.put_u8(u8::from(self.no_wait));
         field::put_long(out, self.arguments.bytes());
     }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        14 + self.destination.len() + self.source.len() + self.routing_key.len() + self.arguments.bytes().len()
+    }
 }
 
 /// `exchange.unbind-ok`
@@ -916,7 +1064,7 @@ pub struct ExchangeUnbindOk;
 
 impl ExchangeUnbindOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -925,9 +1073,14 @@ impl WireMethod for ExchangeUnbindOk {
     const ID: (u16, u16) = (40, 51);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(40);
         out.put_u16(51);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -952,7 +1105,7 @@ pub struct QueueDeclare<'a> {
 
 impl<'a> QueueDeclare<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let queue = field::short_text(reader)?;
         let bits = reader.u8()?;
@@ -970,7 +1123,7 @@ impl WireMethod for QueueDeclare<'_> {
     const ID: (u16, u16) = (50, 10);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(10);
         out.put_u16(0);
@@ -983,6 +1136,11 @@ impl WireMethod for QueueDeclare<'_> {
                 | u8::from(self.no_wait) << 4,
         );
         field::put_long(out, self.arguments.bytes());
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        12 + self.queue.len() + self.arguments.bytes().len()
     }
 }
 
@@ -999,7 +1157,7 @@ pub struct QueueDeclareOk<'a> {
 
 impl<'a> QueueDeclareOk<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let queue = field::short_text(reader)?;
         let message_count = reader.u32()?;
         let consumer_count = reader.u32()?;
@@ -1011,12 +1169,17 @@ impl WireMethod for QueueDeclareOk<'_> {
     const ID: (u16, u16) = (50, 11);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(11);
         field::put_short(out, self.queue.as_bytes());
         out.put_u32(self.message_count);
         out.put_u32(self.consumer_count);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        13 + self.queue.len()
     }
 }
 
@@ -1037,7 +1200,7 @@ pub struct QueueBind<'a> {
 
 impl<'a> QueueBind<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let queue = field::short_text(reader)?;
         let exchange = field::short_text(reader)?;
@@ -1053,7 +1216,7 @@ impl WireMethod for QueueBind<'_> {
     const ID: (u16, u16) = (50, 20);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(20);
         out.put_u16(0);
@@ -1063,6 +1226,11 @@ impl WireMethod for QueueBind<'_> {
         out.put_u8(u8::from(self.no_wait));
         field::put_long(out, self.arguments.bytes());
     }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        14 + self.queue.len() + self.exchange.len() + self.routing_key.len() + self.arguments.bytes().len()
+    }
 }
 
 /// `queue.bind-ok`
@@ -1071,7 +1239,7 @@ pub struct QueueBindOk;
 
 impl QueueBindOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1080,9 +1248,14 @@ impl WireMethod for QueueBindOk {
     const ID: (u16, u16) = (50, 21);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(21);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1097,7 +1270,7 @@ pub struct QueuePurge<'a> {
 
 impl<'a> QueuePurge<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let queue = field::short_text(reader)?;
         let bits = reader.u8()?;
@@ -1110,12 +1283,17 @@ impl WireMethod for QueuePurge<'_> {
     const ID: (u16, u16) = (50, 30);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(30);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         out.put_u8(u8::from(self.no_wait));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8 + self.queue.len()
     }
 }
 
@@ -1128,7 +1306,7 @@ pub struct QueuePurgeOk {
 
 impl QueuePurgeOk {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let message_count = reader.u32()?;
         Ok(Self { message_count })
     }
@@ -1138,10 +1316,15 @@ impl WireMethod for QueuePurgeOk {
     const ID: (u16, u16) = (50, 31);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(31);
         out.put_u32(self.message_count);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8
     }
 }
 
@@ -1160,7 +1343,7 @@ pub struct QueueDelete<'a> {
 
 impl<'a> QueueDelete<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let queue = field::short_text(reader)?;
         let bits = reader.u8()?;
@@ -1175,12 +1358,17 @@ impl WireMethod for QueueDelete<'_> {
     const ID: (u16, u16) = (50, 40);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(40);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         out.put_u8(u8::from(self.if_unused) | u8::from(self.if_empty) << 1 | u8::from(self.no_wait) << 2);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8 + self.queue.len()
     }
 }
 
@@ -1193,7 +1381,7 @@ pub struct QueueDeleteOk {
 
 impl QueueDeleteOk {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let message_count = reader.u32()?;
         Ok(Self { message_count })
     }
@@ -1203,10 +1391,15 @@ impl WireMethod for QueueDeleteOk {
     const ID: (u16, u16) = (50, 41);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(41);
         out.put_u32(self.message_count);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8
     }
 }
 
@@ -1225,7 +1418,7 @@ pub struct QueueUnbind<'a> {
 
 impl<'a> QueueUnbind<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let queue = field::short_text(reader)?;
         let exchange = field::short_text(reader)?;
@@ -1239,7 +1432,7 @@ impl WireMethod for QueueUnbind<'_> {
     const ID: (u16, u16) = (50, 50);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(50);
         out.put_u16(0);
@@ -1247,6 +1440,11 @@ impl WireMethod for QueueUnbind<'_> {
         field::put_short(out, self.exchange.as_bytes());
         field::put_short(out, self.routing_key.as_bytes());
         field::put_long(out, self.arguments.bytes());
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        13 + self.queue.len() + self.exchange.len() + self.routing_key.len() + self.arguments.bytes().len()
     }
 }
 
@@ -1256,7 +1454,7 @@ pub struct QueueUnbindOk;
 
 impl QueueUnbindOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1265,9 +1463,14 @@ impl WireMethod for QueueUnbindOk {
     const ID: (u16, u16) = (50, 51);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(50);
         out.put_u16(51);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1284,7 +1487,7 @@ pub struct BasicQos {
 
 impl BasicQos {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let prefetch_size = reader.u32()?;
         let prefetch_count = reader.u16()?;
         let bits = reader.u8()?;
@@ -1297,12 +1500,17 @@ impl WireMethod for BasicQos {
     const ID: (u16, u16) = (60, 10);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(10);
         out.put_u32(self.prefetch_size);
         out.put_u16(self.prefetch_count);
         out.put_u8(u8::from(self.global));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        11
     }
 }
 
@@ -1312,7 +1520,7 @@ pub struct BasicQosOk;
 
 impl BasicQosOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1321,9 +1529,14 @@ impl WireMethod for BasicQosOk {
     const ID: (u16, u16) = (60, 11);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(11);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1348,7 +1561,7 @@ pub struct BasicConsume<'a> {
 
 impl<'a> BasicConsume<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let queue = field::short_text(reader)?;
         let consumer_tag = field::short_text(reader)?;
@@ -1366,7 +1579,7 @@ impl WireMethod for BasicConsume<'_> {
     const ID: (u16, u16) = (60, 20);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(20);
         out.put_u16(0);
@@ -1380,6 +1593,11 @@ impl WireMethod for BasicConsume<'_> {
         );
         field::put_long(out, self.arguments.bytes());
     }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        13 + self.queue.len() + self.consumer_tag.len() + self.arguments.bytes().len()
+    }
 }
 
 /// `basic.consume-ok`
@@ -1391,7 +1609,7 @@ pub struct BasicConsumeOk<'a> {
 
 impl<'a> BasicConsumeOk<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let consumer_tag = field::short_text(reader)?;
         Ok(Self { consumer_tag })
     }
@@ -1401,10 +1619,15 @@ impl WireMethod for BasicConsumeOk<'_> {
     const ID: (u16, u16) = (60, 21);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(21);
         field::put_short(out, self.consumer_tag.as_bytes());
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5 + self.consumer_tag.len()
     }
 }
 
@@ -1419,7 +1642,7 @@ pub struct BasicCancel<'a> {
 
 impl<'a> BasicCancel<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let consumer_tag = field::short_text(reader)?;
         let bits = reader.u8()?;
         let no_wait = bits & 1 != 0;
@@ -1431,11 +1654,16 @@ impl WireMethod for BasicCancel<'_> {
     const ID: (u16, u16) = (60, 30);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(30);
         field::put_short(out, self.consumer_tag.as_bytes());
         out.put_u8(u8::from(self.no_wait));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        6 + self.consumer_tag.len()
     }
 }
 
@@ -1448,7 +1676,7 @@ pub struct BasicCancelOk<'a> {
 
 impl<'a> BasicCancelOk<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let consumer_tag = field::short_text(reader)?;
         Ok(Self { consumer_tag })
     }
@@ -1458,10 +1686,15 @@ impl WireMethod for BasicCancelOk<'_> {
     const ID: (u16, u16) = (60, 31);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(31);
         field::put_short(out, self.consumer_tag.as_bytes());
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5 + self.consumer_tag.len()
     }
 }
 
@@ -1480,7 +1713,7 @@ pub struct BasicPublish<'a> {
 
 impl<'a> BasicPublish<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let exchange = field::short_bytes(reader)?;
         let routing_key = field::short_bytes(reader)?;
@@ -1495,13 +1728,18 @@ impl WireMethod for BasicPublish<'_> {
     const ID: (u16, u16) = (60, 40);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(40);
         out.put_u16(0);
         field::put_short(out, self.exchange);
         field::put_short(out, self.routing_key);
         out.put_u8(u8::from(self.mandatory) | u8::from(self.immediate) << 1);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        9 + self.exchange.len() + self.routing_key.len()
     }
 }
 
@@ -1520,7 +1758,7 @@ pub struct BasicReturn<'a> {
 
 impl<'a> BasicReturn<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let reply_code = reader.u16()?;
         let reply_text = field::short_bytes(reader)?;
         let exchange = field::short_bytes(reader)?;
@@ -1533,13 +1771,18 @@ impl WireMethod for BasicReturn<'_> {
     const ID: (u16, u16) = (60, 50);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(50);
         out.put_u16(self.reply_code);
         field::put_short(out, self.reply_text);
         field::put_short(out, self.exchange);
         field::put_short(out, self.routing_key);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        9 + self.reply_text.len() + self.exchange.len() + self.routing_key.len()
     }
 }
 
@@ -1560,7 +1803,7 @@ pub struct BasicDeliver<'a> {
 
 impl<'a> BasicDeliver<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let consumer_tag = field::short_bytes(reader)?;
         let delivery_tag = reader.u64()?;
         let bits = reader.u8()?;
@@ -1575,7 +1818,7 @@ impl WireMethod for BasicDeliver<'_> {
     const ID: (u16, u16) = (60, 60);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(60);
         field::put_short(out, self.consumer_tag);
@@ -1583,6 +1826,11 @@ impl WireMethod for BasicDeliver<'_> {
         out.put_u8(u8::from(self.redelivered));
         field::put_short(out, self.exchange);
         field::put_short(out, self.routing_key);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        16 + self.consumer_tag.len() + self.exchange.len() + self.routing_key.len()
     }
 }
 
@@ -1597,7 +1845,7 @@ pub struct BasicGet<'a> {
 
 impl<'a> BasicGet<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         reader.u16()?;
         let queue = field::short_text(reader)?;
         let bits = reader.u8()?;
@@ -1610,12 +1858,17 @@ impl WireMethod for BasicGet<'_> {
     const ID: (u16, u16) = (60, 70);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(70);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         out.put_u8(u8::from(self.no_ack));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        8 + self.queue.len()
     }
 }
 
@@ -1636,7 +1889,7 @@ pub struct BasicGetOk<'a> {
 
 impl<'a> BasicGetOk<'a> {
     #[inline]
-    fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
         let delivery_tag = reader.u64()?;
         let bits = reader.u8()?;
         let redelivered = bits & 1 != 0;
@@ -1651,7 +1904,7 @@ impl WireMethod for BasicGetOk<'_> {
     const ID: (u16, u16) = (60, 71);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(71);
         out.put_u64(self.delivery_tag);
@@ -1659,6 +1912,11 @@ impl WireMethod for BasicGetOk<'_> {
         field::put_short(out, self.exchange);
         field::put_short(out, self.routing_key);
         out.put_u32(self.message_count);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        19 + self.exchange.len() + self.routing_key.len()
     }
 }
 
@@ -1668,7 +1926,7 @@ pub struct BasicGetEmpty;
 
 impl BasicGetEmpty {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         field::short_bytes(reader)?;
         Ok(Self)
     }
@@ -1678,10 +1936,15 @@ impl WireMethod for BasicGetEmpty {
     const ID: (u16, u16) = (60, 72);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(72);
         field::put_short(out, b"");
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5
     }
 }
 
@@ -1696,7 +1959,7 @@ pub struct BasicAck {
 
 impl BasicAck {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let delivery_tag = reader.u64()?;
         let bits = reader.u8()?;
         let multiple = bits & 1 != 0;
@@ -1708,11 +1971,16 @@ impl WireMethod for BasicAck {
     const ID: (u16, u16) = (60, 80);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(80);
         out.put_u64(self.delivery_tag);
         out.put_u8(u8::from(self.multiple));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        13
     }
 }
 
@@ -1727,7 +1995,7 @@ pub struct BasicReject {
 
 impl BasicReject {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let delivery_tag = reader.u64()?;
         let bits = reader.u8()?;
         let requeue = bits & 1 != 0;
@@ -1739,11 +2007,16 @@ impl WireMethod for BasicReject {
     const ID: (u16, u16) = (60, 90);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(90);
         out.put_u64(self.delivery_tag);
         out.put_u8(u8::from(self.requeue));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        13
     }
 }
 
@@ -1756,7 +2029,7 @@ pub struct BasicRecoverAsync {
 
 impl BasicRecoverAsync {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let bits = reader.u8()?;
         let requeue = bits & 1 != 0;
         Ok(Self { requeue })
@@ -1767,10 +2040,15 @@ impl WireMethod for BasicRecoverAsync {
     const ID: (u16, u16) = (60, 100);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(100);
         out.put_u8(u8::from(self.requeue));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5
     }
 }
 
@@ -1783,7 +2061,7 @@ pub struct BasicRecover {
 
 impl BasicRecover {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let bits = reader.u8()?;
         let requeue = bits & 1 != 0;
         Ok(Self { requeue })
@@ -1794,10 +2072,15 @@ impl WireMethod for BasicRecover {
     const ID: (u16, u16) = (60, 110);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(110);
         out.put_u8(u8::from(self.requeue));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5
     }
 }
 
@@ -1807,7 +2090,7 @@ pub struct BasicRecoverOk;
 
 impl BasicRecoverOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1816,9 +2099,14 @@ impl WireMethod for BasicRecoverOk {
     const ID: (u16, u16) = (60, 111);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(111);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1835,7 +2123,7 @@ pub struct BasicNack {
 
 impl BasicNack {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let delivery_tag = reader.u64()?;
         let bits = reader.u8()?;
         let multiple = bits & 1 != 0;
@@ -1848,11 +2136,16 @@ impl WireMethod for BasicNack {
     const ID: (u16, u16) = (60, 120);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(60);
         out.put_u16(120);
         out.put_u64(self.delivery_tag);
         out.put_u8(u8::from(self.multiple) | u8::from(self.requeue) << 1);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        13
     }
 }
 
@@ -1865,7 +2158,7 @@ pub struct ConfirmSelect {
 
 impl ConfirmSelect {
     #[inline]
-    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let bits = reader.u8()?;
         let no_wait = bits & 1 != 0;
         Ok(Self { no_wait })
@@ -1876,10 +2169,15 @@ impl WireMethod for ConfirmSelect {
     const ID: (u16, u16) = (85, 10);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(85);
         out.put_u16(10);
         out.put_u8(u8::from(self.no_wait));
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        5
     }
 }
 
@@ -1889,7 +2187,7 @@ pub struct ConfirmSelectOk;
 
 impl ConfirmSelectOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1898,9 +2196,14 @@ impl WireMethod for ConfirmSelectOk {
     const ID: (u16, u16) = (85, 11);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(85);
         out.put_u16(11);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1910,7 +2213,7 @@ pub struct TxSelect;
 
 impl TxSelect {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1919,9 +2222,14 @@ impl WireMethod for TxSelect {
     const ID: (u16, u16) = (90, 10);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(90);
         out.put_u16(10);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1931,7 +2239,7 @@ pub struct TxSelectOk;
 
 impl TxSelectOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1940,9 +2248,14 @@ impl WireMethod for TxSelectOk {
     const ID: (u16, u16) = (90, 11);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(90);
         out.put_u16(11);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1952,7 +2265,7 @@ pub struct TxCommit;
 
 impl TxCommit {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1961,9 +2274,14 @@ impl WireMethod for TxCommit {
     const ID: (u16, u16) = (90, 20);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(90);
         out.put_u16(20);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1973,7 +2291,7 @@ pub struct TxCommitOk;
 
 impl TxCommitOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -1982,9 +2300,14 @@ impl WireMethod for TxCommitOk {
     const ID: (u16, u16) = (90, 21);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(90);
         out.put_u16(21);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -1994,7 +2317,7 @@ pub struct TxRollback;
 
 impl TxRollback {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -2003,9 +2326,14 @@ impl WireMethod for TxRollback {
     const ID: (u16, u16) = (90, 30);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(90);
         out.put_u16(30);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -2015,7 +2343,7 @@ pub struct TxRollbackOk;
 
 impl TxRollbackOk {
     #[inline]
-    fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(_: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self)
     }
 }
@@ -2024,9 +2352,14 @@ impl WireMethod for TxRollbackOk {
     const ID: (u16, u16) = (90, 31);
 
     #[inline]
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut impl Put) {
         out.put_u16(90);
         out.put_u16(31);
+    }
+
+    #[inline]
+    fn len_bytes(&self) -> usize {
+        4
     }
 }
 
@@ -2253,7 +2586,7 @@ impl<'a> Method<'a> {
     ///
     /// # Panics
     /// Where a short string has more than 255 bytes.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut impl Put) {
         match self {
             Self::ConnectionStart(method) => method.write(out),
             Self::ConnectionStartOk(method) => method.write(out),

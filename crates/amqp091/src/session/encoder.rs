@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Origin, Refusal, Reply};
-use ferrymq_wire::{Outbox, Put};
+use ferrymq_wire::{Outbox, Put, Room};
 
 use crate::{
     codec::{
         content::ContentHeader,
-        frame::{FRAME_END, FrameKind, OVERHEAD_BYTES, put_body, put_frame, put_method},
+        frame::{FRAME_END, FrameKind, OVERHEAD_BYTES, put_body, put_frame_header, put_header, put_method},
         methods::{self, WireMethod},
     },
     mapping::{self, Violation},
@@ -76,14 +76,20 @@ impl FrameEncoder {
 
     fn message(&self, channel: u16, method: &impl WireMethod, message: &MessageRef<'_>, out: &mut Outbox) {
         let Dialect::Amqp091 = message.dialect;
-        let bytes = out.bytes();
-        put_method(bytes, channel, method);
         let body_bytes = message.body.bytes().len() as u64;
         let header = ContentHeader { class: BASIC, body_bytes, properties: message.properties };
-        put_frame(bytes, FrameKind::Header, channel, |bytes| header.write(bytes));
-        match message.body {
-            BodyRef::Inline(body) => put_body(bytes, channel, body, self.frame_bytes_max),
-            BodyRef::Shared(body) => self.share_body(channel, body, out),
+        let inline: &[u8] = if let BodyRef::Inline(body) = message.body { body } else { &[] };
+        let payload_bytes = method.len_bytes() + header.len_bytes() + inline.len();
+        let piece_bytes_max = (self.frame_bytes_max - OVERHEAD_BYTES) as usize;
+        let pieces = if inline.len() <= piece_bytes_max { 1 } else { inline.len().div_ceil(piece_bytes_max) };
+        let frames = 2 + pieces;
+        Room::append(out.bytes(), payload_bytes + frames * OVERHEAD_BYTES as usize, |out| {
+            put_method(out, channel, method);
+            put_header(out, channel, &header);
+            put_body(out, channel, inline, self.frame_bytes_max);
+        });
+        if let BodyRef::Shared(body) = message.body {
+            self.share_body(channel, body, out);
         }
     }
 
@@ -93,9 +99,7 @@ impl FrameEncoder {
         while !rest.is_empty() {
             let piece = rest.split_to(rest.len().min(piece_bytes_max));
             let bytes = out.bytes();
-            bytes.put_u8(FrameKind::Body as u8);
-            bytes.put_u16(channel);
-            bytes.put_u32(u32::try_from(piece.len()).expect("a piece fits a frame"));
+            put_frame_header(bytes, FrameKind::Body, channel, piece.len());
             out.share(piece);
             out.bytes().put_u8(FRAME_END);
         }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     codec::{
+        content::publish,
         frame::{Frame, FrameKind, put_method},
         methods::{
             AccessRequestOk, BasicPublish, ChannelClose, ChannelCloseOk, ChannelOpen, ConnectionBlocked,
@@ -122,10 +123,10 @@ impl Running {
         }
         let done = match (channel.assembly.take(), frame.kind) {
             (Some(assembly), _) => gather(channel, *assembly, frame, terms, out).map(|()| Next::Read(end)),
-            (None, FrameKind::Method) => match Method::read(frame.payload) {
-                Ok(Method::BasicPublish(publish)) => begin(channel, &publish, input, end, terms, out).map(Next::Read),
-                Ok(method) => self.method(frame.channel, &method, end, out),
-                Err(malformed) => Err(Fault::unreadable(frame.channel, frame.payload, malformed)),
+            (None, FrameKind::Method) => match publish(frame.payload) {
+                Some(Ok(publish)) => begin(channel, &publish, input, end, terms, out).map(Next::Read),
+                Some(Err(malformed)) => Err(Fault::unreadable(frame.channel, frame.payload, malformed)),
+                None => self.method(frame, end, out),
             },
             (None, _) => Err(unexpected(frame, "expected method frame, got non method frame instead".into())),
         };
@@ -162,8 +163,11 @@ impl Running {
         }
     }
 
-    fn method(&mut self, channel: u16, method: &Method<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
-        match method {
+    fn method(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
+        let channel = frame.channel;
+        let method =
+            Method::read(frame.payload).map_err(|malformed| Fault::unreadable(channel, frame.payload, malformed))?;
+        match &method {
             Method::ChannelOpen(_) => {
                 let violation = Violation::new(ReplyCode::ChannelError, "second 'channel.open' seen");
                 return Err(Fault::new(channel, method.id(), violation));

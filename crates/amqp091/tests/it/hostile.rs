@@ -84,7 +84,7 @@ proptest! {
 fn move_of_a_client() -> impl Strategy<Value = Vec<u8>> {
     let framed = |kind: FrameKind, channel: u16, payload: &[u8]| {
         let mut out = Vec::new();
-        put_frame(&mut out, kind, channel, |out| out.put(payload));
+        put_frame(&mut out, kind, channel, payload);
         out
     };
     let channel = || prop_oneof![4 => Just(1_u16), 1 => 0..4_u16];

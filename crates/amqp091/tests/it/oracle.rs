@@ -135,7 +135,7 @@ pub fn payload() -> impl Strategy<Value = Vec<u8>> {
 
 fn framed(kind: FrameKind, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    frame::put_frame(&mut out, kind, 1, |out| out.put(payload));
+    frame::put_frame(&mut out, kind, 1, payload);
     out
 }
 

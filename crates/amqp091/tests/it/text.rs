@@ -141,12 +141,17 @@ fn put(out: &mut Vec<u8>, kind: &str, value: &str) {
             out.put(text.as_bytes());
         }
         "table" => {
-            let length = out.open_length();
-            put_entries(out, value.trim_start_matches('{').trim_end_matches('}'));
-            out.close_length(length);
+            put_table(out, value.trim_start_matches('{').trim_end_matches('}'));
         }
         _ => out.put_u64(number()),
     }
+}
+
+fn put_table(out: &mut Vec<u8>, text: &str) {
+    let mut bytes = Vec::new();
+    put_entries(&mut bytes, text);
+    out.put_u32(bytes.len() as u32);
+    out.put(&bytes);
 }
 
 /// Entries separated by commas; one table may lie in another as its last entry.
@@ -162,9 +167,7 @@ fn put_entries(out: &mut Vec<u8>, entries: &str) {
         rest = next;
         if after.starts_with('{') {
             out.put_u8(b'F');
-            let length = out.open_length();
-            put_entries(out, value);
-            out.close_length(length);
+            put_table(out, value);
         } else if let Ok(number) = value.parse::<i32>() {
             out.put_u8(b'I');
             out.put_u32(number as u32);

@@ -102,7 +102,7 @@ impl Spec {
                     ///
                     /// # Panics
                     /// Where a short string has more than 255 bytes.
-                    pub fn write(&self, out: &mut Vec<u8>) {{ match self {{ {write} }} }}
+                    pub fn write(&self, out: &mut impl Put) {{ match self {{ {write} }} }}
 
                     /// Class and method, as a close names them.
                     #[must_use]
@@ -228,15 +228,19 @@ impl Method {
             format_args!(
                 "impl{lifetime} {rust}{lifetime} {{
                     #[inline]
-                    fn read({parameter}: {argument}) -> Result<Self, Malformed> {{ {steps} Ok({made}) }}
+                    pub(super) fn read({parameter}: {argument}) -> Result<Self, Malformed> {{ {steps} Ok({made}) }}
                 }}\n\n"
             ),
         );
     }
 
     fn writing(&self, out: &mut String) {
-        let mut steps = String::new();
+        let (mut steps, mut fixed, mut lengths) = (String::new(), 4, String::new());
         for run in self.runs() {
+            fixed += run[0].fixed_bytes();
+            if !run[0].reserved {
+                lengths += &run[0].further_bytes();
+            }
             if run[0].kind == "bit" {
                 let bits = run.iter().enumerate().filter(|(_, bit)| !bit.reserved);
                 let bits: Vec<_> = bits.map(|(place, bit)| format!("u8::from(self.{}) << {place}", bit.name)).collect();
@@ -246,6 +250,7 @@ impl Method {
                 push(&mut steps, format_args!("{};", run[0].write(self.content)));
             }
         }
+        let length = format!("{fixed}{lengths}");
         let anonymous = if self.lifetime().is_empty() { "" } else { "<'_>" };
         push(
             out,
@@ -254,10 +259,15 @@ impl Method {
                     const ID: (u16, u16) = ({class}, {id});
 
                     #[inline]
-                    fn write(&self, out: &mut Vec<u8>) {{
+                    fn write(&self, out: &mut impl Put) {{
                         out.put_u16({class});
                         out.put_u16({id});
                         {steps}
+                    }}
+
+                    #[inline]
+                    fn len_bytes(&self) -> usize {{
+                        {length}
                     }}
                 }}\n\n",
                 rust = self.rust_name(),
@@ -318,6 +328,25 @@ impl Field {
         }
     }
 
+    /// How many bytes it has at least; a run of bits has one.
+    fn fixed_bytes(&self) -> usize {
+        match self.kind.as_str() {
+            "octet" | "shortstr" | "bit" => 1,
+            "short" => 2,
+            "long" | "longstr" | "table" => 4,
+            _ => 8,
+        }
+    }
+
+    /// What is added to that.
+    fn further_bytes(&self) -> String {
+        match self.kind.as_str() {
+            "shortstr" | "longstr" => format!(" + self.{}.len()", self.name),
+            "table" => format!(" + self.{}.bytes().len()", self.name),
+            _ => String::new(),
+        }
+    }
+
     fn write(&self, content: bool) -> String {
         let reserved = match self.kind.as_str() {
             "shortstr" | "longstr" => "b\"\"".to_owned(),
@@ -355,7 +384,10 @@ pub trait WireMethod {
     ///
     /// # Panics
     /// Where a short string has more than 255 bytes.
-    fn write(&self, out: &mut Vec<u8>);
+    fn write(&self, out: &mut impl Put);
+
+    /// How many bytes [`WireMethod::write`] appends.
+    fn len_bytes(&self) -> usize;
 }
 
 ";

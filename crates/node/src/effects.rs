@@ -1,6 +1,6 @@
 //! Effects on their way to a connection: copied compactly when they are decided, read back when they are encoded.
 //!
-//! Small bodies and all names are copied into one buffer, so that pushing an effect under a lock allocates nothing once
+//! Small bodies and all names are copied into two buffers, so that pushing an effect under a lock allocates nothing once
 //! the buffers have grown; large bodies are shared.
 
 use std::collections::VecDeque;
@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason};
 
-/// One effect; its texts and bytes stand in [`Effects::bytes`], in the order of the fields that give their lengths.
+/// One effect; its texts stand in [`Effects::texts`] and its bytes in [`Effects::bytes`], in the order of the fields that
+/// give their lengths.
 #[derive(Debug)]
 enum Record {
     Frames { len: u32 },
@@ -48,6 +49,8 @@ struct Message {
 #[derive(Debug, Default)]
 pub struct Effects {
     records: Vec<Record>,
+    /// Apart from the bytes, so that nobody has to check again that they are text.
+    texts: String,
     bytes: Vec<u8>,
     /// Replies that wait for the journal, and with them all that follows: how many records stand before, and which
     /// position must be durable.
@@ -63,7 +66,7 @@ impl Effects {
 
     /// Bytes that are kept for them.
     pub fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.shared_bytes
+        self.texts.len() + self.bytes.len() + self.shared_bytes
     }
 
     /// The position that must be durable before everything in here may leave.
@@ -96,7 +99,7 @@ impl Effects {
 
     /// Adds a message for a subscription.
     pub fn deliver(&mut self, channel: u16, tag: &str, delivery: Handed, message: &MessageRef<'_>) {
-        self.bytes.extend_from_slice(tag.as_bytes());
+        self.texts.push_str(tag);
         let message = self.message(message);
         let Handed { delivery_tag, redelivered, attempts } = delivery;
         let tag_len = len_u8(tag.as_bytes());
@@ -132,7 +135,7 @@ impl Effects {
     }
 
     fn message(&mut self, message: &MessageRef<'_>) -> Message {
-        self.bytes.extend_from_slice(message.exchange.as_bytes());
+        self.texts.push_str(message.exchange);
         self.bytes.extend_from_slice(message.routing_key);
         self.bytes.extend_from_slice(message.properties);
         let (inline_len, shared) = match message.body {
@@ -166,8 +169,10 @@ impl Effects {
             return;
         };
         out.records.extend(self.records.drain(..count));
-        let len: usize = out.records.iter().map(Record::len_bytes).sum();
-        out.bytes.extend(self.bytes.drain(..len));
+        let texts: usize = out.records.iter().map(Record::len_texts).sum();
+        out.texts.extend(self.texts.drain(..texts));
+        let bytes: usize = out.records.iter().map(Record::len_bytes).sum();
+        out.bytes.extend(self.bytes.drain(..bytes));
         out.shared_bytes = out.records.iter().map(Record::shared_bytes).sum();
         self.shared_bytes -= out.shared_bytes;
         for (at, _) in &mut self.held {
@@ -177,7 +182,7 @@ impl Effects {
 
     /// Calls `each` for every effect, in order.
     pub fn for_each(&self, mut each: impl FnMut(&Effect<'_>)) {
-        let mut rest = Cut(&self.bytes);
+        let mut rest = Cut { texts: &self.texts, bytes: &self.bytes };
         for record in &self.records {
             each(&record.view(&mut rest));
         }
@@ -188,10 +193,12 @@ impl Effects {
         const KEPT_BYTES: usize = 256 << 10;
         const KEPT_RECORDS: usize = 4_096;
         self.records.clear();
+        self.texts.clear();
         self.bytes.clear();
         self.held.clear();
         self.shared_bytes = 0;
         self.records.shrink_to(KEPT_RECORDS);
+        self.texts.shrink_to(KEPT_BYTES);
         self.bytes.shrink_to(KEPT_BYTES);
     }
 
@@ -237,26 +244,29 @@ impl Record {
         }
     }
 
+    fn len_texts(&self) -> usize {
+        let tag_len = if let Self::Deliver { tag_len, .. } = self { *tag_len } else { 0 };
+        usize::from(tag_len) + self.message().map_or(0, |message| usize::from(message.exchange_len))
+    }
+
     fn len_bytes(&self) -> usize {
+        if let Self::Frames { len } = self { *len as usize } else { self.message().map_or(0, Message::len_bytes) }
+    }
+
+    fn message(&self) -> Option<&Message> {
         match self {
-            Self::Frames { len } => *len as usize,
-            Self::Deliver { tag_len, message, .. } => usize::from(*tag_len) + message.len_bytes(),
-            Self::Got { message, .. } | Self::Return { message, .. } => message.len_bytes(),
-            Self::Reply { .. }
+            Self::Deliver { message, .. } | Self::Got { message, .. } | Self::Return { message, .. } => Some(message),
+            Self::Frames { .. }
+            | Self::Reply { .. }
             | Self::Refused { .. }
             | Self::Confirm { .. }
             | Self::NotConfirmed { .. }
-            | Self::Cancelled { .. } => 0,
+            | Self::Cancelled { .. } => None,
         }
     }
 
     fn shared_bytes(&self) -> usize {
-        match self {
-            Self::Deliver { message, .. } | Self::Got { message, .. } | Self::Return { message, .. } => {
-                message.shared.as_ref().map_or(0, Bytes::len)
-            }
-            _ => 0,
-        }
+        self.message().and_then(|message| message.shared.as_ref()).map_or(0, Bytes::len)
     }
 }
 
@@ -271,22 +281,27 @@ impl Message {
     }
 
     fn len_bytes(&self) -> usize {
-        usize::from(self.exchange_len) + usize::from(self.key_len) + (self.properties_len + self.inline_len) as usize
+        usize::from(self.key_len) + (self.properties_len + self.inline_len) as usize
     }
 }
 
-/// Bytes that are cut off from the front.
-struct Cut<'a>(&'a [u8]);
+/// Texts and bytes that are cut off from the front.
+struct Cut<'a> {
+    texts: &'a str,
+    bytes: &'a [u8],
+}
 
 impl<'a> Cut<'a> {
     fn take(&mut self, len: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(len);
-        self.0 = rest;
+        let (taken, rest) = self.bytes.split_at(len);
+        self.bytes = rest;
         taken
     }
 
     fn text(&mut self, len: u8) -> &'a str {
-        std::str::from_utf8(self.take(usize::from(len))).expect("names are text and cut where they were joined")
+        let (taken, rest) = self.texts.split_at(usize::from(len));
+        self.texts = rest;
+        taken
     }
 }
 

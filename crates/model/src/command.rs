@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{Arguments, Dialect, Name, Table, Time};
 
-/// A stretch of the session's input, or of a publish's own `head`.
+/// A stretch of the session's input, or of a publish's own [`Rare::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Span {
     /// Where it begins.
@@ -53,7 +53,7 @@ pub enum Login {
 /// A publish's body.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// In the input (or in the publish's `head`); at most [`crate::Limits::copy_bytes_max`] long.
+    /// In the input (or in the publish's [`Rare::head`]); at most [`crate::Limits::copy_bytes_max`] long.
     Span(Span),
     /// In a buffer of its own.
     Shared(Bytes),
@@ -66,8 +66,6 @@ pub struct Publish {
     pub origin: Origin,
     /// Whose bytes the properties are.
     pub dialect: Dialect,
-    /// What the spans point into, where it is not the session's input: a message that arrived in several reads.
-    pub head: Option<Bytes>,
     /// The exchange's name; UTF-8 was checked.
     pub exchange: Span,
     /// The routing key.
@@ -84,13 +82,36 @@ pub struct Publish {
     pub priority: Option<u8>,
     /// How long it may wait, in milliseconds, where it says so itself.
     pub expiration_ms: Option<u64>,
+    /// What few publishes have. The others are moved about without it.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// What few publishes have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rare {
+    /// What the spans point into, where it is not the session's input: a message that arrived in several reads.
+    pub head: Option<Bytes>,
     /// The user it claims to come from.
     pub user: Option<Name>,
-    /// Further routing keys (AMQP: CC and BCC), where it has some.
-    pub more_keys: Option<Box<[Vec<u8>]>>,
+    /// Further routing keys (AMQP: CC and BCC).
+    pub more_keys: Vec<Vec<u8>>,
     /// Whether answers are to come back through the channel's own [`Command::ConsumeReplies`]: its properties get that
     /// address.
     pub wants_replies: bool,
+}
+
+impl Publish {
+    /// What the spans point into, where the session reads from `input`.
+    #[must_use]
+    pub fn source<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        self.rare.as_ref().and_then(|rare| rare.head.as_deref()).unwrap_or(input)
+    }
+
+    /// Routing keys beside its own.
+    #[must_use]
+    pub fn more_keys(&self) -> &[Vec<u8>] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.more_keys)
+    }
 }
 
 /// What becomes of a delivery.

@@ -94,7 +94,6 @@ fn publish(client: &mut Client) {
     let publish = Publish {
         origin: origin(),
         dialect: Dialect::Amqp091,
-        head: None,
         exchange: empty,
         routing_key: Span { start: 0, len: 1 },
         properties: empty,
@@ -103,9 +102,7 @@ fn publish(client: &mut Client) {
         persistent: true,
         priority: None,
         expiration_ms: None,
-        user: None,
-        more_keys: None,
-        wants_replies: false,
+        rare: None,
     };
     carry_out(client, input, vec![Command::Publish(publish)]);
 }

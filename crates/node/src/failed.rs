@@ -33,10 +33,13 @@ impl FailedQueues {
 
     /// # Errors
     /// [`Refusal::Fault`] where one of them has failed.
+    #[inline]
     pub fn check(&self, queues: &[QueueId]) -> Result<(), Refusal> {
-        if !self.any.load(Ordering::Acquire) {
-            return Ok(());
-        }
+        if self.any.load(Ordering::Acquire) { self.look_for(queues) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn look_for(&self, queues: &[QueueId]) -> Result<(), Refusal> {
         let reasons = self.reasons.lock();
         let found = queues.iter().find_map(|queue| reasons.get(queue));
         found.map_or(Ok(()), |reason| Err(Refusal::Fault(reason.clone())))

@@ -28,7 +28,7 @@ pub fn kept_bytes(publish: &Publish) -> usize {
         Body::Span(_) => 0,
         Body::Shared(body) => body.len(),
     };
-    publish.head.as_ref().map_or(0, Bytes::len) + shared
+    publish.source(&[]).len() + shared
 }
 
 /// The same publish, of a message that may have other properties now, without anything of the input it was read from.
@@ -51,5 +51,7 @@ pub fn kept(publish: &Publish, message: &MessageRef<'_>) -> Publish {
         BodyRef::Inline(body) => Body::Span(part(body)),
         BodyRef::Shared(body) => Body::Shared(body.clone()),
     };
-    Publish { head: Some(Bytes::from(head)), exchange, routing_key, properties, body, ..publish.clone() }
+    let mut rare = publish.rare.clone().unwrap_or_default();
+    rare.head = Some(Bytes::from(head));
+    Publish { exchange, routing_key, properties, body, rare: Some(rare), ..publish.clone() }
 }

@@ -1,6 +1,6 @@
 //! What a publish's properties say that decides its fate.
 
-use ferrymq_model::Name;
+use ferrymq_model::{Name, Rare};
 use ferrymq_wire::Put;
 
 use super::{REPLIES, Violation};
@@ -19,12 +19,8 @@ pub struct PublishFacts {
     pub priority: Option<u8>,
     /// How long it may wait.
     pub expiration_ms: Option<u64>,
-    /// The user it claims to come from.
-    pub user: Option<Name>,
-    /// Further routing keys, from the headers CC and BCC.
-    pub more_keys: Option<Box<[Vec<u8>]>>,
-    /// Whether answers are to come back to the channel that publishes it.
-    pub wants_replies: bool,
+    /// Who it claims to come from, further routing keys, whether it wants answers: where it has one of these.
+    pub rare: Option<Box<Rare>>,
     /// The properties as others may see them, where that is not as they came: without BCC.
     pub shown: Option<Vec<u8>>,
 }
@@ -40,11 +36,15 @@ pub fn publish_facts(properties: &[u8]) -> Result<PublishFacts, Violation> {
         persistent: properties.delivery_mode == Some(2),
         priority: properties.priority,
         expiration_ms: properties.expiration.map(expiration_ms).transpose()?,
-        user: properties.user_id.map(user).transpose()?,
-        more_keys: None,
-        wants_replies: properties.reply_to == Some(REPLIES.as_bytes()),
+        rare: None,
         shown: None,
     };
+    if let Some(claimed) = properties.user_id {
+        facts.rare.get_or_insert_default().user = Some(user(claimed)?);
+    }
+    if properties.reply_to == Some(REPLIES.as_bytes()) {
+        facts.rare.get_or_insert_default().wants_replies = true;
+    }
     if let Some(headers) = properties.headers {
         read_copies(&properties, headers, &mut facts)?;
     }
@@ -72,7 +72,9 @@ fn read_copies(properties: &Properties<'_>, headers: RawTable<'_>, facts: &mut P
             facts.shown = Some(shown);
         }
     }
-    facts.more_keys = (!keys.is_empty()).then(|| keys.into());
+    if !keys.is_empty() {
+        facts.rare.get_or_insert_default().more_keys = keys;
+    }
     Ok(())
 }
 

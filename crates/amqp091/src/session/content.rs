@@ -106,7 +106,6 @@ pub(super) fn contiguous(
     let publish = Publish {
         origin,
         dialect: Dialect::Amqp091,
-        head: None,
         exchange: span(input, method.exchange),
         routing_key: span(input, method.routing_key),
         properties: span(input, header.properties),
@@ -115,9 +114,7 @@ pub(super) fn contiguous(
         persistent: facts.persistent,
         priority: facts.priority,
         expiration_ms: facts.expiration_ms,
-        user: facts.user,
-        more_keys: facts.more_keys,
-        wants_replies: facts.wants_replies,
+        rare: facts.rare,
     };
     Ok(Some((publish, end)))
 }
@@ -274,10 +271,11 @@ impl AwaitBody {
             body.shrink_to_fit();
             Body::Shared(Bytes::from(body))
         };
+        let mut rare = facts.rare.unwrap_or_default();
+        rare.head = Some(Bytes::from(head));
         Gathered::Whole(Publish {
             origin,
             dialect: Dialect::Amqp091,
-            head: Some(Bytes::from(head)),
             exchange,
             routing_key,
             properties,
@@ -286,9 +284,7 @@ impl AwaitBody {
             persistent: facts.persistent,
             priority: facts.priority,
             expiration_ms: facts.expiration_ms,
-            user: facts.user,
-            more_keys: facts.more_keys,
-            wants_replies: facts.wants_replies,
+            rare: Some(rare),
         })
     }
 }

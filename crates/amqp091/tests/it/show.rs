@@ -95,19 +95,21 @@ fn show_queue(declare: &DeclareQueue) -> String {
 }
 
 fn show_publish(publish: &Publish, input: &[u8]) -> String {
-    let of = publish.head.as_deref().unwrap_or(input);
+    let of = publish.source(input);
+    let wants_replies = publish.rare.as_ref().is_some_and(|rare| rare.wants_replies);
+    let user = publish.rare.as_ref().and_then(|rare| rare.user.as_ref());
     let text = |span: Span| span.of(of).escape_ascii().to_string();
     let flags = flags(&[
         ("mandatory", publish.mandatory),
         ("persistent", publish.persistent),
-        ("wants-replies", publish.wants_replies),
+        ("wants-replies", wants_replies),
     ]);
     let (exchange, key) = (text(publish.exchange), text(publish.routing_key));
     let mut line = format!("publish {} '{exchange}' '{key}'{flags}", publish.origin.channel);
     publish.priority.iter().for_each(|priority| write!(line, " priority={priority}").unwrap());
     publish.expiration_ms.iter().for_each(|ms| write!(line, " expires={ms}").unwrap());
-    publish.user.iter().for_each(|user| write!(line, " user={user}").unwrap());
-    for key in publish.more_keys.iter().flatten() {
+    user.iter().for_each(|user| write!(line, " user={user}").unwrap());
+    for key in publish.more_keys() {
         write!(line, " also={}", key.escape_ascii()).unwrap();
     }
     let body = match &publish.body {

@@ -2,7 +2,7 @@
 
 use ferrymq_broker::{Catalog, Envelope, Holds};
 use ferrymq_model::{
-    Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Refusal, ReturnReason, Span, Time,
+    Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
 };
 
 use super::Client;
@@ -32,27 +32,39 @@ pub(super) struct RouteCache {
     next: usize,
 }
 
+/// Exchange and key stand in one buffer, because a comparison with an empty one of its own is expensive: its pointer leads
+/// nowhere, and processors take long to notice that a masked load from there loads nothing.
 #[derive(Debug)]
 struct CachedRoute {
-    exchange: Box<str>,
-    key: Box<[u8]>,
+    names: Box<[u8]>,
+    exchange_bytes: usize,
     queues: Vec<QueueId>,
+}
+
+impl CachedRoute {
+    fn is_of(&self, exchange: &[u8], key: &[u8]) -> bool {
+        self.names.len() == exchange.len() + key.len()
+            && self.exchange_bytes == exchange.len()
+            && self.names[exchange.len()..] == *key
+            && self.names[..exchange.len()] == *exchange
+    }
 }
 
 impl RouteCache {
     const ENTRIES_MAX: usize = 8;
 
-    fn find(&mut self, epoch: u64, exchange: &str, key: &[u8]) -> Option<&[QueueId]> {
+    fn find(&mut self, epoch: u64, exchange: &[u8], key: &[u8]) -> Option<&[QueueId]> {
         if self.epoch != epoch {
             self.entries.clear();
             self.epoch = epoch;
         }
-        let found = self.entries.iter().find(|entry| *entry.key == *key && *entry.exchange == *exchange);
+        let found = self.entries.iter().find(|entry| entry.is_of(exchange, key));
         found.map(|entry| entry.queues.as_slice())
     }
 
     fn keep(&mut self, exchange: &str, key: &[u8], queues: Vec<QueueId>) {
-        let entry = CachedRoute { exchange: exchange.into(), key: key.into(), queues };
+        let (exchange_bytes, names) = (exchange.len(), [exchange.as_bytes(), key].concat().into());
+        let entry = CachedRoute { names, exchange_bytes, queues };
         if self.entries.len() < Self::ENTRIES_MAX {
             self.entries.push(entry);
         } else {
@@ -144,7 +156,7 @@ impl Client {
 
     /// Where the publish goes. Its properties get the address for answers, where it wants some.
     fn route_one(&mut self, publish: &mut Publish, input: &[u8], targets: &mut Vec<QueueId>) -> Result<Route, Refusal> {
-        if publish.wants_replies {
+        if publish.rare.as_ref().is_some_and(|rare| rare.wants_replies) {
             *publish = self.with_reply_address(publish, input)?;
         }
         let range = self.route(publish, input, targets)?;
@@ -185,23 +197,32 @@ impl Client {
         input: &[u8],
         targets: &mut Vec<QueueId>,
     ) -> Result<std::ops::Range<usize>, Refusal> {
-        let message = message_of(publish, input);
-        if let Some(claimed) = &publish.user
-            && claimed != self.user()
-        {
-            self.node.catalog.read().check_claim(self.user(), claimed)?;
-        }
         let start = targets.len();
         let epoch = self.epoch.as_ref().map_or(0, ferrymq_broker::Epoch::now);
-        if publish.more_keys.is_none()
-            && let Some(queues) = self.routes.find(epoch, message.exchange, message.routing_key)
-        {
-            targets.extend_from_slice(queues);
-            return Ok(start..targets.len());
+        let is_plain = |rare: &Rare| rare.user.is_none() && rare.more_keys.is_empty();
+        if publish.rare.as_deref().is_none_or(is_plain) {
+            let source = publish.source(input);
+            let (exchange, routing_key) = (publish.exchange.of(source), publish.routing_key.of(source));
+            if let Some(queues) = self.routes.find(epoch, exchange, routing_key) {
+                targets.extend_from_slice(queues);
+                return Ok(start..targets.len());
+            }
         }
+        self.route_anew(publish, input, targets)?;
+        Ok(start..targets.len())
+    }
+
+    /// Asks the catalog where the publish goes, and remembers it where that holds for others like it.
+    fn route_anew(&mut self, publish: &Publish, input: &[u8], targets: &mut Vec<QueueId>) -> Result<(), Refusal> {
+        let message = message_of(publish, input);
         let catalog = self.node.catalog.read();
+        if let Some(claimed) = publish.rare.as_ref().and_then(|rare| rare.user.as_ref())
+            && claimed != self.user()
+        {
+            catalog.check_claim(self.user(), claimed)?;
+        }
         let caller = self.caller();
-        let more_keys = publish.more_keys.as_deref().unwrap_or_default();
+        let more_keys = publish.more_keys();
         catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
         let mut queues = Vec::new();
         let holds = self.node.route(&catalog, caller.vhost, &message, more_keys, &mut queues)?;
@@ -210,7 +231,7 @@ impl Client {
         if holds == Holds::UntilChange && more_keys.is_empty() {
             self.routes.keep(message.exchange, message.routing_key, queues);
         }
-        Ok(start..targets.len())
+        Ok(())
     }
 
     /// Returns what could not be routed and had to be, then confirms: in this order, for each message.
@@ -270,7 +291,7 @@ impl Node {
     /// The queues that a message goes to that was routed before; none where its exchange has gone meanwhile.
     pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Vec<QueueId> {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
-        let more_keys = publish.more_keys.as_deref().unwrap_or_default();
+        let more_keys = publish.more_keys();
         if self.route(catalog, vhost, &message, more_keys, &mut targets).is_err() {
             targets.clear();
         }
@@ -295,7 +316,7 @@ impl Node {
 }
 
 pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRef<'a> {
-    let source = publish.head.as_deref().unwrap_or(input);
+    let source = publish.source(input);
     let part = |span: Span| span.of(source);
     MessageRef {
         dialect: publish.dialect,

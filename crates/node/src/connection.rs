@@ -93,6 +93,7 @@ impl Connection {
             full: false,
             awaiting: false,
             overdue: false,
+            ending: false,
         };
         Self { id, peer, durable, mailbox: Mutex::new(mailbox) }
     }
@@ -113,6 +114,9 @@ impl Connection {
                 mailbox.effects.take(self.durable.get(), &mut batch);
                 if batch.is_empty() {
                     mailbox.spare = batch;
+                    if mailbox.ending {
+                        self.peer.wake();
+                    }
                     return mailbox.is_refilled();
                 }
                 mailbox.draining = true;
@@ -125,6 +129,17 @@ impl Connection {
             mailbox.backlog = self.peer.waiting();
             mailbox.draining = false;
         }
+    }
+
+    /// From now on the owner is woken whenever everything has left.
+    pub fn end(&self) {
+        self.mailbox.lock().ending = true;
+    }
+
+    /// Whether everything has left. Somebody else may be sending, and some of it may wait for the journal.
+    pub fn is_drained(&self) -> bool {
+        let mailbox = self.mailbox.lock();
+        !mailbox.draining && mailbox.effects.is_empty()
     }
 
     /// The socket has taken bytes. Says whether subscriptions wait that could go on now.
@@ -170,6 +185,8 @@ pub struct Mailbox {
     pub awaiting: bool,
     /// Whether the journal has come far enough for something in here, and the owner is to send it.
     pub overdue: bool,
+    /// Whether the connection has ended, and its owner waits until everything has left.
+    ending: bool,
 }
 
 /// What a channel has been given, and what it asked for.

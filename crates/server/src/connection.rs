@@ -20,6 +20,8 @@ const READS_MAX: usize = 4;
 
 /// How long a peer may take to read its last frames and to close, once the connection has ended.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a peer that has asked for the end may take to close.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 thread_local! {
     static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -51,6 +53,12 @@ pub async fn serve(
         Ok(()) => tracing::debug!(peer = address, "connection ended"),
         Err(error) => tracing::info!(peer = address, "connection lost: {error}"),
     }
+    connection.pump.end();
+    if connection.pump.is_closing() {
+        let limit = if connection.pump.peer_closes() { FAREWELL } else { LINGER };
+        // However it ends, the connection is over.
+        drop::<Result<io::Result<()>, _>>(timeout(limit, connection.farewell()).await);
+    }
     let Connection { pump, peer, .. } = connection;
     drop(pump);
     linger(&peer).await;
@@ -60,9 +68,7 @@ pub async fn serve(
 async fn linger(peer: &SocketPeer) {
     peer.end();
     let until_closed = async {
-        while peer.flush().is_ok() && peer.waiting() > 0 {
-            peer.stream().writable().await?;
-        }
+        written(peer).await?;
         socket2::SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write)?;
         let mut scrap = [0; 4096];
         loop {
@@ -77,6 +83,17 @@ async fn linger(peer: &SocketPeer) {
     };
     // However it ends, the connection is over.
     drop::<Result<io::Result<()>, _>>(timeout(LINGER, until_closed).await);
+}
+
+/// Resolves when the socket has taken everything.
+async fn written(peer: &SocketPeer) -> io::Result<()> {
+    loop {
+        peer.flush()?;
+        if peer.waiting() == 0 {
+            return Ok(());
+        }
+        peer.stream().writable().await?;
+    }
 }
 
 struct Connection {
@@ -122,6 +139,27 @@ impl Connection {
             }
             if reading && (ready.is_readable() || ready.is_read_closed()) {
                 closed = self.read()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what was decided before the end: another thread may be at it, and some of it may wait for the journal. Then
+    /// the peer closes, if that is for it to do.
+    async fn farewell(&mut self) -> io::Result<()> {
+        while !self.pump.is_drained() {
+            self.peer.woken().await;
+            self.attend()?;
+        }
+        written(&self.peer).await?;
+        let mut scrap = [0; 4096];
+        while self.pump.peer_closes() {
+            self.peer.stream().readable().await?;
+            match self.peer.read(&mut scrap) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())

@@ -13,6 +13,8 @@ pub struct Pump {
     out: Output,
     events: Vec<Event>,
     closing: bool,
+    /// The end is for the peer to make.
+    peer_closes: bool,
     /// The session was told that the node has no room for what this connection publishes.
     blocked: bool,
 }
@@ -30,7 +32,15 @@ impl Pump {
     /// A session that begins, and its connection.
     #[must_use]
     pub fn new(session: Box<dyn Session>, client: Client) -> Self {
-        Self { session, client, out: Output::default(), events: Vec::new(), closing: false, blocked: false }
+        Self {
+            session,
+            client,
+            out: Output::default(),
+            events: Vec::new(),
+            closing: false,
+            peer_closes: false,
+            blocked: false,
+        }
     }
 
     /// The connection was accepted.
@@ -109,6 +119,23 @@ impl Pump {
         self.closing
     }
 
+    /// Whether it is for the peer to close the socket.
+    #[must_use]
+    pub fn peer_closes(&self) -> bool {
+        self.peer_closes
+    }
+
+    /// Ends the connection. What was decided for it before may still be on its way; the peer is woken when that has left.
+    pub fn end(&mut self) {
+        self.client.end();
+    }
+
+    /// Whether everything has left that this connection was to send.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.client.is_drained()
+    }
+
     /// Whether the node asks this connection to stop reading for now: there is no room for what it publishes.
     #[must_use]
     pub fn is_paused(&self) -> bool {
@@ -127,8 +154,9 @@ impl Pump {
                     self.client.finish(input, &mut self.events);
                     encode_with(encoder);
                 }
-                Step::Close => {
+                Step::Close | Step::LetClose => {
                     self.client.finish(input, &mut self.events);
+                    self.peer_closes = matches!(step, Step::LetClose);
                     self.closing = true;
                 }
                 Step::Log(text) => tracing::warn!(peer = self.client.address(), "{text}"),

@@ -40,6 +40,9 @@ pub enum Step {
     Encode(Box<dyn Encoder>),
     /// Send what is on its way, then close the socket. Nothing that follows is carried out.
     Close,
+    /// As `Close`, but it is the peer who closes the socket: it has asked for the end and was answered. Clients take an end
+    /// that comes before their own for a lost connection.
+    LetClose,
     /// For the log: what the peer did wrong, with what it means. Once for each connection at most.
     Log(String),
 }

@@ -159,7 +159,7 @@ impl Connection {
             (State::AwaitOpen(state), Method::ConnectionOpen(open)) => State::AwaitVhost(state.open(open, out)),
             (_, Method::ConnectionClose(_)) => {
                 out.send(|out| put_method(out, 0, &ConnectionCloseOk));
-                out.steps.push(Step::Close);
+                out.steps.push(Step::LetClose);
                 State::Closed
             }
             (_, method) => {
@@ -308,7 +308,7 @@ impl Session for Connection {
             }
             (State::AwaitVhost(state), Event::VhostOpened) => State::Running(state.opened()),
             (State::AwaitNode, Event::ConnectionClosed) => {
-                out.steps.push(Step::Close);
+                out.steps.push(Step::LetClose);
                 State::Closed
             }
             (State::Running(mut running), Event::Refused { origin, refusal }) => {

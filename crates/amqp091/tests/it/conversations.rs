@@ -5,7 +5,8 @@
 //! `E: EVENT` the node reports an event; `F: EFFECT` the node decides an effect, and its event, if it has one, follows;
 //! `T: MS` the clock goes on by so many milliseconds.
 //! What comes out, all of it and in this order, behind the lines that caused it:
-//! `S: FRAME` a frame for the client; `N: COMMAND` a command for the node; `L: TEXT` a line for the log; `X` the end.
+//! `S: FRAME` a frame for the client; `N: COMMAND` a command for the node; `L: TEXT` a line for the log; `X` the end, `X: client`
+//! the end that the client makes.
 //! An expected line that ends with `...` says only how the line begins.
 //!
 //! Each script is played three times: line by line, with all neighbouring frames in one read, and octet by octet.
@@ -87,6 +88,10 @@ impl Conversation {
                 Step::Encode(encoder) => self.encoder = Some(encoder),
                 Step::Close => {
                     self.said.push_back("X".to_owned());
+                    assert!(self.session.is_closed());
+                }
+                Step::LetClose => {
+                    self.said.push_back("X: client".to_owned());
                     assert!(self.session.is_closed());
                 }
                 Step::Log(text) => self.said.push_back(format!("L: {text}")),

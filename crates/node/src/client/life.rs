@@ -117,8 +117,15 @@ impl Client {
         self.node.settle_down(aftermath, Some(&self.connection));
     }
 
+    /// Whether everything has left that was decided for this connection. Once it has ended, its peer is woken when that
+    /// may have become true.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.connection.is_drained()
+    }
+
     /// Ends everything of this connection. Does nothing the second time.
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -129,5 +136,6 @@ impl Client {
             self.end_channel(channel);
         }
         self.node.disconnect(&Arc::clone(&self.connection));
+        self.connection.end();
     }
 }

@@ -19,6 +19,6 @@ pub use catalog::{
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;
 pub use queue::{
-    Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Got, Letter, Next, Overflow, Ports, Published,
-    QueueCounts, QueueSettings, Recovered, Shard, Stretch, Subscriber, Taken,
+    Committed, Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Got, Letter, Next, Overflow, Ports,
+    Published, QueueCounts, QueueSettings, Recovered, Shard, Stretch, Subscriber, Taken,
 };

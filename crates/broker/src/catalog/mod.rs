@@ -37,6 +37,10 @@ use bindings::Binding;
 use exchanges::Exchange;
 use policies::Policies;
 
+#[cfg(feature = "sabotage")]
+use crate::queue::sabotage::Sabotage;
+use crate::queue::sabotage::Saboteur;
+
 /// Everything that is declared on a node. Plain data: `node` keeps it under one reader-writer lock.
 ///
 /// Whatever changes something durable appends it to the caller's list of [`CatalogEntry`]s, which belong to one unit of
@@ -56,6 +60,7 @@ pub struct Catalog {
     next_queue: u64,
     /// Numbers below this one are reserved in the journal.
     reserved_queues: u64,
+    saboteur: Saboteur,
 }
 
 #[derive(Debug)]
@@ -121,7 +126,14 @@ impl Catalog {
             topic_permissions: HashMap::new(),
             next_queue: 1,
             reserved_queues: 1,
+            saboteur: Saboteur::default(),
         }
+    }
+
+    /// From now on it does something wrong.
+    #[cfg(feature = "sabotage")]
+    pub fn sabotage(&mut self, sabotage: Sabotage) {
+        self.saboteur = Saboteur::new(sabotage);
     }
 
     /// Makes a vhost, unless it is there.

@@ -12,6 +12,7 @@ use super::hashing::{Shares, hash};
 use super::headers::Matcher;
 use super::topics::Topics;
 use super::{Catalog, Vhost};
+use crate::queue::sabotage::{Sabotage, Saboteur};
 
 /// The bindings of an exchange, arranged for its kind.
 #[derive(Debug)]
@@ -130,11 +131,13 @@ pub(super) struct Opened<'a> {
     headers: LazyCell<Table, &'a dyn Fn() -> Table>,
     identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
     random: LazyCell<u64, &'a dyn Fn() -> u64>,
+    saboteur: Saboteur,
 }
 
 impl<'a> Opened<'a> {
-    fn new(envelope: &Envelope<'a>) -> Self {
+    fn new(envelope: &Envelope<'a>, saboteur: Saboteur) -> Self {
         Self {
+            saboteur,
             headers: LazyCell::new(envelope.headers),
             identity: envelope.identity,
             random: LazyCell::new(envelope.random),
@@ -212,6 +215,9 @@ impl Router {
                 let target = keys.next().and_then(|key| shares.pick(key, envelope));
                 target.into_iter().for_each(|target| found.add(target));
             }
+            Self::ModulusHash(all) | Self::Random(all) if envelope.saboteur.does(Sabotage::GivenToAll) => {
+                found.add_all(all);
+            }
             Self::ModulusHash(all) => {
                 let target = keys.next().and_then(|key| all.nth(hash(0, key)));
                 target.into_iter().for_each(|target| found.add(target));
@@ -262,7 +268,7 @@ impl Catalog {
             let start = vhost.exchange(exchange)?;
             let (exchanges, seen) = (Vec::new(), HashSet::new());
             let mut found = Found { start: exchange, queues: targets, exchanges, seen, matched: false, holds };
-            vhost.walk(start, &keys, &Opened::new(envelope), &mut found);
+            vhost.walk(start, &keys, &Opened::new(envelope, self.saboteur), &mut found);
             holds = found.holds;
         }
         if targets.len() > 1 && !targets.is_sorted_by(|a, b| a < b) {

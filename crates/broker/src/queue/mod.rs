@@ -1,6 +1,7 @@
 //! Queues: what waits, who subscribes, what is out, what expires.
 
 mod attempts;
+mod commit;
 mod dispatch;
 mod lane;
 mod lanes;
@@ -8,12 +9,13 @@ mod letters;
 mod limits;
 mod ports;
 mod publish;
-mod sabotage;
+pub(crate) mod sabotage;
 mod settings;
 mod settle;
 mod shard;
 mod timers;
 
+pub use commit::Committed;
 pub use ports::{Content, Dead, Delivery, Letter, Next, Ports, Stretch, Taken};
 pub use publish::Published;
 #[cfg(feature = "sabotage")]

@@ -24,20 +24,26 @@ pub enum Sabotage {
     LanesSwapped,
     /// A queue with a single active subscription serves the second one too.
     SecondActive,
+    /// A queue goes on as it did when what holds for it has changed.
+    PolicyIgnored,
+    /// What a transaction does does not hold together.
+    UnitTorn,
+    /// An exchange that gives each message to one of many gives it to all.
+    GivenToAll,
 }
 
 /// The sabotage of a shard or queue, if any.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Saboteur(#[cfg(feature = "sabotage")] Option<Sabotage>);
+pub(crate) struct Saboteur(#[cfg(feature = "sabotage")] Option<Sabotage>);
 
 impl Saboteur {
     #[cfg(feature = "sabotage")]
-    pub(super) fn new(sabotage: Sabotage) -> Self {
+    pub(crate) fn new(sabotage: Sabotage) -> Self {
         Self(Some(sabotage))
     }
 
     #[inline]
-    pub(super) fn does(self, sabotage: Sabotage) -> bool {
+    pub(crate) fn does(self, sabotage: Sabotage) -> bool {
         #[cfg(feature = "sabotage")]
         return self.0 == Some(sabotage);
         #[cfg(not(feature = "sabotage"))]

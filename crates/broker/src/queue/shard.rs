@@ -123,7 +123,9 @@ impl Shard {
     /// What holds for the queue has changed. Messages that are too many now, or too old (reckoned from when they arrived),
     /// leave in dispatch; the queue counts as used. What it was declared with stays.
     pub fn configure(&mut self, id: QueueId, settings: QueueSettings, now: Time) {
-        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let Some(queue) = self.queues.get_mut(&id).filter(|_| !self.saboteur.does(Sabotage::PolicyIgnored)) else {
+            return;
+        };
         let QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, .. } = queue.settings;
         queue.settings = QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, ..settings };
         queue.limit = LengthLimit::of(&queue.settings);

@@ -1,6 +1,8 @@
 //! Storage and connections for tests: plain maps that answer "pending" and "no credit" when they feel like it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use ferrymq_broker::{Content, Dead, Delivery, Letter, Next, Ports, Recovered, Taken};
 use ferrymq_model::{
@@ -21,6 +23,8 @@ pub struct Stored {
 /// What the broker decided, in order.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// A commit came to its next publish.
+    Publishing,
     /// A letter was stored.
     Stored {
         message: u64,
@@ -83,6 +87,22 @@ pub struct Port {
     pub written: BTreeMap<u64, Written>,
     /// How many units of the journal have begun and not ended.
     units: u32,
+    /// How many publishes a commit has come to so far; and of how many there is an event.
+    pub begun: Rc<Cell<u64>>,
+    told: u64,
+    /// Where the power is to fail: after so many decisions more.
+    power: Option<u64>,
+    /// What was on disk when the unit began that is open, and when the power failed.
+    before_unit: Option<Kept>,
+    kept: Option<Kept>,
+}
+
+/// What a crash leaves.
+#[derive(Clone, Debug)]
+struct Kept {
+    messages: BTreeMap<QueueId, BTreeMap<Sequence, Stored>>,
+    states: BTreeMap<QueueId, QueueState>,
+    catalog: BTreeMap<(EntryKind, Vec<u8>), CatalogEntry>,
 }
 
 /// What is known of a message beside what is stored.
@@ -116,6 +136,55 @@ impl Port {
             queues: BTreeMap::new(),
             written: BTreeMap::new(),
             units: 0,
+            begun: Rc::default(),
+            told: 0,
+            power: None,
+            before_unit: None,
+            kept: None,
+        }
+    }
+
+    /// A commit has come to an end.
+    pub fn tell_begun(&mut self) {
+        while self.told < self.begun.get() {
+            self.told += 1;
+            self.events.push(Event::Publishing);
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.tell_begun();
+        self.events.push(event);
+    }
+
+    /// The power fails after so many decisions, or when it is restored.
+    pub fn lose_power_after(&mut self, decisions: Option<u64>) {
+        self.power = decisions;
+    }
+
+    /// What was decided after the power failed is gone, and so is what was decided before in a unit that had not ended.
+    /// Says whether everything had been decided.
+    pub fn restore_power(&mut self) -> bool {
+        if let Some(kept) = self.kept.take() {
+            (self.messages, self.states, self.catalog) = (kept.messages, kept.states, kept.catalog);
+        }
+        self.power.take().is_some()
+    }
+
+    fn on_disk(&self) -> Kept {
+        Kept { messages: self.messages.clone(), states: self.states.clone(), catalog: self.catalog.clone() }
+    }
+
+    /// Something was decided, and changes what is on disk next.
+    fn decided(&mut self) {
+        self.handle = None;
+        match &mut self.power {
+            Some(0) => {
+                self.kept = self.before_unit.take().or_else(|| Some(self.on_disk()));
+                self.power = None;
+            }
+            Some(left) => *left -= 1,
+            None => {}
         }
     }
 
@@ -185,10 +254,10 @@ impl Port {
 
 impl Ports for Port {
     fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
-        self.handle = None;
+        self.decided();
         let number = number_of(message);
         if self.written.get(&number).is_some_and(|written| !written.deaths.is_empty()) {
-            self.events.push(Event::Stored { message: number });
+            self.tell(Event::Stored { message: number });
         }
         let kept = |durable| Stored { message: number_of(message), facts: *facts, durable };
         let places =
@@ -215,7 +284,7 @@ impl Ports for Port {
     }
 
     fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
-        self.handle = None;
+        self.decided();
         if let Some(stored) = self.messages.get_mut(&queue) {
             stored.retain(|sequence, _| !(first..=last).contains(sequence));
         }
@@ -225,12 +294,12 @@ impl Ports for Port {
     }
 
     fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence) {
-        self.handle = None;
+        self.decided();
         self.state(queue).delivered_up_to(sequence);
     }
 
     fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32) {
-        self.handle = None;
+        self.decided();
         let state = self.state(queue);
         state.attempts.retain(|(sequence, _)| !(first..=last).contains(sequence));
         state.attempts.extend((first..=last).map(|sequence| (sequence, attempts)));
@@ -238,6 +307,7 @@ impl Ports for Port {
     }
 
     fn put(&mut self, entry: CatalogEntry) {
+        self.decided();
         self.catalog.insert((entry.kind, entry.key.clone()), entry);
     }
 
@@ -246,7 +316,7 @@ impl Ports for Port {
         let credit = *self.credit.get(&to.0).unwrap_or(&u64::MAX);
         if credit == 0 || self.is_moody() {
             self.waiting.insert(to.0);
-            self.events.push(Event::Refused { subscription: to.0 });
+            self.tell(Event::Refused { subscription: to.0 });
             return Taken::NoCredit;
         }
         if !delivery.settled
@@ -256,7 +326,7 @@ impl Ports for Port {
         }
         let given = self.given(delivery);
         let body_bytes = delivery.facts.body_bytes;
-        self.events.push(Event::Delivered { subscription: to.0, place: delivery.from, body_bytes, given });
+        self.tell(Event::Delivered { subscription: to.0, place: delivery.from, body_bytes, given });
         Taken::Yes
     }
 
@@ -264,11 +334,11 @@ impl Ports for Port {
         self.found.clear();
         let given = self.given(delivery);
         let body_bytes = delivery.facts.body_bytes;
-        self.events.push(Event::Got { place: delivery.from, body_bytes, given, remaining });
+        self.tell(Event::Got { place: delivery.from, body_bytes, given, remaining });
     }
 
     fn cancelled(&mut self, subscription: SubscriptionId) {
-        self.events.push(Event::Cancelled { subscription: subscription.0 });
+        self.tell(Event::Cancelled { subscription: subscription.0 });
     }
 
     /// The exchange's name is the list of the queues that letters go to.
@@ -288,7 +358,7 @@ impl Ports for Port {
             let id = self.write(written);
             reference::Letter { id, bytes: bytes.into(), persistent, priority: dead.facts.priority, targets: names }
         });
-        self.events.push(Event::Died { queue, message, reason: dead.reason, letter: letter.clone() });
+        self.tell(Event::Died { queue, message, reason: dead.reason, letter: letter.clone() });
         letter.map(|letter| {
             let mut body = letter.id.to_le_bytes().to_vec();
             body.resize(bytes as usize, 0);
@@ -305,11 +375,17 @@ impl Ports for Port {
     }
 
     fn begin_unit(&mut self) {
+        if self.units == 0 && self.power.is_some() {
+            self.before_unit = Some(self.on_disk());
+        }
         self.units += 1;
     }
 
     fn end_unit(&mut self) {
         self.units -= 1;
+        if self.units == 0 {
+            self.before_unit = None;
+        }
     }
 
     fn queue_gone(&mut self, queue: QueueId, priority_max: u8) {
@@ -319,6 +395,6 @@ impl Ports for Port {
             self.pending.remove(&queue.lane(lane));
         }
         assert!(self.states.keys().all(|lane| lane.queue() != queue), "it had no other lanes");
-        self.events.push(Event::Gone { queue });
+        self.tell(Event::Gone { queue });
     }
 }

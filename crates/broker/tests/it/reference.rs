@@ -13,9 +13,10 @@ use ferrymq_model::{
 
 mod policy;
 mod queue;
+mod routing;
 
-pub use policy::{Full, POLICIES, goes_in_a_circle, policy};
-pub use queue::{Envelope, Given, Letter, Queue};
+pub use policy::{Full, OPERATOR_PATTERN, POLICIES, Policy, declared, goes_in_a_circle, operators, policy};
+pub use queue::{Envelope, Given, Letter, Publish, Queue, Stands};
 use queue::{Message, Subscription};
 
 /// Why not; the refusals of the model, without their texts.
@@ -28,7 +29,16 @@ pub enum No {
 }
 
 /// Arguments of queues that a second declaration must repeat.
-const COMPARED: [&str; 3] = ["x-message-ttl", "x-expires", "x-max-length"];
+const COMPARED: [&str; 8] = [
+    "x-message-ttl",
+    "x-expires",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-dead-letter-exchange",
+    "x-max-priority",
+    "x-single-active-consumer",
+    "x-queue-type",
+];
 
 /// What the limited user may configure, write and read: names with these beginnings.
 pub const LIMITED: [&[&str]; 3] = [&["q1"], &["q", "x1"], &["q1", "q2", "x"]];
@@ -57,7 +67,7 @@ struct Binding {
     arguments: Table,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Reference {
     pub now: Time,
     pub exchanges: BTreeMap<String, Exchange>,
@@ -65,8 +75,10 @@ pub struct Reference {
     subscriptions: BTreeMap<u64, Subscription>,
     /// What routes have met with, for whoever counts that.
     pub met: Vec<&'static str>,
-    /// Which policy the queues of a name have, where it is not the first.
-    policies: BTreeMap<String, u64>,
+    /// The policies for the queues of each name.
+    policies: BTreeMap<String, Policy>,
+    /// The operator's.
+    operators: Option<Policy>,
     /// Letters of messages that were refused, until the broker puts them into their queues.
     in_flight: Vec<Letter>,
 }
@@ -176,7 +188,7 @@ impl Reference {
                     && COMPARED.iter().all(|key| found.arguments.get(key) == request.arguments.get(key));
                 refuse_if(!same, No::PreconditionFailed)?;
             } else {
-                let queue = self.new_queue(request, owner, durable)?;
+                let queue = self.new_queue(by, request, owner, durable)?;
                 self.queues.insert(name.clone(), queue);
             }
         }
@@ -186,7 +198,11 @@ impl Reference {
         Ok((queue.ready().count() as u64, queue.subscriptions.len() as u64))
     }
 
-    fn new_queue(&self, request: &DeclareQueue, owner: Option<u64>, durable: bool) -> Result<Queue, No> {
+    fn new_queue(&self, by: By, request: &DeclareQueue, owner: Option<u64>, durable: bool) -> Result<Queue, No> {
+        if let Some(exchange) = request.arguments.get("x-dead-letter-exchange").and_then(Value::as_text) {
+            allowed(by, Access::Read, &request.queue)?;
+            allowed(by, Access::Write, exchange)?;
+        }
         let number = |key| match request.arguments.get(key) {
             None => Ok(None),
             Some(Value::Int(number)) if *number >= 0 => Ok(Some(*number as u64)),
@@ -195,19 +211,20 @@ impl Reference {
         let (message_ttl_ms, unused_ms_max) = (number("x-message-ttl")?, number("x-expires")?);
         refuse_if(unused_ms_max == Some(0), No::PreconditionFailed)?;
         number("x-max-length")?;
+        let own = Policy { message_ttl_ms, unused_ms_max, ..declared(&request.queue) };
+        refuse_if(own.quorum && (request.auto_delete || owner.is_some() || !durable), No::PreconditionFailed)?;
         Ok(Queue {
             durable,
             owner,
             auto_delete: request.auto_delete,
-            message_ttl_ms,
-            unused_ms_max,
             arguments: request.arguments.clone(),
             last_used: self.now,
             messages: Vec::new(),
             subscriptions: Vec::new(),
             turns: Vec::new(),
             active: None,
-            policy: policy(&request.queue, self.policy_number(&request.queue)),
+            policy: own.with(self.policy_of(&request.queue)),
+            own,
             dying: Vec::new(),
             turned_away: Vec::new(),
         })
@@ -234,6 +251,8 @@ impl Reference {
         let kinds = ["all", "any", "all-with-x", "any-with-x"];
         let kind = request.arguments.get("x-match").and_then(Value::as_text).unwrap_or("all");
         refuse_if(exchange.kind == ExchangeKind::Headers && !kinds.contains(&kind), No::PreconditionFailed)?;
+        let is_weight = std::str::from_utf8(&request.key).is_ok_and(|key| key.parse::<u32>().is_ok_and(|key| key > 0));
+        refuse_if(exchange.kind == ExchangeKind::ConsistentHash && !is_weight, No::PreconditionFailed)?;
         refuse_if(owner.is_some_and(|owner| owner != by.connection), No::ResourceLocked)?;
         let binding = Binding::of(request);
         if !exchange.bindings.contains(&binding) {
@@ -309,61 +328,22 @@ impl Reference {
 
     // Messages.
 
-    /// The queues that it goes to, and whether one of them refused it.
-    pub fn publish(
-        &mut self,
-        by: By,
-        exchange: &str,
-        keys: &[Vec<u8>],
-        headers: &Table,
-        envelope: Envelope,
-        (id, bytes): (u64, u64),
-    ) -> Result<(BTreeSet<String>, bool), No> {
+    pub fn may_publish(&self, by: By, exchange: &str) -> Result<(), No> {
         allowed(by, Access::Write, if exchange.is_empty() { "amq.default" } else { exchange })?;
         let found = self.exchanges.get(exchange).ok_or(No::NotFound)?;
-        refuse_if(found.internal, No::AccessRefused)?;
-        let targets = self.route(exchange, keys, headers);
-        let expires = envelope.expiration_ms.map(|ms| self.now.after_ms(ms));
-        let Envelope { persistent, priority, .. } = envelope;
-        let message = Message { persistent, expires, priority, ..Message::new(id, bytes, self.now) };
-        let mut refused = false;
-        for name in &targets {
-            refused |= !self.queues.get_mut(name).expect("a target is there").arrive(message.clone());
-        }
-        Ok((targets, refused))
+        refuse_if(found.internal, No::AccessRefused)
     }
 
-    fn route(&mut self, exchange: &str, keys: &[Vec<u8>], headers: &Table) -> BTreeSet<String> {
-        if exchange.is_empty() {
-            let named = |key: &Vec<u8>| String::from_utf8(key.clone()).ok();
-            return keys.iter().filter_map(named).filter(|name| self.queues.contains_key(name)).collect();
+    /// A message comes into these queues; says whether one of them refused it.
+    pub fn take_in(&mut self, publish: &Publish, targets: &BTreeSet<String>) -> bool {
+        let Envelope { persistent, priority, expiration_ms } = publish.envelope;
+        let expires = expiration_ms.map(|ms| self.now.after_ms(ms));
+        let message = Message { persistent, expires, priority, ..Message::new(publish.id, publish.bytes, self.now) };
+        let mut refused = false;
+        for name in targets {
+            refused |= !self.queues.get_mut(name).expect("a target is there").arrive(message.clone());
         }
-        let (mut queues, mut asked, mut ask) = (BTreeSet::new(), BTreeSet::new(), vec![exchange.to_owned()]);
-        while let Some(name) = ask.pop() {
-            let Some(exchange) = self.exchanges.get(&name) else { continue };
-            if !asked.insert(name) {
-                self.met.push("publish: came round to an exchange again");
-                continue;
-            }
-            let matches = |binding: &&Binding| exchange.matches(binding, keys, headers);
-            let matching: Vec<_> = exchange.bindings.iter().filter(matches).collect();
-            if matching.is_empty()
-                && let Some(alternate) = exchange.alternate.as_ref().and_then(Value::as_text)
-            {
-                self.met.push("publish: on to an alternate exchange");
-                ask.push(alternate.to_owned());
-            }
-            for binding in matching {
-                match &binding.to {
-                    Destination::Queue(name) => drop(queues.insert(name.to_string())),
-                    Destination::Exchange(name) => {
-                        self.met.push("publish: on to another exchange");
-                        ask.push(name.to_string());
-                    }
-                }
-            }
-        }
-        queues
+        refused
     }
 }
 
@@ -371,20 +351,6 @@ impl Binding {
     fn of(request: &BindCommand) -> Self {
         let arguments = request.arguments.clone().sorted();
         Self { to: request.destination.clone(), key: request.key.clone(), arguments }
-    }
-}
-
-impl Exchange {
-    fn matches(&self, binding: &Binding, keys: &[Vec<u8>], headers: &Table) -> bool {
-        match self.kind {
-            ExchangeKind::Direct => keys.contains(&binding.key),
-            ExchangeKind::Fanout => true,
-            ExchangeKind::Topic => keys.iter().any(|key| topic_matches(&words(&binding.key), &words(key))),
-            ExchangeKind::Headers => headers_match(&binding.arguments, headers),
-            _ => {
-                unreachable!("the sequences declare none: whose message it is, is the broker's choice")
-            }
-        }
     }
 }
 
@@ -402,28 +368,4 @@ fn agree<T: PartialEq + std::fmt::Debug>(what: &str, broker: &T, reference: &T) 
         return Ok(());
     }
     Err(format!("{what}: the broker says {broker:?}, the reference {reference:?}"))
-}
-
-fn words(key: &[u8]) -> Vec<&[u8]> {
-    if key.is_empty() { Vec::new() } else { key.split(|byte| *byte == b'.').collect() }
-}
-
-pub fn topic_matches(pattern: &[&[u8]], key: &[&[u8]]) -> bool {
-    match (pattern, key) {
-        ([], key) => key.is_empty(),
-        ([b"#", rest @ ..], key) => (0..=key.len()).any(|skipped| topic_matches(rest, &key[skipped..])),
-        (_, []) => false,
-        ([word, rest @ ..], [first, others @ ..]) => (*word == b"*" || word == first) && topic_matches(rest, others),
-    }
-}
-
-pub fn headers_match(arguments: &Table, headers: &Table) -> bool {
-    let kind = arguments.get("x-match").and_then(Value::as_text).unwrap_or("all");
-    let looked_at = |key: &str| key != "x-match" && (kind.ends_with("-with-x") || !key.starts_with("x-"));
-    let matches = |(key, wanted): (&str, &Value)| match headers.get(key) {
-        None => false,
-        Some(header) => *wanted == Value::Void || header == wanted,
-    };
-    let mut found = arguments.iter().filter(|(key, _)| looked_at(key)).map(matches);
-    if kind.starts_with("any") { found.any(|one| one) } else { found.all(|one| one) }
 }

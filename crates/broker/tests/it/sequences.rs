@@ -11,20 +11,23 @@ use ferrymq_model::{
 };
 
 use crate::random::Random;
-use crate::reference::{By, Envelope, POLICIES};
+use crate::reference::{By, Envelope, POLICIES, Publish, declared};
 use crate::world::{Checked, World};
 
 const SEQUENCES: u64 = 10_000;
 const STEPS: u64 = 200;
 
 const QUEUES: [&str; 13] = ["q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12"];
-const EXCHANGES: [&str; 12] = [
+const EXCHANGES: [&str; 15] = [
     "",
     "x0",
     "x1",
     "x2",
     "x3",
     "x4",
+    "hash",
+    "modulus",
+    "chance",
     "amq.direct",
     "amq.fanout",
     "amq.topic",
@@ -33,10 +36,10 @@ const EXCHANGES: [&str; 12] = [
     "amq.rabbitmq.trace",
 ];
 const KEYS: [&str; 10] = ["a", "b", "a.b", "a.b.c", "a..b", "", "c", "a.c.c", "b.b", "b.a"];
-const PATTERNS: [&str; 12] = ["a", "b", "#", "*", "a.#", "*.b", "a.*.c", "#.b", "a.#.b", "", "*.*", "#.#.c"];
+const PATTERNS: [&str; 14] = ["1", "3", "a", "b", "#", "*", "a.#", "*.b", "a.*.c", "#.b", "a.#.b", "", "*.*", "#.#.c"];
 
 /// What happens in a sequence, and how often in a hundred.
-const STEP_WEIGHTS: [(u64, Step); 17] = [
+const STEP_WEIGHTS: [(u64, Step); 21] = [
     (3, Step::DeclareExchange),
     (1, Step::DeleteExchange),
     (10, Step::DeclareQueue),
@@ -54,6 +57,10 @@ const STEP_WEIGHTS: [(u64, Step); 17] = [
     (1, Step::Restart),
     (1, Step::Reserved),
     (2, Step::Policy),
+    (1, Step::Select),
+    (4, Step::Commit),
+    (1, Step::Rollback),
+    (1, Step::Operator),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +82,10 @@ enum Step {
     Restart,
     Reserved,
     Policy,
+    Select,
+    Commit,
+    Rollback,
+    Operator,
 }
 
 struct Sequence {
@@ -94,6 +105,9 @@ fn play(seed: u64, sabotage: Option<Sabotage>, tell: bool) -> Result<BTreeMap<St
         random: Random::new(random.next()),
         bindings: Vec::new(),
     };
+    for name in QUEUES {
+        sequence.world.set_policy(name, 0)?;
+    }
     for _ in 0..8 {
         sequence.step(Step::DeclareQueue)?;
         sequence.step(Step::DeclareExchange)?;
@@ -182,10 +196,28 @@ impl Sequence {
                 self.world.restart(by_storage)
             }
             Step::Reserved => self.reserved(by),
+            Step::Policy | Step::Operator | Step::Select | Step::Commit | Step::Rollback => self.rarer_step(step, by),
+        }
+    }
+
+    /// Policies and transactions.
+    fn rarer_step(&mut self, step: Step, by: By) -> Checked {
+        match step {
             Step::Policy => {
                 let (name, number) = (self.queue(), self.random.below(POLICIES));
                 self.world.set_policy(&name, number)
             }
+            Step::Operator => {
+                let there = self.random.one_in(2);
+                self.world.set_operators(there)
+            }
+            Step::Select => self.world.select(by.connection),
+            Step::Commit => {
+                let power = self.random.one_in(4).then(|| self.random.below(12));
+                self.world.commit(by.connection, power)
+            }
+            Step::Rollback => self.world.rollback(by.connection),
+            _ => unreachable!("the others are common"),
         }
     }
 
@@ -230,7 +262,12 @@ impl Sequence {
         } else if self.random.one_in(20) {
             arguments.0.push(("alternate-exchange".to_owned(), Value::Int(5)));
         }
-        let usual = ["direct", "fanout", "topic", "headers"][name.bytes().map(usize::from).sum::<usize>() % 4];
+        let usual = match &*name {
+            "hash" => "x-consistent-hash",
+            "modulus" => "x-modulus-hash",
+            "chance" => "x-random",
+            _ => ["direct", "fanout", "topic", "headers"][name.bytes().map(usize::from).sum::<usize>() % 4],
+        };
         let kind = if self.random.one_in(8) { self.random.of(&["topic", "fanout", "strange"]) } else { usual };
         let request = DeclareExchange {
             origin: Origin::default(),
@@ -260,8 +297,13 @@ impl Sequence {
         let name = Name::from(self.random.of(&QUEUES));
         let kind = name.bytes().map(u64::from).sum::<u64>() % 8;
         let odd = self.random.one_in(12);
-        let mut arguments = Table::default();
-        let mut put = |key: &str, number| arguments.0.push((key.to_owned(), Value::Int(number)));
+        let own = declared(&name);
+        let mut arguments: Table =
+            own.definition().0.into_iter().map(|(key, value)| (format!("x-{key}"), value)).collect();
+        let mut put = |key: &str, number| {
+            arguments.0.retain(|(other, _)| other != key);
+            arguments.0.push((key.to_owned(), Value::Int(number)));
+        };
         match kind {
             1 => put("x-message-ttl", 30),
             2 => put("x-message-ttl", 0),
@@ -279,9 +321,9 @@ impl Sequence {
             origin: Origin::default(),
             queue: name,
             passive: self.random.one_in(6),
-            durable: (kind != 4) ^ self.random.one_in(20),
-            exclusive: (kind == 5) ^ self.random.one_in(20),
-            auto_delete: (kind == 6) ^ self.random.one_in(20),
+            durable: (kind != 4 || own.quorum) ^ self.random.one_in(20),
+            exclusive: (kind == 5 && !own.quorum) ^ self.random.one_in(20),
+            auto_delete: (kind == 6 && !own.quorum) ^ self.random.one_in(20),
             no_wait: false,
             arguments,
         };
@@ -345,8 +387,9 @@ impl Sequence {
         let envelope = Envelope { persistent, priority, expiration_ms };
         // Now and then more than one round of dispatch can move.
         let messages = if self.random.one_in(50) { 140 } else { 1 + self.random.below(3) };
+        let publish = Publish { exchange: exchange.to_string(), keys, headers, envelope, id: 0, bytes: 0 };
         for _ in 0..messages {
-            self.world.publish(by, &exchange, &keys, &headers, envelope)?;
+            self.world.publish(by, publish.clone())?;
         }
         Ok(())
     }
@@ -492,4 +535,19 @@ fn a_second_active_subscription_is_found_out() {
 #[test]
 fn a_forgotten_load_is_found_out() {
     is_found_out(Sabotage::LoadedForgotten);
+}
+
+#[test]
+fn a_torn_transaction_is_found_out() {
+    is_found_out(Sabotage::UnitTorn);
+}
+
+#[test]
+fn a_message_for_one_that_goes_to_all_is_found_out() {
+    is_found_out(Sabotage::GivenToAll);
+}
+
+#[test]
+fn an_ignored_policy_is_found_out() {
+    is_found_out(Sabotage::PolicyIgnored);
 }

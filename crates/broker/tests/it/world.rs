@@ -1,8 +1,8 @@
 //! The broker under test: what `node` does with a catalog and shards, at its simplest, and beside it the reference.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ferrymq_broker::{Caller, Catalog, DeadLettering, DeleteWhen, Epoch, Overflow, QueueSettings, Sabotage, Shard};
+use ferrymq_broker::{Caller, Catalog, DeleteWhen, Epoch, Sabotage, Shard};
 use ferrymq_model::{
     Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
     Destination, Name, Place, QueueId, Refusal, SubscriptionId, Time,
@@ -10,9 +10,13 @@ use ferrymq_model::{
 
 use crate::port::{Event, Port};
 use crate::random::Random;
-use crate::reference::{By, Full, Given, LIMITED, No, Reference, policy};
+use crate::reference::{By, Given, LIMITED, No, Publish, Reference, Stands};
 
 mod messages;
+mod policies;
+mod publishing;
+
+use publishing::Transaction;
 
 /// A delivery that a connection holds.
 #[derive(Clone, Debug)]
@@ -39,6 +43,12 @@ pub struct World {
     /// Subscriptions and their connections.
     pub subscriptions: BTreeMap<u64, u64>,
     next_subscription: u64,
+    /// Connections that work in transactions.
+    transactions: BTreeMap<u64, Transaction>,
+    /// What a commit publishes, and where it goes: the reference has yet to take it in.
+    committing: VecDeque<(Publish, BTreeSet<String>)>,
+    /// Whether the reference refused what it took in of a commit.
+    refusals: Vec<bool>,
     pub happened: BTreeMap<String, u64>,
 }
 
@@ -54,6 +64,7 @@ impl World {
         let patterns = LIMITED.map(|beginnings| format!("^({})", beginnings.join("|")));
         let patterns = [&*patterns[0], &*patterns[1], &*patterns[2]];
         catalog.set_permission(&limited, &root, patterns, &mut changes).unwrap();
+        sabotage.into_iter().for_each(|sabotage| catalog.sabotage(sabotage));
         let now = Time(1_000_000);
         let epoch = catalog.epoch("/").unwrap();
         let mut world = Self {
@@ -68,6 +79,9 @@ impl World {
             held: Vec::new(),
             subscriptions: BTreeMap::new(),
             next_subscription: 1,
+            transactions: BTreeMap::new(),
+            committing: VecDeque::new(),
+            refusals: Vec::new(),
             happened: BTreeMap::new(),
         };
         world.port.keep(&mut world.changes);
@@ -101,7 +115,6 @@ impl World {
             self.names.insert(queue, declared.name.to_string());
             self.port.queues.insert(declared.name.to_string(), queue);
             if let Some(settings) = declared.created {
-                let settings = with_policy(&settings, &self.reference);
                 self.shard(queue).open(queue, settings, &[], now);
             }
             self.shard(queue).used(queue, now);
@@ -224,6 +237,10 @@ impl World {
                         self.port.queues.remove(&name);
                     }
                 }
+                Event::Publishing => {
+                    let (publish, targets) = self.committing.pop_front().expect("each is told of once");
+                    self.refusals.push(self.reference.take_in(&publish, &targets));
+                }
                 Event::Got { .. } => return Err("a message was given that nobody asked for".to_owned()),
             }
         }
@@ -264,9 +281,8 @@ impl World {
             let queue = &self.reference.queues[name];
             let active = counts.active.map(|active| active.0);
             let broker = (counts.ready, counts.unacked, counts.ready_bytes, counts.unacked_bytes, active);
-            let bytes = |out| queue.messages.iter().filter(|one| one.out == out).map(|one| one.bytes).sum::<u64>();
-            let out = queue.messages.iter().filter(|one| one.out).count() as u64;
-            let reference = (queue.ready().count() as u64, out, bytes(false), bytes(true), queue.active);
+            let (ready, out) = (queue.count(Stands::Ready), queue.count(Stands::Out));
+            let reference = (ready.0, out.0, ready.1, out.1, queue.active);
             if broker != reference {
                 let what = "(ready, unacked, bytes ready, bytes unacked, active)";
                 return Err(format!("{name} {what}: {broker:?}, the reference {reference:?}: {queue:?}"));
@@ -300,29 +316,6 @@ fn binding_step(what: &str, request: &BindCommand) -> String {
 
 fn new_shard(sabotage: Option<Sabotage>) -> Shard {
     sabotage.map_or_else(Shard::new, Shard::sabotaged)
-}
-
-/// A queue's settings with what policies would add.
-fn with_policy(settings: &QueueSettings, reference: &Reference) -> QueueSettings {
-    let policy = policy(&settings.name, reference.policy_number(&settings.name));
-    let lower = |own: Option<u64>, other| [own, other].into_iter().flatten().min();
-    let exchange = Name::from(&*policy.letters_to.join(","));
-    QueueSettings {
-        dead_letters: (!exchange.is_empty()).then_some(DeadLettering { exchange, routing_key: None, keeps: false }),
-        priority_max: policy.priority_max,
-        single_active: policy.single_active,
-        attempts_max: policy.attempts_max,
-        message_ttl_ms: lower(settings.message_ttl_ms, policy.message_ttl_ms),
-        unused_ms_max: lower(settings.unused_ms_max, policy.unused_ms_max),
-        messages_max: policy.messages_max,
-        bytes_max: policy.bytes_max,
-        overflow: match policy.full {
-            Full::DropHead => Overflow::DropHead,
-            Full::Refuse => Overflow::RejectPublish,
-            Full::RefuseAndLetter => Overflow::RejectPublishDeadLetter,
-        },
-        ..settings.clone()
-    }
 }
 
 fn shard_of(name: &str, shards: usize) -> usize {

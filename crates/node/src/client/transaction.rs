@@ -3,6 +3,7 @@
 //! As in RabbitMQ, what is wrong with one of them is refused when it comes. Unlike there, a commit is atomic over all its
 //! queues: one unit of the journal.
 
+use ferrymq_broker::Committed;
 use ferrymq_model::{Origin, Publish, QueueId, Refusal, Reply, ReturnReason};
 
 use super::{
@@ -44,35 +45,30 @@ impl Client {
         };
         let waiting = self.connection.mailbox().take_waiting(self.connection.id);
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
-        let mut unroutable = Vec::new();
-        let mut replies = Vec::new();
         let catalog = self.node.catalog.read();
         let routed: Vec<Vec<QueueId>> =
             publishes.iter().map(|publish| self.node.route_again(&catalog, self.caller().vhost, publish)).collect();
-        let position = self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
-            for (publish, targets) in publishes.iter().zip(&routed) {
-                let message = message_of(publish, &[]);
-                let facts = facts_of(publish, &message, now);
-                let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
-                if published.queues == 0 {
-                    match self.node.replies.find(message.routing_key).filter(|_| message.exchange.is_empty()) {
-                        Some(target) => replies.push((target, publish)),
-                        None => unroutable.push(publish),
-                    }
-                }
-            }
-            for (settlement, stretches) in &settlements {
-                shard.settle(stretches, *settlement, ports);
-            }
-            shard.credit(&waiting);
-            ports.flushed_position()
+        let messages = publishes.iter().zip(&routed).map(|(publish, targets)| {
+            let message = message_of(publish, &[]);
+            let facts = facts_of(publish, &message, now);
+            Committed { message, facts, persistent: publish.persistent, targets }
         });
+        let (published, position) =
+            self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+                let published = shard.commit(messages, &settlements, ports);
+                shard.credit(&waiting);
+                (published, ports.flushed_position())
+            });
         drop(catalog);
-        for (target, publish) in replies {
-            if target.connection.mailbox().deliver_reply(target.channel, &message_of(publish, &[])) {
-                aftermath.touch(&target.connection);
-            } else {
-                unroutable.push(publish);
+        let mut unroutable = Vec::new();
+        for (publish, _) in publishes.iter().zip(&published).filter(|(_, published)| published.queues == 0) {
+            let message = message_of(publish, &[]);
+            let target = self.node.replies.find(message.routing_key).filter(|_| message.exchange.is_empty());
+            match target {
+                Some(target) if target.connection.mailbox().deliver_reply(target.channel, &message) => {
+                    aftermath.touch(&target.connection);
+                }
+                _ => unroutable.push(publish),
             }
         }
         self.return_unroutable(channel, &unroutable);

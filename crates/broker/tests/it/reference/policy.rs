@@ -1,11 +1,13 @@
-//! What queues have beside their arguments, as policies would give it: by their names, so that broker and reference need
-//! not tell each other.
+//! What queues are declared with and what policies say of them: by their names, so that broker and reference need not
+//! tell each other.
 //!
 //! With three shards a letter reaches queues of its own shard only, so the targets of each queue are in its shard. A queue
 //! that refuses messages holds none that expires: whether it is full must not depend on when storage was asked. And what
 //! it refuses goes to queues that refuse nothing, so that each letter is seen to arrive. A queue with priorities has
 //! dead-lettering always: whether its front expires or is overtaken first is the broker's choice, and it tells deaths only
 //! where they may make letters.
+
+use ferrymq_model::{Table, Value};
 
 /// What a queue does with one message too many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,69 +19,149 @@ pub enum Full {
     RefuseAndLetter,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// What a queue is told to do, by its declaration, by a policy, or by both together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Where its dead letters go; without any it has no dead-lettering.
     pub letters_to: &'static [&'static str],
     pub messages_max: Option<u64>,
     pub bytes_max: Option<u64>,
     pub full: Full,
-    /// How often a message may come back.
+    /// How often a message may come back, in a quorum queue.
     pub attempts_max: Option<u32>,
     pub message_ttl_ms: Option<u64>,
     pub unused_ms_max: Option<u64>,
-    /// The same in all policies of a queue, as is the next.
+    /// This and what follows can be declared only.
     pub priority_max: u8,
     pub single_active: bool,
+    /// Keeps every message on disk.
+    pub quorum: bool,
 }
 
+/// How many policies there are for the queues of one name.
 pub const POLICIES: u64 = 3;
 
-/// One of the policies that the queue of this name can have.
-pub fn policy(name: &str, number: u64) -> Policy {
-    let first = first_policy(name);
-    match (number, first.full) {
-        (0, _) => first,
-        (1, _) => {
-            let messages_max = first.messages_max.map(|max| max.saturating_sub(1));
-            let letters_to = if first.priority_max > 0 { first.letters_to } else { &[] };
-            Policy { messages_max, letters_to, attempts_max: Some(0), ..first }
-        }
-        (_, Full::DropHead) => Policy {
-            messages_max: Some(5),
-            bytes_max: Some(40),
-            message_ttl_ms: Some(20),
-            unused_ms_max: Some(60),
-            ..first
-        },
-        (_, Full::Refuse | Full::RefuseAndLetter) => Policy { messages_max: Some(5), ..first },
-    }
-}
+/// Which queues the operator's policy is for.
+pub const OPERATOR_PATTERN: &str = "^q[01349]$";
 
-fn first_policy(name: &str) -> Policy {
-    let none = Policy::default();
+const NONE: Policy = Policy {
+    letters_to: &[],
+    messages_max: None,
+    bytes_max: None,
+    full: Full::DropHead,
+    attempts_max: None,
+    message_ttl_ms: None,
+    unused_ms_max: None,
+    priority_max: 0,
+    single_active: false,
+    quorum: false,
+};
+
+/// What the queue of this name is declared with, beside a time to live and a lease.
+pub fn declared(name: &str) -> Policy {
     match name {
-        "q0" => Policy { letters_to: &["q3", "q6"], ..none },
-        "q1" => Policy { letters_to: &["q7"], ..none },
-        "q2" => Policy { messages_max: Some(2), full: Full::Refuse, ..none },
-        "q3" => Policy { messages_max: Some(0), letters_to: &["q12"], ..none },
-        "q4" => Policy { bytes_max: Some(30), ..none },
-        "q5" => Policy { messages_max: Some(4), letters_to: &["q11", "q2", "q8"], attempts_max: Some(1), ..none },
+        "q0" => Policy { letters_to: &["q3", "q6"], ..NONE },
+        "q4" => Policy { bytes_max: Some(30), ..NONE },
+        "q5" | "q9" => Policy { quorum: true, ..NONE },
         "q6" => Policy {
             messages_max: Some(2),
             bytes_max: Some(25),
             letters_to: &["q0", "q9"],
             priority_max: 2,
             single_active: true,
-            ..none
+            ..NONE
         },
-        "q7" => Policy { messages_max: Some(3), letters_to: &["q1", "q10", "q4", "q7"], priority_max: 3, ..none },
-        "q8" => Policy { letters_to: &["q11", "q2", "q8"], priority_max: 1, ..none },
-        "q9" => Policy { letters_to: &["q6"], ..none },
-        "q11" => Policy { messages_max: Some(3), full: Full::RefuseAndLetter, letters_to: &["q5", "q8"], ..none },
-        "q10" => Policy { single_active: true, ..none },
-        "q12" => Policy { letters_to: &["q9"], attempts_max: Some(1), priority_max: 255, ..none },
-        _ => none,
+        "q7" => Policy { priority_max: 3, letters_to: &["q1", "q10", "q4", "q7"], ..NONE },
+        "q8" => Policy { letters_to: &["q11", "q2", "q8"], priority_max: 1, ..NONE },
+        "q10" => Policy { single_active: true, ..NONE },
+        "q12" => Policy { letters_to: &["q9"], priority_max: 255, ..NONE },
+        _ => NONE,
+    }
+}
+
+/// One of the policies that the queues of this name can have; the first is the usual one.
+pub fn policy(name: &str, number: u64) -> Policy {
+    let first = first_policy(name);
+    match (number, name) {
+        (0, _) => first,
+        (1, _) => Policy {
+            messages_max: first.messages_max.map(|max| max.saturating_sub(1)),
+            letters_to: &[],
+            attempts_max: declared(name).quorum.then_some(0),
+            ..first
+        },
+        (_, "q2" | "q11") => Policy { messages_max: Some(5), ..first },
+        (_, _) => Policy {
+            messages_max: Some(5),
+            bytes_max: Some(40),
+            message_ttl_ms: Some(20),
+            unused_ms_max: Some(60),
+            ..first
+        },
+    }
+}
+
+fn first_policy(name: &str) -> Policy {
+    match name {
+        "q1" => Policy { letters_to: &["q7"], ..NONE },
+        "q2" => Policy { messages_max: Some(2), full: Full::Refuse, ..NONE },
+        "q3" => Policy { messages_max: Some(0), letters_to: &["q12"], ..NONE },
+        "q5" => Policy { messages_max: Some(4), letters_to: &["q11", "q2", "q8"], attempts_max: Some(1), ..NONE },
+        "q7" => Policy { messages_max: Some(3), ..NONE },
+        "q9" => Policy { letters_to: &["q6"], attempts_max: Some(2), ..NONE },
+        "q11" => Policy { messages_max: Some(3), full: Full::RefuseAndLetter, letters_to: &["q5", "q8"], ..NONE },
+        _ => NONE,
+    }
+}
+
+/// Whether the operator's policy is for the queue of this name; the broker is told so by [`OPERATOR_PATTERN`].
+pub fn is_operators(name: &str) -> bool {
+    ["q0", "q1", "q3", "q4", "q9"].contains(&name)
+}
+
+/// What the operator's policy says.
+pub fn operators() -> Policy {
+    Policy { messages_max: Some(4), message_ttl_ms: Some(50), ..NONE }
+}
+
+impl Policy {
+    /// Both together: of two limits the lower, of all else what the first says.
+    pub fn with(self, other: Self) -> Self {
+        let lower = |own: Option<u64>, other: Option<u64>| own.into_iter().chain(other).min();
+        Self {
+            letters_to: if self.letters_to.is_empty() { other.letters_to } else { self.letters_to },
+            messages_max: lower(self.messages_max, other.messages_max),
+            bytes_max: lower(self.bytes_max, other.bytes_max),
+            full: if self.full == Full::DropHead { other.full } else { self.full },
+            attempts_max: self.attempts_max.into_iter().chain(other.attempts_max).min(),
+            message_ttl_ms: lower(self.message_ttl_ms, other.message_ttl_ms),
+            unused_ms_max: lower(self.unused_ms_max, other.unused_ms_max),
+            ..self
+        }
+    }
+
+    /// As a policy's definition; with `x-` before each key it is a declaration's arguments.
+    pub fn definition(&self) -> Table {
+        let number = |key: &str, number: Option<u64>| number.map(|number| (key.to_owned(), Value::Int(number as i64)));
+        let text = |key: &str, text: &str| Some((key.to_owned(), Value::Text(text.to_owned())));
+        let full = match self.full {
+            Full::DropHead => None,
+            Full::Refuse => text("overflow", "reject-publish"),
+            Full::RefuseAndLetter => text("overflow", "reject-publish-dlx"),
+        };
+        let settings = [
+            text("dead-letter-exchange", &self.letters_to.join(",")).filter(|_| !self.letters_to.is_empty()),
+            number("max-length", self.messages_max),
+            number("max-length-bytes", self.bytes_max),
+            full,
+            number("delivery-limit", self.attempts_max.map(u64::from)),
+            number("message-ttl", self.message_ttl_ms),
+            number("expires", self.unused_ms_max),
+            number("max-priority", Some(self.priority_max.into()).filter(|max| *max > 0)),
+            self.single_active.then(|| ("single-active-consumer".to_owned(), Value::Bool(true))),
+            text("queue-type", "quorum").filter(|_| self.quorum),
+        ];
+        settings.into_iter().flatten().collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use ferrymq_model::{Access, DeathReason, Settlement, Table, Time};
 
-use super::policy::{Full, Policy, policy};
+use super::policy::{Full, Policy, is_operators};
 use super::{By, No, Reference, agree, refuse_if};
 
 #[derive(Clone, Debug)]
@@ -10,8 +10,6 @@ pub struct Queue {
     pub durable: bool,
     pub owner: Option<u64>,
     pub(super) auto_delete: bool,
-    pub(super) message_ttl_ms: Option<u64>,
-    pub(super) unused_ms_max: Option<u64>,
     pub(super) arguments: Table,
     pub(super) last_used: Time,
     /// In the order in which they came, wherever they are now.
@@ -22,6 +20,9 @@ pub struct Queue {
     pub(super) turns: Vec<u64>,
     /// The subscription that is served, where only one is.
     pub active: Option<u64>,
+    /// What it was declared with.
+    pub(super) own: Policy,
+    /// That, and what policies say.
     pub policy: Policy,
     /// Messages whose end is decided, until the broker tells what became of them.
     pub(super) dying: Vec<(u64, DeathReason)>,
@@ -38,11 +39,21 @@ pub struct Message {
     pub(super) arrived: Time,
     /// Its own; its queue may have it expire earlier.
     pub(super) expires: Option<Time>,
-    pub out: bool,
+    pub stands: Stands,
     pub(super) redelivered: bool,
     pub(super) attempts: u32,
     /// Published in this very step: a consumer may still have it, even if it may not wait at all.
     pub(super) new: bool,
+}
+
+/// Where a message of a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    Ready,
+    /// With a consumer.
+    Out,
+    /// Its end is decided, and the broker has not told yet what became of it.
+    Dying,
 }
 
 /// A message that the broker makes of a dead one: what it says and where it goes is the test port's.
@@ -61,6 +72,17 @@ pub struct Envelope {
     pub persistent: bool,
     pub priority: u8,
     pub expiration_ms: Option<u64>,
+}
+
+/// A message as somebody publishes it. Its first key is its routing key, further ones stand in its headers.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    pub exchange: String,
+    pub keys: Vec<Vec<u8>>,
+    pub headers: Table,
+    pub envelope: Envelope,
+    pub id: u64,
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +171,7 @@ impl Reference {
     pub fn purge(&mut self, by: By, name: &str) -> Result<u64, No> {
         let queue = self.queue_for(by, Some(Access::Read), name)?;
         let ready = queue.ready().count() as u64;
-        queue.messages.retain(|message| message.out);
+        queue.messages.retain(|message| message.stands != Stands::Ready);
         Ok(ready)
     }
 
@@ -158,22 +180,14 @@ impl Reference {
         let Some(queue) = self.queues.get_mut(name) else { return };
         match settlement {
             Settlement::Accept => queue.messages.retain(|message| message.id != id),
-            Settlement::Reject => {
-                queue.messages.retain(|message| message.id != id);
-                if queue.has_letters() {
-                    queue.dying.push((id, DeathReason::Rejected));
-                }
-            }
+            Settlement::Reject => queue.end(id, DeathReason::Rejected),
             Settlement::Release => {
                 let Some(message) = queue.messages.iter_mut().find(|message| message.id == id) else { return };
-                message.out = false;
+                message.stands = Stands::Ready;
                 message.redelivered = true;
                 message.attempts += 1;
                 if queue.policy.attempts_max.is_some_and(|max| message.attempts > max) {
-                    queue.messages.retain(|message| message.id != id);
-                    if queue.has_letters() {
-                        queue.dying.push((id, DeathReason::DeliveryLimit));
-                    }
+                    queue.end(id, DeathReason::DeliveryLimit);
                 }
             }
         }
@@ -189,7 +203,7 @@ impl Reference {
     pub fn advance(&mut self, now: Time) {
         self.now = now;
         let is_over = |queue: &Queue| {
-            let unused_ms_max = [queue.unused_ms_max, queue.policy.unused_ms_max].into_iter().flatten().min();
+            let unused_ms_max = queue.policy.unused_ms_max;
             queue.subscriptions.is_empty() && unused_ms_max.is_some_and(|ms| queue.last_used.after_ms(ms) <= now)
         };
         let over = |(_, queue): &(&String, &Queue)| is_over(queue);
@@ -206,26 +220,44 @@ impl Reference {
             queue.turns.clear();
             queue.active = None;
             queue.last_used = self.now;
-            queue.messages.retain(|message| message.persistent);
-            for message in queue.messages.iter_mut().filter(|message| message.out) {
-                message.out = false;
+            queue.messages.retain(|message| message.persistent || queue.own.quorum);
+            queue.dying.clear();
+            queue.turned_away.clear();
+            for message in queue.messages.iter_mut().filter(|message| message.stands != Stands::Ready) {
+                message.stands = Stands::Ready;
                 message.redelivered = true;
             }
         }
+        self.in_flight.clear();
         self.restart_exchanges();
     }
 
-    /// The queues of this name have another policy from now on.
-    pub fn set_policy(&mut self, name: &str, number: u64) {
-        self.policies.insert(name.to_owned(), number);
-        if let Some(queue) = self.queues.get_mut(name) {
-            queue.policy = policy(name, number);
-            queue.last_used = self.now;
-        }
+    /// The queues of this name have another policy from now on, or none.
+    pub fn set_policy(&mut self, name: &str, policy: Policy) {
+        self.policies.insert(name.to_owned(), policy);
+        self.apply_policies();
     }
 
-    pub fn policy_number(&self, name: &str) -> u64 {
-        self.policies.get(name).copied().unwrap_or(0)
+    pub fn set_operators(&mut self, policy: Option<Policy>) {
+        self.operators = policy;
+        self.apply_policies();
+    }
+
+    /// What policies say of the queue of this name.
+    pub(super) fn policy_of(&self, name: &str) -> Policy {
+        let users = self.policies.get(name).copied().unwrap_or_default();
+        users.with(self.operators.filter(|_| is_operators(name)).unwrap_or_default())
+    }
+
+    fn apply_policies(&mut self) {
+        let policies: Vec<_> = self.queues.keys().map(|name| self.policy_of(name)).collect();
+        for (queue, policy) in self.queues.values_mut().zip(policies) {
+            let policy = queue.own.with(policy);
+            if queue.policy != policy {
+                queue.policy = policy;
+                queue.last_used = self.now;
+            }
+        }
     }
 
     // What the broker decides by itself.
@@ -333,11 +365,28 @@ impl Reference {
 
 impl Queue {
     pub fn ready(&self) -> impl Iterator<Item = &Message> {
-        self.messages.iter().filter(|message| !message.out)
+        self.messages.iter().filter(|message| message.stands == Stands::Ready)
+    }
+
+    /// Messages and bytes that stand there.
+    pub fn count(&self, stands: Stands) -> (u64, u64) {
+        let there = self.messages.iter().filter(|message| message.stands == stands);
+        there.fold((0, 0), |(messages, bytes), message| (messages + 1, bytes + message.bytes))
     }
 
     fn has_letters(&self) -> bool {
         !self.policy.letters_to.is_empty()
+    }
+
+    /// A message has come to its end; it may become a letter. One that came back too often is found first: until then a
+    /// crash brings it back.
+    fn end(&mut self, id: u64, reason: DeathReason) {
+        if self.has_letters() || reason == DeathReason::DeliveryLimit {
+            self.messages.iter_mut().filter(|one| one.id == id).for_each(|one| one.stands = Stands::Dying);
+            self.dying.push((id, reason));
+        } else {
+            self.messages.retain(|message| message.id != id);
+        }
     }
 
     /// A message comes in, if the queue takes it.
@@ -361,7 +410,7 @@ impl Queue {
 
     /// A ready message leaves for a consumer.
     fn give(&mut self, id: u64, settled: bool) {
-        self.messages.iter_mut().filter(|message| message.id == id).for_each(|message| message.out = true);
+        self.messages.iter_mut().filter(|one| one.id == id).for_each(|one| one.stands = Stands::Out);
         if settled {
             self.messages.retain(|message| message.id != id);
         }
@@ -369,9 +418,7 @@ impl Queue {
 
     fn is_expired(&self, message: &Message, now: Time) -> bool {
         let waited = |ms: u64| message.arrived.after_ms(ms) <= now;
-        message.expires.is_some_and(|time| time <= now)
-            || self.message_ttl_ms.is_some_and(waited)
-            || self.policy.message_ttl_ms.is_some_and(waited)
+        message.expires.is_some_and(|time| time <= now) || self.policy.message_ttl_ms.is_some_and(waited)
     }
 
     /// Whether it has, or would have with so many more, more ready than it may.
@@ -420,7 +467,7 @@ impl Message {
             priority: 0,
             arrived,
             expires: None,
-            out: false,
+            stands: Stands::Ready,
             redelivered: false,
             attempts: 0,
             new: true,

@@ -1,88 +1,15 @@
 //! Messages in and out of the broker under test, and what can happen to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ferrymq_broker::{Catalog, DeleteWhen, Got, Stretch, Subscriber};
-use ferrymq_model::{
-    Access, BodyRef, ConnectionId, Dialect, Facts, MessageRef, Place, QueueId, Settlement, SubscriptionId, Table,
-};
+use ferrymq_model::{Access, ConnectionId, Place, QueueId, Settlement, SubscriptionId};
 
-use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of, with_policy};
-use crate::port::{Event, Written};
-use crate::reference::{By, Envelope, Full, policy};
-
-const EMPTY: ferrymq_broker::Envelope<'static> = ferrymq_broker::Envelope::EMPTY;
+use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of};
+use crate::port::Event;
+use crate::reference::{By, declared};
 
 impl World {
-    pub fn publish(
-        &mut self,
-        by: By,
-        exchange: &str,
-        keys: &[Vec<u8>],
-        headers: &Table,
-        envelope: Envelope,
-    ) -> Checked {
-        let Envelope { persistent, priority, expiration_ms } = envelope;
-        let (user, vhost) = names(by);
-        let number = self.port.write(Written { persistent, ..Written::default() });
-        let mut body = number.to_le_bytes().to_vec();
-        body.resize(8 + (number % 5) as usize, 0);
-        let answer =
-            self.catalog.may_publish(&caller(by, &user, &vhost), exchange, &keys[0], &keys[1..]).and_then(|()| {
-                let mut targets = Vec::new();
-                self.catalog.route(
-                    "/",
-                    exchange,
-                    &keys[0],
-                    &keys[1..],
-                    &ferrymq_broker::Envelope { headers: &|| headers.clone(), random: &|| number, ..EMPTY },
-                    &mut targets,
-                )?;
-                Ok(targets)
-            });
-        // See the reference's policies.
-        let refuses = |id: &QueueId| self.reference.queues[&self.names[id]].policy.full != Full::DropHead;
-        let expiration_ms = expiration_ms.filter(|_| !answer.as_ref().is_ok_and(|ids| ids.iter().any(refuses)));
-        let answer = answer.map(|targets| {
-            let message = MessageRef {
-                dialect: Dialect::Amqp091,
-                exchange,
-                routing_key: &keys[0],
-                properties: &[],
-                body: BodyRef::Inline(&body),
-            };
-            let facts = Facts {
-                body_bytes: body.len() as u32,
-                priority,
-                expires: expiration_ms.map(|ms| self.now().after_ms(ms)),
-                arrived: self.now(),
-            };
-            let (mut reached, mut refused) = (0, false);
-            // Each shard decides over its own queues, in ascending order.
-            for shard in 0..self.shards.len() {
-                let own: Vec<_> = targets.iter().copied().filter(|id| self.index(*id) == shard).collect();
-                let published = self.shards[shard].publish(&message, &facts, persistent, &own, &mut self.port);
-                reached += published.queues;
-                refused |= published.refused;
-            }
-            assert_eq!(reached as usize, targets.len(), "every target was reached");
-            (targets.iter().map(|id| self.names[id].clone()).collect::<BTreeSet<_>>(), refused)
-        });
-        let sizes = (number, body.len() as u64);
-        let expected =
-            self.reference.publish(by, exchange, keys, headers, Envelope { expiration_ms, ..envelope }, sizes);
-        for what in std::mem::take(&mut self.reference.met) {
-            self.count(what);
-        }
-        if expected.as_ref().is_ok_and(|(targets, _)| targets.is_empty()) {
-            self.count("publish: unroutable");
-        }
-        if expected.as_ref().is_ok_and(|(_, refused)| *refused) {
-            self.count("publish: refused");
-        }
-        self.agree("publish", answer, expected)
-    }
-
     pub fn consume(
         &mut self,
         by: By,
@@ -180,23 +107,22 @@ impl World {
     /// Settles the held deliveries for which `which` says so, consecutive ones as one stretch.
     pub fn settle(&mut self, settlement: Settlement, mut which: impl FnMut(&Held) -> bool) -> Checked {
         let chosen: Vec<Held> = self.held.extract_if(.., |held| which(held)).collect();
-        let mut stretches: Vec<Stretch> = Vec::new();
-        for held in &chosen {
-            let Place { queue, sequence } = held.place;
-            let body_bytes = u64::from(held.body_bytes);
-            match stretches.last_mut() {
-                Some(last) if last.queue == queue && last.last + 1 == sequence => {
-                    last.last = sequence;
-                    last.body_bytes += body_bytes;
-                }
-                _ => stretches.push(Stretch { queue, first: sequence, last: sequence, body_bytes }),
-            }
+        if let Some(transaction) = chosen.first().and_then(|held| self.transactions.get_mut(&held.connection)) {
+            transaction.settlements.push((settlement, chosen));
+            return self.agree("settle in a transaction", Ok(()), Ok(()));
         }
+        let stretches = stretches_of(&chosen);
         for shard in 0..self.shards.len() {
             let own: Vec<_> = stretches.iter().copied().filter(|one| self.index(one.queue) == shard).collect();
             self.shards[shard].settle(&own, settlement, &mut self.port);
         }
-        for held in &chosen {
+        self.settled(settlement, &chosen);
+        self.agree(&format!("settle {settlement:?}"), Ok(()), Ok(()))
+    }
+
+    /// The broker has settled these.
+    pub(super) fn settled(&mut self, settlement: Settlement, chosen: &[Held]) {
+        for held in chosen {
             if let Some(credit) = held.subscription.and_then(|id| self.port.credit.get_mut(&id)) {
                 *credit += 1;
             }
@@ -205,7 +131,6 @@ impl World {
                 self.reference.settle(&held.queue, held.message, settlement);
             }
         }
-        self.agree(&format!("settle {settlement:?}"), Ok(()), Ok(()))
     }
 
     pub fn disconnect(&mut self, connection: u64) -> Checked {
@@ -213,6 +138,7 @@ impl World {
         for subscription in own {
             self.cancel(subscription)?;
         }
+        self.forget_transaction(connection);
         self.settle(Settlement::Release, |held| held.connection == connection)?;
         let owned: Vec<_> = self.catalog.owned_by(ConnectionId(connection)).collect();
         for id in owned {
@@ -234,25 +160,13 @@ impl World {
         self.agree("time passes", Ok(()), Ok(()))
     }
 
-    /// The queues of this name have another policy from now on.
-    pub fn set_policy(&mut self, name: &str, number: u64) -> Checked {
-        self.reference.set_policy(name, number);
-        let now = self.now();
-        if let Some(id) = self.port.queues.get(name).copied() {
-            let settings = &self.catalog.queue_by_id(id).expect("it was found by its name").settings;
-            let settings = with_policy(settings, &self.reference);
-            self.shard(id).configure(id, settings, now);
-        }
-        self.agree("policy", Ok(()), Ok(()))
-    }
-
     /// A crash and a recovery, with the numbers as the shards or as storage kept them.
     pub fn restart(&mut self, by_storage: bool) -> Checked {
         // By lane.
         let states: BTreeMap<_, _> = self
             .names
             .iter()
-            .flat_map(|(id, name)| (0..=policy(name, 0).priority_max).map(|lane| id.lane(lane)))
+            .flat_map(|(id, name)| (0..=declared(name).priority_max).map(|lane| id.lane(lane)))
             .filter_map(|id| {
                 let kept = self.port.states.get(&id).cloned();
                 let state = if by_storage { kept } else { self.shards[self.index(id)].state(id) };
@@ -261,6 +175,7 @@ impl World {
             .collect();
         let entries: Vec<_> = self.port.catalog.values().cloned().collect();
         self.catalog = Catalog::load(&entries, &mut self.changes).map_err(|why| why.to_string())?;
+        self.sabotage.into_iter().for_each(|sabotage| self.catalog.sabotage(sabotage));
         self.epoch = self.catalog.epoch("/").unwrap();
         let now = self.now();
         let catalog = &self.catalog;
@@ -274,13 +189,30 @@ impl World {
             let lanes = states.range(record.id..=record.id.lane(u8::MAX));
             let recovered: Vec<_> = lanes.map(|(lane, state)| self.port.recovered(*lane, state.clone())).collect();
             let shard = shard_of(&record.settings.name, self.shards.len());
-            let settings = with_policy(&record.settings, &self.reference);
-            self.shards[shard].open(record.id, settings, &recovered, now);
+            self.shards[shard].open(record.id, record.settings.clone(), &recovered, now);
         }
         self.held.clear();
+        self.transactions.clear();
         self.subscriptions.clear();
         self.port.events.clear();
         self.reference.restart();
         self.agree("restart", Ok(()), Ok(()))
     }
+}
+
+/// Consecutive deliveries as one stretch.
+pub(super) fn stretches_of(chosen: &[Held]) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for held in chosen {
+        let Place { queue, sequence } = held.place;
+        let body_bytes = u64::from(held.body_bytes);
+        match stretches.last_mut() {
+            Some(last) if last.queue == queue && last.last + 1 == sequence => {
+                last.last = sequence;
+                last.body_bytes += body_bytes;
+            }
+            _ => stretches.push(Stretch { queue, first: sequence, last: sequence, body_bytes }),
+        }
+    }
+    stretches
 }

@@ -1,0 +1,47 @@
+//! Transactions: messages and settlements over several queues that hold together.
+
+use ferrymq_model::{Facts, MessageRef, QueueId, Settlement};
+
+use super::sabotage::Sabotage;
+use super::shard::Shard;
+use super::{Ports, Published, Stretch};
+
+/// A message that a transaction publishes, and where it goes: each queue once.
+#[derive(Clone, Copy, Debug)]
+pub struct Committed<'a> {
+    /// What it says.
+    pub message: MessageRef<'a>,
+    /// Its facts.
+    pub facts: Facts,
+    /// Whether it is written to disk, where its queues are durable.
+    pub persistent: bool,
+    /// Its queues, in ascending order.
+    pub targets: &'a [QueueId],
+}
+
+impl Shard {
+    /// Takes messages in and settles deliveries, as [`Shard::publish`] and [`Shard::settle`] do, in this order and in one
+    /// unit: all of it survives a crash, or nothing. Says what became of each message.
+    pub fn commit<'a>(
+        &mut self,
+        publishes: impl IntoIterator<Item = Committed<'a>>,
+        settlements: &[(Settlement, Vec<Stretch>)],
+        ports: &mut impl Ports,
+    ) -> Vec<Published> {
+        let holds = !self.saboteur.does(Sabotage::UnitTorn);
+        if holds {
+            ports.begin_unit();
+        }
+        let published = publishes
+            .into_iter()
+            .map(|one| self.publish(&one.message, &one.facts, one.persistent, one.targets, ports))
+            .collect();
+        for (settlement, stretches) in settlements {
+            self.settle(stretches, *settlement, ports);
+        }
+        if holds {
+            ports.end_unit();
+        }
+        published
+    }
+}

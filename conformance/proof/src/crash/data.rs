@@ -4,6 +4,7 @@
 //! last generation was retired, so the lowest generation that is left says how many were retired, at least.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -26,7 +27,12 @@ impl Progress {
         // A file that is just being made is a draft.
         for name in names(&data.join("journal"))?.iter().filter(|name| name.ends_with(".journal")) {
             let path = data.join("journal").join(name);
-            generations.extend(generation(&path).map_err(|why| format!("{}: {why}", path.display()))?);
+            match generation(&path) {
+                Ok(found) => generations.extend(found),
+                // One that was added for a while was given up since its name was read.
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+                Err(why) => return Err(format!("{}: {why}", path.display())),
+            }
         }
         let runs = names(&data.join("runs"))?;
         let numbers = runs.iter().filter_map(|name| u64::from_str_radix(name.strip_suffix(".run")?, 16).ok());
@@ -41,7 +47,7 @@ fn names(folder: &Path) -> Result<Vec<String>, String> {
 }
 
 /// The generation that a journal file holds; none if it was never used.
-fn generation(path: &Path) -> std::io::Result<Option<u64>> {
+fn generation(path: &Path) -> io::Result<Option<u64>> {
     let mut head = [0; 16];
     File::open(path)?.read_exact_at(&mut head, FIRST_GROUP)?;
     let (magic, rest) = head.split_at(4);

@@ -13,8 +13,8 @@ mod catalog;
 mod queue;
 
 pub use catalog::{
-    ApplyTo, Caller, Catalog, Declared, Envelope, Epoch, Holds, LoadError, PolicyScope, PolicySpec, QueueKind,
-    QueueRecord, User, random_text,
+    ApplyTo, Caller, Catalog, Declared, Envelope, Epoch, History, HistoryBudget, Holds, KeptMessage, LoadError,
+    PolicyScope, PolicySpec, QueueKind, QueueRecord, User, random_text,
 };
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;

@@ -26,6 +26,8 @@ pub enum ExchangeKind {
     Random,
     /// One binding, by chance, of queues on this node.
     LocalRandom,
+    /// Every binding; and a new one gets the last messages.
+    RecentHistory,
 }
 
 impl ExchangeKind {
@@ -41,6 +43,7 @@ impl ExchangeKind {
             "x-modulus-hash" => Some(Self::ModulusHash),
             "x-random" => Some(Self::Random),
             "x-local-random" => Some(Self::LocalRandom),
+            "x-recent-history" => Some(Self::RecentHistory),
             _ => None,
         }
     }
@@ -57,6 +60,7 @@ impl ExchangeKind {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct Limits {
     /// Bytes of messages that have arrived in part or wait for a commit, over all connections. Over it, whoever sends more of one is refused:
     /// [`crate::Refusal::ResourceLimit`].
     pub uploads_bytes_max: usize,
+    /// Bytes of the messages that `x-recent-history` exchanges keep, over all of them. Over it they keep fewer.
+    pub histories_bytes_max: usize,
     /// Most connections at once. Over it new ones are closed at once.
     pub connections_max: u32,
 }
@@ -48,6 +50,7 @@ impl Default for Limits {
             batch_messages_max: 128,
             copy_bytes_max: 2_048,
             uploads_bytes_max: 512 << 20,
+            histories_bytes_max: 64 << 20,
             connections_max: 100_000,
         }
     }

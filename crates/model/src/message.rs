@@ -58,6 +58,23 @@ pub struct MessageRef<'a> {
     pub body: BodyRef<'a>,
 }
 
+impl MessageRef<'_> {
+    /// The same message, with parts of its own.
+    ///
+    /// # Panics
+    /// Where its exchange's name is longer than a name may be.
+    #[must_use]
+    pub fn owned(&self) -> OwnedMessage {
+        OwnedMessage {
+            dialect: self.dialect,
+            exchange: Name::from(self.exchange),
+            routing_key: self.routing_key.into(),
+            properties: self.properties.to_vec(),
+            body: self.body.into(),
+        }
+    }
+}
+
 /// A message that owns its parts: one that the house itself makes, or that has to wait.
 #[derive(Clone, Debug)]
 pub struct OwnedMessage {

@@ -1,6 +1,6 @@
 //! What becomes of a message that is dead in its queue: its new properties, its new address, and where that leads.
 
-use ferrymq_broker::{Catalog, Dead, Envelope, Letter};
+use ferrymq_broker::{Catalog, Dead, Envelope, History, HistoryBudget, KeptMessage, Letter};
 use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId};
 
 /// Makes the letter. Nothing where its exchange is missing or sends it nowhere, or where it has gone in a circle.
@@ -9,6 +9,7 @@ pub fn letter(
     properties: &dyn Properties,
     dead: &Dead<'_>,
     message: &MessageRef<'_>,
+    histories: &HistoryBudget,
 ) -> Option<Letter> {
     let address = dead.queue.dead_letters.as_ref()?;
     let death = Death {
@@ -26,7 +27,18 @@ pub fn letter(
     let vhost = &dead.queue.vhost;
     // Nothing is drawn under the shard's lock: letters of one moment go to the same one of an x-random exchange.
     let identity = |identity| properties.identity(&made.properties, identity);
-    let envelope = Envelope { headers: &headers, identity: &identity, random: &|| dead.at.0 };
+    let sent = MessageRef { exchange: &address.exchange, routing_key, properties: &made.properties, ..*message };
+    let keep = |history: &History| {
+        let kept = KeptMessage {
+            message: sent.owned(),
+            more_keys: made.more_keys.clone().into(),
+            persistent: made.persistent,
+            priority: dead.facts.priority,
+            expiration_ms: None,
+        };
+        history.keep(kept, histories);
+    };
+    let envelope = Envelope { headers: &headers, identity: &identity, random: &|| dead.at.0, keep: &keep };
     let routed = catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, &envelope, &mut targets);
     if routed.is_err() {
         // As in RabbitMQ: a dead-letter exchange may be declared later, or never.
@@ -129,7 +141,8 @@ mod tests {
         };
         let facts = Facts { body_bytes: 4, priority: 3, expires: Some(Time(7)), arrived: Time(1) };
         let content = Content::Passing(&message);
-        letter(catalog, &Names, &Dead { queue: &queue, content, facts: &facts, reason, at: Time(9) }, &message)
+        let dead = Dead { queue: &queue, content, facts: &facts, reason, at: Time(9) };
+        letter(catalog, &Names, &dead, &message, &HistoryBudget::new(0))
     }
 
     fn to(exchange: &str, key: Option<&str>) -> DeadLettering {

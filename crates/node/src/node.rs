@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use ferrymq_broker::{Catalog, Got, Ports, Shard};
+use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
 use ferrymq_model::{CatalogEntry, ConnectionId, Dialect, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
 use parking_lot::{Mutex, RwLock};
 
@@ -74,6 +74,8 @@ pub struct Node {
     pub(crate) stall_reason: Mutex<String>,
     pub(crate) replies: ReplyAddresses,
     pub(crate) failed: FailedQueues,
+    /// What `x-recent-history` exchanges may take.
+    pub(crate) histories: HistoryBudget,
 }
 
 pub(crate) struct PendingGet {
@@ -210,7 +212,7 @@ impl Node {
         let now = self.now();
         let (result, moved) = {
             let mut core = self.core.lock();
-            let (shard, mut transition) = core.begin(catalog, &self.properties, now, aftermath)?;
+            let (shard, mut transition) = core.begin(catalog, &self.properties, &self.histories, now, aftermath)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
             transition.tell_cancelled();

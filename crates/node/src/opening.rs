@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, OnceLock, Weak, atomic::Ordering},
 };
 
-use ferrymq_broker::{Catalog, LoadError, Shard};
+use ferrymq_broker::{Catalog, HistoryBudget, LoadError, Shard};
 use ferrymq_model::{CatalogEntry, Position, QueueId, Time};
 use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Store};
 
@@ -127,6 +127,7 @@ impl Node {
         }
         store.request_flush();
         let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
+        let histories = HistoryBudget::new(settings.limits.histories_bytes_max);
         let node = Arc::new(Self {
             limits: settings.limits,
             properties: settings.properties,
@@ -142,6 +143,7 @@ impl Node {
             stalled: false.into(),
             stall_reason: Default::default(),
             failed: Default::default(),
+            histories,
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);

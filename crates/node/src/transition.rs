@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use ferrymq_broker::{Catalog, Content, Dead, Delivery, Letter, Next, Ports, Shard, Taken};
+use ferrymq_broker::{Catalog, Content, Dead, Delivery, HistoryBudget, Letter, Next, Ports, Shard, Taken};
 use ferrymq_model::{
     CatalogEntry, Dialect, Facts, MessageRef, Place, Position, Properties, QueueId, Sequence, Settled, SubscriptionId,
     Time,
@@ -34,6 +34,7 @@ impl Core {
         &'a mut self,
         catalog: CatalogLock<'a>,
         properties: &'a HashMap<Dialect, &'static dyn Properties>,
+        histories: &'a HistoryBudget,
         now: Time,
         aftermath: &'a mut Aftermath,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
@@ -44,6 +45,7 @@ impl Core {
             connections,
             catalog,
             patience,
+            histories,
             properties,
             aftermath,
             now,
@@ -95,6 +97,7 @@ pub struct Transition<'a> {
     connections: &'a [Option<Arc<Connection>>],
     catalog: CatalogLock<'a>,
     patience: &'a mut Patience,
+    histories: &'a HistoryBudget,
     properties: &'a HashMap<Dialect, &'static dyn Properties>,
     aftermath: &'a mut Aftermath,
     now: Time,
@@ -284,7 +287,7 @@ impl Ports for Transition<'_> {
             Content::Stored(handle) => self.stored(handle),
         };
         let properties = *self.properties.get(&message.dialect)?;
-        dead_letters::letter(self.catalog.get(), properties, dead, &message)
+        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.histories)
     }
 
     fn begin_unit(&mut self) {

@@ -5,6 +5,7 @@
 use ferrymq_model::{Arguments, ExchangeKind, ExchangeSpec, Name, Refusal, Value};
 
 use super::hashing::HashedBy;
+use super::history;
 
 /// Arguments of exchanges that are known and not built.
 const EXCHANGE_NOT_BUILT: [&str; 1] = ["x-super-stream"];
@@ -32,8 +33,10 @@ pub(super) fn check_exchange(whose: &str, spec: &ExchangeSpec) -> Result<(), Ref
     if let Some((key, _)) = spec.arguments.iter().find(|(key, _)| EXCHANGE_NOT_BUILT.contains(key)) {
         return Err(not_built(key, whose, ""));
     }
-    if spec.kind == ExchangeKind::ConsistentHash {
-        HashedBy::parse(&spec.arguments)?;
+    match spec.kind {
+        ExchangeKind::ConsistentHash => drop(HashedBy::parse(&spec.arguments)?),
+        ExchangeKind::RecentHistory => drop(history::length(&spec.arguments)?),
+        _ => {}
     }
     Ok(())
 }
@@ -103,7 +106,7 @@ fn described(value: &Value) -> String {
     format!("the value '{}' of type '{}'", plain(value), type_name(value))
 }
 
-fn plain(value: &Value) -> String {
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Void => "undefined".to_owned(),
         Value::Bool(flag) => flag.to_string(),

@@ -28,7 +28,8 @@ pub(super) struct Binding {
 }
 
 impl Catalog {
-    /// Binds a queue or an exchange to an exchange; does nothing where it is bound alike.
+    /// Binds a queue or an exchange to an exchange; does nothing where it is bound alike. Says what was bound, where that is
+    /// new.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for the default exchange; [`Refusal::NotFound`];
@@ -38,16 +39,16 @@ impl Catalog {
         caller: &Caller<'_>,
         request: &BindCommand,
         changes: &mut Vec<CatalogEntry>,
-    ) -> Result<(), Refusal> {
-        let request = &without_line_ends_in(request);
-        self.check_binding(caller, request)?;
-        let BindCommand { exchange, destination, key, arguments, .. } = request;
+    ) -> Result<Option<BindCommand>, Refusal> {
+        let request = without_line_ends_in(request);
+        self.check_binding(caller, &request)?;
+        let BindCommand { exchange, destination, key, arguments, .. } = &request;
         let target = self.check_target(caller.vhost, exchange, destination, key, arguments)?;
         if let Target::Queue(id) = &target {
             self.queues[id].check_open_to(caller.connection)?;
         }
-        self.make_binding(caller.vhost, exchange, destination, &target, key, arguments, changes);
-        Ok(())
+        let is_new = self.make_binding(caller.vhost, exchange, destination, &target, key, arguments, changes);
+        Ok(is_new.then_some(request))
     }
 
     /// As [`Catalog::bind`], for a binding that an operator sets up: permissions are not asked.
@@ -116,7 +117,7 @@ impl Catalog {
         key: &[u8],
         arguments: &Table,
         changes: &mut Vec<CatalogEntry>,
-    ) {
+    ) -> bool {
         let found = &self.vhosts[vhost];
         let target_is_durable = match target {
             Target::Queue(id) => self.queues[id].spec.durable,
@@ -125,7 +126,8 @@ impl Catalog {
         let durable = found.exchanges[source].spec.durable && target_is_durable;
         let arguments = arguments.clone().sorted();
         let identity = entries::binding_identity(vhost, source, target, key, &arguments);
-        if self.insert_binding(vhost, source, target, key, arguments.clone(), durable) && durable {
+        let is_new = self.insert_binding(vhost, source, target, key, arguments.clone(), durable);
+        if is_new && durable {
             let (queue, exchange) = match destination {
                 Destination::Queue(name) => (name.to_string(), None),
                 Destination::Exchange(name) => (String::new(), Some(name.to_string())),
@@ -133,6 +135,7 @@ impl Catalog {
             let spec = BindingSpec { source: source.to_string(), queue, exchange, key: key.to_vec(), arguments };
             changes.push(entries::binding(vhost, &identity, target, spec));
         }
+        is_new
     }
 
     /// Takes a binding away; one that is not there is as good as gone. An auto-delete exchange goes with its last.

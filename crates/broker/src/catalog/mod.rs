@@ -8,6 +8,7 @@ mod entries;
 mod exchanges;
 mod hashing;
 mod headers;
+mod history;
 mod load;
 mod policies;
 mod policy_settings;
@@ -26,6 +27,7 @@ use slab::Slab;
 
 pub use access::User;
 pub(crate) use entries::queue_tombstone;
+pub use history::{History, HistoryBudget, KeptMessage};
 pub use load::LoadError;
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};
 pub use queue_arguments::QueueKind;

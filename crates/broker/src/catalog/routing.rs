@@ -2,14 +2,16 @@
 //! stands still, unless an exchange looks at more than keys.
 
 use std::cell::LazyCell;
+use std::sync::Arc;
 
-use ferrymq_model::{ExchangeKind, ExchangeSpec, Identity, Name, QueueId, Refusal, Table};
+use ferrymq_model::{Destination, ExchangeKind, ExchangeSpec, Identity, Name, QueueId, Refusal, Table};
 use hashbrown::{HashMap, HashSet};
 
 use super::bindings::{Binding, Target};
 use super::exchanges::Exchange;
 use super::hashing::{Shares, hash};
 use super::headers::Matcher;
+use super::history::{History, wants_not_to_be_kept};
 use super::topics::Topics;
 use super::{Catalog, Vhost};
 use crate::queue::sabotage::{Sabotage, Saboteur};
@@ -25,6 +27,7 @@ pub(super) enum Router {
     ConsistentHash(Shares),
     ModulusHash(Targets),
     Random(Targets),
+    RecentHistory(Targets, Arc<History>),
 }
 
 /// What bindings lead to, in ascending order, each with the number of bindings that do.
@@ -104,11 +107,13 @@ pub struct Envelope<'a> {
     pub identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
     /// A number that was drawn for it.
     pub random: &'a dyn Fn() -> u64,
+    /// Told of every history that should keep it.
+    pub keep: &'a dyn Fn(&History),
 }
 
 impl Envelope<'_> {
     /// There is nothing in it.
-    pub const EMPTY: Self = Self { headers: &Table::default, identity: &|_| None, random: &|| 0 };
+    pub const EMPTY: Self = Self { headers: &Table::default, identity: &|_| None, random: &|| 0, keep: &|_| () };
 }
 
 impl std::fmt::Debug for Envelope<'_> {
@@ -132,6 +137,7 @@ pub(super) struct Opened<'a> {
     identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
     random: LazyCell<u64, &'a dyn Fn() -> u64>,
     saboteur: Saboteur,
+    keep: &'a dyn Fn(&History),
 }
 
 impl<'a> Opened<'a> {
@@ -141,6 +147,7 @@ impl<'a> Opened<'a> {
             headers: LazyCell::new(envelope.headers),
             identity: envelope.identity,
             random: LazyCell::new(envelope.random),
+            keep: envelope.keep,
         }
     }
 
@@ -163,13 +170,19 @@ impl Router {
             ExchangeKind::ConsistentHash => Self::ConsistentHash(Shares::new(&spec.arguments)),
             ExchangeKind::ModulusHash => Self::ModulusHash(Targets::default()),
             ExchangeKind::Random | ExchangeKind::LocalRandom => Self::Random(Targets::default()),
+            ExchangeKind::RecentHistory => {
+                Self::RecentHistory(Targets::default(), Arc::new(History::new(&spec.arguments)))
+            }
         }
     }
 
     pub(super) fn add(&mut self, slot: usize, binding: &Binding) {
         match self {
             Self::Direct(by_key) => by_key.entry(binding.key.clone()).or_default().add(&binding.target),
-            Self::Fanout(targets) | Self::ModulusHash(targets) | Self::Random(targets) => targets.add(&binding.target),
+            Self::Fanout(targets)
+            | Self::ModulusHash(targets)
+            | Self::Random(targets)
+            | Self::RecentHistory(targets, _) => targets.add(&binding.target),
             Self::ConsistentHash(shares) => shares.add(slot, binding),
             Self::Topic(topics) => topics.add(&binding.key, &binding.target),
             Self::Headers(matchers) => matchers.push((slot, Matcher::new(&binding.arguments), binding.target.clone())),
@@ -185,9 +198,10 @@ impl Router {
                     by_key.remove(&*binding.key);
                 }
             }
-            Self::Fanout(targets) | Self::ModulusHash(targets) | Self::Random(targets) => {
-                targets.remove(&binding.target);
-            }
+            Self::Fanout(targets)
+            | Self::ModulusHash(targets)
+            | Self::Random(targets)
+            | Self::RecentHistory(targets, _) => targets.remove(&binding.target),
             Self::ConsistentHash(shares) => shares.remove(slot),
             Self::Topic(topics) => topics.remove(&binding.key, &binding.target),
             Self::Headers(matchers) => matchers.retain(|(other, ..)| *other != slot),
@@ -222,6 +236,13 @@ impl Router {
                 let target = keys.next().and_then(|key| all.nth(hash(0, key)));
                 target.into_iter().for_each(|target| found.add(target));
             }
+            Self::RecentHistory(all, history) => {
+                found.holds = Holds::Once;
+                if !wants_not_to_be_kept(envelope.headers()) {
+                    (envelope.keep)(history);
+                }
+                found.add_all(all);
+            }
             Self::Random(all) => {
                 found.holds = Holds::Once;
                 all.nth(*envelope.random).into_iter().for_each(|target| found.add(target));
@@ -244,6 +265,15 @@ impl Exchange {
 }
 
 impl Catalog {
+    /// What an exchange keeps for those that are bound later, if it is one that does.
+    #[must_use]
+    pub fn history(&self, vhost: &str, exchange: &str) -> Option<Arc<History>> {
+        match &self.vhost(vhost).ok()?.exchanges.get(exchange)?.router {
+            Router::RecentHistory(_, history) => Some(history.clone()),
+            _ => None,
+        }
+    }
+
     /// Fills `targets` with the queues that a message goes to: each once, in ascending order. `more_keys` are further
     /// routing keys. Says how long the answer holds.
     ///
@@ -276,6 +306,33 @@ impl Catalog {
             targets.dedup();
         }
         Ok(holds)
+    }
+}
+
+impl Catalog {
+    /// As [`Catalog::route`], for a message that comes by a binding which leads to `destination`.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where that is not there.
+    pub fn route_to(
+        &self,
+        vhost: &str,
+        destination: &Destination,
+        routing_key: &[u8],
+        more_keys: &[Vec<u8>],
+        envelope: &Envelope<'_>,
+        targets: &mut Vec<QueueId>,
+    ) -> Result<(), Refusal> {
+        match self.vhost(vhost)?.target(destination)? {
+            Target::Exchange(name) => {
+                self.route(vhost, &name, routing_key, more_keys, envelope, targets)?;
+            }
+            Target::Queue(id) => {
+                targets.clear();
+                targets.push(id);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -92,7 +92,7 @@ impl Desk {
             arguments,
         };
         let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
-        self.catalog.bind(&caller, &request, &mut self.changes)
+        self.catalog.bind(&caller, &request, &mut self.changes).map(drop)
     }
 
     pub fn caller(&self) -> Caller<'_> {

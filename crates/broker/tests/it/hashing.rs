@@ -20,14 +20,14 @@ fn bind(desk: &mut Desk, exchange: &str, queue: &str, key: &str) -> Result<(), R
     };
     let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
     let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
-    desk.catalog.bind(&caller, &request, &mut desk.changes)
+    desk.catalog.bind(&caller, &request, &mut desk.changes).map(drop)
 }
 
 /// Whose message it is, and how long that holds. Its message id is `header`, too.
 fn route(desk: &Desk, exchange: &str, key: &str, header: &str, random: u64) -> (Option<QueueId>, Holds) {
     let headers = || Table(vec![("h".to_owned(), Value::Text(header.to_owned()))]);
     let identity = |which| (which == Identity::MessageId).then(|| header.as_bytes().to_vec());
-    let envelope = Envelope { headers: &headers, identity: &identity, random: &|| random };
+    let envelope = Envelope { headers: &headers, identity: &identity, random: &|| random, ..Envelope::EMPTY };
     let mut targets = Vec::new();
     let holds = desk.catalog.route("/", exchange, key.as_bytes(), &[], &envelope, &mut targets).unwrap();
     assert!(targets.len() <= 1, "{targets:?}");

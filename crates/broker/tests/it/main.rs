@@ -8,6 +8,7 @@ mod catalog;
 mod deaths;
 mod desk;
 mod hashing;
+mod history;
 mod matching;
 mod policies;
 mod port;

@@ -143,7 +143,7 @@ impl World {
 
     pub fn bind(&mut self, by: By, request: &BindCommand) -> Checked {
         let (user, vhost) = names(by);
-        let answer = self.catalog.bind(&caller(by, &user, &vhost), request, &mut self.changes);
+        let answer = self.catalog.bind(&caller(by, &user, &vhost), request, &mut self.changes).map(drop);
         let expected = self.reference.bind(by, request);
         self.agree(&binding_step("bind", request), answer, expected)
     }

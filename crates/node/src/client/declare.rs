@@ -27,8 +27,15 @@ impl Client {
     pub(super) fn bind(&mut self, command: &BindCommand) -> Result<(), Refusal> {
         let command = self.with_queue_named(command)?;
         let mut changes = Vec::new();
-        self.node.catalog.write().bind(&self.caller(), &command, &mut changes)?;
-        self.changed(command.origin, command.no_wait, &changes, Reply::Bound);
+        let mut catalog = self.node.catalog.write();
+        let bound = catalog.bind(&self.caller(), &command, &mut changes)?;
+        match bound.and_then(|bound| Some((catalog.history(self.caller().vhost, &bound.exchange)?, bound))) {
+            Some((history, bound)) => self.replay(catalog, &history, &bound, &changes),
+            None => {
+                drop(catalog);
+                self.changed(command.origin, command.no_wait, &changes, Reply::Bound);
+            }
+        }
         Ok(())
     }
 

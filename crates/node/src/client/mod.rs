@@ -6,6 +6,7 @@
 
 mod consume;
 mod declare;
+mod history;
 mod life;
 mod publish;
 mod replies;

@@ -1,6 +1,6 @@
 //! Publishing: a batch is routed, decided under one hold of the shard's lock, then returned or confirmed.
 
-use ferrymq_broker::{Catalog, Envelope, Holds};
+use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
 };
@@ -142,7 +142,7 @@ impl Client {
             last = Some((channel, takes));
             let routed = match takes {
                 Takes::Nothing => Ok(Route::Ignored),
-                Takes::All => self.route_one(publish, input, targets),
+                Takes::All => self.route_one(publish, input, targets, Purpose::Publish),
                 Takes::ForCommit => self.keep_for_commit(publish, input, targets),
             };
             routes.push(routed.unwrap_or_else(|refusal| {
@@ -155,11 +155,17 @@ impl Client {
     }
 
     /// Where the publish goes. Its properties get the address for answers, where it wants some.
-    fn route_one(&mut self, publish: &mut Publish, input: &[u8], targets: &mut Vec<QueueId>) -> Result<Route, Refusal> {
+    fn route_one(
+        &mut self,
+        publish: &mut Publish,
+        input: &[u8],
+        targets: &mut Vec<QueueId>,
+        purpose: Purpose,
+    ) -> Result<Route, Refusal> {
         if publish.rare.as_ref().is_some_and(|rare| rare.wants_replies) {
             *publish = self.with_reply_address(publish, input)?;
         }
-        let range = self.route(publish, input, targets)?;
+        let range = self.route(publish, input, targets, purpose)?;
         self.node.failed.check(&targets[range.clone()])?;
         if !range.is_empty() {
             return Ok(Route::Queues(range));
@@ -176,7 +182,7 @@ impl Client {
         input: &[u8],
         targets: &mut Vec<QueueId>,
     ) -> Result<Route, Refusal> {
-        self.route_one(publish, input, targets)?;
+        self.route_one(publish, input, targets, Purpose::Check)?;
         let kept = transaction::kept(publish, &message_of(publish, input));
         let bytes = transaction::kept_bytes(&kept);
         if let Err(refusal) = self.node.hold(bytes) {
@@ -196,6 +202,7 @@ impl Client {
         publish: &Publish,
         input: &[u8],
         targets: &mut Vec<QueueId>,
+        purpose: Purpose,
     ) -> Result<std::ops::Range<usize>, Refusal> {
         let start = targets.len();
         let epoch = self.epoch.as_ref().map_or(0, ferrymq_broker::Epoch::now);
@@ -208,12 +215,18 @@ impl Client {
                 return Ok(start..targets.len());
             }
         }
-        self.route_anew(publish, input, targets)?;
+        self.route_anew(publish, input, targets, purpose)?;
         Ok(start..targets.len())
     }
 
     /// Asks the catalog where the publish goes, and remembers it where that holds for others like it.
-    fn route_anew(&mut self, publish: &Publish, input: &[u8], targets: &mut Vec<QueueId>) -> Result<(), Refusal> {
+    fn route_anew(
+        &mut self,
+        publish: &Publish,
+        input: &[u8],
+        targets: &mut Vec<QueueId>,
+        purpose: Purpose,
+    ) -> Result<(), Refusal> {
         let message = message_of(publish, input);
         let catalog = self.node.catalog.read();
         if let Some(claimed) = publish.rare.as_ref().and_then(|rare| rare.user.as_ref())
@@ -225,7 +238,7 @@ impl Client {
         let more_keys = publish.more_keys();
         catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
         let mut queues = Vec::new();
-        let holds = self.node.route(&catalog, caller.vhost, &message, more_keys, &mut queues)?;
+        let holds = self.node.route(&catalog, caller.vhost, publish, &message, purpose, &mut queues)?;
         drop(catalog);
         targets.extend_from_slice(&queues);
         if holds == Holds::UntilChange && more_keys.is_empty() {
@@ -287,12 +300,19 @@ impl Takes {
     }
 }
 
+/// Why a message is routed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Publish,
+    /// To see whether it can be; it is published later, or never.
+    Check,
+}
+
 impl Node {
     /// The queues that a message goes to that was routed before; none where its exchange has gone meanwhile.
     pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Vec<QueueId> {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
-        let more_keys = publish.more_keys();
-        if self.route(catalog, vhost, &message, more_keys, &mut targets).is_err() {
+        if self.route(catalog, vhost, publish, &message, Purpose::Publish, &mut targets).is_err() {
             targets.clear();
         }
         targets
@@ -303,14 +323,23 @@ impl Node {
         &self,
         catalog: &Catalog,
         vhost: &str,
+        publish: &Publish,
         message: &MessageRef<'_>,
-        more_keys: &[Vec<u8>],
+        purpose: Purpose,
         targets: &mut Vec<QueueId>,
     ) -> Result<Holds, Refusal> {
+        let more_keys = publish.more_keys();
         let reader = self.properties.get(&message.dialect);
         let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
         let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
-        let envelope = Envelope { headers: &headers, identity: &identity, random: &|| self.random() as u64 };
+        // Under the catalog's lock: what is bound before or after this gets the message once, one way or the other.
+        let keep = |history: &History| {
+            if purpose == Purpose::Publish {
+                history.keep(kept_of(publish, message), &self.histories);
+            }
+        };
+        let random = || self.random() as u64;
+        let envelope = Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep };
         catalog.route(vhost, message.exchange, message.routing_key, more_keys, &envelope, targets)
     }
 }
@@ -327,6 +356,16 @@ pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRe
             Body::Span(span) => BodyRef::Inline(part(*span)),
             Body::Shared(bytes) => BodyRef::Shared(bytes),
         },
+    }
+}
+
+fn kept_of(publish: &Publish, message: &MessageRef<'_>) -> KeptMessage {
+    KeptMessage {
+        message: message.owned(),
+        more_keys: publish.more_keys().into(),
+        persistent: publish.persistent,
+        priority: publish.priority.unwrap_or(0),
+        expiration_ms: publish.expiration_ms,
     }
 }
 

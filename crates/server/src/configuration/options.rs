@@ -241,6 +241,13 @@ pub const OPTIONS: &[Definition] = &[
          disconnected (506)"
     ),
     number!(
+        limits.histories_bytes_max,
+        Bytes,
+        0,
+        1 << 40,
+        "Most bytes of the messages that x-recent-history exchanges keep, over all of them; then they keep fewer"
+    ),
+    number!(
         limits.consumer_timeout_ms,
         Named,
         0,

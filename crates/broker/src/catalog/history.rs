@@ -1,0 +1,144 @@
+//! What an `x-recent-history` exchange keeps: its last messages, for what is bound to it later.
+//!
+//! They are kept in memory only, as RabbitMQ keeps them, and go with their exchange. So that no number of exchanges can take
+//! all memory, they share a budget: where it is used up, an exchange keeps less than it was asked to.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ferrymq_model::{Arguments, OwnedBody, OwnedMessage, Refusal, Value};
+
+const LENGTH: &str = "x-recent-history-length";
+
+/// How many messages are kept where the exchange does not say.
+const LENGTH_DEFAULT: usize = 20;
+
+/// What a kept message is reckoned to take beside its parts.
+const OVERHEAD_BYTES: usize = 256;
+
+/// A message that was published, with what decides its fate in the queues that it comes to later.
+#[derive(Clone, Debug)]
+pub struct KeptMessage {
+    /// The message.
+    pub message: OwnedMessage,
+    /// The routing keys that it had beside its own.
+    pub more_keys: Box<[Vec<u8>]>,
+    /// Whether it should be written to disk, where its queues are durable.
+    pub persistent: bool,
+    /// Its priority.
+    pub priority: u8,
+    /// How long it may wait in a queue, in milliseconds.
+    pub expiration_ms: Option<u64>,
+}
+
+impl KeptMessage {
+    fn bytes(&self) -> usize {
+        let body = match &self.message.body {
+            OwnedBody::Inline(body) => body.len(),
+            OwnedBody::Shared(body) => body.len(),
+        };
+        let keys: usize = self.more_keys.iter().map(Vec::len).sum();
+        OVERHEAD_BYTES + body + keys + self.message.properties.len() + self.message.routing_key.len()
+    }
+}
+
+/// How many bytes all histories of a node may take together.
+#[derive(Clone, Debug)]
+pub struct HistoryBudget {
+    bytes_max: usize,
+    used: Arc<AtomicUsize>,
+}
+
+impl HistoryBudget {
+    /// A budget of so many bytes, of which none are used.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, used: Arc::default() }
+    }
+
+    /// How many bytes are used.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// The last messages of one exchange. Its lock is the last that anyone takes, and is held to put one message in or to copy
+/// all of them out.
+#[derive(Debug)]
+pub struct History {
+    length: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The oldest first.
+    messages: VecDeque<Arc<KeptMessage>>,
+    bytes: usize,
+    /// Whose bytes these are; known since the first message.
+    budget: Option<HistoryBudget>,
+}
+
+impl History {
+    pub(super) fn new(arguments: &Arguments) -> Self {
+        // The argument was checked when the exchange was declared.
+        let length = length(arguments).unwrap_or(LENGTH_DEFAULT);
+        Self { length, kept: Mutex::default() }
+    }
+
+    /// Keeps a message, and forgets the oldest as far as there are too many or the budget is used up.
+    pub fn keep(&self, message: KeptMessage, budget: &HistoryBudget) {
+        let mut kept = self.lock();
+        let bytes = message.bytes();
+        kept.budget.get_or_insert_with(|| budget.clone());
+        kept.messages.push_back(Arc::new(message));
+        kept.bytes += bytes;
+        budget.used.fetch_add(bytes, Ordering::Relaxed);
+        while kept.messages.len() > self.length || budget.used() > budget.bytes_max {
+            let Some(oldest) = kept.messages.pop_front() else { break };
+            kept.bytes -= oldest.bytes();
+            budget.used.fetch_sub(oldest.bytes(), Ordering::Relaxed);
+        }
+    }
+
+    /// What is kept, the oldest first.
+    #[must_use]
+    pub fn messages(&self) -> Vec<Arc<KeptMessage>> {
+        self.lock().messages.iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("nobody panics while a message is put in")
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.budget {
+            budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How many messages an exchange with these arguments keeps.
+///
+/// # Errors
+/// [`Refusal::PreconditionFailed`] where that is no number from 1 up.
+pub(super) fn length(arguments: &Arguments) -> Result<usize, Refusal> {
+    match arguments.get(LENGTH) {
+        None => Ok(LENGTH_DEFAULT),
+        Some(Value::Int(length)) if *length > 0 => Ok(usize::try_from(*length).unwrap_or(usize::MAX)),
+        Some(other) => {
+            let shown = super::arguments::plain(other);
+            let text = format!("Invalid argument {shown}, '{LENGTH}' must be a positive integer");
+            Err(Refusal::PreconditionFailed(text))
+        }
+    }
+}
+
+/// Whether a message with these headers wants not to be kept.
+pub(super) fn wants_not_to_be_kept(headers: &Arguments) -> bool {
+    headers.get("x-recent-history-no-store") == Some(&Value::Bool(true))
+}

@@ -1,0 +1,90 @@
+//! What is bound to an `x-recent-history` exchange gets the messages that it kept.
+
+use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
+use ferrymq_model::{BindCommand, CatalogEntry, Facts, QueueId, Reply, Time};
+use parking_lot::RwLockWriteGuard;
+
+use super::Client;
+use crate::{
+    node::Node,
+    transition::{Aftermath, CatalogLock},
+};
+
+impl Client {
+    /// Puts what was kept into the queues behind a new binding, and answers. The catalog stays locked meanwhile, so that what
+    /// is published after the binding comes behind it.
+    pub(super) fn replay(
+        &self,
+        mut catalog: RwLockWriteGuard<'_, Catalog>,
+        history: &History,
+        bound: &BindCommand,
+        changes: &[CatalogEntry],
+    ) {
+        let vhost = self.caller().vhost;
+        let replayed: Vec<_> = history
+            .messages()
+            .into_iter()
+            .map(|kept| (self.node.targets_behind(&catalog, vhost, history, bound, &kept), kept))
+            .collect();
+        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
+        let mut after = None;
+        if !changes.is_empty() {
+            self.node.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |_, ports| {
+                ports.write_changes(changes);
+                after = Some(ports.flushed_position());
+            });
+        }
+        for batch in replayed.chunks(self.node.limits().batch_messages_max) {
+            self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+                for (targets, kept) in batch {
+                    let message = kept.message.borrowed();
+                    if shard.publish(&message, &facts_of(kept, now), kept.persistent, targets, ports).durable {
+                        after = Some(ports.flushed_position());
+                    }
+                }
+            });
+        }
+        drop(catalog);
+        self.reply(bound.origin, bound.no_wait, after, Reply::Bound);
+        self.node.settle_down(aftermath, Some(&self.connection));
+    }
+}
+
+impl Node {
+    /// The queues that a kept message reaches by a new binding. Other histories on its way keep it, too.
+    fn targets_behind(
+        &self,
+        catalog: &Catalog,
+        vhost: &str,
+        history: &History,
+        bound: &BindCommand,
+        kept: &KeptMessage,
+    ) -> Vec<QueueId> {
+        let (message, mut targets) = (kept.message.borrowed(), Vec::new());
+        let reader = self.properties.get(&message.dialect);
+        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
+        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
+        let keep = |other: &History| {
+            if !std::ptr::eq(other, history) {
+                other.keep(kept.clone(), &self.histories);
+            }
+        };
+        let random = || self.random() as u64;
+        let envelope = Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep };
+        let (key, more_keys) = (message.routing_key, &*kept.more_keys);
+        catalog
+            .route_to(vhost, &bound.destination, key, more_keys, &envelope, &mut targets)
+            .expect("what has just been bound is there");
+        targets
+    }
+}
+
+/// As if it were published now.
+fn facts_of(kept: &KeptMessage, now: Time) -> Facts {
+    Facts {
+        body_bytes: u32::try_from(kept.message.borrowed().body.bytes().len()).expect("as it was when it was published"),
+        priority: kept.priority,
+        expires: kept.expiration_ms.map(|ms| now.after_ms(ms)),
+        arrived: now,
+    }
+}

@@ -22,6 +22,8 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// How long a consumer may hold a delivery, in milliseconds; 0 is without end.
     pub consumer_timeout_ms: u64,
+    /// Whether a client may stop the deliveries of a channel for a while. Where not: [`crate::Refusal::NotImplemented`].
+    pub flow_can_stop: bool,
     /// Messages decided under one hold of a shard's lock.
     pub batch_messages_max: usize,
     /// Up to this many bytes a body is copied, above it is shared.
@@ -47,6 +49,7 @@ impl Default for Limits {
             unacked_max: 1 << 20,
             outbox_bytes_max: 1 << 20,
             consumer_timeout_ms: 30 * 60_000,
+            flow_can_stop: false,
             batch_messages_max: 128,
             copy_bytes_max: 2_048,
             uploads_bytes_max: 512 << 20,

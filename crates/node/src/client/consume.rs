@@ -108,6 +108,9 @@ impl Client {
     }
 
     pub(super) fn flow(&mut self, origin: Origin, active: bool) -> Result<(), Refusal> {
+        if !active && !self.node.limits().flow_can_stop {
+            return Err(Refusal::NotImplemented("active=false".to_owned()));
+        }
         let waiting = {
             let mut mailbox = self.connection.mailbox();
             if let Some(channel) = mailbox.channels.get_mut(&origin.channel) {

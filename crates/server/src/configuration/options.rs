@@ -254,6 +254,12 @@ pub const OPTIONS: &[Definition] = &[
         4_294_967_295,
         "How long a consumer may hold a delivery, in milliseconds, before its channel is closed; 0 is without end"
     ),
+    choice!(
+        limits.flow_can_stop,
+        value::NO_OR_YES,
+        "Whether a client may stop the deliveries of a channel with channel.flow, until it takes them again. RabbitMQ does \
+         not allow it, and clients expect that (540)"
+    ),
     number!(
         limits.outbox_bytes_max,
         Bytes,

@@ -119,6 +119,9 @@ pub fn text(text: &str) -> Result<String, String> {
 /// The names that an option of form [`Form::Choice`] takes, each with what it stands for.
 pub type Names<T> = [(&'static str, T)];
 
+/// What may be switched on.
+pub const NO_OR_YES: &Names<bool> = &[("no", false), ("yes", true)];
+
 /// Whether clients show certificates.
 pub const CLIENT_CERTIFICATES: &Names<ClientCertificates> = &[
     ("none", ClientCertificates::None),

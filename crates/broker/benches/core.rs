@@ -193,7 +193,7 @@ fn catalog(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> Cata
     let mut changes = Vec::new();
     let mut catalog = Catalog::fresh("", &mut changes);
     let (vhost, user) = (Name::from("/"), Name::from("guest"));
-    let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+    let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     for number in 0..queues {
         // A few queues with many bindings each, once there are many.
         let queue = Name::from(&*format!("q{}", number % 100));

@@ -14,7 +14,7 @@ mod queue;
 
 pub use catalog::{
     ApplyTo, Caller, Catalog, Declared, Envelope, Epoch, History, HistoryBudget, Holds, KeptMessage, LoadError,
-    PolicyScope, PolicySpec, QueueKind, QueueRecord, User, random_text,
+    PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, Scopes, User, random_text,
 };
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;

@@ -1,31 +1,104 @@
-//! Who may come in: what a client brings as a proof, against what is kept of the users.
+//! Who may come in: what a client brings as a proof, against what is kept of the users or a token says.
 
-use ferrymq_model::{Name, Refusal};
+use ferrymq_broker::Rights;
+use ferrymq_model::{Name, Refusal, Time};
 
-use crate::node::{GUEST, Node};
+use crate::{
+    node::{GUEST, Node},
+    tokens::{Token, TokenSettings},
+};
+
+/// Where users may be known. The first that knows one decides what that user may do.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// In the catalog, with their passwords and permissions.
+    Internal,
+    /// In tokens that they show as passwords.
+    Tokens(TokenSettings),
+}
+
+/// Who a connection acts for.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub name: Name,
+    /// What has proved it, where that also says what the user may do.
+    pub token: Option<Token>,
+}
+
+impl Identity {
+    /// Where it stands what it may do now.
+    pub fn rights(&self, now: impl FnOnce() -> Time) -> Rights<'_> {
+        match &self.token {
+            None => Rights::OfUser,
+            Some(token) if token.has_expired(now()) => Rights::Expired,
+            Some(token) => Rights::OfToken(&token.scopes),
+        }
+    }
+}
 
 impl Node {
-    /// Checks a password against what is kept of the user.
-    pub(crate) fn check_password(&self, user: Name, password: &[u8], loopback: bool) -> Result<Name, Refusal> {
-        let kept = self.known(&user, loopback)?;
-        if self.logins.check(&user, password, &kept) { Ok(user) } else { Err(refused(&user, "the password is wrong")) }
+    /// Checks a password, which may be a token: one place after the other, until it is right in one.
+    pub(crate) fn check_password(&self, user: &Name, password: &[u8], loopback: bool) -> Result<Identity, Refusal> {
+        let mut reasons = Vec::with_capacity(self.backends.len());
+        for backend in &self.backends {
+            let checked = match backend {
+                Backend::Internal => self.check_own(user, password),
+                Backend::Tokens(settings) => settings
+                    .check(password, self.now())
+                    .map(|token| Identity { name: token.user.clone(), token: Some(token) }),
+            };
+            match checked {
+                Ok(identity) => return from_there(identity, loopback),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(refused(user, &reasons.join("; ")))
     }
 
     /// Takes the word of the connection itself for who the user is, who need not have a password then.
-    pub(crate) fn check_proof(&self, proof: Result<Name, String>, loopback: bool) -> Result<Name, Refusal> {
-        let user = proof.map_err(Refusal::LoginFailed)?;
-        self.known(&user, loopback)?;
-        Ok(user)
+    pub(crate) fn check_proof(&self, proof: Result<Name, String>, loopback: bool) -> Result<Identity, Refusal> {
+        let name = proof.map_err(Refusal::LoginFailed)?;
+        let asked = self.backends.iter().any(|backend| matches!(backend, Backend::Internal));
+        if asked && self.catalog.read().user(&name).is_some() {
+            return from_there(Identity { name, token: None }, loopback);
+        }
+        Err(refused(&name, NOBODY))
     }
 
-    /// The password's hash of a user who may come from there.
-    fn known(&self, user: &Name, loopback: bool) -> Result<String, Refusal> {
-        if **user == *GUEST && !loopback {
-            return Err(refused(user, "it may come from this machine only"));
+    /// What a user becomes who shows a new secret. A password does not end, so that any will do in its place.
+    pub(crate) fn renewed(&self, identity: &Identity, secret: &[u8]) -> Result<Option<Token>, String> {
+        if identity.token.is_none() {
+            return Ok(None);
         }
-        let kept = self.catalog.read().user(user).map(|user| user.password_hash.clone());
-        kept.ok_or_else(|| refused(user, "there is none of that name"))
+        let mut reason = "tokens are not taken".to_owned();
+        for backend in &self.backends {
+            let Backend::Tokens(settings) = backend else { continue };
+            match settings.check(secret, self.now()) {
+                Ok(token) if token.user == identity.name => return Ok(Some(token)),
+                Ok(token) => reason = format!("it is a token of user '{}'", token.user),
+                Err(why) => reason = why,
+            }
+        }
+        Err(reason)
     }
+
+    fn check_own(&self, user: &Name, password: &[u8]) -> Result<Identity, String> {
+        let kept = self.catalog.read().user(user).map(|user| user.password_hash.clone()).ok_or(NOBODY)?;
+        if !self.logins.check(user, password, &kept) {
+            return Err("the password is wrong".to_owned());
+        }
+        Ok(Identity { name: user.clone(), token: None })
+    }
+}
+
+const NOBODY: &str = "there is none of that name";
+
+/// Whether the user may come from there.
+fn from_there(identity: Identity, loopback: bool) -> Result<Identity, Refusal> {
+    if *identity.name == *GUEST && !loopback {
+        return Err(refused(&identity.name, "it may come from this machine only"));
+    }
+    Ok(identity)
 }
 
 /// The reason is for the log: whoever tries passwords does not learn it.

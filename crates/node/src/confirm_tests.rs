@@ -13,7 +13,7 @@ use ferrymq_model::{
 use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, Options, RealDisk};
 use parking_lot::{Condvar, Mutex};
 
-use crate::{Client, Effects, Host, Node, NodeSettings, Peer};
+use crate::{Backend, Client, Effects, Host, Node, NodeSettings, Peer};
 
 #[test]
 fn no_confirm_before_its_sync() {
@@ -35,6 +35,7 @@ fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
         limits: Limits::default(),
         storage: Options { file_bytes: 256 << 10, ..Options::default() },
         properties: Default::default(),
+        backends: vec![Backend::Internal],
     };
     let node = Node::open(settings, Arc::new(GatedDisk(gate.clone())), Arc::new(Still)).unwrap();
     let mut client = node.connect(seen.clone(), "test".to_owned(), true).unwrap();

@@ -110,7 +110,7 @@ mod tests {
     fn catalog_with(queue: &str) -> Catalog {
         let mut catalog = Catalog::fresh("", &mut Vec::new());
         let (vhost, user) = (Name::from("/"), Name::from("guest"));
-        let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+        let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {
             origin: Origin::default(),
             queue: Name::from(queue),

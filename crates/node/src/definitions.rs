@@ -456,7 +456,7 @@ mod tests {
         let refused = catalog.allowed("worker", "orders", Access::Configure, Object::Queue, "theirs");
         assert!(refused.is_err());
         let (vhost, user) = (Name::from("orders"), Name::from("worker"));
-        let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+        let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         catalog.may_publish(&caller, "events", b"worker.made", &[]).unwrap();
         assert!(catalog.may_publish(&caller, "events", b"boss.made", &[]).is_err(), "a topic permission");
         let (mut targets, envelope) = (Vec::new(), Envelope::EMPTY);

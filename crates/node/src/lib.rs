@@ -18,10 +18,15 @@ mod node;
 mod opening;
 mod patience;
 mod replies;
+mod token_keys;
+#[cfg(test)]
+mod token_tests;
+mod tokens;
 mod transaction;
 mod transition;
 mod unacked;
 
+pub use authentication::Backend;
 pub use client::Client;
 pub use connection::Peer;
 pub use definitions::{DefinitionsError, Imported};
@@ -29,3 +34,5 @@ pub use effects::Effects;
 pub use host::Host;
 pub use node::{Node, NodeSettings};
 pub use opening::NodeError;
+pub use token_keys::TokenKeys;
+pub use tokens::TokenSettings;

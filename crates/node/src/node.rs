@@ -15,6 +15,7 @@ use ferrymq_model::{CatalogEntry, ConnectionId, Dialect, Limits, Position, Prope
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
+    authentication::Backend,
     client::Client,
     connection::{Connection, Durable, Get, Peer},
     failed::FailedQueues,
@@ -43,6 +44,8 @@ pub struct NodeSettings {
     pub storage: ferrymq_storage::Options,
     /// How each dialect's properties are read.
     pub properties: HashMap<Dialect, &'static dyn Properties>,
+    /// Where users are looked for, in this order.
+    pub backends: Vec<Backend>,
 }
 
 impl fmt::Debug for NodeSettings {
@@ -59,6 +62,7 @@ pub struct Node {
     pub(crate) limits: Limits,
     pub(crate) properties: HashMap<Dialect, &'static dyn Properties>,
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) backends: Vec<Backend>,
     pub(crate) logins: Logins,
     pub(crate) durable: Arc<Durable>,
     pub(crate) catalog: RwLock<Catalog>,

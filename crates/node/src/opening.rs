@@ -131,6 +131,7 @@ impl Node {
         let node = Arc::new(Self {
             limits: settings.limits,
             properties: settings.properties,
+            backends: settings.backends,
             logins: Logins::new(host.random()),
             host,
             durable: messenger.durable.clone(),

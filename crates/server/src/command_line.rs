@@ -90,6 +90,7 @@ fn heading(table: &'static str) -> &'static str {
         "identity" => "Identity: how the server presents itself",
         "limits" => "Limits: a documented answer for whoever reaches one",
         "tls" => "TLS: certificates and keys",
+        "oauth2" => "OAuth 2: tokens in place of passwords",
         "storage" => "Storage: how messages are kept",
         other => other,
     }

@@ -13,3 +13,4 @@ pub mod pump;
 pub mod serve;
 mod settings;
 mod tls;
+mod token_options;

@@ -26,6 +26,7 @@ use crate::{
     protocol::{PROTOCOLS, Speech},
     settings::{ListenerSettings, Settings},
     tls::Tls,
+    token_options,
 };
 
 /// Runs a server until it is told to stop.
@@ -152,6 +153,7 @@ fn open_node(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, St
         limits: settings.limits.clone(),
         storage: settings.storage.clone(),
         properties: dialects.collect(),
+        backends: token_options::backends(&settings.auth_backends, &settings.tokens)?,
     };
     Node::open(node_settings, Arc::new(RealDisk), process).map_err(|error| error.to_string())
 }

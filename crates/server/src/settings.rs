@@ -9,6 +9,7 @@ use crate::{
     configuration::{Configuration, Listen},
     protocol::Service,
     tls::TlsFiles,
+    token_options::{BackendName, TokenOptions},
 };
 
 /// Everything `serve` needs to know. Passed down, never global.
@@ -22,6 +23,10 @@ pub struct Settings {
     pub listeners: Vec<ListenerSettings>,
     /// Certificates and keys, for those of them that speak under TLS.
     pub tls: TlsFiles,
+    /// Where users are looked for, in this order.
+    pub auth_backends: Vec<BackendName>,
+    /// Which tokens are taken.
+    pub tokens: TokenOptions,
     /// How many threads serve connections.
     pub threads: usize,
     /// How the server presents itself.
@@ -66,6 +71,8 @@ impl Settings {
             definitions: configuration.definitions,
             listeners,
             tls: configuration.tls,
+            auth_backends: configuration.auth_backends,
+            tokens: configuration.oauth2,
             threads,
             identity: configuration.identity,
             limits: configuration.limits,

@@ -15,7 +15,7 @@ use std::{
 use ferrymq_amqp091::{Greeting, Identity, PropertyList};
 use ferrymq_conformance::{Arrival, ConnectionId, Suite, Target, Whose};
 use ferrymq_model::{Dialect, Effect, Limits, Time};
-use ferrymq_node::{Effects, Host, Node, NodeSettings, Peer};
+use ferrymq_node::{Backend, Effects, Host, Node, NodeSettings, Peer};
 use ferrymq_server::pump::Pump;
 use ferrymq_storage::{Options, RealDisk};
 use ferrymq_wire::{Encoder, Moment, Outbox};
@@ -77,6 +77,7 @@ impl Memory {
             limits: Limits::default(),
             storage: Options { file_bytes: 256 << 10, ..Options::default() },
             properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
+            backends: vec![Backend::Internal],
         };
         let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
         node.import_definitions(DEFINITIONS).expect("the definitions of the scripts are right");

@@ -3,7 +3,7 @@
 use ferrymq_model::{Access, CatalogEntry, Name, Object, QueueId, Refusal};
 use regex::Regex;
 
-use super::{Caller, Catalog, entries, exchanges, no_vhost, shown};
+use super::{Caller, Catalog, Rights, entries, exchanges, no_vhost, shown};
 
 /// A user. Its password hash is opaque here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,13 +246,18 @@ impl Catalog {
         Ok(queues)
     }
 
-    /// Whether a user may publish messages that say they are from `claimed`.
+    /// Whether the caller may publish messages that say they are from `claimed`.
     ///
     /// # Errors
     /// [`Refusal::PreconditionFailed`] where it is another user and the tag `impersonator` is missing.
-    pub fn check_claim(&self, user: &str, claimed: &str) -> Result<(), Refusal> {
-        let may_claim = || self.user(user).is_some_and(|user| user.tags.iter().any(|tag| tag == "impersonator"));
-        if user == claimed || may_claim() {
+    pub fn check_claim(&self, caller: &Caller<'_>, claimed: &str) -> Result<(), Refusal> {
+        let user = caller.user;
+        let tags = match caller.rights {
+            Rights::OfUser => self.user(user).map_or(&[][..], |user| &user.tags),
+            Rights::OfToken(scopes) => scopes.tags(),
+            Rights::Expired => &[],
+        };
+        if **user == *claimed || tags.iter().any(|tag| tag == "impersonator") {
             return Ok(());
         }
         let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
@@ -267,21 +272,46 @@ impl Catalog {
         exchange: &str,
         key: &[u8],
     ) -> Result<(), Refusal> {
-        let Some(of_vhost) = self.topic_permissions.get(caller.vhost).filter(|of_vhost| !of_vhost.is_empty()) else {
-            return Ok(());
+        let allowed = match caller.rights {
+            Rights::OfUser => self.permits_topic(caller, access, exchange, key),
+            Rights::OfToken(scopes) => scopes.allow_topic(access, caller.vhost, exchange, key),
+            Rights::Expired => false,
         };
-        let Ok(name) = Name::parse(exchange.as_bytes()) else { return Ok(()) };
-        let Some(permission) = of_vhost.get(&(caller.user.clone(), name)) else { return Ok(()) };
-        let pattern = if access == Access::Write { &permission.write } else { &permission.read };
-        let key = String::from_utf8_lossy(key);
-        if pattern.matches(&key) {
+        if allowed {
             return Ok(());
         }
+        let key = String::from_utf8_lossy(key);
         let (access, user) = (access.as_str(), caller.user);
         let vhost = caller.vhost;
         Err(Refusal::AccessRefused(format!(
             "{access} access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'"
         )))
+    }
+
+    /// By its topic permissions; who has none for the exchange is free.
+    fn permits_topic(&self, caller: &Caller<'_>, access: Access, exchange: &str, key: &[u8]) -> bool {
+        let Some(of_vhost) = self.topic_permissions.get(caller.vhost).filter(|of_vhost| !of_vhost.is_empty()) else {
+            return true;
+        };
+        let Ok(name) = Name::parse(exchange.as_bytes()) else { return true };
+        let Some(permission) = of_vhost.get(&(caller.user.clone(), name)) else { return true };
+        let pattern = if access == Access::Write { &permission.write } else { &permission.read };
+        pattern.matches(&String::from_utf8_lossy(key))
+    }
+
+    /// Whether the caller may work in its vhost at all.
+    ///
+    /// # Errors
+    /// As for [`Catalog::may_enter`].
+    pub fn check_entry(&self, caller: &Caller<'_>) -> Result<(), Refusal> {
+        let (vhost, user) = (caller.vhost, caller.user);
+        let scopes = match caller.rights {
+            Rights::OfUser => return self.may_enter(user, vhost),
+            Rights::OfToken(scopes) => Some(scopes),
+            Rights::Expired => None,
+        };
+        self.vhost(vhost)?;
+        if scopes.is_some_and(|scopes| scopes.enter(vhost)) { Ok(()) } else { Err(no_entry(user, vhost)) }
     }
 
     /// Whether a user may work in a vhost at all.
@@ -294,7 +324,7 @@ impl Catalog {
         }
         match self.permission(user, vhost) {
             Some(_) => Ok(()),
-            None => Err(Refusal::NotAllowed(format!("access to vhost '{vhost}' refused for user '{user}'"))),
+            None => Err(no_entry(user, vhost)),
         }
     }
 
@@ -304,24 +334,40 @@ impl Catalog {
     /// # Errors
     /// [`Refusal::AccessRefused`] where it may not.
     pub fn allowed(&self, user: &str, vhost: &str, access: Access, object: Object, name: &str) -> Result<(), Refusal> {
-        let name = if object == Object::Exchange && name.is_empty() { "amq.default" } else { name };
+        let name = permission_name(object, name);
         match self.permission(user, vhost) {
             Some(permission) if permission.pattern(access).matches(name) => Ok(()),
-            _ => Err(Refusal::AccessRefused(format!(
-                "{} access to {} refused for user '{user}'",
-                access.as_str(),
-                shown(object, name, vhost)
-            ))),
+            _ => Err(no_access(user, access, &shown(object, name, vhost))),
         }
     }
 
     pub(super) fn check(&self, caller: &Caller<'_>, access: Access, object: Object, name: &str) -> Result<(), Refusal> {
-        self.allowed(caller.user, caller.vhost, access, object, name)
+        let Caller { vhost, user, rights, .. } = *caller;
+        let whose = || shown(object, permission_name(object, name), vhost);
+        match rights {
+            Rights::OfUser => self.allowed(user, vhost, access, object, name),
+            Rights::OfToken(scopes) if scopes.allow(access, vhost, permission_name(object, name)) => Ok(()),
+            Rights::OfToken(_) => Err(no_access(user, access, &whose())),
+            Rights::Expired => Err(no_access(user, access, &format!("{} (the token has expired)", whose()))),
+        }
     }
 
     fn permission(&self, user: &str, vhost: &str) -> Option<&Permission> {
         self.permissions.get(vhost)?.get(user)
     }
+}
+
+/// What an object is called in permissions.
+fn permission_name(object: Object, name: &str) -> &str {
+    if object == Object::Exchange && name.is_empty() { "amq.default" } else { name }
+}
+
+fn no_entry(user: &str, vhost: &str) -> Refusal {
+    Refusal::NotAllowed(format!("access to vhost '{vhost}' refused for user '{user}'"))
+}
+
+fn no_access(user: &str, access: Access, to: &str) -> Refusal {
+    Refusal::AccessRefused(format!("{} access to {to} refused for user '{user}'", access.as_str()))
 }
 
 fn no_user(name: &str) -> Refusal {

@@ -15,6 +15,7 @@ mod policy_settings;
 mod queue_arguments;
 mod queues;
 mod routing;
+mod scopes;
 mod topics;
 
 use std::collections::BTreeSet;
@@ -33,6 +34,7 @@ pub use policies::{ApplyTo, PolicyScope, PolicySpec};
 pub use queue_arguments::QueueKind;
 pub use queues::{Declared, QueueRecord, random_text};
 pub use routing::{Envelope, Holds};
+pub use scopes::Scopes;
 
 use access::{Permission, TopicPermission};
 use bindings::Binding;
@@ -85,8 +87,30 @@ pub struct Caller<'a> {
     pub vhost: &'a Name,
     /// The user it logged in as.
     pub user: &'a Name,
+    /// Where it stands what that user may do.
+    pub rights: Rights<'a>,
     /// The connection, to which its exclusive queues belong.
     pub connection: ConnectionId,
+}
+
+impl<'a> Caller<'a> {
+    /// A caller that may do what the catalog says of its user.
+    #[must_use]
+    pub fn of_user(vhost: &'a Name, user: &'a Name, connection: ConnectionId) -> Self {
+        Self { vhost, user, rights: Rights::OfUser, connection }
+    }
+}
+
+/// Where it stands what a caller may do.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Rights<'a> {
+    /// In the catalog.
+    #[default]
+    OfUser,
+    /// In the token that it has shown.
+    OfToken(&'a Scopes),
+    /// Nowhere: its token has expired.
+    Expired,
 }
 
 /// Counts the changes that may change a route or a permission in a vhost. A cached answer holds as long as this stands

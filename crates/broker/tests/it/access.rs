@@ -1,8 +1,10 @@
 //! Who may do what: for every method the permission that is missing and RabbitMQ's words for it, asked of 3.10.8 with
 //! `rabbitmqctl set_permissions`. (3.13 puts the access before them, as here.)
 
+use ferrymq_broker::{Caller, Rights, Scopes};
 use ferrymq_model::{
-    Access, CatalogEntry, DeleteExchange, Destination, EntryKind, Name, Object, Origin, QueueId, Refusal, Table,
+    Access, CatalogEntry, ConnectionId, DeleteExchange, Destination, EntryKind, Name, Object, Origin, QueueId, Refusal,
+    Table,
 };
 
 use crate::desk::{Desk, check};
@@ -15,7 +17,7 @@ fn delete_exchange(desk: &mut Desk, name: &str) -> Result<(), Refusal> {
     let request =
         DeleteExchange { origin: Origin::default(), exchange: Name::from(name), if_unused: false, no_wait: false };
     let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
-    let caller = ferrymq_broker::Caller { vhost: &vhost, user: &user, connection: ferrymq_model::ConnectionId(1) };
+    let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     desk.catalog.delete_exchange(&caller, &request, &mut desk.changes)
 }
 
@@ -119,10 +121,37 @@ fn only_an_impersonator_speaks_for_others() {
     let mut desk = Desk::new();
     let user = Name::from("u");
     desk.catalog.put_user(&user, "", &[], &mut desk.changes);
-    desk.catalog.check_claim("u", "u").unwrap();
-    check(desk.catalog.check_claim("u", "guest"), "user_id property set to 'guest' but authenticated user was 'u'");
+    let vhost = Name::from("/");
+    let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
+    desk.catalog.check_claim(&caller, "u").unwrap();
+    check(desk.catalog.check_claim(&caller, "guest"), "user_id property set to 'guest' but authenticated user was 'u'");
     desk.catalog.put_user(&user, "", &["impersonator".to_owned()], &mut desk.changes);
-    desk.catalog.check_claim("u", "guest").unwrap();
+    desk.catalog.check_claim(&caller, "guest").unwrap();
+}
+
+#[test]
+fn a_token_says_what_its_holder_may_do_in_place_of_the_catalog() {
+    let mut desk = Desk::new();
+    desk.become_user("u", [".*"; 3]);
+    let scopes = Scopes::parse(["write:*/amq.default", "write:*/amq.topic/a.*", "tag:impersonator"]);
+    let with = |rights| Caller { rights, ..desk.caller() };
+    let publish = |rights, exchange, key: &[u8]| desk.catalog.may_publish(&with(rights), exchange, key, &[]);
+    let token = Rights::OfToken(&scopes);
+    publish(token, "", b"q").unwrap();
+    publish(token, "amq.topic", b"a.b").unwrap();
+    check(publish(token, "amq.fanout", b""), "write access to exchange 'amq.fanout' in vhost '/' refused for user 'u'");
+    let topic = "write access to topic 'b' in exchange 'amq.topic' in vhost '/' refused for user 'u'";
+    check(publish(token, "amq.topic", b"b"), topic);
+    desk.catalog.check_entry(&with(token)).unwrap();
+    desk.catalog.check_claim(&with(token), "somebody").unwrap();
+    // Expired, it may do nothing, whatever the catalog has under that name.
+    let default = "write access to exchange 'amq.default' in vhost '/' (the token has expired) refused for user 'u'";
+    check(publish(Rights::Expired, "", b"q"), default);
+    check(desk.catalog.check_entry(&with(Rights::Expired)), "access to vhost '/' refused for user 'u'");
+    check(
+        desk.catalog.check_claim(&with(Rights::Expired), "somebody"),
+        "user_id property set to 'somebody' but authenticated user was 'u'",
+    );
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn exchanges_are_refused_with_rabbitmqs_words() {
         desk.bind("amq.headers", "q", wrong),
         "Invalid x-match field value \"some\"; expected all, any, all-with-x, or any-with-x",
     );
-    let caller = Caller { vhost: &desk.vhost, user: &desk.user, connection: ConnectionId(1) };
+    let caller = Caller::of_user(&desk.vhost, &desk.user, ConnectionId(1));
     let delete = |name: &str, if_unused| DeleteExchange {
         origin: Origin::default(),
         exchange: Name::from(name),
@@ -210,7 +210,7 @@ fn a_chain_of_auto_delete_exchanges_goes_with_its_end() {
     let mut desk = desk.restarted();
     desk.bind_exchange("c", "c").unwrap();
     let (vhost, user) = (desk.vhost.clone(), desk.user.clone());
-    let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+    let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     for (name, left) in [("end", vec!["a", "b", "c"]), ("c", vec![])] {
         let delete = DeleteExchange {
             origin: Origin::default(),

@@ -43,7 +43,7 @@ impl Desk {
                 argument => request.arguments.0.push(parse(argument)),
             }
         }
-        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
+        let caller = Caller::of_user(&self.vhost, &self.user, ConnectionId(self.connection));
         self.catalog.declare_queue(&caller, &request, 0, &mut self.changes).map(|declared| declared.queue)
     }
 
@@ -70,7 +70,7 @@ impl Desk {
                 argument => request.arguments.0.push(parse(argument)),
             }
         }
-        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
+        let caller = Caller::of_user(&self.vhost, &self.user, ConnectionId(self.connection));
         self.catalog.declare_exchange(&caller, &request, &mut self.changes)
     }
 
@@ -91,12 +91,12 @@ impl Desk {
             no_wait: false,
             arguments,
         };
-        let caller = Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) };
+        let caller = Caller::of_user(&self.vhost, &self.user, ConnectionId(self.connection));
         self.catalog.bind(&caller, &request, &mut self.changes).map(drop)
     }
 
     pub fn caller(&self) -> Caller<'_> {
-        Caller { vhost: &self.vhost, user: &self.user, connection: ConnectionId(self.connection) }
+        Caller::of_user(&self.vhost, &self.user, ConnectionId(self.connection))
     }
 
     /// Goes on as a new user, who may do this to configure, write and read.

@@ -19,7 +19,7 @@ fn bind(desk: &mut Desk, exchange: &str, queue: &str, key: &str) -> Result<(), R
         arguments: Table::default(),
     };
     let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
-    let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+    let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     desk.catalog.bind(&caller, &request, &mut desk.changes).map(drop)
 }
 

@@ -62,7 +62,7 @@ fn a_history_goes_with_its_exchange_and_gives_back_what_it_took() {
     let delete =
         DeleteExchange { origin: Origin::default(), exchange: Name::from("x"), if_unused: false, no_wait: false };
     let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
-    let caller = ferrymq_broker::Caller { vhost: &vhost, user: &user, connection: ferrymq_model::ConnectionId(1) };
+    let caller = ferrymq_broker::Caller::of_user(&vhost, &user, ferrymq_model::ConnectionId(1));
     desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();
     assert_eq!(budget.used(), 0);
 }

@@ -15,7 +15,7 @@ impl Bound {
         let mut changes = Vec::new();
         let mut catalog = Catalog::fresh("", &mut changes);
         let (vhost, user) = (Name::from("/"), Name::from("guest"));
-        let caller = Caller { vhost: &vhost, user: &user, connection: ConnectionId(1) };
+        let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {
             origin: Origin::default(),
             queue: Name::from("q"),

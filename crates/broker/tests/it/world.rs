@@ -327,7 +327,7 @@ fn names(by: By) -> (Name, Name) {
 }
 
 fn caller<'a>(by: By, user: &'a Name, vhost: &'a Name) -> Caller<'a> {
-    Caller { vhost, user, connection: ConnectionId(by.connection) }
+    Caller::of_user(vhost, user, ConnectionId(by.connection))
 }
 
 fn plain((given, remaining): (Given, u64)) -> (u64, bool, u32, bool, u64) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 
-use super::Client;
+use super::{Client, publish::RouteCache};
 use crate::{
     connection::{Channel, subscription_id},
     transition::{Aftermath, CatalogLock},
@@ -14,12 +14,12 @@ impl Client {
     /// Checks who is there. The session answers the peer itself, because how depends on what the peer can do.
     pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
         let checked = match login {
-            Login::Password { user, password } => self.node.check_password(user, &password, self.loopback),
+            Login::Password { user, password } => self.node.check_password(&user, &password, self.loopback),
             Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
         };
         match checked {
-            Ok(user) => {
-                self.user = Some(user);
+            Ok(identity) => {
+                self.identity = Some(identity);
                 events.push(Event::LoggedIn);
             }
             Err(refusal) => events.push(Event::Refused { origin: Origin::default(), refusal }),
@@ -28,7 +28,7 @@ impl Client {
 
     pub(super) fn open_vhost(&mut self, origin: Origin, vhost: Name, events: &mut Vec<Event>) -> Result<(), Refusal> {
         let catalog = self.node.catalog.read();
-        catalog.may_enter(self.user(), &vhost)?;
+        catalog.check_entry(&self.caller_in(&vhost))?;
         self.epoch = catalog.epoch(&vhost);
         drop(catalog);
         self.vhost = Some(vhost);
@@ -37,8 +37,17 @@ impl Client {
         Ok(())
     }
 
-    /// Passwords do not end, so that a new secret changes nothing; clients that renew tokens expect a yes.
-    pub(super) fn renew_login(&mut self, origin: Origin) -> Result<(), Refusal> {
+    /// What a new token says holds from here on. Without one nothing changes; clients that renew tokens expect a yes.
+    pub(super) fn renew_login(&mut self, origin: Origin, secret: &[u8]) -> Result<(), Refusal> {
+        let renewed = self.node.renewed(self.identity(), secret).map_err(|why| {
+            tracing::warn!(peer = self.address, "new secret of user '{}' refused: {why}", self.identity().name);
+            Refusal::NotAllowed("New secret was refused by one of the backends".to_owned())
+        })?;
+        if let (Some(token), Some(identity)) = (renewed, &mut self.identity) {
+            identity.token = Some(token);
+            // Who may publish there was decided by the old one.
+            self.routes = RouteCache::default();
+        }
         self.reply(origin, false, None, Reply::LoginRenewed);
         Ok(())
     }

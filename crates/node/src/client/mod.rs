@@ -19,6 +19,7 @@ use ferrymq_broker::{Caller, Epoch, Stretch};
 use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Settlement, SubscriptionId};
 
 use crate::{
+    authentication::Identity,
     connection::{Channel, Connection},
     node::Node,
     transition::Aftermath,
@@ -31,7 +32,7 @@ pub struct Client {
     connection: Arc<Connection>,
     address: String,
     loopback: bool,
-    user: Option<Name>,
+    identity: Option<Identity>,
     vhost: Option<Name>,
     /// Publishes that were not decided yet.
     publishes: Vec<Publish>,
@@ -49,7 +50,10 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("address", &self.address).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("address", &self.address)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -60,7 +64,7 @@ impl Client {
             connection,
             address,
             loopback,
-            user: None,
+            identity: None,
             vhost: None,
             publishes: Vec::new(),
             settled: Vec::new(),
@@ -82,7 +86,7 @@ impl Client {
     /// Whether the login was right.
     #[must_use]
     pub fn is_logged_in(&self) -> bool {
-        self.user.is_some()
+        self.identity.is_some()
     }
 
     /// Whether there is no room for what this connection publishes.
@@ -225,7 +229,7 @@ impl Client {
             Command::TxSelect(origin) => (origin, self.tx_select(origin)),
             Command::TxCommit(origin) => (origin, self.tx_commit(origin)),
             Command::TxRollback(origin) => (origin, self.tx_rollback(origin)),
-            Command::RenewLogin { origin, .. } => (origin, self.renew_login(origin)),
+            Command::RenewLogin { origin, secret } => (origin, self.renew_login(origin, &secret)),
             Command::Publish(_) | Command::Settle(_) => unreachable!("publishes and settlements are collected"),
         };
         if let Err(refusal) = result {
@@ -272,14 +276,19 @@ impl Client {
         }
     }
 
-    fn user(&self) -> &Name {
-        self.user.as_ref().expect("a session logs in before it does anything")
+    fn identity(&self) -> &Identity {
+        self.identity.as_ref().expect("a session logs in before it does anything")
     }
 
     /// Who asks, for the catalog.
     fn caller(&self) -> Caller<'_> {
-        let vhost = self.vhost.as_ref().expect("a session opens its vhost before it does anything in it");
-        Caller { vhost, user: self.user(), connection: self.connection.id }
+        self.caller_in(self.vhost.as_ref().expect("a session opens its vhost before it does anything in it"))
+    }
+
+    fn caller_in<'a>(&'a self, vhost: &'a Name) -> Caller<'a> {
+        let identity = self.identity();
+        let rights = identity.rights(|| self.node.now());
+        Caller { vhost, user: &identity.name, rights, connection: self.connection.id }
     }
 
     fn with_channel<T>(&self, channel: u16, f: impl FnOnce(&mut Channel) -> T) -> T {

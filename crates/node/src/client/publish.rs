@@ -1,6 +1,6 @@
 //! Publishing: a batch is routed, decided under one hold of the shard's lock, then returned or confirmed.
 
-use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage};
+use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
 };
@@ -78,6 +78,10 @@ impl Client {
     /// Decides the publishes collected so far. Spans point into `input`.
     pub(super) fn publish_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
         self.has_published = true;
+        if matches!(self.caller().rights, Rights::Expired) {
+            // What was allowed before is not any more.
+            self.routes = RouteCache::default();
+        }
         let mut publishes = std::mem::take(&mut self.publishes);
         let (mut targets, mut routes) = (Vec::new(), Vec::with_capacity(publishes.len()));
         let wants_confirm = self.route_all(input, &mut publishes, &mut targets, &mut routes, events);
@@ -229,12 +233,12 @@ impl Client {
     ) -> Result<(), Refusal> {
         let message = message_of(publish, input);
         let catalog = self.node.catalog.read();
-        if let Some(claimed) = publish.rare.as_ref().and_then(|rare| rare.user.as_ref())
-            && claimed != self.user()
-        {
-            catalog.check_claim(self.user(), claimed)?;
-        }
         let caller = self.caller();
+        if let Some(claimed) = publish.rare.as_ref().and_then(|rare| rare.user.as_ref())
+            && claimed != caller.user
+        {
+            catalog.check_claim(&caller, claimed)?;
+        }
         let more_keys = publish.more_keys();
         catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
         let mut queues = Vec::new();

@@ -18,7 +18,10 @@ use std::{
 use ferrymq_amqp091::Identity;
 use ferrymq_model::Limits;
 
-use crate::tls::TlsFiles;
+use crate::{
+    tls::TlsFiles,
+    token_options::{BackendName, TokenOptions},
+};
 
 pub use options::{Definition, OPTIONS};
 pub use value::Listen;
@@ -42,6 +45,10 @@ pub struct Configuration {
     pub log_level: tracing::Level,
     /// Certificates and keys.
     pub tls: TlsFiles,
+    /// Where users are looked for, in this order.
+    pub auth_backends: Vec<BackendName>,
+    /// Which tokens are taken.
+    pub oauth2: TokenOptions,
     /// How many threads serve connections; 0: one for each processor.
     pub threads: usize,
     /// How the server presents itself to clients.
@@ -60,6 +67,8 @@ impl Default for Configuration {
             listen: Vec::new(),
             log_level: tracing::Level::INFO,
             tls: TlsFiles::default(),
+            auth_backends: vec![BackendName::Internal],
+            oauth2: TokenOptions::default(),
             threads: 0,
             identity: Identity::default(),
             limits: Limits::default(),

@@ -41,7 +41,7 @@ impl Definition {
 
     /// Whether it can be given several times, as a list.
     pub fn is_list(&self) -> bool {
-        matches!(self.form, Form::Listeners)
+        matches!(self.form, Form::Listeners | Form::Choices(_) | Form::Texts)
     }
 
     /// The value it has in `configuration`, as one would write it.
@@ -128,6 +128,17 @@ pub const OPTIONS: &[Definition] = &[
         "Users, vhosts, permissions, policies, exchanges, queues and bindings that are set up at every start, in a file \
          that RabbitMQ exported (docs/definitions.md)"
     ),
+    Definition {
+        key: "auth_backends",
+        form: Form::Choices(|| value::names_of(value::BACKENDS)),
+        text: "Where users and their rights are looked for, one place after the other: among those that were set up here \
+               (internal), or in a token that is shown as a password (oauth2; docs/oauth2.md)",
+        show: |configuration| value::show_choices(&configuration.auth_backends, value::BACKENDS),
+        set: |_, configuration, text| {
+            configuration.auth_backends = value::choices(text, value::BACKENDS)?;
+            Ok(())
+        },
+    },
     other!(
         listen,
         Listeners,
@@ -178,6 +189,43 @@ pub const OPTIONS: &[Definition] = &[
         "Where the user's name is an alternative name of the certificate, of which type"
     ),
     number!(tls.login_san_index, Count, 0, 1_000, "Which of the alternative names of that type it is, from 0"),
+    other!(
+        oauth2.resource_server_id,
+        Text,
+        some_text,
+        show_text,
+        "What tokens for this server have in their audience, and their scopes begin with"
+    ),
+    other!(
+        oauth2.scope_prefix,
+        Text,
+        |text: &str| Ok::<_, String>(Some(text.to_owned())),
+        show_text,
+        "What the scopes that concern this server begin with, where it is not its id and a dot; it may be empty"
+    ),
+    other!(
+        oauth2.additional_scopes_key,
+        Text,
+        some_text,
+        show_text,
+        "A claim with further scopes; a.b is b in a. Several are separated by spaces"
+    ),
+    other!(
+        oauth2.preferred_username_claims,
+        Texts,
+        value::texts,
+        |claims: &[String]| if claims.is_empty() { "none".to_owned() } else { claims.join(", ") },
+        "The claims that may name the user, before sub and client_id"
+    ),
+    choice!(oauth2.verify_aud, value::YES_OR_NO, "Whether a token must have this server in its audience"),
+    other!(oauth2.jwks_file, File, file, show_file, "The keys that tokens are signed with, as a JSON Web Key Set"),
+    other!(
+        oauth2.public_key_file,
+        File,
+        file,
+        show_file,
+        "A public key that tokens are signed with whichever they name, or a certificate with it, in PEM form"
+    ),
     other!(
         identity.product,
         Text,
@@ -350,6 +398,14 @@ fn file(text: &str) -> Result<Option<std::path::PathBuf>, String> {
 
 fn show_file(file: &Option<std::path::PathBuf>) -> String {
     file.as_ref().map_or_else(|| "none".into(), |file| file.display().to_string())
+}
+
+fn some_text(text: &str) -> Result<Option<String>, String> {
+    value::text(text).map(Some)
+}
+
+fn show_text(text: &Option<String>) -> String {
+    text.clone().unwrap_or_else(|| "none".into())
 }
 
 fn path(text: &str) -> Result<std::path::PathBuf, String> {

@@ -6,6 +6,7 @@ use crate::{
     certificate::{LoginPart, SanType},
     protocol::Service,
     tls::ClientCertificates,
+    token_options::BackendName,
 };
 
 /// What an option takes.
@@ -19,8 +20,12 @@ pub enum Form {
     File,
     /// One of some words, which stand in a [`Names`].
     Choice(fn() -> Vec<&'static str>),
+    /// Some of such words, in an order.
+    Choices(fn() -> Vec<&'static str>),
     /// Any text.
     Text,
+    /// Any texts.
+    Texts,
     /// How much is logged.
     Level,
     /// Protocols and the addresses they are served on.
@@ -49,8 +54,8 @@ impl Form {
             Self::Number(..) => "NUMBER",
             Self::Path => "DIR",
             Self::File => "FILE",
-            Self::Choice(_) => "WORD",
-            Self::Text => "TEXT",
+            Self::Choice(_) | Self::Choices(_) => "WORD",
+            Self::Text | Self::Texts => "TEXT",
             Self::Level => "LEVEL",
             Self::Listeners => "PROTOCOL=HOST:PORT",
         }
@@ -63,8 +68,8 @@ impl Form {
                 format!("{} to {}", show_number(*unit, *range.start()), show_number(*unit, *range.end()))
             }
             Self::Level => "error, warn, info, debug, trace".into(),
-            Self::Choice(names) => names().join(", "),
-            Self::Path | Self::File | Self::Text | Self::Listeners => String::new(),
+            Self::Choice(names) | Self::Choices(names) => names().join(", "),
+            Self::Path | Self::File | Self::Text | Self::Texts | Self::Listeners => String::new(),
         }
     }
 }
@@ -145,6 +150,35 @@ pub const SAN_TYPES: &Names<SanType> = &[
     ("uri", SanType::Uri),
     ("other_name", SanType::OtherName),
 ];
+
+/// Yes or no.
+pub const YES_OR_NO: &Names<bool> = &[("true", true), ("false", false)];
+
+/// Where users may be known.
+pub const BACKENDS: &Names<BackendName> = &[("internal", BackendName::Internal), ("oauth2", BackendName::Tokens)];
+
+/// Reads some of some names, separated by commas, each once.
+pub fn choices<T: Copy + PartialEq>(text: &str, names: &Names<T>) -> Result<Vec<T>, String> {
+    let mut chosen = Vec::new();
+    for word in text.split(',').map(str::trim) {
+        let one = choice(word, names)?;
+        if chosen.contains(&one) {
+            return Err(format!("'{word}' is there twice"));
+        }
+        chosen.push(one);
+    }
+    Ok(chosen)
+}
+
+/// As they are written.
+pub fn show_choices<T: PartialEq>(values: &[T], names: &Names<T>) -> String {
+    values.iter().map(|value| show_choice(value, names)).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads texts, separated by commas.
+pub fn texts(texts: &str) -> Result<Vec<String>, String> {
+    texts.split(',').map(|one| text(one.trim())).collect()
+}
 
 /// Reads one of some names.
 pub fn choice<T: Copy>(text: &str, names: &Names<T>) -> Result<T, String> {

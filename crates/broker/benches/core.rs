@@ -8,11 +8,12 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ferrymq_broker::{
-    Caller, Catalog, Dead, Delivery, Envelope, Letter, Next, Ports, QueueSettings, Shard, Stretch, Subscriber, Taken,
+    Caller, Catalog, Dead, Delivery, Due, Envelope, Letter, Next, Ports, QueueSettings, Shard, Stretch, Subscriber,
+    Taken,
 };
 use ferrymq_model::{
     BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, Dialect, Facts, MessageRef, Name,
-    Origin, Place, QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
+    Origin, OwnedMessage, Place, QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
 };
 
 const MESSAGES: u64 = 1 << 16;
@@ -107,6 +108,20 @@ impl Ports for Trivial {
     fn queue_gone(&mut self, _: QueueId, _: u8) {}
 
     fn dead_letter(&mut self, _: &Dead<'_>) -> Option<Letter> {
+        None
+    }
+
+    fn create_lane(&mut self, _: QueueId, _: bool) {}
+
+    fn delay_ms(&self, _: &MessageRef<'_>) -> u64 {
+        0
+    }
+
+    fn copy(&mut self, _: u64) -> (OwnedMessage, bool) {
+        unreachable!("there is no schedule")
+    }
+
+    fn come_due(&mut self, _: &Due<'_>) -> Option<Letter> {
         None
     }
 

@@ -11,14 +11,16 @@
 
 mod catalog;
 mod queue;
+mod schedule;
 
 pub use catalog::{
     ApplyTo, Caller, Catalog, Declared, Envelope, Epoch, History, HistoryBudget, Holds, KeptMessage, LoadError,
-    PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, Scopes, User, random_text,
+    PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User, random_text,
 };
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;
 pub use queue::{
-    Committed, Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Got, Letter, Next, Overflow, Ports,
+    Committed, Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Due, Got, Letter, Next, Overflow, Ports,
     Published, QueueCounts, QueueSettings, Recovered, Shard, Stretch, Subscriber, Taken,
 };
+pub use schedule::ScheduleSettings;

@@ -28,6 +28,8 @@ pub enum ExchangeKind {
     LocalRandom,
     /// Every binding; and a new one gets the last messages.
     RecentHistory,
+    /// Like the kind that its arguments name, but messages may ask to wait first.
+    Delayed,
 }
 
 impl ExchangeKind {
@@ -44,6 +46,7 @@ impl ExchangeKind {
             "x-random" => Some(Self::Random),
             "x-local-random" => Some(Self::LocalRandom),
             "x-recent-history" => Some(Self::RecentHistory),
+            "x-delayed-message" => Some(Self::Delayed),
             _ => None,
         }
     }
@@ -61,6 +64,7 @@ impl ExchangeKind {
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
             Self::RecentHistory => "x-recent-history",
+            Self::Delayed => "x-delayed-message",
         }
     }
 }

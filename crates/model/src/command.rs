@@ -417,6 +417,26 @@ pub trait Properties: Send + Sync {
 
     /// The same properties with the address to which answers should go.
     fn with_reply_address(&self, properties: &[u8], address: &str) -> Vec<u8>;
+
+    /// How long the message asks to wait before it is routed, in milliseconds; never 0.
+    fn delay_ms(&self, properties: &[u8]) -> Option<u64>;
+
+    /// Whether the message is to be written to disk, where its queues are durable.
+    fn is_persistent(&self, properties: &[u8]) -> bool;
+
+    /// What the message becomes when it has waited as long as it asked for.
+    fn come_due(&self, properties: &[u8]) -> ComeDue;
+}
+
+/// What becomes of a message that has waited as long as it asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ComeDue {
+    /// The properties, which ask for no delay any more.
+    pub properties: Vec<u8>,
+    /// Further routing keys.
+    pub more_keys: Vec<Vec<u8>>,
+    /// How long it may wait in a queue, in milliseconds.
+    pub expiration_ms: Option<u64>,
 }
 
 /// What tells a message from others.

@@ -20,7 +20,7 @@ pub use catalog::{
     Access, Arguments, BindingSpec, CatalogEntry, EntryKind, ExchangeKind, ExchangeSpec, QueueOwner, QueueSpec,
 };
 pub use command::{
-    BindCommand, Body, Command, ConsumeCommand, DeadLetter, Death, DeathReason, DeclareExchange, DeclareQueue,
+    BindCommand, Body, ComeDue, Command, ConsumeCommand, DeadLetter, Death, DeathReason, DeclareExchange, DeclareQueue,
     DeleteExchange, DeleteQueue, Destination, GetCommand, Identity, Login, Origin, Properties, Publish, QosCommand,
     Rare, Settle, Settlement, Span,
 };

@@ -36,6 +36,8 @@ pub enum Settled {
     Purged = 5,
     /// They went to a dead-letter exchange in the same unit.
     DeadLettered = 6,
+    /// They went nearer to their time, or on when it had come, in the same unit.
+    Moved = 7,
 }
 
 /// What a queue (or a lane of one) must remember over a restart, beside its messages.

@@ -38,7 +38,9 @@ pub fn letter(
         };
         history.keep(kept, histories);
     };
-    let envelope = Envelope { headers: &headers, identity: &identity, random: &|| dead.at.0, keep: &keep };
+    let (random, delay_ms) = (|| dead.at.0, || properties.delay_ms(&made.properties));
+    let envelope =
+        Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
     let routed = catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, &envelope, &mut targets);
     if routed.is_err() {
         // As in RabbitMQ: a dead-letter exchange may be declared later, or never.
@@ -77,7 +79,7 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 mod tests {
     use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
     use ferrymq_model::{
-        Arguments, BodyRef, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, Origin, Table, Time,
+        Arguments, BodyRef, ComeDue, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, Origin, Table, Time,
     };
 
     use super::*;
@@ -104,6 +106,18 @@ mod tests {
 
         fn with_reply_address(&self, properties: &[u8], _: &str) -> Vec<u8> {
             properties.to_vec()
+        }
+
+        fn delay_ms(&self, _: &[u8]) -> Option<u64> {
+            None
+        }
+
+        fn is_persistent(&self, _: &[u8]) -> bool {
+            true
+        }
+
+        fn come_due(&self, properties: &[u8]) -> ComeDue {
+            ComeDue { properties: properties.to_vec(), ..ComeDue::default() }
         }
     }
 

@@ -17,6 +17,7 @@ use serde_json::Value as Json;
 use crate::{
     login,
     node::{GUEST, Node},
+    schedules,
     transition::{Aftermath, CatalogLock},
 };
 
@@ -187,6 +188,7 @@ impl Node {
             for (queue, settings) in changed {
                 shard.configure(queue, settings, now);
             }
+            schedules::follow_catalog(shard, ports);
             ports.write_changes(&changes);
             ports.flushed_position()
         });

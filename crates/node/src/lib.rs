@@ -18,6 +18,7 @@ mod node;
 mod opening;
 mod patience;
 mod replies;
+mod schedules;
 mod token_keys;
 #[cfg(test)]
 mod token_tests;

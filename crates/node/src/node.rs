@@ -253,7 +253,7 @@ impl Node {
         if !aftermath.gone.is_empty() {
             aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
             let mut catalog = self.catalog.write();
-            self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |_, ports| ports.forget_gone());
+            self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| ports.forget_gone(shard));
         }
     }
 

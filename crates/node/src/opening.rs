@@ -16,6 +16,7 @@ use crate::{
     login::{self, Logins},
     node::{Node, NodeSettings},
     patience::Patience,
+    schedules,
     transition::{Aftermath, CatalogLock, Core},
 };
 
@@ -203,21 +204,27 @@ fn load_shard(catalog: &Catalog, recovered: &Recovered, store: &mut Store, now: 
         let mut lanes = Vec::new();
         for lane in 0..=queue.settings.priority_max {
             match found.remove(&queue.id.lane(lane)) {
-                Some(queue) => lanes.push(ferrymq_broker::Recovered {
-                    lane,
-                    state: queue.state.clone(),
-                    messages: queue.messages,
-                    body_bytes: queue.bytes,
-                    expiring: queue.messages > 0,
-                }),
+                Some(queue) => lanes.push(recovered_lane(lane, queue)),
                 None => store.create_queue(queue.id.lane(lane), true),
             }
         }
         shard.open(queue.id, queue.settings.clone(), &lanes, now);
     }
+    schedules::load(catalog, &mut found, &mut shard);
     // Queues whose catalog entry has gone: their messages can go too.
     for queue in found.into_keys() {
         store.delete_queue(queue);
     }
     shard
+}
+
+/// What storage found of one lane, in the broker's words.
+pub fn recovered_lane(lane: u8, found: &RecoveredQueue) -> ferrymq_broker::Recovered {
+    ferrymq_broker::Recovered {
+        lane,
+        state: found.state.clone(),
+        messages: found.messages,
+        body_bytes: found.bytes,
+        expiring: found.messages > 0,
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use ferrymq_broker::{Catalog, Content, Dead, Delivery, HistoryBudget, Letter, Next, Ports, Shard, Taken};
+use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, HistoryBudget, Letter, Next, Ports, Shard, Taken};
 use ferrymq_model::{
-    CatalogEntry, Dialect, Facts, MessageRef, Place, Position, Properties, QueueId, Sequence, Settled, SubscriptionId,
-    Time,
+    CatalogEntry, Dialect, Facts, MessageRef, OwnedMessage, Place, Position, Properties, QueueId, Sequence, Settled,
+    SubscriptionId, Time,
 };
 use ferrymq_storage::{Handle, Store};
 
@@ -13,6 +13,7 @@ use crate::{
     connection::{Connection, Get, subscription_parts},
     dead_letters,
     patience::Patience,
+    schedules,
 };
 
 /// What stands under the shard's lock.
@@ -165,13 +166,15 @@ impl Transition<'_> {
         }
     }
 
-    /// The catalog forgets the queues that went away in this transition.
-    pub fn forget_gone(&mut self) {
+    /// The catalog forgets the queues that went away in this transition; exchanges that go with them take their schedules
+    /// along.
+    pub fn forget_gone(&mut self, shard: &mut Shard) {
         let mut changes = Vec::new();
         for queue in std::mem::take(&mut self.aftermath.gone) {
             self.catalog().forget_queue(queue, &mut changes);
         }
         self.write_changes(&changes);
+        schedules::follow_catalog(shard, self);
     }
 
     /// The message that `next` found just before.
@@ -288,6 +291,27 @@ impl Ports for Transition<'_> {
         };
         let properties = *self.properties.get(&message.dialect)?;
         dead_letters::letter(self.catalog.get(), properties, dead, &message, self.histories)
+    }
+
+    fn create_lane(&mut self, lane: QueueId, durable: bool) {
+        self.store.create_queue(lane, durable);
+    }
+
+    fn delay_ms(&self, message: &MessageRef<'_>) -> u64 {
+        let reader = self.properties.get(&message.dialect);
+        reader.and_then(|reader| reader.delay_ms(message.properties)).unwrap_or(0)
+    }
+
+    fn copy(&mut self, handle: u64) -> (OwnedMessage, bool) {
+        let message = self.stored(handle);
+        let reader = self.properties.get(&message.dialect);
+        (message.owned(), reader.is_some_and(|reader| reader.is_persistent(message.properties)))
+    }
+
+    fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
+        let message = self.stored(due.handle);
+        let properties = *self.properties.get(&message.dialect)?;
+        schedules::come_due(self.catalog.get(), properties, due, &message, self.histories)
     }
 
     fn begin_unit(&mut self) {

@@ -65,7 +65,7 @@ const fn reason(reason: DeathReason) -> &'static str {
 }
 
 /// The further routing keys that everybody can see.
-fn copies<'a>(properties: &Properties<'a>) -> Vec<&'a [u8]> {
+pub(super) fn copies<'a>(properties: &Properties<'a>) -> Vec<&'a [u8]> {
     match properties.headers.and_then(|headers| headers.get("CC")) {
         Some(RawValue::Array(keys)) => texts(keys).collect(),
         _ => Vec::new(),

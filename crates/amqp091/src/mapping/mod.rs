@@ -3,6 +3,7 @@
 //! Requests become commands, replies become methods, refusals become reply codes, and field tables become values.
 
 mod death;
+mod delay;
 mod headers;
 mod properties;
 mod publish;

@@ -1,8 +1,8 @@
 //! What the house reads in a message's properties, and what it writes there.
 
-use ferrymq_model::{DeadLetter, Death, Identity, Table};
+use ferrymq_model::{ComeDue, DeadLetter, Death, Identity, Table};
 
-use super::{death, headers::Headers, value::arguments};
+use super::{death, delay, headers::Headers, value::arguments};
 use crate::codec::content::Properties;
 
 /// The properties of a message that came back so often, as its consumer gets to see them.
@@ -40,5 +40,17 @@ impl ferrymq_model::Properties for PropertyList {
         let mut written = Vec::with_capacity(properties.len() + address.len());
         Properties { reply_to: Some(address.as_bytes()), ..read }.write(&mut written);
         written
+    }
+
+    fn delay_ms(&self, properties: &[u8]) -> Option<u64> {
+        delay::delay_ms(&Properties::read(properties).ok()?)
+    }
+
+    fn is_persistent(&self, properties: &[u8]) -> bool {
+        Properties::read(properties).is_ok_and(|properties| properties.delivery_mode == Some(2))
+    }
+
+    fn come_due(&self, properties: &[u8]) -> ComeDue {
+        delay::come_due(&Properties::read(properties).unwrap_or_default())
     }
 }

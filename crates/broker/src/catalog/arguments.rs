@@ -4,6 +4,7 @@
 
 use ferrymq_model::{Arguments, ExchangeKind, ExchangeSpec, Name, Refusal, Value};
 
+use super::delayed;
 use super::hashing::HashedBy;
 use super::history;
 
@@ -33,7 +34,8 @@ pub(super) fn check_exchange(whose: &str, spec: &ExchangeSpec) -> Result<(), Ref
     if let Some((key, _)) = spec.arguments.iter().find(|(key, _)| EXCHANGE_NOT_BUILT.contains(key)) {
         return Err(not_built(key, whose, ""));
     }
-    match spec.kind {
+    delayed::check(spec)?;
+    match delayed::routes_as(spec) {
         ExchangeKind::ConsistentHash => drop(HashedBy::parse(&spec.arguments)?),
         ExchangeKind::RecentHistory => drop(history::length(&spec.arguments)?),
         _ => {}
@@ -50,7 +52,11 @@ pub(super) fn check_same_exchange(whose: &str, current: &ExchangeSpec, received:
     check_same_flag("durable", whose, current.durable, received.durable)?;
     check_same_flag("auto_delete", whose, current.auto_delete, received.auto_delete)?;
     check_same_flag("internal", whose, current.internal, received.internal)?;
-    check_same_argument("alternate-exchange", whose, &current.arguments, &received.arguments)
+    check_same_argument("alternate-exchange", whose, &current.arguments, &received.arguments)?;
+    if current.kind == ExchangeKind::Delayed {
+        check_same_argument(delayed::ROUTES_AS, whose, &current.arguments, &received.arguments)?;
+    }
+    Ok(())
 }
 
 pub(super) fn check_same_flag(key: &str, whose: &str, current: bool, received: bool) -> Result<(), Refusal> {

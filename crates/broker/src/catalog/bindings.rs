@@ -6,7 +6,7 @@ use ferrymq_model::{
 
 use super::exchanges::check_not_default;
 use super::queue_arguments::QueueKind;
-use super::{Caller, Catalog, Vhost, entries, hashing, headers, missing, without_line_ends};
+use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, missing, without_line_ends};
 
 /// What a binding leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +82,7 @@ impl Catalog {
         let vhost = self.vhost(vhost)?;
         let source = vhost.exchange(source)?;
         let target = vhost.target(destination)?;
-        match source.spec.kind {
+        match delayed::routes_as(&source.spec) {
             ExchangeKind::Headers => headers::check_arguments(arguments)?,
             ExchangeKind::ConsistentHash => drop(hashing::weight(key)?),
             ExchangeKind::LocalRandom => self.check_local(&target, key)?,

@@ -53,6 +53,9 @@ pub(super) struct ExchangeEntry {
     pub vhost: String,
     pub name: String,
     pub spec: ExchangeSpec,
+    /// Where it has a schedule: its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -150,8 +153,9 @@ pub(super) fn policy_tombstone(vhost: &Name, scope: PolicyScope, name: &Name) ->
     gone(EntryKind::Policy, policy_key(vhost, scope, name))
 }
 
-pub(super) fn exchange(vhost: &Name, name: &Name, spec: &ExchangeSpec) -> CatalogEntry {
-    let value = ExchangeEntry { vhost: vhost.to_string(), name: name.to_string(), spec: spec.clone() };
+pub(super) fn exchange(vhost: &Name, name: &Name, spec: &ExchangeSpec, schedule: Option<QueueId>) -> CatalogEntry {
+    let (vhost_name, spec, schedule) = (vhost.to_string(), spec.clone(), schedule.map(|id| id.0));
+    let value = ExchangeEntry { vhost: vhost_name, name: name.to_string(), spec, schedule };
     put(EntryKind::Exchange, key(&[vhost.as_bytes(), name.as_bytes()]), &value)
 }
 

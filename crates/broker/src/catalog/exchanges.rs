@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use ferrymq_model::{
-    Access, CatalogEntry, DeclareExchange, DeleteExchange, ExchangeKind, ExchangeSpec, Name, Object, Refusal, Table,
+    Access, CatalogEntry, DeclareExchange, DeleteExchange, ExchangeKind, ExchangeSpec, Name, Object, QueueId, Refusal,
+    Table,
 };
 use hashbrown::HashMap;
 
 use super::routing::Router;
-use super::{Caller, Catalog, Vhost, arguments, entries, shown, without_line_ends};
+use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, shown, without_line_ends};
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -20,6 +21,8 @@ pub(super) struct Exchange {
     pub(super) inbound: BTreeSet<usize>,
     /// Where messages go that its bindings lead nowhere.
     pub(super) alternate: Option<Name>,
+    /// Where messages wait that ask for it.
+    pub(super) schedule: Option<QueueId>,
 }
 
 impl Exchange {
@@ -29,6 +32,7 @@ impl Exchange {
             bindings: BTreeSet::new(),
             inbound: BTreeSet::new(),
             alternate: arguments::alternate_exchange(&spec.arguments),
+            schedule: None,
             spec,
         }
     }
@@ -137,12 +141,14 @@ impl Catalog {
         let whose = shown(Object::Exchange, &name, vhost);
         arguments::exchange_named("alternate-exchange", &whose, &spec.arguments)?;
         arguments::check_exchange(&whose, &spec)?;
-        let vhost = self.vhost_mut(vhost)?;
+        let vhost = self.vhost(vhost)?.name.clone();
+        let schedule = self.make_schedule(&vhost, &name, &spec, changes);
+        let vhost = self.vhost_mut(&vhost)?;
         if spec.durable {
-            changes.push(entries::exchange(&vhost.name, &name, &spec));
+            changes.push(entries::exchange(&vhost.name, &name, &spec, schedule));
         }
         let alternate = vhost.policies.alternate(&name, &spec.arguments);
-        vhost.exchanges.insert(name, Exchange { alternate, ..Exchange::new(spec) });
+        vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec) });
         vhost.epoch.advance();
         Ok(())
     }
@@ -183,6 +189,7 @@ impl Catalog {
             let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
             let exchange = found.exchanges.remove(&name).expect("only an exchange that is there is removed");
             found.epoch.advance();
+            self.schedule_changes.extend(exchange.schedule.map(ScheduleChange::Gone));
             if exchange.spec.durable {
                 changes.push(entries::exchange_tombstone(&found.name, &name));
             }

@@ -12,7 +12,7 @@ use super::entries::{
 };
 use super::exchanges::Exchange;
 use super::policies::{ApplyTo, PolicyScope, PolicySpec};
-use super::{Catalog, queue_arguments, shown};
+use super::{Catalog, delayed, queue_arguments, shown};
 
 /// An entry that cannot be read, or that contradicts another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,9 +87,11 @@ impl Catalog {
                     .map_err(|refusal| refusal.to_string())?;
             }
             EntryKind::Exchange => {
-                let ExchangeEntry { vhost, name, spec } = value(entry)?;
+                let ExchangeEntry { vhost, name, spec, schedule } = value(entry)?;
+                delayed::check(&spec).map_err(|refusal| refusal.to_string())?;
                 let vhost = self.vhost_mut(&vhost).map_err(|refusal| refusal.to_string())?;
-                vhost.exchanges.insert(stored(&name)?, Exchange::new(spec));
+                let schedule = schedule.map(QueueId);
+                vhost.exchanges.insert(stored(&name)?, Exchange { schedule, ..Exchange::new(spec) });
             }
             EntryKind::Queue => {
                 let QueueEntry { vhost, name, id, spec } = value(entry)?;

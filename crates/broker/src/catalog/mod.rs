@@ -4,6 +4,7 @@
 mod access;
 mod arguments;
 mod bindings;
+mod delayed;
 mod entries;
 mod exchanges;
 mod hashing;
@@ -27,6 +28,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 pub use access::User;
+pub use delayed::ScheduleChange;
 pub(crate) use entries::queue_tombstone;
 pub use history::{History, HistoryBudget, KeptMessage};
 pub use load::LoadError;
@@ -65,6 +67,8 @@ pub struct Catalog {
     /// Numbers below this one are reserved in the journal.
     reserved_queues: u64,
     saboteur: Saboteur,
+    /// What the shard has to be told.
+    schedule_changes: Vec<ScheduleChange>,
 }
 
 #[derive(Debug)]
@@ -153,6 +157,7 @@ impl Catalog {
             next_queue: 1,
             reserved_queues: 1,
             saboteur: Saboteur::default(),
+            schedule_changes: Vec::new(),
         }
     }
 

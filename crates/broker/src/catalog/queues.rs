@@ -254,7 +254,7 @@ impl Catalog {
         self.queues.insert(id, QueueRecord { id, kind, spec, owner, settings, bindings: BTreeSet::new() });
     }
 
-    fn next_queue_id(&mut self, changes: &mut Vec<CatalogEntry>) -> QueueId {
+    pub(super) fn next_queue_id(&mut self, changes: &mut Vec<CatalogEntry>) -> QueueId {
         if self.next_queue == self.reserved_queues {
             self.reserved_queues += RESERVED_QUEUES;
             changes.push(entries::queue_counter(self.reserved_queues));

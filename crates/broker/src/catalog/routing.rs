@@ -13,7 +13,7 @@ use super::hashing::{Shares, hash};
 use super::headers::Matcher;
 use super::history::{History, wants_not_to_be_kept};
 use super::topics::Topics;
-use super::{Catalog, Vhost};
+use super::{Catalog, Vhost, delayed};
 use crate::queue::sabotage::{Sabotage, Saboteur};
 
 /// The bindings of an exchange, arranged for its kind.
@@ -109,11 +109,14 @@ pub struct Envelope<'a> {
     pub random: &'a dyn Fn() -> u64,
     /// Told of every history that should keep it.
     pub keep: &'a dyn Fn(&History),
+    /// How long it asks to wait, in milliseconds, where it does.
+    pub delay_ms: &'a dyn Fn() -> Option<u64>,
 }
 
 impl Envelope<'_> {
     /// There is nothing in it.
-    pub const EMPTY: Self = Self { headers: &Table::default, identity: &|_| None, random: &|| 0, keep: &|_| () };
+    pub const EMPTY: Self =
+        Self { headers: &Table::default, identity: &|_| None, random: &|| 0, keep: &|_| (), delay_ms: &|| None };
 }
 
 impl std::fmt::Debug for Envelope<'_> {
@@ -138,6 +141,7 @@ pub(super) struct Opened<'a> {
     random: LazyCell<u64, &'a dyn Fn() -> u64>,
     saboteur: Saboteur,
     keep: &'a dyn Fn(&History),
+    delay_ms: LazyCell<Option<u64>, &'a dyn Fn() -> Option<u64>>,
 }
 
 impl<'a> Opened<'a> {
@@ -148,6 +152,7 @@ impl<'a> Opened<'a> {
             identity: envelope.identity,
             random: LazyCell::new(envelope.random),
             keep: envelope.keep,
+            delay_ms: LazyCell::new(envelope.delay_ms),
         }
     }
 
@@ -162,7 +167,7 @@ impl<'a> Opened<'a> {
 
 impl Router {
     pub(super) fn new(spec: &ExchangeSpec) -> Self {
-        match spec.kind {
+        match delayed::routes_as(spec) {
             ExchangeKind::Direct => Self::Direct(HashMap::new()),
             ExchangeKind::Fanout => Self::Fanout(Targets::default()),
             ExchangeKind::Topic => Self::Topic(Topics::default()),
@@ -173,6 +178,7 @@ impl Router {
             ExchangeKind::RecentHistory => {
                 Self::RecentHistory(Targets::default(), Arc::new(History::new(&spec.arguments)))
             }
+            ExchangeKind::Delayed => unreachable!("no exchange routes as one that lets messages wait"),
         }
     }
 
@@ -255,6 +261,12 @@ impl Exchange {
     /// Finds what its bindings lead to, or its alternate exchange where they lead nowhere.
     fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
         found.matched = false;
+        if let Some(schedule) = self.schedule {
+            found.holds = Holds::Once;
+            if envelope.delay_ms.is_some() {
+                return found.add(&Target::Queue(schedule));
+            }
+        }
         self.router.collect(keys, envelope, found);
         if !found.matched
             && let Some(alternate) = &self.alternate

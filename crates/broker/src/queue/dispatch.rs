@@ -42,8 +42,13 @@ impl Shard {
         while budget > 0
             && let Some(id) = self.runnable.pop_front()
         {
-            let Some(mut queue) = self.queues.get_mut(&id) else { continue };
             let mut share = budget.min(TURN_MESSAGES_MAX);
+            let Some(mut queue) = self.queues.get_mut(&id) else {
+                let before = share;
+                self.serve_schedule(id, now, &mut share, ports);
+                budget -= before - share;
+                continue;
+            };
             budget -= share;
             queue.lined_up = false;
             while let Some(doomed) = queue.serve(&mut self.subscriptions, now, &mut share, ports) {
@@ -326,12 +331,12 @@ pub(super) enum Offer {
 
 /// Collects settled messages into runs, so that storage hears once of each run.
 #[derive(Default)]
-struct Settling {
+pub(crate) struct Settling {
     run: Option<(Place, Sequence, Settled)>,
 }
 
 impl Settling {
-    fn add(&mut self, place: Place, why: Settled, ports: &mut impl Ports) {
+    pub(crate) fn add(&mut self, place: Place, why: Settled, ports: &mut impl Ports) {
         match &mut self.run {
             Some((first, last, same)) if *last + 1 == place.sequence && first.queue == place.queue && *same == why => {
                 *last = place.sequence;
@@ -344,7 +349,7 @@ impl Settling {
     }
 
     /// Says whether there was anything to say.
-    fn flush(&mut self, ports: &mut impl Ports) -> bool {
+    pub(crate) fn flush(&mut self, ports: &mut impl Ports) -> bool {
         let Some((first, last, why)) = self.run.take() else { return false };
         ports.settle(first.queue, first.sequence, last, why);
         true

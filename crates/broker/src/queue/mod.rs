@@ -10,13 +10,15 @@ mod limits;
 mod ports;
 mod publish;
 pub(crate) mod sabotage;
+mod schedules;
 mod settings;
 mod settle;
 mod shard;
 mod timers;
 
 pub use commit::Committed;
-pub use ports::{Content, Dead, Delivery, Letter, Next, Ports, Stretch, Taken};
+pub(crate) use dispatch::Settling;
+pub use ports::{Content, Dead, Delivery, Due, Letter, Next, Ports, Stretch, Taken};
 pub use publish::Published;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;

@@ -5,6 +5,7 @@ use ferrymq_model::{
 };
 
 use super::QueueSettings;
+use crate::schedule::ScheduleSettings;
 
 /// The way out of a [`Shard`](super::Shard). `node` adapts it to storage and mailboxes; transitions are generic over it,
 /// so that the calls are direct.
@@ -52,6 +53,20 @@ pub trait Ports {
     /// its exchange is not there or sends it nowhere, or it would go in a circle.
     fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter>;
 
+    /// A schedule uses this lane for the first time.
+    fn create_lane(&mut self, lane: QueueId, durable: bool);
+
+    /// How long a message that was routed to a schedule is to wait there, in milliseconds.
+    fn delay_ms(&self, message: &MessageRef<'_>) -> u64;
+
+    /// What [`Ports::next`] found just before, to be put into another lane, and whether it is written to disk, where its
+    /// schedule is durable.
+    fn copy(&mut self, handle: u64) -> (OwnedMessage, bool);
+
+    /// What a message becomes whose time has come in a schedule, and where it goes. Nothing where its exchange is not there
+    /// or sends it nowhere.
+    fn come_due(&mut self, due: &Due<'_>) -> Option<Letter>;
+
     /// What follows, up to [`Ports::end_unit`], survives a crash as a whole or not at all. Units may stand in units; the
     /// outermost counts.
     fn begin_unit(&mut self);
@@ -75,12 +90,25 @@ pub struct Dead<'a> {
     pub at: Time,
 }
 
-/// A dead letter on its way.
+/// A message whose time has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Due<'a> {
+    /// The schedule it waited in.
+    pub schedule: &'a ScheduleSettings,
+    /// Where storage finds it: see [`Next::Message`].
+    pub handle: u64,
+    /// Its facts; what stands there as its expiry is the time it waited for.
+    pub facts: &'a Facts,
+    /// When that came.
+    pub at: Time,
+}
+
+/// A message that the house sends itself: a dead letter, or one that was delayed.
 #[derive(Clone, Debug)]
 pub struct Letter {
     /// What it says.
     pub message: OwnedMessage,
-    /// Its facts: it has arrived just now, and has no expiry of its own.
+    /// Its facts: it has arrived just now.
     pub facts: Facts,
     /// Whether it is written to disk, where its queues are durable.
     pub persistent: bool,

@@ -48,11 +48,19 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Published {
         let mut published = Published::default();
+        let splits = targets.len() > 1 && self.has_schedule(targets);
+        if splits {
+            // What is put off is written on its own.
+            ports.begin_unit();
+        }
         // Both are empty between calls.
         let mut durable_places = std::mem::take(&mut self.durable_places);
         let mut transient_places = std::mem::take(&mut self.transient_places);
         for id in targets {
-            let Some(queue) = self.queues.get_mut(id) else { continue };
+            let Some(queue) = self.queues.get_mut(id) else {
+                self.put_off(*id, message, facts, persistent, &mut published, ports);
+                continue;
+            };
             published.queues += 1;
             if !must && queue.refuses(facts) {
                 published.refused = true;
@@ -68,13 +76,16 @@ impl Shard {
             }
         }
         if !(durable_places.is_empty() && transient_places.is_empty()) {
-            published.durable = !durable_places.is_empty();
+            published.durable |= !durable_places.is_empty();
             ports.enqueue(message, facts, &durable_places, &transient_places);
             for place in durable_places.drain(..).chain(transient_places.drain(..)) {
                 self.offer_stored(place, message, facts, ports);
             }
         }
         (self.durable_places, self.transient_places) = (durable_places, transient_places);
+        if splits {
+            ports.end_unit();
+        }
         published
     }
 

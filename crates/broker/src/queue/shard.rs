@@ -19,6 +19,7 @@ use super::{
     timers::Timers,
 };
 use crate::catalog::queue_tombstone;
+use crate::schedule::Schedule;
 
 /// How many messages one transition moves at most, so that the shard's lock is never held for long.
 pub(super) const ROUND_MESSAGES_MAX: usize = 128;
@@ -30,8 +31,9 @@ pub(super) const ROUND_MESSAGES_MAX: usize = 128;
 #[derive(Debug, Default)]
 pub struct Shard {
     pub(super) queues: HashMap<QueueId, Box<Queue>>,
+    pub(super) schedules: HashMap<QueueId, Box<Schedule>>,
     pub(super) subscriptions: HashMap<SubscriptionId, Subscription>,
-    /// Queues lined up for dispatch, each once.
+    /// Queues and schedules lined up for dispatch, each once.
     pub(super) runnable: VecDeque<QueueId>,
     /// Letters of messages that were not taken in, on their way in the order in which they were refused.
     pub(super) letters: VecDeque<Letter>,
@@ -244,6 +246,7 @@ impl Shard {
     /// Storage has read on for these queues, or lanes of them.
     pub fn loaded(&mut self, queues: &[QueueId]) {
         for id in queues.iter().map(|id| id.queue()) {
+            self.line_up_schedule(id);
             if let Some(queue) = self.queues.get_mut(&id)
                 && std::mem::take(&mut queue.parked)
                 && !self.saboteur.does(Sabotage::LoadedForgotten)
@@ -281,7 +284,10 @@ impl Shard {
     pub fn timeout(&mut self, now: Time, ports: &mut impl Ports) {
         for _ in 0..ROUND_MESSAGES_MAX {
             let Some(id) = self.timers.due(now) else { return };
-            let queue = self.queues.get_mut(&id).expect("a timer's queue is there");
+            let Some(queue) = self.queues.get_mut(&id) else {
+                self.line_up_schedule(id);
+                continue;
+            };
             if queue.unused_until().is_some_and(|end| end <= now) {
                 self.remove(id, ports);
             } else {

@@ -15,5 +15,6 @@ mod port;
 mod queues;
 mod random;
 mod reference;
+mod schedules;
 mod sequences;
 mod world;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ferrymq_broker::{Content, Dead, Delivery, Letter, Next, Ports, Recovered, Taken};
+use ferrymq_broker::{Content, Dead, Delivery, Due, Letter, Next, Ports, Recovered, Taken};
 use ferrymq_model::{
     CatalogEntry, DeathReason, Dialect, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
     QueueState, Sequence, Settled, SubscriptionId,
@@ -111,11 +111,25 @@ pub struct Written {
     pub persistent: bool,
     /// The latest first: the queue, and whether it was rejected there.
     pub deaths: Vec<(String, bool)>,
+    /// How long it asks to wait in a schedule.
+    pub delay_ms: u64,
 }
 
 /// The message's number is its body.
 pub fn number_of(message: &MessageRef<'_>) -> u64 {
     u64::from_le_bytes(message.body.bytes()[..8].try_into().unwrap())
+}
+
+fn numbered(number: u64, bytes: u32) -> OwnedMessage {
+    let mut body = number.to_le_bytes().to_vec();
+    body.resize(bytes as usize, 0);
+    OwnedMessage {
+        dialect: Dialect::Amqp091,
+        exchange: Name::from("letters"),
+        routing_key: Box::default(),
+        properties: Vec::new(),
+        body: OwnedBody::Inline(body.into()),
+    }
 }
 
 impl Port {
@@ -289,7 +303,10 @@ impl Ports for Port {
             stored.retain(|sequence, _| !(first..=last).contains(sequence));
         }
         self.state(queue).settle(first, last);
-        assert!(why != Settled::DeadLettered || self.units > 0, "a letter and its original hold together");
+        assert!(
+            ![Settled::DeadLettered, Settled::Moved].contains(&why) || self.units > 0,
+            "a letter and its original hold together"
+        );
         *self.settled.entry(format!("settled: {why:?}")).or_default() += last - first + 1;
     }
 
@@ -360,18 +377,36 @@ impl Ports for Port {
         });
         self.tell(Event::Died { queue, message, reason: dead.reason, letter: letter.clone() });
         letter.map(|letter| {
-            let mut body = letter.id.to_le_bytes().to_vec();
-            body.resize(bytes as usize, 0);
-            let message = OwnedMessage {
-                dialect: Dialect::Amqp091,
-                exchange: Name::from("letters"),
-                routing_key: Box::default(),
-                properties: Vec::new(),
-                body: OwnedBody::Inline(body.into()),
-            };
+            let message = numbered(letter.id, bytes);
             let facts = Facts { arrived: dead.at, expires: None, ..*dead.facts };
             Letter { message, facts, persistent, targets }
         })
+    }
+
+    fn create_lane(&mut self, lane: QueueId, _: bool) {
+        assert!(!self.states.contains_key(&lane), "lanes are made once");
+        self.state(lane);
+    }
+
+    fn delay_ms(&self, message: &MessageRef<'_>) -> u64 {
+        self.written[&number_of(message)].delay_ms
+    }
+
+    fn copy(&mut self, handle: u64) -> (OwnedMessage, bool) {
+        let number = self.message(Content::Stored(handle));
+        (numbered(number, 8), self.written[&number].persistent)
+    }
+
+    /// The exchange's name is the list of the queues that messages go to.
+    fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
+        let number = self.message(Content::Stored(due.handle));
+        self.handle = None;
+        let names = due.schedule.exchange.split(',');
+        let targets: Vec<_> = names.filter_map(|name| self.queues.get(name).copied()).collect();
+        let facts = Facts { arrived: due.at, expires: None, ..*due.facts };
+        let persistent = self.written[&number].persistent;
+        let message = numbered(number, due.facts.body_bytes);
+        (!targets.is_empty()).then_some(Letter { message, facts, persistent, targets })
     }
 
     fn begin_unit(&mut self) {

@@ -11,16 +11,16 @@ use crate::transition::{Aftermath, CatalogLock};
 
 impl Client {
     pub(super) fn declare_exchange(&mut self, command: &DeclareExchange) -> Result<(), Refusal> {
-        let mut changes = Vec::new();
-        self.node.catalog.write().declare_exchange(&self.caller(), command, &mut changes)?;
-        self.changed(command.origin, command.no_wait, &changes, Reply::ExchangeDeclared);
+        let caller = self.caller();
+        let after = self.node.change_catalog(|catalog, changes| catalog.declare_exchange(&caller, command, changes))?;
+        self.reply(command.origin, command.no_wait, after, Reply::ExchangeDeclared);
         Ok(())
     }
 
     pub(super) fn delete_exchange(&mut self, command: &DeleteExchange) -> Result<(), Refusal> {
-        let mut changes = Vec::new();
-        self.node.catalog.write().delete_exchange(&self.caller(), command, &mut changes)?;
-        self.changed(command.origin, command.no_wait, &changes, Reply::ExchangeDeleted);
+        let caller = self.caller();
+        let after = self.node.change_catalog(|catalog, changes| catalog.delete_exchange(&caller, command, changes))?;
+        self.reply(command.origin, command.no_wait, after, Reply::ExchangeDeleted);
         Ok(())
     }
 
@@ -41,9 +41,9 @@ impl Client {
 
     pub(super) fn unbind(&mut self, command: &BindCommand) -> Result<(), Refusal> {
         let command = self.with_queue_named(command)?;
-        let mut changes = Vec::new();
-        self.node.catalog.write().unbind(&self.caller(), &command, &mut changes)?;
-        self.changed(command.origin, command.no_wait, &changes, Reply::Unbound);
+        let caller = self.caller();
+        let after = self.node.change_catalog(|catalog, changes| catalog.unbind(&caller, &command, changes))?;
+        self.reply(command.origin, command.no_wait, after, Reply::Unbound);
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl Client {
             Ok(queue) => self.node.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
                 let messages = shard.delete(queue, when, ports)?;
                 self.node.failed.remove(queue);
-                ports.forget_gone();
+                ports.forget_gone(shard);
                 let after = Some(ports.flushed_position());
                 // Before the word to this connection that its subscriptions are gone: clients count on that order.
                 let mut mailbox = self.connection.mailbox();

@@ -70,7 +70,9 @@ impl Node {
             }
         };
         let random = || self.random() as u64;
-        let envelope = Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep };
+        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
+        let envelope =
+            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
         let (key, more_keys) = (message.routing_key, &*kept.more_keys);
         catalog
             .route_to(vhost, &bound.destination, key, more_keys, &envelope, &mut targets)

@@ -343,7 +343,9 @@ impl Node {
             }
         };
         let random = || self.random() as u64;
-        let envelope = Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep };
+        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
+        let envelope =
+            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
         catalog.route(vhost, message.exchange, message.routing_key, more_keys, &envelope, targets)
     }
 }

@@ -1,0 +1,91 @@
+//! The header `x-delay`: how long a message waits before an exchange of type `x-delayed-message` routes it.
+//!
+//! RabbitMQ's plugin takes any kind of number, and text. When the message goes on, the header is there with the opposite sign,
+//! so that consumers can see that it waited, and the next such exchange lets it pass.
+
+use ferrymq_model::ComeDue;
+
+use super::{death::copies, headers::Headers, publish::expiration_ms};
+use crate::codec::{
+    content::Properties,
+    table::{RawValue, put_value},
+};
+
+const DELAY: &str = "x-delay";
+
+/// How long the message asks to wait.
+pub fn delay_ms(properties: &Properties<'_>) -> Option<u64> {
+    let delay = properties.headers?.get(DELAY).and_then(whole)?;
+    u64::try_from(delay).ok().filter(|ms| *ms > 0)
+}
+
+/// What the message becomes when it has waited.
+pub fn come_due(properties: &Properties<'_>) -> ComeDue {
+    let mut headers = Headers::of(properties);
+    if let Some(delay) = properties.headers.and_then(|headers| headers.get(DELAY)).and_then(whole) {
+        headers.set(DELAY, |value| put_value(value, &RawValue::Int(delay.saturating_neg())));
+    }
+    ComeDue {
+        properties: headers.write(properties),
+        more_keys: copies(properties).into_iter().map(<[u8]>::to_vec).collect(),
+        expiration_ms: properties.expiration.and_then(|text| expiration_ms(text).ok()),
+    }
+}
+
+/// The whole number that a value is, what is behind the point left out.
+fn whole(value: RawValue<'_>) -> Option<i64> {
+    match value {
+        RawValue::Int(number) => Some(number),
+        RawValue::Float(number) if number.is_finite() => Some(number as i64),
+        RawValue::Decimal { scale, digits } => {
+            Some(10_i64.checked_pow(scale.into()).map_or(0, |unit| i64::from(digits) / unit))
+        }
+        RawValue::Text(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::table::{RawTable, put_key};
+
+    fn with_delay<T>(value: &RawValue<'_>, look: impl FnOnce(&Properties<'_>) -> T) -> T {
+        let mut entries = Vec::new();
+        put_key(&mut entries, "x-delay");
+        put_value(&mut entries, value);
+        look(&Properties { headers: Some(RawTable::check(&entries).unwrap()), ..Properties::default() })
+    }
+
+    #[test]
+    fn numbers_and_text_are_delays() {
+        let delay = |value: RawValue<'_>| with_delay(&value, delay_ms);
+        assert_eq!(delay(RawValue::Int(5000)), Some(5000));
+        assert_eq!(delay(RawValue::Int(0)), None);
+        assert_eq!(delay(RawValue::Int(-5000)), None);
+        assert_eq!(delay(RawValue::Float(1.9)), Some(1));
+        assert_eq!(delay(RawValue::Float(0.9)), None);
+        assert_eq!(delay(RawValue::Float(f64::NAN)), None);
+        assert_eq!(delay(RawValue::Float(f64::INFINITY)), None);
+        assert_eq!(delay(RawValue::Decimal { scale: 2, digits: 1234 }), Some(12));
+        assert_eq!(delay(RawValue::Decimal { scale: 255, digits: 1234 }), None);
+        assert_eq!(delay(RawValue::Text(b"5000")), Some(5000));
+        assert_eq!(delay(RawValue::Text(b"+5000")), Some(5000));
+        assert_eq!(delay(RawValue::Text(b"-5000")), None);
+        assert_eq!(delay(RawValue::Text(b"5000 ms")), None);
+        assert_eq!(delay(RawValue::Text(b"")), None);
+        assert_eq!(delay(RawValue::Timestamp(5000)), None);
+        assert_eq!(delay(RawValue::Bool(true)), None);
+        assert_eq!(delay_ms(&Properties::default()), None);
+    }
+
+    #[test]
+    fn what_has_waited_says_so_and_does_not_wait_again() {
+        for value in [RawValue::Int(5000), RawValue::Text(b"5000"), RawValue::Float(5000.4)] {
+            let due = with_delay(&value, come_due);
+            let properties = Properties::read(&due.properties).unwrap();
+            assert_eq!(properties.headers.unwrap().get("x-delay").and_then(whole), Some(-5000));
+            assert_eq!(delay_ms(&properties), None);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The shard's schedules: what goes into one waits there, and what is due goes to the queues that its exchange sends it to
+//! then, in one unit.
+
+use ferrymq_model::{Facts, MessageRef, QueueId, Settled, Time};
+
+use super::dispatch::Settling;
+use super::shard::Shard;
+use super::{Due, Ports, Published, Recovered};
+use crate::schedule::{Schedule, ScheduleSettings};
+
+impl Shard {
+    /// A schedule was made, or found after a restart.
+    pub fn open_schedule(&mut self, id: QueueId, settings: ScheduleSettings, recovered: &[Recovered]) {
+        let before = self.schedules.insert(id, Box::new(Schedule::new(id, settings, recovered)));
+        debug_assert!(before.is_none(), "ids are never reused");
+        self.line_up_schedule(id);
+    }
+
+    /// A schedule goes with all that waits in it.
+    pub fn close_schedule(&mut self, id: QueueId, ports: &mut impl Ports) {
+        let Some(mut schedule) = self.schedules.remove(&id) else { return };
+        self.timers.move_to(id, &mut schedule.timer, None);
+        ports.queue_gone(id, u8::MAX);
+    }
+
+    /// How many messages wait in a schedule.
+    #[must_use]
+    pub fn scheduled(&self, id: QueueId) -> Option<u64> {
+        self.schedules.get(&id).map(|schedule| schedule.messages)
+    }
+
+    /// Whether any of these is a schedule.
+    #[inline]
+    pub(super) fn has_schedule(&self, targets: &[QueueId]) -> bool {
+        !self.schedules.is_empty() && targets.iter().any(|target| self.schedules.contains_key(target))
+    }
+
+    /// A message is published to a schedule, where there is one of that id.
+    #[cold]
+    pub(super) fn put_off(
+        &mut self,
+        id: QueueId,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        persistent: bool,
+        published: &mut Published,
+        ports: &mut impl Ports,
+    ) {
+        let Some(schedule) = self.schedules.get_mut(&id) else { return };
+        let now = facts.arrived;
+        let due = now.after_ms(ports.delay_ms(message).max(1));
+        let place = [schedule.arrive(due, now, ports)];
+        let facts = Facts { expires: Some(due), ..*facts };
+        published.queues += 1;
+        if persistent && schedule.settings.durable {
+            published.durable = true;
+            ports.enqueue(message, &facts, &place, &[]);
+        } else {
+            ports.enqueue(message, &facts, &[], &place);
+        }
+        self.rouse(id, now);
+    }
+
+    /// Sends on what is due in a schedule, or moves it nearer to its time.
+    #[cold]
+    pub(super) fn serve_schedule(&mut self, id: QueueId, now: Time, budget: &mut usize, ports: &mut impl Ports) {
+        let mut settled = Settling::default();
+        ports.begin_unit();
+        while let Some(schedule) = self.schedules.get_mut(&id)
+            && let Some(coming) = schedule.step(now, budget, &mut settled, ports)
+        {
+            let due = Due { schedule: &schedule.settings, handle: coming.handle, facts: &coming.facts, at: now };
+            let letter = ports.come_due(&due);
+            schedule.leave(&coming);
+            let arrived = letter.is_some_and(|letter| {
+                let message = letter.message.borrowed();
+                self.put_in(&message, &letter.facts, letter.persistent, &letter.targets, false, ports).queues > 0
+            });
+            settled.add(coming.place, if arrived { Settled::Moved } else { Settled::Dropped }, ports);
+        }
+        settled.flush(ports);
+        ports.end_unit();
+        if let Some(schedule) = self.schedules.get_mut(&id) {
+            schedule.lined_up = false;
+            self.rouse(id, now);
+        }
+    }
+
+    /// Storage has read on for a schedule, or time has passed.
+    pub(super) fn line_up_schedule(&mut self, id: QueueId) {
+        let Some(schedule) = self.schedules.get_mut(&id) else { return };
+        schedule.parked = false;
+        self.timers.move_to(id, &mut schedule.timer, None);
+        if !std::mem::replace(&mut schedule.lined_up, true) {
+            self.runnable.push_back(id);
+        }
+    }
+
+    /// Lines a schedule up if it has something to do, or else sets its timer.
+    fn rouse(&mut self, id: QueueId, now: Time) {
+        let schedule = self.schedules.get_mut(&id).expect("the schedule was just found");
+        if schedule.parked || schedule.lined_up {
+            return;
+        }
+        if schedule.is_restless(now) {
+            self.line_up_schedule(id);
+        } else {
+            let deadline = schedule.deadline();
+            self.timers.move_to(id, &mut schedule.timer, deadline);
+        }
+    }
+}

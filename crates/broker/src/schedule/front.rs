@@ -1,0 +1,48 @@
+//! The times of the messages in the lane that is open, when they are few enough to be held in memory.
+
+use std::collections::BTreeSet;
+
+use ferrymq_model::{Sequence, Time};
+
+/// How many messages a lane may have to be worked off from memory; those of a larger one move to finer lanes.
+pub(super) const FRONT_MESSAGES_MAX: u64 = 4096;
+
+/// The messages of one lane, in the order in which they are due.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) lane: u8,
+    dues: BTreeSet<(Time, Sequence)>,
+    /// Where to go on looking; all before it are known.
+    read_to: Sequence,
+}
+
+impl Front {
+    /// Of a lane whose first message stands at `from` or behind it.
+    pub(super) fn new(lane: u8, from: Sequence) -> Self {
+        Self { lane, dues: BTreeSet::new(), read_to: from }
+    }
+
+    /// Where the next message is to be looked for, as long as not all are known of a lane that gives `next` next.
+    pub(super) fn unread(&self, next: Sequence) -> Option<Sequence> {
+        (self.read_to < next).then_some(self.read_to)
+    }
+
+    /// A message was found, and all before it are known.
+    pub(super) fn read(&mut self, due: Time, sequence: Sequence) {
+        self.dues.insert((due, sequence));
+        self.read_to = sequence + 1;
+    }
+
+    /// There is nothing more before this one.
+    pub(super) fn read_all(&mut self, next: Sequence) {
+        self.read_to = next;
+    }
+
+    pub(super) fn first(&self) -> Option<(Time, Sequence)> {
+        self.dues.first().copied()
+    }
+
+    pub(super) fn pop(&mut self) {
+        self.dues.pop_first();
+    }
+}

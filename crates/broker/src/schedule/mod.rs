@@ -1,0 +1,316 @@
+//! A schedule: messages that wait, each for a time of its own, and are then sent on.
+//!
+//! It is a radix heap over the lanes that its id owns in storage, so that it costs no memory for what waits and no format of
+//! its own: a message that is due far away goes to a coarse lane (see [`digits`]), and when the first time of a lane comes,
+//! its messages move to finer lanes, the last of which are a millisecond wide. A lane that has few messages by then is not
+//! moved but *opened*: their times are held in memory ([`Front`]), and they leave from where they are. So one of few messages
+//! is written once, and one of very many as often as its delay has hexadecimal digits.
+//!
+//! Equal times leave in the order in which they came: the base only goes forward, so those that came earlier are in the same
+//! lane or in one that is moved earlier, and what comes for a lane that is being moved still goes behind its last. (Only what
+//! comes after a restart before all lanes have been looked into may overtake others of its millisecond.)
+
+mod digits;
+mod front;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ferrymq_model::{Facts, Name, Place, QueueId, Sequence, Settled, Time};
+
+use crate::queue::{Next, Ports, Recovered, Settling};
+use digits::{end_of, is_finest, lane_of, start_of};
+use front::{FRONT_MESSAGES_MAX, Front};
+
+/// What a schedule sends on, and whether it keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleSettings {
+    /// The vhost that its messages are in.
+    pub vhost: Name,
+    /// The exchange that they go to when they are due.
+    pub exchange: Name,
+    /// Whether it survives a restart, and with it its persistent messages.
+    pub durable: bool,
+}
+
+/// Invariants: no message of a lane is due before the lane's start; `starts` has the lanes with messages, but for those that
+/// were found after a restart and not looked into yet.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    id: QueueId,
+    pub(crate) settings: ScheduleSettings,
+    /// Each lane that was ever used.
+    lanes: BTreeMap<u8, Lane>,
+    /// Lanes with messages, by their first times.
+    starts: BTreeSet<(Time, u8)>,
+    /// Lanes that were found after a restart: nothing of them has been read.
+    unknown: Vec<u8>,
+    front: Option<Front>,
+    /// How many wait in all lanes.
+    pub(crate) messages: u64,
+    /// Storage is asked for a message and reads.
+    pub(crate) parked: bool,
+    /// Lined up for dispatch.
+    pub(crate) lined_up: bool,
+    pub(crate) timer: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    /// There is no message before this one.
+    from: Sequence,
+    /// What the next message gets.
+    next: Sequence,
+    messages: u64,
+    /// Before this time none of them is due, as far as they are known.
+    start: Option<Time>,
+}
+
+/// A message whose time has come.
+#[derive(Debug)]
+pub(crate) struct Coming {
+    pub(crate) place: Place,
+    pub(crate) handle: u64,
+    pub(crate) facts: Facts,
+    lane: u8,
+}
+
+/// A message that has to be looked at next.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    lane: u8,
+    from: Sequence,
+    what: What,
+}
+
+/// What is to be done with it.
+#[derive(Clone, Copy, Debug)]
+enum What {
+    /// It shows when its lane begins.
+    FindStart,
+    /// Its time is held in memory.
+    Read,
+    /// It stands first in memory, and its time has come.
+    Take,
+    /// It moves to a finer lane, unless its time has come.
+    Sort { start: Time },
+}
+
+impl Schedule {
+    /// A new one, or one that was found after a restart.
+    pub(crate) fn new(id: QueueId, settings: ScheduleSettings, recovered: &[Recovered]) -> Self {
+        let lane = |found: &Recovered| Lane { from: 0, next: found.state.next, messages: found.messages, start: None };
+        Self {
+            id,
+            settings,
+            lanes: recovered.iter().map(|found| (found.lane, lane(found))).collect(),
+            starts: BTreeSet::new(),
+            unknown: recovered.iter().filter(|found| found.messages > 0).map(|found| found.lane).collect(),
+            front: None,
+            messages: recovered.iter().map(|found| found.messages).sum(),
+            parked: false,
+            lined_up: false,
+            timer: None,
+        }
+    }
+
+    /// A message comes that is due behind `now`; gives its place.
+    pub(crate) fn arrive(&mut self, due: Time, now: Time, ports: &mut impl Ports) -> Place {
+        // No lane begins before the base, so what is there already stays rightly placed.
+        let base = self.starts.first().map_or(now, |(start, _)| now.min(Time(start.0.saturating_sub(1))));
+        self.put(lane_of(base, due), due, ports)
+    }
+
+    fn put(&mut self, number: u8, due: Time, ports: &mut impl Ports) -> Place {
+        let queue = self.id.lane(number);
+        let lane = self.lanes.entry(number).or_insert_with(|| {
+            ports.create_lane(queue, self.settings.durable);
+            Lane { from: 1, next: 1, messages: 0, start: None }
+        });
+        let sequence = lane.next;
+        if let Some(front) = &mut self.front
+            && front.lane == number
+            && front.unread(lane.next).is_none()
+        {
+            front.read(due, sequence);
+        }
+        lane.next += 1;
+        lane.messages += 1;
+        self.messages += 1;
+        self.begins(number, start_of(number, due));
+        Place { queue, sequence }
+    }
+
+    /// A lane has a message that is due at this time or soon after it.
+    fn begins(&mut self, number: u8, start: Time) {
+        let lane = self.lanes.get_mut(&number).expect("a lane with a message is there");
+        if lane.start.is_none_or(|before| start < before) {
+            if let Some(before) = lane.start.replace(start) {
+                self.starts.remove(&(before, number));
+            }
+            self.starts.insert((start, number));
+        }
+    }
+
+    /// A message that came has left for elsewhere.
+    pub(crate) fn leave(&mut self, coming: &Coming) {
+        self.left(coming.lane, coming.place.sequence);
+    }
+
+    fn left(&mut self, number: u8, sequence: Sequence) {
+        let lane = self.lanes.get_mut(&number).expect("a lane with a message is there");
+        lane.messages -= 1;
+        self.messages -= 1;
+        let open = self.front.as_mut().filter(|front| front.lane == number);
+        match open {
+            Some(front) => front.pop(),
+            None => lane.from = sequence + 1,
+        }
+        if lane.messages == 0 {
+            self.emptied(number);
+        }
+    }
+
+    /// A lane has no messages, whatever was thought before.
+    fn emptied(&mut self, number: u8) {
+        let lane = self.lanes.get_mut(&number).expect("a lane that was looked into is there");
+        self.messages -= std::mem::take(&mut lane.messages);
+        lane.from = lane.next;
+        if let Some(start) = lane.start.take() {
+            self.starts.remove(&(start, number));
+        }
+        self.front.take_if(|front| front.lane == number);
+    }
+
+    /// When there is something to do next, where that is not now.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let (start, number) = self.starts.first()?;
+        let open = self.front.as_ref().filter(|front| front.lane == *number);
+        Some(open.and_then(Front::first).map_or(*start, |(due, _)| due))
+    }
+
+    /// Whether [`Schedule::step`] would find something to do.
+    pub(crate) fn is_restless(&mut self, now: Time) -> bool {
+        !self.parked && self.task(now).is_some()
+    }
+
+    /// Moves messages nearer to their time, until it finds one whose time has come; `None` where there is none, or
+    /// storage has to read first, or the budget is used up.
+    pub(crate) fn step(
+        &mut self,
+        now: Time,
+        budget: &mut usize,
+        settled: &mut Settling,
+        ports: &mut impl Ports,
+    ) -> Option<Coming> {
+        while *budget > 0 {
+            let task = self.task(now)?;
+            *budget -= 1;
+            let queue = self.id.lane(task.lane);
+            match ports.next(queue, task.from) {
+                Next::Pending => {
+                    self.parked = true;
+                    return None;
+                }
+                Next::End => self.nothing_behind(task),
+                Next::Message { sequence, handle, facts } => {
+                    let coming = Coming { place: Place { queue, sequence }, handle, facts, lane: task.lane };
+                    if let Some(coming) = self.found(task, coming, settled, ports) {
+                        return Some(coming);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// What is to be done next.
+    fn task(&mut self, now: Time) -> Option<Task> {
+        if let Some(lane) = self.unknown.last() {
+            return Some(Task { lane: *lane, from: self.lanes[lane].from, what: What::FindStart });
+        }
+        loop {
+            let (start, lane) = *self.starts.first()?;
+            if start > now {
+                return None;
+            }
+            let found = &self.lanes[&lane];
+            if !self.can_open(lane, start) {
+                self.front = None;
+                return Some(Task { lane, from: found.from, what: What::Sort { start } });
+            }
+            let front = match &mut self.front {
+                Some(front) if front.lane == lane => front,
+                other => other.insert(Front::new(lane, found.from)),
+            };
+            if let Some(from) = front.unread(found.next) {
+                return Some(Task { lane, from, what: What::Read });
+            }
+            match front.first() {
+                Some((due, _)) if due > end_of(lane, start) => self.begins_later(lane, start, due),
+                Some((due, sequence)) if due <= now => {
+                    return Some(Task { lane, from: sequence, what: What::Take });
+                }
+                Some(_) => return None,
+                None => self.emptied(lane),
+            }
+        }
+    }
+
+    /// Whether the lane's messages can leave from where they are: there are not too many, and no others are due among
+    /// them.
+    fn can_open(&self, lane: u8, start: Time) -> bool {
+        let alone = || self.starts.iter().nth(1).is_none_or(|(other, _)| *other > end_of(lane, start));
+        !is_finest(lane) && self.lanes[&lane].messages <= FRONT_MESSAGES_MAX && alone()
+    }
+
+    /// All messages of the first lane are due later than was thought; this happens where the clock was set back.
+    fn begins_later(&mut self, number: u8, start: Time, due: Time) {
+        let lane = self.lanes.get_mut(&number).expect("it was just looked into");
+        let later = start_of(number, due);
+        lane.start = Some(later);
+        self.starts.remove(&(start, number));
+        self.starts.insert((later, number));
+    }
+
+    fn found(&mut self, task: Task, coming: Coming, settled: &mut Settling, ports: &mut impl Ports) -> Option<Coming> {
+        let sequence = coming.place.sequence;
+        let due = coming.facts.expires.expect("a message is scheduled with its time");
+        match task.what {
+            What::FindStart => {
+                self.unknown.pop();
+                self.lanes.get_mut(&task.lane).expect("it was just looked into").from = sequence;
+                self.begins(task.lane, start_of(task.lane, due));
+            }
+            What::Read => self.front.as_mut().expect("a lane is open that is read").read(due, sequence),
+            What::Take if sequence != task.from => self.left(task.lane, task.from),
+            What::Take => return Some(coming),
+            What::Sort { start } if due <= start => return Some(coming),
+            What::Sort { start } => {
+                let (message, persistent) = ports.copy(coming.handle);
+                let to = [self.put(lane_of(start, due), due, ports)];
+                let (durable, transient): (&[Place], &[Place]) =
+                    if persistent && self.settings.durable { (&to, &[]) } else { (&[], &to) };
+                ports.enqueue(&message.borrowed(), &coming.facts, durable, transient);
+                settled.add(coming.place, Settled::Moved, ports);
+                self.leave(&coming);
+            }
+        }
+        None
+    }
+
+    /// Storage has no message where one was thought to be: transient ones went with a restart.
+    fn nothing_behind(&mut self, task: Task) {
+        match task.what {
+            What::FindStart => {
+                self.unknown.pop();
+                self.emptied(task.lane);
+            }
+            What::Read => {
+                let next = self.lanes[&task.lane].next;
+                self.front.as_mut().expect("a lane is open that is read").read_all(next);
+            }
+            What::Take => self.left(task.lane, task.from),
+            What::Sort { .. } => self.emptied(task.lane),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Schedules between the catalog, which makes them with their exchanges, and the shard, which has what waits in them.
+
+use std::collections::HashMap;
+
+use ferrymq_broker::{Catalog, Due, Envelope, History, HistoryBudget, KeptMessage, Letter, ScheduleChange, Shard};
+use ferrymq_model::{CatalogEntry, Facts, MessageRef, Position, Properties, QueueId, Refusal};
+use ferrymq_storage::RecoveredQueue;
+
+use crate::{
+    node::Node,
+    opening,
+    transition::{Aftermath, CatalogLock, Transition},
+};
+
+/// What a message becomes whose time has come, and where it goes; nothing where its exchange has gone, or sends it nowhere.
+pub fn come_due(
+    catalog: &Catalog,
+    properties: &dyn Properties,
+    due: &Due<'_>,
+    message: &MessageRef<'_>,
+    histories: &HistoryBudget,
+) -> Option<Letter> {
+    let made = properties.come_due(message.properties);
+    let headers = || properties.headers(&made.properties);
+    let identity = |identity| properties.identity(&made.properties, identity);
+    let persistent = properties.is_persistent(&made.properties);
+    let sent = MessageRef { properties: &made.properties, ..*message };
+    let keep = |history: &History| {
+        let kept = KeptMessage {
+            message: sent.owned(),
+            more_keys: made.more_keys.clone().into(),
+            persistent,
+            priority: due.facts.priority,
+            expiration_ms: made.expiration_ms,
+        };
+        history.keep(kept, histories);
+    };
+    // Nothing is drawn under the shard's lock: messages of one moment go to the same one of an x-random exchange.
+    let (random, delay_ms) = (|| due.at.0, || properties.delay_ms(&made.properties));
+    let envelope =
+        Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
+    let (vhost, exchange) = (&due.schedule.vhost, &due.schedule.exchange);
+    let mut targets = Vec::new();
+    let routed = catalog.route(vhost, exchange, message.routing_key, &made.more_keys, &envelope, &mut targets);
+    if routed.is_err() || targets.is_empty() {
+        tracing::debug!(%vhost, %exchange, "a delayed message has nowhere to go");
+        return None;
+    }
+    let expires = made.expiration_ms.map(|ms| due.at.after_ms(ms));
+    Some(Letter { message: sent.owned(), facts: Facts { expires, arrived: due.at, ..*due.facts }, persistent, targets })
+}
+
+/// Opens the schedules of durable exchanges with what storage found of their lanes, which it takes out of `found`.
+pub fn load(catalog: &Catalog, found: &mut HashMap<QueueId, &RecoveredQueue>, shard: &mut Shard) {
+    for (id, settings) in catalog.schedules() {
+        let lanes = (0..=u8::MAX).filter_map(|lane| Some(opening::recovered_lane(lane, found.remove(&id.lane(lane))?)));
+        shard.open_schedule(id, settings, &lanes.collect::<Vec<_>>());
+    }
+}
+
+/// The shard hears what has become of schedules since the catalog was changed.
+pub fn follow_catalog(shard: &mut Shard, ports: &mut Transition<'_>) {
+    for change in ports.catalog().take_schedule_changes() {
+        match change {
+            ScheduleChange::Made(id, settings) => shard.open_schedule(id, settings, &[]),
+            ScheduleChange::Gone(id) => shard.close_schedule(id, ports),
+        }
+    }
+}
+
+impl Node {
+    /// Changes the catalog, and writes that to the journal; gives the position at which it is durable, if anything changed
+    /// that has to be.
+    pub(crate) fn change_catalog(
+        &self,
+        change: impl FnOnce(&mut Catalog, &mut Vec<CatalogEntry>) -> Result<(), Refusal>,
+    ) -> Result<Option<Position>, Refusal> {
+        let mut changes = Vec::new();
+        let mut catalog = self.catalog.write();
+        change(&mut catalog, &mut changes)?;
+        if !catalog.has_schedule_changes() {
+            drop(catalog);
+            return Ok((!changes.is_empty()).then(|| self.write_changes(&changes)));
+        }
+        let mut aftermath = Aftermath::default();
+        let after = self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
+            follow_catalog(shard, ports);
+            ports.write_changes(&changes);
+            (!changes.is_empty()).then(|| ports.flushed_position())
+        });
+        drop(catalog);
+        self.settle_down(aftermath, None);
+        Ok(after)
+    }
+}

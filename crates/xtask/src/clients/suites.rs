@@ -118,6 +118,12 @@ struct LeftOut {
     test: String,
 }
 
+/// The tests of a suite that are not run.
+pub fn left_out_of(workspace: &Workspace, suite: &str) -> Result<Vec<String>, String> {
+    let all = left_out(workspace)?;
+    Ok(all.into_iter().filter(|left_out| left_out.suite == suite).map(|left_out| left_out.test).collect())
+}
+
 /// Lines of the form `suite NAME | TEST | REASON`.
 fn left_out(workspace: &Workspace) -> Result<Vec<LeftOut>, String> {
     let path = workspace.root.join(LEFT_OUT);

@@ -415,6 +415,9 @@ pub trait Properties: Send + Sync {
     /// The properties of the message as it leaves `death.queue` for its dead-letter exchange.
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter;
 
+    /// The properties of a message that shows another one to those who watch.
+    fn trace(&self, traced: &Traced<'_>) -> Vec<u8>;
+
     /// The same properties with the address to which answers should go.
     fn with_reply_address(&self, properties: &[u8], address: &str) -> Vec<u8>;
 
@@ -437,6 +440,23 @@ pub struct ComeDue {
     pub more_keys: Vec<Vec<u8>>,
     /// How long it may wait in a queue, in milliseconds.
     pub expiration_ms: Option<u64>,
+}
+
+/// A message that is shown to those who watch, without its body.
+#[derive(Clone, Debug)]
+pub struct Traced<'a> {
+    /// The exchange it was published to.
+    pub exchange: &'a str,
+    /// Its routing key.
+    pub routing_key: &'a [u8],
+    /// Routing keys beside that, where they do not stand in its properties.
+    pub more_keys: &'a [Vec<u8>],
+    /// Its properties.
+    pub properties: &'a [u8],
+    /// The member on which it is seen.
+    pub node: &'a str,
+    /// What happened to it.
+    pub more: Table,
 }
 
 /// What tells a message from others.

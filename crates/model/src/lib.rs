@@ -22,7 +22,7 @@ pub use catalog::{
 pub use command::{
     BindCommand, Body, ComeDue, Command, ConsumeCommand, DeadLetter, Death, DeathReason, DeclareExchange, DeclareQueue,
     DeleteExchange, DeleteQueue, Destination, GetCommand, Identity, Login, Origin, Properties, Publish, QosCommand,
-    Rare, Settle, Settlement, Span,
+    Rare, Settle, Settlement, Span, Traced,
 };
 pub use effect::{Effect, Event, Reply, ReturnReason};
 pub use ids::{ChannelKey, ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,6 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::{
     confirms::Confirms,
     effects::{Effects, Handed},
+    firehose::Who,
     replies::ReplyAddress,
     transaction::{Settling, Transaction},
     unacked::{Delivery, Unacked},
@@ -35,6 +36,11 @@ pub trait Peer: Send + Sync {
 
     /// The connection's owner should look: events wait for its session, or deliveries can go on.
     fn wake(&self);
+
+    /// What people call the connection: from where to where it goes.
+    fn name(&self) -> String {
+        "unknown".to_owned()
+    }
 
     /// The user that the connection itself proves, by a certificate that the client has shown.
     ///
@@ -64,6 +70,8 @@ pub struct Connection {
     pub id: ConnectionId,
     peer: Arc<dyn Peer>,
     durable: Arc<Durable>,
+    /// Known since its vhost was opened.
+    pub who: OnceLock<Who>,
     /// Held only to add or take effects and to move credit, never while anything is encoded or written. Last in the
     /// order of locks.
     mailbox: Mutex<Mailbox>,
@@ -95,7 +103,7 @@ impl Connection {
             overdue: false,
             ending: false,
         };
-        Self { id, peer, durable, mailbox: Mutex::new(mailbox) }
+        Self { id, peer, durable, who: OnceLock::new(), mailbox: Mutex::new(mailbox) }
     }
 
     pub fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
@@ -147,6 +155,11 @@ impl Connection {
         let mut mailbox = self.mailbox.lock();
         mailbox.backlog = self.peer.waiting();
         mailbox.is_refilled()
+    }
+
+    /// What people call the connection.
+    pub fn name(&self) -> String {
+        self.peer.name()
     }
 
     /// The user that the connection itself proves, or why it proves none.

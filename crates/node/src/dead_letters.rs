@@ -80,6 +80,7 @@ mod tests {
     use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
     use ferrymq_model::{
         Arguments, BodyRef, ComeDue, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, Origin, Table, Time,
+        Traced,
     };
 
     use super::*;
@@ -102,6 +103,10 @@ mod tests {
             let deaths =
                 text.split_whitespace().map(|name| (name.trim_end_matches('!').to_owned(), name.ends_with('!')));
             DeadLetter { deaths: deaths.collect(), properties: text.into_bytes(), ..DeadLetter::default() }
+        }
+
+        fn trace(&self, _: &Traced<'_>) -> Vec<u8> {
+            Vec::new()
         }
 
         fn with_reply_address(&self, properties: &[u8], _: &str) -> Vec<u8> {

@@ -77,6 +77,8 @@ impl Default for Tags {
 #[derive(Deserialize)]
 struct VhostDefinition {
     name: String,
+    /// Whether it is traced from now on.
+    tracing: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -175,7 +177,7 @@ impl Node {
         let mut catalog = self.catalog.write();
         let mut import = Import::new(&mut catalog);
         let result = import.take_in(&parsed);
-        let Import { changes, created, changed, imported, .. } = import;
+        let Import { changes, created, changed, traced, imported, .. } = import;
         let (now, mut aftermath) = (self.now(), Aftermath::default());
         // Also after an error: what the catalog has taken in must stand in the journal.
         self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
@@ -193,6 +195,7 @@ impl Node {
             ports.flushed_position()
         });
         drop(catalog);
+        traced.iter().for_each(|(vhost, on)| self.trace(vhost, *on));
         self.settle_down(aftermath, None);
         result.map(|()| imported)
     }
@@ -206,6 +209,8 @@ struct Import<'a> {
     created: Vec<(QueueId, QueueSettings)>,
     /// Queues that do something else by a policy.
     changed: Vec<(QueueId, QueueSettings)>,
+    /// Vhosts that are to be traced from now on, or not any more.
+    traced: Vec<(Name, bool)>,
     imported: Imported,
 }
 
@@ -215,7 +220,7 @@ type Step = Result<(), String>;
 impl<'a> Import<'a> {
     fn new(catalog: &'a mut Catalog) -> Self {
         let (created, changed) = (Vec::new(), Vec::new());
-        Self { catalog, changes: Vec::new(), created, changed, imported: Imported::default() }
+        Self { catalog, changes: Vec::new(), created, changed, traced: Vec::new(), imported: Imported::default() }
     }
 
     /// In an order in which nothing comes before what it needs.
@@ -285,8 +290,10 @@ impl<'a> Import<'a> {
         }
     }
 
-    fn vhost(&mut self, VhostDefinition { name: own }: VhostDefinition) -> Step {
-        self.catalog.put_vhost(&name(&own)?, &mut self.changes);
+    fn vhost(&mut self, VhostDefinition { name: own, tracing }: VhostDefinition) -> Step {
+        let own = name(&own)?;
+        self.catalog.put_vhost(&own, &mut self.changes);
+        self.traced.extend(tracing.map(|traced| (own, traced)));
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod dead_letters;
 mod definitions;
 mod effects;
 mod failed;
+mod firehose;
 mod host;
 mod login;
 mod node;

@@ -19,6 +19,7 @@ use crate::{
     client::Client,
     connection::{Connection, Durable, Get, Peer},
     failed::FailedQueues,
+    firehose::Firehose,
     host::Host,
     login::Logins,
     replies::ReplyAddresses,
@@ -78,6 +79,7 @@ pub struct Node {
     pub(crate) stall_reason: Mutex<String>,
     pub(crate) replies: ReplyAddresses,
     pub(crate) failed: FailedQueues,
+    pub(crate) firehose: Firehose,
     /// What `x-recent-history` exchanges may take.
     pub(crate) histories: HistoryBudget,
 }
@@ -216,7 +218,8 @@ impl Node {
         let now = self.now();
         let (result, moved) = {
             let mut core = self.core.lock();
-            let (shard, mut transition) = core.begin(catalog, &self.properties, &self.histories, now, aftermath)?;
+            let (shard, mut transition) =
+                core.begin(catalog, &self.properties, &self.histories, &self.firehose, now, aftermath)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
             transition.tell_cancelled();
@@ -234,6 +237,9 @@ impl Node {
     /// more; others are woken for that, so that nobody works for a stranger for long.
     pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) {
         for round in 0.. {
+            if !aftermath.shown.is_empty() {
+                self.publish_shown(&mut aftermath);
+            }
             let mut refilled = Vec::new();
             for connection in std::mem::take(&mut aftermath.touched) {
                 if connection.drain() {

@@ -146,6 +146,7 @@ impl Node {
             stall_reason: Default::default(),
             failed: Default::default(),
             histories,
+            firehose: Default::default(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);

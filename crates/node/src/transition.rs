@@ -12,6 +12,7 @@ use ferrymq_storage::{Handle, Store};
 use crate::{
     connection::{Connection, Get, subscription_parts},
     dead_letters,
+    firehose::{Firehose, Shown, Tap},
     patience::Patience,
     schedules,
 };
@@ -36,6 +37,7 @@ impl Core {
         catalog: CatalogLock<'a>,
         properties: &'a HashMap<Dialect, &'static dyn Properties>,
         histories: &'a HistoryBudget,
+        firehose: &'a Firehose,
         now: Time,
         aftermath: &'a mut Aftermath,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
@@ -47,6 +49,7 @@ impl Core {
             catalog,
             patience,
             histories,
+            firehose: firehose.is_on().then_some(firehose),
             properties,
             aftermath,
             now,
@@ -74,6 +77,8 @@ pub struct Aftermath {
     pub gone: Vec<QueueId>,
     /// Whether there is more to deliver.
     pub more: bool,
+    /// What those who watch are to see of this.
+    pub shown: Vec<Shown>,
 }
 
 /// The catalog, which is locked before the shard is: a dead letter is routed in the transition that makes it.
@@ -99,6 +104,8 @@ pub struct Transition<'a> {
     catalog: CatalogLock<'a>,
     patience: &'a mut Patience,
     histories: &'a HistoryBudget,
+    /// Where something is traced.
+    firehose: Option<&'a Firehose>,
     properties: &'a HashMap<Dialect, &'static dyn Properties>,
     aftermath: &'a mut Aftermath,
     now: Time,
@@ -184,6 +191,20 @@ impl Transition<'_> {
         self.store.message(found)
     }
 
+    /// Those who watch are to see a delivery.
+    fn show_delivered(&mut self, connection: &Connection, channel: u16, delivery: &Delivery<'_>) {
+        let (Some(firehose), Some(who)) = (self.firehose, connection.who.get()) else { return };
+        let Some(queue) = self.catalog.get().queue_by_id(delivery.from.queue.queue()) else { return };
+        let message = match delivery.content {
+            Content::Passing(message) => *message,
+            Content::Stored(handle) => self.stored(handle),
+        };
+        let Some(writer) = self.properties.get(&message.dialect) else { return };
+        let tap = Tap::Delivered(&queue.settings.name, delivery.redelivered);
+        let shown = firehose.show(who, channel, &message, &[], &tap, *writer);
+        self.aftermath.shown.extend(shown);
+    }
+
     /// The connection's mailbox has something to send.
     pub fn touch(&mut self, connection: &Arc<Connection>) {
         self.aftermath.touch(connection);
@@ -256,11 +277,20 @@ impl Ports for Transition<'_> {
         if !taken {
             return Taken::NoCredit;
         }
+        if self.firehose.is_some() {
+            let channel = connection.mailbox().subscriptions.get(&number).map_or(0, |one| one.channel);
+            self.show_delivered(connection, channel, delivery);
+        }
         self.aftermath.touch(connection);
         Taken::Yes
     }
 
     fn got(&mut self, delivery: &Delivery<'_>, remaining: u64) {
+        if self.firehose.is_some()
+            && let Some((connection, get)) = self.getting.clone()
+        {
+            self.show_delivered(&connection, get.origin.channel, delivery);
+        }
         let (connection, get) = self.getting.as_ref().expect("only a get gives a message that was asked for");
         let mut mailbox = connection.mailbox();
         match delivery.content {

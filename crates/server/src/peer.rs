@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     fmt,
     io::{self, IoSlice},
+    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -142,6 +143,12 @@ impl Peer for SocketPeer {
 
     fn wake(&self) {
         self.owner.notify_one();
+    }
+
+    fn name(&self) -> String {
+        let end =
+            |address: io::Result<SocketAddr>| address.map_or_else(|_| "unknown".to_owned(), |end| end.to_string());
+        format!("{} -> {}", end(self.stream.peer_addr()), end(self.stream.local_addr()))
     }
 
     fn proves(&self) -> Result<Name, String> {

@@ -9,6 +9,7 @@ mod properties;
 mod publish;
 mod reply;
 mod request;
+mod trace;
 mod value;
 mod violation;
 

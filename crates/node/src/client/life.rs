@@ -7,6 +7,7 @@ use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 use super::{Client, publish::RouteCache};
 use crate::{
     connection::{Channel, subscription_id},
+    firehose::Who,
     transition::{Aftermath, CatalogLock},
 };
 
@@ -31,6 +32,9 @@ impl Client {
         catalog.check_entry(&self.caller_in(&vhost))?;
         self.epoch = catalog.epoch(&vhost);
         drop(catalog);
+        let who = Who { vhost: vhost.clone(), user: self.identity().name.clone(), connection: self.connection.name() };
+        // A session opens one vhost.
+        self.connection.who.get_or_init(|| who);
         self.vhost = Some(vhost);
         self.reply(origin, false, None, Reply::VhostOpened);
         events.push(Event::VhostOpened);

@@ -6,7 +6,7 @@ use ferrymq_model::{
 };
 
 use super::Client;
-use crate::{connection::Channel, node::Node, replies::ReplyTarget, transaction, transition::Aftermath};
+use crate::{connection::Channel, firehose::Tap, node::Node, replies::ReplyTarget, transaction, transition::Aftermath};
 
 /// Where one publish goes.
 enum Route {
@@ -87,6 +87,9 @@ impl Client {
         let wants_confirm = self.route_all(input, &mut publishes, &mut targets, &mut routes, events);
         let now = self.node.now();
         let mut aftermath = Aftermath::default();
+        if self.node.firehose.is_on() {
+            self.show_published(input, &publishes, &routes, &targets, &mut aftermath);
+        }
         let stored = self.node.decide(&mut aftermath, |shard, ports| {
             let mut durable = false;
             for (publish, route) in publishes.iter().zip(&mut routes) {
@@ -121,6 +124,44 @@ impl Client {
         self.node.settle_down(aftermath, Some(&self.connection));
         self.publishes = publishes;
         self.publishes.clear();
+    }
+
+    /// Those who watch are to see what is published here.
+    fn show_published(
+        &self,
+        input: &[u8],
+        publishes: &[Publish],
+        routes: &[Route],
+        targets: &[QueueId],
+        aftermath: &mut Aftermath,
+    ) {
+        let catalog = self.node.catalog.read();
+        for (publish, route) in publishes.iter().zip(routes) {
+            let targets = match route {
+                Route::Queues(range) => &targets[range.clone()],
+                Route::Ignored => continue,
+                Route::Refused | Route::None | Route::Answer(_) => &[],
+            };
+            self.show_publish(&catalog, publish, &message_of(publish, input), targets, aftermath);
+        }
+    }
+
+    /// Those who watch are to see a publish that goes to these queues.
+    pub(super) fn show_publish(
+        &self,
+        catalog: &Catalog,
+        publish: &Publish,
+        message: &MessageRef<'_>,
+        targets: &[QueueId],
+        aftermath: &mut Aftermath,
+    ) {
+        let (Some(who), Some(writer)) = (self.connection.who.get(), self.node.properties.get(&message.dialect)) else {
+            return;
+        };
+        let names = targets.iter().filter_map(|target| Some(&*catalog.queue_by_id(*target)?.settings.name)).collect();
+        let (channel, tap) = (publish.origin.channel, Tap::Published(names));
+        let shown = self.node.firehose.show(who, channel, message, publish.more_keys(), &tap, *writer);
+        aftermath.shown.extend(shown);
     }
 
     /// Routes each publish, and refuses what may not be published. Says whether anybody wants confirms.

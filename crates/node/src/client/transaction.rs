@@ -48,6 +48,11 @@ impl Client {
         let catalog = self.node.catalog.read();
         let routed: Vec<Vec<QueueId>> =
             publishes.iter().map(|publish| self.node.route_again(&catalog, self.caller().vhost, publish)).collect();
+        if self.node.firehose.is_on() {
+            for (publish, targets) in publishes.iter().zip(&routed) {
+                self.show_publish(&catalog, publish, &message_of(publish, &[]), targets, &mut aftermath);
+            }
+        }
         let messages = publishes.iter().zip(&routed).map(|(publish, targets)| {
             let message = message_of(publish, &[]);
             let facts = facts_of(publish, &message, now);

@@ -103,8 +103,14 @@ impl<'a> Properties<'a> {
     ///
     /// # Errors
     /// Where they do not fill `bytes` exactly, the headers are malformed, or a flag belongs to no property.
-    #[inline]
     pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::read_inline(bytes)
+    }
+
+    /// As [`Properties::read`], but part of its caller, so that properties in which the caller has no interest cost nearly
+    /// nothing.
+    #[inline(always)]
+    pub(crate) fn read_inline(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let flags = reader.u16()?;
         let mut properties = Self::default();

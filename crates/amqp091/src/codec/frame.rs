@@ -79,6 +79,28 @@ pub fn frame(input: &[u8], frame_bytes_max: u32) -> Parsed<Frame<'_>, Malformed>
     Parsed::Frame(Frame { kind, channel, payload }, frame_bytes)
 }
 
+/// The payload of the frame at `at`, if it is whole, of this kind and on this channel; and where the frame ends. Whatever
+/// else stands there is for [`frame`] to judge.
+#[inline]
+#[must_use]
+pub fn expected(
+    input: &[u8],
+    at: usize,
+    kind: FrameKind,
+    channel: u16,
+    frame_bytes_max: u32,
+) -> Option<(&[u8], usize)> {
+    let (header, rest) = input.get(at..)?.split_first_chunk::<HEADER_BYTES>()?;
+    let [octet, high, low, length @ ..] = *header;
+    let payload_bytes = u32::from_be_bytes(length);
+    if octet != kind as u8 || u16::from_be_bytes([high, low]) != channel || payload_bytes > frame_bytes_max {
+        return None;
+    }
+    let (payload, rest) = rest.split_at_checked(payload_bytes as usize)?;
+    let end = at + HEADER_BYTES + payload.len() + 1;
+    (*rest.first()? == FRAME_END).then_some((payload, end))
+}
+
 /// The answer to less than a frame's header: garbage is known by its first octet already.
 fn first_octet<'a>(input: &[u8]) -> Parsed<Frame<'a>, Malformed> {
     match input.first() {

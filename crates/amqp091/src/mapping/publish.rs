@@ -29,9 +29,8 @@ pub struct PublishFacts {
 ///
 /// # Errors
 /// Where the properties are malformed, or one of them says something that cannot be.
-#[inline]
-pub fn publish_facts(properties: &[u8]) -> Result<PublishFacts, Violation> {
-    let properties = Properties::read(properties)?;
+pub fn publish_facts(bytes: &[u8]) -> Result<PublishFacts, Violation> {
+    let properties = Properties::read_inline(bytes)?;
     let mut facts = PublishFacts {
         persistent: properties.delivery_mode == Some(2),
         priority: properties.priority,
@@ -46,13 +45,13 @@ pub fn publish_facts(properties: &[u8]) -> Result<PublishFacts, Violation> {
         facts.rare.get_or_insert_default().wants_replies = true;
     }
     if let Some(headers) = properties.headers {
-        read_copies(&properties, headers, &mut facts)?;
+        read_copies(bytes, headers, &mut facts)?;
     }
     Ok(facts)
 }
 
 /// The headers CC and BCC: further routing keys, of which BCC's are not shown to consumers.
-fn read_copies(properties: &Properties<'_>, headers: RawTable<'_>, facts: &mut PublishFacts) -> Result<(), Violation> {
+fn read_copies(bytes: &[u8], headers: RawTable<'_>, facts: &mut PublishFacts) -> Result<(), Violation> {
     let mut keys = Vec::new();
     for (key, value) in headers.iter() {
         let header = match key {
@@ -68,7 +67,7 @@ fn read_copies(properties: &Properties<'_>, headers: RawTable<'_>, facts: &mut P
                 put_key(&mut rest, key);
                 rest.put(value);
             }
-            Properties { headers: Some(RawTable::check(&rest)?), ..*properties }.write(&mut shown);
+            Properties { headers: Some(RawTable::check(&rest)?), ..Properties::read(bytes)? }.write(&mut shown);
             facts.shown = Some(shown);
         }
     }

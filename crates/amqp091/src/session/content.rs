@@ -6,14 +6,13 @@
 
 use bytes::Bytes;
 use ferrymq_model::{Body, Dialect, Limits, Name, Object, Origin, Publish, Refusal, Span};
-use ferrymq_wire::Parsed;
 
 use super::encoder::BASIC;
 use crate::{
     codec::{
-        content::ContentHeader,
-        frame::{Frame, FrameKind, frame},
-        methods::BasicPublish,
+        content::{ContentHeader, publish},
+        frame::{Frame, FrameKind, expected},
+        methods::{BasicPublish, WireMethod},
         reply_code::ReplyCode,
     },
     mapping::{self, PublishFacts, Violation},
@@ -119,15 +118,19 @@ pub(super) fn contiguous(
     Ok(Some((publish, end)))
 }
 
+/// The publish at `at`, with all its frames, if it is on this channel and nothing can be said against it; and where it
+/// ends.
+#[inline]
+pub(super) fn following(channel: u16, input: &[u8], at: usize, terms: Terms<'_>) -> Option<(Publish, usize)> {
+    let (payload, at) = next(input, at, FrameKind::Method, channel, terms)?;
+    let method = publish(payload)?.ok()?;
+    contiguous(mapping::origin(channel, BasicPublish::ID), &method, input, at, terms).ok()?
+}
+
 /// The payload of the frame at `at`, if it is whole and the one that is wanted, and where it ends.
 #[inline]
 fn next<'a>(input: &'a [u8], at: usize, kind: FrameKind, channel: u16, terms: Terms<'_>) -> Option<(&'a [u8], usize)> {
-    match frame(input.get(at..)?, terms.frame_bytes_max) {
-        Parsed::Frame(frame, bytes) if frame.kind == kind && frame.channel == channel => {
-            Some((frame.payload, at + bytes))
-        }
-        _ => None,
-    }
+    expected(input, at, kind, channel, terms.frame_bytes_max)
 }
 
 /// A small body stays where it is; a large one gets a buffer of its own.
@@ -160,23 +163,32 @@ fn check_method(method: &BasicPublish<'_>, terms: Terms<'_>) -> Result<(), Viola
     Ok(())
 }
 
+#[inline]
 fn check_header(header: &ContentHeader<'_>, terms: Terms<'_>) -> Result<PublishFacts, Violation> {
+    let Limits { message_bytes_max, properties_bytes_max, .. } = *terms.limits;
+    if header.class != BASIC || header.body_bytes > message_bytes_max || header.properties.len() > properties_bytes_max
+    {
+        return Err(unacceptable(header, terms.limits));
+    }
+    mapping::publish_facts(header.properties)
+}
+
+/// Why a content header is refused before its properties are read.
+#[cold]
+fn unacceptable(header: &ContentHeader<'_>, limits: &Limits) -> Violation {
     if header.class != BASIC {
         let got = header.class;
         let text = format!("expected content header for class {BASIC}, got one for class {got} instead");
-        return Err(Violation::new(ReplyCode::UnexpectedFrame, text));
+        return Violation::new(ReplyCode::UnexpectedFrame, text);
     }
-    if header.body_bytes > terms.limits.message_bytes_max {
-        let (bytes, bytes_max) = (header.body_bytes, terms.limits.message_bytes_max);
+    if header.body_bytes > limits.message_bytes_max {
+        let (bytes, bytes_max) = (header.body_bytes, limits.message_bytes_max);
         let text = format!("message size {bytes} is larger than configured max size {bytes_max}");
-        return Err(Violation::new(ReplyCode::PreconditionFailed, text));
+        return Violation::new(ReplyCode::PreconditionFailed, text);
     }
-    if header.properties.len() > terms.limits.properties_bytes_max {
-        let (bytes, bytes_max) = (header.properties.len(), terms.limits.properties_bytes_max);
-        let text = format!("properties of {bytes} bytes are larger than properties_bytes_max ({bytes_max})");
-        return Err(Violation::new(ReplyCode::PreconditionFailed, text));
-    }
-    mapping::publish_facts(header.properties)
+    let (bytes, bytes_max) = (header.properties.len(), limits.properties_bytes_max);
+    let text = format!("properties of {bytes} bytes are larger than properties_bytes_max ({bytes_max})");
+    Violation::new(ReplyCode::PreconditionFailed, text)
 }
 
 /// Where `part`, which was read from `input`, lies in it.

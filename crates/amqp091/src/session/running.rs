@@ -245,7 +245,7 @@ impl Running {
     }
 }
 
-/// Takes a publish, as a whole if it is there; says where to read on.
+/// Takes a publish, as a whole if it is there, and others that lie behind it; says where to read on.
 #[inline]
 fn begin(
     channel: &mut Channel,
@@ -258,8 +258,12 @@ fn begin(
     let origin = mapping::origin(channel.number, BasicPublish::ID);
     let whole = content::contiguous(origin, method, input, end, terms);
     match whole.map_err(|violation| Fault { origin, violation })? {
-        Some((publish, end)) => {
+        Some((publish, mut end)) => {
             out.command(Command::Publish(publish));
+            while let Some((publish, after)) = content::following(channel.number, input, end, terms) {
+                out.command(Command::Publish(publish));
+                end = after;
+            }
             Ok(end)
         }
         None => {

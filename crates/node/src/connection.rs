@@ -65,6 +65,9 @@ impl Durable {
     }
 }
 
+/// What makes a write worth while (measured: docs/performance.md).
+const WRITE_BYTES: usize = 16 << 10;
+
 /// One client's connection.
 pub struct Connection {
     pub id: ConnectionId,
@@ -148,6 +151,11 @@ impl Connection {
     pub fn is_drained(&self) -> bool {
         let mailbox = self.mailbox.lock();
         !mailbox.draining && mailbox.effects.is_empty()
+    }
+
+    /// Whether so much waits here that it is worth a write of its own, though more may come of the same input.
+    pub fn holds_much(&self) -> bool {
+        self.mailbox.lock().effects.len_bytes() >= WRITE_BYTES
     }
 
     /// The socket has taken bytes. Says whether subscriptions wait that could go on now.

@@ -36,6 +36,9 @@ pub struct Client {
     vhost: Option<Name>,
     /// Publishes that were not decided yet.
     publishes: Vec<Publish>,
+    /// Connections that have something to send, but so little that the rest of the input may add to it. Empty between
+    /// inputs.
+    undrained: Vec<Arc<Connection>>,
     /// Settlements that were not decided yet.
     settled: Vec<Stretch>,
     settlement: Settlement,
@@ -67,6 +70,7 @@ impl Client {
             identity: None,
             vhost: None,
             publishes: Vec::new(),
+            undrained: Vec::new(),
             settled: Vec::new(),
             settlement: Settlement::Accept,
             epoch: None,
@@ -124,7 +128,7 @@ impl Client {
                 }
                 self.publishes.push(publish);
                 if self.publishes.len() >= self.node.limits().batch_messages_max {
-                    self.decide(input, events);
+                    self.publish_collected(input, events);
                 }
             }
             Command::Settle(settle) => {
@@ -160,10 +164,14 @@ impl Client {
         }
     }
 
-    /// Decides what was collected.
+    /// Decides what was collected, and sends what that brought.
     fn decide(&mut self, input: &[u8], events: &mut Vec<Event>) {
         if !self.publishes.is_empty() {
             self.publish_collected(input, events);
+        }
+        if !self.undrained.is_empty() {
+            let touched = std::mem::take(&mut self.undrained);
+            self.node.settle_down(Aftermath { touched, ..Aftermath::default() }, Some(&self.connection));
         }
         if !self.settled.is_empty() {
             self.settle_collected();

@@ -86,7 +86,7 @@ impl Client {
         let (mut targets, mut routes) = (Vec::new(), Vec::with_capacity(publishes.len()));
         let wants_confirm = self.route_all(input, &mut publishes, &mut targets, &mut routes, events);
         let now = self.node.now();
-        let mut aftermath = Aftermath::default();
+        let mut aftermath = Aftermath { touched: std::mem::take(&mut self.undrained), ..Aftermath::default() };
         if self.node.firehose.is_on() {
             self.show_published(input, &publishes, &routes, &targets, &mut aftermath);
         }
@@ -121,7 +121,12 @@ impl Client {
         });
         self.answer(input, &publishes, &routes, stored);
         aftermath.touch(&self.connection);
-        self.node.settle_down(aftermath, Some(&self.connection));
+        let is_much = aftermath.touched.iter().any(|connection| connection.holds_much());
+        if is_much || aftermath.more || !aftermath.gone.is_empty() {
+            self.node.settle_down(aftermath, Some(&self.connection));
+        } else {
+            self.undrained = aftermath.touched;
+        }
         self.publishes = publishes;
         self.publishes.clear();
     }
@@ -396,7 +401,7 @@ pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRe
     let part = |span: Span| span.of(source);
     MessageRef {
         dialect: publish.dialect,
-        exchange: std::str::from_utf8(part(publish.exchange)).expect("the session checks that names are text"),
+        exchange: text(part(publish.exchange)),
         routing_key: part(publish.routing_key),
         properties: part(publish.properties),
         body: match &publish.body {
@@ -414,6 +419,12 @@ fn kept_of(publish: &Publish, message: &MessageRef<'_>) -> KeptMessage {
         priority: publish.priority.unwrap_or(0),
         expiration_ms: publish.expiration_ms,
     }
+}
+
+#[inline]
+fn text(name: &[u8]) -> &str {
+    // The default exchange needs no look.
+    if name.is_empty() { "" } else { std::str::from_utf8(name).expect("the session checks that names are text") }
 }
 
 pub(super) fn facts_of(publish: &Publish, message: &MessageRef<'_>, now: Time) -> Facts {

@@ -37,38 +37,42 @@ impl<'a> Fields<'a> {
 /// Writes fields one behind the other into a slice that is long enough.
 #[derive(Debug)]
 pub(crate) struct FieldWriter<'a> {
-    pub bytes: &'a mut [u8],
-    pub at: usize,
+    rest: &'a mut [u8],
 }
 
 impl<'a> FieldWriter<'a> {
+    #[inline]
     pub fn new(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes }
     }
 
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.at..self.at + bytes.len()].copy_from_slice(bytes);
-        self.at += bytes.len();
+        let (place, rest) = std::mem::take(&mut self.rest).split_at_mut(bytes.len());
+        place.copy_from_slice(bytes);
+        self.rest = rest;
     }
 
+    /// Several small fields at once: one look whether they fit, and few large stores.
     #[inline]
-    pub fn u8(&mut self, value: u8) {
-        self.put(&[value]);
+    pub fn array<const N: usize>(&mut self, bytes: [u8; N]) {
+        let (place, rest) = std::mem::take(&mut self.rest).split_first_chunk_mut().expect("the slice is long enough");
+        *place = bytes;
+        self.rest = rest;
     }
 
     #[inline]
     pub fn u16(&mut self, value: u16) {
-        self.put(&value.to_le_bytes());
+        self.array(value.to_le_bytes());
     }
 
     #[inline]
     pub fn u32(&mut self, value: u32) {
-        self.put(&value.to_le_bytes());
+        self.array(value.to_le_bytes());
     }
 
     #[inline]
     pub fn u64(&mut self, value: u64) {
-        self.put(&value.to_le_bytes());
+        self.array(value.to_le_bytes());
     }
 }

@@ -144,8 +144,10 @@ impl Appender {
         write_head(&mut out, Kind::Enqueue, total, 0);
         out.u32(targets.len() as u32);
         for target in targets {
-            out.u64(target.queue.0);
-            out.u64(target.sequence);
+            let mut bytes = [0; TARGET_BYTES];
+            bytes[..8].copy_from_slice(&target.queue.0.to_le_bytes());
+            bytes[8..].copy_from_slice(&target.sequence.to_le_bytes());
+            out.array(bytes);
         }
         stored::write_head(&mut out, message, facts, own_file.is_some());
         match own_file {

@@ -54,12 +54,11 @@ pub(crate) enum Kind {
 /// Writes what every record begins with.
 #[inline]
 pub(crate) fn write_head(out: &mut FieldWriter<'_>, kind: Kind, record_bytes: usize, extra: u8) {
-    out.u32(u32::try_from(record_bytes).expect("a record is shorter than a journal file"));
-    out.u8(kind as u8);
+    let [a, b, c, d] = u32::try_from(record_bytes).expect("a record is shorter than a journal file").to_le_bytes();
     // Marks of delivery and attempts only say what a message has been through: an old reader can do without.
-    out.u8(if matches!(kind, Kind::Delivered | Kind::Attempts) { MAY_SKIP } else { 0 });
-    out.u8(0);
-    out.u8(extra);
+    let flags = if matches!(kind, Kind::Delivered | Kind::Attempts) { MAY_SKIP } else { 0 };
+    let shard = 0;
+    out.array([a, b, c, d, kind as u8, flags, shard, extra]);
 }
 
 /// A record, as replay reads it.

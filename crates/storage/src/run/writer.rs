@@ -177,8 +177,9 @@ impl RunWriter {
         out.u32(self.index.len() as u32);
         out.u32(crc32c::crc32c(&index));
         out.u32(0);
-        let crc = crc32c::crc32c(&out.bytes[..out.at]);
-        out.u32(crc);
+        let (checked, rest) = trailer.split_at_mut(TRAILER_BYTES - END_MAGIC.len() - size_of::<u32>());
+        let mut out = FieldWriter::new(rest);
+        out.u32(crc32c::crc32c(checked));
         out.put(END_MAGIC);
         self.write_gathered(&[&index, &trailer])?;
         if self.durable {

@@ -483,6 +483,23 @@ pub enum DeathReason {
     DeliveryLimit,
 }
 
+impl DeathReason {
+    const ALL: [Self; 4] = [Self::Rejected, Self::Expired, Self::MaxLength, Self::DeliveryLimit];
+
+    /// What stands for a message's attempts in storage once its end is decided and its letter has to wait. Stored: it
+    /// never changes.
+    #[must_use]
+    pub const fn as_attempts(self) -> u32 {
+        u32::MAX - self as u32
+    }
+
+    /// The reason that stands there, where one does.
+    #[must_use]
+    pub fn from_attempts(attempts: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_attempts() == attempts)
+    }
+}
+
 /// The end of a message in a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Death<'a> {

@@ -52,6 +52,7 @@ pub struct QueueState {
     /// Below `head`: delivered and not settled.
     pub open: Intervals,
     /// How often messages in `open` were delivered and came back: sequence and count, ascending; absent means not once.
+    /// Of a message whose letter has to wait it says that: [`DeathReason::as_attempts`](crate::DeathReason::as_attempts).
     pub attempts: Vec<(Sequence, u32)>,
 }
 

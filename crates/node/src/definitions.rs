@@ -191,6 +191,7 @@ impl Node {
                 shard.configure(queue, settings, now);
             }
             schedules::follow_catalog(shard, ports);
+            shard.routes_changed();
             ports.write_changes(&changes);
             ports.flushed_position()
         });

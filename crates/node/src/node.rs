@@ -278,6 +278,15 @@ impl Node {
         })
     }
 
+    /// Messages may go elsewhere than before: dead letters that wait for somebody to take them are tried again.
+    pub(crate) fn routes_changed(&self, own: Option<&Arc<Connection>>) {
+        if self.core.lock().shard.keeps_letters() {
+            let mut aftermath = Aftermath::default();
+            self.decide(&mut aftermath, |shard, _| shard.routes_changed());
+            self.settle_down(aftermath, own);
+        }
+    }
+
     /// Writes changes of the catalog to the journal; says when they are durable.
     pub(crate) fn write_changes(&self, changes: &[CatalogEntry]) -> Position {
         let catalog = self.catalog.read();

@@ -55,7 +55,7 @@ impl FrameEncoder {
         }
     }
 
-    /// A message whose queue tells consumers how often it came back. The first time it has not, and they see no count.
+    /// A message, and how often it came back where its queue tells that.
     #[inline]
     fn counted(
         &self,
@@ -66,7 +66,7 @@ impl FrameEncoder {
         out: &mut Outbox,
     ) {
         match attempts {
-            None | Some(0) => self.message(channel, method, message, out),
+            None => self.message(channel, method, message, out),
             Some(attempts) => {
                 let properties = mapping::with_attempts(message.properties, attempts);
                 self.message(channel, method, &MessageRef { properties: &properties, ..*message }, out);
@@ -116,7 +116,8 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
                 let consumer_tag = tag.as_bytes();
                 let deliver = methods::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
-                self.counted(channel, &deliver, attempts, message, out);
+                // As in RabbitMQ: a consumer sees no count the first time, and who asks for a message always does.
+                self.counted(channel, &deliver, attempts.filter(|attempts| *attempts > 0), message, out);
             }
             Effect::Got { channel, delivery_tag, redelivered, attempts, remaining, ref message }
                 if self.is_open(channel) =>

@@ -48,6 +48,12 @@ impl Attempts {
         }
     }
 
+    /// Sets one value for all of `first..=last`.
+    pub(crate) fn set_all(&mut self, first: Sequence, last: Sequence, count: u32) {
+        self.remove(first, last);
+        self.runs.insert(first, (last, count));
+    }
+
     /// Forgets `first..=last`.
     pub(crate) fn remove(&mut self, first: Sequence, last: Sequence) {
         if self.runs.is_empty() {

@@ -57,6 +57,9 @@ impl Shard {
             }
             queue.set_timer(&mut self.timers);
             budget += share;
+            if !queue.awaited_by.is_empty() {
+                self.tell_room(id);
+            }
             if share == 0 {
                 self.line_up_if_restless(id);
             }
@@ -70,6 +73,7 @@ impl Shard {
         found.last_used = now;
         let got = found.give(no_ack, now, ports);
         found.set_timer(&mut self.timers);
+        self.tell_room(queue);
         self.line_up_if_restless(queue);
         got
     }

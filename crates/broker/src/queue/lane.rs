@@ -1,6 +1,6 @@
 //! A first-in-first-out line of messages, as numbers: what waits, what is out, what is settled.
 
-use ferrymq_model::{Intervals, QueueState, Sequence};
+use ferrymq_model::{DeathReason, Intervals, QueueState, Sequence};
 
 use super::Recovered;
 use super::attempts::Attempts;
@@ -50,8 +50,12 @@ impl Lane {
         }
     }
 
-    /// After a restart nobody holds anything: what was open has come back.
-    pub(crate) fn recovered(found: &Recovered, saboteur: Saboteur) -> Self {
+    /// After a restart nobody holds anything: what was open has come back, except what is dying. Tells each of these.
+    pub(crate) fn recovered(
+        found: &Recovered,
+        saboteur: Saboteur,
+        mut tell_dying: impl FnMut(Sequence, DeathReason),
+    ) -> Self {
         let state = &found.state;
         let floor = state.open.first().unwrap_or(state.head);
         let mut done = Intervals::new();
@@ -62,11 +66,15 @@ impl Lane {
             done.remove(first, last);
         }
         let mut attempts = Attempts::default();
+        let (mut returned, mut ready) = (state.open.clone(), found.messages);
         for (sequence, count) in &state.attempts {
             attempts.set(*sequence, *count);
+            if let Some(reason) = DeathReason::from_attempts(*count) {
+                ready -= returned.remove(*sequence, *sequence);
+                tell_dying(*sequence, reason);
+            }
         }
-        let returned = state.open.clone();
-        let (number, ready) = (found.lane, found.messages);
+        let number = found.lane;
         Self { number, ready, floor, head: state.head, next: state.next, done, returned, attempts, saboteur }
     }
 

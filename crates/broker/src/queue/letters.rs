@@ -6,40 +6,15 @@
 //!
 //! A letter is put into its queues in the unit that settles the original. What it causes there (one too many, expired at
 //! once) is seen to when dispatch comes to those queues, so letters that make letters are a line and not a recursion.
-
-use std::collections::VecDeque;
+//!
+//! What becomes of letters that must not be lost (RabbitMQ: at-least-once) stands in [`super::dying`].
 
 use ferrymq_model::{DeathReason, Facts, QueueId, Sequence, Settled, Time};
-
-use hashbrown::HashMap;
 
 use super::dispatch::Front;
 use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
 use super::{Content, Dead, Letter, Next, Ports};
-
-/// Messages whose end is decided, and what they say not yet found: neither ready nor out.
-#[derive(Debug, Default)]
-pub(super) struct Dying {
-    /// In the order of their deaths.
-    stretches: VecDeque<DyingStretch>,
-    /// The first of them found nobody who would get its letter: when it is tried again.
-    pub(super) rests_until: Option<Time>,
-}
-
-/// How long a letter that nobody would get is kept before it is tried again, in milliseconds.
-const REST_MS: u64 = 5_000;
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DyingStretch {
-    pub(super) lane: u8,
-    pub(super) first: Sequence,
-    pub(super) last: Sequence,
-    pub(super) reason: DeathReason,
-    /// Whether their bytes still count as ready: they came back with others, and how many each has is known only when it
-    /// is found.
-    pub(super) counted: bool,
-}
 
 /// A message that was found, and has come to its end.
 #[derive(Debug)]
@@ -50,56 +25,6 @@ pub(super) struct Doomed {
     pub(super) reason: DeathReason,
     /// Whether it was dying, and does not stand at the front.
     pub(super) was_dying: bool,
-}
-
-impl DyingStretch {
-    fn goes_on_with(self, other: Self) -> bool {
-        self.last + 1 == other.first
-            && (self.lane, self.reason, self.counted) == (other.lane, other.reason, other.counted)
-    }
-}
-
-impl Dying {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.stretches.is_empty()
-    }
-
-    /// Whether dispatch would find something to do.
-    pub(super) fn is_restless(&self) -> bool {
-        self.rests_until.is_none() && !self.is_empty()
-    }
-
-    /// Time has passed.
-    pub(super) fn wake(&mut self, now: Time) {
-        self.rests_until = self.rests_until.filter(|until| *until > now);
-    }
-
-    pub(super) fn push(&mut self, stretch: DyingStretch) {
-        match self.stretches.back_mut() {
-            Some(before) if before.goes_on_with(stretch) => before.last = stretch.last,
-            _ => self.stretches.push_back(stretch),
-        }
-    }
-
-    /// The one that is next, and those behind it that die alike.
-    pub(super) fn first(&self) -> Option<DyingStretch> {
-        self.stretches.front().copied()
-    }
-
-    pub(super) fn pop(&mut self) {
-        let Some(stretch) = self.stretches.front_mut() else { return };
-        if stretch.first == stretch.last {
-            self.stretches.pop_front();
-        } else {
-            stretch.first += 1;
-        }
-    }
-
-    /// Bytes that were ready are gone, those of the dying among them.
-    pub(super) fn discount(&mut self) {
-        self.stretches.iter_mut().for_each(|stretch| stretch.counted = false);
-    }
 }
 
 impl Shard {
@@ -113,20 +38,55 @@ impl Shard {
             unreachable!("a message that was found stays in memory for the transition")
         };
         let letter = queue.letter(Content::Stored(handle), &doomed.facts, doomed.reason, now, ports);
-        let keeps = queue.settings.dead_letters.as_ref().is_some_and(|letters| letters.keeps);
-        let arrives =
-            |letter: &Letter, queues: &HashMap<_, _>| letter.targets.iter().any(|target| queues.contains_key(target));
-        if keeps && !letter.as_ref().is_some_and(|letter| arrives(letter, &self.queues)) {
-            let queue = self.queues.get_mut(&id).expect("it was just found");
-            queue.keep(doomed, now);
-            return queue.set_timer(&mut self.timers);
+        if queue.keeps_letters() {
+            return self.post_or_keep(id, doomed, letter, ports);
         }
-        self.queues.get_mut(&id).expect("it was just found").lose(doomed);
+        queue.count_letter(letter.is_some());
+        queue.lose(doomed);
         let Some(letter) = letter else { return ports.settle(lane, doomed.sequence, doomed.sequence, dropped) };
         ports.begin_unit();
-        let arrived = self.post(&letter, keeps, ports);
-        let why = if arrived { Settled::DeadLettered } else { dropped };
+        let why = if self.post(&letter, ports) { Settled::DeadLettered } else { dropped };
         ports.settle(lane, doomed.sequence, doomed.sequence, why);
+        ports.end_unit();
+    }
+
+    /// As [`Shard::bury`], for a letter that must not be lost: every queue that has room gets it at once, and the message
+    /// leaves with the last of them. Where there is none, or one is full, it is kept until something changes.
+    fn post_or_keep(&mut self, id: QueueId, doomed: &Doomed, letter: Option<Letter>, ports: &mut impl Ports) {
+        let queue = self.queues.get_mut(&id).expect("the queue was just served");
+        let mut served = if doomed.was_dying { queue.dying.take_served() } else { Vec::new() };
+        let mut full = Vec::new();
+        ports.begin_unit();
+        let mut reached = !served.is_empty();
+        if let Some(mut letter) = letter {
+            letter.targets.retain(|target| self.queues.contains_key(target) || self.has_schedule(&[*target]));
+            reached |= !letter.targets.is_empty();
+            letter.targets.retain(|target| !served.contains(target));
+            let refuses = |target: &QueueId| self.queues.get(target).is_some_and(|queue| queue.refuses(&letter.facts));
+            full.extend(letter.targets.extract_if(.., |target| refuses(target)));
+            if !letter.targets.is_empty() {
+                self.post(&letter, ports);
+                served.append(&mut letter.targets);
+            }
+        }
+        let everybody = reached && full.is_empty();
+        for target in &full {
+            self.queues.get_mut(target).expect("it was just asked").await_room(id);
+        }
+        // One that has no room for this message may have some for a shorter one.
+        full.retain(|target| !self.queues[target].has_room());
+        let queue = self.queues.get_mut(&id).expect("no queue goes in dispatch");
+        if everybody {
+            queue.count_letter(true);
+            queue.lose(doomed);
+            ports.settle(id.lane(doomed.lane), doomed.sequence, doomed.sequence, Settled::DeadLettered);
+            if queue.dying.has_kept_none() {
+                self.keeping.remove(&id);
+            }
+        } else {
+            queue.keep(doomed, served, &full, ports);
+            self.keeping.insert(id);
+        }
         ports.end_unit();
     }
 
@@ -137,17 +97,47 @@ impl Shard {
             && let Some(letter) = self.letters.pop_front()
         {
             *budget -= 1;
-            self.post(&letter, false, ports);
+            self.post(&letter, ports);
         }
     }
 
-    /// Puts a letter into its queues, those that are full too where it `must` arrive, and says whether it got there.
-    fn post(&mut self, letter: &Letter, must: bool, ports: &mut impl Ports) -> bool {
+    /// Puts a letter into its queues, and says whether it got there.
+    fn post(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
         if self.saboteur.does(Sabotage::LetterLost) {
             return true;
         }
         let message = letter.message.borrowed();
-        self.put_in(&message, &letter.facts, letter.persistent, &letter.targets, must, ports).queues > 0
+        self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports).queues > 0
+    }
+
+    /// Where letters go may have changed: those that are kept are tried again.
+    pub fn routes_changed(&mut self) {
+        for id in std::mem::take(&mut self.keeping) {
+            self.try_again(id, None);
+        }
+    }
+
+    /// Whether any letter is kept, so that [`Shard::routes_changed`] would do something.
+    #[must_use]
+    pub fn keeps_letters(&self) -> bool {
+        !self.keeping.is_empty()
+    }
+
+    /// A queue may have more room than before: letters that wait for that are tried again.
+    #[inline]
+    pub(super) fn tell_room(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if !queue.awaited_by.is_empty() && queue.has_room() && !queue.saboteur.does(Sabotage::RoomForgotten) {
+            for waiting in std::mem::take(&mut queue.awaited_by) {
+                self.try_again(waiting, Some(id));
+            }
+        }
+    }
+
+    pub(super) fn try_again(&mut self, id: QueueId, room_in: Option<QueueId>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        queue.dying.try_again(room_in);
+        self.line_up_if_restless(id);
     }
 }
 
@@ -163,21 +153,42 @@ impl Queue {
         ports: &mut impl Ports,
     ) -> Option<Letter> {
         self.settings.dead_letters.as_ref()?;
-        let letter = ports.dead_letter(&Dead { queue: &self.settings, content, facts, reason, at });
-        let counter =
-            if letter.is_some() { &mut self.counters.dead_lettered } else { &mut self.counters.letters_unroutable };
-        *counter += 1;
-        letter
+        ports.dead_letter(&Dead { queue: &self.settings, content, facts, reason, at })
+    }
+
+    /// A message has left that might become a letter.
+    #[cold]
+    pub(super) fn count_letter(&mut self, became_one: bool) {
+        if became_one {
+            self.counters.dead_lettered += 1;
+        } else if self.settings.dead_letters.is_some() {
+            self.counters.letters_unroutable += 1;
+        }
+    }
+
+    /// Whether no letter may be lost.
+    #[inline]
+    pub(super) fn keeps_letters(&self) -> bool {
+        self.settings.dead_letters.as_ref().is_some_and(|letters| letters.keeps)
+    }
+
+    /// Whether a message would be taken in, however long it is.
+    fn has_room(&self) -> bool {
+        !self.refuses(&Facts { body_bytes: 1, ..Facts::default() })
+    }
+
+    /// Another queue has a letter for this one, which is full.
+    fn await_room(&mut self, waiting: QueueId) {
+        if !self.awaited_by.contains(&waiting) {
+            self.awaited_by.push(waiting);
+        }
     }
 
     /// Where messages are dying: the first of them, or why there is none yet.
     #[cold]
     pub(super) fn first_dying(&mut self, budget: &mut usize, ports: &mut impl Ports) -> Option<Front> {
-        if self.dying.rests_until.is_some() {
-            return None;
-        }
         loop {
-            let DyingStretch { lane, first: wanted, reason, .. } = self.dying.first()?;
+            let (lane, wanted, reason) = self.dying.next()?;
             if *budget == 0 {
                 return Some(Front::Busy);
             }
@@ -192,7 +203,7 @@ impl Queue {
                 }
                 Next::Message { .. } | Next::End => {
                     debug_assert!(false, "{}: storage lost a message that was out", self.shown());
-                    self.dying.pop();
+                    self.dying.pop(0);
                     self.lanes.get_mut(lane).settle(wanted, wanted);
                 }
             }
@@ -204,8 +215,7 @@ impl Queue {
         if !doomed.was_dying {
             return self.lose_front(doomed.reason, &doomed.facts);
         }
-        let counted = self.dying.first().is_some_and(|stretch| stretch.counted);
-        self.dying.pop();
+        let counted = self.dying.pop(doomed.facts.body_bytes.into());
         self.lanes.get_mut(doomed.lane).settle(doomed.sequence, doomed.sequence);
         if counted {
             self.unready_bytes(&doomed.facts);
@@ -214,18 +224,6 @@ impl Queue {
             DeathReason::Rejected => {}
             DeathReason::Expired => self.counters.expired += 1,
             DeathReason::MaxLength | DeathReason::DeliveryLimit => self.counters.dropped += 1,
-        }
-    }
-
-    /// A message that was found has come to its end, and nobody would get its letter: it is tried again later.
-    fn keep(&mut self, doomed: &Doomed, now: Time) {
-        self.dying.rests_until = Some(now.after_ms(REST_MS));
-        if !doomed.was_dying {
-            self.lanes.front().take_front();
-            self.front_expires = None;
-            self.unready(&doomed.facts);
-            let (lane, first, reason) = (doomed.lane, doomed.sequence, doomed.reason);
-            self.dying.push(DyingStretch { lane, first, last: first, reason, counted: false });
         }
     }
 

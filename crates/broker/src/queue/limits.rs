@@ -36,8 +36,13 @@ impl Queue {
     /// Whether a new message is not taken. Whether somebody would take it from here at once does not matter, as in RabbitMQ.
     #[inline]
     pub(super) fn refuses(&self, facts: &Facts) -> bool {
-        self.limit.overflow != Overflow::DropHead
-            && (self.ready >= self.limit.messages || self.ready_bytes + u64::from(facts.body_bytes) > self.limit.bytes)
-            && !self.saboteur.does(Sabotage::LimitIgnored)
+        self.limit.overflow != Overflow::DropHead && self.is_full(facts) && !self.saboteur.does(Sabotage::LimitIgnored)
+    }
+
+    /// Where letters must not be lost, those that nobody has taken yet take room, too.
+    fn is_full(&self, facts: &Facts) -> bool {
+        let (messages, bytes) = if self.keeps_letters() { (self.dying.messages, self.dying.bytes) } else { (0, 0) };
+        self.ready + messages >= self.limit.messages
+            || self.ready_bytes + bytes + u64::from(facts.body_bytes) > self.limit.bytes
     }
 }

@@ -3,6 +3,7 @@
 mod attempts;
 mod commit;
 mod dispatch;
+mod dying;
 mod lane;
 mod lanes;
 mod letters;

@@ -34,19 +34,6 @@ impl Shard {
         targets: &[QueueId],
         ports: &mut impl Ports,
     ) -> Published {
-        self.put_in(message, facts, persistent, targets, false, ports)
-    }
-
-    /// As [`Shard::publish`]; where it `must` be taken, full queues take it too.
-    pub(super) fn put_in(
-        &mut self,
-        message: &MessageRef<'_>,
-        facts: &Facts,
-        persistent: bool,
-        targets: &[QueueId],
-        must: bool,
-        ports: &mut impl Ports,
-    ) -> Published {
         let mut published = Published::default();
         let splits = targets.len() > 1 && self.has_schedule(targets);
         if splits {
@@ -62,7 +49,7 @@ impl Shard {
                 continue;
             };
             published.queues += 1;
-            if !must && queue.refuses(facts) {
+            if queue.refuses(facts) {
                 published.refused = true;
                 queue.refuse(message, facts, &mut self.letters, ports);
                 continue;
@@ -149,7 +136,9 @@ impl Queue {
         self.counters.refused += 1;
         if self.settings.overflow == Overflow::RejectPublishDeadLetter {
             let content = Content::Passing(message);
-            letters.extend(self.letter(content, facts, DeathReason::MaxLength, facts.arrived, ports));
+            let letter = self.letter(content, facts, DeathReason::MaxLength, facts.arrived, ports);
+            self.count_letter(letter.is_some());
+            letters.extend(letter);
         }
     }
 

@@ -24,6 +24,10 @@ pub enum Sabotage {
     LanesSwapped,
     /// A queue with a single active subscription serves the second one too.
     SecondActive,
+    /// That a message's letter waits is not written down.
+    KeptForgotten,
+    /// A letter that waits for room is not tried again when there is some.
+    RoomForgotten,
     /// A queue goes on as it did when what holds for it has changed.
     PolicyIgnored,
     /// What a transaction does does not hold together.

@@ -74,7 +74,7 @@ impl Shard {
             schedule.leave(&coming);
             let arrived = letter.is_some_and(|letter| {
                 let message = letter.message.borrowed();
-                self.put_in(&message, &letter.facts, letter.persistent, &letter.targets, false, ports).queues > 0
+                self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports).queues > 0
             });
             settled.add(coming.place, if arrived { Settled::Moved } else { Settled::Dropped }, ports);
         }

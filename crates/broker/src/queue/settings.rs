@@ -58,8 +58,8 @@ pub struct DeadLettering {
     pub exchange: Name,
     /// The routing key they get, where they do not keep their own.
     pub routing_key: Option<Name>,
-    /// Whether none may be lost (RabbitMQ: at-least-once): one that nobody would get stays here and is tried again, and a
-    /// queue that is full takes it.
+    /// Whether none may be lost (RabbitMQ: at-least-once): one that nobody would get, or that a full queue does not take,
+    /// stays here until something changes.
     pub keeps: bool,
 }
 
@@ -156,7 +156,7 @@ pub struct Counters {
     pub dropped: u64,
     /// Not taken, because the queue was full.
     pub refused: u64,
-    /// Of those four, the ones that became letters.
+    /// Of those four, the ones that became letters and left.
     pub dead_lettered: u64,
     /// Of those four, the ones that became none, although the queue has dead-lettering: the exchange was not there, sent
     /// them nowhere, or in a circle.
@@ -172,10 +172,14 @@ pub struct QueueCounts {
     pub ready: u64,
     /// Messages that are out.
     pub unacked: u64,
+    /// Messages that have come to their end and not left yet: their letters wait for somebody to take them.
+    pub dying: u64,
     /// Bytes of the waiting messages' bodies.
     pub ready_bytes: u64,
     /// Bytes of the bodies that are out.
     pub unacked_bytes: u64,
+    /// Bytes of the bodies of those that are dying, as far as they do not count as waiting.
+    pub dying_bytes: u64,
     /// Subscriptions.
     pub subscriptions: u32,
     /// Where only one of them is active: which one.

@@ -2,8 +2,8 @@
 
 use ferrymq_model::{DeathReason, QueueId, Settled, Settlement};
 
+use super::dying::DyingStretch;
 use super::lanes::lane_of;
-use super::letters::DyingStretch;
 use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
 use super::{Ports, Stretch};
@@ -21,19 +21,31 @@ impl Shard {
         }
     }
 
-    /// Drops a queue's ready messages; says how many there were.
+    /// Drops a queue's ready messages, and those whose letters must not be lost and nobody has taken yet; says how many
+    /// there were.
     pub fn purge(&mut self, queue: QueueId, ports: &mut impl Ports) -> u64 {
         let Some(queue) = self.queues.get_mut(&queue) else { return 0 };
         let id = queue.id;
         queue.lanes.purge(|lane, first, last| ports.settle(id.lane(lane), first, last, Settled::Purged));
-        queue.counters.purged += queue.ready;
+        let mut messages = std::mem::take(&mut queue.ready);
         queue.ready_bytes = 0;
         queue.dying.discount();
+        if queue.keeps_letters() {
+            messages += queue.dying.messages;
+            let Queue { lanes, dying, .. } = &mut **queue;
+            dying.purge(|lane, first, last| {
+                lanes.get_mut(lane).settle(first, last);
+                ports.settle(id.lane(lane), first, last, Settled::Purged);
+            });
+            self.keeping.remove(&id);
+        }
+        queue.counters.purged += messages;
         queue.front_expires = None;
         // What was being read is gone, and may never be readable.
         queue.parked = false;
         queue.set_timer(&mut self.timers);
-        std::mem::take(&mut queue.ready)
+        self.tell_room(id);
+        messages
     }
 }
 
@@ -58,7 +70,8 @@ impl Queue {
                 self.counters.rejected += messages;
                 if self.settings.dead_letters.is_some() {
                     let reason = DeathReason::Rejected;
-                    self.dying.push(DyingStretch { lane: number, first, last, reason, counted: false });
+                    let stretch = DyingStretch { lane: number, first, last, reason, counted: false };
+                    self.doom_stretch(stretch, body_bytes, ports);
                 } else {
                     lane.settle(first, last);
                     ports.settle(queue, first, last, Settled::Rejected);
@@ -78,10 +91,11 @@ impl Queue {
                 self.ready_bytes += body_bytes;
                 self.front_expires = None;
                 for (first, last) in worn {
-                    lane.withdraw(first, last);
+                    self.lanes.get_mut(number).withdraw(first, last);
                     self.ready -= last - first + 1;
                     let reason = DeathReason::DeliveryLimit;
-                    self.dying.push(DyingStretch { lane: number, first, last, reason, counted: true });
+                    let stretch = DyingStretch { lane: number, first, last, reason, counted: true };
+                    self.doom_stretch(stretch, 0, ports);
                 }
             }
         }

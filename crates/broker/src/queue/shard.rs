@@ -4,7 +4,7 @@
 //! straight from its publisher to a consumer), so a transition that makes a queue's messages deliverable just lines the
 //! queue up, and the caller decides when to let go of the lock between two rounds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use ferrymq_model::{Place, QueueId, QueueState, Refusal, SubscriptionId, Time};
 use hashbrown::HashMap;
@@ -12,9 +12,9 @@ use hashbrown::HashMap;
 use super::sabotage::{Sabotage, Saboteur};
 use super::{
     Counters, DeleteWhen, Letter, Ports, QueueCounts, QueueSettings, Recovered, Subscriber,
+    dying::{Dying, DyingStretch},
     lane::Lane,
     lanes::{Lanes, lane_of},
-    letters::Dying,
     limits::LengthLimit,
     timers::Timers,
 };
@@ -37,6 +37,8 @@ pub struct Shard {
     pub(super) runnable: VecDeque<QueueId>,
     /// Letters of messages that were not taken in, on their way in the order in which they were refused.
     pub(super) letters: VecDeque<Letter>,
+    /// Queues with letters that nobody would get, or not everybody.
+    pub(super) keeping: BTreeSet<QueueId>,
     pub(super) timers: Timers,
     pub(super) saboteur: Saboteur,
     /// Kept for their memory.
@@ -50,6 +52,8 @@ pub(super) struct Queue {
     pub(super) settings: QueueSettings,
     pub(super) lanes: Lanes,
     pub(super) dying: Dying,
+    /// Queues with letters for this one, which was full.
+    pub(super) awaited_by: Vec<QueueId>,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
     pub(super) limit: LengthLimit,
@@ -111,8 +115,13 @@ impl Shard {
     pub fn open(&mut self, id: QueueId, settings: QueueSettings, recovered: &[Recovered], now: Time) {
         let mut queue = Box::new(Queue::new(id, settings, self.saboteur, now));
         for found in recovered {
-            queue.lanes.put(Lane::recovered(found, self.saboteur));
-            queue.ready += found.messages;
+            let lane = Lane::recovered(found, self.saboteur, |sequence, reason| {
+                // How many bytes each has is known only when it is found.
+                let stretch = DyingStretch { lane: found.lane, first: sequence, last: sequence, reason, counted: true };
+                queue.dying.push(stretch, 0);
+            });
+            queue.ready += lane.ready;
+            queue.lanes.put(lane);
             queue.ready_bytes += found.body_bytes;
             queue.expiring |= found.expiring;
         }
@@ -134,8 +143,10 @@ impl Shard {
         queue.expiring |= queue.settings.message_ttl_ms.is_some();
         queue.front_expires = None;
         queue.last_used = now;
+        queue.dying.try_again(None);
         queue.set_timer(&mut self.timers);
         self.line_up_if_restless(id);
+        self.tell_room(id);
     }
 
     /// Whether the queue is here.
@@ -151,7 +162,9 @@ impl Shard {
             ready: queue.ready,
             unacked: queue.unacked,
             ready_bytes: queue.ready_bytes,
+            dying: queue.dying.messages,
             unacked_bytes: queue.unacked_bytes,
+            dying_bytes: queue.dying.bytes,
             subscriptions: u32::try_from(queue.subscriptions.len()).unwrap_or(u32::MAX),
             active: queue.active,
             counters: queue.counters,
@@ -292,7 +305,6 @@ impl Shard {
                 self.remove(id, ports);
             } else {
                 queue.front_expires = None;
-                queue.dying.wake(now);
                 queue.set_timer(&mut self.timers);
                 self.line_up_if_restless(id);
             }
@@ -310,6 +322,10 @@ impl Shard {
             ports.put(queue_tombstone(id));
         }
         ports.queue_gone(id, queue.settings.priority_max);
+        self.keeping.remove(&id);
+        for waiting in queue.awaited_by {
+            self.try_again(waiting, None);
+        }
     }
 
     /// Lines a queue up if dispatch would find something to do.
@@ -334,6 +350,7 @@ impl Queue {
             id,
             lanes: Lanes::new(saboteur),
             dying: Dying::default(),
+            awaited_by: Vec::new(),
             ready: 0,
             ready_bytes: 0,
             limit: LengthLimit::of(&settings),
@@ -383,7 +400,7 @@ impl Queue {
     }
 
     pub(super) fn set_timer(&mut self, timers: &mut Timers) {
-        let wanted = [self.front_expires, self.unused_until(), self.dying.rests_until].into_iter().flatten().min();
+        let wanted = [self.front_expires, self.unused_until()].into_iter().flatten().min();
         timers.move_to(self.id, &mut self.timer, wanted);
     }
 }

@@ -209,29 +209,104 @@ fn a_get_waits_until_dispatch_has_made_a_letter() {
     assert_eq!(ready(&bench, LETTERS), 1);
 }
 
+/// A queue whose letters must not be lost, as its restart finds it.
+fn keeping() -> QueueSettings {
+    let address = DeadLettering { exchange: Name::from("letters,more"), routing_key: None, keeps: true };
+    QueueSettings { dead_letters: Some(address), overflow: Overflow::RejectPublish, ..settings("q") }
+}
+
+fn open(bench: &mut Bench, name: &str, id: QueueId, messages_max: Option<u64>) {
+    bench.shard.open(id, QueueSettings { messages_max, overflow: Overflow::RejectPublish, ..settings(name) }, &[], NOW);
+    bench.port.queues.insert(name.to_owned(), id);
+    bench.shard.routes_changed();
+    while bench.dispatch() {}
+}
+
 #[test]
 fn a_letter_that_must_not_be_lost_waits_for_somebody_to_take_it() {
-    let address = DeadLettering { exchange: Name::from("letters"), routing_key: None, keeps: true };
-    let mut bench = Bench::with(QueueSettings { dead_letters: Some(address), ..settings("q") });
+    let mut bench = Bench::with(keeping());
     publish(&mut bench, 3);
     bench.consume(1, false, 0);
     bench.dispatch();
     settle(&mut bench, 1, 2, Settlement::Reject);
     assert!(!bench.dispatch(), "it rests, and does not try again and again");
-    assert_eq!(deaths(&mut bench), [(1, DeathReason::Rejected)]);
+    assert_eq!(deaths(&mut bench), [(1, DeathReason::Rejected), (2, DeathReason::Rejected)]);
     assert_eq!(bench.port.messages[&QUEUE].len(), 3, "nothing is lost");
+    let counts = bench.shard.counts(QUEUE).unwrap();
+    assert_eq!((counts.ready, counts.unacked, counts.dying, counts.dying_bytes), (0, 1, 2, 16));
     // What is not dying goes on meanwhile.
     publish(&mut bench, 1);
     assert_eq!(bench.delivered(), [(1, 4)]);
 
-    // Somebody is there who is full, and takes them all the same.
-    let full = QueueSettings { messages_max: Some(0), overflow: Overflow::RejectPublish, ..settings("letters") };
-    bench.shard.open(LETTERS, full, &[], NOW);
-    bench.port.queues.insert("letters".to_owned(), LETTERS);
-    assert!(!bench.dispatch(), "not before its time");
-    let due = bench.shard.deadline().expect("it is tried again");
-    bench.shard.timeout(due, &mut bench.port);
-    while bench.shard.dispatch(due, &mut bench.port) {}
-    assert_eq!((ready(&bench, LETTERS), bench.port.messages[&QUEUE].len()), (2, 2));
-    assert_eq!(bench.shard.deadline(), None);
+    open(&mut bench, "letters", LETTERS, Some(1));
+    assert_eq!((ready(&bench, LETTERS), bench.port.messages[&QUEUE].len()), (1, 3), "it is full then");
+    assert_eq!(bench.shard.get(LETTERS, true, NOW, &mut bench.port), Got::Message);
+    assert!(!bench.dispatch());
+    assert_eq!((ready(&bench, LETTERS), bench.port.messages[&QUEUE].len()), (1, 2), "there was room");
+    assert_eq!(bench.shard.counts(QUEUE).unwrap().counters.dead_lettered, 2);
+    assert!(!bench.shard.keeps_letters());
+}
+
+#[test]
+fn who_has_room_gets_a_letter_that_others_wait_for() {
+    let mut bench = Bench::with(keeping());
+    let more = QueueId(768);
+    open(&mut bench, "letters", LETTERS, Some(0));
+    open(&mut bench, "more", more, None);
+    publish(&mut bench, 1);
+    bench.consume(1, false, 0);
+    bench.dispatch();
+    settle(&mut bench, 1, 1, Settlement::Reject);
+    bench.dispatch();
+    bench.shard.routes_changed();
+    bench.dispatch();
+    assert_eq!((ready(&bench, LETTERS), ready(&bench, more)), (0, 1), "once");
+    let roomier = QueueSettings { messages_max: Some(5), overflow: Overflow::RejectPublish, ..settings("letters") };
+    bench.shard.configure(LETTERS, roomier, NOW);
+    bench.dispatch();
+    assert_eq!((ready(&bench, LETTERS), ready(&bench, more), bench.port.messages[&QUEUE].len()), (1, 1, 0));
+}
+
+#[test]
+fn letters_that_wait_stay_so_over_a_restart_and_take_room() {
+    let limited = QueueSettings { messages_max: Some(3), attempts_max: Some(0), message_ttl_ms: Some(10), ..keeping() };
+    let mut bench = Bench::with(limited.clone());
+    publish(&mut bench, 3);
+    bench.consume(1, false, 0);
+    bench.port.credit.insert(1, 2);
+    bench.dispatch();
+    settle(&mut bench, 1, 1, Settlement::Reject);
+    settle(&mut bench, 2, 2, Settlement::Release);
+    bench.shard.dispatch(Time(NOW.0 + 10), &mut bench.port);
+    let reasons = [(1, DeathReason::Rejected), (2, DeathReason::DeliveryLimit), (3, DeathReason::Expired)];
+    assert_eq!(deaths(&mut bench), reasons);
+    assert!(bench.publish_to(&[QUEUE], true, Facts::default()).refused, "three wait, and there are to be three");
+    assert_eq!(bench.shard.state(QUEUE).as_ref(), bench.port.states.get(&QUEUE));
+
+    let recovered = bench.port.recovered(QUEUE, bench.port.states[&QUEUE].clone());
+    bench.shard = ferrymq_broker::Shard::new();
+    bench.shard.open(QUEUE, limited, &[recovered], NOW);
+    bench.dispatch();
+    assert_eq!(deaths(&mut bench), reasons, "as before");
+    let counts = bench.shard.counts(QUEUE).unwrap();
+    assert_eq!((counts.ready, counts.dying, bench.shard.deadline()), (0, 3, None));
+    assert!(bench.publish_to(&[QUEUE], true, Facts::default()).refused);
+    assert_eq!(bench.shard.purge(QUEUE, &mut bench.port), 3);
+    assert!(bench.port.messages[&QUEUE].is_empty());
+    let counts = bench.shard.counts(QUEUE).unwrap();
+    assert_eq!((counts.dying, counts.ready_bytes, counts.dying_bytes), (0, 0, 0));
+}
+
+#[test]
+fn a_letter_that_waits_does_not_hold_up_those_behind_it_until_many_wait() {
+    let mut bench = Bench::with(keeping());
+    publish(&mut bench, 40);
+    bench.consume(1, false, 0);
+    bench.dispatch();
+    settle(&mut bench, 1, 40, Settlement::Reject);
+    while bench.dispatch() {}
+    assert_eq!(deaths(&mut bench).len(), 32, "the others have to wait");
+    open(&mut bench, "letters", LETTERS, None);
+    let arrived: Vec<_> = deaths(&mut bench).into_iter().map(|(message, _)| message).collect();
+    assert!(arrived.iter().copied().eq(1..=40), "{arrived:?}");
 }

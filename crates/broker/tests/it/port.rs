@@ -237,6 +237,20 @@ impl Port {
         }
     }
 
+    /// Where the letter of a message goes that is dead in a queue, and what is known of it.
+    pub fn letter_targets(
+        &self,
+        queue: &str,
+        names: &[&str],
+        message: u64,
+        reason: DeathReason,
+    ) -> (Vec<String>, Written) {
+        let mut written = self.written[&message].clone();
+        written.deaths.insert(0, (queue.to_owned(), reason == DeathReason::Rejected));
+        let live = |name: &&str| self.queues.contains_key(*name) && !goes_in_a_circle(&written.deaths, name);
+        (names.iter().copied().filter(live).map(str::to_owned).collect(), written)
+    }
+
     /// How many messages have expired so far.
     pub fn expired(&self) -> u64 {
         self.settled.get("settled: Expired").copied().unwrap_or(0)
@@ -363,11 +377,9 @@ impl Ports for Port {
         let message = self.message(dead.content);
         self.handle = None;
         let queue = dead.queue.name.to_string();
-        let mut written = self.written[&message].clone();
-        written.deaths.insert(0, (queue.clone(), dead.reason == DeathReason::Rejected));
         let exchange = &dead.queue.dead_letters.as_ref().expect("it has dead-lettering").exchange;
-        let live = |name: &&str| self.queues.contains_key(*name) && !goes_in_a_circle(&written.deaths, name);
-        let names: Vec<_> = exchange.split(',').filter(live).map(str::to_owned).collect();
+        let names: Vec<_> = exchange.split(',').collect();
+        let (names, written) = self.letter_targets(&queue, &names, message, dead.reason);
         let mut targets: Vec<_> = names.iter().map(|name| self.queues[name]).collect();
         targets.sort_unstable();
         let (persistent, bytes) = (written.persistent, dead.facts.body_bytes);

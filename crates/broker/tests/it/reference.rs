@@ -29,7 +29,9 @@ pub enum No {
 }
 
 /// Arguments of queues that a second declaration must repeat.
-const COMPARED: [&str; 8] = [
+const COMPARED: [&str; 10] = [
+    "x-overflow",
+    "x-dead-letter-strategy",
     "x-message-ttl",
     "x-expires",
     "x-max-length",
@@ -226,6 +228,7 @@ impl Reference {
             policy: own.with(self.policy_of(&request.queue)),
             own,
             dying: Vec::new(),
+            served: BTreeMap::new(),
             turned_away: Vec::new(),
         })
     }

@@ -17,7 +17,8 @@ use crate::world::{Checked, World};
 const SEQUENCES: u64 = 10_000;
 const STEPS: u64 = 200;
 
-const QUEUES: [&str; 13] = ["q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12"];
+const QUEUES: [&str; 15] =
+    ["q0", "q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8", "q9", "q10", "q11", "q12", "q13", "q14"];
 const EXCHANGES: [&str; 15] = [
     "",
     "x0",
@@ -550,4 +551,14 @@ fn a_message_for_one_that_goes_to_all_is_found_out() {
 #[test]
 fn an_ignored_policy_is_found_out() {
     is_found_out(Sabotage::PolicyIgnored);
+}
+
+#[test]
+fn a_forgotten_kept_letter_is_found_out() {
+    is_found_out(Sabotage::KeptForgotten);
+}
+
+#[test]
+fn forgotten_room_for_a_letter_is_found_out() {
+    is_found_out(Sabotage::RoomForgotten);
 }

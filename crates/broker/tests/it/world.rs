@@ -116,6 +116,7 @@ impl World {
             self.port.queues.insert(declared.name.to_string(), queue);
             if let Some(settings) = declared.created {
                 self.shard(queue).open(queue, settings, &[], now);
+                self.shard(queue).routes_changed();
             }
             self.shard(queue).used(queue, now);
             let counts = self.shard(queue).counts(queue).unwrap();
@@ -199,7 +200,8 @@ impl World {
                 break;
             }
         }
-        self.reference.rest()?;
+        let port = &self.port;
+        self.reference.rest(&|queue, names, id, reason| port.letter_targets(queue, names, id, reason).0)?;
         self.compare()
     }
 
@@ -211,6 +213,9 @@ impl World {
                     let went = if letter.is_some() { "a letter" } else { "nothing" };
                     self.count(&format!("{reason:?} becomes {went}"));
                     self.reference.died(&queue, message, reason, letter)?;
+                    for what in std::mem::take(&mut self.reference.met) {
+                        self.count(what);
+                    }
                 }
                 Event::Delivered { subscription, place, body_bytes, given } => {
                     let queue = self.names[&place.queue.queue()].clone();
@@ -280,11 +285,14 @@ impl World {
             let counts = self.shards[self.index(*id)].counts(*id).unwrap();
             let queue = &self.reference.queues[name];
             let active = counts.active.map(|active| active.0);
-            let broker = (counts.ready, counts.unacked, counts.ready_bytes, counts.unacked_bytes, active);
+            let dying_bytes = if queue.policy.keeps { counts.dying_bytes } else { 0 };
+            let bytes = (counts.ready_bytes + dying_bytes, counts.unacked_bytes);
+            let broker = (counts.ready, counts.unacked, counts.dying, bytes, active);
             let (ready, out) = (queue.count(Stands::Ready), queue.count(Stands::Out));
-            let reference = (ready.0, out.0, ready.1, out.1, queue.active);
+            let dying = queue.count(Stands::Dying);
+            let reference = (ready.0, out.0, dying.0, (ready.1 + dying.1, out.1), queue.active);
             if broker != reference {
-                let what = "(ready, unacked, bytes ready, bytes unacked, active)";
+                let what = "(ready, unacked, dying, (bytes there, bytes unacked), active)";
                 return Err(format!("{name} {what}: {broker:?}, the reference {reference:?}: {queue:?}"));
             }
         }

@@ -61,10 +61,11 @@ impl Client {
         Ok(command)
     }
 
-    /// Writes catalog changes to the journal and answers; where there are none, at once.
+    /// Writes changes of exchanges and bindings to the journal and answers; where there are none, at once.
     fn changed(&self, origin: Origin, no_wait: bool, changes: &[CatalogEntry], reply: Reply) {
         let after = (!changes.is_empty()).then(|| self.node.write_changes(changes));
         self.reply(origin, no_wait, after, reply);
+        self.node.routes_changed(Some(&self.connection));
     }
 
     pub(super) fn declare_queue(&mut self, mut command: DeclareQueue) -> Result<(), Refusal> {
@@ -96,6 +97,7 @@ impl Client {
                         ports.create_queue(declared.queue.lane(lane), settings.durable);
                     }
                     shard.open(declared.queue, settings, &[], now);
+                    shard.routes_changed();
                 }
                 None => shard.used(declared.queue, now),
             }

@@ -27,6 +27,8 @@ pub struct Policy {
     pub messages_max: Option<u64>,
     pub bytes_max: Option<u64>,
     pub full: Full,
+    /// Whether letters stay until somebody takes them, in a quorum queue that refuses.
+    pub keeps: bool,
     /// How often a message may come back, in a quorum queue.
     pub attempts_max: Option<u32>,
     pub message_ttl_ms: Option<u64>,
@@ -49,6 +51,7 @@ const NONE: Policy = Policy {
     messages_max: None,
     bytes_max: None,
     full: Full::DropHead,
+    keeps: false,
     attempts_max: None,
     message_ttl_ms: None,
     unused_ms_max: None,
@@ -74,6 +77,15 @@ pub fn declared(name: &str) -> Policy {
         "q7" => Policy { priority_max: 3, letters_to: &["q1", "q10", "q4", "q7"], ..NONE },
         "q8" => Policy { letters_to: &["q11", "q2", "q8"], priority_max: 1, ..NONE },
         "q10" => Policy { single_active: true, ..NONE },
+        "q13" => Policy { letters_to: &["q7"], full: Full::Refuse, quorum: true, ..NONE },
+        "q14" => Policy {
+            letters_to: &["q11", "q2"],
+            messages_max: Some(6),
+            full: Full::Refuse,
+            keeps: true,
+            quorum: true,
+            ..NONE
+        },
         "q12" => Policy { letters_to: &["q9"], priority_max: 255, ..NONE },
         _ => NONE,
     }
@@ -87,10 +99,11 @@ pub fn policy(name: &str, number: u64) -> Policy {
         (1, _) => Policy {
             messages_max: first.messages_max.map(|max| max.saturating_sub(1)),
             letters_to: &[],
+            keeps: false,
             attempts_max: declared(name).quorum.then_some(0),
             ..first
         },
-        (_, "q2" | "q11") => Policy { messages_max: Some(5), ..first },
+        (_, "q2" | "q11" | "q13" | "q14") => Policy { messages_max: Some(5), ..first },
         (_, _) => Policy {
             messages_max: Some(5),
             bytes_max: Some(40),
@@ -110,6 +123,7 @@ fn first_policy(name: &str) -> Policy {
         "q7" => Policy { messages_max: Some(3), ..NONE },
         "q9" => Policy { letters_to: &["q6"], attempts_max: Some(2), ..NONE },
         "q11" => Policy { messages_max: Some(3), full: Full::RefuseAndLetter, letters_to: &["q5", "q8"], ..NONE },
+        "q13" => Policy { keeps: true, attempts_max: Some(1), ..NONE },
         _ => NONE,
     }
 }
@@ -133,6 +147,7 @@ impl Policy {
             messages_max: lower(self.messages_max, other.messages_max),
             bytes_max: lower(self.bytes_max, other.bytes_max),
             full: if self.full == Full::DropHead { other.full } else { self.full },
+            keeps: self.keeps || other.keeps,
             attempts_max: self.attempts_max.into_iter().chain(other.attempts_max).min(),
             message_ttl_ms: lower(self.message_ttl_ms, other.message_ttl_ms),
             unused_ms_max: lower(self.unused_ms_max, other.unused_ms_max),
@@ -154,6 +169,7 @@ impl Policy {
             number("max-length", self.messages_max),
             number("max-length-bytes", self.bytes_max),
             full,
+            text("dead-letter-strategy", "at-least-once").filter(|_| self.keeps),
             number("delivery-limit", self.attempts_max.map(u64::from)),
             number("message-ttl", self.message_ttl_ms),
             number("expires", self.unused_ms_max),

@@ -1,9 +1,17 @@
 //! The other half of the specification: what is in a queue, who gets it, and when it leaves.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use ferrymq_model::{Access, DeathReason, Settlement, Table, Time};
 
 use super::policy::{Full, Policy, is_operators};
 use super::{By, No, Reference, agree, refuse_if};
+
+/// Where the letter of a queue's message goes: the queue, its list of targets, the message, and why it died.
+pub type LetterTargets<'a> = dyn Fn(&str, &[&str], u64, DeathReason) -> Vec<String> + 'a;
+
+/// How many letters of a queue may be kept before those behind them have to wait, too.
+const KEPT_MAX: usize = 32;
 
 #[derive(Clone, Debug)]
 pub struct Queue {
@@ -26,6 +34,8 @@ pub struct Queue {
     pub policy: Policy,
     /// Messages whose end is decided, until the broker tells what became of them.
     pub(super) dying: Vec<(u64, DeathReason)>,
+    /// Of those whose letters stay until somebody takes them: who has.
+    pub(super) served: BTreeMap<u64, BTreeSet<String>>,
     /// Messages that were refused, until the broker tells what became of them.
     pub(super) turned_away: Vec<u64>,
 }
@@ -170,9 +180,11 @@ impl Reference {
 
     pub fn purge(&mut self, by: By, name: &str) -> Result<u64, No> {
         let queue = self.queue_for(by, Some(Access::Read), name)?;
-        let ready = queue.ready().count() as u64;
-        queue.messages.retain(|message| message.stands != Stands::Ready);
-        Ok(ready)
+        let keeps = queue.policy.keeps;
+        let goes = |message: &Message| message.stands == Stands::Ready || (keeps && message.stands == Stands::Dying);
+        let left = queue.messages.extract_if(.., |message| goes(message)).count();
+        queue.dying.clear();
+        Ok(left as u64)
     }
 
     /// A delivery of this message comes to its end. The queue may have gone meanwhile.
@@ -221,9 +233,14 @@ impl Reference {
             queue.active = None;
             queue.last_used = self.now;
             queue.messages.retain(|message| message.persistent || queue.own.quorum);
-            queue.dying.clear();
             queue.turned_away.clear();
+            queue.served.clear();
+            queue.dying.retain(|_| queue.policy.keeps);
+            queue.dying.sort_unstable_by_key(|(id, _)| queue.messages.iter().position(|message| message.id == *id));
             for message in queue.messages.iter_mut().filter(|message| message.stands != Stands::Ready) {
+                if queue.dying.iter().any(|(id, _)| *id == message.id) {
+                    continue;
+                }
                 message.stands = Stands::Ready;
                 message.redelivered = true;
             }
@@ -321,6 +338,13 @@ impl Reference {
             self.in_flight.extend(letter);
             return agree("the reason", &reason, &DeathReason::MaxLength);
         }
+        if queue.policy.keeps {
+            if !queue.dying.contains(&(id, reason)) {
+                return Err(format!("{name} has no letter of {id} to keep: {reason:?}"));
+            }
+            self.deliver_kept(name, id, letter);
+            return Ok(());
+        }
         agree("the death", &Some((id, reason)), &queue.next_death(now))?;
         queue.dying.retain(|(dying, _)| *dying != id);
         queue.messages.retain(|message| message.id != id);
@@ -328,6 +352,35 @@ impl Reference {
             self.post(&letter);
         }
         Ok(())
+    }
+
+    /// A letter that must not be lost comes to everybody who has room, and its message leaves with the last of them.
+    fn deliver_kept(&mut self, name: &str, id: u64, letter: Option<Letter>) {
+        let mut served = self.queues.get_mut(name).expect("it is there").served.remove(&id).unwrap_or_default();
+        let mut full = false;
+        for target in letter.iter().flat_map(|letter| &letter.targets) {
+            let letter = letter.as_ref().expect("it has targets");
+            let message = letter.message(self.now);
+            let queue = self.queues.get_mut(target).expect("a target is there");
+            if served.contains(target) {
+                continue;
+            }
+            if queue.refuses(letter.bytes) {
+                full = true;
+            } else {
+                queue.arrive(message);
+                served.insert(target.clone());
+            }
+        }
+        let queue = self.queues.get_mut(name).expect("it is there");
+        if full || served.is_empty() {
+            self.met.push("a letter is kept");
+            queue.served.insert(id, served);
+        } else {
+            self.met.push("a letter that must not be lost arrives");
+            queue.dying.retain(|(dying, _)| *dying != id);
+            queue.messages.retain(|message| message.id != id);
+        }
     }
 
     /// The broker has put a message into its queues: if it is a letter in flight, it arrives now.
@@ -339,16 +392,30 @@ impl Reference {
     }
 
     fn post(&mut self, letter: &Letter) {
-        let Letter { id, bytes, persistent, priority, .. } = *letter;
-        let message = Message { persistent, priority, ..Message::new(id, bytes, self.now) };
+        let message = letter.message(self.now);
         for name in &letter.targets {
             self.queues.get_mut(name).expect("a target is there").arrive(message.clone());
         }
     }
 
-    /// The broker has come to rest: nothing that could be delivered is left.
-    pub fn rest(&mut self) -> Result<(), String> {
+    /// The broker has come to rest: nothing that could be delivered is left. `targets` says where the letter of a queue's
+    /// message would go, for a reason.
+    pub fn rest(&mut self, targets: &LetterTargets<'_>) -> Result<(), String> {
         agree("letters that went nowhere", &0, &self.in_flight.len())?;
+        for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.policy.keeps) {
+            // Those behind have to wait for these.
+            for (id, reason) in queue.dying.iter().take(KEPT_MAX) {
+                let (targets, bytes) = (targets(name, queue.policy.letters_to, *id, *reason), 8);
+                let served = |target: &String| queue.served.get(id).is_some_and(|served| served.contains(target));
+                let mut open = targets.iter().filter(|target| !served(target));
+                if open.clone().count() == 0 && !targets.is_empty() {
+                    return Err(format!("everybody has the letter of {id} in {name}, and it is still there"));
+                }
+                if let Some(target) = open.find(|target| !self.queues[*target].refuses(bytes)) {
+                    return Err(format!("the letter of {id} waits in {name}, and {target} has room"));
+                }
+            }
+        }
         for (name, queue) in &mut self.queues {
             queue.messages.iter_mut().for_each(|message| message.new = false);
             queue.pass_away(self.now);
@@ -391,7 +458,7 @@ impl Queue {
 
     /// A message comes in, if the queue takes it.
     pub(super) fn arrive(&mut self, message: Message) -> bool {
-        if self.policy.full != Full::DropHead && self.is_over(1, message.bytes) {
+        if self.refuses(message.bytes) {
             if self.policy.full == Full::RefuseAndLetter && self.has_letters() {
                 self.turned_away.push(message.id);
             }
@@ -399,6 +466,11 @@ impl Queue {
         }
         self.messages.push(message);
         true
+    }
+
+    /// Whether a new message with so many bytes is not taken.
+    fn refuses(&self, bytes: u64) -> bool {
+        self.policy.full != Full::DropHead && self.is_over(1, bytes)
     }
 
     /// The first in the highest lane.
@@ -423,15 +495,19 @@ impl Queue {
 
     /// Whether it has, or would have with so many more, more ready than it may.
     fn is_over(&self, messages: u64, bytes: u64) -> bool {
-        let messages = messages + self.ready().count() as u64;
-        let bytes = bytes + self.ready().map(|message| message.bytes).sum::<u64>();
+        let (mut messages, mut bytes) = (messages, bytes);
+        for stands in [Stands::Ready, Stands::Dying].into_iter().take(if self.policy.keeps { 2 } else { 1 }) {
+            let (there, their_bytes) = self.count(stands);
+            messages += there;
+            bytes += their_bytes;
+        }
         self.policy.messages_max.is_some_and(|max| messages > max)
             || self.policy.bytes_max.is_some_and(|max| bytes > max)
     }
 
     /// Which message comes to its end next, and why. Limits and time act at the front only.
     fn next_death(&self, now: Time) -> Option<(u64, DeathReason)> {
-        if let Some(dying) = self.dying.first() {
+        if let Some(dying) = self.dying.first().filter(|_| !self.policy.keeps) {
             return Some(*dying);
         }
         let front = self.front()?;
@@ -455,6 +531,13 @@ impl Queue {
             self.dying.retain(|(dying, _)| *dying != id);
             self.messages.retain(|message| message.id != id);
         }
+    }
+}
+
+impl Letter {
+    fn message(&self, now: Time) -> Message {
+        let Self { id, bytes, persistent, priority, .. } = *self;
+        Message { persistent, priority, ..Message::new(id, bytes, now) }
     }
 }
 

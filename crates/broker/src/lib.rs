@@ -15,7 +15,8 @@ mod schedule;
 
 pub use catalog::{
     ApplyTo, Caller, Catalog, Declared, Envelope, Epoch, History, HistoryBudget, Holds, KeptMessage, LoadError,
-    PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User, random_text,
+    PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User, UserLimits, VhostSettings,
+    random_text,
 };
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
 use crate::{
+    definition_limits::{self, VHOST_LIMITS, VhostDefinition},
     login,
     node::{GUEST, Node},
     schedules,
@@ -58,6 +59,7 @@ struct UserDefinition {
     hashing_algorithm: Option<String>,
     #[serde(default)]
     tags: Tags,
+    limits: Option<Json>,
 }
 
 /// RabbitMQ before 3.9 writes them as one text.
@@ -72,13 +74,6 @@ impl Default for Tags {
     fn default() -> Self {
         Self::List(Vec::new())
     }
-}
-
-#[derive(Deserialize)]
-struct VhostDefinition {
-    name: String,
-    /// Whether it is traced from now on.
-    tracing: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +119,11 @@ struct ParameterDefinition {
     vhost: String,
     name: String,
     value: Json,
+}
+
+#[derive(Deserialize)]
+struct GlobalParameterDefinition {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -237,6 +237,7 @@ impl<'a> Import<'a> {
         self.each(json, "exchanges", Self::exchange)?;
         self.each(json, "policies", Self::policy)?;
         self.each(json, "parameters", Self::parameter)?;
+        self.each(json, "global_parameters", Self::global_parameter)?;
         self.each(json, "queues", Self::queue)?;
         self.each(json, "bindings", Self::binding)
     }
@@ -276,7 +277,9 @@ impl<'a> Import<'a> {
         if !self.catalog.user(&name).is_some_and(same) {
             self.catalog.put_user(&name, &kept, &tags, &mut self.changes);
         }
-        Ok(())
+        let Some(limits) = &user.limits else { return Ok(()) };
+        let limits = definition_limits::user_limits(limits)?;
+        self.catalog.set_user_limits(&name, limits, &mut self.changes).map_err(said)
     }
 
     /// A file that brings its own users does not want the one with the password that everybody knows.
@@ -291,10 +294,26 @@ impl<'a> Import<'a> {
         }
     }
 
-    fn vhost(&mut self, VhostDefinition { name: own, tracing }: VhostDefinition) -> Step {
-        let own = name(&own)?;
-        self.catalog.put_vhost(&own, &mut self.changes);
-        self.traced.extend(tracing.map(|traced| (own, traced)));
+    #[expect(clippy::needless_pass_by_value, reason = "all that takes in a definition does so")]
+    fn vhost(&mut self, vhost: VhostDefinition) -> Step {
+        let name = name(&vhost.name)?;
+        self.catalog.put_vhost(&name, &mut self.changes);
+        let before = self.catalog.vhost_settings(&name).map_err(said)?;
+        let settings = vhost.settings(before)?;
+        self.catalog.set_vhost_settings(&name, settings, &mut self.changes).map_err(said)?;
+        self.traced.extend(vhost.tracing.map(|traced| (name, traced)));
+        Ok(())
+    }
+
+    fn vhost_limits(&mut self, vhost: &str, limits: &Json) -> Step {
+        let vhost = name(vhost)?;
+        let before = self.catalog.vhost_settings(&vhost).map_err(said)?.clone();
+        let settings = definition_limits::limited(before, limits)?;
+        self.catalog.set_vhost_settings(&vhost, settings, &mut self.changes).map_err(said)
+    }
+
+    fn global_parameter(&mut self, GlobalParameterDefinition { name }: GlobalParameterDefinition) -> Step {
+        self.pass_over(format!("global parameter '{name}' has no meaning here"));
         Ok(())
     }
 
@@ -320,6 +339,9 @@ impl<'a> Import<'a> {
         if component == "operator_policy" {
             let policy = PolicyValue::deserialize(value).map_err(|why| why.to_string())?;
             return self.set_policy(&vhost, PolicyScope::Operator, &name, policy);
+        }
+        if component == VHOST_LIMITS {
+            return self.vhost_limits(&vhost, &value);
         }
         self.pass_over(format!("parameter '{name}' of component '{component}' has no meaning here"));
         Ok(())
@@ -458,7 +480,7 @@ mod tests {
         let mut catalog = fresh();
         let (result, imported, _) = import(&mut catalog, EXPORTED);
         result.unwrap();
-        assert_eq!(imported.taken, 17);
+        assert_eq!(imported.taken, 18);
         assert!(login::is_right(b"secret", &catalog.user("worker").unwrap().password_hash));
         assert_eq!(catalog.user("boss").unwrap().tags, ["administrator", "monitoring"]);
         assert!(catalog.user("guest").is_none(), "its password is known to everybody");
@@ -476,7 +498,7 @@ mod tests {
         assert_eq!((&*queue.settings.name, queue.settings.message_ttl_ms), ("made", Some(60_000)));
         catalog.route("orders", "events", b"worker.lost", &[], &envelope, &mut targets).unwrap();
         assert_eq!(targets.len(), 1, "over the alternate exchange of a policy");
-        assert_eq!(imported.passed_over.len(), 2, "{:?}", imported.passed_over);
+        assert_eq!(imported.passed_over.len(), 3, "{:?}", imported.passed_over);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! process.
 
 mod authentication;
+mod census;
 mod client;
 #[cfg(test)]
 mod confirm_tests;
 mod confirms;
 mod connection;
 mod dead_letters;
+mod definition_limits;
 mod definitions;
 mod effects;
 mod failed;

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     authentication::Backend,
+    census::Census,
     client::Client,
     connection::{Connection, Durable, Get, Peer},
     failed::FailedQueues,
@@ -65,6 +66,7 @@ pub struct Node {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) backends: Vec<Backend>,
     pub(crate) logins: Logins,
+    pub(crate) census: Census,
     pub(crate) durable: Arc<Durable>,
     pub(crate) catalog: RwLock<Catalog>,
     pub(crate) core: Mutex<Core>,

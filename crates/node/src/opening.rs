@@ -134,6 +134,7 @@ impl Node {
             properties: settings.properties,
             backends: settings.backends,
             logins: Logins::new(host.random()),
+            census: Default::default(),
             host,
             durable: messenger.durable.clone(),
             catalog: catalog.into(),

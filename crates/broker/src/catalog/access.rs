@@ -3,7 +3,7 @@
 use ferrymq_model::{Access, CatalogEntry, Name, Object, QueueId, Refusal};
 use regex::Regex;
 
-use super::{Caller, Catalog, Rights, entries, exchanges, no_vhost, shown};
+use super::{Caller, Catalog, Rights, UserLimits, entries, exchanges, no_vhost, shown};
 
 /// A user. Its password hash is opaque here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct User {
     pub password_hash: String,
     /// What it may do beside its permissions, such as `administrator`.
     pub tags: Vec<String>,
+    /// How much of the server it may take.
+    pub limits: UserLimits,
 }
 
 /// What a user may do in a vhost: one pattern for each [`Access`].
@@ -86,11 +88,12 @@ impl Permission {
 }
 
 impl Catalog {
-    /// Makes or changes a user.
+    /// Makes or changes a user. Its limits stay as they are.
     pub fn put_user(&mut self, name: &Name, password_hash: &str, tags: &[String], changes: &mut Vec<CatalogEntry>) {
-        let user = User { password_hash: password_hash.to_owned(), tags: tags.to_vec() };
+        let limits = self.user_limits(name);
+        let user = User { password_hash: password_hash.to_owned(), tags: tags.to_vec(), limits };
+        changes.push(entries::user(name, &user));
         self.users.insert(name.clone(), user);
-        changes.push(entries::user(name, password_hash, tags));
     }
 
     /// The user of that name.
@@ -370,6 +373,6 @@ fn no_access(user: &str, access: Access, to: &str) -> Refusal {
     Refusal::AccessRefused(format!("{} access to {to} refused for user '{user}'", access.as_str()))
 }
 
-fn no_user(name: &str) -> Refusal {
+pub(super) fn no_user(name: &str) -> Refusal {
     Refusal::NothingNamed(format!("no user '{name}'"))
 }

@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::bindings::Target;
 use super::policies::{PolicyScope, PolicySpec};
+use super::{User, UserLimits, VhostSettings};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct VhostEntry {
     pub name: String,
+    #[serde(default)]
+    pub settings: VhostSettings,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -17,6 +20,8 @@ pub(super) struct UserEntry {
     pub name: String,
     pub password_hash: String,
     pub tags: Vec<String>,
+    #[serde(default)]
+    pub limits: UserLimits,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,12 +86,14 @@ pub(super) struct CounterEntry {
 
 pub(super) const QUEUE_COUNTER: &[u8] = b"queues";
 
-pub(super) fn vhost(name: &Name) -> CatalogEntry {
-    put(EntryKind::Vhost, key(&[name.as_bytes()]), &VhostEntry { name: name.to_string() })
+pub(super) fn vhost(name: &Name, settings: &VhostSettings) -> CatalogEntry {
+    let value = VhostEntry { name: name.to_string(), settings: settings.clone() };
+    put(EntryKind::Vhost, key(&[name.as_bytes()]), &value)
 }
 
-pub(super) fn user(name: &Name, password_hash: &str, tags: &[String]) -> CatalogEntry {
-    let value = UserEntry { name: name.to_string(), password_hash: password_hash.to_owned(), tags: tags.to_vec() };
+pub(super) fn user(name: &Name, user: &User) -> CatalogEntry {
+    let User { password_hash, tags, limits } = user.clone();
+    let value = UserEntry { name: name.to_string(), password_hash, tags, limits };
     put(EntryKind::User, key(&[name.as_bytes()]), &value)
 }
 

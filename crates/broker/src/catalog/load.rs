@@ -74,12 +74,16 @@ impl Catalog {
     ) -> Result<(), String> {
         match entry.kind {
             EntryKind::Vhost => {
-                let VhostEntry { name } = value(entry)?;
-                self.put_vhost(&stored(&name)?, &mut Vec::new());
+                let VhostEntry { name, settings } = value(entry)?;
+                let name = stored(&name)?;
+                self.put_vhost(&name, &mut Vec::new());
+                self.set_vhost_settings(&name, settings, &mut Vec::new()).map_err(|no| no.to_string())?;
             }
             EntryKind::User => {
-                let UserEntry { name, password_hash, tags } = value(entry)?;
-                self.put_user(&stored(&name)?, &password_hash, &tags, &mut Vec::new());
+                let UserEntry { name, password_hash, tags, limits } = value(entry)?;
+                let name = stored(&name)?;
+                self.put_user(&name, &password_hash, &tags, &mut Vec::new());
+                self.set_user_limits(&name, limits, &mut Vec::new()).map_err(|no| no.to_string())?;
             }
             EntryKind::Permission => {
                 let PermissionEntry { user, vhost, configure, write, read } = value(entry)?;

@@ -18,6 +18,7 @@ mod queues;
 mod routing;
 mod scopes;
 mod topics;
+mod vhosts;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use queue_arguments::QueueKind;
 pub use queues::{Declared, QueueRecord, random_text};
 pub use routing::{Envelope, Holds};
 pub use scopes::Scopes;
+pub use vhosts::{UserLimits, VhostSettings};
 
 use access::{Permission, TopicPermission};
 use bindings::Binding;
@@ -74,6 +76,7 @@ pub struct Catalog {
 #[derive(Debug)]
 struct Vhost {
     name: Name,
+    settings: VhostSettings,
     epoch: Epoch,
     exchanges: HashMap<Name, Exchange>,
     /// The default exchange's bindings.
@@ -171,7 +174,7 @@ impl Catalog {
     pub fn put_vhost(&mut self, name: &Name, changes: &mut Vec<CatalogEntry>) {
         if !self.vhosts.contains_key(name) {
             self.vhosts.insert(name.clone(), Vhost::new(name));
-            changes.push(entries::vhost(name));
+            changes.push(entries::vhost(name, &VhostSettings::default()));
         }
     }
 
@@ -199,6 +202,7 @@ impl Vhost {
     fn new(name: &Name) -> Self {
         Self {
             name: name.clone(),
+            settings: VhostSettings::default(),
             epoch: Epoch::default(),
             exchanges: exchanges::predeclared(),
             queues: HashMap::new(),

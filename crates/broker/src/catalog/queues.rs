@@ -99,27 +99,29 @@ impl Catalog {
             let found = self.queue(caller, &name, None)?;
             return Ok(Declared { queue: found.id, name, created: None });
         }
+        let spec = self.with_queue_type(
+            caller.vhost,
+            QueueSpec {
+                // A queue that goes with its connection has nothing to survive.
+                durable: request.durable && !request.exclusive,
+                exclusive: request.exclusive,
+                auto_delete: request.auto_delete,
+                arguments: request.arguments.clone(),
+            },
+        );
         if name.is_empty() {
-            queue_arguments::check_server_named(queue_arguments::kind(
-                &shown(Object::Queue, "", caller.vhost),
-                &request.arguments,
-            )?)?;
+            let whose = shown(Object::Queue, "", caller.vhost);
+            queue_arguments::check_server_named(queue_arguments::kind(&whose, &spec.arguments)?)?;
             name = server_named(random);
         } else if name.starts_with("amq.") {
             return Err(Refusal::AccessRefused(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
         }
         self.check(caller, Access::Configure, Object::Queue, &name)?;
         let owner = if request.exclusive { QueueOwner::Connection(caller.connection) } else { QueueOwner::Shared };
-        let spec = QueueSpec {
-            // A queue that goes with its connection has nothing to survive.
-            durable: request.durable && !request.exclusive,
-            exclusive: request.exclusive,
-            auto_delete: request.auto_delete,
-            arguments: request.arguments.clone(),
-        };
         if let Some(declared) = self.same_queue(caller.vhost, &name, &spec, owner)? {
             return Ok(declared);
         }
+        self.check_queue_limit(caller.vhost, &name)?;
         let whose = shown(Object::Queue, &name, caller.vhost);
         if let Some(exchange) = arguments::exchange_named("x-dead-letter-exchange", &whose, &spec.arguments)? {
             self.check(caller, Access::Read, Object::Queue, &name)?;

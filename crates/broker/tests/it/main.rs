@@ -17,4 +17,5 @@ mod random;
 mod reference;
 mod schedules;
 mod sequences;
+mod vhosts;
 mod world;

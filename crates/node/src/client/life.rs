@@ -29,7 +29,10 @@ impl Client {
 
     pub(super) fn open_vhost(&mut self, origin: Origin, vhost: Name, events: &mut Vec<Event>) -> Result<(), Refusal> {
         let catalog = self.node.catalog.read();
-        catalog.check_entry(&self.caller_in(&vhost))?;
+        let caller = self.caller_in(&vhost);
+        catalog.check_entry(&caller)?;
+        let connections_max = catalog.vhost_settings(&vhost)?.connections_max;
+        self.node.census.enter(&vhost, connections_max, caller.user, catalog.user_limits(caller.user))?;
         self.epoch = catalog.epoch(&vhost);
         drop(catalog);
         let who = Who { vhost: vhost.clone(), user: self.identity().name.clone(), connection: self.connection.name() };
@@ -57,6 +60,9 @@ impl Client {
     }
 
     pub(super) fn open_channel(&mut self, origin: Origin) -> Result<(), Refusal> {
+        let user = &self.identity().name;
+        let limits = self.node.catalog.read().user_limits(user);
+        self.node.census.open_channel(user, limits)?;
         let mut mailbox = self.connection.mailbox();
         mailbox.channels.insert(origin.channel, Channel::default());
         mailbox.reply(origin, false, None, Reply::ChannelOpened);
@@ -101,6 +107,9 @@ impl Client {
             self.node.let_go(mailbox.roll_back(channel));
             mailbox.settle(channel, 0, true, &mut held);
             let ended = mailbox.channels.remove(&channel);
+            if ended.is_some() {
+                self.node.census.close_channel(&self.identity().name);
+            }
             if let Some(replies) = ended.and_then(|channel| channel.reply_address) {
                 self.node.replies.remove(&replies.address);
             }
@@ -147,6 +156,9 @@ impl Client {
         channels.sort_unstable();
         for channel in channels {
             self.end_channel(channel);
+        }
+        if let (Some(vhost), Some(identity)) = (&self.vhost, &self.identity) {
+            self.node.census.leave(vhost, &identity.name);
         }
         self.node.disconnect(&Arc::clone(&self.connection));
         self.connection.end();

@@ -214,7 +214,8 @@ impl Client {
         let (origin, result) = match command {
             Command::Login(login) => return self.log_in(login, events),
             Command::OpenVhost { origin, vhost } => (origin, self.open_vhost(origin, vhost, events)),
-            Command::OpenChannel(origin) => (origin, self.open_channel(origin)),
+            // One too many is refused in the connection's name; clients do not wait for that on the channel.
+            Command::OpenChannel(origin) => (Origin { method: 0, ..origin }, self.open_channel(origin)),
             Command::CloseChannel { origin, reply } => (origin, self.close_channel(origin, reply)),
             Command::CloseConnection { origin, reply } => (origin, self.close_connection(origin, reply, events)),
             Command::DeclareExchange(command) => (command.origin, self.declare_exchange(&command)),

@@ -1,0 +1,153 @@
+//! What definitions say of vhosts and users beside their names: descriptions, the type of queues, and limits, in the forms in
+//! which RabbitMQ's versions write them.
+
+use ferrymq_broker::{UserLimits, VhostSettings};
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+/// The component of the parameters that limit vhosts.
+pub const VHOST_LIMITS: &str = "vhost-limits";
+
+#[derive(Deserialize)]
+pub struct VhostDefinition {
+    pub name: String,
+    /// Whether it is traced from now on.
+    pub tracing: Option<bool>,
+    #[serde(default)]
+    metadata: VhostMetadata,
+    #[serde(default)]
+    limits: Json,
+    /// Some versions have what is in the metadata here, too.
+    #[serde(flatten)]
+    beside: VhostMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct VhostMetadata {
+    description: Option<String>,
+    tags: Option<Vec<String>>,
+    default_queue_type: Option<String>,
+}
+
+impl VhostDefinition {
+    /// What it says, over what was said before; limits stay where it has none.
+    pub fn settings(&self, before: &VhostSettings) -> Result<VhostSettings, String> {
+        let Self { metadata, beside, .. } = self;
+        let kind = metadata.default_queue_type.as_ref().or(beside.default_queue_type.as_ref());
+        let settings = VhostSettings {
+            description: metadata.description.clone().or_else(|| beside.description.clone()).unwrap_or_default(),
+            tags: metadata.tags.clone().or_else(|| beside.tags.clone()).unwrap_or_default(),
+            default_queue_type: kind.and_then(|kind| queue_type(kind)).map(str::to_owned),
+            ..before.clone()
+        };
+        limited(settings, &self.limits)
+    }
+}
+
+/// RabbitMQ writes the names of its modules, or that there is none, where nobody has chosen a type.
+fn queue_type(kind: &str) -> Option<&str> {
+    match kind {
+        "" | "undefined" => None,
+        "rabbit_classic_queue" => Some("classic"),
+        "rabbit_quorum_queue" => Some("quorum"),
+        "rabbit_stream_queue" => Some("stream"),
+        other => Some(other),
+    }
+}
+
+/// The settings with these limits.
+pub fn limited(mut settings: VhostSettings, limits: &Json) -> Result<VhostSettings, String> {
+    for (key, max) in entries(limits)? {
+        match &*key {
+            "max-connections" => settings.connections_max = max,
+            "max-queues" => settings.queues_max = max,
+            _ => return Err(format!("limit '{key}' is not known; allowed: max-connections, max-queues")),
+        }
+    }
+    Ok(settings)
+}
+
+/// The limits of a user.
+pub fn user_limits(limits: &Json) -> Result<UserLimits, String> {
+    let mut of_user = UserLimits::default();
+    for (key, max) in entries(limits)? {
+        match &*key {
+            "max-connections" => of_user.connections_max = max,
+            "max-channels" => of_user.channels_max = max,
+            _ => return Err(format!("limit '{key}' is not known; allowed: max-connections, max-channels")),
+        }
+    }
+    Ok(of_user)
+}
+
+/// Names and numbers, as an object or as a list of pairs. A negative number is no limit.
+fn entries(limits: &Json) -> Result<Vec<(String, Option<u32>)>, String> {
+    let pair = |item: &Json| Some((item.get(0)?.as_str()?.to_owned(), item.get(1)?.clone()));
+    let pairs: Option<Vec<(String, Json)>> = match limits {
+        Json::Null => Some(Vec::new()),
+        Json::Object(map) => Some(map.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),
+        Json::Array(list) => list.iter().map(pair).collect(),
+        _ => None,
+    };
+    let pairs = pairs.ok_or("limits must be an object, such as {\"max-connections\": 100}")?;
+    let limit = |(key, value): (String, Json)| match value.as_i64() {
+        Some(number) => Ok((key, u32::try_from(number).ok())),
+        None => Err(format!("limit '{key}' is {value}; it must be a whole number, where a negative one is no limit")),
+    };
+    pairs.into_iter().map(limit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings(json: Json) -> Result<VhostSettings, String> {
+        VhostDefinition::deserialize(json).unwrap().settings(&VhostSettings::default())
+    }
+
+    #[test]
+    fn every_version_says_it_in_its_way() {
+        let expected = VhostSettings {
+            description: "d".to_owned(),
+            tags: vec!["t".to_owned()],
+            default_queue_type: Some("quorum".to_owned()),
+            connections_max: Some(2),
+            queues_max: None,
+        };
+        // As 3.10 exports it, as 3.13 does, and as the management page had it.
+        for definition in [
+            json!({"name": "v", "limits": [["max-connections", 2], ["max-queues", -1]],
+                "metadata": {"description": "d", "tags": ["t"], "default_queue_type": "quorum"}}),
+            json!({"name": "v", "limits": {"max-connections": 2},
+                "metadata": {"description": "d", "tags": ["t"], "default_queue_type": "rabbit_quorum_queue"}}),
+            json!({"name": "v", "limits": {"max-connections": 2}, "description": "d", "tags": ["t"],
+                "default_queue_type": "quorum", "metadata": {"tracing": false}, "tracing": false}),
+        ] {
+            assert_eq!(settings(definition.clone()), Ok(expected.clone()), "{definition}");
+        }
+        let plain = settings(json!({"name": "v", "metadata": {"default_queue_type": "undefined"}}));
+        assert_eq!(plain, Ok(VhostSettings::default()));
+    }
+
+    #[test]
+    fn limits_are_numbers_with_known_names() {
+        assert_eq!(
+            user_limits(&json!({"max-connections": 0, "max-channels": -1})),
+            Ok(UserLimits { connections_max: Some(0), channels_max: None })
+        );
+        assert_eq!(user_limits(&json!([["max-channels", 3]])).unwrap().channels_max, Some(3));
+        for (limits, expected) in [
+            (json!({"max-queues": 5}), "limit 'max-queues' is not known"),
+            (json!({"max-channels": "5"}), "must be a whole number"),
+            (json!({"max-channels": 1.5}), "must be a whole number"),
+            (json!("none"), "must be an object"),
+            (json!([5]), "must be an object"),
+        ] {
+            let why = user_limits(&limits).unwrap_err();
+            assert!(why.contains(expected), "{limits}: {why}");
+        }
+    }
+}

@@ -174,7 +174,7 @@ fn acknowledged(subscriptions: u64, at_once: u64) {
             let last = ports.places.back().expect("it was delivered").sequence;
             ports.places.clear();
             let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 16 * (last - first + 1) };
-            shard.settle(&[stretch], Settlement::Accept, &mut ports);
+            shard.settle(&[stretch], Settlement::Accept, NOW, &mut ports);
         }
     }
 }

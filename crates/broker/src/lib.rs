@@ -22,6 +22,6 @@ pub use catalog::{
 pub use queue::Sabotage;
 pub use queue::{
     Committed, Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Due, Got, Letter, Next, Overflow, Ports,
-    Published, QueueCounts, QueueSettings, Recovered, Shard, Stretch, Subscriber, Taken,
+    Published, QueueCounts, QueueSettings, Recovered, RetryDelay, Shard, Stretch, Subscriber, Taken,
 };
 pub use schedule::ScheduleSettings;

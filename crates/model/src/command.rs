@@ -121,6 +121,8 @@ pub enum Settlement {
     Accept,
     /// Back into the queue.
     Release,
+    /// Back into the queue, because something has failed with it.
+    Fail,
     /// Dead-letter, or drop.
     Reject,
 }

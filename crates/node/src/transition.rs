@@ -145,6 +145,11 @@ impl Transition<'_> {
         self.store.position()
     }
 
+    /// The time of this transition.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
     /// A queue is made.
     pub fn create_queue(&mut self, queue: QueueId, durable: bool) {
         self.store.create_queue(queue, durable);

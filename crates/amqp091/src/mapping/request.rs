@@ -77,8 +77,12 @@ fn consuming(origin: Origin, method: &Method<'_>) -> Result<Command, Violation> 
         }
         Method::BasicGet(get) => Command::Get(GetCommand { origin, queue: name(get.queue), no_ack: get.no_ack }),
         Method::BasicAck(ack) => settle(origin, ack.delivery_tag, ack.multiple, Settlement::Accept),
-        Method::BasicNack(nack) => settle(origin, nack.delivery_tag, nack.multiple, returned(nack.requeue)),
-        Method::BasicReject(reject) => settle(origin, reject.delivery_tag, false, returned(reject.requeue)),
+        Method::BasicNack(nack) => {
+            settle(origin, nack.delivery_tag, nack.multiple, returned(nack.requeue, Settlement::Release))
+        }
+        Method::BasicReject(reject) => {
+            settle(origin, reject.delivery_tag, false, returned(reject.requeue, Settlement::Fail))
+        }
         Method::ConfirmSelect(select) => Command::ConfirmSelect { origin, no_wait: select.no_wait },
         Method::ChannelFlow(flow) => Command::Flow { origin, active: flow.active },
         Method::BasicRecover(recover) => give_back(origin, recover.requeue, true)?,
@@ -177,8 +181,9 @@ fn settle(origin: Origin, delivery_tag: u64, multiple: bool, settlement: Settlem
     Command::Settle(Settle { origin, delivery_tag, multiple, settlement })
 }
 
-const fn returned(requeue: bool) -> Settlement {
-    if requeue { Settlement::Release } else { Settlement::Reject }
+/// As in RabbitMQ 4.3, a message that is rejected has failed, one that is not acknowledged has not.
+const fn returned(requeue: bool, again: Settlement) -> Settlement {
+    if requeue { again } else { Settlement::Reject }
 }
 
 /// An exchange's or a queue's name; line ends are taken out, as RabbitMQ does.

@@ -3,7 +3,7 @@
 use ferrymq_model::{Name, Refusal, Table, Value};
 
 use super::policies::PolicyScope;
-use super::queue_arguments::QueueKind;
+use super::queue_arguments::{QueueKind, RETRIES};
 
 /// What values a setting may have.
 enum Form {
@@ -49,7 +49,7 @@ const fn stream(key: &'static str) -> Setting {
 const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
 const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
 
-const SETTINGS: [Setting; 26] = [
+const SETTINGS: [Setting; 29] = [
     setting("alternate-exchange", Form::Text, "alternate exchange name"),
     setting("dead-letter-exchange", Form::Text, "dead letter exchange name"),
     setting("dead-letter-routing-key", Form::Text, "dead letter routing key"),
@@ -64,6 +64,9 @@ const SETTINGS: [Setting; 26] = [
     Setting { classic: false, ..limit("max-in-memory-bytes", Form::Count, "maximum memory in bytes") },
     setting("overflow", Form::Choice(OVERFLOWS), "overflow value"),
     classic("queue-mode", Form::Choice(&["default", "lazy"]), "queue-mode value"),
+    setting("delayed-retry-type", Form::Choice(RETRIES), "delayed retry type"),
+    setting("delayed-retry-min", Form::Positive, "delayed retry minimum"),
+    setting("delayed-retry-max", Form::Positive, "delayed retry maximum"),
     setting("queue-version", Form::Kept, ""),
     setting("queue-leader-locator", Form::Kept, ""),
     classic("queue-master-locator", Form::Kept, ""),

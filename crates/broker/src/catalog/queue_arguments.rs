@@ -4,7 +4,7 @@
 use ferrymq_model::{Arguments, Name, QueueSpec, Refusal, Table, Value};
 
 use super::arguments::{check_same_argument, check_same_flag, invalid, not_built, not_whole, wrong_type};
-use crate::queue::{DeadLettering, Overflow, QueueSettings};
+use crate::queue::{DeadLettering, Overflow, QueueSettings, RetryDelay};
 
 /// A type of queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,7 @@ const fn stream(key: &'static str) -> Argument {
 
 const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
 const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
+pub(super) const RETRIES: &[&str] = &["disabled", "all", "failed", "returned"];
 const MODES: &[&str] = &["default", "lazy"];
 const LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders"];
 const MASTER_LOCATORS: &[&str] = &["min-masters", "client-local", "random"];
@@ -84,7 +85,7 @@ fn no_locator(_: &str) -> String {
 }
 
 /// The arguments that some type of queue has, in the order in which they are checked and compared.
-const ARGUMENTS: [Argument; 25] = [
+const ARGUMENTS: [Argument; 28] = [
     both("x-expires", Form::Milliseconds { zero: false }),
     both("x-message-ttl", Form::Milliseconds { zero: true }),
     both("x-dead-letter-exchange", Form::Text),
@@ -105,6 +106,10 @@ const ARGUMENTS: [Argument; 25] = [
     quorum("x-delivery-limit", Form::Limit),
     quorum("x-queue-leader-locator", Form::Choice(LOCATORS, no_locator)),
     classic("x-queue-master-locator", Form::Choice(MASTER_LOCATORS, no_locator)),
+    // RabbitMQ 4.3 has these for quorum queues; they work for both here.
+    both("x-delayed-retry-type", Form::Choice(RETRIES, |_| "invalid_delayed_retry_type".to_owned())),
+    both("x-delayed-retry-min", Form::Milliseconds { zero: false }),
+    both("x-delayed-retry-max", Form::Milliseconds { zero: false }),
     stream("x-initial-cluster-size"),
     stream("x-max-age"),
     stream("x-stream-filter-size-bytes"),
@@ -249,9 +254,22 @@ pub(super) fn settings(vhost: &Name, name: &Name, kind: QueueKind, spec: &QueueS
         attempts_max: least("delivery-limit")
             .filter(|_| kind == QueueKind::Quorum)
             .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX)),
+        retry: retry_delay(text("delayed-retry-type"), least("delayed-retry-min"), least("delayed-retry-max")),
         shows_attempts: kind == QueueKind::Quorum,
         consumer_timeout_ms: least("consumer-timeout"),
     }
+}
+
+/// When messages rest that come back, and how long. Without a least time none does; without a longest it is always that one.
+fn retry_delay(kind: Option<&str>, min_ms: Option<u64>, max_ms: Option<u64>) -> Option<RetryDelay> {
+    let min_ms = min_ms?;
+    let (failed, returned) = match kind? {
+        "all" => (true, true),
+        "failed" => (true, false),
+        "returned" => (false, true),
+        _ => return None,
+    };
+    Some(RetryDelay { failed, returned, min_ms, max_ms: max_ms.unwrap_or(min_ms) })
 }
 
 /// A limit; negative ones are none.

@@ -1,6 +1,6 @@
 //! Transactions: messages and settlements over several queues that hold together.
 
-use ferrymq_model::{Facts, MessageRef, QueueId, Settlement};
+use ferrymq_model::{Facts, MessageRef, QueueId, Settlement, Time};
 
 use super::sabotage::Sabotage;
 use super::shard::Shard;
@@ -26,6 +26,7 @@ impl Shard {
         &mut self,
         publishes: impl IntoIterator<Item = Committed<'a>>,
         settlements: &[(Settlement, Vec<Stretch>)],
+        now: Time,
         ports: &mut impl Ports,
     ) -> Vec<Published> {
         let holds = !self.saboteur.does(Sabotage::UnitTorn);
@@ -37,7 +38,7 @@ impl Shard {
             .map(|one| self.publish(&one.message, &one.facts, one.persistent, one.targets, ports))
             .collect();
         for (settlement, stretches) in settlements {
-            self.settle(stretches, *settlement, ports);
+            self.settle(stretches, *settlement, now, ports);
         }
         if holds {
             ports.end_unit();

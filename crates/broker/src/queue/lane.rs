@@ -174,6 +174,12 @@ impl Lane {
         self.attempts.add(first, last, tell);
     }
 
+    /// Messages that came back before, and were not ready meanwhile, are ready.
+    pub(crate) fn put_back(&mut self, first: Sequence, last: Sequence) {
+        self.ready += last - first + 1;
+        self.returned.insert(first, last);
+    }
+
     /// Messages that came back are not ready after all.
     pub(crate) fn withdraw(&mut self, first: Sequence, last: Sequence) {
         self.ready -= self.returned.remove(first, last);

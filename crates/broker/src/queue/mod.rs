@@ -10,6 +10,7 @@ mod letters;
 mod limits;
 mod ports;
 mod publish;
+mod resting;
 pub(crate) mod sabotage;
 mod schedules;
 mod settings;
@@ -24,6 +25,6 @@ pub use publish::Published;
 #[cfg(feature = "sabotage")]
 pub use sabotage::Sabotage;
 pub use settings::{
-    Counters, DeadLettering, DeleteWhen, Got, Overflow, QueueCounts, QueueSettings, Recovered, Subscriber,
+    Counters, DeadLettering, DeleteWhen, Got, Overflow, QueueCounts, QueueSettings, Recovered, RetryDelay, Subscriber,
 };
 pub use shard::Shard;

@@ -33,6 +33,8 @@ pub struct QueueSettings {
     pub single_active: bool,
     /// How often a message may come back; once more, and it is a dead letter.
     pub attempts_max: Option<u32>,
+    /// How long a message that came back rests before it is ready again, where it does.
+    pub retry: Option<RetryDelay>,
     /// Whether consumers are told how often a message has come back.
     pub shows_attempts: bool,
     /// How long a consumer may hold a delivery, in milliseconds, where the node's limit does not hold.
@@ -49,6 +51,19 @@ pub enum Overflow {
     RejectPublish,
     /// The same, and the new message is a dead letter.
     RejectPublishDeadLetter,
+}
+
+/// When messages that come back rest, and how long: the longer, the more often they have come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryDelay {
+    /// Those with which something has failed do.
+    pub failed: bool,
+    /// Those that were just given back do.
+    pub returned: bool,
+    /// Milliseconds for each time that a message has come back.
+    pub min_ms: u64,
+    /// It rests no longer than this, in milliseconds.
+    pub max_ms: u64,
 }
 
 /// Where a queue's dead letters go.
@@ -170,6 +185,8 @@ pub struct Counters {
 pub struct QueueCounts {
     /// Messages that wait.
     pub ready: u64,
+    /// Messages that came back, and rest before they are ready again.
+    pub resting: u64,
     /// Messages that are out.
     pub unacked: u64,
     /// Messages that have come to their end and not left yet: their letters wait for somebody to take them.

@@ -1,6 +1,6 @@
 //! Messages that are out come to an end, or come back; messages that wait are purged.
 
-use ferrymq_model::{DeathReason, QueueId, Settled, Settlement};
+use ferrymq_model::{DeathReason, QueueId, Settled, Settlement, Time};
 
 use super::dying::DyingStretch;
 use super::lanes::lane_of;
@@ -11,22 +11,26 @@ use super::{Ports, Stretch};
 impl Shard {
     /// Settles deliveries, or returns them to their places: for a consumer that says so, or for a channel that ends.
     /// Those of queues that have gone are passed over.
-    pub fn settle(&mut self, stretches: &[Stretch], settlement: Settlement, ports: &mut impl Ports) {
+    pub fn settle(&mut self, stretches: &[Stretch], settlement: Settlement, now: Time, ports: &mut impl Ports) {
         for stretch in stretches {
             let Some(queue) = self.queues.get_mut(&stretch.queue.queue()) else { continue };
-            queue.settle(*stretch, settlement, ports);
+            queue.settle(*stretch, settlement, now, ports);
+            if queue.resting.messages > 0 {
+                queue.set_timer(&mut self.timers);
+            }
             if settlement != Settlement::Accept {
                 self.line_up_if_restless(stretch.queue.queue());
             }
         }
     }
 
-    /// Drops a queue's ready messages, and those whose letters must not be lost and nobody has taken yet; says how many
-    /// there were.
+    /// Drops a queue's ready messages, those that rest, and those whose letters must not be lost and nobody has taken yet;
+    /// says how many there were.
     pub fn purge(&mut self, queue: QueueId, ports: &mut impl Ports) -> u64 {
         let Some(queue) = self.queues.get_mut(&queue) else { return 0 };
         let id = queue.id;
         queue.lanes.purge(|lane, first, last| ports.settle(id.lane(lane), first, last, Settled::Purged));
+        queue.purge_resting(ports);
         let mut messages = std::mem::take(&mut queue.ready);
         queue.ready_bytes = 0;
         queue.dying.discount();
@@ -50,7 +54,7 @@ impl Shard {
 }
 
 impl Queue {
-    fn settle(&mut self, stretch: Stretch, settlement: Settlement, ports: &mut impl Ports) {
+    fn settle(&mut self, stretch: Stretch, settlement: Settlement, now: Time, ports: &mut impl Ports) {
         let Stretch { queue, first, last, body_bytes } = stretch;
         let number = lane_of(queue);
         let lane = self.lanes.get_mut(number);
@@ -77,19 +81,26 @@ impl Queue {
                     ports.settle(queue, first, last, Settled::Rejected);
                 }
             }
-            Settlement::Release => {
+            Settlement::Release | Settlement::Fail => {
                 let attempts_max = self.settings.attempts_max.unwrap_or(u32::MAX);
-                let mut worn = Vec::new();
+                let retry = self.retry_delay(settlement);
+                let lane = self.lanes.get_mut(number);
+                let (mut worn, mut tired) = (Vec::new(), Vec::new());
                 lane.release(first, last, |first, last, count| {
                     ports.attempts(queue, first, last, count);
                     if count > attempts_max {
                         worn.push((first, last));
+                    } else if retry.is_some() {
+                        tired.push((first, last, count));
                     }
                 });
                 self.counters.released += messages;
                 self.ready += messages;
                 self.ready_bytes += body_bytes;
                 self.front_expires = None;
+                if let Some(retry) = retry {
+                    self.lay_down(number, &tired, body_bytes / messages, retry, now);
+                }
                 for (first, last) in worn {
                     self.lanes.get_mut(number).withdraw(first, last);
                     self.ready -= last - first + 1;

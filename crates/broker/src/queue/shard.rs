@@ -16,6 +16,7 @@ use super::{
     lane::Lane,
     lanes::{Lanes, lane_of},
     limits::LengthLimit,
+    resting::Resting,
     timers::Timers,
 };
 use crate::catalog::queue_tombstone;
@@ -54,6 +55,7 @@ pub(super) struct Queue {
     pub(super) dying: Dying,
     /// Queues with letters for this one, which was full.
     pub(super) awaited_by: Vec<QueueId>,
+    pub(super) resting: Resting,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
     pub(super) limit: LengthLimit,
@@ -124,6 +126,7 @@ impl Shard {
             queue.lanes.put(lane);
             queue.ready_bytes += found.body_bytes;
             queue.expiring |= found.expiring;
+            queue.lay_down_again(found, now);
         }
         queue.set_timer(&mut self.timers);
         let before = self.queues.insert(id, queue);
@@ -160,6 +163,7 @@ impl Shard {
     pub fn counts(&self, queue: QueueId) -> Option<QueueCounts> {
         self.queues.get(&queue).map(|queue| QueueCounts {
             ready: queue.ready,
+            resting: queue.resting.messages,
             unacked: queue.unacked,
             ready_bytes: queue.ready_bytes,
             dying: queue.dying.messages,
@@ -275,7 +279,7 @@ impl Shard {
     /// [`Refusal::PreconditionFailed`] where `when` does not hold. A queue that is not there has 0 messages.
     pub fn delete(&mut self, queue: QueueId, when: DeleteWhen, ports: &mut impl Ports) -> Result<u64, Refusal> {
         let Some(found) = self.queues.get(&queue) else { return Ok(0) };
-        if when.empty && found.ready > 0 {
+        if when.empty && found.ready + found.resting.messages > 0 {
             return Err(Refusal::PreconditionFailed(format!("{} not empty", found.shown())));
         }
         if when.unused && !found.subscriptions.is_empty() {
@@ -305,6 +309,7 @@ impl Shard {
                 self.remove(id, ports);
             } else {
                 queue.front_expires = None;
+                queue.get_up(now);
                 queue.set_timer(&mut self.timers);
                 self.line_up_if_restless(id);
             }
@@ -351,6 +356,7 @@ impl Queue {
             lanes: Lanes::new(saboteur),
             dying: Dying::default(),
             awaited_by: Vec::new(),
+            resting: Resting::default(),
             ready: 0,
             ready_bytes: 0,
             limit: LengthLimit::of(&settings),
@@ -400,7 +406,7 @@ impl Queue {
     }
 
     pub(super) fn set_timer(&mut self, timers: &mut Timers) {
-        let wanted = [self.front_expires, self.unused_until()].into_iter().flatten().min();
+        let wanted = [self.front_expires, self.unused_until(), self.resting.first()].into_iter().flatten().min();
         timers.move_to(self.id, &mut self.timer, wanted);
     }
 }

@@ -24,7 +24,7 @@ fn publish(bench: &mut Bench, messages: usize) {
 
 fn settle(bench: &mut Bench, first: u64, last: u64, settlement: Settlement) {
     let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
-    bench.shard.settle(&[stretch], settlement, &mut bench.port);
+    bench.shard.settle(&[stretch], settlement, NOW, &mut bench.port);
 }
 
 /// The dead messages and their reasons, in order.

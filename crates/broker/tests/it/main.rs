@@ -15,6 +15,7 @@ mod port;
 mod queues;
 mod random;
 mod reference;
+mod resting;
 mod schedules;
 mod sequences;
 mod vhosts;

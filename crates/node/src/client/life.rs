@@ -130,7 +130,7 @@ impl Client {
         let now = self.node.now();
         let catalog = self.node.catalog.read();
         self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
-            shard.settle(&held, Settlement::Release, ports);
+            shard.settle(&held, Settlement::Fail, now, ports);
             for number in &ended {
                 shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }

@@ -38,7 +38,7 @@ impl Client {
             // Before any of them can be delivered again: clients count on that order.
             self.connection.mailbox().reply(origin, !reply, None, Reply::Recovered);
             ports.touch(&self.connection);
-            shard.settle(&held, Settlement::Release, ports);
+            shard.settle(&held, Settlement::Release, ports.now(), ports);
             shard.credit(&waiting);
         });
         self.node.settle_down(aftermath, Some(&self.connection));
@@ -52,7 +52,7 @@ impl Client {
         let settlement = self.settlement;
         let mut aftermath = Aftermath::default();
         self.node.decide(&mut aftermath, |shard, ports| {
-            shard.settle(&settled, settlement, ports);
+            shard.settle(&settled, settlement, ports.now(), ports);
             shard.credit(&waiting);
         });
         self.settled = settled;

@@ -60,7 +60,7 @@ impl Client {
         });
         let (published, position) =
             self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
-                let published = shard.commit(messages, &settlements, ports);
+                let published = shard.commit(messages, &settlements, ports.now(), ports);
                 shard.credit(&waiting);
                 (published, ports.flushed_position())
             });

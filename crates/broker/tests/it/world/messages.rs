@@ -112,9 +112,10 @@ impl World {
             return self.agree("settle in a transaction", Ok(()), Ok(()));
         }
         let stretches = stretches_of(&chosen);
+        let now = self.now();
         for shard in 0..self.shards.len() {
             let own: Vec<_> = stretches.iter().copied().filter(|one| self.index(one.queue) == shard).collect();
-            self.shards[shard].settle(&own, settlement, &mut self.port);
+            self.shards[shard].settle(&own, settlement, now, &mut self.port);
         }
         self.settled(settlement, &chosen);
         self.agree(&format!("settle {settlement:?}"), Ok(()), Ok(()))

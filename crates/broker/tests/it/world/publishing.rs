@@ -205,7 +205,8 @@ impl World {
             let persistent = one.publish.envelope.persistent;
             Committed { message: one.message(), facts: one.facts, persistent, targets }
         });
-        let published = self.shards[shard].commit(publishes, &settlements, &mut self.port);
+        let now = self.reference.now;
+        let published = self.shards[shard].commit(publishes, &settlements, now, &mut self.port);
         self.port.tell_begun();
         published
     }

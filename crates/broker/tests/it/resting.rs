@@ -1,0 +1,162 @@
+//! Messages that come back and rest before they are ready again.
+
+use ferrymq_broker::{DeleteWhen, QueueSettings, RetryDelay, Shard, Stretch};
+use ferrymq_model::{Facts, Settlement, Time};
+
+use crate::queues::{Bench, NOW, QUEUE, settings};
+
+fn resting(failed: bool, returned: bool, rest: QueueSettings) -> Bench {
+    let retry = Some(RetryDelay { failed, returned, min_ms: 100, max_ms: 250 });
+    Bench::with(QueueSettings { retry, ..rest })
+}
+
+fn publish(bench: &mut Bench, messages: usize) {
+    (0..messages).for_each(|_| assert_eq!(bench.publish_to(&[QUEUE], true, Facts::default()).queues, 1));
+}
+
+fn settle(bench: &mut Bench, first: u64, last: u64, settlement: Settlement, now: Time) {
+    let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
+    bench.shard.settle(&[stretch], settlement, now, &mut bench.port);
+}
+
+/// What is delivered at this time.
+fn delivered(bench: &mut Bench, now: Time) -> Vec<u64> {
+    if bench.shard.deadline().is_some_and(|time| time <= now) {
+        bench.shard.timeout(now, &mut bench.port);
+    }
+    while bench.shard.dispatch(now, &mut bench.port) {}
+    bench.delivered().into_iter().map(|(_, message)| message).collect()
+}
+
+/// Ready and resting messages, and the bytes of the ready ones.
+fn counts(bench: &Bench) -> (u64, u64, u64) {
+    let counts = bench.shard.counts(QUEUE).unwrap();
+    (counts.ready, counts.resting, counts.ready_bytes)
+}
+
+#[test]
+fn what_comes_back_rests_the_longer_the_more_often_it_has() {
+    let mut bench = resting(true, true, settings("q"));
+    bench.consume(1, false, 0);
+    publish(&mut bench, 3);
+    assert_eq!(delivered(&mut bench, NOW), [1, 2, 3]);
+    let mut now = NOW;
+    for rest in [100, 200, 250, 250] {
+        settle(&mut bench, 2, 2, Settlement::Release, now);
+        assert_eq!(counts(&bench), (0, 1, 0));
+        assert_eq!(bench.shard.deadline(), Some(now.after_ms(rest)));
+        assert_eq!(delivered(&mut bench, now.after_ms(rest - 1)), [] as [u64; 0]);
+        now = now.after_ms(rest);
+        assert_eq!(delivered(&mut bench, now), [2]);
+        assert_eq!(bench.shard.deadline(), None);
+    }
+    settle(&mut bench, 1, 3, Settlement::Accept, now);
+    assert_eq!(bench.shard.state(QUEUE).unwrap().open.len(), 0);
+}
+
+#[test]
+fn only_what_has_failed_rests_or_only_what_has_not() {
+    for (failed, returned) in [(true, false), (false, true)] {
+        let mut bench = resting(failed, returned, settings("q"));
+        bench.consume(1, false, 0);
+        publish(&mut bench, 2);
+        delivered(&mut bench, NOW);
+        settle(&mut bench, 1, 1, Settlement::Fail, NOW);
+        settle(&mut bench, 2, 2, Settlement::Release, NOW);
+        assert_eq!(delivered(&mut bench, NOW), [if failed { 2 } else { 1 }]);
+        assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [if failed { 1 } else { 2 }]);
+    }
+}
+
+/// It returns to its old place, those with equal counts together, and others pass it meanwhile.
+#[test]
+fn what_has_rested_goes_first() {
+    let mut bench = resting(true, true, settings("q"));
+    publish(&mut bench, 5);
+    bench.consume(1, false, 0);
+    delivered(&mut bench, NOW);
+    settle(&mut bench, 2, 2, Settlement::Release, NOW);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [2]);
+    bench.shard.cancel(ferrymq_model::SubscriptionId(1), NOW, &mut bench.port);
+    settle(&mut bench, 1, 5, Settlement::Release, NOW);
+    publish(&mut bench, 1);
+    assert_eq!(counts(&bench), (1, 5, 8));
+    bench.shard.timeout(NOW.after_ms(100), &mut bench.port);
+    assert_eq!(counts(&bench), (5, 1, 40));
+    bench.shard.timeout(NOW.after_ms(200), &mut bench.port);
+    assert_eq!(counts(&bench), (6, 0, 48));
+    bench.consume(2, false, 0);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(200)), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn what_came_back_too_often_does_not_rest() {
+    let mut bench = resting(true, true, QueueSettings { attempts_max: Some(1), ..settings("q") });
+    bench.consume(1, false, 0);
+    publish(&mut bench, 1);
+    delivered(&mut bench, NOW);
+    settle(&mut bench, 1, 1, Settlement::Fail, NOW);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [1]);
+    settle(&mut bench, 1, 1, Settlement::Fail, NOW.after_ms(100));
+    assert_eq!(delivered(&mut bench, NOW.after_ms(1_000)), [] as [u64; 0]);
+    assert_eq!((counts(&bench), bench.shard.deadline()), ((0, 0, 0), None));
+    assert_eq!(bench.port.settled.get("settled: Dropped"), Some(&1));
+}
+
+/// Its time to live goes on while it rests, and is looked at when it is ready.
+#[test]
+fn what_rests_expires_afterwards() {
+    let mut bench = resting(true, true, QueueSettings { message_ttl_ms: Some(50), ..settings("q") });
+    bench.consume(1, false, 0);
+    publish(&mut bench, 1);
+    delivered(&mut bench, NOW);
+    settle(&mut bench, 1, 1, Settlement::Fail, NOW);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(60)), [] as [u64; 0]);
+    assert_eq!(counts(&bench), (0, 1, 0));
+    assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [] as [u64; 0]);
+    assert_eq!((counts(&bench), bench.port.expired()), ((0, 0, 0), 1));
+}
+
+#[test]
+fn what_had_come_back_rests_anew_after_a_restart() {
+    let mut bench = resting(true, true, settings("q"));
+    bench.consume(1, false, 0);
+    publish(&mut bench, 5);
+    delivered(&mut bench, NOW);
+    settle(&mut bench, 2, 3, Settlement::Fail, NOW);
+    delivered(&mut bench, NOW.after_ms(100));
+    settle(&mut bench, 3, 3, Settlement::Fail, NOW.after_ms(100));
+    settle(&mut bench, 4, 4, Settlement::Accept, NOW.after_ms(100));
+    let state = bench.shard.state(QUEUE).unwrap();
+    let found = bench.port.recovered(QUEUE, state);
+    bench.shard = Shard::new();
+    let retry = Some(RetryDelay { failed: true, returned: false, min_ms: 100, max_ms: 1_000 });
+    let settings = QueueSettings { retry, ..settings("q") };
+    bench.shard.open(QUEUE, settings.clone(), std::slice::from_ref(&found), NOW);
+    assert_eq!(counts(&bench), (2, 2, 16));
+    bench.consume(2, false, 0);
+    assert_eq!(delivered(&mut bench, NOW), [1, 5]);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [2]);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(200)), [3]);
+
+    // With a transient message among them that is lost, nobody knows which.
+    bench.shard = Shard::new();
+    bench.shard.open(QUEUE, settings, &[ferrymq_broker::Recovered { messages: 3, ..found }], NOW);
+    assert_eq!(counts(&bench), (3, 0, 32));
+}
+
+#[test]
+fn a_purge_takes_what_rests_and_a_deletion_asks_for_it() {
+    let mut bench = resting(true, true, settings("q"));
+    bench.consume(1, false, 0);
+    publish(&mut bench, 3);
+    delivered(&mut bench, NOW);
+    settle(&mut bench, 1, 2, Settlement::Fail, NOW);
+    let empty = DeleteWhen { empty: true, ..DeleteWhen::default() };
+    assert!(bench.shard.delete(QUEUE, empty, &mut bench.port).is_err());
+    assert_eq!(bench.shard.purge(QUEUE, &mut bench.port), 2);
+    assert_eq!((counts(&bench), bench.shard.deadline()), ((0, 0, 0), None));
+    assert_eq!(bench.port.messages[&QUEUE].len(), 1, "the one that is out stays");
+    settle(&mut bench, 3, 3, Settlement::Accept, NOW);
+    assert!(bench.shard.delete(QUEUE, empty, &mut bench.port).is_ok());
+}

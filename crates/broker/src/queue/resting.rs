@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_model::{Sequence, Settled, Settlement, Time};
+use ferrymq_model::{DeathReason, Sequence, Settled, Settlement, Time};
 
 use super::shard::Queue;
 use super::{Ports, Recovered, RetryDelay};
@@ -89,7 +89,8 @@ impl Queue {
             return;
         }
         let mut stretches: Vec<(Sequence, Sequence, u32)> = Vec::new();
-        for (sequence, attempts) in &state.attempts {
+        let lives = |(_, attempts): &&(Sequence, u32)| DeathReason::from_attempts(*attempts).is_none();
+        for (sequence, attempts) in state.attempts.iter().filter(lives) {
             match stretches.last_mut() {
                 Some((_, last, same)) if *last + 1 == *sequence && same == attempts => *last = *sequence,
                 _ => stretches.push((*sequence, *sequence, *attempts)),

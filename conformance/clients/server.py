@@ -112,6 +112,11 @@ class Server:
         self.process.wait()
         self.process.stdout.close()
 
+    def stop(self):
+        """Asks the server to end in good order; gives its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait()
+
     def must_be_ours_to_kill(self):
         if self.binary is None:
             print("skipped: this program kills its server, and FERRYMQ_AT names one that is not ours to kill")

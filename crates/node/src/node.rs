@@ -11,7 +11,9 @@ use std::{
 };
 
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
-use ferrymq_model::{CatalogEntry, ConnectionId, Dialect, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
+use ferrymq_model::{
+    CatalogEntry, ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time,
+};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -123,6 +125,15 @@ impl Node {
         core.connections[slot] = Some(connection.clone());
         drop(core);
         Ok(Client::new(self.clone(), connection, address, loopback))
+    }
+
+    /// Asks the sessions of all connections to tell their peers why they end, and to end.
+    pub fn close_connections(&self, why: &Refusal) {
+        let connections: Vec<Arc<Connection>> = self.core.lock().connections.iter().flatten().cloned().collect();
+        for connection in connections {
+            connection.mailbox().events.push(Event::Close(why.clone()));
+            connection.wake();
+        }
     }
 
     /// A connection has ended: its exclusive queues go, and its slot is free.

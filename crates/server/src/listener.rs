@@ -8,11 +8,13 @@ use std::{
 };
 
 use ferrymq_admin::Admin;
+use ferrymq_model::Refusal;
 use ferrymq_node::Node;
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     sync::watch,
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{
@@ -26,6 +28,9 @@ use crate::{
 /// How long to wait before accepting again where it failed: most often file descriptors have run out, and trying again
 /// at once would only burn the processor.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long clients may take to answer when the server stops.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What stands behind a listener.
 #[derive(Clone)]
@@ -104,5 +109,11 @@ pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Recei
         }
     }
     drop(listener);
+    if let Door::Sessions { node, .. } = door {
+        // As RabbitMQ says it.
+        let why = "broker forced connection closure with reason 'shutdown'";
+        node.close_connections(&Refusal::ConnectionForced(why.to_owned()));
+        let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    }
     connections.shutdown().await;
 }

@@ -47,7 +47,7 @@ impl Store {
     /// The first message of a queue at or behind `from` that is there and not settled.
     #[inline]
     pub fn next(&mut self, queue: QueueId, from: Sequence) -> Next {
-        let Some((queue, _)) = lookup(&self.keys, &mut self.queues, queue) else { return Next::End };
+        let Some((queue, _)) = lookup(&mut self.keys, &mut self.queues, queue) else { return Next::End };
         let resident = queue.resident_from(from);
         let moved = queue.moved_from(from);
         match (resident, moved) {

@@ -28,7 +28,7 @@ impl Store {
     /// What could be merged now.
     pub(crate) fn mergeable(&mut self) -> Mergeable {
         let mut crowd = Vec::new();
-        let crowded = self.crowded.take().and_then(|id| self.keys.get(&id).copied());
+        let crowded = self.crowded.take().and_then(|id| self.keys.get(id));
         if let Some(queue) = crowded.and_then(|key| self.queues[key as usize].as_ref()) {
             crowd.extend(queue.extents().iter().map(|extent| extent.run));
             let mut seen = hashbrown::HashSet::new();
@@ -42,7 +42,7 @@ impl Store {
     /// Whether each of these messages lives, and in this run.
     pub(crate) fn living(&self, run: RunId, keys: &[(QueueId, Sequence)]) -> Vec<bool> {
         let lives = |(id, sequence): &(QueueId, Sequence)| {
-            let queue = self.keys.get(id).and_then(|key| self.queues[*key as usize].as_ref());
+            let queue = self.keys.get(*id).and_then(|key| self.queues[key as usize].as_ref());
             queue.is_some_and(|queue| queue.lives_in(run, *sequence))
         };
         keys.iter().map(lives).collect()
@@ -59,8 +59,8 @@ impl Store {
         }
         let end = (cursor + VISIT_QUEUES).min(merge.queues.len());
         for id in &merge.queues[cursor..end] {
-            let Some(key) = self.keys.get(id) else { continue };
-            let queue = self.queues[*key as usize].as_mut().expect("keys are of queues");
+            let Some(key) = self.keys.get(*id) else { continue };
+            let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             let runs = &mut self.runs;
             queue.retarget(&merge.sources, merge.to, |source, messages| {
                 *runs.get_mut(&source).expect("it was pinned") -= u64::from(messages);

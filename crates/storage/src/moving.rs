@@ -119,8 +119,8 @@ impl Store {
             if index >= cursor.queue + VISIT_QUEUES {
                 return Some(Cursor { queue: index, sequence: 0 });
             }
-            let Some(key) = self.keys.get(&batch.queues[index]) else { continue };
-            let queue = self.queues[*key as usize].as_ref().expect("keys are of queues");
+            let Some(key) = self.keys.get(batch.queues[index]) else { continue };
+            let queue = self.queues[key as usize].as_ref().expect("keys are of queues");
             for (sequence, slot) in queue.in_segments(batch.segments.clone(), from) {
                 if into.len() >= VISIT_MESSAGES {
                     return Some(Cursor { queue: index, sequence });
@@ -139,8 +139,8 @@ impl Store {
         // One more than lives in the run, until all is moved: it may not die because the first queues were quick.
         let mut moved = u64::from(cursor == 0);
         for id in &batch.queues[cursor..end] {
-            let Some(key) = self.keys.get(id) else { continue };
-            let queue = self.queues[*key as usize].as_mut().expect("keys are of queues");
+            let Some(key) = self.keys.get(*id) else { continue };
+            let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             let (journal, transient) = (&mut self.journal, &mut self.transient);
             queue.move_to(run, batch.segments.clone(), |segment| {
                 moved += 1;
@@ -178,8 +178,8 @@ impl Store {
     pub(crate) fn rows(&self, queues: &[QueueId], cursor: usize, changes: &mut Changes) -> Option<usize> {
         let end = (cursor + VISIT_QUEUES).min(queues.len());
         for id in &queues[cursor..end] {
-            let Some(key) = self.keys.get(id) else { continue };
-            let queue = self.queues[*key as usize].as_ref().expect("keys are of queues");
+            let Some(key) = self.keys.get(*id) else { continue };
+            let queue = self.queues[key as usize].as_ref().expect("keys are of queues");
             changes.queues.push((*id, row::encode(queue, self.appender.position())));
         }
         (end < queues.len()).then_some(end)
@@ -228,8 +228,8 @@ impl Store {
 
     /// A queue's message cannot be read from where it was wanted; false if nobody wants it from there any more.
     pub(crate) fn fail_queue(&mut self, want: &Want) -> bool {
-        let Some(key) = self.keys.get(&want.queue) else { return false };
-        let queue = self.queues[*key as usize].as_mut().expect("keys are of queues");
+        let Some(key) = self.keys.get(want.queue) else { return false };
+        let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
         let run = match want.what {
             Wanted::Block(run) | Wanted::Body(BodyKey::InRun(run, _), ..) => Some(run),
             Wanted::Body(BodyKey::OwnFile(_), ..) => None,

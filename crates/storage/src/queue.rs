@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
 use ferrymq_model::{Intervals, QueueId, QueueState, Sequence};
+use hashbrown::HashMap;
 
 use crate::extent::{Extent, Extents, Left};
 use crate::journal::Mark;
@@ -17,6 +18,52 @@ use crate::segment::SegmentId;
 
 /// Where a queue stands in the table of queues; used again when the queue is gone.
 pub(crate) type QueueKey = u32;
+
+/// Finds queues by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    all: HashMap<QueueId, QueueKey, foldhash::fast::RandomState>,
+    /// The one found last: what happens to one queue comes in rows.
+    last: Option<(QueueId, QueueKey)>,
+}
+
+impl Keys {
+    /// As [`Keys::get`], for the way of every message.
+    #[inline]
+    pub fn find(&mut self, id: QueueId) -> Option<QueueKey> {
+        match self.last {
+            Some((last, key)) if last == id => Some(key),
+            _ => self.look_up(id),
+        }
+    }
+
+    fn look_up(&mut self, id: QueueId) -> Option<QueueKey> {
+        let key = self.get(id)?;
+        self.last = Some((id, key));
+        Some(key)
+    }
+
+    /// The key of a queue that is there.
+    pub fn get(&self, id: QueueId) -> Option<QueueKey> {
+        self.all.get(&id).copied()
+    }
+
+    /// How many queues there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// A queue is there.
+    pub fn insert(&mut self, id: QueueId, key: QueueKey) {
+        self.all.insert(id, key);
+    }
+
+    /// A queue is gone; its key may be given again.
+    pub fn remove(&mut self, id: QueueId) -> Option<QueueKey> {
+        self.last = None;
+        self.all.remove(&id)
+    }
+}
 
 /// Where a resident message is.
 #[derive(Clone, Copy, Debug)]
@@ -175,9 +222,15 @@ impl Queue {
         if sabotage::is(Sabotage::SwapOrder) {
             skipped = skipped.max(self.slots.len().saturating_sub(1) as u64);
         }
-        let slots = self.slots.range((skipped as usize).min(self.slots.len())..);
+        let slot = self.slots.get(skipped as usize)?;
+        if slot.is_gone() { self.resident_behind(skipped as usize) } else { Some((self.base + skipped, slot)) }
+    }
+
+    /// The first resident message behind a slot.
+    fn resident_behind(&self, gone: usize) -> Option<(Sequence, &Slot)> {
+        let slots = self.slots.range(gone + 1..);
         let (index, slot) = slots.enumerate().find(|(_, slot)| !slot.is_gone())?;
-        Some((self.base + skipped + index as u64, slot))
+        Some((self.base + (gone + 1 + index) as u64, slot))
     }
 
     /// The first message on disk at or behind `from`.
@@ -218,7 +271,29 @@ impl Queue {
 
     #[inline]
     fn settle_slots(&mut self, first: Sequence, last: Sequence, mut gone: impl FnMut(Gone<'_>)) {
-        let from = (first.max(self.base) - self.base) as usize;
+        let mut first = first.max(self.base);
+        // Mostly it is the front that goes.
+        while first == self.base
+            && first <= last
+            && let Some(slot) = self.slots.pop_front()
+        {
+            self.base += 1;
+            first += 1;
+            if !slot.is_gone() {
+                self.messages -= 1;
+                self.bytes -= u64::from(slot.body_bytes);
+                gone(Gone::Slot(&slot));
+            }
+        }
+        if first <= last {
+            self.settle_behind(first, last, gone);
+        }
+        self.trim();
+    }
+
+    /// Settles slots behind the first one.
+    fn settle_behind(&mut self, first: Sequence, last: Sequence, mut gone: impl FnMut(Gone<'_>)) {
+        let from = (first - self.base) as usize;
         let to = ((last - self.base + 1) as usize).min(self.slots.len());
         for slot in self.slots.range_mut(from.min(to)..to) {
             if !slot.is_gone() {
@@ -228,7 +303,6 @@ impl Queue {
                 *slot = Slot::GONE;
             }
         }
-        self.trim();
     }
 
     #[inline]

@@ -88,7 +88,7 @@ impl Store {
     /// Figures of one queue; `None` if there is no such queue.
     #[must_use]
     pub fn queue_stats(&self, id: QueueId) -> Option<QueueStats> {
-        let queue = self.queues[*self.keys.get(&id)? as usize].as_ref()?;
+        let queue = self.queues[self.keys.get(id)? as usize].as_ref()?;
         Some(QueueStats {
             messages: queue.messages,
             messages_resident: queue.messages - queue.extents().live(),

@@ -15,7 +15,7 @@ use crate::journal::{Appender, Shared, TARGET_BYTES};
 use crate::moving::{Dead, DeadFile, Leaving, date_dead};
 use crate::notify::Room;
 use crate::options::Options;
-use crate::queue::{Queue, QueueKey, Slot};
+use crate::queue::{Keys, Queue, QueueKey, Slot};
 use crate::read_ahead::ReadQueue;
 use crate::run::RunId;
 use crate::segment::{SegmentId, Segments};
@@ -29,7 +29,7 @@ pub struct Store {
     pub(crate) shared: Arc<Shared>,
     pub(crate) queues: Vec<Option<Queue>>,
     vacant: Vec<QueueKey>,
-    pub(crate) keys: HashMap<QueueId, QueueKey, foldhash::fast::RandomState>,
+    pub(crate) keys: Keys,
     pub(crate) journal: Segments,
     pub(crate) transient: Transient,
     pub(crate) cache: Cache,
@@ -101,7 +101,7 @@ impl Store {
         self.next_own_file += 1;
         self.own_files.insert(number, places.len() as u32);
         for place in places {
-            let key = self.keys[&place.queue];
+            let key = self.keys.find(place.queue).expect("a message's queues are there");
             let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             queue.add_own_file(place.sequence, number);
         }
@@ -144,7 +144,7 @@ impl Store {
     #[inline]
     fn push_slot(&mut self, slot: Slot, places: &[Place]) {
         for place in places {
-            let key = self.keys[&place.queue];
+            let key = self.keys.find(place.queue).expect("a message's queues are there");
             let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             debug_assert_eq!(queue.next, place.sequence, "sequences are dense");
             queue.push(slot);
@@ -174,7 +174,7 @@ impl Store {
     /// Messages leave a queue. Those of `first..=last` that are not in it are passed over.
     #[inline]
     pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
-        let Some(key) = self.keys.get(&queue).copied() else { return };
+        let Some(key) = self.keys.find(queue) else { return };
         let (queue, mut leaving) = self.leaving(key);
         // What is written must not reach beyond what is there: it stands behind all messages of its group.
         let last = last.min(queue.next - 1);
@@ -223,7 +223,7 @@ impl Store {
     /// Everything in a queue up to `sequence` was delivered at least once.
     #[inline]
     pub fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence) {
-        let Some((queue, key)) = lookup(&self.keys, &mut self.queues, queue) else { return };
+        let Some((queue, key)) = lookup(&mut self.keys, &mut self.queues, queue) else { return };
         let sequence = sequence.min(queue.next - 1);
         if sequence < queue.head {
             return;
@@ -238,7 +238,7 @@ impl Store {
 
     /// A message was delivered and came back this often.
     pub fn attempts(&mut self, queue: QueueId, sequence: Sequence, attempts: u32) {
-        let Some((queue, key)) = lookup(&self.keys, &mut self.queues, queue) else { return };
+        let Some((queue, key)) = lookup(&mut self.keys, &mut self.queues, queue) else { return };
         queue.attempts.insert(sequence, attempts);
         if queue.durable {
             self.appender.attempts(queue.id, sequence, attempts);
@@ -279,7 +279,7 @@ impl Store {
 
     /// A queue is gone, with everything in it.
     pub fn delete_queue(&mut self, id: QueueId) {
-        let Some(key) = self.keys.remove(&id) else { return };
+        let Some(key) = self.keys.remove(id) else { return };
         let (queue, mut leaving) = self.leaving(key);
         queue.settle(0, Sequence::MAX, |gone| leaving.take(gone));
         let emptied = leaving.emptied;
@@ -364,11 +364,11 @@ impl Drop for Store {
 
 #[inline]
 pub(crate) fn lookup<'a>(
-    keys: &HashMap<QueueId, QueueKey, foldhash::fast::RandomState>,
+    keys: &mut Keys,
     queues: &'a mut [Option<Queue>],
     id: QueueId,
 ) -> Option<(&'a mut Queue, QueueKey)> {
-    let key = *keys.get(&id)?;
+    let key = keys.find(id)?;
     Some((queue_of(queues, key), key))
 }
 
@@ -413,7 +413,7 @@ impl Store {
             shared: parts.shared,
             queues: Vec::new(),
             vacant: Vec::new(),
-            keys: HashMap::default(),
+            keys: Keys::default(),
             journal: parts.journal,
             transient: Transient::new(options),
             cache: Cache::new(options.read_bytes_max),
@@ -441,7 +441,7 @@ impl Store {
         }
         for (index, touched) in parts.touched.into_iter().enumerate() {
             let generation = store.journal.first_number() + index as u32;
-            for key in touched.iter().filter_map(|id| store.keys.get(id).copied()).collect::<Vec<_>>() {
+            for key in touched.iter().filter_map(|id| store.keys.get(*id)).collect::<Vec<_>>() {
                 queue_of(&mut store.queues, key).touched_in = generation;
                 store.journal.get_mut(SegmentId::journal(generation.into())).touched.push(key);
             }

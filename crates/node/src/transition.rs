@@ -227,6 +227,12 @@ impl Transition<'_> {
 }
 
 impl Aftermath {
+    /// Whether nothing is left but to send a little, to which the rest of an input may add.
+    pub fn can_wait(&self) -> bool {
+        let Self { touched, gone, more, shown } = self;
+        !more && gone.is_empty() && shown.is_empty() && !touched.iter().any(|connection| connection.holds_much())
+    }
+
     /// The connection's mailbox has something to send.
     pub fn touch(&mut self, connection: &Arc<Connection>) {
         if !self.touched.iter().any(|other| Arc::ptr_eq(other, connection)) {

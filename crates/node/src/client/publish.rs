@@ -121,11 +121,10 @@ impl Client {
         });
         self.answer(input, &publishes, &routes, stored);
         aftermath.touch(&self.connection);
-        let is_much = aftermath.touched.iter().any(|connection| connection.holds_much());
-        if is_much || aftermath.more || !aftermath.gone.is_empty() {
-            self.node.settle_down(aftermath, Some(&self.connection));
-        } else {
+        if aftermath.can_wait() {
             self.undrained = aftermath.touched;
+        } else {
+            self.node.settle_down(aftermath, Some(&self.connection));
         }
         self.publishes = publishes;
         self.publishes.clear();

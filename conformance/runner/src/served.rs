@@ -112,7 +112,8 @@ fn launch(
         command.args(["--tls-client-certificates", "optional"]);
     }
     if let Some(definitions) = definitions {
-        command.arg("--definitions").arg(definitions);
+        // The scripts listen for events, too.
+        command.arg("--definitions").arg(definitions).args(["--events", "yes"]);
     }
     let mut child = command
         .arg("--data-dir")

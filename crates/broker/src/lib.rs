@@ -14,9 +14,9 @@ mod queue;
 mod schedule;
 
 pub use catalog::{
-    ApplyTo, Caller, Catalog, Declared, Envelope, Epoch, History, HistoryBudget, Holds, KeptMessage, LoadError,
-    PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User, UserLimits, VhostSettings,
-    random_text,
+    ApplyTo, BindingFacts, Caller, Catalog, Declared, Envelope, Epoch, Happening, History, HistoryBudget, Holds,
+    KeptMessage, LoadError, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User,
+    UserLimits, VhostSettings, random_text,
 };
 #[cfg(feature = "sabotage")]
 pub use queue::Sabotage;

@@ -417,6 +417,9 @@ pub trait Properties: Send + Sync {
     /// The properties of the message as it leaves `death.queue` for its dead-letter exchange.
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter;
 
+    /// The properties of a message that tells of an event.
+    fn event(&self, told: &Table, at: Time) -> Vec<u8>;
+
     /// The properties of a message that shows another one to those who watch.
     fn trace(&self, traced: &Traced<'_>) -> Vec<u8>;
 

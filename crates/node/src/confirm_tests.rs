@@ -36,6 +36,7 @@ fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
         storage: Options { file_bytes: 256 << 10, ..Options::default() },
         properties: Default::default(),
         backends: vec![Backend::Internal],
+        events: false,
     };
     let node = Node::open(settings, Arc::new(GatedDisk(gate.clone())), Arc::new(Still)).unwrap();
     let mut client = node.connect(seen.clone(), "test".to_owned(), true).unwrap();

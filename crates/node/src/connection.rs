@@ -71,6 +71,8 @@ const WRITE_BYTES: usize = 16 << 10;
 /// One client's connection.
 pub struct Connection {
     pub id: ConnectionId,
+    /// Its number since the process began.
+    pub serial: u64,
     peer: Arc<dyn Peer>,
     durable: Arc<Durable>,
     /// Known since its vhost was opened.
@@ -87,7 +89,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub fn new(id: ConnectionId, peer: Arc<dyn Peer>, durable: Arc<Durable>, limits: &Limits) -> Self {
+    pub fn new(id: ConnectionId, serial: u64, peer: Arc<dyn Peer>, durable: Arc<Durable>, limits: &Limits) -> Self {
         let mailbox = Mailbox {
             effects: Effects::default(),
             spare: Effects::default(),
@@ -106,7 +108,7 @@ impl Connection {
             overdue: false,
             ending: false,
         };
-        Self { id, peer, durable, who: OnceLock::new(), mailbox: Mutex::new(mailbox) }
+        Self { id, serial, peer, durable, who: OnceLock::new(), mailbox: Mutex::new(mailbox) }
     }
 
     pub fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
@@ -265,6 +267,7 @@ pub struct Get {
 #[derive(Debug)]
 pub struct Subscription {
     pub tag: Name,
+    pub queue: Name,
     pub channel: u16,
     pub no_ack: bool,
     /// Limit of unsettled deliveries; 0 is none.
@@ -283,11 +286,12 @@ fn handed(delivery: &Offer<'_>, delivery_tag: u64) -> Handed {
 
 impl Mailbox {
     /// Adds a subscription and gives its number in the connection, which is not used again.
-    pub fn subscribe(&mut self, tag: Name, channel: u16, no_ack: bool, timeout_ms: u64) -> u32 {
+    pub fn subscribe(&mut self, tag: Name, queue: Name, channel: u16, no_ack: bool, timeout_ms: u64) -> u32 {
         let prefetch = self.channels.get(&channel).map_or(0, |channel| channel.prefetch);
         let number = self.subscriptions_made;
         self.subscriptions_made += 1;
-        let subscription = Subscription { tag, channel, no_ack, prefetch, timeout_ms, unacked: 0, waiting: false };
+        let subscription =
+            Subscription { tag, queue, channel, no_ack, prefetch, timeout_ms, unacked: 0, waiting: false };
         self.subscriptions.insert(number, subscription);
         number
     }

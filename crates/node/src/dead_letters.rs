@@ -105,6 +105,10 @@ mod tests {
             DeadLetter { deaths: deaths.collect(), properties: text.into_bytes(), ..DeadLetter::default() }
         }
 
+        fn event(&self, _: &Table, _: Time) -> Vec<u8> {
+            Vec::new()
+        }
+
         fn trace(&self, _: &Traced<'_>) -> Vec<u8> {
             Vec::new()
         }

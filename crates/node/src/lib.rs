@@ -13,6 +13,7 @@ mod dead_letters;
 mod definition_limits;
 mod definitions;
 mod effects;
+mod events;
 mod failed;
 mod firehose;
 mod host;

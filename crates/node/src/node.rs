@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -50,6 +50,8 @@ pub struct NodeSettings {
     pub properties: HashMap<Dialect, &'static dyn Properties>,
     /// Where users are looked for, in this order.
     pub backends: Vec<Backend>,
+    /// Whether what happens is told on the exchange `amq.rabbitmq.event`.
+    pub events: bool,
 }
 
 impl fmt::Debug for NodeSettings {
@@ -84,6 +86,9 @@ pub struct Node {
     pub(crate) replies: ReplyAddresses,
     pub(crate) failed: FailedQueues,
     pub(crate) firehose: Firehose,
+    pub(crate) tells_events: bool,
+    /// How many connections there have been.
+    pub(crate) connections_made: AtomicU64,
     /// What `x-recent-history` exchanges may take.
     pub(crate) histories: HistoryBudget,
 }
@@ -121,7 +126,8 @@ impl Node {
             core.connections.push(None);
         }
         let id = ConnectionId(slot as u64);
-        let connection = Arc::new(Connection::new(id, peer, self.durable.clone(), &self.limits));
+        let serial = self.connections_made.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(id, serial, peer, self.durable.clone(), &self.limits));
         core.connections[slot] = Some(connection.clone());
         drop(core);
         Ok(Client::new(self.clone(), connection, address, loopback))
@@ -264,7 +270,7 @@ impl Node {
                     }
                 }
             }
-            if !aftermath.more && refilled.is_empty() {
+            if !aftermath.more && refilled.is_empty() && aftermath.shown.is_empty() {
                 break;
             }
             self.decide(&mut aftermath, |shard, _| shard.credit(&refilled));
@@ -273,6 +279,12 @@ impl Node {
             aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
             let mut catalog = self.catalog.write();
             self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| ports.forget_gone(shard));
+            let happenings = catalog.take_happenings();
+            drop(catalog);
+            self.tell_happenings(happenings, None);
+        }
+        for (connection, subscription) in aftermath.ended {
+            connection.tell_unsubscribed(self, &subscription);
         }
     }
 

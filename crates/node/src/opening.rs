@@ -148,8 +148,14 @@ impl Node {
             failed: Default::default(),
             histories,
             firehose: Default::default(),
+            tells_events: settings.events,
+            connections_made: 0.into(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
+        if node.tells_events {
+            let changes = node.prepare_events().expect("vhost / takes an exchange, or has it");
+            node.write_changes(&changes);
+        }
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
         Ok(node)
     }

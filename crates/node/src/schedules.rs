@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ferrymq_broker::{Catalog, Due, Envelope, History, HistoryBudget, KeptMessage, Letter, ScheduleChange, Shard};
-use ferrymq_model::{CatalogEntry, Facts, MessageRef, Position, Properties, QueueId, Refusal};
+use ferrymq_model::{CatalogEntry, Facts, MessageRef, Name, Position, Properties, QueueId, Refusal};
 use ferrymq_storage::RecoveredQueue;
 
 use crate::{
@@ -73,14 +73,18 @@ impl Node {
     /// that has to be.
     pub(crate) fn change_catalog(
         &self,
+        by: &Name,
         change: impl FnOnce(&mut Catalog, &mut Vec<CatalogEntry>) -> Result<(), Refusal>,
     ) -> Result<Option<Position>, Refusal> {
         let mut changes = Vec::new();
         let mut catalog = self.catalog.write();
         change(&mut catalog, &mut changes)?;
+        let happenings = catalog.take_happenings();
         if !catalog.has_schedule_changes() {
             drop(catalog);
-            return Ok((!changes.is_empty()).then(|| self.write_changes(&changes)));
+            let after = (!changes.is_empty()).then(|| self.write_changes(&changes));
+            self.tell_happenings(happenings, Some(by));
+            return Ok(after);
         }
         let mut aftermath = Aftermath::default();
         let after = self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
@@ -90,6 +94,7 @@ impl Node {
         });
         drop(catalog);
         self.settle_down(aftermath, None);
+        self.tell_happenings(happenings, Some(by));
         Ok(after)
     }
 }

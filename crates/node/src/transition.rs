@@ -10,7 +10,7 @@ use ferrymq_model::{
 use ferrymq_storage::{Handle, Store};
 
 use crate::{
-    connection::{Connection, Get, subscription_parts},
+    connection::{Connection, Get, Subscription, subscription_parts},
     dead_letters,
     firehose::{Firehose, Shown, Tap},
     patience::Patience,
@@ -77,6 +77,8 @@ pub struct Aftermath {
     pub gone: Vec<QueueId>,
     /// Whether there is more to deliver.
     pub more: bool,
+    /// Subscriptions that the server has ended.
+    pub ended: Vec<(Arc<Connection>, Subscription)>,
     /// What those who watch are to see of this.
     pub shown: Vec<Shown>,
 }
@@ -133,7 +135,9 @@ impl Transition<'_> {
             let Some(Some(connection)) = self.connections.get(slot) else { continue };
             let mut mailbox = connection.mailbox();
             if let Some(ended) = mailbox.subscriptions.remove(&number) {
-                mailbox.effects.cancelled(ended.channel, ended.tag);
+                mailbox.effects.cancelled(ended.channel, ended.tag.clone());
+                drop(mailbox);
+                self.aftermath.ended.push((connection.clone(), ended));
                 self.aftermath.touch(connection);
             }
         }
@@ -229,8 +233,9 @@ impl Transition<'_> {
 impl Aftermath {
     /// Whether nothing is left but to send a little, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
-        let Self { touched, gone, more, shown } = self;
-        !more && gone.is_empty() && shown.is_empty() && !touched.iter().any(|connection| connection.holds_much())
+        let Self { touched, gone, more, shown, ended } = self;
+        let nothing_else = gone.is_empty() && shown.is_empty() && ended.is_empty();
+        !more && nothing_else && !touched.iter().any(|connection| connection.holds_much())
     }
 
     /// The connection's mailbox has something to send.

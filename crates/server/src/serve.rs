@@ -153,6 +153,7 @@ fn open_node(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, St
         limits: settings.limits.clone(),
         storage: settings.storage.clone(),
         properties: dialects.collect(),
+        events: settings.events,
         backends: token_options::backends(&settings.auth_backends, &settings.tokens)?,
     };
     Node::open(node_settings, Arc::new(RealDisk), process).map_err(|error| error.to_string())

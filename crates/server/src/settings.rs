@@ -27,6 +27,8 @@ pub struct Settings {
     pub auth_backends: Vec<BackendName>,
     /// Which tokens are taken.
     pub tokens: TokenOptions,
+    /// Whether what happens is told on the exchange `amq.rabbitmq.event`.
+    pub events: bool,
     /// How many threads serve connections.
     pub threads: usize,
     /// How the server presents itself.
@@ -73,6 +75,7 @@ impl Settings {
             tls: configuration.tls,
             auth_backends: configuration.auth_backends,
             tokens: configuration.oauth2,
+            events: configuration.events,
             threads,
             identity: configuration.identity,
             limits: configuration.limits,

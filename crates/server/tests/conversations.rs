@@ -78,6 +78,7 @@ impl Memory {
             storage: Options { file_bytes: 256 << 10, ..Options::default() },
             properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
             backends: vec![Backend::Internal],
+            events: true,
         };
         let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
         node.import_definitions(DEFINITIONS).expect("the definitions of the scripts are right");

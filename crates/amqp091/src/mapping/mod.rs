@@ -4,6 +4,7 @@
 
 mod death;
 mod delay;
+mod event;
 mod headers;
 mod properties;
 mod publish;

@@ -1,8 +1,8 @@
 //! What the house reads in a message's properties, and what it writes there.
 
-use ferrymq_model::{ComeDue, DeadLetter, Death, Identity, Table, Traced};
+use ferrymq_model::{ComeDue, DeadLetter, Death, Identity, Table, Time, Traced};
 
-use super::{death, delay, headers::Headers, trace, value::arguments};
+use super::{death, delay, event, headers::Headers, trace, value::arguments};
 use crate::codec::content::Properties;
 
 /// The properties of a message that came back so often, as its consumer gets to see them.
@@ -33,6 +33,10 @@ impl ferrymq_model::Properties for PropertyList {
 
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter {
         death::dead_letter(properties, death)
+    }
+
+    fn event(&self, told: &Table, at: Time) -> Vec<u8> {
+        event::event(told, at)
     }
 
     fn trace(&self, traced: &Traced<'_>) -> Vec<u8> {

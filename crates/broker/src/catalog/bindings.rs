@@ -5,6 +5,7 @@ use ferrymq_model::{
 };
 
 use super::exchanges::check_not_default;
+use super::happenings::{BindingFacts, Happening};
 use super::queue_arguments::QueueKind;
 use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, missing, without_line_ends};
 
@@ -127,6 +128,17 @@ impl Catalog {
         let arguments = arguments.clone().sorted();
         let identity = entries::binding_identity(vhost, source, target, key, &arguments);
         let is_new = self.insert_binding(vhost, source, target, key, arguments.clone(), durable);
+        if is_new {
+            let facts = BindingFacts {
+                vhost: vhost.clone(),
+                source: source.clone(),
+                target: destination.name().clone(),
+                to_queue: matches!(destination, Destination::Queue(_)),
+                key: key.into(),
+                arguments: arguments.clone(),
+            };
+            self.note(|| Happening::BindingMade(facts));
+        }
         if is_new && durable {
             let (queue, exchange) = match destination {
                 Destination::Queue(name) => (name.to_string(), None),
@@ -229,6 +241,7 @@ impl Catalog {
         let binding = found.take_binding(slot, changes);
         found.epoch.advance();
         let source_is_over = found.detach_source(slot, &binding);
+        self.note_binding(vhost, &binding, Happening::BindingGone);
         self.detach_target(vhost, slot, &binding.target);
         if source_is_over {
             self.remove_exchange(vhost, binding.source, changes);

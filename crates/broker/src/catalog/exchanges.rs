@@ -8,6 +8,7 @@ use ferrymq_model::{
 };
 use hashbrown::HashMap;
 
+use super::happenings::Happening;
 use super::routing::Router;
 use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, shown, without_line_ends};
 
@@ -148,8 +149,10 @@ impl Catalog {
             changes.push(entries::exchange(&vhost.name, &name, &spec, schedule));
         }
         let alternate = vhost.policies.alternate(&name, &spec.arguments);
+        let named = (vhost.name.clone(), name.clone(), spec.clone());
         vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec) });
         vhost.epoch.advance();
+        self.note(|| Happening::ExchangeMade { vhost: named.0, name: named.1, spec: named.2 });
         Ok(())
     }
 
@@ -190,11 +193,17 @@ impl Catalog {
             let exchange = found.exchanges.remove(&name).expect("only an exchange that is there is removed");
             found.epoch.advance();
             self.schedule_changes.extend(exchange.schedule.map(ScheduleChange::Gone));
+            let vhost_name = found.name.clone();
+            self.note(|| Happening::ExchangeGone { vhost: vhost_name, name: name.clone() });
+            let found = self.vhosts.get_mut(vhost).expect("it was there a moment ago");
             if exchange.spec.durable {
                 changes.push(entries::exchange_tombstone(&found.name, &name));
             }
             for slot in exchange.inbound {
+                let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
                 let binding = found.take_binding(slot, changes);
+                self.note_binding(vhost, &binding, Happening::BindingGone);
+                let found = self.vhosts.get_mut(vhost).expect("it was there a moment ago");
                 // One that leads back to its own source has gone with it.
                 if binding.source != name && found.detach_source(slot, &binding) {
                     going.push(binding.source);
@@ -204,6 +213,7 @@ impl Catalog {
                 let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
                 if found.bindings.contains(slot) {
                     let binding = found.take_binding(slot, changes);
+                    self.note_binding(vhost, &binding, Happening::BindingGone);
                     self.detach_target(vhost, slot, &binding.target);
                 }
             }

@@ -7,6 +7,7 @@ mod bindings;
 mod delayed;
 mod entries;
 mod exchanges;
+mod happenings;
 mod hashing;
 mod headers;
 mod history;
@@ -31,6 +32,7 @@ use slab::Slab;
 pub use access::User;
 pub use delayed::ScheduleChange;
 pub(crate) use entries::queue_tombstone;
+pub use happenings::{BindingFacts, Happening};
 pub use history::{History, HistoryBudget, KeptMessage};
 pub use load::LoadError;
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};
@@ -69,6 +71,8 @@ pub struct Catalog {
     /// Numbers below this one are reserved in the journal.
     reserved_queues: u64,
     saboteur: Saboteur,
+    /// What has happened, where somebody wants to know.
+    happenings: Option<Vec<Happening>>,
     /// What the shard has to be told.
     schedule_changes: Vec<ScheduleChange>,
 }
@@ -160,6 +164,7 @@ impl Catalog {
             next_queue: 1,
             reserved_queues: 1,
             saboteur: Saboteur::default(),
+            happenings: None,
             schedule_changes: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@ use ferrymq_model::{
     Access, Arguments, CatalogEntry, ConnectionId, DeclareQueue, Name, Object, QueueId, QueueOwner, QueueSpec, Refusal,
 };
 
+use super::happenings::Happening;
 use super::queue_arguments::{self, QueueKind};
 use super::{Caller, Catalog, arguments, entries, missing, shown, without_line_ends};
 use crate::queue::QueueSettings;
@@ -179,7 +180,8 @@ impl Catalog {
         if spec.durable {
             changes.push(entries::queue(vhost, &name, queue, &spec));
         }
-        self.insert_queue(queue, kind, spec, owner, settings.clone());
+        self.insert_queue(queue, kind, spec.clone(), owner, settings.clone());
+        self.note(|| Happening::QueueMade { vhost: vhost.clone(), name: name.clone(), spec });
         Ok(Declared { queue, name, created: Some(settings) })
     }
 
@@ -234,6 +236,7 @@ impl Catalog {
         let vhost = self.vhosts.get_mut(&queue.settings.vhost).expect("a queue's vhost is there");
         vhost.queues.remove(&queue.settings.name);
         vhost.epoch.advance();
+        self.note_queue_gone(&queue.settings.vhost, &queue.settings.name, queue.bindings.iter().copied());
         for slot in queue.bindings {
             self.remove_binding(&queue.settings.vhost, slot, changes);
         }

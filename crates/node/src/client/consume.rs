@@ -20,9 +20,11 @@ impl Client {
         let tag = self.consumer_tag(channel, command.tag)?;
         let timeout_ms = found.subscription_timeout_ms(&command.arguments)?;
         let timeout_ms = timeout_ms.unwrap_or(self.node.limits().consumer_timeout_ms);
-        let number = self.connection.mailbox().subscribe(tag.clone(), channel, command.no_ack, timeout_ms);
+        let number =
+            self.connection.mailbox().subscribe(tag.clone(), name.clone(), channel, command.no_ack, timeout_ms);
         let id = subscription_id(self.connection.id, number);
         let subscriber = Subscriber { id, no_ack: command.no_ack, exclusive: command.exclusive, priority };
+        let told = (channel, tag.clone(), name, command.no_ack, command.exclusive);
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
         let result = self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             shard.consume(queue, subscriber, now)?;
@@ -37,6 +39,9 @@ impl Client {
         }
         drop(catalog);
         self.node.settle_down(aftermath, Some(&self.connection));
+        if result.is_ok() {
+            self.tell_subscribed(told, &command.arguments);
+        }
         result
     }
 
@@ -59,19 +64,22 @@ impl Client {
         let ended = {
             let mut mailbox = self.connection.mailbox();
             let number = mailbox.subscription(origin.channel, tag);
-            number.inspect(|number| drop(mailbox.subscriptions.remove(number)))
+            number.and_then(|number| Some((number, mailbox.subscriptions.remove(&number)?)))
         };
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
         let catalog = self.node.catalog.read();
         self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
-            if let Some(number) = ended {
-                shard.cancel(subscription_id(self.connection.id, number), now, ports);
+            if let Some((number, _)) = &ended {
+                shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }
             let reply = Reply::Unsubscribed { tag: tag.clone() };
             self.connection.mailbox().reply(origin, no_wait, None, reply);
         });
         drop(catalog);
         self.node.settle_down(aftermath, Some(&self.connection));
+        if let Some((_, subscription)) = ended {
+            self.connection.tell_unsubscribed(&self.node, &subscription);
+        }
         Ok(())
     }
 

@@ -12,14 +12,18 @@ use crate::transition::{Aftermath, CatalogLock};
 impl Client {
     pub(super) fn declare_exchange(&mut self, command: &DeclareExchange) -> Result<(), Refusal> {
         let caller = self.caller();
-        let after = self.node.change_catalog(|catalog, changes| catalog.declare_exchange(&caller, command, changes))?;
+        let after = self
+            .node
+            .change_catalog(caller.user, |catalog, changes| catalog.declare_exchange(&caller, command, changes))?;
         self.reply(command.origin, command.no_wait, after, Reply::ExchangeDeclared);
         Ok(())
     }
 
     pub(super) fn delete_exchange(&mut self, command: &DeleteExchange) -> Result<(), Refusal> {
         let caller = self.caller();
-        let after = self.node.change_catalog(|catalog, changes| catalog.delete_exchange(&caller, command, changes))?;
+        let after = self
+            .node
+            .change_catalog(caller.user, |catalog, changes| catalog.delete_exchange(&caller, command, changes))?;
         self.reply(command.origin, command.no_wait, after, Reply::ExchangeDeleted);
         Ok(())
     }
@@ -29,6 +33,7 @@ impl Client {
         let mut changes = Vec::new();
         let mut catalog = self.node.catalog.write();
         let bound = catalog.bind(&self.caller(), &command, &mut changes)?;
+        let happenings = catalog.take_happenings();
         match bound.and_then(|bound| Some((catalog.history(self.caller().vhost, &bound.exchange)?, bound))) {
             Some((history, bound)) => self.replay(catalog, &history, &bound, &changes),
             None => {
@@ -36,13 +41,15 @@ impl Client {
                 self.changed(command.origin, command.no_wait, &changes, Reply::Bound);
             }
         }
+        self.node.tell_happenings(happenings, Some(self.caller().user));
         Ok(())
     }
 
     pub(super) fn unbind(&mut self, command: &BindCommand) -> Result<(), Refusal> {
         let command = self.with_queue_named(command)?;
         let caller = self.caller();
-        let after = self.node.change_catalog(|catalog, changes| catalog.unbind(&caller, &command, changes))?;
+        let after =
+            self.node.change_catalog(caller.user, |catalog, changes| catalog.unbind(&caller, &command, changes))?;
         self.reply(command.origin, command.no_wait, after, Reply::Unbound);
         Ok(())
     }
@@ -105,12 +112,14 @@ impl Client {
             let counts = shard.counts(declared.queue).expect("the queue was made or found");
             Ok((counts, (!changes.is_empty()).then(|| ports.flushed_position())))
         })?;
+        let happenings = catalog.take_happenings();
         drop(catalog);
         self.with_channel(channel, |channel| channel.last_queue = Some(declared.name.clone()));
         let reply =
             Reply::QueueDeclared { queue: declared.name, messages: counts.ready, consumers: counts.subscriptions };
         self.reply(command.origin, command.no_wait, after, reply);
         self.node.settle_down(aftermath, Some(&self.connection));
+        self.node.tell_happenings(happenings, Some(self.caller().user));
         Ok(())
     }
 
@@ -137,9 +146,11 @@ impl Client {
                 Ok(())
             })?,
         }
+        let happenings = catalog.take_happenings();
         drop(catalog);
         self.await_journal();
         self.node.settle_down(aftermath, Some(&self.connection));
+        self.node.tell_happenings(happenings, Some(self.caller().user));
         Ok(())
     }
 

@@ -14,16 +14,24 @@ use crate::{
 impl Client {
     /// Checks who is there. The session answers the peer itself, because how depends on what the peer can do.
     pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
+        let claimed = match &login {
+            Login::Password { user, .. } => user.clone(),
+            Login::Certificate => Name::default(),
+        };
         let checked = match login {
             Login::Password { user, password } => self.node.check_password(&user, &password, self.loopback),
             Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
         };
         match checked {
             Ok(identity) => {
+                self.tell_authentication("user.authentication.success", &identity.name, None);
                 self.identity = Some(identity);
                 events.push(Event::LoggedIn);
             }
-            Err(refusal) => events.push(Event::Refused { origin: Origin::default(), refusal }),
+            Err(refusal) => {
+                self.tell_authentication("user.authentication.failure", &claimed, Some(&refusal));
+                events.push(Event::Refused { origin: Origin::default(), refusal });
+            }
         }
     }
 
@@ -41,6 +49,7 @@ impl Client {
         self.vhost = Some(vhost);
         self.reply(origin, false, None, Reply::VhostOpened);
         events.push(Event::VhostOpened);
+        self.tell_connected();
         Ok(())
     }
 
@@ -66,6 +75,8 @@ impl Client {
         let mut mailbox = self.connection.mailbox();
         mailbox.channels.insert(origin.channel, Channel::default());
         mailbox.reply(origin, false, None, Reply::ChannelOpened);
+        drop(mailbox);
+        self.tell_channel_opened(origin.channel);
         Ok(())
     }
 
@@ -102,6 +113,7 @@ impl Client {
     /// Ends a channel's subscriptions and gives back what it holds.
     fn end_channel(&mut self, channel: u16) {
         let mut held = Vec::new();
+        let mut over = Vec::new();
         let ended: Vec<u32> = {
             let mut mailbox = self.connection.mailbox();
             self.node.let_go(mailbox.roll_back(channel));
@@ -119,11 +131,12 @@ impl Client {
                 subscriptions.filter(|(_, one)| of_channel(one)).map(|(number, _)| *number).collect();
             ended.sort_unstable();
             for number in &ended {
-                mailbox.subscriptions.remove(number);
+                over.extend(mailbox.subscriptions.remove(number));
             }
             ended
         };
         if ended.is_empty() && held.is_empty() {
+            self.tell_channel_closed(channel, &over);
             return;
         }
         let mut aftermath = Aftermath::default();
@@ -137,6 +150,7 @@ impl Client {
         });
         drop(catalog);
         self.node.settle_down(aftermath, Some(&self.connection));
+        self.tell_channel_closed(channel, &over);
     }
 
     /// Whether everything has left that was decided for this connection. Once it has ended, its peer is woken when that
@@ -161,6 +175,7 @@ impl Client {
             self.node.census.leave(vhost, &identity.name);
         }
         self.node.disconnect(&Arc::clone(&self.connection));
+        self.tell_disconnected();
         self.connection.end();
     }
 }

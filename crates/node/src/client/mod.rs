@@ -6,6 +6,7 @@
 
 mod consume;
 mod declare;
+mod events;
 mod history;
 mod life;
 mod publish;

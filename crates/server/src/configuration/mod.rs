@@ -49,6 +49,8 @@ pub struct Configuration {
     pub auth_backends: Vec<BackendName>,
     /// Which tokens are taken.
     pub oauth2: TokenOptions,
+    /// Whether what happens is told on the exchange `amq.rabbitmq.event`.
+    pub events: bool,
     /// How many threads serve connections; 0: one for each processor.
     pub threads: usize,
     /// How the server presents itself to clients.
@@ -69,6 +71,7 @@ impl Default for Configuration {
             tls: TlsFiles::default(),
             auth_backends: vec![BackendName::Internal],
             oauth2: TokenOptions::default(),
+            events: false,
             threads: 0,
             identity: Identity::default(),
             limits: Limits::default(),

@@ -303,6 +303,12 @@ pub const OPTIONS: &[Definition] = &[
         "How long a consumer may hold a delivery, in milliseconds, before its channel is closed; 0 is without end"
     ),
     choice!(
+        events,
+        value::NO_OR_YES,
+        "Whether what happens (queues, exchanges, bindings, connections, logins) is told on the exchange amq.rabbitmq.event of \
+         vhost / (docs/tracing.md)"
+    ),
+    choice!(
         limits.flow_can_stop,
         value::NO_OR_YES,
         "Whether a client may stop the deliveries of a channel with channel.flow, until it takes them again. RabbitMQ does \

@@ -1,0 +1,117 @@
+//! What has been made and deleted in the catalog, for those who are to be told. Noted only where somebody asked for it.
+
+use ferrymq_model::{ExchangeSpec, Name, QueueSpec, Table};
+
+use super::Catalog;
+use super::bindings::{Binding, Target};
+
+/// Something that was made or deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// An exchange was declared for the first time.
+    ExchangeMade {
+        /// Its vhost.
+        vhost: Name,
+        /// Its name.
+        name: Name,
+        /// Its declaration.
+        spec: ExchangeSpec,
+    },
+    /// An exchange has gone.
+    ExchangeGone {
+        /// Its vhost.
+        vhost: Name,
+        /// Its name.
+        name: Name,
+    },
+    /// A queue was declared for the first time.
+    QueueMade {
+        /// Its vhost.
+        vhost: Name,
+        /// Its name.
+        name: Name,
+        /// Its declaration.
+        spec: QueueSpec,
+    },
+    /// A queue has gone.
+    QueueGone {
+        /// Its vhost.
+        vhost: Name,
+        /// Its name.
+        name: Name,
+    },
+    /// A binding was made.
+    BindingMade(BindingFacts),
+    /// A binding has gone.
+    BindingGone(BindingFacts),
+}
+
+/// A binding, by names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BindingFacts {
+    /// Its vhost.
+    pub vhost: Name,
+    /// The exchange that it leads from.
+    pub source: Name,
+    /// What it leads to.
+    pub target: Name,
+    /// Whether that is a queue, and not an exchange.
+    pub to_queue: bool,
+    /// Its key.
+    pub key: Box<[u8]>,
+    /// Its arguments.
+    pub arguments: Table,
+}
+
+impl Catalog {
+    /// What happens from here on is noted, until [`Catalog::take_happenings`] takes it.
+    pub fn note_happenings(&mut self) {
+        self.happenings.get_or_insert_default();
+    }
+
+    /// What has happened since this was asked last, in order.
+    pub fn take_happenings(&mut self) -> Vec<Happening> {
+        self.happenings.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether anything is bound to an exchange.
+    #[must_use]
+    pub fn leads_anywhere(&self, vhost: &str, exchange: &str) -> bool {
+        self.vhosts
+            .get(vhost)
+            .and_then(|vhost| vhost.exchanges.get(exchange))
+            .is_some_and(|exchange| !exchange.bindings.is_empty())
+    }
+
+    pub(super) fn note(&mut self, happening: impl FnOnce() -> Happening) {
+        if let Some(happenings) = &mut self.happenings {
+            happenings.push(happening());
+        }
+    }
+
+    /// A binding was made or has gone. One of a queue that has gone itself was noted with it.
+    pub(super) fn note_binding(&mut self, vhost: &str, binding: &Binding, noted_as: fn(BindingFacts) -> Happening) {
+        let (target, to_queue) = match &binding.target {
+            Target::Exchange(name) => (name.clone(), false),
+            Target::Queue(id) => match self.queues.get(id) {
+                Some(queue) => (queue.settings.name.clone(), true),
+                None => return,
+            },
+        };
+        self.note(|| noted_as(facts(vhost, binding, target, to_queue)));
+    }
+
+    /// A queue has just gone, and its bindings are about to.
+    pub(super) fn note_queue_gone(&mut self, vhost: &Name, name: &Name, bindings: impl Iterator<Item = usize>) {
+        let (Some(happenings), Some(found)) = (&mut self.happenings, self.vhosts.get(vhost)) else { return };
+        let gone = bindings.filter_map(|slot| found.bindings.get(slot));
+        happenings.extend(gone.map(|binding| Happening::BindingGone(facts(vhost, binding, name.clone(), true))));
+        happenings.push(Happening::QueueGone { vhost: vhost.clone(), name: name.clone() });
+    }
+}
+
+fn facts(vhost: &str, binding: &Binding, target: Name, to_queue: bool) -> BindingFacts {
+    let Binding { source, key, arguments, .. } = binding;
+    let (vhost, source) = (Name::from(vhost), source.clone());
+    BindingFacts { vhost, source, target, to_queue, key: key.clone(), arguments: arguments.clone() }
+}

@@ -1,0 +1,153 @@
+//! Events: what happens on this node, told on the topic exchange `amq.rabbitmq.event` of vhost `/` with RabbitMQ's routing
+//! keys and headers, if the operator has switched that on.
+//!
+//! Only who listens there costs something: without a binding nothing is put together.
+
+use ferrymq_broker::{BindingFacts, Envelope, Happening};
+use ferrymq_model::{
+    BodyRef, CatalogEntry, ExchangeKind, ExchangeSpec, Facts, MessageRef, Name, Refusal, Table, Value,
+};
+
+use crate::{
+    connection::Connection,
+    firehose::{NODE, Who},
+    node::Node,
+    transition::{Aftermath, CatalogLock},
+};
+
+const VHOST: &str = "/";
+const EXCHANGE: &str = "amq.rabbitmq.event";
+
+/// Who RabbitMQ says it was when it does something by itself.
+const INTERNAL: &str = "rmq-internal";
+
+/// The headers of one event, in the order in which they are said.
+#[derive(Debug, Default)]
+pub struct Told(Vec<(String, Value)>);
+
+impl Told {
+    pub fn text(mut self, key: &str, text: &str) -> Self {
+        self.0.push((key.to_owned(), Value::Text(text.to_owned())));
+        self
+    }
+
+    pub fn flag(mut self, key: &str, flag: bool) -> Self {
+        self.0.push((key.to_owned(), Value::Bool(flag)));
+        self
+    }
+
+    pub fn count(mut self, key: &str, count: u64) -> Self {
+        self.0.push((key.to_owned(), Value::Unsigned(count)));
+        self
+    }
+
+    pub fn arguments(mut self, arguments: &Table) -> Self {
+        self.0.push(("arguments".to_owned(), Value::Table(arguments.clone())));
+        self
+    }
+
+    pub fn by(self, user: Option<&Name>) -> Self {
+        self.text("user_who_performed_action", user.map_or(INTERNAL, |user| user))
+    }
+
+    /// Whose connection it is.
+    pub fn who(self, who: &Who) -> Self {
+        self.text("vhost", &who.vhost).text("user", &who.user).by(Some(&who.user))
+    }
+}
+
+impl Connection {
+    /// What the connection, or a channel of it, is called in events: unique while the process lives.
+    pub fn pid(&self, channel: u16) -> String {
+        format!("<{NODE}.{}.{channel}>", self.serial)
+    }
+}
+
+impl Node {
+    /// Makes the exchange on which events are told, and has them noted.
+    pub(crate) fn prepare_events(&self) -> Result<Vec<CatalogEntry>, Refusal> {
+        let (mut changes, mut catalog) = (Vec::new(), self.catalog.write());
+        let spec = ExchangeSpec {
+            kind: ExchangeKind::Topic,
+            durable: true,
+            auto_delete: false,
+            internal: true,
+            arguments: Table::default(),
+        };
+        catalog.put_exchange(&Name::from(VHOST), &Name::from(EXCHANGE), &spec, &mut changes)?;
+        catalog.note_happenings();
+        Ok(changes)
+    }
+
+    /// Tells that something has happened, to those who listen. The caller holds no lock.
+    pub(crate) fn tell(&self, event: &str, told: impl FnOnce() -> Told) {
+        if !self.tells_events {
+            return;
+        }
+        let catalog = self.catalog.read();
+        if !catalog.leads_anywhere(VHOST, EXCHANGE) {
+            return;
+        }
+        let Some((dialect, writer)) = self.properties.iter().next() else { return };
+        let now = self.now();
+        let properties = writer.event(&Table(told().0), now);
+        let message = MessageRef {
+            dialect: *dialect,
+            exchange: EXCHANGE,
+            routing_key: event.as_bytes(),
+            properties: &properties,
+            body: BodyRef::Inline(&[]),
+        };
+        let (mut targets, mut aftermath) = (Vec::new(), Aftermath::default());
+        let routed = catalog.route(VHOST, EXCHANGE, message.routing_key, &[], &Envelope::EMPTY, &mut targets);
+        if routed.is_err() || targets.is_empty() {
+            return;
+        }
+        let facts = Facts { arrived: now, ..Facts::default() };
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            shard.publish(&message, &facts, true, &targets, ports);
+        });
+        drop(catalog);
+        if open.is_some() {
+            self.settle_down(aftermath, None);
+        }
+    }
+
+    /// Tells what has happened to the catalog, and by whom, where it was a user.
+    pub(crate) fn tell_happenings(&self, happenings: Vec<Happening>, by: Option<&Name>) {
+        for happening in happenings {
+            let (event, told) = told_of(&happening);
+            self.tell(event, || told.by(by));
+        }
+    }
+}
+
+fn told_of(happening: &Happening) -> (&'static str, Told) {
+    let named = |vhost: &Name, name: &Name| Told::default().text("name", name).text("vhost", vhost);
+    match happening {
+        Happening::ExchangeMade { vhost, name, spec } => {
+            let told = named(vhost, name).text("type", spec.kind.as_str()).flag("durable", spec.durable);
+            let told = told.flag("auto_delete", spec.auto_delete).flag("internal", spec.internal);
+            ("exchange.created", told.arguments(&spec.arguments))
+        }
+        Happening::ExchangeGone { vhost, name } => ("exchange.deleted", named(vhost, name)),
+        Happening::QueueMade { vhost, name, spec } => {
+            let told = named(vhost, name).flag("durable", spec.durable).flag("auto_delete", spec.auto_delete);
+            ("queue.created", told.arguments(&spec.arguments).flag("exclusive", spec.exclusive))
+        }
+        Happening::QueueGone { vhost, name } => ("queue.deleted", named(vhost, name)),
+        Happening::BindingMade(facts) => ("binding.created", binding(facts)),
+        Happening::BindingGone(facts) => ("binding.deleted", binding(facts)),
+    }
+}
+
+fn binding(facts: &BindingFacts) -> Told {
+    Told::default()
+        .text("source_name", &facts.source)
+        .text("source_kind", "exchange")
+        .text("destination_name", &facts.target)
+        .text("destination_kind", if facts.to_queue { "queue" } else { "exchange" })
+        .text("routing_key", &String::from_utf8_lossy(&facts.key))
+        .arguments(&facts.arguments)
+        .text("vhost", &facts.vhost)
+}

@@ -91,6 +91,10 @@ impl Ports for Trivial {
 
     fn attempts(&mut self, _: QueueId, _: Sequence, _: Sequence, _: u32) {}
 
+    fn takes_letters(&mut self) -> bool {
+        true
+    }
+
     fn put(&mut self, _: CatalogEntry) {}
 
     fn deliver(&mut self, _: SubscriptionId, delivery: &Delivery<'_>) -> Taken {

@@ -189,11 +189,30 @@ impl Node {
                 tracing::warn!("publishers wait: {reason}");
                 *self.stall_reason.lock() = reason.to_string();
             }
-            Room::Open => tracing::info!("publishers go on"),
+            Room::Open if self.is_stalled() => tracing::info!("publishers go on"),
+            Room::Open => {}
         }
         self.stalled.store(*room != Room::Open, Ordering::Release);
         let connections = self.core.lock().connections.clone();
         connections.iter().flatten().for_each(|connection| connection.wake());
+        if *room == Room::Open {
+            self.let_letters_go_on();
+        }
+    }
+
+    /// There is room for letters that waited for it. Storage's thread has other things to do, so the host's alarm sends
+    /// them on.
+    fn let_letters_go_on(&self) {
+        let now = self.host.now();
+        let mut core = self.core.lock();
+        if !core.shard.is_held_up() {
+            return;
+        }
+        let held_up = core.shard.room_again();
+        core.alarm = Some(now);
+        drop(core);
+        self.host.alarm(Some(now));
+        self.retry_gets(&held_up);
     }
 }
 

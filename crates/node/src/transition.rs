@@ -7,7 +7,7 @@ use ferrymq_model::{
     CatalogEntry, Dialect, Facts, MessageRef, OwnedMessage, Place, Position, Properties, QueueId, Sequence, Settled,
     SubscriptionId, Time,
 };
-use ferrymq_storage::{Handle, Store};
+use ferrymq_storage::{Handle, Room, Store};
 
 use crate::{
     connection::{Connection, Get, Subscription, subscription_parts},
@@ -274,6 +274,10 @@ impl Ports for Transition<'_> {
         for sequence in first..=last {
             self.store.attempts(queue, sequence, attempts);
         }
+    }
+
+    fn takes_letters(&mut self) -> bool {
+        self.store.room() == Room::Open
     }
 
     fn put(&mut self, entry: CatalogEntry) {

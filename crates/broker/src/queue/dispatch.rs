@@ -21,6 +21,8 @@ pub(super) enum Front {
     Empty,
     /// The budget is used up.
     Busy,
+    /// It has come to its end and would become a letter, for which there is no room.
+    HeldUp,
 }
 
 /// A message that storage has found.
@@ -36,9 +38,7 @@ impl Shard {
     /// messages. Says whether there is more to do, so that the caller can let go of the lock first.
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
-        if !self.letters.is_empty() {
-            self.post_waiting(&mut budget, ports);
-        }
+        let posts = !self.letters.is_empty() && self.post_waiting(&mut budget, ports);
         while budget > 0
             && let Some(id) = self.runnable.pop_front()
         {
@@ -57,6 +57,9 @@ impl Shard {
             }
             queue.set_timer(&mut self.timers);
             budget += share;
+            if std::mem::take(&mut queue.held_up) {
+                self.held_up.insert(id);
+            }
             if !queue.awaited_by.is_empty() {
                 self.tell_room(id);
             }
@@ -64,7 +67,7 @@ impl Shard {
                 self.line_up_if_restless(id);
             }
         }
-        !(self.runnable.is_empty() && self.letters.is_empty())
+        posts || !self.runnable.is_empty()
     }
 
     /// Gives one message to [`Ports::got`], whoever else would have been next.
@@ -73,6 +76,9 @@ impl Shard {
         found.last_used = now;
         let got = found.give(no_ack, now, ports);
         found.set_timer(&mut self.timers);
+        if std::mem::take(&mut found.held_up) {
+            self.held_up.insert(queue);
+        }
         self.tell_room(queue);
         self.line_up_if_restless(queue);
         got
@@ -97,7 +103,7 @@ impl Queue {
                     doomed = Some(found);
                     break;
                 }
-                Front::Pending | Front::Empty | Front::Busy => break,
+                Front::Pending | Front::Empty | Front::Busy | Front::HeldUp => break,
             };
             let content = Content::Stored(handle);
             let Some(turn) = self.offer(subscriptions, place, content, &facts, returned, Offer::ToAll, ports) else {
@@ -129,6 +135,7 @@ impl Queue {
             Front::Pending => return Got::Pending,
             // Dispatch makes a letter of it first.
             Front::Doomed(_) | Front::Busy => return Got::Busy,
+            Front::HeldUp => return Got::Pending,
             Front::Empty => {
                 self.counters.got_empty += 1;
                 return Got::Empty;
@@ -197,6 +204,9 @@ impl Queue {
                         return Front::Message(Found { place: Place { queue: id, sequence }, handle, facts, returned });
                     }
                     Some(reason) => {
+                        if self.settings.dead_letters.is_some() && self.is_held_up(ports) {
+                            break Front::HeldUp;
+                        }
                         *budget -= 1;
                         if self.settings.dead_letters.is_some() {
                             let was_dying = false;

@@ -7,6 +7,9 @@
 //! A letter is put into its queues in the unit that settles the original. What it causes there (one too many, expired at
 //! once) is seen to when dispatch comes to those queues, so letters that make letters are a line and not a recursion.
 //!
+//! Letters add to what has to be written, so they wait where storage has no room, and with them what would become one: a
+//! chain of queues that cause letters in each other is held up like any publisher.
+//!
 //! What becomes of letters that must not be lost (RabbitMQ: at-least-once) stands in [`super::dying`].
 
 use ferrymq_model::{DeathReason, Facts, QueueId, Sequence, Settled, Time};
@@ -90,15 +93,21 @@ impl Shard {
         ports.end_unit();
     }
 
-    /// Puts letters of messages that were not taken in into their queues.
+    /// Puts letters of messages that were not taken in into their queues; says whether it could go on. Those that a letter
+    /// causes go before the others: so what it causes in turn is never more than a few for each step of its way.
     #[cold]
-    pub(super) fn post_waiting(&mut self, budget: &mut usize, ports: &mut impl Ports) {
-        while *budget > 0
-            && let Some(letter) = self.letters.pop_front()
-        {
+    pub(super) fn post_waiting(&mut self, budget: &mut usize, ports: &mut impl Ports) -> bool {
+        while *budget > 0 {
+            if self.letters.is_empty() || !ports.takes_letters() {
+                return false;
+            }
             *budget -= 1;
+            let letter = self.letters.pop_front().expect("there is one");
+            let before = self.letters.len();
             self.post(&letter, ports);
+            self.letters.rotate_right(self.letters.len() - before);
         }
+        !self.letters.is_empty()
     }
 
     /// Puts a letter into its queues, and says whether it got there.
@@ -108,6 +117,19 @@ impl Shard {
         }
         let message = letter.message.borrowed();
         self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports).queues > 0
+    }
+
+    /// Storage has room again for letters: what waited for it is lined up. Says which queues that are; dispatch is due.
+    pub fn room_again(&mut self) -> Vec<QueueId> {
+        let held_up: Vec<_> = std::mem::take(&mut self.held_up).into_iter().collect();
+        held_up.iter().for_each(|id| self.line_up_if_restless(*id));
+        held_up
+    }
+
+    /// Whether anything waits for [`Shard::room_again`].
+    #[must_use]
+    pub fn is_held_up(&self) -> bool {
+        !(self.held_up.is_empty() && self.letters.is_empty())
     }
 
     /// Where letters go may have changed: those that are kept are tried again.
@@ -184,6 +206,13 @@ impl Queue {
         }
     }
 
+    /// Whether there is no room for letters; then the queue waits for that.
+    #[cold]
+    pub(super) fn is_held_up(&mut self, ports: &mut impl Ports) -> bool {
+        self.held_up = !ports.takes_letters();
+        self.held_up
+    }
+
     /// Where messages are dying: the first of them, or why there is none yet.
     #[cold]
     pub(super) fn first_dying(&mut self, budget: &mut usize, ports: &mut impl Ports) -> Option<Front> {
@@ -191,6 +220,10 @@ impl Queue {
             let (lane, wanted, reason) = self.dying.next()?;
             if *budget == 0 {
                 return Some(Front::Busy);
+            }
+            if self.settings.dead_letters.is_some() && self.is_held_up(ports) {
+                // Consumers go on meanwhile.
+                return None;
             }
             match ports.next(self.id.lane(lane), wanted) {
                 Next::Pending => {

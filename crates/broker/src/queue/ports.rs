@@ -33,6 +33,10 @@ pub trait Ports {
     /// The messages `first..=last` have now been delivered and come back so many times.
     fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32);
 
+    /// Whether storage has room for letters. Where it has none, what would become one waits until
+    /// [`Shard::room_again`](super::Shard::room_again).
+    fn takes_letters(&mut self) -> bool;
+
     /// A change of the catalog that the transition causes.
     fn put(&mut self, entry: CatalogEntry);
 

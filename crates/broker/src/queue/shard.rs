@@ -28,7 +28,7 @@ pub(super) const ROUND_MESSAGES_MAX: usize = 128;
 /// A plain state machine over queues. See the [module](self).
 ///
 /// Invariant between two transitions: a queue in which messages are dying or too many, or that has ready messages and a
-/// subscription with credit, is lined up for dispatch, or parked until storage has read on.
+/// subscription with credit, is lined up for dispatch, parked until storage has read on, or held up until it has room.
 #[derive(Debug, Default)]
 pub struct Shard {
     pub(super) queues: HashMap<QueueId, Box<Queue>>,
@@ -38,6 +38,8 @@ pub struct Shard {
     pub(super) runnable: VecDeque<QueueId>,
     /// Letters of messages that were not taken in, on their way in the order in which they were refused.
     pub(super) letters: VecDeque<Letter>,
+    /// Queues with messages that would become letters if there were room.
+    pub(super) held_up: BTreeSet<QueueId>,
     /// Queues with letters that nobody would get, or not everybody.
     pub(super) keeping: BTreeSet<QueueId>,
     pub(super) timers: Timers,
@@ -53,6 +55,8 @@ pub(super) struct Queue {
     pub(super) settings: QueueSettings,
     pub(super) lanes: Lanes,
     pub(super) dying: Dying,
+    /// It met with a message that would become a letter, and there was no room.
+    pub(super) held_up: bool,
     /// Queues with letters for this one, which was full.
     pub(super) awaited_by: Vec<QueueId>,
     pub(super) resting: Resting,
@@ -355,6 +359,7 @@ impl Queue {
             id,
             lanes: Lanes::new(saboteur),
             dying: Dying::default(),
+            held_up: false,
             awaited_by: Vec::new(),
             resting: Resting::default(),
             ready: 0,

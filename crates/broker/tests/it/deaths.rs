@@ -3,8 +3,9 @@
 use ferrymq_broker::{DeadLettering, DeleteWhen, Got, Overflow, Published, QueueSettings, Stretch, Subscriber};
 use ferrymq_model::{DeathReason, Facts, Name, QueueId, Settlement, SubscriptionId, Time};
 
-use crate::port::Event;
+use crate::port::{Event, Port};
 use crate::queues::{Bench, NOW, QUEUE, settings};
+use crate::random::Random;
 
 /// Where letters go.
 const LETTERS: QueueId = QueueId(512);
@@ -68,6 +69,42 @@ fn letters_arrive_in_the_order_of_death_some_at_a_time() {
     let counters = bench.shard.counts(QUEUE).unwrap().counters;
     assert_eq!((counters.rejected, counters.dead_lettered, counters.letters_unroutable), (300, 300, 0));
     assert!(bench.port.messages[&QUEUE].is_empty());
+}
+
+#[test]
+fn letters_that_cause_letters_wait_for_room_and_are_no_more_than_before() {
+    const QUEUES: u64 = 50;
+    let id = |number| QueueId(256 * (number + 1));
+    let name = |number| format!("q{number}");
+    let mut bench = Bench { shard: ferrymq_broker::Shard::new(), port: Port::new(Random::new(1), 0) };
+    for number in 0..=QUEUES {
+        let next = DeadLettering { exchange: Name::from(&*name(number + 1)), routing_key: None, keeps: false };
+        let passes_on = (number < QUEUES).then_some(0);
+        let rest = settings(&name(number));
+        let settings = QueueSettings { messages_max: passes_on, dead_letters: Some(next), ..rest };
+        bench.shard.open(id(number), settings, &[], NOW);
+        bench.port.queues.insert(name(number), id(number));
+    }
+    bench.port.short = true;
+    publish(&mut bench, 100);
+    assert!(!bench.dispatch(), "there is no room");
+    assert!(bench.shard.is_held_up());
+    assert_eq!(bench.ready(), 100, "they wait where they are");
+    assert_eq!(bench.shard.get(QUEUE, true, NOW, &mut bench.port), Got::Pending);
+    bench.port.short = false;
+    for _ in 0..3 {
+        assert!(!bench.shard.room_again().is_empty());
+        assert!(bench.dispatch());
+        // A round moves 128 at most, and all of them are somewhere.
+        let stored = bench.port.messages.values().map(std::collections::BTreeMap::len).sum::<usize>();
+        assert_eq!(stored, 100);
+        bench.port.short = true;
+        while bench.dispatch() {}
+        bench.port.short = false;
+    }
+    bench.shard.room_again();
+    while bench.dispatch() {}
+    assert_eq!((ready(&bench, id(QUEUES)), bench.shard.is_held_up()), (100, false));
 }
 
 #[test]

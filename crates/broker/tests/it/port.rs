@@ -75,6 +75,8 @@ pub struct Port {
     handle: Option<u64>,
     /// Queues that wait for storage.
     pub pending: BTreeSet<QueueId>,
+    /// There is no room for letters.
+    pub short: bool,
     /// Subscriptions that wait for credit.
     pub waiting: BTreeSet<u64>,
     /// How many more deliveries a subscription may hold.
@@ -144,6 +146,7 @@ impl Port {
             found: BTreeSet::new(),
             handle: None,
             pending: BTreeSet::new(),
+            short: false,
             waiting: BTreeSet::new(),
             credit: BTreeMap::new(),
             settled: BTreeMap::new(),
@@ -335,6 +338,12 @@ impl Ports for Port {
         state.attempts.retain(|(sequence, _)| !(first..=last).contains(sequence));
         state.attempts.extend((first..=last).map(|sequence| (sequence, attempts)));
         state.attempts.sort_unstable();
+    }
+
+    fn takes_letters(&mut self) -> bool {
+        // One that always said no would never have room.
+        self.short |= self.moody > 1 && self.is_moody();
+        !self.short
     }
 
     fn put(&mut self, entry: CatalogEntry) {

@@ -196,7 +196,12 @@ impl World {
                 busy |= shard.dispatch(now, &mut self.port);
             }
             let can_go_on = |port: &Port| port.waiting.iter().any(|id| port.credit.get(id) != Some(&0));
-            if !busy && self.port.events.is_empty() && self.port.pending.is_empty() && !can_go_on(&self.port) {
+            if !busy
+                && self.port.events.is_empty()
+                && self.port.pending.is_empty()
+                && !self.port.short
+                && !can_go_on(&self.port)
+            {
                 break;
             }
         }
@@ -254,8 +259,12 @@ impl World {
 
     fn loaded(&mut self) {
         let pending: Vec<_> = std::mem::take(&mut self.port.pending).into_iter().collect();
+        let room = std::mem::take(&mut self.port.short);
         for shard in &mut self.shards {
             shard.loaded(&pending);
+            if room {
+                shard.room_again();
+            }
         }
     }
 

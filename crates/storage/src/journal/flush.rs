@@ -121,7 +121,8 @@ impl Flusher {
         let shared = Arc::clone(&self.shared);
         let mut open = shared.open.lock();
         loop {
-            if open.room_told != open.room {
+            if open.room_told != open.room || (open.was_short && open.room == Room::Open) {
+                open.was_short = open.room != Room::Open;
                 open.room_told = open.room.clone();
                 return Work { room: Some(open.room.clone()), ..Work::default() };
             }

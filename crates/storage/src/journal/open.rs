@@ -259,6 +259,8 @@ pub(crate) struct OpenGroup {
     pub room: Room,
     /// What was said of it last.
     pub room_told: Room,
+    /// There was no room meanwhile, even if there is some again: whoever met with that waits to be told.
+    pub was_short: bool,
     failed: bool,
     /// Up to here the spill thread waits for the journal. If the file for that were never given out, none would be freed.
     awaited: Position,
@@ -293,6 +295,7 @@ impl OpenGroup {
             no_space: None,
             room: Room::Open,
             room_told: Room::Open,
+            was_short: false,
             failed: false,
             awaited: Position(0),
             memory_full: false,
@@ -482,6 +485,7 @@ impl OpenGroup {
 
     pub fn set_room(&mut self, room: Room, stalled: &AtomicBool) {
         stalled.store(room != Room::Open, Ordering::Release);
+        self.was_short |= room != Room::Open;
         self.room = room;
     }
 }

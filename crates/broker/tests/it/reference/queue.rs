@@ -294,7 +294,8 @@ impl Reference {
         self.seen(given.message);
         let (now, queue) = (self.now, self.queues.get_mut(name).expect("it was just found"));
         queue.pass_away(now);
-        if let Some((id, reason)) = queue.next_death(now)
+        // Those that are dying may have to wait for room.
+        if let Some((id, reason)) = queue.death_at_the_front(now)
             && !queue.is_passing()
         {
             return Err(format!("a delivery from {name}, where {id} should have gone before: {reason:?}"));
@@ -510,6 +511,10 @@ impl Queue {
         if let Some(dying) = self.dying.first().filter(|_| !self.policy.keeps) {
             return Some(*dying);
         }
+        self.death_at_the_front(now)
+    }
+
+    fn death_at_the_front(&self, now: Time) -> Option<(u64, DeathReason)> {
         let front = self.front()?;
         if self.policy.full == Full::DropHead && self.is_over(0, 0) {
             return Some((front.id, DeathReason::MaxLength));

@@ -133,10 +133,11 @@ impl Target for Memory {
             let heard = self.bell.count();
             self.attend_to_all();
             let Some(open) = &self.connections[connection] else { return Ok(Arrival::Closed) };
+            let over = open.pump.is_closing() && open.pump.is_drained();
             if open.peer.take(into) {
                 return Ok(Arrival::Bytes);
             }
-            if open.pump.is_closing() {
+            if over {
                 self.connections[connection] = None;
                 return Ok(Arrival::Closed);
             }

@@ -30,7 +30,7 @@ pub use intervals::Intervals;
 pub use limits::Limits;
 pub use message::{BodyRef, Dialect, Facts, MessageRef, OwnedBody, OwnedMessage};
 pub use name::{Name, NameError};
-pub use query::{Queries, Readiness};
+pub use query::{Queries, Readiness, Usage, UsageReport};
 pub use refusal::{Object, Refusal};
 pub use state::{QueueState, Settled, Time};
 pub use value::{Table, Value};

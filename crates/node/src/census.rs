@@ -1,26 +1,88 @@
-//! Who is connected: connections by vhost, connections and channels by user, and the limits on them.
+//! Who is connected and what they do: connections, channels and messages by vhost and by user, and the limits on them.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use ferrymq_broker::UserLimits;
-use ferrymq_model::{Name, Refusal};
+use ferrymq_model::{Name, Refusal, Usage};
 use parking_lot::Mutex;
 
 /// The count. Who asks for one more is counted and checked in one step, so that two who come at once cannot both be the last.
+/// Its lock is held for nothing else, and nothing else is locked under it.
 #[derive(Debug, Default)]
 pub struct Census(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Connections, by vhost.
-    vhosts: HashMap<Name, usize>,
-    users: HashMap<Name, OfUser>,
+    vhosts: HashMap<Name, Account>,
+    users: HashMap<Name, Account>,
 }
 
 #[derive(Debug, Default)]
-struct OfUser {
-    connections: usize,
-    channels: usize,
+struct Account {
+    connections: u64,
+    channels: u64,
+    activity: Arc<Activity>,
+}
+
+/// Messages of a vhost or a user since the server began. Counted without a lock, once for each batch.
+#[derive(Debug, Default)]
+struct Activity {
+    published: Tally,
+    delivered: Tally,
+    acked: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Some messages, and the bytes of their bodies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+impl Batch {
+    /// One message more.
+    #[inline]
+    pub fn add(&mut self, body_bytes: usize) {
+        self.messages += 1;
+        self.bytes += body_bytes as u64;
+    }
+}
+
+impl Tally {
+    fn add(&self, batch: Batch) {
+        self.messages.fetch_add(batch.messages, Ordering::Relaxed);
+        self.bytes.fetch_add(batch.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Where what a connection does is counted: for its vhost, and for its user.
+#[derive(Debug)]
+pub struct Accounts([Arc<Activity>; 2]);
+
+impl Accounts {
+    pub fn published(&self, batch: Batch) {
+        self.0.iter().for_each(|activity| activity.published.add(batch));
+    }
+
+    pub fn delivered(&self, batch: Batch) {
+        self.0.iter().for_each(|activity| activity.delivered.add(batch));
+    }
+
+    pub fn acked(&self, count: u64) {
+        self.0.iter().for_each(|activity| _ = activity.acked.fetch_add(count, Ordering::Relaxed));
+    }
 }
 
 impl Census {
@@ -28,39 +90,43 @@ impl Census {
     ///
     /// # Errors
     /// [`Refusal::NotAllowed`] where that is too many; it is not counted then.
-    pub fn enter(&self, vhost: &Name, vhost_max: Option<u32>, user: &Name, limits: UserLimits) -> Result<(), Refusal> {
+    pub fn enter(
+        &self,
+        vhost: &Name,
+        vhost_max: Option<u32>,
+        user: &Name,
+        limits: UserLimits,
+    ) -> Result<Accounts, Refusal> {
         let mut counts = self.0.lock();
-        let there = counts.vhosts.get(vhost).copied().unwrap_or_default();
-        if let Some(max) = vhost_max.filter(|max| there >= *max as usize) {
+        let there = counts.vhosts.get(vhost).map_or(0, |vhost| vhost.connections);
+        if let Some(max) = vhost_max.filter(|max| there >= u64::from(*max)) {
             return Err(Refusal::NotAllowed(format!(
                 "access to vhost '{vhost}' refused for user '{user}': connection limit ({max}) is reached"
             )));
         }
         let own = counts.users.get(user).map_or(0, |user| user.connections);
-        if let Some(max) = limits.connections_max.filter(|max| own >= *max as usize) {
+        if let Some(max) = limits.connections_max.filter(|max| own >= u64::from(*max)) {
             return Err(Refusal::NotAllowed(format!(
                 "connection refused for user '{user}': user connection limit ({max}) is reached"
             )));
         }
-        *counts.vhosts.entry(vhost.clone()).or_default() += 1;
-        counts.users.entry(user.clone()).or_default().connections += 1;
-        Ok(())
+        let activities = counts.both(vhost, user).map(|account| {
+            account.connections += 1;
+            account.activity.clone()
+        });
+        Ok(Accounts(activities))
     }
 
-    /// One connection less. Its channels were closed before.
-    pub fn leave(&self, vhost: &Name, user: &Name) {
+    /// One connection less. Its channels were closed before. `known` says whether the user is kept somewhere: others could
+    /// come under ever new names.
+    pub fn leave(&self, vhost: &Name, user: &Name, known: bool) {
         let mut counts = self.0.lock();
-        if let Some(connections) = counts.vhosts.get_mut(vhost) {
-            *connections -= 1;
-            if *connections == 0 {
-                counts.vhosts.remove(vhost);
-            }
-        }
-        if let Some(own) = counts.users.get_mut(user) {
-            own.connections -= 1;
-            if own.connections == 0 {
-                counts.users.remove(user);
-            }
+        let [_, own] = counts.both(vhost, user).map(|account| {
+            account.connections -= 1;
+            account.connections
+        });
+        if own == 0 && !known {
+            counts.users.remove(user);
         }
     }
 
@@ -68,22 +134,54 @@ impl Census {
     ///
     /// # Errors
     /// [`Refusal::NotAllowed`] where that is too many; it is not counted then.
-    pub fn open_channel(&self, user: &Name, limits: UserLimits) -> Result<(), Refusal> {
+    pub fn open_channel(&self, vhost: &Name, user: &Name, limits: UserLimits) -> Result<(), Refusal> {
         let mut counts = self.0.lock();
-        let own = counts.users.entry(user.clone()).or_default();
-        if let Some(max) = limits.channels_max.filter(|max| own.channels >= *max as usize) {
+        let [of_vhost, own] = counts.both(vhost, user);
+        if let Some(max) = limits.channels_max.filter(|max| own.channels >= u64::from(*max)) {
             return Err(Refusal::NotAllowed(format!(
                 "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({max})"
             )));
         }
+        of_vhost.channels += 1;
         own.channels += 1;
         Ok(())
     }
 
     /// One channel less.
-    pub fn close_channel(&self, user: &Name) {
-        if let Some(own) = self.0.lock().users.get_mut(user) {
-            own.channels -= 1;
+    pub fn close_channel(&self, vhost: &Name, user: &Name) {
+        self.0.lock().both(vhost, user).into_iter().for_each(|account| account.channels -= 1);
+    }
+
+    /// What was counted: by vhost, and by user, in the order of their names.
+    pub fn usage(&self) -> [Vec<(Name, Usage)>; 2] {
+        let counts = self.0.lock();
+        [&counts.vhosts, &counts.users].map(|accounts| {
+            let mut usage: Vec<(Name, Usage)> =
+                accounts.iter().map(|(name, account)| (name.clone(), account.usage())).collect();
+            usage.sort_by(|(one, _), (other, _)| one.cmp(other));
+            usage
+        })
+    }
+}
+
+impl Counts {
+    fn both(&mut self, vhost: &Name, user: &Name) -> [&mut Account; 2] {
+        [self.vhosts.entry(vhost.clone()).or_default(), self.users.entry(user.clone()).or_default()]
+    }
+}
+
+impl Account {
+    fn usage(&self) -> Usage {
+        let Activity { published, delivered, acked } = &*self.activity;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Usage {
+            connections: self.connections,
+            channels: self.channels,
+            published: read(&published.messages),
+            published_bytes: read(&published.bytes),
+            delivered: read(&delivered.messages),
+            delivered_bytes: read(&delivered.bytes),
+            acked: read(acked),
         }
     }
 }
@@ -93,27 +191,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_leaves_makes_room_and_nothing_is_kept_of_the_last_one() {
+    fn who_leaves_makes_room_for_others() {
         let (census, vhost, user) = (Census::default(), Name::from("v"), Name::from("u"));
         let limits = UserLimits { connections_max: Some(2), channels_max: Some(1) };
         let enter = |vhost_max| census.enter(&vhost, vhost_max, &user, limits).map_err(|refusal| refusal.to_string());
         assert!(enter(Some(0)).unwrap_err().ends_with("connection limit (0) is reached"));
         enter(Some(1)).unwrap();
         let full = "access to vhost 'v' refused for user 'u': connection limit (1) is reached";
-        assert_eq!(enter(Some(1)), Err(full.to_owned()));
+        assert_eq!(enter(Some(1)).unwrap_err(), full);
         enter(None).unwrap();
         let full = "connection refused for user 'u': user connection limit (2) is reached";
-        assert_eq!(enter(None), Err(full.to_owned()));
-        census.open_channel(&user, limits).unwrap();
-        assert!(census.open_channel(&user, limits).is_err());
-        census.close_channel(&user);
-        census.open_channel(&user, limits).unwrap();
-        census.close_channel(&user);
-        census.leave(&vhost, &user);
+        assert_eq!(enter(None).unwrap_err(), full);
+        census.open_channel(&vhost, &user, limits).unwrap();
+        assert!(census.open_channel(&vhost, &user, limits).is_err());
+        census.close_channel(&vhost, &user);
+        census.open_channel(&vhost, &user, limits).unwrap();
+        census.close_channel(&vhost, &user);
+        census.leave(&vhost, &user, true);
         enter(None).unwrap();
-        census.leave(&vhost, &user);
-        census.leave(&vhost, &user);
-        let counts = census.0.lock();
-        assert!(counts.vhosts.is_empty() && counts.users.is_empty());
+    }
+
+    #[test]
+    fn what_is_done_counts_for_the_vhost_and_for_the_user() {
+        let (census, vhost) = (Census::default(), Name::from("v"));
+        let users = ["a", "b"].map(Name::from);
+        for (user, count) in users.iter().zip(1..) {
+            let accounts = census.enter(&vhost, None, user, UserLimits::default()).unwrap();
+            accounts.published(Batch { messages: count, bytes: 10 * count });
+            accounts.delivered(Batch { messages: 5, bytes: 7 });
+            accounts.acked(count);
+        }
+        census.open_channel(&vhost, &users[0], UserLimits::default()).unwrap();
+        let [vhosts, _] = census.usage();
+        let all = Usage {
+            connections: 2,
+            channels: 1,
+            published: 3,
+            published_bytes: 30,
+            delivered: 10,
+            delivered_bytes: 14,
+            acked: 3,
+        };
+        assert_eq!(vhosts, [(vhost.clone(), all)]);
+        // Who is known stays with what it did; nothing stays of who is not.
+        census.close_channel(&vhost, &users[0]);
+        census.leave(&vhost, &users[0], true);
+        census.leave(&vhost, &users[1], false);
+        let [vhosts, left] = census.usage();
+        assert_eq!(vhosts, [(vhost, Usage { connections: 0, channels: 0, ..all })]);
+        let own =
+            Usage { published: 1, published_bytes: 10, delivered: 5, delivered_bytes: 7, acked: 1, ..Usage::default() };
+        assert_eq!(left, [(users[0].clone(), own)]);
     }
 }

@@ -1,5 +1,5 @@
 //! A confirm waits for the sync that covers it: a disk whose syncs can be held back shows it. The same test notices a
-//! node that does not wait, which is the sabotage "confirm before sync".
+//! node that does not wait, which is the sabotage "confirm before sync". And what such a client does is counted.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use ferrymq_model::{
-    Arguments, Body, Command, DeclareQueue, Dialect, Effect, Event, Limits, Login, Name, Origin, Position, Publish,
-    Reply, Span, Time,
+    Arguments, Body, Command, DeclareQueue, Dialect, Effect, Event, GetCommand, Limits, Login, Name, Origin, Position,
+    Publish, Reply, Settle, Settlement, Span, Time, Usage,
 };
 use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, Options, RealDisk};
 use parking_lot::{Condvar, Mutex};
@@ -26,19 +26,39 @@ fn a_sabotaged_node_that_confirms_before_the_sync_is_noticed() {
     assert!(confirmed_before_sync(|node| node.durable.set(Position(u64::MAX))));
 }
 
+#[test]
+fn what_a_client_does_is_counted_for_its_vhost_and_its_user() {
+    let folder = Folder::new();
+    let seen = Arc::new(Seen::default());
+    let node = open(&folder, Arc::default());
+    let mut client = node.connect(seen.clone(), "test".to_owned(), true).unwrap();
+    declare(&mut client);
+    publish(&mut client);
+    seen.wait(|what| what.confirmed);
+    let get = GetCommand { origin: origin(), queue: Name::from("q"), no_ack: false };
+    carry_out(&mut client, b"", vec![Command::Get(get)]);
+    seen.wait(|what| what.got);
+    let settlement = Settlement::Accept;
+    let settle = Settle { origin: origin(), delivery_tag: 1, multiple: false, settlement };
+    carry_out(&mut client, b"", vec![Command::Settle(settle)]);
+
+    let done =
+        Usage { published: 1, published_bytes: 1, delivered: 1, delivered_bytes: 1, acked: 1, ..Usage::default() };
+    let open = Usage { connections: 1, channels: 1, ..done };
+    let report = node.usage();
+    assert_eq!(report.vhosts, [(Name::from("/"), open)]);
+    assert_eq!(report.users, [(Name::from("guest"), open)]);
+    assert!(report.memory.iter().any(|(owner, bytes)| *owner == "journal" && *bytes > 0), "{:?}", report.memory);
+    drop(client);
+    assert_eq!(node.usage().users, [(Name::from("guest"), done)]);
+    node.stop();
+}
+
 /// Publishes a persistent message and looks, while its sync is held back, whether it is confirmed already.
 fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
     let folder = Folder::new();
     let (gate, seen) = (Arc::new(Gate::default()), Arc::new(Seen::default()));
-    let settings = NodeSettings {
-        directory: folder.0.clone(),
-        limits: Limits::default(),
-        storage: Options { file_bytes: 256 << 10, ..Options::default() },
-        properties: Default::default(),
-        backends: vec![Backend::Internal],
-        events: false,
-    };
-    let node = Node::open(settings, Arc::new(GatedDisk(gate.clone())), Arc::new(Still)).unwrap();
+    let node = open(&folder, gate.clone());
     let mut client = node.connect(seen.clone(), "test".to_owned(), true).unwrap();
     declare(&mut client);
     seen.wait(|what| what.declared);
@@ -53,6 +73,18 @@ fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
     drop(client);
     node.stop();
     too_early
+}
+
+fn open(folder: &Folder, gate: Arc<Gate>) -> Arc<Node> {
+    let settings = NodeSettings {
+        directory: folder.0.clone(),
+        limits: Limits::default(),
+        storage: Options { file_bytes: 256 << 10, ..Options::default() },
+        properties: Default::default(),
+        backends: vec![Backend::Internal],
+        events: false,
+    };
+    Node::open(settings, Arc::new(GatedDisk(gate)), Arc::new(Still)).unwrap()
 }
 
 fn origin() -> Origin {
@@ -120,6 +152,7 @@ struct Seen {
 struct What {
     declared: bool,
     confirmed: bool,
+    got: bool,
 }
 
 impl Seen {
@@ -134,6 +167,7 @@ impl Peer for Seen {
         effects.for_each(|effect| match effect {
             Effect::Reply { reply: Reply::QueueDeclared { .. }, .. } => what.declared = true,
             Effect::Confirm { .. } => what.confirmed = true,
+            Effect::Got { .. } => what.got = true,
             _ => {}
         });
         self.changed.notify_all();

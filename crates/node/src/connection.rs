@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
+    census::Accounts,
     confirms::Confirms,
     effects::{Effects, Handed},
     firehose::Who,
@@ -77,6 +78,8 @@ pub struct Connection {
     durable: Arc<Durable>,
     /// Known since its vhost was opened.
     pub who: OnceLock<Who>,
+    /// Where what it does is counted, since then.
+    pub accounts: OnceLock<Accounts>,
     /// Held only to add or take effects and to move credit, never while anything is encoded or written. Last in the
     /// order of locks.
     mailbox: Mutex<Mailbox>,
@@ -108,7 +111,8 @@ impl Connection {
             overdue: false,
             ending: false,
         };
-        Self { id, serial, peer, durable, who: OnceLock::new(), mailbox: Mutex::new(mailbox) }
+        let (who, accounts) = (OnceLock::new(), OnceLock::new());
+        Self { id, serial, peer, durable, who, accounts, mailbox: Mutex::new(mailbox) }
     }
 
     pub fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
@@ -136,6 +140,9 @@ impl Connection {
                 batch
             };
             self.peer.send(&batch);
+            if let Some(accounts) = self.accounts.get().filter(|_| batch.handed().messages > 0) {
+                accounts.delivered(batch.handed());
+            }
             batch.clear();
             let mut mailbox = self.mailbox.lock();
             mailbox.spare = batch;
@@ -147,6 +154,12 @@ impl Connection {
     /// From now on the owner is woken whenever everything has left.
     pub fn end(&self) {
         self.mailbox.lock().ending = true;
+    }
+
+    /// Bytes that are on their way to it.
+    pub fn waiting_bytes(&self) -> usize {
+        let mailbox = self.mailbox.lock();
+        mailbox.backlog + mailbox.effects.len_bytes()
     }
 
     /// Whether everything has left. Somebody else may be sending, and some of it may wait for the journal.

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason};
 
+use crate::census::Batch;
+
 /// One effect; its texts stand in [`Effects::texts`] and its bytes in [`Effects::bytes`], in the order of the fields that
 /// give their lengths.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Effects {
     /// position must be durable.
     held: VecDeque<(usize, Position)>,
     shared_bytes: usize,
+    /// The messages in it that are handed to the client.
+    handed: Batch,
 }
 
 impl Effects {
@@ -67,6 +71,11 @@ impl Effects {
     /// Bytes that are kept for them.
     pub fn len_bytes(&self) -> usize {
         self.texts.len() + self.bytes.len() + self.shared_bytes
+    }
+
+    /// The messages in it that are handed to the client.
+    pub fn handed(&self) -> Batch {
+        self.handed
     }
 
     /// The position that must be durable before everything in here may leave.
@@ -100,6 +109,7 @@ impl Effects {
     /// Adds a message for a subscription.
     pub fn deliver(&mut self, channel: u16, tag: &str, delivery: Handed, message: &MessageRef<'_>) {
         self.texts.push_str(tag);
+        self.handed.add(message.body.bytes().len());
         let message = self.message(message);
         let Handed { delivery_tag, redelivered, attempts } = delivery;
         let tag_len = len_u8(tag.as_bytes());
@@ -108,6 +118,7 @@ impl Effects {
 
     /// Adds a message that was asked for.
     pub fn got(&mut self, channel: u16, delivery: Handed, remaining: u64, message: &MessageRef<'_>) {
+        self.handed.add(message.body.bytes().len());
         let message = self.message(message);
         let Handed { delivery_tag, redelivered, attempts } = delivery;
         self.records.push(Record::Got { channel, redelivered, attempts, delivery_tag, remaining, message });
@@ -175,6 +186,9 @@ impl Effects {
         out.bytes.extend(self.bytes.drain(..bytes));
         out.shared_bytes = out.records.iter().map(Record::shared_bytes).sum();
         self.shared_bytes -= out.shared_bytes;
+        out.records.iter().filter_map(Record::handed_bytes).for_each(|bytes| out.handed.add(bytes));
+        self.handed.messages -= out.handed.messages;
+        self.handed.bytes -= out.handed.bytes;
         for (at, _) in &mut self.held {
             *at -= count;
         }
@@ -197,6 +211,7 @@ impl Effects {
         self.bytes.clear();
         self.held.clear();
         self.shared_bytes = 0;
+        self.handed = Batch::default();
         self.records.shrink_to(KEPT_RECORDS);
         self.texts.shrink_to(KEPT_BYTES);
         self.bytes.shrink_to(KEPT_BYTES);
@@ -262,6 +277,16 @@ impl Record {
             | Self::Confirm { .. }
             | Self::NotConfirmed { .. }
             | Self::Cancelled { .. } => None,
+        }
+    }
+
+    /// The length of the body, where it is handed to the client.
+    fn handed_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Deliver { message, .. } | Self::Got { message, .. } => {
+                Some(message.shared.as_ref().map_or(message.inline_len as usize, Bytes::len))
+            }
+            _ => None,
         }
     }
 

@@ -30,6 +30,7 @@ mod tokens;
 mod transaction;
 mod transition;
 mod unacked;
+mod usage;
 
 pub use authentication::Backend;
 pub use client::Client;

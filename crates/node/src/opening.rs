@@ -186,7 +186,9 @@ impl Node {
     fn set_room(&self, room: &Room) {
         match room {
             Room::Stalled(reason) => {
-                tracing::warn!("publishers wait: {reason}");
+                let memory: Vec<String> =
+                    self.memory().iter().map(|(owner, bytes)| format!("{owner} {} KiB", bytes >> 10)).collect();
+                tracing::warn!("publishers wait: {reason}; memory: {}", memory.join(", "));
                 *self.stall_reason.lock() = reason.to_string();
             }
             Room::Open if self.is_stalled() => tracing::info!("publishers go on"),

@@ -1,6 +1,9 @@
 //! How far the server has come: what readiness is answered from.
 
-use ferrymq_model::{Queries, Readiness};
+use std::sync::{Arc, OnceLock};
+
+use ferrymq_model::{Queries, Readiness, UsageReport};
+use ferrymq_node::Node;
 use tokio::sync::watch;
 
 /// Where the server is in its life.
@@ -21,13 +24,19 @@ pub enum Phase {
 pub struct Progress {
     phase: watch::Sender<Phase>,
     faults: watch::Receiver<Option<String>>,
+    node: OnceLock<Arc<Node>>,
 }
 
 impl Progress {
     /// A server that begins. `faults` says why it must end, once it must.
     #[must_use]
     pub fn new(faults: watch::Receiver<Option<String>>) -> Self {
-        Self { phase: watch::Sender::new(Phase::Recovering), faults }
+        Self { phase: watch::Sender::new(Phase::Recovering), faults, node: OnceLock::new() }
+    }
+
+    /// Recovery is done: the node is there to be asked.
+    pub fn opened(&self, node: Arc<Node>) {
+        self.node.get_or_init(|| node);
     }
 
     /// The next phase has begun.
@@ -48,6 +57,10 @@ impl Queries for Progress {
             Phase::Stopping => "the server is stopping",
         };
         Readiness::NotReady(reason.into())
+    }
+
+    fn usage(&self) -> UsageReport {
+        self.node.get().map(|node| node.usage()).unwrap_or_default()
     }
 }
 

@@ -86,6 +86,7 @@ async fn serve(settings: &Settings) -> Result<(), String> {
         announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
     let node = open_node(settings, process.clone())?;
+    progress.opened(node.clone());
     if let Some(file) = &settings.definitions {
         import(&node, file)?;
     }

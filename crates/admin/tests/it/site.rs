@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use ferrymq_admin::Admin;
-use ferrymq_model::{Queries, Readiness};
+use ferrymq_model::{Queries, Readiness, UsageReport};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -21,6 +21,10 @@ impl Told {
 impl Queries for Told {
     fn readiness(&self) -> Readiness {
         self.0.lock().unwrap().clone()
+    }
+
+    fn usage(&self) -> UsageReport {
+        UsageReport::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ferrymq_broker::Caller;
 use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 
 use super::{Client, publish::RouteCache};
@@ -40,12 +41,14 @@ impl Client {
         let caller = self.caller_in(&vhost);
         catalog.check_entry(&caller)?;
         let connections_max = catalog.vhost_settings(&vhost)?.connections_max;
-        self.node.census.enter(&vhost, connections_max, caller.user, catalog.user_limits(caller.user))?;
+        let limits = catalog.user_limits(caller.user);
+        let accounts = self.node.census.enter(&vhost, connections_max, caller.user, limits)?;
         self.epoch = catalog.epoch(&vhost);
         drop(catalog);
         let who = Who { vhost: vhost.clone(), user: self.identity().name.clone(), connection: self.connection.name() };
         // A session opens one vhost.
         self.connection.who.get_or_init(|| who);
+        self.connection.accounts.get_or_init(|| accounts);
         self.vhost = Some(vhost);
         self.reply(origin, false, None, Reply::VhostOpened);
         events.push(Event::VhostOpened);
@@ -69,9 +72,9 @@ impl Client {
     }
 
     pub(super) fn open_channel(&mut self, origin: Origin) -> Result<(), Refusal> {
-        let user = &self.identity().name;
+        let Caller { vhost, user, .. } = self.caller();
         let limits = self.node.catalog.read().user_limits(user);
-        self.node.census.open_channel(user, limits)?;
+        self.node.census.open_channel(vhost, user, limits)?;
         let mut mailbox = self.connection.mailbox();
         mailbox.channels.insert(origin.channel, Channel::default());
         mailbox.reply(origin, false, None, Reply::ChannelOpened);
@@ -120,7 +123,8 @@ impl Client {
             mailbox.settle(channel, 0, true, &mut held);
             let ended = mailbox.channels.remove(&channel);
             if ended.is_some() {
-                self.node.census.close_channel(&self.identity().name);
+                let Caller { vhost, user, .. } = self.caller();
+                self.node.census.close_channel(vhost, user);
             }
             if let Some(replies) = ended.and_then(|channel| channel.reply_address) {
                 self.node.replies.remove(&replies.address);
@@ -172,7 +176,7 @@ impl Client {
             self.end_channel(channel);
         }
         if let (Some(vhost), Some(identity)) = (&self.vhost, &self.identity) {
-            self.node.census.leave(vhost, &identity.name);
+            self.node.census.leave(vhost, &identity.name, identity.token.is_none());
         }
         self.node.disconnect(&Arc::clone(&self.connection));
         self.tell_disconnected();

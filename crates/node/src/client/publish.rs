@@ -6,7 +6,10 @@ use ferrymq_model::{
 };
 
 use super::Client;
-use crate::{connection::Channel, firehose::Tap, node::Node, replies::ReplyTarget, transaction, transition::Aftermath};
+use crate::{
+    census::Batch, connection::Channel, firehose::Tap, node::Node, replies::ReplyTarget, transaction,
+    transition::Aftermath,
+};
 
 /// Where one publish goes.
 enum Route {
@@ -120,6 +123,7 @@ impl Client {
             (durable && wants_confirm).then(|| ports.flushed_position())
         });
         self.answer(input, &publishes, &routes, stored);
+        self.count_published(publishes.iter().zip(&routes).filter(|(_, route)| !matches!(route, Route::Ignored)));
         aftermath.touch(&self.connection);
         if aftermath.can_wait() {
             self.undrained = aftermath.touched;
@@ -128,6 +132,14 @@ impl Client {
         }
         self.publishes = publishes;
         self.publishes.clear();
+    }
+
+    fn count_published<'a>(&self, decided: impl Iterator<Item = (&'a Publish, &'a Route)>) {
+        let mut batch = Batch::default();
+        decided.for_each(|(publish, _)| batch.add(body_bytes(publish)));
+        if let Some(accounts) = self.connection.accounts.get() {
+            accounts.published(batch);
+        }
     }
 
     /// Those who watch are to see what is published here.
@@ -424,6 +436,13 @@ fn kept_of(publish: &Publish, message: &MessageRef<'_>) -> KeptMessage {
 fn text(name: &[u8]) -> &str {
     // The default exchange needs no look.
     if name.is_empty() { "" } else { std::str::from_utf8(name).expect("the session checks that names are text") }
+}
+
+pub(super) fn body_bytes(publish: &Publish) -> usize {
+    match &publish.body {
+        Body::Span(span) => span.len as usize,
+        Body::Shared(bytes) => bytes.len(),
+    }
 }
 
 pub(super) fn facts_of(publish: &Publish, message: &MessageRef<'_>, now: Time) -> Facts {

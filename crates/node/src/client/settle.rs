@@ -1,5 +1,6 @@
 //! Settling deliveries.
 
+use ferrymq_broker::Stretch;
 use ferrymq_model::{Event, Origin, Refusal, Reply, Settle, Settlement};
 
 use super::Client;
@@ -45,6 +46,12 @@ impl Client {
         Ok(())
     }
 
+    pub(super) fn count_acked<'a>(&self, stretches: impl Iterator<Item = &'a Stretch>) {
+        if let Some(accounts) = self.connection.accounts.get() {
+            accounts.acked(stretches.map(|stretch| stretch.last + 1 - stretch.first).sum());
+        }
+    }
+
     /// Decides the settlements collected so far, and lets this connection's subscriptions use the credit.
     pub(super) fn settle_collected(&mut self) {
         let settled = std::mem::take(&mut self.settled);
@@ -55,6 +62,9 @@ impl Client {
             shard.settle(&settled, settlement, ports.now(), ports);
             shard.credit(&waiting);
         });
+        if settlement == Settlement::Accept {
+            self.count_acked(settled.iter());
+        }
         self.settled = settled;
         self.settled.clear();
         self.node.settle_down(aftermath, Some(&self.connection));

@@ -4,13 +4,16 @@
 //! queues: one unit of the journal.
 
 use ferrymq_broker::Committed;
-use ferrymq_model::{Origin, Publish, QueueId, Refusal, Reply, ReturnReason};
+use ferrymq_model::{Origin, Publish, QueueId, Refusal, Reply, ReturnReason, Settlement};
 
 use super::{
     Client,
-    publish::{facts_of, message_of},
+    publish::{body_bytes, facts_of, message_of},
 };
-use crate::transition::{Aftermath, CatalogLock};
+use crate::{
+    census::Batch,
+    transition::{Aftermath, CatalogLock},
+};
 
 impl Client {
     pub(super) fn tx_select(&mut self, origin: Origin) -> Result<(), Refusal> {
@@ -65,6 +68,13 @@ impl Client {
                 (published, ports.flushed_position())
             });
         drop(catalog);
+        let accepted = settlements.iter().filter(|(settlement, _)| *settlement == Settlement::Accept);
+        self.count_acked(accepted.flat_map(|(_, stretches)| stretches));
+        let mut batch = Batch::default();
+        publishes.iter().for_each(|publish| batch.add(body_bytes(publish)));
+        if let Some(accounts) = self.connection.accounts.get() {
+            accounts.published(batch);
+        }
         let mut unroutable = Vec::new();
         for (publish, _) in publishes.iter().zip(&published).filter(|(_, published)| published.queues == 0) {
             let message = message_of(publish, &[]);

@@ -202,6 +202,9 @@ impl Node {
     }
 }
 
+/// Nobody needs longer definitions, and each must fit a record of the journal.
+const ITEM_BYTES_MAX: usize = 96 << 10;
+
 /// One import under way.
 struct Import<'a> {
     catalog: &'a mut Catalog,
@@ -252,6 +255,12 @@ impl<'a> Import<'a> {
         let Some(list) = json.get(category) else { return Ok(()) };
         let list = list.as_array().ok_or_else(|| error(category, "it must be a list"))?;
         for (at, item) in list.iter().enumerate() {
+            if item.to_string().len() > ITEM_BYTES_MAX {
+                return Err(error(
+                    &place(category, at, &Json::Null),
+                    &format!("it is longer than {ITEM_BYTES_MAX} bytes"),
+                ));
+            }
             let taken = T::deserialize(item).map_err(|why| why.to_string()).and_then(|item| take(self, item));
             taken.map_err(|problem| error(&place(category, at, item), &problem))?;
             self.imported.taken += 1;

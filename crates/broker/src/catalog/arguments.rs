@@ -5,11 +5,24 @@
 use ferrymq_model::{Arguments, ExchangeKind, ExchangeSpec, Name, Refusal, Value};
 
 use super::delayed;
+use super::entries;
 use super::hashing::HashedBy;
 use super::history;
 
 /// Arguments of exchanges that are known and not built.
 const EXCHANGE_NOT_BUILT: [&str; 1] = ["x-super-stream"];
+
+/// Arguments are at most this long, encoded: a binding's stand twice in its record, which must fit the smallest journal file.
+const BYTES_MAX: usize = 96 << 10;
+
+/// Refuses arguments that are too long to be kept.
+pub(super) fn check_length(whose: &str, arguments: &Arguments) -> Result<(), Refusal> {
+    let bytes = entries::encode(arguments).len();
+    if bytes <= BYTES_MAX {
+        return Ok(());
+    }
+    Err(Refusal::PreconditionFailed(format!("arguments of {whose} take {bytes} bytes, and may take {BYTES_MAX}")))
+}
 
 /// The exchange that an argument names. It need not be there.
 pub(super) fn exchange_named<'a>(key: &str, whose: &str, arguments: &'a Arguments) -> Result<Option<&'a str>, Refusal> {
@@ -34,6 +47,7 @@ pub(super) fn check_exchange(whose: &str, spec: &ExchangeSpec) -> Result<(), Ref
     if let Some((key, _)) = spec.arguments.iter().find(|(key, _)| EXCHANGE_NOT_BUILT.contains(key)) {
         return Err(not_built(key, whose, ""));
     }
+    check_length(whose, &spec.arguments)?;
     delayed::check(spec)?;
     match delayed::routes_as(spec) {
         ExchangeKind::ConsistentHash => drop(HashedBy::parse(&spec.arguments)?),

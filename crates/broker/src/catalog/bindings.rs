@@ -4,6 +4,7 @@ use ferrymq_model::{
     Access, BindCommand, BindingSpec, CatalogEntry, Destination, ExchangeKind, Name, Object, QueueId, Refusal, Table,
 };
 
+use super::arguments::check_length;
 use super::exchanges::check_not_default;
 use super::happenings::{BindingFacts, Happening};
 use super::queue_arguments::QueueKind;
@@ -83,6 +84,7 @@ impl Catalog {
         let vhost = self.vhost(vhost)?;
         let source = vhost.exchange(source)?;
         let target = vhost.target(destination)?;
+        check_length("a binding", arguments)?;
         match delayed::routes_as(&source.spec) {
             ExchangeKind::Headers => headers::check_arguments(arguments)?,
             ExchangeKind::ConsistentHash => drop(hashing::weight(key)?),

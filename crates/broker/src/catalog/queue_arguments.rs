@@ -3,7 +3,7 @@
 
 use ferrymq_model::{Arguments, Name, QueueSpec, Refusal, Table, Value};
 
-use super::arguments::{check_same_argument, check_same_flag, invalid, not_built, not_whole, wrong_type};
+use super::arguments::{check_length, check_same_argument, check_same_flag, invalid, not_built, not_whole, wrong_type};
 use crate::queue::{DeadLettering, Overflow, QueueSettings, RetryDelay};
 
 /// A type of queue.
@@ -186,6 +186,7 @@ pub(super) fn kind(whose: &str, arguments: &Arguments) -> Result<QueueKind, Refu
 /// [`Refusal::PreconditionFailed`] in RabbitMQ's order: a value, an argument of another type of queue, a property.
 pub(super) fn check(whose: &str, kind: QueueKind, spec: &QueueSpec) -> Result<(), Refusal> {
     let arguments = &spec.arguments;
+    check_length(whose, arguments)?;
     ARGUMENTS.iter().filter(|known| known.is_of(kind)).try_for_each(|known| known.check(whose, arguments))?;
     for (key, _) in arguments.iter() {
         if ARGUMENTS.iter().any(|known| known.key == key && !known.is_of(kind)) {

@@ -43,6 +43,15 @@ fn arguments_are_refused_with_rabbitmqs_words() {
     }
 }
 
+/// A binding's arguments stand twice in its record, and the smallest journal file has 256 KiB.
+#[test]
+fn arguments_that_are_too_long_to_be_kept_are_refused() {
+    let mut desk = Desk::new();
+    desk.queue(&format!("q x-mine={}", "a".repeat(98_000))).unwrap();
+    let refused = desk.queue(&format!("r x-mine={}", "a".repeat(98_400)));
+    check(refused, "arguments of queue 'r' in vhost '/' take 98420 bytes, and may take 98304");
+}
+
 #[test]
 fn what_changes_nothing_is_taken() {
     let mut desk = Desk::new();

@@ -12,6 +12,7 @@
 mod catalog;
 mod queue;
 mod schedule;
+mod selector;
 
 pub use catalog::{
     ApplyTo, BindingFacts, Caller, Catalog, Declared, Envelope, Epoch, Happening, History, HistoryBudget, Holds,

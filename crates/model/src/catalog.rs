@@ -30,6 +30,8 @@ pub enum ExchangeKind {
     RecentHistory,
     /// Like the kind that its arguments name, but messages may ask to wait first.
     Delayed,
+    /// The selector among the binding's arguments is true of the message's headers.
+    JmsTopic,
 }
 
 impl ExchangeKind {
@@ -47,6 +49,7 @@ impl ExchangeKind {
             "x-local-random" => Some(Self::LocalRandom),
             "x-recent-history" => Some(Self::RecentHistory),
             "x-delayed-message" => Some(Self::Delayed),
+            "x-jms-topic" => Some(Self::JmsTopic),
             _ => None,
         }
     }
@@ -65,6 +68,7 @@ impl ExchangeKind {
             Self::LocalRandom => "x-local-random",
             Self::RecentHistory => "x-recent-history",
             Self::Delayed => "x-delayed-message",
+            Self::JmsTopic => "x-jms-topic",
         }
     }
 }

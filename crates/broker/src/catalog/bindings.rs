@@ -8,7 +8,7 @@ use super::arguments::check_length;
 use super::exchanges::check_not_default;
 use super::happenings::{BindingFacts, Happening};
 use super::queue_arguments::QueueKind;
-use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, missing, without_line_ends};
+use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, jms, missing, without_line_ends};
 
 /// What a binding leads to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,12 +82,13 @@ impl Catalog {
         arguments: &Table,
     ) -> Result<Target, Refusal> {
         let vhost = self.vhost(vhost)?;
-        let source = vhost.exchange(source)?;
+        let exchange = vhost.exchange(source)?;
         let target = vhost.target(destination)?;
         check_length("a binding", arguments)?;
-        match delayed::routes_as(&source.spec) {
+        match delayed::routes_as(&exchange.spec) {
             ExchangeKind::Headers => headers::check_arguments(arguments)?,
             ExchangeKind::ConsistentHash => drop(hashing::weight(key)?),
+            ExchangeKind::JmsTopic => jms::check_arguments(arguments, source, destination)?,
             ExchangeKind::LocalRandom => self.check_local(&target, key)?,
             _ => {}
         }

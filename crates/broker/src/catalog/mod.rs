@@ -11,6 +11,7 @@ mod happenings;
 mod hashing;
 mod headers;
 mod history;
+mod jms;
 mod load;
 mod policies;
 mod policy_settings;

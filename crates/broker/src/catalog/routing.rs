@@ -13,8 +13,9 @@ use super::hashing::{Shares, hash};
 use super::headers::Matcher;
 use super::history::{History, wants_not_to_be_kept};
 use super::topics::Topics;
-use super::{Catalog, Vhost, delayed};
+use super::{Catalog, Vhost, delayed, jms};
 use crate::queue::sabotage::{Sabotage, Saboteur};
+use crate::selector::Expression;
 
 /// The bindings of an exchange, arranged for its kind.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) enum Router {
     ModulusHash(Targets),
     Random(Targets),
     RecentHistory(Targets, Arc<History>),
+    /// By the bindings' slots. Without a selector a binding leads nowhere.
+    JmsTopic(Vec<(usize, Option<Expression>, Target)>),
 }
 
 /// What bindings lead to, in ascending order, each with the number of bindings that do.
@@ -178,6 +181,7 @@ impl Router {
             ExchangeKind::RecentHistory => {
                 Self::RecentHistory(Targets::default(), Arc::new(History::new(&spec.arguments)))
             }
+            ExchangeKind::JmsTopic => Self::JmsTopic(Vec::new()),
             ExchangeKind::Delayed => unreachable!("no exchange routes as one that lets messages wait"),
         }
     }
@@ -192,6 +196,9 @@ impl Router {
             Self::ConsistentHash(shares) => shares.add(slot, binding),
             Self::Topic(topics) => topics.add(&binding.key, &binding.target),
             Self::Headers(matchers) => matchers.push((slot, Matcher::new(&binding.arguments), binding.target.clone())),
+            Self::JmsTopic(selectors) => {
+                selectors.push((slot, jms::selector(&binding.arguments).ok(), binding.target.clone()));
+            }
         }
     }
 
@@ -211,6 +218,7 @@ impl Router {
             Self::ConsistentHash(shares) => shares.remove(slot),
             Self::Topic(topics) => topics.remove(&binding.key, &binding.target),
             Self::Headers(matchers) => matchers.retain(|(other, ..)| *other != slot),
+            Self::JmsTopic(selectors) => selectors.retain(|(other, ..)| *other != slot),
         }
     }
 
@@ -226,6 +234,15 @@ impl Router {
                 found.holds = Holds::Once;
                 let matching = matchers.iter().filter(|(_, matcher, _)| matcher.matches(&envelope.headers));
                 matching.for_each(|(_, _, target)| found.add(target));
+            }
+            Self::JmsTopic(selectors) => {
+                found.holds = Holds::Once;
+                let headers = envelope.headers();
+                for (_, selector, target) in selectors {
+                    if selector.as_ref().is_some_and(|selector| selector.selects(&|name| headers.get(name))) {
+                        found.add(target);
+                    }
+                }
             }
             Self::ConsistentHash(shares) => {
                 if !shares.looks_at_keys() {

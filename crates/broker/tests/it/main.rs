@@ -9,6 +9,7 @@ mod deaths;
 mod desk;
 mod hashing;
 mod history;
+mod jms;
 mod matching;
 mod policies;
 mod port;

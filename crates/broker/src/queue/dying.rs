@@ -104,6 +104,11 @@ impl Dying {
         Some((stretch.lane, stretch.first, stretch.reason))
     }
 
+    /// Whether a message that dies now is next: otherwise it has to wait behind others.
+    pub(super) fn takes_newcomer(&self) -> bool {
+        self.kept.len() < KEPT_MAX && self.next().is_none()
+    }
+
     /// The queues that have its letter already.
     pub(super) fn take_served(&mut self) -> Vec<QueueId> {
         if self.untried == 0 {
@@ -191,11 +196,8 @@ impl Queue {
         }
     }
 
-    /// A message that was found has come to its end, and not everybody who should get its letter has it: it stays.
-    pub(super) fn keep(&mut self, doomed: &Doomed, served: Vec<QueueId>, full: &[QueueId], ports: &mut impl Ports) {
-        if doomed.was_dying {
-            return self.dying.keep_next(served, full);
-        }
+    /// The message at the front has come to its end, and neither leaves nor is ready any more.
+    pub(super) fn doom_front(&mut self, doomed: &Doomed, ports: &mut impl Ports) {
         let Doomed { lane: number, sequence, reason, .. } = *doomed;
         let lane = self.lanes.front();
         let (_, returned) = lane.front();
@@ -207,8 +209,19 @@ impl Queue {
         }
         let stretch = DyingStretch { lane: number, first: sequence, last: sequence, reason, counted: false };
         self.doom_stretch(stretch, doomed.facts.body_bytes.into(), ports);
-        if self.dying.next().is_some_and(|(lane, next, _)| (lane, next) == (number, sequence)) {
-            self.dying.keep_next(served, full);
+    }
+
+    /// A message that was found has come to its end, and not everybody who should get its letter has it: it stays.
+    pub(super) fn keep(&mut self, doomed: &Doomed, served: Vec<QueueId>, full: &[QueueId], ports: &mut impl Ports) {
+        if !doomed.was_dying {
+            self.doom_front(doomed, ports);
         }
+        debug_assert_eq!(
+            self.dying.next(),
+            Some((doomed.lane, doomed.sequence, doomed.reason)),
+            "{}: a letter was tried whose turn had not come",
+            self.shown()
+        );
+        self.dying.keep_next(served, full);
     }
 }

@@ -35,29 +35,44 @@ impl Shard {
     #[cold]
     pub(super) fn bury(&mut self, id: QueueId, doomed: &Doomed, now: Time, ports: &mut impl Ports) {
         let queue = self.queues.get_mut(&id).expect("the queue was just served");
+        if queue.keeps_letters() && !doomed.was_dying && !queue.dying.takes_newcomer() {
+            // Nobody gets it out of turn: who has got it is known only of letters whose turn has come.
+            ports.begin_unit();
+            queue.doom_front(doomed, ports);
+            return ports.end_unit();
+        }
         let (lane, dropped) = (id.lane(doomed.lane), without_letter(doomed.reason));
         // What was settled and marked since it was found may have moved it.
         let Next::Message { handle, .. } = ports.next(lane, doomed.sequence) else {
             unreachable!("a message that was found stays in memory for the transition")
         };
         let letter = queue.letter(Content::Stored(handle), &doomed.facts, doomed.reason, now, ports);
+        let served = if doomed.was_dying { queue.dying.take_served() } else { Vec::new() };
         if queue.keeps_letters() {
-            return self.post_or_keep(id, doomed, letter, ports);
+            return self.post_or_keep(id, doomed, letter, served, ports);
         }
         queue.count_letter(letter.is_some());
         queue.lose(doomed);
-        let Some(letter) = letter else { return ports.settle(lane, doomed.sequence, doomed.sequence, dropped) };
+        let Some(mut letter) = letter else { return ports.settle(lane, doomed.sequence, doomed.sequence, dropped) };
+        // It was kept for those who had not got it, by settings that have changed since.
+        letter.targets.retain(|target| !served.contains(target));
         ports.begin_unit();
-        let why = if self.post(&letter, ports) { Settled::DeadLettered } else { dropped };
+        let arrived = self.post(&letter, ports) || !served.is_empty();
+        let why = if arrived { Settled::DeadLettered } else { dropped };
         ports.settle(lane, doomed.sequence, doomed.sequence, why);
         ports.end_unit();
     }
 
     /// As [`Shard::bury`], for a letter that must not be lost: every queue that has room gets it at once, and the message
     /// leaves with the last of them. Where there is none, or one is full, it is kept until something changes.
-    fn post_or_keep(&mut self, id: QueueId, doomed: &Doomed, letter: Option<Letter>, ports: &mut impl Ports) {
-        let queue = self.queues.get_mut(&id).expect("the queue was just served");
-        let mut served = if doomed.was_dying { queue.dying.take_served() } else { Vec::new() };
+    fn post_or_keep(
+        &mut self,
+        id: QueueId,
+        doomed: &Doomed,
+        letter: Option<Letter>,
+        mut served: Vec<QueueId>,
+        ports: &mut impl Ports,
+    ) {
         let mut full = Vec::new();
         ports.begin_unit();
         let mut reached = !served.is_empty();

@@ -347,3 +347,40 @@ fn a_letter_that_waits_does_not_hold_up_those_behind_it_until_many_wait() {
     let arrived: Vec<_> = deaths(&mut bench).into_iter().map(|(message, _)| message).collect();
     assert!(arrived.iter().copied().eq(1..=40), "{arrived:?}");
 }
+
+#[test]
+fn letters_that_wait_for_their_turn_go_nowhere_out_of_turn() {
+    let mut bench = Bench::with(QueueSettings { message_ttl_ms: Some(10), ..keeping() });
+    let more = QueueId(768);
+    open(&mut bench, "letters", LETTERS, Some(0));
+    open(&mut bench, "more", more, None);
+    publish(&mut bench, 50);
+    let later = Time(NOW.0 + 10);
+    bench.shard.timeout(later, &mut bench.port);
+    while bench.shard.dispatch(later, &mut bench.port) {}
+    let counts = bench.shard.counts(QUEUE).unwrap();
+    assert_eq!((ready(&bench, more), counts.ready, counts.dying), (32, 0, 50));
+    assert_eq!(bench.shard.state(QUEUE).as_ref(), bench.port.states.get(&QUEUE));
+    bench.port.queues.remove("letters");
+    bench.shard.delete(LETTERS, DeleteWhen::default(), &mut bench.port).unwrap();
+    while bench.shard.dispatch(later, &mut bench.port) {}
+    assert_eq!((ready(&bench, more), bench.port.messages[&QUEUE].len()), (50, 0), "each once");
+}
+
+#[test]
+fn who_has_got_a_letter_does_not_get_it_again_when_letters_may_be_lost() {
+    let mut bench = Bench::with(keeping());
+    let more = QueueId(768);
+    open(&mut bench, "letters", LETTERS, Some(0));
+    open(&mut bench, "more", more, None);
+    publish(&mut bench, 1);
+    bench.consume(1, false, 0);
+    bench.dispatch();
+    settle(&mut bench, 1, 1, Settlement::Reject);
+    bench.dispatch();
+    let address = DeadLettering { exchange: Name::from("letters,more"), routing_key: None, keeps: false };
+    bench.shard.configure(QUEUE, QueueSettings { dead_letters: Some(address), ..settings("q") }, NOW);
+    bench.dispatch();
+    assert_eq!((ready(&bench, more), bench.port.messages[&QUEUE].len()), (1, 0));
+    assert_eq!(bench.port.settled["settled: DeadLettered"], 1);
+}

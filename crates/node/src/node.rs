@@ -255,9 +255,26 @@ impl Node {
     /// shard's lock between the rounds. `own` is the caller's connection, which goes on by itself while its socket takes
     /// more; others are woken for that, so that nobody works for a stranger for long.
     pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) {
+        self.hand_out(&mut aftermath, own);
+        while !aftermath.gone.is_empty() {
+            aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
+            let mut catalog = self.catalog.write();
+            self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| ports.forget_gone(shard));
+            let happenings = catalog.take_happenings();
+            drop(catalog);
+            self.tell_happenings(happenings, None);
+            self.hand_out(&mut aftermath, own);
+        }
+        for (connection, subscription) in aftermath.ended {
+            connection.tell_unsubscribed(self, &subscription);
+        }
+    }
+
+    /// The part of [`Node::settle_down`] that deals with messages.
+    fn hand_out(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) {
         for round in 0.. {
             if !aftermath.shown.is_empty() {
-                self.publish_shown(&mut aftermath);
+                self.publish_shown(aftermath);
             }
             let mut refilled = Vec::new();
             for connection in std::mem::take(&mut aftermath.touched) {
@@ -271,20 +288,9 @@ impl Node {
                 }
             }
             if !aftermath.more && refilled.is_empty() && aftermath.shown.is_empty() {
-                break;
+                return;
             }
-            self.decide(&mut aftermath, |shard, _| shard.credit(&refilled));
-        }
-        if !aftermath.gone.is_empty() {
-            aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
-            let mut catalog = self.catalog.write();
-            self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| ports.forget_gone(shard));
-            let happenings = catalog.take_happenings();
-            drop(catalog);
-            self.tell_happenings(happenings, None);
-        }
-        for (connection, subscription) in aftermath.ended {
-            connection.tell_unsubscribed(self, &subscription);
+            self.decide(aftermath, |shard, _| shard.credit(&refilled));
         }
     }
 
@@ -314,11 +320,15 @@ impl Node {
 
     /// Writes changes of the catalog to the journal; says when they are durable.
     pub(crate) fn write_changes(&self, changes: &[CatalogEntry]) -> Position {
-        let catalog = self.catalog.read();
-        self.decide_unit(CatalogLock::Read(&catalog), &mut Aftermath::default(), |_, ports| {
+        let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
+        let position = self.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |_, ports| {
             ports.write_changes(changes);
             ports.flushed_position()
-        })
+        });
+        drop(catalog);
+        // Nothing of its own, but whoever holds the shard's lock may deliver what others have left to do.
+        self.settle_down(aftermath, None);
+        position
     }
 
     /// So many bytes more are kept of messages that have arrived in part or wait for a commit; they count whatever the answer.

@@ -191,6 +191,8 @@ impl Transition<'_> {
         }
         self.write_changes(&changes);
         schedules::follow_catalog(shard, self);
+        // An alternate exchange may take what went to them.
+        shard.routes_changed();
     }
 
     /// The message that `next` found just before.

@@ -2,8 +2,8 @@
 
 use ferrymq_broker::DeleteWhen;
 use ferrymq_model::{
-    Access, BindCommand, CatalogEntry, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination, Name,
-    Origin, Refusal, Reply,
+    Access, BindCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination, Name, Origin,
+    Position, Refusal, Reply,
 };
 
 use super::Client;
@@ -15,7 +15,7 @@ impl Client {
         let after = self
             .node
             .change_catalog(caller.user, |catalog, changes| catalog.declare_exchange(&caller, command, changes))?;
-        self.reply(command.origin, command.no_wait, after, Reply::ExchangeDeclared);
+        self.changed(command.origin, command.no_wait, after, Reply::ExchangeDeclared);
         Ok(())
     }
 
@@ -24,7 +24,7 @@ impl Client {
         let after = self
             .node
             .change_catalog(caller.user, |catalog, changes| catalog.delete_exchange(&caller, command, changes))?;
-        self.reply(command.origin, command.no_wait, after, Reply::ExchangeDeleted);
+        self.changed(command.origin, command.no_wait, after, Reply::ExchangeDeleted);
         Ok(())
     }
 
@@ -38,7 +38,8 @@ impl Client {
             Some((history, bound)) => self.replay(catalog, &history, &bound, &changes),
             None => {
                 drop(catalog);
-                self.changed(command.origin, command.no_wait, &changes, Reply::Bound);
+                let after = (!changes.is_empty()).then(|| self.node.write_changes(&changes));
+                self.changed(command.origin, command.no_wait, after, Reply::Bound);
             }
         }
         self.node.tell_happenings(happenings, Some(self.caller().user));
@@ -50,7 +51,7 @@ impl Client {
         let caller = self.caller();
         let after =
             self.node.change_catalog(caller.user, |catalog, changes| catalog.unbind(&caller, &command, changes))?;
-        self.reply(command.origin, command.no_wait, after, Reply::Unbound);
+        self.changed(command.origin, command.no_wait, after, Reply::Unbound);
         Ok(())
     }
 
@@ -68,9 +69,8 @@ impl Client {
         Ok(command)
     }
 
-    /// Writes changes of exchanges and bindings to the journal and answers; where there are none, at once.
-    fn changed(&self, origin: Origin, no_wait: bool, changes: &[CatalogEntry], reply: Reply) {
-        let after = (!changes.is_empty()).then(|| self.node.write_changes(changes));
+    /// Exchanges or bindings have changed: answers, when that is durable, and sees to what it means for dead letters.
+    pub(super) fn changed(&self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
         self.reply(origin, no_wait, after, reply);
         self.node.routes_changed(Some(&self.connection));
     }

@@ -45,7 +45,7 @@ impl Client {
             });
         }
         drop(catalog);
-        self.reply(bound.origin, bound.no_wait, after, Reply::Bound);
+        self.changed(bound.origin, bound.no_wait, after, Reply::Bound);
         self.node.settle_down(aftermath, Some(&self.connection));
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, Error, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
-    string::Ia5String,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, Error, IsCa, Issuer, KeyPair, SanType,
+    date_time_ymd, string::Ia5String,
 };
 
 /// A folder with the files. `NAME_certificate.pem` and `NAME_key.pem` belong together, where NAME is
@@ -85,6 +85,8 @@ fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String), Error> {
 
 fn worker() -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::new([])?;
+    // There is a common name by default, which would stay before what is added.
+    params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "Ferry, Inc");
     params.distinguished_name.push(DnType::CommonName, "worker");
     let text = |text: &str| Ia5String::try_from(text);

@@ -420,7 +420,11 @@ pub trait Properties: Send + Sync {
     /// The properties of a message that tells of an event.
     fn event(&self, told: &Table, at: Time) -> Vec<u8>;
 
-    /// The properties of a message that shows another one to those who watch.
+    /// The exchange that a dead letter was published to first, as it says itself.
+    fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>>;
+
+    /// The properties of a message that shows another one to those who watch. Where they would be too long for a client, or
+    /// nest too deeply, they tell less.
     fn trace(&self, traced: &Traced<'_>) -> Vec<u8>;
 
     /// The same properties with the address to which answers should go.

@@ -59,6 +59,18 @@ pub struct MessageRef<'a> {
 }
 
 impl MessageRef<'_> {
+    /// Properties are shorter than this where a message is stored.
+    pub const PROPERTIES_BYTES: usize = 1 << 24;
+
+    /// Whether its parts are as short as they must be to be stored. Those of clients' messages were checked when they came
+    /// in; the body has a limit of its own.
+    #[must_use]
+    pub const fn fits(&self) -> bool {
+        self.exchange.len() <= Name::BYTES_MAX
+            && self.routing_key.len() <= Name::BYTES_MAX
+            && self.properties.len() < Self::PROPERTIES_BYTES
+    }
+
     /// The same message, with parts of its own.
     ///
     /// # Panics

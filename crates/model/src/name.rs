@@ -30,6 +30,13 @@ impl Name {
         std::str::from_utf8(bytes).map(|text| Self(text.into())).map_err(|_| NameError::NotText)
     }
 
+    /// As much of `text` as a name or a routing key may have, cut between two characters: for what the house itself puts
+    /// together of names.
+    #[must_use]
+    pub fn cut(text: &str) -> &str {
+        &text[..text.floor_char_boundary(Self::BYTES_MAX)]
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -69,5 +76,19 @@ impl fmt::Display for Name {
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_for_a_name_is_cut_between_two_characters() {
+        assert_eq!(Name::cut("deliver.q"), "deliver.q");
+        assert_eq!(Name::cut(&"a".repeat(255)).len(), 255);
+        assert_eq!(Name::cut(&"a".repeat(256)).len(), 255);
+        let wide = "\u{e4}".repeat(128);
+        assert_eq!(Name::cut(&wide), "\u{e4}".repeat(127));
     }
 }

@@ -66,7 +66,8 @@ impl Durable {
     }
 }
 
-/// What makes a write worth while (measured: docs/performance.md).
+/// What makes a write worth while: what one input of 256 KiB causes used to leave in 28 writes. No other value than this was
+/// measured.
 const WRITE_BYTES: usize = 16 << 10;
 
 /// One client's connection.

@@ -42,6 +42,10 @@ pub fn letter(
     let envelope =
         Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
     let routed = catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, &envelope, &mut targets);
+    if !sent.fits() {
+        tracing::warn!(queue = %dead.queue.name, "a dead letter has become too long and is dropped");
+        return None;
+    }
     if routed.is_err() {
         // As in RabbitMQ: a dead-letter exchange may be declared later, or never.
         tracing::debug!(queue = %dead.queue.name, exchange = %address.exchange, "a dead letter has no exchange");
@@ -107,6 +111,10 @@ mod tests {
 
         fn event(&self, _: &Table, _: Time) -> Vec<u8> {
             Vec::new()
+        }
+
+        fn first_exchange(&self, _: &[u8]) -> Option<Vec<u8>> {
+            None
         }
 
         fn trace(&self, _: &Traced<'_>) -> Vec<u8> {

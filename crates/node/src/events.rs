@@ -3,7 +3,7 @@
 //!
 //! Only who listens there costs something: without a binding nothing is put together.
 
-use ferrymq_broker::{BindingFacts, Envelope, Happening};
+use ferrymq_broker::{BindingFacts, Happening};
 use ferrymq_model::{
     BodyRef, CatalogEntry, ExchangeKind, ExchangeSpec, Facts, MessageRef, Name, Refusal, Table, Value,
 };
@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// Tells that something has happened, to those who listen. The caller holds no lock.
-    pub(crate) fn tell(&self, event: &str, told: impl FnOnce() -> Told) {
+    pub(crate) fn tell(&self, event: &'static str, told: impl FnOnce() -> Told) {
         if !self.tells_events {
             return;
         }
@@ -98,9 +98,8 @@ impl Node {
             properties: &properties,
             body: BodyRef::Inline(&[]),
         };
-        let (mut targets, mut aftermath) = (Vec::new(), Aftermath::default());
-        let routed = catalog.route(VHOST, EXCHANGE, message.routing_key, &[], &Envelope::EMPTY, &mut targets);
-        if routed.is_err() || targets.is_empty() {
+        let (targets, mut aftermath) = (self.route_made(&catalog, VHOST, &message, true), Aftermath::default());
+        if targets.is_empty() {
             return;
         }
         let facts = Facts { arrived: now, ..Facts::default() };

@@ -9,7 +9,6 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use ferrymq_broker::Envelope;
 use ferrymq_model::{Facts, MessageRef, Name, OwnedMessage, Properties, Table, Traced, Value};
 use parking_lot::Mutex;
 
@@ -20,6 +19,9 @@ use crate::{
 
 /// Where it comes out, in each vhost.
 const EXCHANGE: &str = "amq.rabbitmq.trace";
+
+/// So many of the queues that a message went to are told: with the longest names they take half of what a client's frame holds.
+const QUEUES_MAX: usize = 256;
 
 /// What is traced. As in RabbitMQ nothing is after a restart, until somebody asks for it again.
 #[derive(Debug, Default)]
@@ -87,6 +89,12 @@ impl Firehose {
         if message.exchange == EXCHANGE || !self.traces(&who.vhost) {
             return None;
         }
+        // Else what is shown, dead-lettered to where it is delivered, would be shown without end.
+        if matches!(tap, Tap::Delivered(..))
+            && writer.first_exchange(message.properties).is_some_and(|first| first == EXCHANGE.as_bytes())
+        {
+            return None;
+        }
         let text = |text: &str| Value::Text(text.to_owned());
         let mut more = vec![
             ("vhost".to_owned(), text(&who.vhost)),
@@ -96,8 +104,8 @@ impl Firehose {
         ];
         let (verb, place) = match tap {
             Tap::Published(queues) => {
-                let queues = queues.iter().map(|queue| text(queue)).collect();
-                more.push(("routed_queues".to_owned(), Value::List(queues)));
+                let queues = queues.iter().take(QUEUES_MAX).map(|queue| text(queue));
+                more.push(("routed_queues".to_owned(), Value::List(queues.collect())));
                 ("publish", message.exchange)
             }
             Tap::Delivered(queue, redelivered) => {
@@ -116,7 +124,7 @@ impl Firehose {
         let message = OwnedMessage {
             dialect: message.dialect,
             exchange: Name::from(EXCHANGE),
-            routing_key: format!("{verb}.{place}").into_bytes().into(),
+            routing_key: Name::cut(&format!("{verb}.{place}")).as_bytes().into(),
             properties: writer.trace(&traced),
             body: message.body.into(),
         };
@@ -140,12 +148,8 @@ impl Node {
         let routed: Vec<_> = shown
             .iter()
             .map(|Shown { vhost, message }| {
-                let vhost: &str = vhost;
-                let mut targets = Vec::new();
                 let message = message.borrowed();
-                // Only its key counts: the exchange is a topic exchange. Where its vhost has gone, so has its audience.
-                let routed = catalog.route(vhost, EXCHANGE, message.routing_key, &[], &Envelope::EMPTY, &mut targets);
-                (message, if routed.is_ok() { targets } else { Vec::new() })
+                (message, self.route_made(&catalog, vhost, &message, false))
             })
             .collect();
         // Nobody has to hear of it once the node has stopped.

@@ -18,6 +18,7 @@ mod failed;
 mod firehose;
 mod host;
 mod login;
+mod made;
 mod node;
 mod opening;
 mod patience;

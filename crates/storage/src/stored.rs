@@ -173,10 +173,10 @@ pub(crate) fn tail_bytes(facts: &Facts, own_file: bool) -> usize {
 #[inline]
 pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, facts: &Facts, own_file: bool) {
     let flags = if facts.expires.is_some() { EXPIRES } else { 0 } | if own_file { OWN_FILE } else { 0 };
-    let exchange_bytes = u8::try_from(message.exchange.len()).expect("names have at most 255 bytes");
-    let key_bytes = u8::try_from(message.routing_key.len()).expect("routing keys have at most 255 bytes");
-    let property_bytes = u32::try_from(message.properties.len()).expect("properties are shorter than 16 MiB");
-    assert!(property_bytes < 1 << 24, "properties are shorter than 16 MiB");
+    let exchange_bytes = u8::try_from(message.exchange.len()).expect("what does not fit is refused");
+    let key_bytes = u8::try_from(message.routing_key.len()).expect("what does not fit is refused");
+    let property_bytes = u32::try_from(message.properties.len()).expect("what does not fit is refused");
+    assert!(message.fits(), "what does not fit is refused");
     let mut fixed = [0; FIXED_BYTES];
     fixed[..4].copy_from_slice(&[message.dialect as u8, flags, facts.priority, exchange_bytes]);
     fixed[4..8].copy_from_slice(&(u32::from(key_bytes) | property_bytes << 8).to_le_bytes());

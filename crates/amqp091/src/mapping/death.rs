@@ -14,6 +14,15 @@ use crate::codec::{
 };
 
 const DEATHS: &str = "x-death";
+const FIRST_EXCHANGE: &str = "x-first-death-exchange";
+
+/// The exchange that had sent the message where it died first.
+pub fn first_exchange(properties: &Properties<'_>) -> Option<Vec<u8>> {
+    match properties.headers?.get(FIRST_EXCHANGE)? {
+        RawValue::Text(exchange) => Some(exchange.to_vec()),
+        _ => None,
+    }
+}
 
 /// The properties of a message as it leaves `death.queue` for its dead-letter exchange.
 pub fn dead_letter(properties: &[u8], death: &Death<'_>) -> DeadLetter {
@@ -35,7 +44,7 @@ pub fn dead_letter(properties: &[u8], death: &Death<'_>) -> DeadLetter {
         put_array(value, &entries);
     });
     if earlier.is_empty() {
-        headers.set_text("x-first-death-exchange", death.exchange);
+        headers.set_text(FIRST_EXCHANGE, death.exchange);
         headers.set_text("x-first-death-queue", death.queue);
         headers.set_text("x-first-death-reason", reason(death.reason));
     }

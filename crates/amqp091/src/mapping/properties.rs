@@ -39,6 +39,10 @@ impl ferrymq_model::Properties for PropertyList {
         event::event(told, at)
     }
 
+    fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>> {
+        death::first_exchange(&Properties::read(properties).ok()?)
+    }
+
     fn trace(&self, traced: &Traced<'_>) -> Vec<u8> {
         trace::trace(traced)
     }

@@ -8,22 +8,35 @@ use crate::codec::{
     table::{RawTable, RawValue, put_array, put_key, put_table, put_value},
 };
 
-/// The properties of the message that shows this one.
+/// As long as the headers may become: with them the message still fits a frame of the length that is offered by default.
+const HEADERS_BYTES_MAX: usize = 127 << 10;
+
+/// The properties of the message that shows this one. What would make them too long, or nests too deeply to be wrapped once
+/// more, is left out: first its properties, then the keys beside its own.
 pub fn trace(traced: &Traced<'_>) -> Vec<u8> {
     // They were checked when the message came in.
     let properties = Properties::read(traced.properties).unwrap_or_default();
+    let (none, all) = (Properties::default(), keys(traced, &properties));
+    write(traced, &all, &properties)
+        .or_else(|| write(traced, &all, &none))
+        .or_else(|| write(traced, &keys(&Traced { more_keys: &[], ..traced.clone() }, &none), &none))
+        .expect("one key and the names of some queues are short")
+}
+
+/// Writes it with these keys and properties; `None` where they do not fit.
+fn write(traced: &Traced<'_>, keys: &[u8], properties: &Properties<'_>) -> Option<Vec<u8>> {
     let mut headers = Vec::new();
     put(&mut headers, "exchange_name", &RawValue::Text(traced.exchange.as_bytes()));
     put_key(&mut headers, "routing_keys");
-    put_array(&mut headers, &keys(traced, &properties));
+    put_array(&mut headers, keys);
     put_key(&mut headers, "properties");
-    put_table(&mut headers, &named(&properties));
+    put_table(&mut headers, &named(properties));
     put(&mut headers, "node", &RawValue::Text(traced.node.as_bytes()));
     value::put_entries(&mut headers, &traced.more);
-    let headers = RawTable::check(&headers).expect("what is written here is well formed");
+    let headers = RawTable::check(&headers).ok().filter(|headers| headers.bytes().len() <= HEADERS_BYTES_MAX)?;
     let mut written = Vec::new();
     Properties { headers: Some(headers), ..Properties::default() }.write(&mut written);
-    written
+    Some(written)
 }
 
 /// All routing keys: of a message that is delivered, those that its header CC still tells.
@@ -69,4 +82,56 @@ fn named<'a>(properties: &Properties<'a>) -> Vec<u8> {
 fn put(entries: &mut Vec<u8>, key: &str, value: &RawValue<'_>) {
     put_key(entries, key);
     put_value(entries, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrymq_model::{Table, Value};
+
+    use super::*;
+    use crate::codec::table::DEPTH_MAX;
+
+    /// How many of its properties, and how many keys, are shown of a message with this header and these further keys.
+    fn shown(header: &[u8], more_keys: &[Vec<u8>]) -> (usize, usize) {
+        let headers = RawTable::check(header).unwrap();
+        let mut properties = Vec::new();
+        Properties { headers: Some(headers), ..Properties::default() }.write(&mut properties);
+        let more = Table(vec![("user".to_owned(), Value::Text("guest".to_owned()))]);
+        let (exchange, routing_key, node) = ("x", &b"k"[..], "here");
+        let written = trace(&Traced { exchange, routing_key, more_keys, properties: &properties, node, more });
+        assert!(written.len() < HEADERS_BYTES_MAX + 100);
+        let headers = Properties::read(&written).unwrap().headers.unwrap();
+        assert_eq!(headers.get("user"), Some(RawValue::Text(b"guest")));
+        let Some(RawValue::Table(properties)) = headers.get("properties") else { panic!("no table") };
+        let Some(RawValue::Array(keys)) = headers.get("routing_keys") else { panic!("no list") };
+        (properties.iter().count(), texts(keys).count())
+    }
+
+    /// Entries that nest so many levels deep.
+    fn nested(depth: usize) -> Vec<u8> {
+        (1..depth).fold(Vec::new(), |inner, _| {
+            let mut entries = Vec::new();
+            put_key(&mut entries, "t");
+            put_table(&mut entries, &inner);
+            entries
+        })
+    }
+
+    #[test]
+    fn what_nests_too_deeply_is_left_out() {
+        assert_eq!(shown(&nested(3), &[]), (1, 1));
+        assert_eq!(shown(&nested(DEPTH_MAX - 2), &[]), (1, 1));
+        assert_eq!(shown(&nested(DEPTH_MAX - 1), &[]), (0, 1));
+        assert_eq!(shown(&nested(DEPTH_MAX), &[]), (0, 1));
+    }
+
+    #[test]
+    fn what_is_too_long_is_left_out() {
+        let mut long = Vec::new();
+        put(&mut long, "a", &RawValue::Text(&[b'a'; HEADERS_BYTES_MAX - 20]));
+        let key = || vec![b'k'; 255];
+        assert_eq!(shown(&long, &[key()]), (0, 2));
+        let many: Vec<_> = std::iter::repeat_with(key).take(600).collect();
+        assert_eq!(shown(&[], &many), (0, 1));
+    }
 }

@@ -25,7 +25,8 @@ impl Shard {
     /// Puts a message into its target queues, each given once; targets that have gone meanwhile are passed over.
     ///
     /// Where a queue is empty and a subscription is ready, the message is delivered from the caller's hands. A transient
-    /// one that an auto-ack subscription takes never reaches storage.
+    /// one that an auto-ack subscription takes never reaches storage. A message that does not fit there is refused before
+    /// anything is done with it.
     pub fn publish(
         &mut self,
         message: &MessageRef<'_>,
@@ -34,6 +35,9 @@ impl Shard {
         targets: &[QueueId],
         ports: &mut impl Ports,
     ) -> Published {
+        if !message.fits() {
+            return Published { queues: targets.len() as u32, durable: false, refused: true };
+        }
         let mut published = Published::default();
         let splits = targets.len() > 1 && self.has_schedule(targets);
         if splits {

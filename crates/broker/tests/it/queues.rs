@@ -76,6 +76,31 @@ pub fn settings(name: &str) -> QueueSettings {
 }
 
 #[test]
+fn what_would_not_fit_storage_is_refused_before_anything_is_done_with_it() {
+    let mut bench = Bench::new();
+    let (long, properties) = ("n".repeat(256), vec![0; MessageRef::PROPERTIES_BYTES]);
+    let fits = MessageRef {
+        dialect: Dialect::Amqp091,
+        exchange: &long[1..],
+        routing_key: &long.as_bytes()[1..],
+        properties: &properties[1..],
+        body: BodyRef::Inline(&[]),
+    };
+    assert!(fits.fits());
+    for message in [
+        MessageRef { exchange: &long, ..fits },
+        MessageRef { routing_key: long.as_bytes(), ..fits },
+        MessageRef { properties: &properties, ..fits },
+    ] {
+        let published = bench.shard.publish(&message, &Facts::default(), true, &[QUEUE], &mut bench.port);
+        assert_eq!(published, Published { queues: 1, durable: false, refused: true });
+    }
+    assert_eq!(bench.shard.counts(QUEUE).unwrap().ready, 0);
+    bench.publish_one(true);
+    assert_eq!(bench.shard.counts(QUEUE).unwrap().ready, 1);
+}
+
+#[test]
 fn subscriptions_take_turns() {
     let mut bench = Bench::new();
     (1..=6).for_each(|_| bench.publish_one(true));

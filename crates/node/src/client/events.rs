@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Client {
-    pub(super) fn tell_authentication(&self, event: &str, user: &Name, refusal: Option<&Refusal>) {
+    pub(super) fn tell_authentication(&self, event: &'static str, user: &Name, refusal: Option<&Refusal>) {
         self.node.tell(event, || {
             let told = Told::default().text("name", user).text("connection_name", &self.connection.name());
             let told = told.text("connection_type", "network");

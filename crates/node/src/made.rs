@@ -1,0 +1,35 @@
+//! Where messages go that the node itself makes: those that tell of events, and those that show others.
+
+use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
+use ferrymq_model::{MessageRef, QueueId};
+
+use crate::node::Node;
+
+impl Node {
+    /// The queues that such a message reaches, over whatever kind of exchange is bound to its own. None where its vhost has
+    /// gone, and its audience with that.
+    pub(crate) fn route_made(
+        &self,
+        catalog: &Catalog,
+        vhost: &str,
+        message: &MessageRef<'_>,
+        persistent: bool,
+    ) -> Vec<QueueId> {
+        let (reader, mut targets) = (self.properties.get(&message.dialect), Vec::new());
+        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
+        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
+        let keep = |history: &History| {
+            let (message, more_keys) = (message.owned(), Box::default());
+            let kept = KeptMessage { message, more_keys, persistent, priority: 0, expiration_ms: None };
+            history.keep(kept, &self.histories);
+        };
+        let random = || self.random() as u64;
+        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
+        let envelope =
+            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
+        match catalog.route(vhost, message.exchange, message.routing_key, &[], &envelope, &mut targets) {
+            Ok(_) => targets,
+            Err(_) => Vec::new(),
+        }
+    }
+}

@@ -140,10 +140,11 @@ impl Connection {
                 mailbox.draining = true;
                 batch
             };
-            self.peer.send(&batch);
+            // Before it is sent, so that whoever has got a message finds it counted.
             if let Some(accounts) = self.accounts.get().filter(|_| batch.handed().messages > 0) {
                 accounts.delivered(batch.handed());
             }
+            self.peer.send(&batch);
             batch.clear();
             let mut mailbox = self.mailbox.lock();
             mailbox.spare = batch;

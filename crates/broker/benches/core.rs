@@ -156,6 +156,7 @@ fn publish(shard: &mut Shard, ports: &mut Trivial, persistent: bool) {
         exchange: "",
         routing_key: b"q",
         properties: &[0, 0],
+        annotations: &[],
         body: BodyRef::Inline(b"sixteen bytes ok"),
     };
     let facts = Facts { body_bytes: 16, arrived: NOW, ..Facts::default() };

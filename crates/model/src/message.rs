@@ -54,6 +54,8 @@ pub struct MessageRef<'a> {
     pub routing_key: &'a [u8],
     /// Its properties, as they arrived.
     pub properties: &'a [u8],
+    /// What the server itself says of it, in its own words and apart from the writer's bytes.
+    pub annotations: &'a [u8],
     /// Its body.
     pub body: BodyRef<'a>,
 }
@@ -69,6 +71,7 @@ impl MessageRef<'_> {
         self.exchange.len() <= Name::BYTES_MAX
             && self.routing_key.len() <= Name::BYTES_MAX
             && self.properties.len() < Self::PROPERTIES_BYTES
+            && self.annotations.len() < Self::PROPERTIES_BYTES
     }
 
     /// The same message, with parts of its own.
@@ -82,6 +85,7 @@ impl MessageRef<'_> {
             exchange: Name::from(self.exchange),
             routing_key: self.routing_key.into(),
             properties: self.properties.to_vec(),
+            annotations: self.annotations.into(),
             body: self.body.into(),
         }
     }
@@ -98,6 +102,8 @@ pub struct OwnedMessage {
     pub routing_key: Box<[u8]>,
     /// See [`MessageRef`].
     pub properties: Vec<u8>,
+    /// See [`MessageRef`].
+    pub annotations: Box<[u8]>,
     /// See [`MessageRef`].
     pub body: OwnedBody,
 }
@@ -120,6 +126,7 @@ impl OwnedMessage {
             exchange: &self.exchange,
             routing_key: &self.routing_key,
             properties: &self.properties,
+            annotations: &self.annotations,
             body: match &self.body {
                 OwnedBody::Inline(bytes) => BodyRef::Inline(bytes),
                 OwnedBody::Shared(bytes) => BodyRef::Shared(bytes),

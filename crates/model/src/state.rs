@@ -54,6 +54,8 @@ pub struct QueueState {
     /// How often messages in `open` were delivered and came back: sequence and count, ascending; absent means not once.
     /// Of a message whose letter has to wait it says that: [`DeathReason::as_attempts`](crate::DeathReason::as_attempts).
     pub attempts: Vec<(Sequence, u32)>,
+    /// When those of them may be delivered again that wait for that: sequence and time, ascending.
+    pub due: Vec<(Sequence, Time)>,
 }
 
 impl Default for QueueState {
@@ -66,7 +68,7 @@ impl QueueState {
     /// A queue that never had a message.
     #[must_use]
     pub fn new() -> Self {
-        Self { next: 1, head: 1, open: Intervals::new(), attempts: Vec::new() }
+        Self { next: 1, head: 1, open: Intervals::new(), attempts: Vec::new(), due: Vec::new() }
     }
 
     /// Everything up to `last` was delivered at least once.

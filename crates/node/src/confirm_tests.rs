@@ -51,7 +51,7 @@ fn what_a_client_does_is_counted_for_its_vhost_and_its_user() {
     assert!(report.memory.iter().any(|(owner, bytes)| *owner == "journal" && *bytes > 0), "{:?}", report.memory);
     drop(client);
     assert_eq!(node.usage().users, [(Name::from("guest"), done)]);
-    node.stop();
+    node.stop().unwrap();
 }
 
 /// Publishes a persistent message and looks, while its sync is held back, whether it is confirmed already.
@@ -71,7 +71,7 @@ fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
     gate.release();
     seen.wait(|what| what.confirmed);
     drop(client);
-    node.stop();
+    node.stop().unwrap();
     too_early
 }
 

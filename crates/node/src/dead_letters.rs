@@ -60,6 +60,7 @@ pub fn letter(
             exchange: address.exchange.clone(),
             routing_key: routing_key.into(),
             properties: made.properties,
+            annotations: message.annotations.into(),
             body: message.body.into(),
         },
         facts: Facts { expires: None, arrived: dead.at, ..*dead.facts },
@@ -168,6 +169,7 @@ mod tests {
             exchange: "amq.direct",
             routing_key: b"to",
             properties: before.as_bytes(),
+            annotations: &[],
             body: BodyRef::Inline(b"body"),
         };
         let facts = Facts { body_bytes: 4, priority: 3, expires: Some(Time(7)), arrived: Time(1) };

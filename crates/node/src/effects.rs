@@ -302,7 +302,7 @@ impl Message {
         let properties = rest.take(self.properties_len as usize);
         let inline = rest.take(self.inline_len as usize);
         let body = self.shared.as_ref().map_or(BodyRef::Inline(inline), BodyRef::Shared);
-        MessageRef { dialect: self.dialect, exchange, routing_key, properties, body }
+        MessageRef { dialect: self.dialect, exchange, routing_key, properties, annotations: &[], body }
     }
 
     fn len_bytes(&self) -> usize {
@@ -369,6 +369,7 @@ mod tests {
             exchange: "x",
             routing_key: b"key",
             properties: b"pp",
+            annotations: &[],
             body,
         };
         let mut effects = Effects::default();

@@ -96,6 +96,7 @@ impl Node {
             exchange: EXCHANGE,
             routing_key: event.as_bytes(),
             properties: &properties,
+            annotations: &[],
             body: BodyRef::Inline(&[]),
         };
         let (targets, mut aftermath) = (self.route_made(&catalog, VHOST, &message, true), Aftermath::default());

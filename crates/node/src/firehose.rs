@@ -126,6 +126,7 @@ impl Firehose {
             exchange: Name::from(EXCHANGE),
             routing_key: Name::cut(&format!("{verb}.{place}")).as_bytes().into(),
             properties: writer.trace(&traced),
+            annotations: Box::default(),
             body: message.body.into(),
         };
         Some(Shown { vhost: who.vhost.clone(), message })

@@ -116,8 +116,8 @@ impl Node {
         let (mut store, recovered) =
             ferrymq_storage::open(disk, &settings.directory, settings.storage, messenger.clone())
                 .map_err(NodeError::Storage)?;
-        if let Some(tail) = &recovered.torn {
-            tracing::warn!("{tail}");
+        for missing in &recovered.missing {
+            tracing::warn!("{missing}");
         }
         let now = host.now();
         let mut changes = Vec::new();
@@ -161,12 +161,13 @@ impl Node {
     }
 
     /// Writes and syncs what was decided, and closes the data directory. Connections should be gone.
-    pub fn stop(&self) {
+    ///
+    /// # Errors
+    /// Where something could not be written. What a confirm was sent for is safe; acknowledgements may be undone.
+    pub fn stop(&self) -> Result<(), FatalError> {
         // Outside the lock: storage's threads may be waiting for it.
         let store = self.core.lock().store.take();
-        if let Some(store) = store {
-            store.close();
-        }
+        store.map_or(Ok(()), Store::close)
     }
 
     fn install_loaded(&self) {

@@ -274,7 +274,7 @@ impl Ports for Transition<'_> {
 
     fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32) {
         for sequence in first..=last {
-            self.store.attempts(queue, sequence, attempts);
+            self.store.attempts(queue, sequence, attempts, Time(0));
         }
     }
 

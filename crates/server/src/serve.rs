@@ -111,8 +111,8 @@ async fn serve(settings: &Settings) -> Result<(), String> {
     let _ = stop.send(true);
     while tasks.join_next().await.is_some() {}
     alarms.abort();
-    tokio::task::spawn_blocking(move || node.stop()).await.map_err(|error| error.to_string())?;
-    Ok(())
+    let stopped = tokio::task::spawn_blocking(move || node.stop()).await.map_err(|error| error.to_string())?;
+    stopped.map_err(|error| format!("the last acknowledgements are not on disk and may be undone: {error}"))
 }
 
 /// Opens a listener on all its addresses; gives the lines that announce them.

@@ -104,7 +104,7 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         self.connections.clear();
-        self.node.stop();
+        self.node.stop().expect("everything can be written");
         // A folder that cannot be removed is left to the system's own cleaning.
         let _ = std::fs::remove_dir_all(&self.folder);
     }

@@ -10,17 +10,24 @@ use std::sync::Arc;
 use ferrymq_model::{CatalogEntry, EntryKind, Position, QueueId};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{self, Disk, DiskFile, Open};
 use crate::error::OpenError;
+use crate::mark::Mark;
 use crate::row::{self, KeptQueue};
+use crate::sabotage::{self, Sabotage};
 
-/// The newest version that we write and read.
-const VERSION: u64 = 1;
+/// The version that we write and read.
+const VERSION: u64 = 2;
 const CACHE_BYTES: usize = 1 << 20;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const ENTRIES: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("entries");
-const QUEUES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("queues");
+/// By shard and queue.
+const QUEUES: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("queues");
+/// By shard: the last section that the rows reflect, as its term and index.
+const APPLIED: TableDefinition<'_, u8, (u64, u64)> = TableDefinition::new("applied");
+/// The shard whose queues a node has.
+const SHARD: u8 = 1;
 
 /// What one checkpoint says about the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,10 @@ pub(crate) struct Meta {
     pub starts: u64,
     /// Number of the next run.
     pub next_run: u32,
+    /// The last section that the rows reflect wholly.
+    pub applied: u64,
+    /// Counts commits. [`Mark`] has the number of the last one that anything was done upon.
+    pub commit: u64,
 }
 
 /// Everything in a checkpoint.
@@ -49,6 +60,7 @@ pub(crate) struct Checkpoint {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     database: Option<Database>,
+    mark: Mark,
 }
 
 /// What is to change.
@@ -64,9 +76,11 @@ impl Checkpoint {
     /// Makes an empty one.
     pub fn create(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), OpenError> {
         disk.open(path, Open::Empty).map_err(OpenError::io("create", path))?;
-        let mut checkpoint = Self { disk: Arc::clone(disk), path: path.to_owned(), database: None };
-        let meta = Meta { first_generation: 1, synced: Position::default(), starts: 0, next_run: 1 };
-        checkpoint.commit(&meta, []).map_err(|error| OpenError::checkpoint(path, error))?;
+        let mark = Mark::create(disk, path)?;
+        let mut checkpoint = Self { disk: Arc::clone(disk), path: path.to_owned(), database: None, mark };
+        let mut meta =
+            Meta { first_generation: 1, synced: Position::default(), starts: 0, next_run: 1, applied: 0, commit: 0 };
+        checkpoint.commit(&mut meta, []).map_err(|error| OpenError::checkpoint(path, error))?;
         disk.sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(OpenError::io("sync", path))
     }
 
@@ -77,9 +91,14 @@ impl Checkpoint {
                 let what = "it says what is in the runs and where the journal begins".to_owned();
                 return Err(OpenError::Missing { file: path.to_owned(), what });
             }
-            file => drop(file.map_err(OpenError::io("open", path))?),
+            file => {
+                // What the page cache shows need not be what the disk has, after a sync that failed.
+                let file = file.map_err(OpenError::io("open", path))?;
+                disk::write_again(&*file).map_err(OpenError::io("write", path))?;
+            }
         }
-        let checkpoint = Self { disk, path: path.to_owned(), database: None };
+        let mark = Mark::open(&disk, path)?;
+        let checkpoint = Self { disk, path: path.to_owned(), database: None, mark };
         // redb panics on some kinds of damage; to us that is damage like any other.
         let read = panic::catch_unwind(AssertUnwindSafe(|| checkpoint.read(path)));
         read.unwrap_or_else(|_| Err(OpenError::damaged(path, 0, "the database cannot make sense of it")))
@@ -87,12 +106,17 @@ impl Checkpoint {
 
     fn read(mut self, path: &Path) -> Result<(Self, Loaded), OpenError> {
         let version = self.version().map_err(|error| OpenError::checkpoint(path, error))?;
-        if version > VERSION {
-            let found = u32::try_from(version).unwrap_or(u32::MAX);
-            return Err(OpenError::Newer { file: path.to_owned(), found, known: VERSION as u32 });
+        if version != VERSION {
+            return Err(OpenError::version(path, u32::try_from(version).unwrap_or(u32::MAX), VERSION as u32));
         }
         let loaded = self.load().map_err(|error| OpenError::checkpoint(path, error))?;
         let loaded = loaded.ok_or_else(|| OpenError::damaged(path, 0, "an entry of the checkpoint cannot be read"))?;
+        if loaded.meta.commit < self.mark.number && !sabotage::is(Sabotage::AcceptRollback) {
+            let (found, expected) = (loaded.meta.commit, self.mark.number);
+            let what =
+                format!("the checkpoint is the one of commit {found}, and commit {expected} was made and relied upon");
+            return Err(OpenError::damaged(path, 0, what));
+        }
         Ok((self, loaded))
     }
 
@@ -118,13 +142,14 @@ impl Checkpoint {
         let transaction = self.database()?.begin_read()?;
         let meta = transaction.open_table(META)?;
         let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map(|number| number.value()));
-        let (Some(first_generation), Some(synced), Some(starts), Some(next_run)) =
-            (number("first_generation")?, number("synced")?, number("starts")?, number("next_run")?)
+        let (Some(first_generation), Some(synced), Some(starts), Some(next_run), Some(commit)) =
+            (number("first_generation")?, number("synced")?, number("starts")?, number("next_run")?, number("commit")?)
         else {
             return Ok(None);
         };
         let Ok(next_run) = u32::try_from(next_run) else { return Ok(None) };
-        let meta = Meta { first_generation, synced: Position(synced), starts, next_run };
+        let applied = transaction.open_table(APPLIED)?.get(SHARD)?.map_or(0, |applied| applied.value().1);
+        let meta = Meta { first_generation, synced: Position(synced), starts, next_run, applied, commit };
         let (mut entries, mut queues) = (Vec::new(), Vec::new());
         for entry in transaction.open_table(ENTRIES)?.iter()? {
             let (key, value) = entry?;
@@ -134,21 +159,27 @@ impl Checkpoint {
         }
         for queue in transaction.open_table(QUEUES)?.iter()? {
             let (id, state) = queue?;
-            let Some(queue) = row::decode(QueueId(id.value()), state.value()) else { return Ok(None) };
+            let (shard, id) = id.value();
+            let Some(queue) = row::decode(QueueId(id), state.value()).filter(|_| shard == SHARD) else {
+                return Ok(None);
+            };
             queues.push(queue);
         }
         Ok(Some(Loaded { meta, entries, queues }))
     }
 
-    /// Makes changes, all or none of them.
+    /// Makes changes, all or none of them, and notes that they were made: only then may anything rely on them. Counts the
+    /// commit in `meta`.
     pub fn commit<'a>(
         &mut self,
-        meta: &Meta,
+        meta: &mut Meta,
         changes: impl IntoIterator<Item = &'a Changes>,
     ) -> Result<(), redb::Error> {
-        let committed = self.try_commit(meta, changes);
-        if committed.is_err() {
-            self.database = None;
+        let next = Meta { commit: meta.commit + 1, ..*meta };
+        let committed = self.try_commit(&next, changes).and_then(|()| Ok(self.mark.set(next.commit)?));
+        match committed {
+            Ok(()) => *meta = next,
+            Err(_) => self.database = None,
         }
         committed
     }
@@ -159,6 +190,8 @@ impl Checkpoint {
         changes: impl IntoIterator<Item = &'a Changes>,
     ) -> Result<(), redb::Error> {
         let mut transaction = self.database()?.begin_write()?;
+        // In one phase, a bit that rots in the last commit silently brings back the one before.
+        transaction.set_two_phase_commit(true);
         transaction
             .set_durability(Durability::Immediate)
             .map_err(|error| redb::Error::from(io::Error::other(error)))?;
@@ -169,6 +202,9 @@ impl Checkpoint {
             table.insert("synced", meta.synced.0)?;
             table.insert("starts", meta.starts)?;
             table.insert("next_run", u64::from(meta.next_run))?;
+            table.insert("commit", meta.commit)?;
+            let mut applied = transaction.open_table(APPLIED)?;
+            applied.insert(SHARD, (meta.starts, meta.applied))?;
             let mut entries = transaction.open_table(ENTRIES)?;
             let mut queues = transaction.open_table(QUEUES)?;
             for portion in changes {
@@ -180,10 +216,10 @@ impl Checkpoint {
                     }
                 }
                 for (id, state) in &portion.queues {
-                    queues.insert(id.0, state.as_slice())?;
+                    queues.insert((SHARD, id.0), state.as_slice())?;
                 }
                 for id in &portion.deleted {
-                    queues.remove(id.0)?;
+                    queues.remove((SHARD, id.0))?;
                 }
             }
         }

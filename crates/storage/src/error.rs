@@ -1,8 +1,10 @@
 //! What can go wrong, one clear sentence each.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// Why a data directory cannot be opened.
@@ -14,6 +16,19 @@ pub enum OpenError {
     /// It was written by a newer version.
     #[error("{file} has format version {found}, and this version of FerryMQ reads up to {known}: use a newer FerryMQ")]
     Newer {
+        /// The file that says so.
+        file: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// It was written by a version that no release has.
+    #[error(
+        "{file} has format version {found}, and this version of FerryMQ reads {known}: version {found} was never released; \
+         move the data directory away"
+    )]
+    Older {
         /// The file that says so.
         file: PathBuf,
         /// Its version.
@@ -76,12 +91,47 @@ impl OpenError {
         move |error| Self::Io { what, file, error }
     }
 
+    /// A file has another format version than the one that we read.
+    pub(crate) fn version(file: &Path, found: u32, known: u32) -> Self {
+        let file = file.to_owned();
+        if found > known { Self::Newer { file, found, known } } else { Self::Older { file, found, known } }
+    }
+
     pub(crate) fn damaged(file: &Path, position: u64, what: impl Into<String>) -> Self {
         Self::Damaged { file: file.to_owned(), position, what: what.into() }
     }
 
     pub(crate) fn checkpoint(file: &Path, error: impl Into<redb::Error>) -> Self {
         Self::Checkpoint { file: file.to_owned(), error: error.into() }
+    }
+}
+
+/// Why something that was stored cannot be read: a sentence for the log, which names file and position.
+#[derive(Clone, Debug)]
+pub(crate) struct Unreadable {
+    /// What the error is of. What passes is tried again.
+    pub kind: Kind,
+    /// The sentence.
+    pub what: String,
+}
+
+impl Unreadable {
+    pub fn io(file: &Path, error: &io::Error) -> Self {
+        Self { kind: kind_of(error), what: format!("{}: {error}", file.display()) }
+    }
+
+    pub fn rot(file: &Path, position: u64, what: impl fmt::Display) -> Self {
+        Self { kind: Kind::Rot, what: format!("{} is damaged at position {position}: {what}", file.display()) }
+    }
+
+    /// The same, of bytes at a position.
+    pub fn at(self, position: u64) -> Self {
+        Self { what: format!("{}, at position {position}", self.what), ..self }
+    }
+
+    /// Whether it can be read at another time.
+    pub fn passes(&self) -> bool {
+        self.kind == Kind::Passing
     }
 }
 
@@ -96,4 +146,43 @@ pub struct FatalError {
     pub file: PathBuf,
     /// The operating system's answer.
     pub error: String,
+}
+
+/// What an error of the operating system means to whoever met it: the one table for all of storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It passes by itself, or when others let go: no descriptors, no memory, interrupted, not allowed for now. Tried again.
+    Passing,
+    /// There is no room. Tried again when there may be some.
+    Full,
+    /// The bytes cannot be read, or are not those that were written.
+    Rot,
+    /// Anything else. A read that failed so is tried no more, and what is behind it is in doubt.
+    Other,
+}
+
+/// Which kind an error is of.
+pub(crate) fn kind_of(error: &io::Error) -> Kind {
+    match Errno::from_io_error(error) {
+        Some(
+            Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOMEM
+            | Errno::INTR
+            | Errno::AGAIN
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::BUSY
+            | Errno::NOBUFS,
+        ) => Kind::Passing,
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Kind::Full,
+        Some(Errno::IO | Errno::BADMSG | Errno::NODATA | Errno::REMOTEIO) => Kind::Rot,
+        Some(_) => Kind::Other,
+        None => match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Kind::Full,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => Kind::Rot,
+            io::ErrorKind::Interrupted | io::ErrorKind::OutOfMemory | io::ErrorKind::PermissionDenied => Kind::Passing,
+            _ => Kind::Other,
+        },
+    }
 }

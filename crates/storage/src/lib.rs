@@ -11,6 +11,7 @@
 mod cache;
 mod checkpoint;
 mod disk;
+mod driver;
 mod error;
 mod extent;
 mod fields;
@@ -18,6 +19,7 @@ mod finding;
 mod image;
 mod journal;
 mod manifest;
+mod mark;
 mod merge;
 mod merging;
 mod moving;
@@ -39,10 +41,11 @@ mod stored;
 mod transient;
 
 pub use disk::{Disk, DiskFile, DiskLock, Open, RealDisk};
+pub use driver::{Driver, Turn, Worker};
 pub use error::{FatalError, OpenError};
 pub use finding::{Handle, Next};
 pub use notify::{Notify, Room, Stall};
 pub use options::Options;
-pub use recover::{Recovered, RecoveredQueue, open};
+pub use recover::{Recovered, RecoveredQueue, open, open_driven};
 pub use stats::{Memory, QueueStats, Stats};
 pub use store::Store;

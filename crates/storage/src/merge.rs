@@ -11,8 +11,9 @@ use bytes::Bytes;
 use ferrymq_model::{QueueId, Sequence};
 
 use crate::checkpoint::Meta;
+use crate::error::Unreadable;
 use crate::merging::{Merge, Mergeable};
-use crate::run::{Block, RunContent, RunId, RunMessage, RunReader, RunWriter};
+use crate::run::{Block, RunContent, RunId, RunMessage, RunReader, RunWriter, Sections};
 use crate::sabotage::{self, Sabotage};
 use crate::spill::{Spill, Undone};
 use crate::store::Store;
@@ -32,7 +33,7 @@ pub(crate) struct Merging {
     /// Runs this long are looked at.
     pub bytes_min: u64,
     contents: HashMap<RunId, RunContent>,
-    /// Runs that could not be read, or their replacement not written. The next start may try again.
+    /// Runs that cannot be read. The next start may try again.
     left_alone: HashSet<RunId>,
     /// A merge whose queues name the new run, and the checkpoint not yet.
     uncommitted: Option<Merge>,
@@ -52,6 +53,32 @@ impl Merging {
     pub fn gone(&mut self, run: RunId) {
         self.contents.remove(&run);
         self.left_alone.remove(&run);
+    }
+}
+
+/// Why runs were not merged.
+enum NotMerged {
+    /// A source cannot be read.
+    Unreadable(Unreadable),
+    /// To be tried again, or not to be.
+    Undone(Undone),
+}
+
+impl From<Unreadable> for NotMerged {
+    fn from(reason: Unreadable) -> Self {
+        Self::Unreadable(reason)
+    }
+}
+
+impl From<Undone> for NotMerged {
+    fn from(undone: Undone) -> Self {
+        Self::Undone(undone)
+    }
+}
+
+impl From<std::io::Error> for NotMerged {
+    fn from(error: std::io::Error) -> Self {
+        Self::Undone(Undone::Failed(error))
     }
 }
 
@@ -75,11 +102,18 @@ impl Spill {
         let mergeable = self.visit(Store::mergeable)?;
         let Some(sources) = self.choose(&mergeable) else { return Ok(false) };
         let to = if sources[0].is_transient() { self.next_transient() } else { self.next_run() };
-        let queues = match self.rewrite(&sources, to)? {
+        let rewritten = self.rewrite(&sources, to);
+        if rewritten.is_err() {
+            let _ = self.disk.remove(&self.folders.run(to));
+        }
+        let queues = match rewritten {
             Ok(queues) => queues,
-            Err(_unreadable) => {
+            Err(NotMerged::Undone(undone)) => return Err(undone),
+            Err(NotMerged::Unreadable(reason)) if reason.passes() => {
+                return Err(Undone::Failed(std::io::Error::other(reason.what)));
+            }
+            Err(NotMerged::Unreadable(_)) => {
                 // Whoever needs what cannot be read will hear of it; merging is not the place to.
-                let _ = self.disk.remove(&self.folders.run(to));
                 self.merging.left_alone.extend(sources);
                 return Ok(true);
             }
@@ -125,40 +159,33 @@ impl Spill {
         if let Some(content) = self.merging.contents.get(&run) {
             return Some(*content);
         }
-        let reader = RunReader::open(&*self.disk, &self.folders.run(run), run);
-        match reader.and_then(|reader| reader.content()) {
-            Ok(content) => {
-                self.merging.contents.insert(run, content);
-                Some(content)
+        match RunReader::open(&*self.disk, &self.folders.run(run), run) {
+            Ok(reader) => {
+                self.merging.contents.insert(run, reader.content());
+                Some(reader.content())
             }
-            Err(_) => {
-                self.merging.left_alone.insert(run);
+            Err(reason) => {
+                if !reason.passes() {
+                    self.merging.left_alone.insert(run);
+                }
                 None
             }
         }
     }
 
-    /// Writes what lives in the sources to a new run, sorted; gives its queues, or why it could not be done.
-    fn rewrite(&mut self, sources: &[RunId], to: RunId) -> Result<Result<BTreeSet<QueueId>, String>, Undone> {
+    /// Writes what lives in the sources to a new run, sorted; gives its queues.
+    fn rewrite(&mut self, sources: &[RunId], to: RunId) -> Result<BTreeSet<QueueId>, NotMerged> {
         let mut queues = BTreeSet::new();
         let mut cursors = Vec::new();
         for run in sources {
-            match RunReader::open(&*self.disk, &self.folders.run(*run), *run) {
-                Ok(reader) => cursors.push(Cursor::new(*run, reader)),
-                Err(why) => return Ok(Err(why)),
-            }
+            cursors.push(Cursor::new(*run, RunReader::open(&*self.disk, &self.folders.run(*run), *run)?));
         }
-        let failed = |error: std::io::Error| error.to_string();
-        let mut writer = match RunWriter::create(&*self.disk, &self.folders.run(to), to).map_err(failed) {
-            Ok(writer) => writer,
-            Err(why) => return Ok(Err(why)),
-        };
+        let sections = cursors.iter().map(|cursor| cursor.reader.content().sections).reduce(Sections::and);
+        let mut writer = RunWriter::create(&*self.disk, &self.folders.run(to), to, sections.unwrap_or_default())?;
         loop {
             for cursor in &mut cursors {
                 while cursor.needs_block() {
-                    if let Err(why) = cursor.read_block() {
-                        return Ok(Err(why));
-                    }
+                    cursor.read_block()?;
                     let keys = cursor.keys();
                     cursor.living = self.visit(|store| store.living(cursor.run, &keys))?;
                     cursor.skip_dead();
@@ -167,22 +194,16 @@ impl Spill {
             let first = cursors.iter_mut().filter(|cursor| cursor.block.is_some()).min_by_key(|cursor| cursor.key());
             let Some(first) = first else { break };
             queues.insert(first.key().0);
-            if let Err(why) = first.copy(&mut writer) {
-                return Ok(Err(why));
-            }
+            first.copy(&mut writer)?;
             first.index += 1;
             first.skip_dead();
         }
-        let written = writer.finish().and_then(|content| {
-            if !to.is_transient() {
-                self.disk.sync_folder(&self.folders.runs)?;
-            }
-            Ok(content)
-        });
-        Ok(written.map_err(failed).map(|content| {
-            self.merging.written(to, content);
-            queues
-        }))
+        let content = writer.finish()?;
+        if !to.is_transient() {
+            self.disk.sync_folder(&self.folders.runs)?;
+        }
+        self.merging.written(to, content);
+        Ok(queues)
     }
 
     /// Lets the sources of a merge go, once the checkpoint does not name them any more. If it cannot be written now they
@@ -209,8 +230,8 @@ impl Spill {
         let mut portions = Vec::new();
         let position = self.rows(queues, &mut portions)?;
         self.wait_durable(position)?;
-        let meta = Meta { synced: position, ..self.meta };
-        self.checkpoint.commit(&meta, &portions).map_err(std::io::Error::other)?;
+        let mut meta = Meta { synced: position, ..self.meta };
+        self.checkpoint.commit(&mut meta, &portions).map_err(std::io::Error::other)?;
         self.meta = meta;
         Ok(())
     }
@@ -239,7 +260,7 @@ impl Cursor {
         self.block.is_none() && self.next_block < self.reader.blocks()
     }
 
-    fn read_block(&mut self) -> Result<(), String> {
+    fn read_block(&mut self) -> Result<(), Unreadable> {
         self.block = Some(self.reader.read_block(self.next_block)?);
         self.next_block += 1;
         self.index = 0;
@@ -268,7 +289,7 @@ impl Cursor {
         self.block().key(self.index)
     }
 
-    fn copy(&self, writer: &mut RunWriter) -> Result<(), String> {
+    fn copy(&self, writer: &mut RunWriter) -> Result<(), NotMerged> {
         let (queue, sequence) = self.key();
         let stored = self.block().stored(self.index);
         let whole = Stored::read(stored).expect("checked when the block was read");
@@ -277,6 +298,6 @@ impl Cursor {
             StoredBody::Here(_) | StoredBody::OwnFile(_) => None,
         };
         let body = body.as_ref().map(|(body, at)| (&body[..], (self.run.0, *at)));
-        writer.push(&RunMessage { queue, sequence, stored, body }).map_err(|error| error.to_string())
+        Ok(writer.push(&RunMessage { queue, sequence, stored, body })?)
     }
 }

@@ -13,7 +13,7 @@ use crate::image::Image;
 use crate::queue::Slot;
 use crate::read_ahead::{Want, Wanted};
 use crate::row;
-use crate::run::RunId;
+use crate::run::{RunId, Sections};
 use crate::segment::{SegmentId, Segments};
 use crate::store::Store;
 
@@ -37,6 +37,8 @@ pub(crate) struct Batch {
     pub live: bool,
     /// For a journal generation: its number, and where everything in it is durable.
     pub generation: Option<(u64, Position)>,
+    /// The sections that their messages were decided in.
+    pub sections: Sections,
 }
 
 /// A file that nobody needs any more, once the journal is durable up to a position.
@@ -80,6 +82,8 @@ impl Store {
         let mut batch = self.batch(id..=id);
         // Every record of the generation is decided, and so is the end of a unit that reached beyond it.
         batch.generation = Some((number.into(), self.appender.position()));
+        let last = self.journal.second().map_or(0, |next| next.first_section - 1);
+        batch.sections = Sections { first: self.journal.get(id).first_section, last };
         Some(batch)
     }
 
@@ -109,7 +113,7 @@ impl Store {
         }
         queues.sort_unstable();
         queues.dedup();
-        Batch { segments: range, images, queues, live, generation: None }
+        Batch { segments: range, images, queues, live, generation: None, sections: Sections::default() }
     }
 
     /// Collects messages of a batch from `cursor` on; the answer says where to go on, or that this was all.

@@ -29,6 +29,8 @@ pub struct Options {
     pub write_wait_ms: u64,
     /// When something is synced that nobody waits for.
     pub sync_wait_ms: u64,
+    /// Whether damage to what was synced is given up at the start, instead of stopping it.
+    pub repair: bool,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             group_wait_us: 300,
             write_wait_ms: 10,
             sync_wait_ms: 1000,
+            repair: false,
         }
     }
 }

@@ -11,14 +11,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::disk::{self, Disk, Open};
+use crate::disk::{self, Disk, DiskFile, Open};
+use crate::error::Unreadable;
 use crate::fields::{FieldWriter, Fields};
+use crate::stored::BodyPlace;
 
 const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"FERRYBOD";
 const HEADER_BYTES: usize = 40;
 
-/// The folder they are in.
+/// The folder they are in. A number is the server's start in its upper half, and a count in its lower.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnFiles {
     disk: Arc<dyn Disk>,
@@ -34,14 +36,30 @@ impl OwnFiles {
         self.folder.join(Self::name_of(number))
     }
 
+    /// The number of the body that a file of this name has.
+    pub fn number_of(name: &str) -> Option<u64> {
+        u64::from_str_radix(name.strip_suffix(".body")?, 16).ok()
+    }
+
     /// What the file of a body is called.
     pub fn name_of(number: u64) -> String {
         format!("{number:016x}.body")
     }
 
-    /// Writes a body. Without [`Self::sync`] it may not survive.
+    /// Writes a body and syncs it; its name survives after [`Self::sync_names`]. What a failed try left is taken away: nobody
+    /// can have referred to it.
     pub fn write(&self, number: u64, body: &[u8]) -> io::Result<()> {
-        let file = self.disk.open(&self.path_of(number), Open::Empty)?;
+        let path = self.path_of(number);
+        let file = self.disk.open(&path, Open::New)?;
+        let written = Self::fill(&*file, number, body).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // If it cannot be removed now, the next start sets it aside.
+            let _ = self.disk.remove(&path);
+        }
+        written
+    }
+
+    fn fill(file: &dyn DiskFile, number: u64, body: &[u8]) -> io::Result<()> {
         let mut header = [0; HEADER_BYTES];
         let mut out = FieldWriter::new(&mut header);
         out.put(MAGIC);
@@ -55,33 +73,36 @@ impl OwnFiles {
         file.write_at(0, &[IoSlice::new(&header), IoSlice::new(body)])
     }
 
-    /// Makes a body survive a power loss; its name too, after [`Self::sync_names`].
-    pub fn sync(&self, number: u64) -> io::Result<()> {
-        self.disk.open(&self.path_of(number), Open::Existing)?.sync_data()
-    }
-
+    /// Makes the names of all of them survive a power loss.
     pub fn sync_names(&self) -> io::Result<()> {
         self.disk.sync_folder(&self.folder)
     }
 
-    /// Reads a body. The error is a sentence for the log.
-    pub fn read(&self, number: u64) -> Result<Bytes, String> {
-        let path = self.path_of(number);
-        let said = |what: &str| format!("{}: {what}", path.display());
-        let bytes = Bytes::from(disk::read_all(&*self.disk, &path).map_err(|error| said(&error.to_string()))?);
+    /// Reads the body that a message names, which is the one that was stored with it and no other.
+    pub fn read(&self, place: BodyPlace, length: u32) -> Result<Bytes, Unreadable> {
+        let path = self.path_of(place.at);
+        let bytes = disk::read_all(&*self.disk, &path).map_err(|error| Unreadable::io(&path, &error))?;
+        let body = Self::check(&Bytes::from(bytes), place.at).map_err(|what| Unreadable::rot(&path, 0, what))?;
+        if body.len() != length as usize || crc32c::crc32c(&body) != place.crc {
+            return Err(Unreadable::rot(&path, 0, "it is not the body that was stored with this message"));
+        }
+        Ok(body)
+    }
+
+    fn check(bytes: &Bytes, number: u64) -> Result<Bytes, &'static str> {
         let (Some(header), Some(body)) = (bytes.get(..HEADER_BYTES), bytes.get(HEADER_BYTES..)) else {
-            return Err(said("the file is cut off"));
+            return Err("the file is cut off");
         };
         if Fields(&header[HEADER_BYTES - 4..]).u32() != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
-            return Err(said("its header does not check"));
+            return Err("its header does not check");
         }
         let mut fields = Fields(&header[MAGIC.len()..]);
         if !header.starts_with(MAGIC) || fields.u32().is_none_or(|version| version > VERSION) {
-            return Err(said("it is not a body that this version of FerryMQ reads"));
+            return Err("it is not a body that this version of FerryMQ reads");
         }
         let (crc, found, length) = (fields.u32(), fields.u64(), fields.u64());
         if found != Some(number) || length != Some(body.len() as u64) || crc != Some(crc32c::crc32c(body)) {
-            return Err(said("the body does not check"));
+            return Err("the body does not check");
         }
         Ok(bytes.slice(HEADER_BYTES..))
     }

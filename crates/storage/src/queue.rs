@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 
-use ferrymq_model::{Intervals, QueueId, QueueState, Sequence};
+use ferrymq_model::{Intervals, QueueId, QueueState, Sequence, Time};
 use hashbrown::HashMap;
 
 use crate::extent::{Extent, Extents, Left};
@@ -22,7 +22,7 @@ pub(crate) type QueueKey = u32;
 /// Finds queues by their ids.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    all: HashMap<QueueId, QueueKey, foldhash::fast::RandomState>,
+    all: HashMap<QueueId, QueueKey, foldhash::fast::FixedState>,
     /// The one found last: what happens to one queue comes in rows.
     last: Option<(QueueId, QueueKey)>,
 }
@@ -63,6 +63,14 @@ impl Keys {
         self.last = None;
         self.all.remove(&id)
     }
+}
+
+/// How often a message was delivered and came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempts {
+    pub count: u32,
+    /// When it may be delivered again; 0 for at once.
+    pub due: Time,
 }
 
 /// Where a resident message is.
@@ -117,7 +125,7 @@ pub(crate) struct Queue {
     low: Sequence,
     /// Settled above that.
     done: Intervals,
-    pub attempts: BTreeMap<Sequence, u32>,
+    pub attempts: BTreeMap<Sequence, Attempts>,
     base: Sequence,
     slots: VecDeque<Slot>,
     extents: Extents,
@@ -197,6 +205,14 @@ impl Queue {
         }
     }
 
+    /// A record names this sequence, so it was given: to a message that came before and is gone, or that did not survive. It is
+    /// never given again, or what is said of the old message would be believed of the new one.
+    pub fn saw(&mut self, sequence: Sequence) {
+        if !sabotage::is(Sabotage::MarksApart) {
+            self.skip_to(sequence.saturating_add(1));
+        }
+    }
+
     /// A message's body has a file of its own.
     pub fn add_own_file(&mut self, sequence: Sequence, number: u64) {
         self.own_files.insert(sequence, number);
@@ -265,7 +281,15 @@ impl Queue {
             self.settle_slots(first, last, gone);
         }
         if !self.attempts.is_empty() {
-            self.attempts.retain(|sequence, _| !(first..=last).contains(sequence));
+            self.forget_attempts(first, last);
+        }
+    }
+
+    /// Drops what is known of settled messages, without a look at the others: there may be many.
+    fn forget_attempts(&mut self, first: Sequence, last: Sequence) {
+        while let Some((sequence, _)) = self.attempts.range(first..=last).next() {
+            let sequence = *sequence;
+            self.attempts.remove(&sequence);
         }
     }
 
@@ -411,8 +435,11 @@ impl Queue {
                 open.insert(sequence, sequence);
             }
         }
-        let attempts = self.attempts.iter().map(|(sequence, attempts)| (*sequence, *attempts)).collect();
-        QueueState { next: self.next, head, open, attempts }
+        let attempts = self.attempts.iter().map(|(sequence, attempts)| (*sequence, attempts.count)).collect();
+        let waiting = self.attempts.iter().filter(|(_, attempts)| attempts.due != Time(0));
+        let due = waiting.map(|(sequence, attempts)| (*sequence, attempts.due)).collect();
+        assert!(self.low <= head && head <= self.next, "queue {}: {} <= {head} <= {}", self.id.0, self.low, self.next);
+        QueueState { next: self.next, head, open, attempts, due }
     }
 
     /// What of it the checkpoint keeps.
@@ -433,7 +460,7 @@ impl Queue {
         id: QueueId,
         (head, low): (Sequence, Sequence),
         done: Intervals,
-        attempts: BTreeMap<Sequence, u32>,
+        attempts: BTreeMap<Sequence, Attempts>,
         own_files: BTreeMap<Sequence, u64>,
         extents: Vec<Extent>,
     ) -> Self {
@@ -458,7 +485,7 @@ pub(crate) struct Row<'a> {
     pub head: Sequence,
     pub low: Sequence,
     pub done: &'a Intervals,
-    pub attempts: &'a BTreeMap<Sequence, u32>,
+    pub attempts: &'a BTreeMap<Sequence, Attempts>,
     pub own_files: &'a BTreeMap<Sequence, u64>,
     pub extents: &'a Extents,
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferrymq_model::{QueueId, Sequence};
@@ -13,6 +14,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::cache::BodyKey;
 use crate::disk::Disk;
+use crate::driver::Turn;
+use crate::error::Unreadable;
 use crate::notify::Notify;
 use crate::own_file::OwnFiles;
 use crate::run::{self, Block, RunId, RunReader};
@@ -103,18 +106,15 @@ impl Folders {
 }
 
 /// Starts the thread.
-pub(crate) fn spawn(
-    queue: Arc<ReadQueue>,
-    disk: Arc<dyn Disk>,
-    folders: Folders,
-    own_files: OwnFiles,
-    notify: Arc<dyn Notify>,
-) -> io::Result<JoinHandle<()>> {
-    let reader = Reader { queue, disk, folders, own_files, notify, open: VecDeque::new() };
-    thread::Builder::new().name("read-ahead".to_owned()).spawn(move || reader.run())
+pub(crate) fn spawn(mut reader: Reader) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("read-ahead".to_owned()).spawn(move || while reader.turn(true) != Turn::Over {})
 }
 
-struct Reader {
+/// When a read that passing trouble kept from is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The thread's state.
+pub(crate) struct Reader {
     queue: Arc<ReadQueue>,
     disk: Arc<dyn Disk>,
     folders: Folders,
@@ -122,34 +122,60 @@ struct Reader {
     notify: Arc<dyn Notify>,
     /// The runs used last, newest first.
     open: VecDeque<(RunId, RunReader)>,
+    /// What could not be read for now, and when it is tried again.
+    later: Option<(Want, Duration)>,
 }
 
 impl Reader {
-    fn run(mut self) {
-        while let Some(want) = self.wait() {
-            match self.read(&want) {
-                Ok(loaded) => {
-                    self.queue.loaded.lock().push((want, loaded));
-                    self.notify.loaded(&[want.queue]);
-                }
-                Err(reason) => self.fail(&want, &reason),
-            }
-        }
+    pub fn new(
+        queue: Arc<ReadQueue>,
+        disk: Arc<dyn Disk>,
+        folders: Folders,
+        own_files: OwnFiles,
+        notify: Arc<dyn Notify>,
+    ) -> Self {
+        Self { queue, disk, folders, own_files, notify, open: VecDeque::new(), later: None }
     }
 
-    fn wait(&mut self) -> Option<Want> {
+    /// Reads one thing that is wanted; sleeps first until there is one, if it may.
+    pub fn turn(&mut self, may_sleep: bool) -> Turn {
+        let want = match self.wait(may_sleep) {
+            Ok(want) => want,
+            Err(turn) => return turn,
+        };
+        match self.read(&want) {
+            Ok(loaded) => {
+                self.queue.loaded.lock().push((want, loaded));
+                self.notify.loaded(&[want.queue]);
+            }
+            // No descriptors, for example: the queue is whole, and goes on when there are some.
+            Err(reason) if reason.passes() => self.later = Some((want, self.disk.elapsed() + RETRY)),
+            Err(reason) => self.fail(&want, &reason.what),
+        }
+        Turn::Worked
+    }
+
+    fn wait(&mut self, may_sleep: bool) -> Result<Want, Turn> {
         let mut asked = self.queue.asked.lock();
         loop {
             for run in std::mem::take(&mut asked.gone) {
                 self.open.retain(|(open, _)| *open != run);
             }
             if asked.stop {
-                return None;
+                return Err(Turn::Over);
             }
-            if let Some(want) = asked.wants.pop_front() {
-                return Some(want);
+            let now = self.disk.elapsed();
+            if let Some((want, _)) = self.later.take_if(|(_, at)| *at <= now) {
+                return Ok(want);
             }
-            self.queue.changed.wait(&mut asked);
+            // What is asked for meanwhile waits behind it: it would meet with the same.
+            let until = self.later.as_ref().map(|(_, at)| *at);
+            match (until, may_sleep) {
+                (None, _) if !asked.wants.is_empty() => return Ok(asked.wants.pop_front().expect("there is one")),
+                (until, false) => return Err(Turn::Idle(until)),
+                (None, true) => self.queue.changed.wait(&mut asked),
+                (Some(until), true) => drop(self.queue.changed.wait_for(&mut asked, until - now)),
+            }
         }
     }
 
@@ -166,11 +192,11 @@ impl Reader {
         }
     }
 
-    fn read(&mut self, want: &Want) -> Result<Vec<Loaded>, String> {
+    fn read(&mut self, want: &Want) -> Result<Vec<Loaded>, Unreadable> {
         match want.what {
             Wanted::Block(run) => self.read_blocks(run, want.queue, want.sequence),
-            Wanted::Body(BodyKey::OwnFile(number), ..) => {
-                Ok(vec![Loaded::Body(BodyKey::OwnFile(number), self.own_files.read(number)?)])
+            Wanted::Body(key @ BodyKey::OwnFile(_), place, bytes) => {
+                Ok(vec![Loaded::Body(key, self.own_files.read(place, bytes)?)])
             }
             Wanted::Body(key @ BodyKey::InRun(run, _), place, bytes) => {
                 Ok(vec![Loaded::Body(key, self.open(run)?.read_body(place, bytes)?)])
@@ -179,22 +205,25 @@ impl Reader {
     }
 
     /// The block that has the message, and those behind it that go on with the same queue.
-    fn read_blocks(&mut self, run: RunId, queue: QueueId, sequence: Sequence) -> Result<Vec<Loaded>, String> {
+    fn read_blocks(&mut self, run: RunId, queue: QueueId, sequence: Sequence) -> Result<Vec<Loaded>, Unreadable> {
         let ahead = if self.queue.asked.lock().wants.is_empty() { BLOCKS_AHEAD } else { 0 };
+        let path = self.folders.run(run);
         let reader = self.open(run)?;
-        let first = reader.block_of(queue, sequence);
-        let first = first.ok_or_else(|| format!("run {:08x} has no message {sequence} of queue {}", run.0, queue.0))?;
+        let missing = || Unreadable::rot(&path, 0, format!("it has no message {sequence} of queue {}", queue.0));
+        let first = reader.block_of(queue, sequence).ok_or_else(missing)?;
         let mut loaded = vec![Loaded::Block(run, reader.read_block(first)?)];
         for block in first + 1..=first + ahead {
             if reader.last_queue(block - 1) != Some(queue) || reader.first_queue(block) != Some(queue) {
                 break;
             }
-            loaded.push(Loaded::Block(run, reader.read_block(block)?));
+            // Nobody needs it yet: whoever does will hear why it cannot be read.
+            let Ok(block) = reader.read_block(block) else { break };
+            loaded.push(Loaded::Block(run, block));
         }
         Ok(loaded)
     }
 
-    fn open(&mut self, run: RunId) -> Result<&RunReader, String> {
+    fn open(&mut self, run: RunId) -> Result<&RunReader, Unreadable> {
         let known = self.open.iter().position(|(open, _)| *open == run);
         let entry = match known.and_then(|at| self.open.remove(at)) {
             Some(entry) => entry,

@@ -3,24 +3,25 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use ferrymq_model::{CatalogEntry, QueueId, QueueState};
-use hashbrown::{HashMap, HashSet};
 use parking_lot::{Condvar, Mutex};
 
 use crate::checkpoint::{Checkpoint, Meta};
 use crate::disk::{Disk, DiskLock};
+use crate::driver::{Driver, Worker};
 use crate::error::OpenError;
-use crate::journal::{self, JournalFiles, OpenGroup, Shared};
+use crate::journal::{self, Begin, Chain, Flusher, JournalFiles, OpenGroup, Replayed, Shared};
 use crate::manifest::Manifest;
 use crate::merge::Merging;
 use crate::notify::Notify;
 use crate::options::Options;
 use crate::own_file::OwnFiles;
-use crate::read_ahead::{self, Folders, ReadQueue};
+use crate::read_ahead::{self, Folders, ReadQueue, Reader};
 use crate::replay::Replay;
-use crate::run::{self, RunId};
+use crate::run;
 use crate::spill::{self, Spill, SpillSignal};
 use crate::store::{Parts, Store};
 
@@ -31,8 +32,12 @@ pub struct Recovered {
     pub entries: Vec<CatalogEntry>,
     /// The durable queues.
     pub queues: Vec<RecoveredQueue>,
-    /// What was cut off the journal's end, for the log: bytes that the last server did not finish writing.
-    pub torn: Option<String>,
+    /// What is missing or was set aside, in sentences for the log.
+    pub missing: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+    /// What tells this directory from all others.
+    pub incarnation: u128,
 }
 
 /// A queue as it was found.
@@ -64,6 +69,14 @@ struct Layout {
 }
 
 impl Layout {
+    /// Makes the folders that files come into.
+    fn make_folders(&self, disk: &dyn Disk) -> Result<(), OpenError> {
+        for folder in [&self.runs.runs, &self.runs.transient, &self.bodies] {
+            disk.create_folder(folder).map_err(OpenError::io("create", folder))?;
+        }
+        disk.sync_folder(&self.directory).map_err(OpenError::io("sync", &self.directory))
+    }
+
     fn of(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -76,17 +89,50 @@ impl Layout {
     }
 }
 
-/// Opens a data directory; makes one where there is none.
+/// Opens a data directory; makes one where there is none. Starts storage's threads.
 pub fn open(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+    options: Options,
+    notify: Arc<dyn Notify>,
+) -> Result<(Store, Recovered), OpenError> {
+    let (mut store, recovered, workers) = assemble(disk, directory, options, notify, None)?;
+    let (flusher, reader, spill) = workers;
+    let failed = || OpenError::io("start a thread for", directory);
+    store.own_thread(journal::spawn(flusher).map_err(failed())?);
+    store.own_thread(read_ahead::spawn(reader).map_err(failed())?);
+    store.own_thread(spill::spawn(spill).map_err(failed())?);
+    Ok((store, recovered))
+}
+
+/// As [`open`], without threads: `driver` gives the workers their turns, in an order of its own. With a disk that keeps its
+/// own time, a run can be repeated.
+pub fn open_driven(
+    disk: Arc<dyn Disk>,
+    directory: &Path,
+    options: Options,
+    notify: Arc<dyn Notify>,
+    driver: Arc<dyn Driver>,
+) -> Result<(Store, Recovered, [Worker; 3]), OpenError> {
+    let (store, recovered, (flusher, reader, spill)) = assemble(disk, directory, options, notify, Some(driver))?;
+    Ok((store, recovered, [Worker::flush(flusher), Worker::read(reader), Worker::spill(spill)]))
+}
+
+/// What storage's threads work with.
+type Workers = (Flusher, Reader, Spill);
+
+fn assemble(
     disk: Arc<dyn Disk>,
     directory: &Path,
     mut options: Options,
     notify: Arc<dyn Notify>,
-) -> Result<(Store, Recovered), OpenError> {
+    driver: Option<Arc<dyn Driver>>,
+) -> Result<(Store, Recovered, Workers), OpenError> {
     if options.file_bytes < FILE_BYTES_MIN || options.files < FILES_MIN {
         let what = format!("the journal needs at least {FILES_MIN} files of {FILE_BYTES_MIN} bytes");
         return Err(OpenError::Options(what));
     }
+    let began = disk.elapsed();
     let layout = Layout::of(directory);
     disk.create_folder(directory).map_err(OpenError::io("create", directory))?;
     let lock = lock(&*disk, directory)?;
@@ -97,17 +143,24 @@ pub fn open(
     let mut meta = loaded.meta;
     let files = JournalFiles::open(&*disk, &layout.journal, manifest.files, manifest.file_bytes)?;
     let mut replay = Replay::new(loaded);
-    let replayed = journal::replay(&files, meta.first_generation, meta.synced, &mut replay)?;
-    files.sync()?;
+    let begin =
+        Begin { stamp: manifest.stamp, first: meta.first_generation, synced: meta.synced, repair: options.repair };
+    let replayed = journal::replay(&files, begin, &mut replay)?;
     replay.finish();
-    meta.next_run = clean_up(&*disk, &layout, &replay)?.max(meta.next_run);
-    meta.starts += 1;
+    let found = Files::look(&*disk, &layout, &replay)?;
+    meta.next_run = meta.next_run.max(found.next_run);
+    meta.starts = (meta.starts + 1).max(found.last_body >> 32);
     meta.synced = replayed.end;
-    checkpoint.commit(&meta, []).map_err(|error| OpenError::checkpoint(&layout.checkpoint, error))?;
+    checkpoint.commit(&mut meta, []).map_err(|error| OpenError::checkpoint(&layout.checkpoint, error))?;
 
-    let recovered = replay.recovered(replayed.torn.clone());
-    let start = Start { disk, layout, options, notify, lock, meta, checkpoint };
-    Ok((start.assemble(replay, replayed, files)?, recovered))
+    let mut missing = replayed.missing.clone();
+    missing.extend(found.explain());
+    let mut recovered = replay.recovered(missing);
+    recovered.took = disk.elapsed().saturating_sub(began);
+    recovered.incarnation = manifest.incarnation;
+    let start = Start { disk, layout, options, notify, driver, lock, meta, checkpoint, stamp: manifest.stamp };
+    let (store, workers) = start.assemble(replay, replayed, files, found);
+    Ok((store, recovered, workers))
 }
 
 /// What the parts of a running store are made from.
@@ -116,17 +169,25 @@ struct Start {
     layout: Layout,
     options: Options,
     notify: Arc<dyn Notify>,
+    driver: Option<Arc<dyn Driver>>,
     lock: Box<dyn DiskLock>,
     meta: Meta,
     checkpoint: Checkpoint,
+    stamp: u64,
 }
 
 impl Start {
-    fn assemble(self, replay: Replay, replayed: journal::Replayed, files: JournalFiles) -> Result<Store, OpenError> {
-        let chain = (replayed.previous_crc, u32::try_from(self.meta.starts).unwrap_or(u32::MAX));
+    fn assemble(self, replay: Replay, replayed: Replayed, files: JournalFiles, found: Files) -> (Store, Workers) {
+        let chain = Chain {
+            stamp: self.stamp,
+            group: replayed.chain.0,
+            section: replayed.chain.1,
+            term: self.meta.starts,
+            time: replayed.time,
+        };
         let mut segments = replay.segments;
         if u64::from(segments.next_number()) <= replayed.tail.generation {
-            segments.push(Arc::clone(&replayed.tail.image));
+            segments.push(Arc::clone(&replayed.tail.image), replayed.tail.number);
         }
         let mut open = OpenGroup::new(replayed.tail, self.options.file_bytes, self.options.files);
         let _ = open.file_of(open.generation);
@@ -135,8 +196,9 @@ impl Start {
             changed: Condvar::new(),
             synced: Condvar::new(),
             durable: AtomicU64::new(replayed.end.0),
-            stalled: AtomicBool::new(false),
+            stalled: Arc::default(),
             files,
+            driver: self.driver,
         });
         let (reads, signal) = (Arc::<ReadQueue>::default(), Arc::<SpillSignal>::default());
         let parts = Parts {
@@ -147,29 +209,25 @@ impl Start {
             touched: replay.touched,
             runs: replay.runs,
             own_files: replay.own_files,
-            // Numbers of this start's own: none was ever given to a file before.
-            next_own_file: self.meta.starts << 32,
+            // No file has such a number, whatever the checkpoint knows of.
+            next_own_file: (self.meta.starts << 32).max(found.last_body + 1),
             changed_entries: replay.changed_entries,
             deleted: replay.deleted,
             reads: Arc::clone(&reads),
             spill: Arc::clone(&signal),
             lock: self.lock,
         };
-        let mut store = Store::new(parts, &self.options);
+        let store = Store::new(parts, &self.options);
         let own_files = OwnFiles::new(Arc::clone(&self.disk), self.layout.bodies);
-        let failed = || OpenError::io("start a thread for", &self.layout.directory);
-        let flush =
-            journal::spawn(Arc::clone(&shared), Arc::clone(&self.notify), own_files.clone(), &self.options, chain);
-        store.own_thread(flush.map_err(failed())?);
-        let (disk, folders) = (Arc::clone(&self.disk), self.layout.runs.clone());
-        let reader = read_ahead::spawn(Arc::clone(&reads), disk, folders, own_files.clone(), Arc::clone(&self.notify));
-        store.own_thread(reader.map_err(failed())?);
+        let (disk, notify, folders) = (|| Arc::clone(&self.disk), || Arc::clone(&self.notify), self.layout.runs);
+        let flusher = Flusher::new(Arc::clone(&shared), notify(), disk(), own_files.clone(), &self.options, chain);
+        let reader = Reader::new(Arc::clone(&reads), disk(), folders.clone(), own_files.clone(), notify());
         let spill = Spill {
             signal,
             shared,
-            notify: self.notify,
-            disk: self.disk,
-            folders: self.layout.runs,
+            notify: notify(),
+            disk: disk(),
+            folders,
             own_files,
             reads,
             checkpoint: self.checkpoint,
@@ -177,9 +235,11 @@ impl Start {
             next_transient_run: 0,
             merging: Merging::new(self.options.merge_bytes),
             copy_bytes_max: self.options.copy_bytes_max,
+            strays: found.strays,
+            // The first look also waits until the store is installed.
+            pause: Some(spill::NO_STORE),
         };
-        store.own_thread(spill::spawn(spill).map_err(failed())?);
-        Ok(store)
+        (store, (flusher, reader, spill))
     }
 }
 
@@ -193,6 +253,8 @@ fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn DiskLock>, OpenErro
 
 fn read_or_make(disk: &Arc<dyn Disk>, layout: &Layout, options: &Options) -> Result<Manifest, OpenError> {
     if let Some(manifest) = Manifest::read(&**disk, &layout.manifest)? {
+        // A copy may have left out those that were empty. If one was not, what is named there is found missing.
+        layout.make_folders(&**disk)?;
         return Ok(manifest);
     }
     // The manifest is written last. A directory without one was never finished, unless its journal says otherwise.
@@ -200,32 +262,59 @@ fn read_or_make(disk: &Arc<dyn Disk>, layout: &Layout, options: &Options) -> Res
         let what = format!("{} holds messages; restore the manifest, or move the whole directory away", used.display());
         return Err(OpenError::Missing { file: layout.manifest.clone(), what });
     }
-    for folder in [&layout.runs.runs, &layout.runs.transient, &layout.bodies] {
-        disk.create_folder(folder).map_err(OpenError::io("create", folder))?;
-    }
+    layout.make_folders(&**disk)?;
     JournalFiles::create(&**disk, &layout.journal, options.files, options.file_bytes)?;
     Checkpoint::create(disk, &layout.checkpoint)?;
-    let manifest = Manifest { file_bytes: options.file_bytes, files: options.files };
+    let manifest = Manifest::new(&**disk, options.file_bytes, options.files);
+    let manifest = manifest.map_err(OpenError::io("find chance for", &layout.manifest))?;
     manifest.write(&**disk, &layout.manifest)?;
     Ok(manifest)
 }
 
-/// Removes the files that nothing refers to; gives a number that no run has.
-fn clean_up(disk: &dyn Disk, layout: &Layout, replay: &Replay) -> Result<u32, OpenError> {
-    let mut next_run = 1;
-    let runs: HashMap<PathBuf, RunId> =
-        replay.runs.keys().map(|run| (run::path_of(&layout.runs.runs, *run), *run)).collect();
-    let bodies: HashSet<PathBuf> =
-        replay.own_files.keys().map(|number| layout.bodies.join(OwnFiles::name_of(*number))).collect();
-    for folder in [&layout.runs.runs, &layout.runs.transient, &layout.bodies] {
-        for name in disk.list(folder).map_err(OpenError::io("list", folder))? {
-            let path = folder.join(name);
-            if let Some(run) = runs.get(&path) {
-                next_run = next_run.max(run.0 + 1);
-            } else if !bodies.contains(&path) {
-                disk.remove(&path).map_err(OpenError::io("remove", &path))?;
+/// The files of runs and bodies that are there.
+#[derive(Debug, Default)]
+struct Files {
+    /// A number that no run has.
+    next_run: u32,
+    /// The highest number of a body.
+    last_body: u64,
+    /// Those that nothing names. They may be what a crash left, or what a damaged checkpoint has forgotten.
+    strays: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Looks at all of them. Those of transient messages are removed: nothing refers to them over a restart.
+    fn look(disk: &dyn Disk, layout: &Layout, replay: &Replay) -> Result<Self, OpenError> {
+        let mut found = Self { next_run: 1, ..Self::default() };
+        let list = |folder: &Path| disk.list(folder).map_err(OpenError::io("list", folder));
+        for name in list(&layout.runs.transient)? {
+            let path = layout.runs.transient.join(name);
+            disk.remove(&path).map_err(OpenError::io("remove", &path))?;
+        }
+        for name in list(&layout.runs.runs)? {
+            let run = run::number_of(&name);
+            found.next_run = found.next_run.max(run.map_or(0, |run| run.0.saturating_add(1)));
+            if run.is_none_or(|run| !replay.runs.contains_key(&run)) {
+                found.strays.push(layout.runs.runs.join(name));
             }
         }
+        for name in list(&layout.bodies)? {
+            let number = OwnFiles::number_of(&name);
+            found.last_body = found.last_body.max(number.unwrap_or(0));
+            if number.is_none_or(|number| !replay.own_files.contains_key(&number)) {
+                found.strays.push(layout.bodies.join(name));
+            }
+        }
+        Ok(found)
     }
-    Ok(next_run)
+
+    /// What an operator should know of them.
+    fn explain(&self) -> Option<String> {
+        let first = self.strays.first()?.display();
+        Some(format!(
+            "{} files are named by nothing, {first} is one: a server that was killed leaves such. They are kept until the \
+             next checkpoint and removed then",
+            self.strays.len()
+        ))
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferrymq_model::{CatalogEntry, EntryKind, QueueId, Sequence};
 use hashbrown::HashMap;
@@ -12,7 +13,7 @@ use hashbrown::HashMap;
 use crate::checkpoint::Loaded;
 use crate::image::Image;
 use crate::journal::{Record, Visitor};
-use crate::queue::{Gone, Queue, Slot};
+use crate::queue::{Attempts, Gone, Queue, Slot};
 use crate::recover::{Recovered, RecoveredQueue};
 use crate::run::RunId;
 use crate::segment::{SegmentId, Segments};
@@ -22,7 +23,7 @@ use crate::stored::StoredBody;
 #[derive(Debug)]
 pub(crate) struct Replay {
     entries: BTreeMap<(EntryKind, Vec<u8>), Vec<u8>>,
-    pub queues: HashMap<QueueId, Queue, foldhash::fast::RandomState>,
+    pub queues: HashMap<QueueId, Queue, foldhash::fast::FixedState>,
     pub segments: Segments,
     /// Queues that changed in each generation.
     pub touched: Vec<Vec<QueueId>>,
@@ -74,7 +75,7 @@ impl Replay {
         }
     }
 
-    pub fn recovered(&self, torn: Option<String>) -> Recovered {
+    pub fn recovered(&self, missing: Vec<String>) -> Recovered {
         let entry = |((kind, key), value): (&(EntryKind, Vec<u8>), &Vec<u8>)| CatalogEntry {
             kind: *kind,
             key: key.clone(),
@@ -88,7 +89,8 @@ impl Replay {
         };
         let mut queues: Vec<_> = self.queues.values().map(queue).collect();
         queues.sort_by_key(|queue| queue.id);
-        Recovered { entries: self.entries.iter().map(entry).collect(), queues, torn }
+        let entries = self.entries.iter().map(entry).collect();
+        Recovered { entries, queues, missing, took: Duration::ZERO, incarnation: 0 }
     }
 
     /// The queue, marked as changed in the generation that the record stands in, and the segments. That is not always the
@@ -104,6 +106,9 @@ impl Replay {
 
     fn settle(&mut self, id: QueueId, first: Sequence, last: Sequence, generation: u32) {
         let Some((queue, segments)) = self.changed(id, generation) else { return };
+        if last != Sequence::MAX {
+            queue.saw(last);
+        }
         queue.settle(first, last, |gone| {
             // What lives in runs and files is counted in the end.
             if let Gone::Slot(slot) = gone {
@@ -123,9 +128,9 @@ impl Replay {
 }
 
 impl Visitor for Replay {
-    fn generation(&mut self, generation: u64, image: Arc<Image>) {
+    fn generation(&mut self, generation: u64, first_section: u64, image: Arc<Image>) {
         debug_assert_eq!(u64::from(self.segments.next_number()), generation, "segments are numbered like generations");
-        self.segments.push(image);
+        self.segments.push(image, first_section);
         self.touched.push(Vec::new());
     }
 
@@ -150,12 +155,14 @@ impl Visitor for Replay {
             Record::Settle { queue, first, last } => self.settle(queue, first, last, number),
             Record::Delivered { queue, sequence } => {
                 let Some((queue, _)) = self.changed(queue, number) else { return Ok(()) };
-                queue.head = queue.head.max(sequence.saturating_add(1));
+                queue.saw(sequence);
+                queue.head = queue.head.max(sequence + 1);
             }
-            Record::Attempts { queue, sequence, attempts } => {
+            Record::Attempts { queue, sequence, attempts, due } => {
                 let Some((queue, _)) = self.changed(queue, number) else { return Ok(()) };
+                queue.saw(sequence);
                 if !queue.is_settled(sequence) {
-                    queue.attempts.insert(sequence, attempts);
+                    queue.attempts.insert(sequence, Attempts { count: attempts, due });
                 }
             }
             Record::Put { kind, key, value } => self.change_entry(kind, key, Some(value)),

@@ -2,21 +2,21 @@
 //!
 //! ```text
 //! u8 version | next, head, low, journal position
-//! u32 settled intervals: first, last   | u32 attempts: sequence, u32 attempts
+//! u32 settled intervals: first, last   | u32 attempts: sequence, u32 attempts, when due
 //! u32 extents: u32 run, u32 live, first, last, body bytes | u32 bodies with own files: sequence, number
 //! ```
 //! All numbers but those marked are u64. Extents of transient messages do not survive and are left out.
 
 use std::collections::BTreeMap;
 
-use ferrymq_model::{Intervals, Position, QueueId, Sequence};
+use ferrymq_model::{Intervals, Position, QueueId, Sequence, Time};
 
 use crate::extent::Extent;
 use crate::fields::Fields;
-use crate::queue::Queue;
+use crate::queue::{Attempts, Queue};
 use crate::run::RunId;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A row, read back.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ pub(crate) fn encode(queue: &Queue, position: Position) -> Vec<u8> {
     count(&mut bytes, row.attempts.len());
     for (sequence, attempts) in row.attempts {
         number(&mut bytes, *sequence);
-        bytes.extend_from_slice(&attempts.to_le_bytes());
+        bytes.extend_from_slice(&attempts.count.to_le_bytes());
+        number(&mut bytes, attempts.due.0);
     }
     let extents = || row.extents.iter().filter(|extent| !extent.run.is_transient());
     count(&mut bytes, extents().count());
@@ -79,7 +80,8 @@ pub(crate) fn decode(id: QueueId, bytes: &[u8]) -> Option<KeptQueue> {
     }
     let mut attempts = BTreeMap::new();
     for _ in 0..fields.u32()? {
-        attempts.insert(fields.u64()?, fields.u32()?);
+        let sequence = fields.u64()?;
+        attempts.insert(sequence, Attempts { count: fields.u32()?, due: Time(fields.u64()?) });
     }
     let mut extents: Vec<Extent> = Vec::new();
     for _ in 0..fields.u32()? {

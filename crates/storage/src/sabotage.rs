@@ -18,6 +18,12 @@ pub(crate) enum Sabotage {
     SwapOrder,
     /// Damage in the middle of the journal counts as a torn tail.
     AcceptDamage,
+    /// A checkpoint that has lost its last commit counts as whole.
+    AcceptRollback,
+    /// What was replayed is not written again.
+    TrustTheCache,
+    /// Marks of delivery stand outside of their unit, and numbers that they name are given again.
+    MarksApart,
 }
 
 /// Whether storage is to be broken in this way.

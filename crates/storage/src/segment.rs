@@ -45,13 +45,15 @@ pub(crate) struct Segment {
     pub live: u32,
     /// Queues that changed while this was the current segment; some may be gone.
     pub touched: Vec<QueueKey>,
+    /// The index of the first section in it; 0 for transient messages.
+    pub first_section: u64,
     /// Bodies that are shared and not in the image, by where their message begins.
     pub bodies: HashMap<u32, Bytes, foldhash::fast::FixedState>,
 }
 
 impl Segment {
-    fn new(image: Arc<Image>) -> Self {
-        Self { image, live: 0, touched: Vec::new(), bodies: HashMap::default() }
+    fn new(image: Arc<Image>, first_section: u64) -> Self {
+        Self { image, live: 0, touched: Vec::new(), first_section, bodies: HashMap::default() }
     }
 }
 
@@ -69,8 +71,13 @@ impl Segments {
     }
 
     /// Begins the next one.
-    pub fn push(&mut self, image: Arc<Image>) {
-        self.segments.push_back(Segment::new(image));
+    pub fn push(&mut self, image: Arc<Image>, first_section: u64) {
+        self.segments.push_back(Segment::new(image, first_section));
+    }
+
+    /// The one behind the oldest.
+    pub fn second(&self) -> Option<&Segment> {
+        self.segments.get(1)
     }
 
     /// Number that the next one gets.

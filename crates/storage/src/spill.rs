@@ -6,6 +6,7 @@
 //! the file free. Whatever fails is tried again; until it works publishers are told to wait.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::checkpoint::{Changes, Checkpoint, Meta};
 use crate::disk::Disk;
+use crate::driver::Turn;
 use crate::image::Image;
 use crate::journal::Shared;
 use crate::merge::Merging;
@@ -31,7 +33,7 @@ use crate::stored::{Stored, StoredBody};
 /// When something that failed is tried again, and when files are looked at that nobody calls for.
 const RETRY: Duration = Duration::from_secs(1);
 /// How soon we look again for a store that is not installed yet.
-const NO_STORE: Duration = Duration::from_millis(5);
+pub(crate) const NO_STORE: Duration = Duration::from_millis(5);
 
 /// Wakes the spill thread.
 #[derive(Debug, Default)]
@@ -105,20 +107,32 @@ pub(crate) struct Spill {
     pub next_transient_run: u32,
     pub merging: Merging,
     pub copy_bytes_max: u32,
+    /// Files that nothing named at the start. They go when a later checkpoint does not name them either.
+    pub strays: Vec<PathBuf>,
+    /// When to look again, if nobody calls.
+    pub pause: Option<Duration>,
 }
 
 /// Starts the thread.
 pub(crate) fn spawn(mut spill: Spill) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("spill".to_owned()).spawn(move || {
-        // The first look also waits until the store is installed.
-        let mut pause = Some(NO_STORE);
-        while spill.signal.wait(pause) {
-            pause = spill.work();
+        while spill.signal.wait(spill.pause) {
+            spill.pause = spill.work();
         }
     })
 }
 
 impl Spill {
+    /// One turn of a thread that does not sleep.
+    pub fn turn(&mut self) -> Turn {
+        if self.signal.stopped() {
+            return Turn::Over;
+        }
+        self.signal.state.lock().go = false;
+        self.pause = self.work();
+        Turn::Idle(self.pause.map(|pause| self.disk.elapsed() + pause))
+    }
+
     /// Does everything there is to do; says when to look again if nobody calls.
     fn work(&mut self) -> Option<Duration> {
         loop {
@@ -134,9 +148,10 @@ impl Spill {
             dead.iter().for_each(|dead| self.remove(dead.file));
             self.give_up_files();
             let Some(batch) = batch else {
+                self.shared.space_again();
                 match self.merge() {
                     Ok(true) => continue,
-                    Ok(false) => return waiting.then_some(RETRY),
+                    Ok(false) => return (waiting || !self.strays.is_empty()).then_some(RETRY),
                     Err(Undone::Stopped) => return Some(NO_STORE),
                     // Nobody waits for it.
                     Err(Undone::Failed(_)) => return Some(RETRY),
@@ -147,7 +162,7 @@ impl Spill {
                 None => self.move_transient(&batch),
             };
             match done {
-                Ok(()) => {}
+                Ok(()) => self.shared.space_again(),
                 Err(Undone::Stopped) => return Some(NO_STORE),
                 Err(Undone::Failed(error)) => {
                     self.shared.no_space(&error.to_string());
@@ -202,6 +217,7 @@ impl Spill {
             self.swap(batch, run)?;
         }
         let mut portions = Vec::new();
+        let applied = self.shared.last_section();
         let position = self.snapshot(batch, &mut portions)?;
         self.wait_durable(position)?;
         if sabotage::is(Sabotage::FreeBeforeCheckpoint) {
@@ -209,16 +225,25 @@ impl Spill {
             self.shared.release(generation);
             return Ok(());
         }
-        let meta = Meta { first_generation: generation + 1, synced: position, ..self.meta };
+        let mut meta = Meta { first_generation: generation + 1, synced: position, applied, ..self.meta };
         let catalog = portions.pop().expect("the catalog's changes are always there");
-        if let Err(error) = self.checkpoint.commit(&meta, portions.iter().chain([&catalog])) {
+        if let Err(error) = self.checkpoint.commit(&mut meta, portions.iter().chain([&catalog])) {
             self.visit(|store| store.give_back(&catalog))?;
             return Err(io::Error::other(error).into());
         }
         self.meta = meta;
+        self.remove_strays();
         self.visit(Store::retire_oldest)?;
         self.shared.release(generation);
         Ok(())
+    }
+
+    /// The checkpoint does not name them either: nothing ever will.
+    fn remove_strays(&mut self) {
+        for stray in self.strays.drain(..) {
+            // If it cannot be removed now, the next start finds it again.
+            let _ = self.disk.remove(&stray);
+        }
     }
 
     fn move_transient(&mut self, batch: &Batch) -> Result<(), Undone> {
@@ -252,7 +277,7 @@ impl Spill {
 
     fn try_write_run(&self, batch: &Batch, run: RunId) -> Result<RunContent, Undone> {
         let path = self.folders.run(run);
-        let mut writer = RunWriter::create(&*self.disk, &path, run)?;
+        let mut writer = RunWriter::create(&*self.disk, &path, run, batch.sections)?;
         let (mut cursor, mut collected) = (Some(Cursor::default()), Vec::new());
         while let Some(from) = cursor {
             collected.clear();

@@ -2,20 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled};
+use ferrymq_model::{
+    BodyRef, CatalogEntry, EntryKind, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, Time,
+};
 use hashbrown::{HashMap, HashSet};
 
 use crate::cache::{BodyKey, Cache};
 use crate::disk::DiskLock;
+use crate::error::FatalError;
 use crate::image::ImageWriter;
 use crate::journal::{Appender, Shared, TARGET_BYTES};
 use crate::moving::{Dead, DeadFile, Leaving, date_dead};
 use crate::notify::Room;
 use crate::options::Options;
-use crate::queue::{Keys, Queue, QueueKey, Slot};
+use crate::queue::{Attempts, Keys, Queue, QueueKey, Slot};
 use crate::read_ahead::ReadQueue;
 use crate::run::RunId;
 use crate::segment::{SegmentId, Segments};
@@ -236,12 +240,12 @@ impl Store {
         }
     }
 
-    /// A message was delivered and came back this often.
-    pub fn attempts(&mut self, queue: QueueId, sequence: Sequence, attempts: u32) {
+    /// A message was delivered and came back this often, and may be delivered again at `due`; 0 is at once.
+    pub fn attempts(&mut self, queue: QueueId, sequence: Sequence, attempts: u32, due: Time) {
         let Some((queue, key)) = lookup(&mut self.keys, &mut self.queues, queue) else { return };
-        queue.attempts.insert(sequence, attempts);
+        queue.attempts.insert(sequence, Attempts { count: attempts, due });
         if queue.durable {
-            self.appender.attempts(queue.id, sequence, attempts);
+            self.appender.attempts(queue.id, sequence, attempts, due);
             touch(queue, key, &mut self.journal);
             self.follow_appender();
         }
@@ -330,17 +334,37 @@ impl Store {
         self.shared.room()
     }
 
-    /// Writes what there is a journal file for, syncs it, and ends storage's threads. To be sure of everything, wait for
-    /// [`Self::position`] to be durable first. The shard's lock must not be held: a thread may be waiting for it.
-    pub fn close(self) {
+    /// A flag that is up while publishers must wait, for whoever asks without the shard's lock. It goes up at once, when
+    /// [`Notify::room`](crate::Notify::room) may still be kept back by a slow disk.
+    #[must_use]
+    pub fn stalled(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.stalled)
+    }
+
+    /// Writes what there is a journal file for, syncs it, and ends storage's threads. The shard's lock must not be held: a
+    /// thread may be waiting for it.
+    ///
+    /// # Errors
+    /// Where something that was decided could not be written: settlements, mostly, which a restart takes back.
+    pub fn close(self) -> Result<(), FatalError> {
+        let (shared, decided) = (Arc::clone(&self.shared), self.position());
         drop(self);
+        match shared.failure() {
+            Some(error) => Err(error),
+            None if shared.durable() < decided => Err(FatalError {
+                what: "write the end of",
+                file: shared.files.folder().to_owned(),
+                error: shared.no_space_reason().unwrap_or_else(|| "there is no journal file for it".to_owned()),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// A new journal generation is a new segment.
     #[inline]
     fn follow_appender(&mut self) {
         while u64::from(self.journal.next_number()) <= self.appender.generation() {
-            self.journal.push(Arc::clone(self.appender.image()));
+            self.journal.push(Arc::clone(self.appender.image()), self.appender.first_section());
             self.spill.go();
         }
     }

@@ -4,9 +4,12 @@
 //! ```text
 //! 0  u8  dialect            4  u8  routing key bytes     16 u32 body bytes
 //! 1  u8  flags              5  u24 property bytes        20 u64 expires, if flagged
-//! 2  u8  priority           8  u64 arrived               .. exchange, routing key, properties, body
-//! 3  u8  exchange bytes
+//! 2  u8  priority           8  u64 arrived               .. the extension, if flagged
+//! 3  u8  exchange bytes                                  .. exchange, routing key, properties, annotations, body
 //! ```
+//! The extension has 8 bytes: u32 routing key bytes, which the short field leaves out then, and u32 annotation bytes. Annotations
+//! are what the server itself says of a message, in its own words and apart from the writer's bytes.
+//!
 //! Where the flags say that the body is elsewhere, a [`BodyPlace`] of 12 bytes stands for it.
 
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Time};
@@ -22,8 +25,11 @@ const FLAGS_AT: usize = 1;
 const EXPIRES: u8 = 1;
 const OWN_FILE: u8 = 2;
 const IN_RUN: u8 = 4;
+const EXTENDED: u8 = 8;
+/// Length of the extension.
+const EXTENSION_BYTES: usize = 8;
 
-/// Where a body is that does not stand behind its message. The CRC of one in its own file stands in that file.
+/// Where a body is that does not stand behind its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BodyPlace {
     /// Number of the body's file, or its position in the run.
@@ -50,6 +56,8 @@ pub(crate) struct Stored<'a> {
     pub exchange: &'a str,
     pub routing_key: &'a [u8],
     pub properties: &'a [u8],
+    /// What the server says of the message itself.
+    pub annotations: &'a [u8],
     pub facts: Facts,
     pub body: StoredBody<'a>,
 }
@@ -61,36 +69,46 @@ struct Fixed {
     flags: u8,
     priority: u8,
     exchange_bytes: u8,
-    key_bytes: u8,
+    key_bytes: u32,
     property_bytes: u32,
+    annotation_bytes: u32,
     arrived: u64,
     body_bytes: u32,
+    expires: Option<u64>,
 }
 
 impl Fixed {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let (dialect, flags, priority, exchange_bytes) = (fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?);
         let word = fields.u32()?;
+        let (arrived, body_bytes) = (fields.u64()?, fields.u32()?);
+        let expires = if flags & EXPIRES == 0 { None } else { Some(fields.u64()?) };
+        let (key_bytes, annotation_bytes) = match flags & EXTENDED {
+            0 => (word & 0xff, 0),
+            _ => (fields.u32()?, fields.u32()?),
+        };
+        let property_bytes = word >> 8;
         Some(Self {
             dialect,
             flags,
             priority,
             exchange_bytes,
-            key_bytes: word as u8,
-            property_bytes: word >> 8,
-            arrived: fields.u64()?,
-            body_bytes: fields.u32()?,
+            key_bytes,
+            property_bytes,
+            annotation_bytes,
+            arrived,
+            body_bytes,
+            expires,
         })
-    }
-
-    fn expires_bytes(&self) -> usize {
-        if self.flags & EXPIRES == 0 { 0 } else { 8 }
     }
 
     /// Everything in front of the body.
     fn head_bytes(&self) -> usize {
-        let names = usize::from(self.exchange_bytes) + usize::from(self.key_bytes);
-        FIXED_BYTES + self.expires_bytes() + names + self.property_bytes as usize
+        let fixed = FIXED_BYTES
+            + if self.expires.is_some() { 8 } else { 0 }
+            + if self.flags & EXTENDED == 0 { 0 } else { EXTENSION_BYTES };
+        let parts = [self.key_bytes, self.property_bytes, self.annotation_bytes];
+        parts.iter().fold(fixed + usize::from(self.exchange_bytes), |sum, part| sum.saturating_add(*part as usize))
     }
 
     fn total_bytes(&self) -> usize {
@@ -98,23 +116,22 @@ impl Fixed {
         self.head_bytes() + if elsewhere { PLACE_BYTES } else { self.body_bytes as usize }
     }
 
-    fn facts(&self, expires: Option<u64>) -> Facts {
+    fn facts(&self) -> Facts {
         Facts {
             body_bytes: self.body_bytes,
             priority: self.priority,
-            expires: expires.map(Time),
+            expires: self.expires.map(Time),
             arrived: Time(self.arrived),
         }
     }
 }
 
-/// The facts of a stored message and its whole length, from its first 28 bytes or more.
+/// The facts of a stored message and its whole length, from its first 36 bytes or more.
 #[inline]
 pub(crate) fn peek(bytes: &[u8]) -> Option<(Facts, usize)> {
     let mut fields = Fields(bytes);
     let fixed = Fixed::read(&mut fields)?;
-    let expires = if fixed.flags & EXPIRES == 0 { None } else { Some(fields.u64()?) };
-    Some((fixed.facts(expires), fixed.total_bytes()))
+    Some((fixed.facts(), fixed.total_bytes()))
 }
 
 impl<'a> Stored<'a> {
@@ -131,10 +148,10 @@ impl<'a> Stored<'a> {
     fn read_with(bytes: &'a [u8], body: impl FnOnce(&mut Fields<'a>, usize) -> Option<&'a [u8]>) -> Option<Self> {
         let mut fields = Fields(bytes);
         let fixed = Fixed::read(&mut fields)?;
-        let expires = if fixed.flags & EXPIRES == 0 { None } else { Some(fields.u64()?) };
         let exchange = std::str::from_utf8(fields.bytes(fixed.exchange_bytes.into())?).ok()?;
-        let routing_key = fields.bytes(fixed.key_bytes.into())?;
+        let routing_key = fields.bytes(fixed.key_bytes as usize)?;
         let properties = fields.bytes(fixed.property_bytes as usize)?;
+        let annotations = fields.bytes(fixed.annotation_bytes as usize)?;
         let body = match fixed.flags & (OWN_FILE | IN_RUN) {
             0 => StoredBody::Here(body(&mut fields, fixed.body_bytes as usize)?),
             flag => {
@@ -143,7 +160,7 @@ impl<'a> Stored<'a> {
             }
         };
         let dialect = Dialect::from_number(fixed.dialect)?;
-        Some(Self { dialect, exchange, routing_key, properties, facts: fixed.facts(expires), body })
+        Some(Self { dialect, exchange, routing_key, properties, annotations, facts: fixed.facts(), body })
     }
 
     /// The message, with its body from wherever it is.
@@ -153,6 +170,7 @@ impl<'a> Stored<'a> {
             exchange: self.exchange,
             routing_key: self.routing_key,
             properties: self.properties,
+            annotations: self.annotations,
             body,
         }
     }
@@ -161,7 +179,14 @@ impl<'a> Stored<'a> {
 /// How long a message is in front of its body.
 pub(crate) fn head_bytes(message: &MessageRef<'_>, facts: &Facts) -> usize {
     let expires = if facts.expires.is_some() { 8 } else { 0 };
-    FIXED_BYTES + expires + message.exchange.len() + message.routing_key.len() + message.properties.len()
+    let extension = if is_extended(message) { EXTENSION_BYTES } else { 0 };
+    let names = message.exchange.len() + message.routing_key.len();
+    FIXED_BYTES + expires + extension + names + message.properties.len() + message.annotations.len()
+}
+
+/// Whether a message needs the extension: its routing key is long, or it has annotations.
+fn is_extended(message: &MessageRef<'_>) -> bool {
+    message.routing_key.len() > usize::from(u8::MAX) || !message.annotations.is_empty()
 }
 
 /// How many bytes stand behind the head: the body, or the place of one.
@@ -172,23 +197,33 @@ pub(crate) fn tail_bytes(facts: &Facts, own_file: bool) -> usize {
 /// Writes everything in front of the body.
 #[inline]
 pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, facts: &Facts, own_file: bool) {
-    let flags = if facts.expires.is_some() { EXPIRES } else { 0 } | if own_file { OWN_FILE } else { 0 };
+    let extended = is_extended(message);
+    let flags = if facts.expires.is_some() { EXPIRES } else { 0 }
+        | if own_file { OWN_FILE } else { 0 }
+        | if extended { EXTENDED } else { 0 };
     let exchange_bytes = u8::try_from(message.exchange.len()).expect("what does not fit is refused");
-    let key_bytes = u8::try_from(message.routing_key.len()).expect("what does not fit is refused");
+    let key_bytes = u32::from(u16::try_from(message.routing_key.len()).expect("what does not fit is refused"));
+    let short_key_bytes = if extended { 0 } else { key_bytes };
     let property_bytes = u32::try_from(message.properties.len()).expect("what does not fit is refused");
-    assert!(message.fits(), "what does not fit is refused");
+    let long = message.properties.len().max(message.annotations.len());
+    assert!(long < MessageRef::PROPERTIES_BYTES, "what does not fit is refused");
     let mut fixed = [0; FIXED_BYTES];
     fixed[..4].copy_from_slice(&[message.dialect as u8, flags, facts.priority, exchange_bytes]);
-    fixed[4..8].copy_from_slice(&(u32::from(key_bytes) | property_bytes << 8).to_le_bytes());
+    fixed[4..8].copy_from_slice(&(short_key_bytes | property_bytes << 8).to_le_bytes());
     fixed[8..16].copy_from_slice(&facts.arrived.0.to_le_bytes());
     fixed[16..].copy_from_slice(&facts.body_bytes.to_le_bytes());
     out.array(fixed);
     if let Some(expires) = facts.expires {
         out.u64(expires.0);
     }
+    if extended {
+        out.u32(key_bytes);
+        out.u32(message.annotations.len() as u32);
+    }
     out.put(message.exchange.as_bytes());
     out.put(message.routing_key);
     out.put(message.properties);
+    out.put(message.annotations);
 }
 
 /// Writes where a body is, instead of the body.

@@ -34,7 +34,7 @@ impl Transient {
     pub fn new(options: &Options) -> Self {
         let writer = ImageWriter::new(CHUNK_BYTES);
         let mut segments = Segments::new(0);
-        segments.push(Arc::clone(writer.image()));
+        segments.push(Arc::clone(writer.image()), 0);
         Self { writer, segments, spare: Vec::new(), beside_bytes: 0, bytes: 0, bytes_max: options.transient_bytes_max }
     }
 
@@ -125,7 +125,7 @@ impl Transient {
         self.beside_bytes = 0;
         let spare = if bytes <= CHUNK_BYTES { self.spare.pop() } else { None };
         self.writer = spare.and_then(ImageWriter::reuse).unwrap_or_else(|| ImageWriter::new(CHUNK_BYTES.max(bytes)));
-        self.segments.push(Arc::clone(self.writer.image()));
+        self.segments.push(Arc::clone(self.writer.image()), 0);
     }
 
     /// Lets go of the oldest chunks as long as nothing lives in them; the current one stays.

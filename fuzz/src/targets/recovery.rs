@@ -27,7 +27,7 @@ const MESSAGES: usize = 1000;
 const DAMAGES_MAX: usize = 8;
 
 static FIXTURE: LazyLock<FakeDisk> =
-    LazyLock::new(|| packed::unpack(include_bytes!("../../../crates/storage/tests/fixtures/directory-v1.packed")));
+    LazyLock::new(|| packed::unpack(include_bytes!("../../../crates/storage/tests/fixtures/directory-v2.packed")));
 
 /// Opens the damaged directory and reads every message.
 pub fn read(input: &[u8]) -> Marks {
@@ -50,10 +50,10 @@ pub fn read(input: &[u8]) -> Marks {
         found += 1;
     }
     let failed = shard.heard(|heard| !heard.failed.is_empty());
-    let said = failed || recovered.torn.is_some();
+    let said = failed || !recovered.missing.is_empty();
     assert!(found == MESSAGES || said, "{} messages are lost in silence", MESSAGES - found);
     marks.extend(failed.then(|| "a queue failed".to_owned()));
-    marks.extend(recovered.torn.map(|_| "a torn end".to_owned()));
+    marks.extend((!recovered.missing.is_empty()).then(|| "something is missing".to_owned()));
     marks
 }
 

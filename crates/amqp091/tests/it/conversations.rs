@@ -174,6 +174,7 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
         exchange: "ex",
         routing_key: b"key",
         properties: &[0x10, 0, 2],
+        annotations: &[],
         body,
     };
     match words[0] {

@@ -89,7 +89,7 @@ fn deliveries_are_appended_without_an_allocation() {
     outbox.bytes().reserve(1 << 20);
     let body = BodyRef::Inline(b"0123456789abcdef");
     let (exchange, routing_key, properties) = ("ex", &b"key"[..], &[0x10, 0, 2][..]);
-    let message = MessageRef { dialect: Dialect::Amqp091, exchange, routing_key, properties, body };
+    let message = MessageRef { dialect: Dialect::Amqp091, exchange, routing_key, properties, annotations: &[], body };
     let count = allocations(|| {
         for delivery_tag in 1..=1000 {
             let deliver =

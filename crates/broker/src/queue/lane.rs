@@ -86,7 +86,7 @@ impl Lane {
         for (first, last) in self.done.iter() {
             open.remove(first, last);
         }
-        QueueState { next: self.next, head: self.head, open, attempts: self.attempts.iter().collect() }
+        QueueState { next: self.next, head: self.head, open, attempts: self.attempts.iter().collect(), due: Vec::new() }
     }
 
     /// The sequence that the next message will get.

@@ -12,6 +12,7 @@ fn message(name: &str) -> KeptMessage {
         exchange: Name::from("x"),
         routing_key: name.as_bytes().into(),
         properties: Vec::new(),
+        annotations: Box::default(),
         body: OwnedBody::Inline(vec![0; 1_000].into()),
     };
     KeptMessage { message, more_keys: Box::default(), persistent: false, priority: 0, expiration_ms: None }

@@ -130,6 +130,7 @@ fn numbered(number: u64, bytes: u32) -> OwnedMessage {
         exchange: Name::from("letters"),
         routing_key: Box::default(),
         properties: Vec::new(),
+        annotations: Box::default(),
         body: OwnedBody::Inline(body.into()),
     }
 }

@@ -38,6 +38,7 @@ impl Bench {
             exchange: "",
             routing_key: b"q",
             properties: &[],
+            annotations: &[],
             body: BodyRef::Inline(&body),
         };
         let facts = Facts { body_bytes: 8, arrived: NOW, ..facts };
@@ -84,6 +85,7 @@ fn what_would_not_fit_storage_is_refused_before_anything_is_done_with_it() {
         exchange: &long[1..],
         routing_key: &long.as_bytes()[1..],
         properties: &properties[1..],
+        annotations: &[],
         body: BodyRef::Inline(&[]),
     };
     assert!(fits.fits());

@@ -45,6 +45,7 @@ impl Bench {
             exchange: "x",
             routing_key: b"q",
             properties: &[],
+            annotations: &[],
             body: BodyRef::Inline(&body),
         };
         let facts = Facts { body_bytes: 8, arrived: self.now, ..Facts::default() };

@@ -415,6 +415,7 @@ pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRe
         exchange: text(part(publish.exchange)),
         routing_key: part(publish.routing_key),
         properties: part(publish.properties),
+        annotations: &[],
         body: match &publish.body {
             Body::Span(span) => BodyRef::Inline(part(*span)),
             Body::Shared(bytes) => BodyRef::Shared(bytes),

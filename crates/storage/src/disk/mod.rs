@@ -1,11 +1,14 @@
-//! The one door to files. Everything storage reads or writes goes through [`Disk`], so that tests can put a disk under
-//! the engine that stops, tears, loses what was not synced, runs full or lies.
+//! The one door to the machine: files, clocks and chance. Everything storage reads or writes goes through [`Disk`], so that
+//! tests can put a disk under the engine that stops, tears, loses what was not synced, runs full or lies.
 
 mod real;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::path::Path;
+use std::time::Duration;
+
+use ferrymq_model::Time;
 
 pub use real::RealDisk;
 
@@ -31,6 +34,21 @@ pub trait Disk: Debug + Send + Sync + 'static {
 
     /// Takes the lock on a file for as long as the answer lives; [`io::ErrorKind::WouldBlock`] if someone has it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
+
+    /// Time that has passed since a moment of its own, by a clock that never jumps.
+    fn elapsed(&self) -> Duration {
+        real::elapsed()
+    }
+
+    /// The time of day, which may jump.
+    fn time(&self) -> Time {
+        real::time()
+    }
+
+    /// Fills `into` with bytes that nobody can guess.
+    fn random(&self, into: &mut [u8]) -> io::Result<()> {
+        real::random(into)
+    }
 }
 
 /// A lock that [`Disk::lock`] took; it is given back when this is dropped.
@@ -43,6 +61,8 @@ pub enum Open {
     Existing,
     /// An empty one; what was there is gone.
     Empty,
+    /// One that was not there; [`io::ErrorKind::AlreadyExists`] if it was.
+    New,
 }
 
 /// An open file.
@@ -64,12 +84,28 @@ pub trait DiskFile: Debug + Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
 }
 
+/// How much is written again at a time.
+const AGAIN_BYTES: u64 = 1 << 20;
+
 /// Reads a whole file.
 pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     let file = disk.open(path, Open::Existing)?;
     let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
     file.read_at(0, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Writes a file's bytes once more over themselves, and syncs them: those that a failed sync left in the page cache alone
+/// are on the disk then.
+pub(crate) fn write_again(file: &dyn DiskFile) -> io::Result<()> {
+    let length = file.len()?;
+    let mut bytes = vec![0; length.min(AGAIN_BYTES) as usize];
+    for at in (0..length).step_by(AGAIN_BYTES as usize) {
+        let some = &mut bytes[..(length - at).min(AGAIN_BYTES) as usize];
+        file.read_at(at, some)?;
+        file.write_at(at, &[IoSlice::new(some)])?;
+    }
+    file.sync_data()
 }
 
 /// Puts a file in place so that after a crash there is either all of it or what was there before.

@@ -2,13 +2,39 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ferrymq_model::Time;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Disk, DiskFile, DiskLock, Open};
 
 /// The most parts one system call takes (Linux' IOV_MAX).
 const PARTS_MAX: usize = 1024;
+
+/// Who may open the files: messages are nobody's business but the server's.
+const FILE_MODE: u32 = 0o600;
+/// Who may look into the folders.
+const FOLDER_MODE: u32 = 0o700;
+
+/// The machine's clock that never jumps.
+pub(super) fn elapsed() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+}
+
+/// The machine's time of day.
+pub(super) fn time() -> Time {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(now.as_millis() as u64)
+}
+
+/// The machine's source of chance.
+pub(super) fn random(into: &mut [u8]) -> io::Result<()> {
+    getrandom::fill(into).map_err(io::Error::other)
+}
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +42,7 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)
+        fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
@@ -26,8 +52,9 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let empty = how == Open::Empty;
-        let file = OpenOptions::new().read(true).write(true).create(empty).truncate(empty).open(path)?;
-        Ok(Box::new(RealFile(file)))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(empty).truncate(empty).create_new(how == Open::New).mode(FILE_MODE);
+        Ok(Box::new(RealFile(options.open(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -43,7 +70,7 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock(file))),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

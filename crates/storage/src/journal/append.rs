@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ferrymq_model::{BodyRef, CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled};
+use ferrymq_model::{BodyRef, CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, Time};
 use parking_lot::MutexGuard;
 
 use super::open::{Asleep, Mark, OpenGroup, Settlement, Shared};
 use super::record::{
     ATTEMPTS_BYTES, DELIVERED_BYTES, ENQUEUE_BYTES, ENTRY_BYTES, Kind, QUEUE_BYTES, SETTLE_BYTES, TARGET_BYTES,
-    write_head,
+    write_delivered, write_head,
 };
 use super::{FIRST_GROUP, group::HEADER_BYTES};
 use crate::fields::FieldWriter;
@@ -42,6 +42,7 @@ pub(crate) struct Appender {
 struct Pen {
     writer: ImageWriter,
     generation: u64,
+    first_section: u64,
     spare: Vec<Arc<Image>>,
     decided: Position,
     group_bytes: u32,
@@ -51,13 +52,14 @@ struct Pen {
 impl Appender {
     /// Goes on behind what was replayed. `writer` is the image of the shared open group.
     pub fn new(shared: Arc<Shared>, writer: ImageWriter, options: &crate::Options) -> Self {
-        let (generation, decided) = {
+        let (generation, decided, first_section) = {
             let open = shared.open.lock();
-            (open.generation, open.position())
+            (open.generation, open.position(), open.number())
         };
         let pen = Pen {
             writer,
             generation,
+            first_section,
             spare: Vec::new(),
             decided,
             group_bytes: options.group_bytes,
@@ -74,6 +76,11 @@ impl Appender {
     /// The generation that the last record went to.
     pub fn generation(&self) -> u64 {
         self.pen.generation
+    }
+
+    /// The first section of the current generation.
+    pub fn first_section(&self) -> u64 {
+        self.pen.first_section
     }
 
     /// The image of the current generation.
@@ -103,7 +110,12 @@ impl Appender {
         begins
     }
 
+    /// Ends the unit. Its marks of delivery are its last records: without it they would speak of messages that are not there.
     pub fn end_unit(&mut self) {
+        let marks = self.shared.open.lock().take_unit_marks();
+        for mark in marks {
+            self.append(DELIVERED_BYTES, |out| write_delivered(out, mark));
+        }
         let mut open = self.shared.open.lock();
         open.end_unit();
         if open.asleep != Asleep::No {
@@ -151,7 +163,10 @@ impl Appender {
         }
         stored::write_head(&mut out, message, facts, own_file.is_some());
         match own_file {
-            Some(number) => stored::write_place(&mut out, BodyPlace { at: number, crc: 0 }),
+            Some(number) => {
+                let crc = crc32c::crc32c(message.body.bytes());
+                stored::write_place(&mut out, BodyPlace { at: number, crc });
+            }
             None if copied == total => out.put(message.body.bytes()),
             None => {}
         }
@@ -183,12 +198,13 @@ impl Appender {
         self.pen.finish(&self.shared, open, 0);
     }
 
-    pub fn attempts(&mut self, queue: QueueId, sequence: Sequence, attempts: u32) {
+    pub fn attempts(&mut self, queue: QueueId, sequence: Sequence, attempts: u32, due: Time) {
         self.append(ATTEMPTS_BYTES, |out| {
             write_head(out, Kind::Attempts, ATTEMPTS_BYTES, 0);
             out.u64(queue.0);
             out.u64(sequence);
             out.u32(attempts);
+            out.u64(due.0);
         });
     }
 
@@ -257,6 +273,7 @@ impl Pen {
             self.spare.pop().and_then(ImageWriter::reuse).unwrap_or_else(|| ImageWriter::new(self.file_bytes as usize));
         open.next_generation(Arc::clone(self.writer.image()));
         self.generation = open.generation;
+        self.first_section = open.number();
         if open.room == crate::Room::Open && open.is_short() {
             Self::stall(shared, open);
         }

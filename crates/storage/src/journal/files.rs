@@ -21,8 +21,8 @@ use crate::fields::{FieldWriter, Fields};
 
 /// Where groups begin in a journal file.
 pub(crate) const FIRST_GROUP: u32 = ALIGN;
-/// The newest version that we write and read.
-const VERSION: u32 = 1;
+/// The version that we write and read.
+const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"FERRYJNL";
 const HEADER_BYTES: usize = 24;
 /// How much is written at a time while a file is made.
@@ -132,6 +132,11 @@ impl JournalFiles {
         self.files.read().iter().try_for_each(|file| file.file.sync_data().map_err(OpenError::io("sync", &file.path)))
     }
 
+    /// The folder they are in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn count(&self) -> usize {
         self.files.read().len()
     }
@@ -177,14 +182,16 @@ fn check_header(path: &Path, file: &dyn DiskFile, file_bytes: u32) -> Result<(),
     if fields.bytes(MAGIC.len()) != Some(MAGIC) {
         return Err(damaged("it does not begin like a journal file"));
     }
-    let version = fields.u32().unwrap_or(0);
-    if version > VERSION {
-        return Err(OpenError::Newer { file: path.to_owned(), found: version, known: VERSION });
-    }
-    let length = fields.u32();
     let crc = Fields(&header[HEADER_BYTES - 4..]).u32();
-    if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) || length != Some(file_bytes) {
+    if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
         return Err(damaged("its header does not check"));
+    }
+    let version = fields.u32().unwrap_or(0);
+    if version != VERSION {
+        return Err(OpenError::version(path, version, VERSION));
+    }
+    if fields.u32() != Some(file_bytes) {
+        return Err(damaged("it says that it is longer or shorter than it is"));
     }
     Ok(())
 }

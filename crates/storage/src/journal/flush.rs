@@ -3,22 +3,27 @@
 //! ```text
 //!            somebody waits, or much is open          written
 //!   asleep ───────────────────────────────▶ write ─────────────▶ sync ──▶ durable, confirms
-//!     ▲  ╲_ nobody waits: after 10 ms ______▲  │ nobody waits      ▲
-//!     └────────────────────────────────────────┴─ within a second ─┘
+//!     ▲  ╲_ nobody waits: after 10 ms ______▲  │ nobody waits      ▲        │ nothing more comes for a second
+//!     ├────────────────────────────────────────┴─ within a second ─┘        ▼
+//!     └───────────────────────────────────────────────────────────────── seal
 //! ```
-//! A write or sync that failed is never tried again: what the kernel kept of it is unknown.
+//! A seal is a group without records that says how much was synced before it, so that damage in what was written last is told
+//! from a torn end. A sync that failed is never tried again: what the kernel kept of it is unknown.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ferrymq_model::Position;
+use ferrymq_model::{Position, Time};
 use parking_lot::MutexGuard;
 
-use super::group::{self, ALIGN, GroupHeader, HEADER_BYTES};
+use super::group::{self, ALIGN, GROUP_BYTES, GroupHeader, HEADER_BYTES, SectionHeader};
 use super::open::{Asleep, Closed, OpenGroup, Shared};
-use crate::error::FatalError;
+use super::position;
+use crate::disk::Disk;
+use crate::driver::Turn;
+use crate::error::{FatalError, Kind, kind_of};
 use crate::notify::{Notify, Room};
 use crate::options::Options;
 use crate::own_file::OwnFiles;
@@ -28,60 +33,63 @@ const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
 /// A flush that nobody asked for starts when a group has this much.
 const UNASKED_BYTES: u32 = 1 << 20;
 
-/// When a write for which there was no room is tried again.
+/// When a write is tried again for which there was no room, or no means.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts the thread. `previous_crc` is the CRC of the last group on disk, `start` counts the server's starts.
-pub(crate) fn spawn(
-    shared: Arc<Shared>,
-    notify: Arc<dyn Notify>,
-    own_files: OwnFiles,
-    options: &Options,
-    (previous_crc, start): (u32, u32),
-) -> io::Result<JoinHandle<()>> {
-    let flusher = Flusher {
-        shared,
-        notify,
-        own_files,
-        group_bytes: options.group_bytes,
-        group_messages: options.group_messages,
-        group_wait: Duration::from_micros(options.group_wait_us),
-        write_wait: Duration::from_millis(options.write_wait_ms),
-        sync_wait: Duration::from_millis(options.sync_wait_ms),
-        previous_crc,
-        start,
-        fills_since: None,
-        open_since: None,
-        unsynced: None,
-    };
-    thread::Builder::new().name("journal".to_owned()).spawn(move || flusher.run())
+/// What the journal goes on from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    /// The directory's stamp.
+    pub stamp: u64,
+    /// The chain of the last group.
+    pub group: u32,
+    /// The CRC of the last section.
+    pub section: u32,
+    /// Counts the starts of the server.
+    pub term: u64,
+    /// When the last section was closed.
+    pub time: Time,
 }
 
-struct Flusher {
+/// Starts the thread.
+pub(crate) fn spawn(mut flusher: Flusher) -> io::Result<JoinHandle<()>> {
+    let run = move || while flusher.turn(true) != Turn::Over {};
+    thread::Builder::new().name("journal".to_owned()).spawn(run)
+}
+
+/// The thread's state.
+pub(crate) struct Flusher {
     shared: Arc<Shared>,
     notify: Arc<dyn Notify>,
+    disk: Arc<dyn Disk>,
     own_files: OwnFiles,
     group_bytes: u32,
     group_messages: u32,
     group_wait: Duration,
     write_wait: Duration,
     sync_wait: Duration,
-    previous_crc: u32,
-    start: u32,
+    chain: Chain,
+    /// The last group that was synced.
+    synced_number: u64,
+    /// Whether the last group that was written says of all others that they were synced.
+    sealed: bool,
     /// Since when somebody has been waiting for the open group.
-    fills_since: Option<Instant>,
+    fills_since: Option<Duration>,
     /// Since when something is in the open group.
-    open_since: Option<Instant>,
+    open_since: Option<Duration>,
+    /// Since when nothing was left to write or sync.
+    idle_since: Option<Duration>,
     unsynced: Option<Unsynced>,
 }
 
 /// What was written and not synced.
 #[derive(Clone, Debug)]
 struct Unsynced {
-    since: Instant,
+    since: Duration,
     /// The file that was written last; those before it are synced when it is begun.
     file: usize,
     up_to: u64,
+    number: u64,
 }
 
 /// What is to be done without the lock.
@@ -96,54 +104,93 @@ struct Work {
 /// What the state of the open group asks for.
 enum Next {
     Write { sync: bool },
-    Sleep(Asleep, Option<Instant>),
+    Seal,
+    Sleep(Asleep, Option<Duration>),
 }
 
+/// Nothing is to be done until then.
+struct Nothing(Option<Duration>);
+
 impl Flusher {
-    fn run(mut self) {
-        loop {
-            let work = self.wait();
-            if let Some(room) = &work.room {
-                self.notify.room(room);
-            }
-            if let Err(error) = self.carry_out(&work) {
-                self.shared.fail();
-                return self.notify.fatal(&error);
-            }
-            if work.stop {
-                return;
-            }
+    pub fn new(
+        shared: Arc<Shared>,
+        notify: Arc<dyn Notify>,
+        disk: Arc<dyn Disk>,
+        own_files: OwnFiles,
+        options: &Options,
+        chain: Chain,
+    ) -> Self {
+        Self {
+            shared,
+            notify,
+            disk,
+            own_files,
+            group_bytes: options.group_bytes,
+            group_messages: options.group_messages,
+            group_wait: Duration::from_micros(options.group_wait_us),
+            write_wait: Duration::from_millis(options.write_wait_ms),
+            sync_wait: Duration::from_millis(options.sync_wait_ms),
+            chain,
+            synced_number: 0,
+            sealed: false,
+            fills_since: None,
+            open_since: None,
+            idle_since: None,
+            unsynced: None,
         }
     }
 
+    /// Does what there is to do; sleeps first until there is something, if it may.
+    pub fn turn(&mut self, may_sleep: bool) -> Turn {
+        let work = match self.wait(may_sleep) {
+            Ok(work) => work,
+            Err(Nothing(until)) => return Turn::Idle(until),
+        };
+        if let Some(room) = &work.room {
+            self.notify.room(room);
+        }
+        if let Err(error) = self.carry_out(&work) {
+            self.shared.fail(&error);
+            self.notify.fatal(&error);
+            return Turn::Over;
+        }
+        if work.stop { Turn::Over } else { Turn::Worked }
+    }
+
     /// Sleeps until there is something to do, and takes it.
-    fn wait(&mut self) -> Work {
+    fn wait(&mut self, may_sleep: bool) -> Result<Work, Nothing> {
         let shared = Arc::clone(&self.shared);
         let mut open = shared.open.lock();
         loop {
             if open.room_told != open.room || (open.was_short && open.room == Room::Open) {
                 open.was_short = open.room != Room::Open;
                 open.room_told = open.room.clone();
-                return Work { room: Some(open.room.clone()), ..Work::default() };
+                return Ok(Work { room: Some(open.room.clone()), ..Work::default() });
             }
-            match self.next(&open) {
-                Next::Write { sync } if !open.in_unit() => {
-                    if let Some(work) = self.take(&mut open, sync) {
-                        return work;
-                    }
-                    self.sleep(&mut open, Asleep::UntilAnything, None);
-                }
+            let (asleep, until) = match self.next(&open) {
+                Next::Write { sync } if !open.in_unit() => match self.take(&mut open, sync) {
+                    Some(work) => return Ok(work),
+                    None => (Asleep::UntilAnything, None),
+                },
                 // The unit is short; its end wakes us.
-                Next::Write { .. } => self.sleep(&mut open, Asleep::UntilFull, None),
-                Next::Sleep(asleep, until) => self.sleep(&mut open, asleep, until),
+                Next::Write { .. } => (Asleep::UntilFull, None),
+                Next::Seal => match self.take_seal(&mut open) {
+                    Some(work) => return Ok(work),
+                    None => (Asleep::UntilAnything, None),
+                },
+                Next::Sleep(asleep, until) => (asleep, until),
+            };
+            if !may_sleep {
+                return Err(Nothing(until));
             }
+            self.sleep(&mut open, asleep, until);
         }
     }
 
-    fn sleep(&self, open: &mut MutexGuard<'_, OpenGroup>, asleep: Asleep, until: Option<Instant>) {
+    fn sleep(&self, open: &mut MutexGuard<'_, OpenGroup>, asleep: Asleep, until: Option<Duration>) {
         open.asleep = asleep;
-        match until {
-            Some(until) => drop(self.shared.changed.wait_until(open, until)),
+        match until.map(|until| until.saturating_sub(self.disk.elapsed())) {
+            Some(left) => drop(self.shared.changed.wait_for(open, left)),
             None => self.shared.changed.wait(open),
         }
         open.asleep = Asleep::No;
@@ -155,10 +202,11 @@ impl Flusher {
             return Next::Write { sync: true };
         }
         if !pending && self.unsynced.is_none() {
-            return Next::Sleep(Asleep::UntilAnything, None);
+            return self.next_when_idle();
         }
-        let now = Instant::now();
-        if open.is_without_space() {
+        self.idle_since = None;
+        let now = self.disk.elapsed();
+        if open.must_last() {
             // The file that was kept back must last: one group a second, whoever waits.
             let until = *self.open_since.get_or_insert(now) + self.sync_wait;
             return if now >= until { Next::Write { sync: true } } else { Next::Sleep(Asleep::UntilFull, Some(until)) };
@@ -183,6 +231,16 @@ impl Flusher {
         Next::Sleep(Asleep::UntilRequested, Some(until))
     }
 
+    /// All is written and synced. What was written last says nothing of itself, so a seal does after a while.
+    fn next_when_idle(&mut self) -> Next {
+        if self.sealed {
+            return Next::Sleep(Asleep::UntilAnything, None);
+        }
+        let now = self.disk.elapsed();
+        let until = *self.idle_since.get_or_insert(now) + self.sync_wait;
+        if now >= until { Next::Seal } else { Next::Sleep(Asleep::UntilAnything, Some(until)) }
+    }
+
     /// Takes every closed group that has a file; `None` if none has.
     fn take(&mut self, open: &mut OpenGroup, sync: bool) -> Option<Work> {
         open.close();
@@ -200,6 +258,13 @@ impl Flusher {
         Some(Work { sync: sync || groups.is_empty(), groups, room: None, stop: open.stop })
     }
 
+    /// Takes a seal; `None` if it has no place, or can wait for better times.
+    fn take_seal(&mut self, open: &mut OpenGroup) -> Option<Work> {
+        self.sealed = true;
+        let file = open.file_of(open.generation).filter(|_| !open.must_last())?;
+        Some(Work { groups: vec![(file, open.seal()?)], ..Work::default() })
+    }
+
     fn carry_out(&mut self, work: &Work) -> Result<(), FatalError> {
         for (file, closed) in &work.groups {
             // A sync covers one file, so the one before is finished first.
@@ -207,14 +272,31 @@ impl Flusher {
                 self.sync()?;
             }
             self.write_own_files(closed)?;
-            self.write(*file, closed).map_err(|error| self.fatal("write", *file, &error))?;
-            let since = self.unsynced.as_ref().map_or_else(Instant::now, |unsynced| unsynced.since);
-            self.unsynced = Some(Unsynced { since, file: *file, up_to: closed.up_to.0 });
+            self.write(*file, closed)?;
+            let since = self.unsynced.as_ref().map_or_else(|| self.disk.elapsed(), |unsynced| unsynced.since);
+            self.unsynced = Some(Unsynced { since, file: *file, up_to: closed.up_to.0, number: closed.number });
+            self.sealed = closed.is_seal();
         }
         if work.sync {
             self.sync()?;
         }
-        Ok(())
+        if work.stop { self.seal_for_good() } else { Ok(()) }
+    }
+
+    /// The server ends: what was written last must not be taken for a torn end.
+    fn seal_for_good(&mut self) -> Result<(), FatalError> {
+        if self.sealed {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let seal = {
+            let mut open = shared.open.lock();
+            if open.closed.is_empty() && open.is_empty() { self.take_seal(&mut open) } else { None }
+        };
+        match seal {
+            Some(work) => self.carry_out(&Work { sync: true, ..work }),
+            None => Ok(()),
+        }
     }
 
     /// Writes the bodies that a group names. A file that cannot be written is begun anew when there may be room again:
@@ -222,13 +304,12 @@ impl Flusher {
     fn write_own_files(&self, closed: &Closed) -> Result<(), FatalError> {
         for (number, body) in &closed.own_files {
             while let Err(error) = self.own_files.write(*number, body) {
-                let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+                let passes = matches!(kind_of(&error), Kind::Full | Kind::Passing);
                 self.shared.no_space(&error.to_string());
-                if !full || !self.shared.wait_for_space(RETRY) {
+                if !passes || !self.shared.pause(RETRY) {
                     return Err(self.own_file_failed("write", *number, &error));
                 }
             }
-            self.own_files.sync(*number).map_err(|error| self.own_file_failed("sync", *number, &error))?;
         }
         match closed.own_files.first() {
             Some((number, _)) => {
@@ -242,32 +323,61 @@ impl Flusher {
         FatalError { what, file: self.own_files.path_of(number), error: error.to_string() }
     }
 
-    fn write(&mut self, file: usize, closed: &Closed) -> io::Result<()> {
+    fn write(&mut self, file: usize, closed: &Closed) -> Result<(), FatalError> {
         let parts = parts(closed);
-        let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        let header = GroupHeader {
-            generation: closed.generation,
-            number: closed.number,
-            synced: self.shared.durable().0,
-            bytes: u32::try_from(bytes).expect("a group is shorter than its file"),
-            previous_crc: self.previous_crc,
-            start: self.start,
-            unfinished_from: closed.unfinished.map_or(0, |unit| unit.from),
-            carried: closed.unfinished.is_some_and(|unit| unit.carried),
-            settlements_from: closed.end,
-        };
-        let mut header = header.encode();
-        let crc = group::crc(&header, parts.iter().copied());
-        group::seal(&mut header, crc);
+        let bytes = HEADER_BYTES - GROUP_BYTES + parts.iter().map(|part| part.len()).sum::<usize>();
+        let (header, chain) =
+            self.headers(closed, u32::try_from(bytes).expect("a group is shorter than its file"), &parts);
         // Whole blocks: the kernel need not read what it is about to change.
-        let padding = (HEADER_BYTES + bytes).next_multiple_of(ALIGN as usize) - (HEADER_BYTES + bytes);
+        let padding = (GROUP_BYTES + bytes).next_multiple_of(ALIGN as usize) - (GROUP_BYTES + bytes);
         let mut slices = Vec::with_capacity(parts.len() + 2);
         slices.push(IoSlice::new(&header));
         slices.extend(parts.iter().map(|part| IoSlice::new(part)));
         slices.push(IoSlice::new(&ZEROS[..padding]));
-        self.shared.files.file(file).write_at(closed.start.into(), &slices)?;
-        self.previous_crc = crc;
+        let written = self.shared.files.file(file);
+        while let Err(error) = written.write_at(closed.start.into(), &slices) {
+            // Nothing was synced, so the same bytes may be written again.
+            if kind_of(&error) != Kind::Passing || !self.shared.pause(RETRY) {
+                return Err(self.fatal("write", file, &error));
+            }
+        }
+        self.chain = chain;
         Ok(())
+    }
+
+    /// Both headers of a group, and what the next one goes on from.
+    fn headers(&self, closed: &Closed, bytes: u32, parts: &[&[u8]]) -> ([u8; HEADER_BYTES], Chain) {
+        // Places in a section are counted from its own header.
+        let begin = closed.start + GROUP_BYTES as u32;
+        let place = |at: u32| at.saturating_sub(begin);
+        let time = self.chain.time.max(self.disk.time());
+        let section = SectionHeader {
+            carried: closed.unfinished.is_some_and(|unit| unit.carried),
+            term: self.chain.term,
+            index: closed.number,
+            time,
+            synced_index: self.synced_number,
+            bytes,
+            unfinished_from: closed.unfinished.map_or(0, |unit| place(unit.from)),
+            merged_from: place(closed.end),
+            finished_to: place(closed.finished_to),
+            previous: self.chain.section,
+        };
+        let (section, crc) = section.encode(parts.iter().copied());
+        let chain = group::chain(&[crc]);
+        let group = GroupHeader {
+            void: false,
+            position: position(self.shared.files.file_bytes, closed.generation, closed.start).0,
+            number: closed.number,
+            synced: self.shared.durable().0,
+            bytes,
+            chain,
+            previous: self.chain.group,
+        };
+        let mut header = [0; HEADER_BYTES];
+        header[..GROUP_BYTES].copy_from_slice(&group.encode(self.chain.stamp));
+        header[GROUP_BYTES..].copy_from_slice(&section);
+        (header, Chain { group: chain, section: crc, time, ..self.chain })
     }
 
     fn sync(&mut self) -> Result<(), FatalError> {
@@ -276,6 +386,7 @@ impl Flusher {
             let synced = self.shared.files.file(unsynced.file).sync_data();
             synced.map_err(|error| self.fatal("sync", unsynced.file, &error))?;
         }
+        self.synced_number = unsynced.number;
         let position = Position(unsynced.up_to);
         self.shared.set_durable(position);
         self.notify.durable(position);
@@ -296,7 +407,10 @@ fn parts(closed: &Closed) -> Vec<&[u8]> {
         parts.push(body);
         from = *at as usize + body.len();
     }
-    parts.push(closed.image.read(from..closed.end as usize));
+    // In front of what was merged, and in a seal, there may be no records, and nothing was published of the group.
+    if from < closed.end as usize {
+        parts.push(closed.image.read(from..closed.end as usize));
+    }
     parts.push(&closed.merged);
     parts
 }

@@ -11,13 +11,14 @@ mod group;
 mod open;
 mod record;
 mod replay;
+mod survey;
 
 pub(crate) use append::Appender;
 pub(crate) use files::{FIRST_GROUP, JournalFiles};
-pub(crate) use flush::spawn;
+pub(crate) use flush::{Chain, Flusher, spawn};
 pub(crate) use open::{Mark, OpenGroup, Shared};
 pub(crate) use record::{Record, TARGET_BYTES};
-pub(crate) use replay::{Replayed, Visitor, replay};
+pub(crate) use replay::{Begin, Replayed, Visitor, replay};
 
 use ferrymq_model::Position;
 

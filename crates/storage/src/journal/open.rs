@@ -11,8 +11,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::files::JournalFiles;
 use super::group::{HEADER_BYTES, align};
-use super::record::{DELIVERED_BYTES, Kind, SETTLE_BYTES, write_head};
+use super::record::{DELIVERED_BYTES, Kind, SETTLE_BYTES, write_delivered, write_head};
 use super::{FIRST_GROUP, position};
+use crate::driver::Driver;
+use crate::error::FatalError;
 use crate::fields::FieldWriter;
 use crate::image::Image;
 use crate::notify::{Room, Stall};
@@ -28,8 +30,10 @@ pub(crate) struct Shared {
     /// For those who wait until something is durable.
     pub synced: Condvar,
     pub durable: AtomicU64,
-    pub stalled: AtomicBool,
+    pub stalled: Arc<AtomicBool>,
     pub files: JournalFiles,
+    /// Who has the turns where storage has no threads of its own.
+    pub driver: Option<Arc<dyn Driver>>,
 }
 
 impl Shared {
@@ -71,7 +75,7 @@ impl Shared {
     pub fn wait_durable(&self, position: Position) -> bool {
         let mut open = self.open.lock();
         while self.durable() < position {
-            if open.stop || open.failed {
+            if open.stop || open.failed.is_some() {
                 return false;
             }
             open.requested = true;
@@ -79,7 +83,15 @@ impl Shared {
             if open.asleep >= Asleep::UntilRequested {
                 self.changed.notify_all();
             }
-            self.synced.wait(&mut open);
+            let Some(driver) = &self.driver else {
+                self.synced.wait(&mut open);
+                continue;
+            };
+            drop(open);
+            if !driver.turn() {
+                return false;
+            }
+            open = self.open.lock();
         }
         true
     }
@@ -92,25 +104,39 @@ impl Shared {
     }
 
     /// The journal failed, for good.
-    pub fn fail(&self) {
-        self.open.lock().failed = true;
+    pub fn fail(&self, error: &FatalError) {
+        self.open.lock().failed = Some(error.clone());
         self.synced.notify_all();
     }
 
-    /// Waits a while for room on the disk; false if it is time to end.
-    pub fn wait_for_space(&self, at_most: Duration) -> bool {
+    /// Why the journal failed, if it did.
+    pub fn failure(&self) -> Option<FatalError> {
+        self.open.lock().failed.clone()
+    }
+
+    /// Waits a while, for room on the disk or for what is scarce; false if it is time to end.
+    pub fn pause(&self, at_most: Duration) -> bool {
         let mut open = self.open.lock();
-        if !open.stop {
-            let _ = self.changed.wait_for(&mut open, at_most);
+        if open.stop {
+            return false;
         }
-        !open.stop
+        match &self.driver {
+            Some(driver) => {
+                drop(open);
+                driver.turn()
+            }
+            None => {
+                let _ = self.changed.wait_for(&mut open, at_most);
+                !open.stop
+            }
+        }
     }
 
     /// Transient messages are over their limit, or are not any more.
     pub fn set_memory_full(&self, full: bool) {
         let mut open = self.open.lock();
         open.memory_full = full;
-        let room = if full || open.is_short() { open.stall() } else { Room::Open };
+        let room = if open.must_wait() { open.stall() } else { Room::Open };
         open.set_room(room, &self.stalled);
         self.changed.notify_all();
     }
@@ -131,19 +157,37 @@ impl Shared {
         }
         // What could not be moved a moment ago could be now.
         open.no_space = None;
-        let room = if open.memory_full || open.is_short() { open.stall() } else { Room::Open };
+        let room = if open.must_wait() { open.stall() } else { Room::Open };
         open.set_room(room, &self.stalled);
         self.changed.notify_all();
     }
 
-    /// Runs or checkpoints cannot be written: the file that was kept back may be used.
+    /// What could not be written was, or is not needed any more.
+    pub fn space_again(&self) {
+        let mut open = self.open.lock();
+        if open.no_space.take().is_some() {
+            let room = if open.must_wait() { open.stall() } else { Room::Open };
+            open.set_room(room, &self.stalled);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Why nothing can be moved out of the journal, if that is so.
+    pub fn no_space_reason(&self) -> Option<String> {
+        self.open.lock().no_space.as_deref().map(str::to_owned)
+    }
+
+    /// The index of the last section that is complete.
+    pub fn last_section(&self) -> u64 {
+        self.open.lock().number - 1
+    }
+
+    /// Runs or checkpoints cannot be written: publishers wait from now on, and the file that was kept back may be used.
     pub fn no_space(&self, reason: &str) {
         let mut open = self.open.lock();
         open.no_space = Some(reason.into());
-        if open.is_in_last_file() || open.memory_full {
-            let room = open.stall();
-            open.set_room(room, &self.stalled);
-        }
+        let room = open.stall();
+        open.set_room(room, &self.stalled);
         self.changed.notify_all();
     }
 }
@@ -164,9 +208,13 @@ pub(crate) enum Asleep {
 /// Settlements of one queue that touch are one record for each group. A queue keeps such a mark to find its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
+    /// The group, or with the highest bit set the unit.
     group: u64,
     index: u32,
 }
+
+/// Tells marks of units from those of groups.
+const UNIT: u64 = 1 << 63;
 
 /// Messages that left a queue.
 #[derive(Clone, Copy, Debug)]
@@ -209,6 +257,8 @@ pub(crate) struct Closed {
     pub merged: Vec<u8>,
     /// A unit that the next group goes on with.
     pub unfinished: Option<Unit>,
+    /// Where the unit ended that earlier groups began; 0 if there was none.
+    pub finished_to: u32,
     pub image: Arc<Image>,
     /// Shared bodies, by where they belong.
     pub bodies: Vec<(u32, Bytes)>,
@@ -216,6 +266,13 @@ pub(crate) struct Closed {
     pub own_files: Vec<(u64, Bytes)>,
     /// Where the journal is when this group is synced.
     pub up_to: Position,
+}
+
+impl Closed {
+    /// Whether there is nothing in it.
+    pub fn is_seal(&self) -> bool {
+        self.end == self.start + HEADER_BYTES as u32 && self.merged.is_empty()
+    }
 }
 
 /// A unit that is being written.
@@ -243,6 +300,12 @@ pub(crate) struct OpenGroup {
     own_files: Vec<(u64, Bytes)>,
     /// The unit that is being written.
     unit: Option<Unit>,
+    /// Counts units.
+    units: u64,
+    /// How far queues were delivered in the unit.
+    unit_delivered: Vec<Place>,
+    /// Where the unit ended that earlier groups began; 0 if there was none.
+    finished_to: u32,
     pub closed: VecDeque<Closed>,
     /// Somebody waits for what is open or closed.
     pub requested: bool,
@@ -261,7 +324,7 @@ pub(crate) struct OpenGroup {
     pub room_told: Room,
     /// There was no room meanwhile, even if there is some again: whoever met with that waits to be told.
     pub was_short: bool,
-    failed: bool,
+    failed: Option<FatalError>,
     /// Up to here the spill thread waits for the journal. If the file for that were never given out, none would be freed.
     awaited: Position,
     memory_full: bool,
@@ -284,6 +347,9 @@ impl OpenGroup {
             bodies: Vec::new(),
             own_files: Vec::new(),
             unit: None,
+            units: 0,
+            unit_delivered: Vec::new(),
+            finished_to: 0,
             closed: VecDeque::new(),
             requested: false,
             asleep: Asleep::No,
@@ -296,7 +362,7 @@ impl OpenGroup {
             room: Room::Open,
             room_told: Room::Open,
             was_short: false,
-            failed: false,
+            failed: None,
             awaited: Position(0),
             memory_full: false,
         }
@@ -330,6 +396,11 @@ impl OpenGroup {
         self.end as usize + self.merged_bytes() as usize + bytes <= self.file_bytes as usize
     }
 
+    /// The number that the open group will have.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     #[inline]
     pub fn in_unit(&self) -> bool {
         self.unit.is_some()
@@ -338,10 +409,20 @@ impl OpenGroup {
     pub fn begin_unit(&mut self) {
         debug_assert!(self.unit.is_none(), "units do not nest");
         self.unit = Some(Unit { from: self.end, carried: false });
+        self.units += 1;
+    }
+
+    /// The marks of delivery of the unit, which are its last records.
+    pub fn take_unit_marks(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.unit_delivered)
     }
 
     pub fn end_unit(&mut self) {
-        self.unit = None;
+        debug_assert!(self.unit_delivered.is_empty(), "a unit's marks are written before it ends");
+        debug_assert!(self.unit.is_none_or(|unit| !unit.carried || self.end > unit.from), "what goes on has records");
+        if self.unit.take().is_some_and(|unit| unit.carried) {
+            self.finished_to = self.end;
+        }
     }
 
     pub fn share_body(&mut self, at: u32, body: Bytes) {
@@ -353,9 +434,10 @@ impl OpenGroup {
         self.own_files.push((number, body));
     }
 
-    /// Whether the disk takes nothing that must be moved out of the journal.
-    pub fn is_without_space(&self) -> bool {
-        self.no_space.is_some()
+    /// Whether the disk takes nothing that must be moved out of the journal, and no file is left but the one that was kept
+    /// back for that.
+    pub fn must_last(&self) -> bool {
+        self.no_space.is_some() && self.is_in_last_file()
     }
 
     /// Adds a settlement to this group, or widens the queue's last one in it.
@@ -372,40 +454,55 @@ impl OpenGroup {
         self.settlements.push(Settlement { queue, first, last, why });
     }
 
-    /// Remembers how far a queue was delivered; only the last word of each group is written.
+    /// Remembers how far a queue was delivered; only the last word of each group, or of each unit, is written.
     #[inline]
     pub fn delivered(&mut self, queue: QueueId, sequence: Sequence, mark: &mut Mark) {
-        if mark.group == self.number {
-            self.delivered[mark.index as usize].sequence = sequence;
+        let (group, marks) = match self.unit {
+            None => (self.number, &mut self.delivered),
+            Some(_) => (self.units | UNIT, &mut self.unit_delivered),
+        };
+        if mark.group == group {
+            marks[mark.index as usize].sequence = sequence;
         } else {
-            *mark = Mark { group: self.number, index: self.delivered.len() as u32 };
-            self.delivered.push(Place { queue, sequence });
+            *mark = Mark { group, index: marks.len() as u32 };
+            marks.push(Place { queue, sequence });
         }
     }
 
     /// Completes the open group, unless it is empty, and begins the next one behind it. A unit that is not finished goes
     /// on there.
     pub fn close(&mut self) {
-        if self.is_empty() {
-            return;
+        if !self.is_empty() {
+            let closed = self.complete();
+            self.closed.push_back(closed);
         }
+    }
+
+    /// A group without records, in the open one's place; `None` if something is in that, or it does not fit.
+    pub fn seal(&mut self) -> Option<Closed> {
+        (self.is_empty() && self.unit.is_none() && self.end <= self.file_bytes).then(|| self.complete())
+    }
+
+    fn complete(&mut self) -> Closed {
         let merged = self.encode_merged();
         let start = align(self.end + merged.len() as u32);
-        self.closed.push_back(Closed {
+        let closed = Closed {
             generation: self.generation,
             number: self.number,
             start: self.start,
             end: self.end,
             merged,
             unfinished: self.unit,
+            finished_to: std::mem::take(&mut self.finished_to),
             image: Arc::clone(&self.image),
             bodies: std::mem::take(&mut self.bodies),
             own_files: std::mem::take(&mut self.own_files),
             up_to: position(self.file_bytes, self.generation, start),
-        });
+        };
         self.delivered.clear();
         self.settlements.clear();
         self.begin(start);
+        closed
     }
 
     fn begin(&mut self, start: u32) {
@@ -428,9 +525,7 @@ impl OpenGroup {
             }
         }
         for place in &self.delivered {
-            write_head(&mut out, Kind::Delivered, DELIVERED_BYTES, 0);
-            out.u64(place.queue.0);
-            out.u64(place.sequence);
+            write_delivered(&mut out, *place);
         }
         bytes
     }
@@ -441,7 +536,7 @@ impl OpenGroup {
         self.generation += 1;
         self.image = image;
         (self.start, self.end) = (FIRST_GROUP, FIRST_GROUP + HEADER_BYTES as u32);
-        self.unit = self.unit.map(|_| Unit { from: self.end, carried: true });
+        self.unit = self.unit.map(|unit| Unit { from: self.end, carried: unit.carried });
         let _ = self.file_of(self.generation);
     }
 
@@ -473,6 +568,11 @@ impl OpenGroup {
     /// Whether no file is left but the one that is kept back.
     fn is_in_last_file(&self) -> bool {
         self.taken.len() + Self::KEPT_BACK >= self.files
+    }
+
+    /// Whether there is a reason for publishers to wait.
+    fn must_wait(&self) -> bool {
+        self.memory_full || self.no_space.is_some() || self.is_short()
     }
 
     pub fn stall(&self) -> Room {

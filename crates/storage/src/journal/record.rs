@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! 0 u32 record bytes, these included    5 u8 flags (1: a reader that does not know the kind may skip it)
-//! 4 u8  kind                            6 u8 shard        7 u8 why, or the entry's kind
+//! 4 u8  kind                            6 u8 shard: 0 catalog, 1 queues    7 u8 why, or the entry's kind
 //! ```
 //! | kind | behind that |
 //! |---|---|
 //! | enqueue | u32 targets, queue and sequence (u64 each) of every target, the stored message |
 //! | settle | queue, first, last |
 //! | delivered up to | queue, sequence |
-//! | attempts | queue, sequence, u32 attempts |
+//! | attempts | queue, sequence, u32 attempts, u64 when it may be delivered again, or 0 |
 //! | put, delete | u32 key bytes, key, value |
 //! | create queue, delete queue | queue |
 
-use ferrymq_model::{EntryKind, Place, QueueId, Sequence};
+use ferrymq_model::{EntryKind, Place, QueueId, Sequence, Time};
 
 use crate::fields::{FieldWriter, Fields};
 use crate::stored::Stored;
@@ -29,13 +29,17 @@ pub(crate) const SETTLE_BYTES: usize = HEAD_BYTES + 24;
 /// Length of a delivered-up-to.
 pub(crate) const DELIVERED_BYTES: usize = HEAD_BYTES + 16;
 /// Length of an attempts record.
-pub(crate) const ATTEMPTS_BYTES: usize = HEAD_BYTES + 20;
+pub(crate) const ATTEMPTS_BYTES: usize = HEAD_BYTES + 28;
 /// Length of a queue's creation or deletion.
 pub(crate) const QUEUE_BYTES: usize = HEAD_BYTES + 8;
 /// Length of an entry in front of its key.
 pub(crate) const ENTRY_BYTES: usize = HEAD_BYTES + 4;
 
 const MAY_SKIP: u8 = 1;
+/// Whose records are the catalog's.
+const CATALOG: u8 = 0;
+/// Whose records are the queues'.
+const QUEUES: u8 = 1;
 
 /// What a record is. The number is stored: never change one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +61,15 @@ pub(crate) fn write_head(out: &mut FieldWriter<'_>, kind: Kind, record_bytes: us
     let [a, b, c, d] = u32::try_from(record_bytes).expect("a record is shorter than a journal file").to_le_bytes();
     // Marks of delivery and attempts only say what a message has been through: an old reader can do without.
     let flags = if matches!(kind, Kind::Delivered | Kind::Attempts) { MAY_SKIP } else { 0 };
-    let shard = 0;
+    let shard = if matches!(kind, Kind::Put | Kind::Delete) { CATALOG } else { QUEUES };
     out.array([a, b, c, d, kind as u8, flags, shard, extra]);
+}
+
+/// Writes how far a queue was delivered.
+pub(crate) fn write_delivered(out: &mut FieldWriter<'_>, place: Place) {
+    write_head(out, Kind::Delivered, DELIVERED_BYTES, 0);
+    out.u64(place.queue.0);
+    out.u64(place.sequence);
 }
 
 /// A record, as replay reads it.
@@ -70,8 +81,8 @@ pub(crate) enum Record<'a> {
     Settle { queue: QueueId, first: Sequence, last: Sequence },
     /// Everything up to here was delivered once.
     Delivered { queue: QueueId, sequence: Sequence },
-    /// How often a message was delivered and came back.
-    Attempts { queue: QueueId, sequence: Sequence, attempts: u32 },
+    /// How often a message was delivered and came back, and when it may be delivered again.
+    Attempts { queue: QueueId, sequence: Sequence, attempts: u32, due: Time },
     /// An entry of the catalog is this now.
     Put { kind: EntryKind, key: &'a [u8], value: &'a [u8] },
     /// An entry of the catalog is gone.
@@ -104,14 +115,18 @@ impl<'a> Record<'a> {
         let total = Fields(bytes).u32()? as usize;
         let record = bytes.get(..total)?;
         let mut fields = Fields(record.get(4..)?);
-        let (kind, flags, _shard, extra) = (fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?);
+        let (kind, flags, shard, extra) = (fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?);
+        let own = if matches!(kind, 5 | 6) { CATALOG } else { QUEUES };
+        if shard != own && flags & MAY_SKIP == 0 {
+            return None;
+        }
         let parsed = match kind {
             1 => Self::read_enqueue(record, fields)?,
             2 => Self::Settle { queue: QueueId(fields.u64()?), first: fields.u64()?, last: fields.u64()? },
             3 => Self::Delivered { queue: QueueId(fields.u64()?), sequence: fields.u64()? },
             4 => {
                 let (queue, sequence) = (QueueId(fields.u64()?), fields.u64()?);
-                Self::Attempts { queue, sequence, attempts: fields.u32()? }
+                Self::Attempts { queue, sequence, attempts: fields.u32()?, due: Time(fields.u64()?) }
             }
             5 => {
                 let key_bytes = fields.u32()? as usize;

@@ -1,21 +1,25 @@
 //! Reads the journal back: every whole group in order, from the first generation that the checkpoint needs.
 //!
-//! The journal ends at the first group that is not whole or does not follow. That is where the last server stopped
-//! writing, unless a whole group further on says that the journal was synced beyond it: then bytes that were promised to
-//! somebody are damaged, and nothing may go on as if they had never been.
+//! Each group names the one before it, so they are a chain. Where the chain is broken, groups are missing:
+//! * At its end that is where the last server stopped writing.
+//! * In the middle it is a *gap*: a power loss lost a group that was not synced and kept a later one, or something that was
+//!   synced has rotted. A later group, or the checkpoint, may say that it was synced. Then bytes that were promised to somebody
+//!   are damaged, and the start stops, unless it is to repair that. Otherwise nothing in the gap was promised; what stands
+//!   behind it is taken, and the gap is filled with a void group, so that it never counts as damage later.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::sync::Arc;
 
-use ferrymq_model::Position;
+use ferrymq_model::{Position, Time};
 
 use super::files::{FIRST_GROUP, JournalFiles};
-use super::group::{ALIGN, GROUP_MAGIC, GroupHeader, HEADER_BYTES, LENGTH_AT, NoGroup, VERSION, align};
+use super::group::{GROUP_BYTES, GroupHeader, HEADER_BYTES, NoGroup, SectionHeader, VERSION, align, chain};
 use super::open::Tail;
 use super::position;
 use super::record::Record;
+use super::survey::{Seen, SeenFile, survey};
 use crate::error::OpenError;
-use crate::fields::Fields;
 use crate::image::{Image, ImageWriter};
 use crate::sabotage::{self, Sabotage};
 
@@ -24,11 +28,24 @@ const READ_BYTES: usize = 256 << 10;
 
 /// Takes in what was replayed.
 pub(crate) trait Visitor {
-    /// A generation begins; its records refer to this image.
-    fn generation(&mut self, generation: u64, image: Arc<Image>);
+    /// A generation begins, with this section; its records refer to this image.
+    fn generation(&mut self, generation: u64, first_section: u64, image: Arc<Image>);
 
     /// A record of it, standing at `at`.
     fn record(&mut self, generation: u64, at: u32, record: Record<'_>) -> Result<(), String>;
+}
+
+/// What is known when a replay begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begin {
+    /// The directory's stamp.
+    pub stamp: u64,
+    /// The first generation that is needed.
+    pub first: u64,
+    /// Everything up to here is known to have been synced.
+    pub synced: Position,
+    /// Whether gaps in what was synced are accepted.
+    pub repair: bool,
 }
 
 /// What was found.
@@ -37,102 +54,97 @@ pub(crate) struct Replayed {
     pub tail: Tail,
     /// The image of the last generation, to go on with.
     pub writer: ImageWriter,
-    /// CRC of the last group.
-    pub previous_crc: u32,
+    /// The chain of the last group, and the CRC of the last section.
+    pub chain: (u32, u32),
+    /// When the last section was closed.
+    pub time: Time,
     /// Where the journal ends.
     pub end: Position,
-    /// Why it ends there, if something stands behind it that is no whole group.
-    pub torn: Option<String>,
+    /// What is missing, in sentences for the log.
+    pub missing: Vec<String>,
 }
 
-/// Replays from `first` on. Everything up to `synced` is known to have been synced.
-pub(crate) fn replay(
-    files: &JournalFiles,
-    first: u64,
-    synced: Position,
-    visitor: &mut dyn Visitor,
-) -> Result<Replayed, OpenError> {
-    let mut reader = Reader { files, visitor, generations: generations(files)?, last: None, held: Vec::new() };
-    let mut taken = VecDeque::new();
-    let mut current = Generation::fresh(files, first);
-    for generation in first.. {
-        let Some((file, read)) = reader.find(generation)? else { break };
-        taken.push_back((generation, file));
-        current = read;
-        reader.visit(file, &mut current)?;
-    }
-    let last = reader.last;
-    let end = position(files.file_bytes, current.number, current.end);
-    let torn = check_end(files, &current, end, synced)?;
-    let free = (0..files.count()).filter(|file| taken.iter().all(|(_, taken)| taken != file)).collect::<VecDeque<_>>();
-    let tail = Tail {
-        generation: current.number,
-        start: current.end,
-        number: last.map_or(1, |last| last.header.number + 1),
-        image: Arc::clone(current.writer.image()),
-        free,
-        taken,
+/// Replays the journal, and writes again what nobody knows to be synced: what a server that was killed, or whose disk failed,
+/// left in the page cache reads like what is on disk. When this returns all of it is synced.
+pub(crate) fn replay(files: &JournalFiles, begin: Begin, visitor: &mut dyn Visitor) -> Result<Replayed, OpenError> {
+    let seen = survey(files, begin.stamp)?;
+    let order: Vec<usize> = seen.iter().map(|seen| seen.file).collect();
+    let mut walk = Walk {
+        files,
+        begin,
+        visitor,
+        last: None,
+        time: Time(0),
+        // What began before the first generation is in the checkpoint as far as that.
+        unit: Unit::Held(Vec::new()),
+        gaps: Vec::new(),
+        proof: begin.synced,
     };
-    let previous_crc = last.map_or(0, |last| last.crc);
-    Ok(Replayed { tail, writer: current.writer, previous_crc, end, torn })
+    let mut read: Vec<Generation> = Vec::new();
+    let mut seen = seen.into_iter().skip_while(|seen| seen.generation < begin.first).peekable();
+    while let Some(next) = seen.next_if(|next| next.generation == begin.first + read.len() as u64) {
+        let generation = Generation::load(files, &next)?;
+        read.push(walk.visit(generation, &next, read.last())?);
+    }
+    // Files are synced before the next one is begun, so one between two others was not lost in passing.
+    if let Some(next) = seen.next() {
+        let what = format!(
+            "journal generation {} is missing, and {} is there",
+            begin.first + read.len() as u64,
+            next.generation
+        );
+        return Err(OpenError::damaged(&files.path(next.file), FIRST_GROUP.into(), what));
+    }
+    let torn = read.last().is_some_and(|last| last.torn);
+    let current = read.last().map_or((begin.first, FIRST_GROUP), |last| (last.number, last.end));
+    let end = position(files.file_bytes, current.0, current.1);
+    walk.judge(&read, end)?;
+    let missing = walk.explain(&read, torn, end);
+    walk.write_again(&read)?;
+    files.sync()?;
+    Ok(walk.replayed(read, end, missing, &order))
 }
 
-/// A group that was found whole.
+/// A group that was accepted.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     at: u32,
     header: GroupHeader,
-    crc: u32,
+    /// `None` for a void group.
+    section: Option<(SectionHeader, u32)>,
 }
 
 impl Found {
     fn end(&self) -> u32 {
-        self.at + HEADER_BYTES as u32 + self.header.bytes
-    }
-
-    fn is_followed_by(&self, next: &GroupHeader) -> bool {
-        next.number == self.header.number + 1
-            && next.previous_crc == self.crc
-            && next.start >= self.header.start
-            && next.generation >= self.header.generation
+        self.at + GROUP_BYTES as u32 + self.header.bytes
     }
 }
 
-/// A generation as far as it was read.
-struct Generation {
+/// The last group that was accepted, as the next one sees it.
+#[derive(Clone, Copy, Debug)]
+struct Last {
     number: u64,
-    writer: ImageWriter,
-    groups: Vec<Found>,
-    end: u32,
-    torn: Option<NoGroup>,
+    term: u64,
+    chain: u32,
+    section: u32,
 }
 
-impl Generation {
-    fn fresh(files: &JournalFiles, number: u64) -> Self {
-        let writer = ImageWriter::new(files.file_bytes as usize);
-        Self { number, writer, groups: Vec::new(), end: FIRST_GROUP, torn: None }
-    }
+/// A place where groups are missing.
+#[derive(Debug)]
+struct Gap {
+    file: usize,
+    from: Position,
+    at: u32,
+    /// What stands in for them.
+    void: GroupHeader,
 }
 
-/// The generation that each file claims to hold, unchecked.
-fn generations(files: &JournalFiles) -> Result<Vec<Option<u64>>, OpenError> {
-    let claim = |number| {
-        let mut header = [0; HEADER_BYTES];
-        let read = files.file(number).read_at(FIRST_GROUP.into(), &mut header);
-        read.map_err(OpenError::io("read", &files.path(number)))?;
-        let claimed = Fields(&header[8..]).u64().filter(|generation| *generation > 0);
-        Ok(claimed.filter(|_| header.starts_with(GROUP_MAGIC)))
-    };
-    (0..files.count()).map(claim).collect()
-}
-
-struct Reader<'a> {
-    files: &'a JournalFiles,
-    visitor: &'a mut dyn Visitor,
-    generations: Vec<Option<u64>>,
-    last: Option<Found>,
-    /// Records of a unit that no group has finished yet.
-    held: Vec<Held>,
+/// A unit that reaches over groups.
+enum Unit {
+    /// There is none, or its beginning is missing.
+    None,
+    /// Its records so far; they count when its end was found.
+    Held(Vec<Held>),
 }
 
 struct Held {
@@ -142,161 +154,312 @@ struct Held {
     to: u32,
 }
 
-impl Reader<'_> {
-    /// The file that holds a generation: its first group is whole and follows the last one.
-    fn find(&self, number: u64) -> Result<Option<(usize, Generation)>, OpenError> {
-        for file in (0..self.files.count()).filter(|file| self.generations[*file] == Some(number)) {
-            let read = self.read(file, number)?;
-            if !read.groups.is_empty() {
-                return Ok(Some((file, read)));
-            }
+/// A generation as far as it was read.
+struct Generation {
+    number: u64,
+    file: usize,
+    writer: ImageWriter,
+    groups: Vec<Found>,
+    end: u32,
+    /// Whether something stands behind the end that is no whole group.
+    torn: bool,
+}
+
+impl Generation {
+    /// Reads everything that may be of a generation.
+    fn load(files: &JournalFiles, seen: &SeenFile) -> Result<Self, OpenError> {
+        let mut writer = ImageWriter::new(files.file_bytes as usize);
+        let end = seen.groups.iter().map(|seen| seen.at + GROUP_BYTES as u32 + seen.header.bytes.min(files.file_bytes));
+        let end = end.max().unwrap_or(0).min(files.file_bytes) as usize;
+        let (path, file) = (files.path(seen.file), files.file(seen.file));
+        for from in (0..end).step_by(READ_BYTES) {
+            let some = from..(from + READ_BYTES).min(end);
+            file.read_at(some.start as u64, writer.reserve(some)).map_err(OpenError::io("read", &path))?;
         }
-        Ok(None)
+        let (number, file) = (seen.generation, seen.file);
+        Ok(Self { number, file, writer, groups: Vec::new(), end: FIRST_GROUP, torn: false })
     }
 
-    /// Reads a file up to the first group that is not whole or does not follow.
-    fn read(&self, file: usize, number: u64) -> Result<Generation, OpenError> {
-        let mut generation = Generation::fresh(self.files, number);
-        let mut loader = Loader { files: self.files, file, loaded: 0 };
-        let mut last = self.last;
-        loop {
-            match loader.group(&mut generation.writer, generation.end)? {
-                Ok((header, crc)) => {
-                    let follows = last.is_none_or(|last| last.is_followed_by(&header));
-                    if header.generation != number || !follows {
-                        break;
-                    }
-                    let found = Found { at: generation.end, header, crc };
-                    generation.groups.push(found);
-                    generation.end = align(found.end());
-                    last = Some(found);
-                }
-                Err(NoGroup::Newer(version)) => {
-                    let file = self.files.path(file);
-                    return Err(OpenError::Newer { file, found: version.into(), known: VERSION.into() });
-                }
-                Err(why) => {
-                    generation.torn = Some(why);
-                    break;
-                }
-            }
+    /// Whether a group is whole: its section checks.
+    fn check(&mut self, seen: &Seen, capacity: u32) -> Result<Option<Found>, NoGroup> {
+        let found = Found { at: seen.at, header: seen.header, section: None };
+        if seen.header.void {
+            return Ok(Some(found));
         }
-        generation.writer.publish(generation.groups.last().map_or(0, Found::end) as usize);
+        if seen.at.checked_add(GROUP_BYTES as u32 + seen.header.bytes).is_none_or(|end| end > capacity) {
+            return Ok(None);
+        }
+        let bytes = self.writer.reserve(seen.at as usize + GROUP_BYTES..found.end() as usize);
+        match SectionHeader::read(bytes) {
+            Ok((section, crc)) if chain(&[crc]) == seen.header.chain || sabotage::is(Sabotage::IgnoreCrc) => {
+                Ok(Some(Found { section: Some((section, crc)), ..found }))
+            }
+            Ok(_) | Err(NoGroup::Absent | NoGroup::Torn) => Ok(None),
+            Err(newer) => Err(newer),
+        }
+    }
+}
+
+struct Walk<'a> {
+    files: &'a JournalFiles,
+    begin: Begin,
+    visitor: &'a mut dyn Visitor,
+    last: Option<Last>,
+    time: Time,
+    unit: Unit,
+    gaps: Vec<Gap>,
+    /// The journal was synced at least up to here.
+    proof: Position,
+}
+
+impl Walk<'_> {
+    /// Takes in every group of a generation that follows, or that stands behind a gap.
+    fn visit(
+        &mut self,
+        mut generation: Generation,
+        seen: &SeenFile,
+        before: Option<&Generation>,
+    ) -> Result<Generation, OpenError> {
+        let mut accepted = Vec::new();
+        for group in &seen.groups {
+            if group.at < generation.end {
+                continue;
+            }
+            let checked =
+                generation.check(group, self.files.file_bytes).map_err(|newer| self.newer(&generation, newer))?;
+            let Some(found) = checked else {
+                generation.torn |= self.last.is_none_or(|last| group.header.number > last.number);
+                continue;
+            };
+            if !self.is_later(&found) {
+                continue;
+            }
+            let broken = self.break_before(&generation, &found, before)?;
+            self.accept(&found);
+            generation.end = align(found.end());
+            generation.torn = false;
+            accepted.push((found, broken));
+        }
+        let filled = accepted.last().map_or(0, |(found, _)| found.end());
+        generation.writer.publish(filled as usize);
+        let image = Arc::clone(generation.writer.image());
+        let first = accepted.first().map_or(0, |(found, _)| found.header.number);
+        self.visitor.generation(generation.number, first, Arc::clone(&image));
+        for (found, broken) in accepted {
+            if broken {
+                self.unit = Unit::None;
+            }
+            self.records_of(&generation, &image, &found)?;
+            generation.groups.push(found);
+        }
         Ok(generation)
     }
 
-    fn visit(&mut self, file: usize, generation: &mut Generation) -> Result<(), OpenError> {
-        let image = Arc::clone(generation.writer.image());
-        self.visitor.generation(generation.number, Arc::clone(&image));
-        for group in &generation.groups {
-            let header = &group.header;
-            if self.last.is_some_and(|last| last.header.start != header.start) {
-                // The server that began the unit died in it.
-                self.held.clear();
-            }
-            let begin = group.at + HEADER_BYTES as u32;
-            let merged = header.settlements_from.clamp(begin, group.end());
-            let unfinished = match header.unfinished_from {
-                0 => merged,
-                from => from.clamp(begin, merged),
-            };
-            if !header.carried {
-                for held in std::mem::take(&mut self.held) {
-                    self.records(file, held.generation, &held.image, held.from, held.to)?;
-                }
-            }
-            self.records(file, generation.number, &image, begin, unfinished)?;
-            if unfinished < merged {
-                let image = Arc::clone(&image);
-                self.held.push(Held { generation: generation.number, image, from: unfinished, to: merged });
-            }
-            self.records(file, generation.number, &image, merged, group.end())?;
-            self.last = Some(*group);
-        }
-        Ok(())
+    fn newer(&self, generation: &Generation, newer: NoGroup) -> OpenError {
+        let found = if let NoGroup::Newer(version) = newer { version.into() } else { 0 };
+        OpenError::version(&self.files.path(generation.file), found, VERSION.into())
     }
 
-    fn records(&mut self, file: usize, generation: u64, image: &Image, from: u32, to: u32) -> Result<(), OpenError> {
-        let mut at = from;
-        while at < to {
+    /// Whether a group was written after the last one. Leftovers of an earlier server were not.
+    fn is_later(&self, found: &Found) -> bool {
+        let Some(last) = self.last else { return true };
+        let term = found.section.map_or(last.term, |(section, _)| section.term);
+        found.header.number > last.number && term >= last.term
+    }
+
+    /// Whether groups are missing before this one, or their unit is void; what is missing becomes a gap.
+    fn break_before(
+        &mut self,
+        generation: &Generation,
+        found: &Found,
+        before: Option<&Generation>,
+    ) -> Result<bool, OpenError> {
+        let last = self.last;
+        let follows = last.is_none_or(|last| {
+            (found.header.number == last.number + 1 || found.header.void) && found.header.previous == last.chain
+        });
+        if follows && found.at == generation.end {
+            // The server that began a unit died in it.
+            let new_term = last.zip(found.section).is_some_and(|(last, (section, _))| last.term != section.term);
+            return Ok(new_term || found.header.void);
+        }
+        let (file, number, at) = match before {
+            Some(before) if found.at == FIRST_GROUP => (before.file, before.number, before.end),
+            _ => (generation.file, generation.number, generation.end),
+        };
+        let from = position(self.files.file_bytes, number, at);
+        let end = if number == generation.number { found.at } else { self.files.file_bytes };
+        let Some(bytes) = end.checked_sub(at).and_then(|bytes| bytes.checked_sub(GROUP_BYTES as u32)) else {
+            let what = "the group here does not follow the one before it, and there is no place between them";
+            return Err(OpenError::damaged(&self.files.path(generation.file), found.at.into(), what));
+        };
+        let void = GroupHeader {
+            void: true,
+            position: from.0,
+            number: found.header.number - 1,
+            synced: 0,
+            bytes,
+            chain: found.header.previous,
+            previous: last.map_or(0, |last| last.chain),
+        };
+        self.gaps.push(Gap { file, from, at, void });
+        Ok(true)
+    }
+
+    fn accept(&mut self, found: &Found) {
+        let (term, section) = match (found.section, self.last) {
+            (Some((section, crc)), _) => {
+                self.time = self.time.max(section.time);
+                (section.term, crc)
+            }
+            (None, Some(last)) => (last.term, last.section),
+            (None, None) => (0, 0),
+        };
+        self.proof = self.proof.max(Position(found.header.synced));
+        self.last = Some(Last { number: found.header.number, term, chain: found.header.chain, section });
+    }
+
+    /// The records of a group, in the order in which they count.
+    fn records_of(&mut self, generation: &Generation, image: &Arc<Image>, group: &Found) -> Result<(), OpenError> {
+        let Some((section, _)) = group.section else { return Ok(()) };
+        let base = group.at + GROUP_BYTES as u32;
+        let (begin, merged) = (group.at + HEADER_BYTES as u32, base + section.merged_from);
+        let finished = if section.finished_to == 0 { begin } else { base + section.finished_to };
+        let unfinished = if section.unfinished_from == 0 { merged } else { base + section.unfinished_from };
+        let (file, number) = (generation.file, generation.number);
+        let rest = Held { generation: number, image: Arc::clone(image), from: unfinished, to: merged };
+        match std::mem::replace(&mut self.unit, Unit::None) {
+            Unit::Held(mut held) if section.carried => {
+                held.push(rest);
+                self.unit = Unit::Held(held);
+            }
+            Unit::Held(held) if section.finished_to > 0 => {
+                for held in held {
+                    self.records(file, held.generation, &held.image, held.from..held.to)?;
+                }
+                self.records(file, number, image, begin..finished)?;
+            }
+            // No unit is carried, or its beginning is missing: then nothing of it counts.
+            _ => {}
+        }
+        if !section.carried {
+            self.records(file, number, image, finished..unfinished)?;
+            if section.unfinished_from > 0 {
+                let held = Held { generation: number, image: Arc::clone(image), from: unfinished, to: merged };
+                self.unit = Unit::Held(vec![held]);
+            }
+        }
+        self.records(file, number, image, merged..group.end())
+    }
+
+    fn records(
+        &mut self,
+        file: usize,
+        number: u64,
+        image: &Image,
+        range: std::ops::Range<u32>,
+    ) -> Result<(), OpenError> {
+        let mut at = range.start;
+        while at < range.end {
             let damaged = |what: String| OpenError::damaged(&self.files.path(file), at.into(), what);
-            let (record, bytes) = Record::read(image.read(at as usize..to as usize))
-                .ok_or_else(|| damaged("the group checks and has a record that this version cannot read".to_owned()))?;
-            self.visitor.record(generation, at, record).map_err(damaged)?;
+            let (record, bytes) = Record::read(image.read(at as usize..range.end as usize)).ok_or_else(|| {
+                damaged("the group checks and has a record that this version of FerryMQ cannot read".to_owned())
+            })?;
+            self.visitor.record(number, at, record).map_err(damaged)?;
             at += bytes as u32;
         }
         Ok(())
     }
-}
 
-/// Reads a file into an image as far as it is asked for.
-struct Loader<'a> {
-    files: &'a JournalFiles,
-    file: usize,
-    loaded: usize,
-}
-
-impl Loader<'_> {
-    fn group(&mut self, writer: &mut ImageWriter, at: u32) -> Result<Result<(GroupHeader, u32), NoGroup>, OpenError> {
-        let (at, capacity) = (at as usize, self.files.file_bytes as usize);
-        if at + HEADER_BYTES > capacity {
-            return Ok(Err(NoGroup::Absent));
+    /// Refuses to go on where something is missing that was synced.
+    fn judge(&self, read: &[Generation], end: Position) -> Result<(), OpenError> {
+        if self.begin.repair || sabotage::is(Sabotage::AcceptDamage) {
+            return Ok(());
         }
-        self.load(writer, at + HEADER_BYTES)?;
-        let header = &writer.reserve(0..capacity)[at..at + HEADER_BYTES];
-        let bytes = Fields(&header[LENGTH_AT..]).u32().unwrap_or(0) as usize;
-        let end = (at + HEADER_BYTES).saturating_add(bytes).min(capacity);
-        self.load(writer, end)?;
-        Ok(GroupHeader::read(&writer.reserve(0..capacity)[at..end]))
-    }
-
-    fn load(&mut self, writer: &mut ImageWriter, to: usize) -> Result<(), OpenError> {
-        while self.loaded < to {
-            let some = self.loaded..(self.loaded + READ_BYTES).min(self.files.file_bytes as usize);
-            let read = self.files.file(self.file).read_at(some.start as u64, writer.reserve(some.clone()));
-            read.map_err(OpenError::io("read", &self.files.path(self.file)))?;
-            self.loaded = some.end;
+        if let Some(gap) = self.gaps.iter().find(|gap| gap.from < self.proof) {
+            let what = "no whole group of the journal is here, and a later one says that it was synced; \
+                        'ferrymq repair' gives up what stood here";
+            return Err(OpenError::damaged(&self.files.path(gap.file), gap.at.into(), what));
+        }
+        if end < self.proof {
+            let (file, at) = read.last().map_or((0, FIRST_GROUP), |last| (last.file, last.end));
+            let what = "the journal ends here, and more of it was synced; 'ferrymq repair' gives up what stood here";
+            return Err(OpenError::damaged(&self.files.path(file), at.into(), what));
         }
         Ok(())
     }
-}
 
-/// Tells a torn tail from damage: looks for whole groups behind the end that say more was synced. Gives what was cut off,
-/// for the log.
-fn check_end(
-    files: &JournalFiles,
-    current: &Generation,
-    end: Position,
-    synced: Position,
-) -> Result<Option<String>, OpenError> {
-    let mut torn = current.torn.filter(|why| *why == NoGroup::Torn).map(|_| "a group that is not whole".to_owned());
-    let mut proof = (synced > end).then(|| "the checkpoint".to_owned());
-    let mut bytes = vec![0; files.file_bytes as usize];
-    for file in 0..files.count() {
-        files.file(file).read_at(0, &mut bytes).map_err(OpenError::io("read", &files.path(file)))?;
-        for at in (FIRST_GROUP..files.file_bytes).step_by(ALIGN as usize) {
-            let Ok((header, _)) = GroupHeader::read(&bytes[at as usize..]) else { continue };
-            if header.generation == 0 || position(files.file_bytes, header.generation, at) < end {
-                continue;
-            }
-            torn.get_or_insert_with(|| "groups that do not follow".to_owned());
-            if header.synced > end.0 {
-                proof.get_or_insert_with(|| format!("the group at {at} of {}", files.path(file).display()));
+    /// What is missing, for the log.
+    fn explain(&self, read: &[Generation], torn: bool, end: Position) -> Vec<String> {
+        let place = |file: usize, at: u32| format!("position {at} of {}", self.files.path(file).display());
+        let mut missing: Vec<String> = Vec::new();
+        for gap in &self.gaps {
+            let (place, bytes) = (place(gap.file, gap.at), gap.void.bytes as usize + GROUP_BYTES);
+            missing.push(if gap.from < self.proof {
+                format!("{bytes} bytes of the journal at {place} were damaged and are given up: what was decided there is lost")
+            } else {
+                format!(
+                    "{bytes} bytes of the journal at {place} are not whole and were left out: the last server had not noted \
+                     yet that they were synced. If the disk has damaged them since, what was confirmed in its last second may be missing"
+                )
+            });
+        }
+        if let Some(last) = read.last().filter(|_| end < self.proof) {
+            missing.push(format!(
+                "the journal ends at {}, and more of it was synced: that is given up",
+                place(last.file, last.end)
+            ));
+        } else if let Some(last) = read.last().filter(|_| torn) {
+            missing.push(format!(
+                "the journal ends at {}; what stands behind it is not whole and was cut off: the last server had not \
+                 finished writing it. If the disk has damaged it since, what was confirmed in its last second may be missing",
+                place(last.file, last.end)
+            ));
+        }
+        missing
+    }
+
+    /// Writes what is not known to be on disk again, and void groups where some are missing.
+    fn write_again(&self, read: &[Generation]) -> Result<(), OpenError> {
+        let write = |file: usize, at: u32, bytes: &[u8]| {
+            let written = self.files.file(file).write_at(at.into(), &[IoSlice::new(bytes)]);
+            written.map_err(OpenError::io("write", &self.files.path(file)))
+        };
+        for generation in read {
+            for found in &generation.groups {
+                let at = position(self.files.file_bytes, generation.number, found.at);
+                if at < self.proof || sabotage::is(Sabotage::TrustTheCache) {
+                    continue;
+                }
+                let bytes = match found.section {
+                    Some(_) => generation.writer.image().read(found.at as usize..found.end() as usize),
+                    None => &found.header.encode(self.begin.stamp)[..],
+                };
+                write(generation.file, found.at, bytes)?;
             }
         }
+        self.gaps.iter().try_for_each(|gap| write(gap.file, gap.at, &gap.void.encode(self.begin.stamp)))
     }
-    let file = (0..files.count()).find(|file| generations(files).is_ok_and(|all| all[*file] == Some(current.number)));
-    let path = files.path(file.unwrap_or(0));
-    let Some(proof) = proof.filter(|_| !sabotage::is(Sabotage::AcceptDamage)) else {
-        let cut =
-            |what| format!("the journal ends at byte {} of {}; behind it stands {what}", current.end, path.display());
-        return Ok(
-            torn.map(|what| cut(what) + ", which was cut off: no confirm for it has left, unless the disk lost it")
-        );
-    };
-    let what = format!(
-        "no whole group of journal generation {} follows here, but {proof} says that more was synced",
-        current.number
-    );
-    Err(OpenError::damaged(&path, current.end.into(), what))
+
+    /// What the journal goes on with. Free files are used in the order in which they were written, those without groups first.
+    fn replayed(self, mut read: Vec<Generation>, end: Position, missing: Vec<String>, order: &[usize]) -> Replayed {
+        let taken: VecDeque<_> = read.iter().map(|generation| (generation.number, generation.file)).collect();
+        let fresh = (0..self.files.count()).filter(|file| !order.contains(file));
+        let free = fresh.chain(order.iter().copied());
+        let free = free.filter(|file| taken.iter().all(|(_, taken)| taken != file)).collect();
+        let (generation, start, writer) = match read.pop() {
+            Some(last) => (last.number, last.end, last.writer),
+            None => (self.begin.first, FIRST_GROUP, ImageWriter::new(self.files.file_bytes as usize)),
+        };
+        let tail = Tail {
+            generation,
+            start,
+            number: self.last.map_or(1, |last| last.number + 1),
+            image: Arc::clone(writer.image()),
+            free,
+            taken,
+        };
+        let chain = self.last.map_or((0, 0), |last| (last.chain, last.section));
+        Replayed { tail, writer, chain, time: self.time, end, missing }
+    }
 }

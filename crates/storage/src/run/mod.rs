@@ -12,7 +12,7 @@ mod reader;
 mod writer;
 
 pub(crate) use block::Block;
-pub(crate) use reader::{RunReader, path_of};
+pub(crate) use reader::{RunReader, number_of, path_of};
 pub(crate) use writer::{BodySource, RunMessage, RunWriter};
 
 /// Number of a run. Those with the highest bit set are for transient messages and do not survive a restart.
@@ -38,13 +38,34 @@ pub(crate) struct RunContent {
     pub messages: u64,
     /// Length of the file.
     pub bytes: u64,
+    /// The sections that its messages were decided in.
+    pub sections: Sections,
 }
 
-/// The newest version that we write and read.
-const VERSION: u32 = 1;
+/// The first and the last index of some sections of the shard; both 0 for messages that were in none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sections {
+    pub first: u64,
+    pub last: u64,
+}
+
+impl Sections {
+    /// These and the others, and everything between.
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::default() {
+            return other;
+        }
+        Self { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
+}
+
+/// The version that we write and read.
+const VERSION: u32 = 2;
+/// The shard whose messages a node's runs have.
+const SHARD: u8 = 1;
 const MAGIC: &[u8; 8] = b"FERRYRUN";
 const END_MAGIC: &[u8; 8] = b"FERRYEND";
-/// Magic, version, run, two spare words, CRC.
-const HEADER_BYTES: usize = 32;
+/// Magic, version (u32), run (u32), shard (u8 and three spare), first and last index of its sections (u64 each), spare, CRC.
+const HEADER_BYTES: usize = 64;
 /// Position of the index (u64), entries, CRC of the index, CRC of the trailer, magic.
 const TRAILER_BYTES: usize = 32;

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use ferrymq_model::{QueueId, Sequence};
 
 use super::block::{Block, BlockEntry};
-use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunContent, RunId, TRAILER_BYTES, VERSION};
+use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunContent, RunId, SHARD, Sections, TRAILER_BYTES, VERSION};
 use crate::disk::{Disk, DiskFile, Open};
+use crate::error::Unreadable;
 use crate::fields::Fields;
 use crate::stored::BodyPlace;
 
@@ -17,40 +18,50 @@ pub(crate) fn path_of(folder: &Path, run: RunId) -> PathBuf {
     folder.join(format!("{:08x}.run", run.0))
 }
 
+/// The run that a file of this name is.
+pub(crate) fn number_of(name: &str) -> Option<RunId> {
+    u32::from_str_radix(name.strip_suffix(".run")?, 16).ok().map(RunId)
+}
+
 /// An open run.
 #[derive(Debug)]
 pub(crate) struct RunReader {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     index: Vec<BlockEntry>,
+    content: RunContent,
 }
 
 impl RunReader {
-    /// Opens a run and reads its index. The error is a sentence for the log.
-    pub fn open(disk: &dyn Disk, path: &Path, run: RunId) -> Result<Self, String> {
-        let said = |what: &str| format!("{}: {what}", path.display());
-        let failed = |error: io::Error| said(&error.to_string());
+    /// Opens a run and reads its index.
+    pub fn open(disk: &dyn Disk, path: &Path, run: RunId) -> Result<Self, Unreadable> {
+        let failed = |error: io::Error| Unreadable::io(path, &error);
+        let rot = |position: u64, what: &str| Unreadable::rot(path, position, what);
         let file = disk.open(path, Open::Existing).map_err(failed)?;
         let length = file.len().map_err(failed)?;
-        let Some(trailer_at) = length.checked_sub(TRAILER_BYTES as u64) else { return Err(said("the run is cut off")) };
+        let Some(trailer_at) = length.checked_sub(TRAILER_BYTES as u64) else {
+            return Err(rot(length, "the run is cut off"));
+        };
         let (mut header, mut trailer) = ([0; HEADER_BYTES], [0; TRAILER_BYTES]);
         file.read_at(0, &mut header).map_err(failed)?;
         file.read_at(trailer_at, &mut trailer).map_err(failed)?;
-        check_header(&header, run).map_err(|what| said(&what))?;
+        let sections = check_header(&header, run).map_err(|what| rot(0, &what))?;
         let (index_at, entries, crc) =
-            read_trailer(&trailer).ok_or_else(|| said(&format!("the trailer at {trailer_at} does not check")))?;
-        let bytes = entries as u64 * BlockEntry::BYTES as u64;
+            read_trailer(&trailer).ok_or_else(|| rot(trailer_at, "the trailer does not check"))?;
+        let bytes = u64::from(entries) * BlockEntry::BYTES as u64;
         if index_at.checked_add(bytes) != Some(trailer_at) {
-            return Err(said("the index does not end where the trailer begins"));
+            return Err(rot(trailer_at, "the index does not end where the trailer begins"));
         }
         let mut index = vec![0; bytes as usize];
         file.read_at(index_at, &mut index).map_err(failed)?;
         if crc32c::crc32c(&index) != crc {
-            return Err(said(&format!("the index at {index_at} does not check")));
+            return Err(rot(index_at, "the index does not check"));
         }
         let mut fields = Fields(&index);
-        let index = std::iter::from_fn(|| BlockEntry::read(&mut fields)).collect();
-        Ok(Self { path: path.to_owned(), file, index })
+        let index: Vec<BlockEntry> = std::iter::from_fn(|| BlockEntry::read(&mut fields)).collect();
+        let messages = index.iter().map(|entry| u64::from(entry.messages)).sum();
+        let content = RunContent { messages, bytes: length, sections };
+        Ok(Self { path: path.to_owned(), file, index, content })
     }
 
     /// The block that a message is in, by number.
@@ -80,54 +91,62 @@ impl RunReader {
     }
 
     /// What the run was written with.
-    pub fn content(&self) -> Result<RunContent, String> {
-        let bytes = self.file.len().map_err(|error| format!("{}: {error}", self.path.display()))?;
-        Ok(RunContent { messages: self.index.iter().map(|entry| u64::from(entry.messages)).sum(), bytes })
+    pub fn content(&self) -> RunContent {
+        self.content
     }
 
-    pub fn read_block(&self, block: usize) -> Result<Block, String> {
+    /// Reads a block, and sees that it is the one that the index names.
+    pub fn read_block(&self, block: usize) -> Result<Block, Unreadable> {
         let entry = &self.index[block];
-        let bytes = self.read(entry.position, entry.bytes)?;
-        Block::read(bytes).map_err(|what| format!("{} at {}: {what}", self.path.display(), entry.position))
+        let rot = |what: &str| Unreadable::rot(&self.path, entry.position, what);
+        let read = Block::read(self.read(entry.position, entry.bytes)?).map_err(rot)?;
+        let messages = read.messages();
+        let is_named = messages == entry.messages as usize
+            && messages > 0
+            && read.key(0) == entry.first
+            && read.key(messages - 1) == entry.last;
+        if is_named { Ok(read) } else { Err(rot("it is not the block that the index names")) }
     }
 
-    pub fn read_body(&self, place: BodyPlace, bytes: u32) -> Result<Bytes, String> {
+    /// Reads a body that stands between the blocks.
+    pub fn read_body(&self, place: BodyPlace, bytes: u32) -> Result<Bytes, Unreadable> {
         let body = self.read(place.at, bytes)?;
         if crc32c::crc32c(&body) == place.crc {
             Ok(body)
         } else {
-            Err(format!("{} at {}: the body does not check", self.path.display(), place.at))
+            Err(Unreadable::rot(&self.path, place.at, "the body does not check"))
         }
     }
 
-    fn read(&self, position: u64, bytes: u32) -> Result<Bytes, String> {
+    fn read(&self, position: u64, bytes: u32) -> Result<Bytes, Unreadable> {
         // The length comes from a checked index or block, and must still lie within the file.
-        let failed = |error: io::Error| format!("{} at {position}: {error}", self.path.display());
-        let length = self.file.len().map_err(failed)?;
-        if position.checked_add(bytes.into()).is_none_or(|end| end > length) {
-            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        if position.checked_add(bytes.into()).is_none_or(|end| end > self.content.bytes) {
+            return Err(Unreadable::rot(&self.path, position, "it reaches beyond the end of the file"));
         }
         let mut read = vec![0; bytes as usize];
-        self.file.read_at(position, &mut read).map_err(failed)?;
+        self.file.read_at(position, &mut read).map_err(|error| Unreadable::io(&self.path, &error).at(position))?;
         Ok(read.into())
     }
 }
 
-fn check_header(header: &[u8; HEADER_BYTES], run: RunId) -> Result<(), String> {
+fn check_header(header: &[u8; HEADER_BYTES], run: RunId) -> Result<Sections, String> {
     let mut fields = Fields(header);
     if fields.bytes(MAGIC.len()) != Some(MAGIC) {
         return Err("it is not a run".to_owned());
     }
-    let version = fields.u32().unwrap_or(0);
-    if version > VERSION {
-        return Err(format!("it has format version {version}, and this version of FerryMQ reads up to {VERSION}"));
-    }
-    let number = fields.u32();
     let crc = Fields(&header[HEADER_BYTES - 4..]).u32();
-    if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) || number != Some(run.0) {
+    if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
         return Err("its header does not check".to_owned());
     }
-    Ok(())
+    let (version, number, shard) = (fields.u32().unwrap_or(0), fields.u32(), fields.u8());
+    if (version, shard) != (VERSION, Some(SHARD)) {
+        return Err(format!("it has format version {version}, and this version of FerryMQ reads {VERSION}"));
+    }
+    let _spare = fields.bytes(3);
+    match (fields.u64(), fields.u64()) {
+        (Some(first), Some(last)) if number == Some(run.0) => Ok(Sections { first, last }),
+        _ => Err("it is another run than its name says".to_owned()),
+    }
 }
 
 fn read_trailer(trailer: &[u8; TRAILER_BYTES]) -> Option<(u64, u32, u32)> {

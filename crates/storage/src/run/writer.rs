@@ -7,7 +7,7 @@ use ferrymq_model::{QueueId, Sequence, Time};
 use hashbrown::HashMap;
 
 use super::block::{self, BlockEntry, KEY_BYTES};
-use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunContent, RunId, TRAILER_BYTES, VERSION};
+use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunContent, RunId, SHARD, Sections, TRAILER_BYTES, VERSION};
 use crate::disk::{Disk, DiskFile, Open};
 use crate::fields::FieldWriter;
 use crate::stored::{self, BodyPlace};
@@ -39,6 +39,7 @@ pub(crate) struct RunMessage<'a> {
 #[derive(Debug)]
 pub(crate) struct RunWriter {
     file: Box<dyn DiskFile>,
+    sections: Sections,
     /// Where `gathered` goes.
     position: u64,
     gathered: Vec<u8>,
@@ -56,19 +57,23 @@ pub(crate) struct RunWriter {
 }
 
 impl RunWriter {
-    pub fn create(disk: &dyn Disk, path: &Path, run: RunId) -> io::Result<Self> {
+    pub fn create(disk: &dyn Disk, path: &Path, run: RunId, sections: Sections) -> io::Result<Self> {
         let file = disk.open(path, Open::Empty)?;
         let mut header = [0; HEADER_BYTES];
         let mut out = FieldWriter::new(&mut header);
         out.put(MAGIC);
         out.u32(VERSION);
         out.u32(run.0);
+        out.put(&[SHARD, 0, 0, 0]);
+        out.u64(sections.first);
+        out.u64(sections.last);
         let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
         header[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
         let none = (QueueId(0), 0);
         Ok(Self {
             file,
             position: 0,
+            sections,
             gathered: header.to_vec(),
             pushed: 0,
             durable: !run.is_transient(),
@@ -186,6 +191,6 @@ impl RunWriter {
             self.file.sync_data()?;
         }
         let messages = self.index.iter().map(|entry| u64::from(entry.messages)).sum();
-        Ok(RunContent { messages, bytes: self.position })
+        Ok(RunContent { messages, bytes: self.position, sections: self.sections })
     }
 }

@@ -1,7 +1,7 @@
 //! What goes in comes out again, before and after a restart.
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, QueueId, Settled};
+use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, QueueId, Settled, Time};
 use ferrymq_storage::{Next, OpenError, Options};
 
 use crate::rig::{Folder, facts, message, place, publish, small};
@@ -70,7 +70,7 @@ fn settled_messages_stay_settled_and_the_rest_keeps_its_order() {
         store.delivered_up_to(QueueId(Q), 6);
         store.settle(QueueId(Q), 1, 2, Settled::Accepted);
         store.settle(QueueId(Q), 4, 4, Settled::Rejected);
-        store.attempts(QueueId(Q), 5, 2);
+        store.attempts(QueueId(Q), 5, 2, Time(0));
     });
     shard.close();
     let (shard, recovered) = folder.open(Options::default()).unwrap();

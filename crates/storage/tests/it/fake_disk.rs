@@ -1,16 +1,23 @@
 //! A disk that fails as disks do: it stops at any write or sync, loses what was not synced, tears what was being
-//! written, writes in another order than it was told, runs full, and can be made to lie.
+//! written, writes in another order than it was told, runs full, fails to sync and forgets what it should have, refuses to
+//! open or to read, and can be made to lie. It can keep its own time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use ferrymq_storage::{Disk, DiskFile, DiskLock, Open};
+use ferrymq_model::Time;
+use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, RealDisk};
 use parking_lot::Mutex;
 
 /// Writes tear at multiples of this.
 const SECTOR: usize = 512;
+/// "Too many open files".
+const EMFILE: i32 = 24;
+/// "Input/output error".
+const EIO: i32 = 5;
 
 /// A small generator of chance, so that a seed reproduces.
 #[derive(Clone, Debug)]
@@ -40,15 +47,76 @@ pub struct FakeDisk(Arc<Mutex<World>>);
 #[derive(Debug, Default)]
 struct World {
     inodes: Vec<Inode>,
-    /// Names as programs see them.
-    names: BTreeMap<PathBuf, usize>,
-    /// Names as they are after a power loss.
-    synced_names: BTreeMap<PathBuf, usize>,
-    /// Changes of names that were not synced, in order.
-    changes: Vec<Change>,
+    folders: Names<()>,
+    files: Names<usize>,
     locked: bool,
     faults: Faults,
     operations: u64,
+    /// The time that has passed, where the disk keeps its own.
+    clock: Option<Duration>,
+    /// What [`Disk::random`] gives, where the disk keeps its own time.
+    chance: u64,
+    /// Called before each operation, where others may have a turn.
+    before: Option<Hook>,
+}
+
+/// What is called before an operation.
+#[derive(Clone)]
+struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+/// Names in folders: as programs see them, and as they are after a power loss.
+#[derive(Clone, Debug)]
+struct Names<T> {
+    now: BTreeMap<PathBuf, T>,
+    synced: BTreeMap<PathBuf, T>,
+    /// Changes that were not synced, in order.
+    changes: Vec<(PathBuf, Option<T>)>,
+}
+
+impl<T> Default for Names<T> {
+    fn default() -> Self {
+        Self { now: BTreeMap::new(), synced: BTreeMap::new(), changes: Vec::new() }
+    }
+}
+
+impl<T: Clone> Names<T> {
+    fn change(&mut self, path: &Path, to: Option<T>) {
+        apply(&mut self.now, path, to.clone());
+        self.changes.push((path.to_owned(), to));
+    }
+
+    /// The names in one folder survive a power loss from here on.
+    fn sync(&mut self, folder: &Path) {
+        let (here, elsewhere): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.changes).into_iter().partition(|(path, _)| path.parent() == Some(folder));
+        self.changes = elsewhere;
+        here.into_iter().for_each(|(path, to)| apply(&mut self.synced, &path, to));
+    }
+
+    /// What a power loss leaves: of each folder's changes the first few.
+    fn after_power_loss(&self, chance: &mut Chance) -> Self {
+        let folders: BTreeSet<_> = self.changes.iter().map(|(path, _)| path.parent()).collect();
+        let mut now = self.synced.clone();
+        for folder in folders {
+            let here = self.changes.iter().filter(|(path, _)| path.parent() == folder);
+            let kept = chance.below(here.clone().count() as u64 + 1) as usize;
+            here.take(kept).for_each(|(path, to)| apply(&mut now, path, to.clone()));
+        }
+        Self { synced: now.clone(), now, changes: Vec::new() }
+    }
+}
+
+fn apply<T>(names: &mut BTreeMap<PathBuf, T>, path: &Path, to: Option<T>) {
+    match to {
+        Some(to) => drop(names.insert(path.to_owned(), to)),
+        None => drop(names.remove(path)),
+    }
 }
 
 /// What goes wrong.
@@ -60,8 +128,20 @@ pub struct Faults {
     pub lie: bool,
     /// How many bytes may be added in folders of this name, before there is no space.
     pub space_left: Option<u64>,
-    /// Syncs of files whose path has this in it fail.
+    /// Syncs of files whose path has this in it fail, and what they should have written counts as written from then on.
     pub fail_sync_of: Option<&'static str>,
+    /// Nothing is made, opened or renamed whose path has this in it: there are no descriptors.
+    pub refuse_open_of: Option<&'static str>,
+    /// Files whose path has this in it cannot be read.
+    pub fail_read_of: Option<&'static str>,
+    /// The next write to a file whose path has this in it is lost: it says that it was done, and the old bytes stay.
+    pub lose_write_to: Option<&'static str>,
+}
+
+impl Faults {
+    fn concern(part: Option<&'static str>, path: &Path) -> bool {
+        part.is_some_and(|part| path.to_string_lossy().contains(part))
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -69,6 +149,8 @@ struct Inode {
     now: Vec<u8>,
     synced: Vec<u8>,
     unsynced: Vec<Write>,
+    /// Writes that power failed in: they may be on disk in part, and no program ever read them.
+    cut_off: Vec<Write>,
 }
 
 #[derive(Clone, Debug)]
@@ -92,13 +174,36 @@ impl Write {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Change {
-    Add(PathBuf, usize),
-    Remove(PathBuf),
-}
-
 impl FakeDisk {
+    /// A disk that keeps its own time, which passes when somebody says so, and whose chance a seed decides.
+    pub fn with_clock(seed: u64) -> Self {
+        let disk = Self::default();
+        {
+            let mut world = disk.0.lock();
+            (world.clock, world.chance) = (Some(Duration::from_secs(1)), seed);
+        }
+        disk
+    }
+
+    /// Calls this before each operation.
+    pub fn call_before(&self, hook: impl Fn() + Send + Sync + 'static) {
+        self.0.lock().before = Some(Hook(Arc::new(hook)));
+    }
+
+    /// An operation is about to happen.
+    fn before(&self) {
+        let hook = self.0.lock().before.clone();
+        if let Some(Hook(hook)) = hook {
+            hook();
+        }
+    }
+
+    /// Time passes.
+    pub fn pass(&self, time: Duration) {
+        let mut world = self.0.lock();
+        world.clock = world.clock.map(|clock| clock + time);
+    }
+
     pub fn set_faults(&self, faults: Faults) {
         self.0.lock().faults = faults;
     }
@@ -112,18 +217,19 @@ impl FakeDisk {
     pub fn after_power_loss(&self, chance: &mut Chance) -> Self {
         let mut old = self.0.lock();
         old.faults.stop_at = Some(0);
-        let mut world = World { synced_names: old.synced_names.clone(), ..World::default() };
-        let kept = chance.below(old.changes.len() as u64 + 1) as usize;
-        for change in &old.changes[..kept] {
-            apply(change, &mut world.synced_names);
-        }
-        world.names = world.synced_names.clone();
+        let folders = old.folders.after_power_loss(chance);
+        let mut files = old.files.after_power_loss(chance);
+        // A folder that is lost takes what is in it along.
+        let is_there = |path: &Path| path.parent().is_none_or(|parent| folders.now.contains_key(parent));
+        files.now.retain(|path, _| is_there(path));
+        files.synced.retain(|path, _| is_there(path));
+        let mut world = World { folders, files, clock: old.clock, chance: old.chance, ..World::default() };
         for inode in &old.inodes {
             let mut bytes = inode.synced.clone();
-            for write in torn(&inode.unsynced, chance) {
+            for write in torn(&[&inode.unsynced[..], &inode.cut_off].concat(), chance) {
                 write.apply(&mut bytes);
             }
-            world.inodes.push(Inode { synced: bytes.clone(), now: bytes, unsynced: Vec::new() });
+            world.inodes.push(Inode { synced: bytes.clone(), now: bytes, ..Inode::default() });
         }
         Self(Arc::new(Mutex::new(world)))
     }
@@ -132,38 +238,35 @@ impl FakeDisk {
     pub fn after_kill(&self) -> Self {
         let mut old = self.0.lock();
         old.faults.stop_at = Some(0);
-        let world = World {
-            inodes: old.inodes.clone(),
-            names: old.names.clone(),
-            synced_names: old.synced_names.clone(),
-            changes: old.changes.clone(),
-            ..World::default()
-        };
-        Self(Arc::new(Mutex::new(world)))
+        Self(Arc::new(Mutex::new(old.of_same_files())))
     }
 
-    /// Another disk with the same files.
+    /// Another disk with the same files, all synced.
     pub fn copy(&self) -> Self {
-        let world = self.0.lock();
-        let (inodes, names) = (world.inodes.clone(), world.names.clone());
-        Self(Arc::new(Mutex::new(World { inodes, synced_names: names.clone(), names, ..World::default() })))
+        let mut world = self.0.lock().of_same_files();
+        (world.files.synced, world.files.changes) = (world.files.now.clone(), Vec::new());
+        (world.folders.synced, world.folders.changes) = (world.folders.now.clone(), Vec::new());
+        for inode in &mut world.inodes {
+            (inode.synced, inode.unsynced) = (inode.now.clone(), Vec::new());
+        }
+        Self(Arc::new(Mutex::new(world)))
     }
 
     /// A file's bytes.
     pub fn bytes(&self, path: &Path) -> Vec<u8> {
         let world = self.0.lock();
-        world.inodes[world.names[path]].now.clone()
+        world.inodes[world.files.now[path]].now.clone()
     }
 
     /// The files there are.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.0.lock().names.keys().cloned().collect()
+        self.0.lock().files.now.keys().cloned().collect()
     }
 
     /// Changes a file behind everyone's back.
     pub fn meddle(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut world = self.0.lock();
-        let inode = world.names[path];
+        let inode = world.files.now[path];
         let inode = &mut world.inodes[inode];
         change(&mut inode.now);
         inode.synced = inode.now.clone();
@@ -172,8 +275,15 @@ impl FakeDisk {
     /// Takes a file away behind everyone's back.
     pub fn lose(&self, path: &Path) {
         let mut world = self.0.lock();
-        world.names.remove(path);
-        world.synced_names.remove(path);
+        world.files.now.remove(path);
+        world.files.synced.remove(path);
+    }
+
+    /// Takes a folder away that has no files.
+    pub fn lose_folder(&self, path: &Path) {
+        let mut world = self.0.lock();
+        world.folders.now.remove(path);
+        world.folders.synced.remove(path);
     }
 }
 
@@ -197,14 +307,20 @@ fn torn(writes: &[Write], chance: &mut Chance) -> Vec<Write> {
     left
 }
 
-fn apply(change: &Change, names: &mut BTreeMap<PathBuf, usize>) {
-    match change {
-        Change::Add(path, inode) => drop(names.insert(path.clone(), *inode)),
-        Change::Remove(path) => drop(names.remove(path)),
-    }
-}
-
 impl World {
+    /// The same files, with nothing that goes wrong.
+    fn of_same_files(&self) -> Self {
+        let inodes = self.inodes.iter().map(|inode| Inode { cut_off: Vec::new(), ..inode.clone() });
+        Self {
+            inodes: inodes.collect(),
+            folders: self.folders.clone(),
+            files: self.files.clone(),
+            clock: self.clock,
+            chance: self.chance,
+            ..Self::default()
+        }
+    }
+
     /// Counts an operation that changes something.
     fn operate(&mut self) -> io::Result<()> {
         self.operations += 1;
@@ -214,64 +330,106 @@ impl World {
         Ok(())
     }
 
-    fn change(&mut self, change: Change) {
-        apply(&change, &mut self.names);
-        self.changes.push(change);
+    fn may_open(&self, path: &Path) -> io::Result<()> {
+        if Faults::concern(self.faults.refuse_open_of, path) {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Ok(())
+    }
+
+    fn is_folder(&self, path: &Path) -> bool {
+        self.folders.now.contains_key(path) || path.parent().is_none()
     }
 }
 
 impl Disk for FakeDisk {
-    fn create_folder(&self, _: &Path) -> io::Result<()> {
+    fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        let mut world = self.0.lock();
+        let missing: Vec<_> = folder.ancestors().filter(|folder| !world.is_folder(folder)).collect();
+        for folder in missing.into_iter().rev() {
+            world.operate()?;
+            world.folders.change(folder, Some(()));
+            if folder.parent().is_some_and(|parent| parent.parent().is_none()) {
+                // Where the data directory is, is not its business.
+                world.folders.sync(Path::new("/"));
+            }
+        }
         Ok(())
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
         let world = self.0.lock();
-        let inside = world.names.keys().filter(|path| path.parent() == Some(folder));
+        world.may_open(folder)?;
+        if !world.is_folder(folder) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = world.files.now.keys().filter(|path| path.parent() == Some(folder));
         Ok(inside.filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect())
     }
 
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        self.before();
         let mut world = self.0.lock();
-        let inode = match (how, world.names.get(path)) {
+        world.may_open(path)?;
+        if !path.parent().is_some_and(|folder| world.is_folder(folder)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let found = world.files.now.get(path).copied();
+        let inode = match (how, found) {
             (Open::Existing, None) => return Err(io::ErrorKind::NotFound.into()),
-            (Open::Existing, Some(inode)) => *inode,
-            (Open::Empty, _) => {
+            (Open::New, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Open::Existing, Some(inode)) => inode,
+            (Open::Empty, Some(inode)) => {
+                world.operate()?;
+                let emptied = &mut world.inodes[inode];
+                emptied.now.clear();
+                emptied.unsynced.push(Write::Length(0));
+                inode
+            }
+            (Open::Empty | Open::New, None) => {
                 world.operate()?;
                 world.inodes.push(Inode::default());
                 let inode = world.inodes.len() - 1;
-                world.change(Change::Add(path.to_owned(), inode));
+                world.files.change(path, Some(inode));
                 inode
             }
         };
+        drop(world);
         Ok(Box::new(FakeFile { disk: self.clone(), inode, path: path.to_owned() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = self.0.lock();
+        world.may_open(to)?;
         world.operate()?;
-        let inode = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-        world.change(Change::Remove(from.to_owned()));
-        world.change(Change::Add(to.to_owned(), inode));
+        let inode = *world.files.now.get(from).ok_or(io::ErrorKind::NotFound)?;
+        world.files.change(from, None);
+        world.files.change(to, Some(inode));
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.before();
         let mut world = self.0.lock();
         world.operate()?;
-        if !world.names.contains_key(path) {
+        if !world.files.now.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        world.change(Change::Remove(path.to_owned()));
+        world.files.change(path, None);
         Ok(())
     }
 
-    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.before();
         let mut world = self.0.lock();
+        world.may_open(folder)?;
         world.operate()?;
+        if !world.is_folder(folder) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         if !world.faults.lie {
-            world.synced_names = world.names.clone();
-            world.changes.clear();
+            world.files.sync(folder);
+            world.folders.sync(folder);
         }
         Ok(())
     }
@@ -282,6 +440,26 @@ impl Disk for FakeDisk {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(FakeLock(self.clone())))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.lock().clock.unwrap_or_else(|| RealDisk.elapsed())
+    }
+
+    fn time(&self) -> Time {
+        let clock = self.0.lock().clock;
+        clock.map_or_else(|| RealDisk.time(), |clock| Time(1_700_000_000_000 + clock.as_millis() as u64))
+    }
+
+    fn random(&self, into: &mut [u8]) -> io::Result<()> {
+        let mut world = self.0.lock();
+        if world.clock.is_none() {
+            return RealDisk.random(into);
+        }
+        world.chance += 1;
+        let mut chance = Chance::new(world.chance);
+        into.iter_mut().for_each(|byte| *byte = chance.below(256) as u8);
+        Ok(())
     }
 }
 
@@ -305,17 +483,23 @@ struct FakeFile {
 
 impl FakeFile {
     fn write(&self, write: Write, grows_by: u64) -> io::Result<()> {
+        self.disk.before();
         let mut world = self.disk.0.lock();
         let going = world.operate();
         if let Some(left) = &mut world.faults.space_left {
             *left = left.checked_sub(grows_by).ok_or(io::ErrorKind::StorageFull)?;
         }
+        if grows_by == 0 && Faults::concern(world.faults.lose_write_to, &self.path) {
+            world.faults.lose_write_to = None;
+            return going;
+        }
         let inode = &mut world.inodes[self.inode];
-        // The write that is under way when power fails may be on disk in part.
         if going.is_ok() {
             write.apply(&mut inode.now);
+            inode.unsynced.push(write);
+        } else {
+            inode.cut_off.push(write);
         }
-        inode.unsynced.push(write);
         going
     }
 }
@@ -337,6 +521,9 @@ impl DiskFile for FakeFile {
 
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
         let world = self.disk.0.lock();
+        if Faults::concern(world.faults.fail_read_of, &self.path) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let from = position as usize;
         let bytes = world.inodes[self.inode].now.get(from..from + into.len());
         into.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -344,10 +531,13 @@ impl DiskFile for FakeFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.before();
         let mut world = self.disk.0.lock();
         world.operate()?;
-        if world.faults.fail_sync_of.is_some_and(|part| self.path.to_string_lossy().contains(part)) {
-            return Err(io::Error::other("the disk has failed"));
+        if Faults::concern(world.faults.fail_sync_of, &self.path) {
+            // The kernel gives up what it could not write: its pages can be read, and are never written.
+            world.inodes[self.inode].unsynced.clear();
+            return Err(io::Error::from_raw_os_error(EIO));
         }
         if !world.faults.lie {
             let inode = &mut world.inodes[self.inode];

@@ -33,7 +33,7 @@ pub fn power_fails(seed: u64, stop_at: u64, lie: bool) {
     }
     disk = if chance.one_in(4) { disk.after_kill() } else { disk.after_power_loss(&mut chance) };
     let (shard, recovered) = open(&disk).unwrap();
-    println!("recovered; cut off: {:?}", recovered.torn);
+    println!("recovered; cut off: {:?}", recovered.missing);
     model.check(&shard, &recovered, promised);
     // And it goes on from there: another life, another end.
     tell(&mut model, &shard, &mut chance, 50);
@@ -187,12 +187,22 @@ fn a_missing_journal_file_is_named() {
 #[test]
 fn a_newer_format_is_named() {
     let disk = full_directory();
-    for (file, at) in [("manifest", 8), ("00.journal", 8)] {
+    let write = |path: &Path, version: u8, bytes_checked: usize| {
+        disk.meddle(path, |bytes| {
+            bytes[8] = version;
+            let crc = crc32c::crc32c(&bytes[..bytes_checked]);
+            bytes[bytes_checked..bytes_checked + 4].copy_from_slice(&crc.to_le_bytes());
+        });
+    };
+    for (file, bytes_checked) in [("manifest", 124), ("00.journal", 20)] {
         let path = file_of(&disk, file);
-        disk.meddle(&path, |bytes| bytes[at] = 99);
+        write(&path, 99, bytes_checked);
         let error = open(&disk).unwrap_err().to_string();
         assert!(error.contains("format version 99") && error.contains("newer FerryMQ"), "{error}");
-        disk.meddle(&path, |bytes| bytes[at] = 1);
+        write(&path, 1, bytes_checked);
+        let error = open(&disk).unwrap_err().to_string();
+        assert!(error.contains("format version 1") && error.contains("never released"), "{error}");
+        write(&path, 2, bytes_checked);
     }
     open(&disk).unwrap();
 }

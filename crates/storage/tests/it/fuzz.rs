@@ -52,7 +52,7 @@ fn is_honest(disk: &FakeDisk) -> bool {
         from = sequence + 1;
         found += 1;
     }
-    found == 1000 || recovered.torn.is_some() || shard.heard(|heard| !heard.failed.is_empty())
+    found == 1000 || !recovered.missing.is_empty() || shard.heard(|heard| !heard.failed.is_empty())
 }
 
 #[test]

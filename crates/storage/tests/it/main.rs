@@ -11,5 +11,6 @@ mod merging;
 mod packed;
 mod rig;
 mod sabotages;
+mod simulation;
 mod spill;
 mod story;

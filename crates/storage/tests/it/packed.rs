@@ -69,6 +69,7 @@ pub fn unpack(mut packed: &[u8]) -> FakeDisk {
                 bytes.resize(bytes.len() + (part >> 1), packed.split_off(..1).unwrap()[0]);
             }
         }
+        disk.create_folder(Path::new(&name).parent().unwrap()).unwrap();
         let file = disk.open(Path::new(&name), Open::Empty).unwrap();
         file.write_at(0, &[IoSlice::new(&bytes)]).unwrap();
     }

@@ -2,18 +2,22 @@
 //! messages.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Place, Position, QueueId, Sequence, Time};
-use ferrymq_storage::{Disk, FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Room, Store, open};
-use parking_lot::{Condvar, Mutex};
+use ferrymq_storage::{
+    Disk, Driver, FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Room, Store, open,
+};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// The one who owns the shard: a store behind a lock, and what storage told.
 #[derive(Debug, Default)]
 pub struct Shard {
     pub store: Mutex<Option<Store>>,
     hearsay: Arc<Hearsay>,
+    /// Who gives turns, where storage has no threads.
+    pub driver: OnceLock<Weak<dyn Driver>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,12 +37,17 @@ pub struct Heard {
     loads: u64,
 }
 
-struct Ears {
+pub struct Ears {
     hearsay: Arc<Hearsay>,
     shard: Weak<Shard>,
 }
 
 impl Ears {
+    /// Those of a shard.
+    pub fn of(shard: &Arc<Shard>) -> Self {
+        Self { hearsay: Arc::clone(&shard.hearsay), shard: Arc::downgrade(shard) }
+    }
+
     fn hear(&self, what: impl FnOnce(&mut Heard)) {
         what(&mut self.hearsay.heard.lock());
         self.hearsay.news.notify_all();
@@ -95,16 +104,35 @@ impl Shard {
         });
         let mut heard = self.hearsay.heard.lock();
         while self.with(|store| store.durable_position()) < position && heard.fatal.is_none() {
-            self.hearsay.news.wait(&mut heard);
+            if !self.wait(&mut heard, None) {
+                return false;
+            }
         }
         heard.fatal.is_none()
+    }
+
+    /// Waits for news, or gives others a turn; false where nothing will ever come.
+    fn wait(&self, heard: &mut MutexGuard<'_, Heard>, at_most: Option<Duration>) -> bool {
+        match (self.driver.get(), at_most) {
+            (Some(driver), _) => MutexGuard::unlocked(heard, || driver.upgrade().is_some_and(|driver| driver.turn())),
+            (None, Some(at_most)) => {
+                self.hearsay.news.wait_for(heard, at_most);
+                true
+            }
+            (None, None) => {
+                self.hearsay.news.wait(heard);
+                true
+            }
+        }
     }
 
     /// Waits as a publisher does that was told to.
     pub fn wait_for_room(&self) {
         while self.with(|store| store.room()) != Room::Open {
             // Nobody is told of a room that was full for a moment only, so the store is asked again.
-            self.hearsay.news.wait_for(&mut self.hearsay.heard.lock(), ASK_AGAIN);
+            if !self.wait(&mut self.hearsay.heard.lock(), Some(ASK_AGAIN)) {
+                return;
+            }
         }
     }
 
@@ -139,10 +167,11 @@ impl Shard {
                 return found;
             }
             let mut heard = self.hearsay.heard.lock();
-            while heard.loads == loads && heard.failed.is_empty() {
-                self.hearsay.news.wait(&mut heard);
+            let mut goes_on = true;
+            while heard.loads == loads && heard.failed.is_empty() && goes_on {
+                goes_on = self.wait(&mut heard, None);
             }
-            if !heard.failed.is_empty() {
+            if !heard.failed.is_empty() || !goes_on {
                 return Err(());
             }
             drop(heard);
@@ -153,7 +182,7 @@ impl Shard {
     /// Closes the store as a server does that was asked to end.
     pub fn close(&self) {
         let store = self.store.lock().take();
-        store.expect("the store is open").close();
+        store.expect("the store is open").close().unwrap();
     }
 }
 
@@ -179,8 +208,7 @@ impl Folder {
 /// Opens a data directory on some disk.
 pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<(Arc<Shard>, Recovered), OpenError> {
     let shard = Arc::new(Shard::default());
-    let ears = Ears { hearsay: Arc::clone(&shard.hearsay), shard: Arc::downgrade(&shard) };
-    let (store, recovered) = open(disk, path, options, Arc::new(ears))?;
+    let (store, recovered) = open(disk, path, options, Arc::new(Ears::of(&shard)))?;
     *shard.store.lock() = Some(store);
     Ok((shard, recovered))
 }
@@ -202,7 +230,14 @@ pub fn place(queue: u64, sequence: Sequence) -> Place {
 
 /// A message whose body is `body`.
 pub fn message(body: BodyRef<'_>) -> MessageRef<'_> {
-    MessageRef { dialect: Dialect::Amqp091, exchange: "", routing_key: b"hello", properties: &[0x10, 0, 2], body }
+    MessageRef {
+        dialect: Dialect::Amqp091,
+        exchange: "",
+        routing_key: b"hello",
+        properties: &[0x10, 0, 2],
+        annotations: &[],
+        body,
+    }
 }
 
 pub fn facts(body: BodyRef<'_>) -> Facts {
@@ -214,4 +249,11 @@ pub fn facts(body: BodyRef<'_>) -> Facts {
 pub fn publish(store: &mut Store, body: &[u8], places: &[Place]) {
     let body = BodyRef::Inline(body);
     store.enqueue(&message(body), &facts(body), places, &[]);
+}
+
+/// Waits until something holds that no call tells of.
+pub fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        std::thread::sleep(ASK_AGAIN);
+    }
 }

@@ -15,7 +15,8 @@ use ferrymq_storage::{OpenError, Options, Recovered, Room};
 use crate::fake_disk::{Chance, FakeDisk};
 use crate::rig::{Shard, facts, message, open_on, place, small};
 
-const DATA: &str = "/data";
+/// Where the data directory is.
+pub const DATA: &str = "/data";
 
 #[derive(Clone, Debug)]
 struct Kept {
@@ -92,6 +93,21 @@ impl Model {
         let mut body = self.told.to_le_bytes().to_vec();
         body.resize(8 + length as usize, self.told as u8);
         body
+    }
+
+    /// Does one random thing for which nobody has to wait.
+    pub fn decide(&mut self, shard: &Shard, chance: &mut Chance) -> bool {
+        match chance.below(16) {
+            0 if self.living().len() < 6 => self.create(shard),
+            0 if chance.one_in(4) => self.delete(shard, chance),
+            1..8 => self.publish(shard, chance),
+            8..12 => self.settle(shard, chance),
+            12 => self.relocate(shard, chance),
+            13 => self.deliver(shard, chance),
+            14 => self.put(shard, chance),
+            _ => shard.with(|store| store.request_flush()),
+        }
+        true
     }
 
     /// Does one random thing; false if the journal has failed.
@@ -272,6 +288,7 @@ impl Model {
             let delivered =
                 queue.delivered.iter().filter(|(_, at)| *at <= durable).map(|(sequence, _)| *sequence).max();
             assert!(delivered.is_none_or(|sequence| state.head > sequence), "queue {id} forgot what was delivered");
+            assert!(state.head <= state.next, "what comes next to queue {id} would be hidden: {state:?}");
         }
         assert!(there.keys().all(|id| self.queues.contains_key(id)), "a queue that never was");
     }

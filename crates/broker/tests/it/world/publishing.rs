@@ -33,6 +33,7 @@ impl Routed {
             exchange: &self.publish.exchange,
             routing_key: &self.publish.keys[0],
             properties: &[],
+            annotations: &[],
             body: BodyRef::Inline(&self.body),
         }
     }

@@ -9,15 +9,15 @@
 //! | consumer, consumer tag | a subscription and its name on the channel |
 //! | prefetch count | credit of a subscription, or with `global` of the channel |
 //! | `basic.ack`; `nack` and `reject` with and without requeue | settle: accept; release and reject |
-//! | content properties | kept as they arrived, in the dialect `Amqp091`; parsed when somebody asks |
+//! | content properties | kept as they arrived, in the dialect `Amqp091`; parsed when needed |
 //! | `delivery-mode` 2 | persistent |
 //! | direct reply-to | a subscription without a queue, to an address that the node makes |
 //! | reply code | what a refusal's variant maps to |
 //!
 //! Bytes become frames in [`codec`], frames become commands in the session, and effects become frames in
-//! [`FrameEncoder`]. Protocol words and model words meet in `mapping` only.
+//! [`FrameEncoder`]. Only `mapping` translates between AMQP's terms and those of `model`.
 //!
-//! Known gaps, refused and not taken in silence: every mechanism but PLAIN and AMQPLAIN (503).
+//! Not built: login mechanisms other than PLAIN, AMQPLAIN and EXTERNAL. They are refused with 503.
 
 pub mod codec;
 mod mapping;

@@ -1,4 +1,4 @@
-//! What a vhost is made of, as clients and operators describe it.
+//! What a vhost consists of, as clients and operators describe it.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,15 +22,15 @@ pub enum ExchangeKind {
     ConsistentHash,
     /// One binding, by a hash of the routing key.
     ModulusHash,
-    /// One binding, by chance.
+    /// One binding, chosen at random.
     Random,
-    /// One binding, by chance, of queues on this node.
+    /// One binding, chosen at random among those of queues on this node.
     LocalRandom,
-    /// Every binding; and a new one gets the last messages.
+    /// Every binding. A new binding also gets the last messages.
     RecentHistory,
-    /// Like the kind that its arguments name, but messages may ask to wait first.
+    /// Like the kind that its arguments name, after the delay that a message asks for.
     Delayed,
-    /// The selector among the binding's arguments is true of the message's headers.
+    /// The selector in the binding's arguments is true for the message's headers.
     JmsTopic,
 }
 
@@ -80,7 +80,7 @@ pub struct ExchangeSpec {
     pub kind: ExchangeKind,
     /// Whether it survives a restart.
     pub durable: bool,
-    /// Whether it goes when its last binding as a source goes.
+    /// Whether it is deleted when its last binding as a source is removed.
     pub auto_delete: bool,
     /// Whether clients may not publish to it.
     pub internal: bool,
@@ -88,12 +88,12 @@ pub struct ExchangeSpec {
     pub arguments: Arguments,
 }
 
-/// Whom a queue belongs to.
+/// Who may use a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum QueueOwner {
-    /// Everybody with the permission.
+    /// Every user with the permission.
     Shared,
-    /// One connection, with which it goes (AMQP: exclusive).
+    /// One connection; the queue is deleted with it (AMQP: exclusive).
     Connection(ConnectionId),
 }
 
@@ -104,7 +104,7 @@ pub struct QueueSpec {
     pub durable: bool,
     /// Whether it belongs to the connection that declared it.
     pub exclusive: bool,
-    /// Whether it goes when its last subscription goes.
+    /// Whether it is deleted when its last subscription ends.
     pub auto_delete: bool,
     /// Its arguments.
     pub arguments: Arguments,
@@ -117,20 +117,20 @@ pub struct BindingSpec {
     pub source: String,
     /// The queue's name; empty where the binding leads to an exchange.
     pub queue: String,
-    /// The name of the exchange that it leads to, where it does.
+    /// The name of the exchange that it leads to, if it leads to one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<String>,
     /// The binding key, at most 255 bytes; not always text.
     #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
-    /// What tells bindings with equal keys apart, and what a headers exchange matches on.
+    /// They distinguish bindings with equal keys; a headers exchange matches on them.
     pub arguments: Arguments,
 }
 
 /// What a user may do with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Make, change and delete it.
+    /// Declare, change and delete it.
     Configure,
     /// Put messages into it.
     Write,
@@ -193,14 +193,14 @@ impl EntryKind {
     }
 }
 
-/// One durable change of the catalog: the entry under (kind, key) is now `value`, or gone. Storage keeps the bytes and
-/// does not read them.
+/// One durable change of the catalog: the entry under (kind, key) now has the content `value`, or is deleted. Storage
+/// keeps the bytes and does not interpret them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogEntry {
     /// What it describes.
     pub kind: EntryKind,
     /// Under which key, unique for its kind.
     pub key: Vec<u8>,
-    /// What it says, or `None` where it was deleted.
+    /// Its content, or `None` if it was deleted.
     pub value: Option<Vec<u8>>,
 }

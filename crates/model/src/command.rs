@@ -1,13 +1,13 @@
 //! What a session asks of its node.
 //!
-//! A command borrows nothing: parts that may be long are spans into the bytes from which the session read it, so that a
-//! batch of commands can be collected without a copy and carried out under one lock.
+//! A command borrows nothing. Parts that may be long are spans of the bytes from which the session read it. So a batch of
+//! commands can be collected without a copy and carried out under one lock.
 
 use bytes::Bytes;
 
 use crate::{Arguments, Dialect, Name, Table, Time};
 
-/// A stretch of the session's input, or of a publish's own [`Rare::head`].
+/// A range of the session's input, or of a publish's own [`Rare::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Span {
     /// Where it begins.
@@ -17,10 +17,10 @@ pub struct Span {
 }
 
 impl Span {
-    /// The bytes of this stretch.
+    /// The bytes of this range.
     ///
     /// # Panics
-    /// Where `of` is not what the span was made for.
+    /// Where `of` is not the buffer that the span was made for.
     #[must_use]
     pub fn of(self, of: &[u8]) -> &[u8] {
         &of[self.start as usize..][..self.len as usize]
@@ -36,24 +36,24 @@ pub struct Origin {
     pub method: u32,
 }
 
-/// Who wants to come in, and how it is proved.
+/// Who wants to log in, and with which proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// By a password.
+    /// With a password.
     Password {
         /// The user's name.
         user: Name,
         /// The password, as typed.
         password: Vec<u8>,
     },
-    /// By what the connection itself has proved: the client's certificate, which names the user.
+    /// With the client's certificate, which the connection has checked and which names the user.
     Certificate,
 }
 
 /// A publish's body.
 #[derive(Clone, Debug)]
 pub enum Body {
-    /// In the input (or in the publish's [`Rare::head`]); at most [`crate::Limits::copy_bytes_max`] long.
+    /// In the input (or in the publish's [`Rare::head`]): at most [`crate::Limits::copy_bytes_max`] bytes.
     Span(Span),
     /// In a buffer of its own.
     Shared(Bytes),
@@ -64,7 +64,7 @@ pub enum Body {
 pub struct Publish {
     /// The request.
     pub origin: Origin,
-    /// Whose bytes the properties are.
+    /// The protocol whose encoding the properties have.
     pub dialect: Dialect,
     /// The exchange's name; UTF-8 was checked.
     pub exchange: Span,
@@ -74,34 +74,34 @@ pub struct Publish {
     pub properties: Span,
     /// The body.
     pub body: Body,
-    /// Whether it comes back when it cannot be routed.
+    /// Whether it is returned when it is unroutable (AMQP: mandatory).
     pub mandatory: bool,
-    /// Whether it should be written to disk, where its queues are durable.
+    /// Whether durable queues write it to disk.
     pub persistent: bool,
-    /// Its priority, where it has one.
+    /// Its priority, if it has one.
     pub priority: Option<u8>,
-    /// How long it may wait, in milliseconds, where it says so itself.
+    /// Its own time to live in milliseconds, if it has one.
     pub expiration_ms: Option<u64>,
-    /// What few publishes have. The others are moved about without it.
+    /// Fields that few publishes have. The others do not carry them.
     pub rare: Option<Box<Rare>>,
 }
 
-/// What few publishes have.
+/// Fields that few publishes have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rare {
-    /// What the spans point into, where it is not the session's input: a message that arrived in several reads.
+    /// The buffer that the spans point into, if it is not the session's input: a message that arrived in several reads.
     pub head: Option<Bytes>,
-    /// The user it claims to come from.
+    /// The user that the message names as its publisher (AMQP: user-id).
     pub user: Option<Name>,
     /// Further routing keys (AMQP: CC and BCC).
     pub more_keys: Vec<Vec<u8>>,
-    /// Whether answers are to come back through the channel's own [`Command::ConsumeReplies`]: its properties get that
+    /// Whether replies come through the channel's own [`Command::ConsumeReplies`]: then the properties get that
     /// address.
     pub wants_replies: bool,
 }
 
 impl Publish {
-    /// What the spans point into, where the session reads from `input`.
+    /// The buffer that the spans point into; `input` is what the session reads from.
     #[must_use]
     pub fn source<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
         self.rare.as_ref().and_then(|rare| rare.head.as_deref()).unwrap_or(input)
@@ -114,42 +114,42 @@ impl Publish {
     }
 }
 
-/// What becomes of a delivery.
+/// How a delivery is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Done with.
+    /// Accepted: the message is removed.
     Accept,
-    /// Back into the queue.
+    /// Requeued.
     Release,
-    /// Back into the queue, because something has failed with it.
+    /// Requeued after a failure.
     Fail,
-    /// Dead-letter, or drop.
+    /// Rejected: dead-lettered, or dropped.
     Reject,
 }
 
-/// The end of deliveries, by the channel's delivery tags.
+/// Settles deliveries, by the channel's delivery tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settle {
     /// The request.
     pub origin: Origin,
-    /// The delivery; 0 with `multiple` means all so far.
+    /// The delivery tag; 0 with `multiple` means all deliveries so far.
     pub delivery_tag: u64,
-    /// Whether all up to it are meant.
+    /// Whether it means all deliveries up to this one.
     pub multiple: bool,
-    /// What becomes of them.
+    /// How they are settled.
     pub settlement: Settlement,
 }
 
-/// Make an exchange, or make sure that it is there.
+/// Declares an exchange.
 #[derive(Clone, Debug)]
 pub struct DeclareExchange {
     /// The request.
     pub origin: Origin,
     /// Its name.
     pub exchange: Name,
-    /// Its kind as the client wrote it; the catalog refuses those it does not know. Not looked at where `passive`.
+    /// Its kind as the client wrote it; the catalog refuses an unknown one. Ignored if `passive`.
     pub kind: Name,
-    /// Only look whether it is there.
+    /// Only check that it exists.
     pub passive: bool,
     /// See [`crate::ExchangeSpec`].
     pub durable: bool,
@@ -170,20 +170,20 @@ pub struct DeleteExchange {
     pub origin: Origin,
     /// Its name.
     pub exchange: Name,
-    /// Refuse if something is bound to it.
+    /// Refuse if it has bindings.
     pub if_unused: bool,
     /// No reply is wanted.
     pub no_wait: bool,
 }
 
-/// Make a queue, or make sure that it is there.
+/// Declares a queue.
 #[derive(Clone, Debug)]
 pub struct DeclareQueue {
     /// The request.
     pub origin: Origin,
-    /// Its name; empty: the server chooses one (or, where `passive`, the one last declared on the channel).
+    /// Its name. Empty: the server chooses one, or, if `passive`, the one last declared on the channel.
     pub queue: Name,
-    /// Only look whether it is there.
+    /// Only check that it exists.
     pub passive: bool,
     /// See [`crate::QueueSpec`].
     pub durable: bool,
@@ -217,7 +217,7 @@ pub struct DeleteQueue {
 pub enum Destination {
     /// To a queue; an empty name is the one last declared on the channel.
     Queue(Name),
-    /// To another exchange, which routes the message on by the same key.
+    /// To another exchange, which routes the message by the same key.
     Exchange(Name),
 }
 
@@ -236,9 +236,9 @@ impl Destination {
 pub struct BindCommand {
     /// The request.
     pub origin: Origin,
-    /// What messages are sent on to.
+    /// The queue or exchange that is bound.
     pub destination: Destination,
-    /// The exchange that they come from.
+    /// The exchange to which it is bound.
     pub exchange: Name,
     /// The binding key.
     pub key: Vec<u8>,
@@ -257,9 +257,9 @@ pub struct ConsumeCommand {
     pub queue: Name,
     /// The subscription's name on the channel; empty: the server chooses.
     pub tag: Name,
-    /// Deliveries are settled as they leave.
+    /// Deliveries are settled when they are sent (AMQP: no-ack).
     pub no_ack: bool,
-    /// No other subscription may be there.
+    /// The queue may have no other subscription.
     pub exclusive: bool,
     /// No reply is wanted.
     pub no_wait: bool,
@@ -274,7 +274,7 @@ pub struct GetCommand {
     pub origin: Origin,
     /// The queue; empty: the one last declared on the channel.
     pub queue: Name,
-    /// The delivery is settled as it leaves.
+    /// The delivery is settled when it is sent (AMQP: no-ack).
     pub no_ack: bool,
 }
 
@@ -285,32 +285,32 @@ pub struct QosCommand {
     pub origin: Origin,
     /// The count; 0 is without limit.
     pub prefetch: u16,
-    /// Whether it limits the channel as a whole, at once; else each subscription made from now on.
+    /// Whether it limits the channel as a whole, at once. Otherwise it limits each subscription from now on.
     pub global: bool,
 }
 
 /// What a session asks of its node. Commands of one connection are carried out in order.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Prove who is there. Answered by [`crate::Event`] `LoggedIn` or `Refused`, both on channel 0.
+    /// Log in. Answered by [`crate::Event`] `LoggedIn` or `Refused`, both on channel 0.
     Login(Login),
-    /// Work in a vhost from now on.
+    /// Open a vhost for this connection.
     OpenVhost {
         /// The request.
         origin: Origin,
         /// Its name.
         vhost: Name,
     },
-    /// A channel begins.
+    /// Open a channel.
     OpenChannel(Origin),
-    /// A channel ends: what it holds unsettled goes back to its queues.
+    /// Close a channel: its unsettled deliveries are requeued.
     CloseChannel {
         /// The request.
         origin: Origin,
-        /// Whether [`crate::Reply::ChannelClosed`] is wanted; not, where the channel ends because of a refusal.
+        /// Whether [`crate::Reply::ChannelClosed`] is wanted. It is not when a refusal closes the channel.
         reply: bool,
     },
-    /// The connection ends in good order: everything of it goes, then the reply leaves.
+    /// Close the connection in good order: everything that belongs to it is removed, then the reply is sent.
     CloseConnection {
         /// The request.
         origin: Origin,
@@ -344,39 +344,39 @@ pub enum Command {
     Unbind(BindCommand),
     /// Subscribe.
     Consume(ConsumeCommand),
-    /// Receive, on this channel and without a queue, what is published to an address that nobody can guess (AMQP: direct
-    /// reply-to). The address begins with `prefix`; publishes with `wants_replies` are given it.
+    /// Receive replies on this channel without a queue (AMQP: direct reply-to). Nobody can guess their address. It begins
+    /// with `prefix`; publishes with `wants_replies` get it.
     ConsumeReplies {
         /// The request.
         origin: Origin,
         /// The subscription's name on the channel; empty: the server chooses.
         tag: Name,
-        /// What the address begins with.
+        /// The first part of the address.
         prefix: Name,
         /// No reply is wanted.
         no_wait: bool,
     },
-    /// Give all unsettled deliveries of the channel back to their queues.
+    /// Requeue all unsettled deliveries of the channel.
     Recover {
         /// The request.
         origin: Origin,
         /// Whether [`crate::Reply::Recovered`] is wanted.
         reply: bool,
     },
-    /// Publishes and settlements of this channel wait for a commit from now on.
+    /// From now on, publishes and settlements of this channel wait for a commit.
     TxSelect(Origin),
-    /// Decide what waits, all of it or nothing.
+    /// Carry out what waits: all of it or nothing.
     TxCommit(Origin),
-    /// Forget what waits; deliveries settled since the last commit are unsettled again.
+    /// Drop what waits. Deliveries that were settled since the last commit are unsettled again.
     TxRollback(Origin),
-    /// The connection's user shows a new secret, such as a token that replaces one that ends.
+    /// The connection's user sends a new secret, such as a token that replaces one that expires.
     RenewLogin {
         /// The request.
         origin: Origin,
         /// The new password or token.
         secret: Vec<u8>,
     },
-    /// Unsubscribe; deliveries already made can still be settled.
+    /// Unsubscribe. The deliveries so far can still be settled.
     Cancel {
         /// The request.
         origin: Origin,
@@ -405,77 +405,77 @@ pub enum Command {
     },
 }
 
-/// Reads and rewrites a message's properties where the house must know or change what they say. Each room gives one;
-/// `node` holds them by dialect. Properties were checked when the message came in.
+/// Reads and rewrites a message's properties for the node. Each protocol's crate implements it; `node` holds one for each
+/// dialect. Properties were checked when the message arrived.
 pub trait Properties: Send + Sync {
     /// The message's headers, with their values decoded.
     fn headers(&self, properties: &[u8]) -> Table;
 
-    /// What the message says of itself under this name, if it does.
+    /// The property of this name, if the message has it.
     fn identity(&self, properties: &[u8], identity: Identity) -> Option<Vec<u8>>;
 
     /// The properties of the message as it leaves `death.queue` for its dead-letter exchange.
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter;
 
-    /// The properties of a message that tells of an event.
+    /// The properties of a message that reports an event.
     fn event(&self, told: &Table, at: Time) -> Vec<u8>;
 
-    /// The exchange that a dead letter was published to first, as it says itself.
+    /// The exchange from which a dead letter came first, by its own headers.
     fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>>;
 
-    /// The properties of a message that shows another one to those who watch. Where they would be too long for a client, or
-    /// nest too deeply, they tell less.
+    /// The properties of a trace message, which shows another message. If they would be too long for a client, or nested
+    /// too deeply, some are left out.
     fn trace(&self, traced: &Traced<'_>) -> Vec<u8>;
 
-    /// The same properties with the address to which answers should go.
+    /// The same properties with the address for replies.
     fn with_reply_address(&self, properties: &[u8], address: &str) -> Vec<u8>;
 
-    /// How long the message asks to wait before it is routed, in milliseconds; never 0.
+    /// The delay in milliseconds before the message is routed; never 0.
     fn delay_ms(&self, properties: &[u8]) -> Option<u64>;
 
-    /// Whether the message is to be written to disk, where its queues are durable.
+    /// Whether durable queues write the message to disk.
     fn is_persistent(&self, properties: &[u8]) -> bool;
 
-    /// What the message becomes when it has waited as long as it asked for.
+    /// The message after its delay.
     fn come_due(&self, properties: &[u8]) -> ComeDue;
 }
 
-/// What becomes of a message that has waited as long as it asked for.
+/// A message after its delay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ComeDue {
-    /// The properties, which ask for no delay any more.
+    /// The properties, without a delay.
     pub properties: Vec<u8>,
     /// Further routing keys.
     pub more_keys: Vec<Vec<u8>>,
-    /// How long it may wait in a queue, in milliseconds.
+    /// Its time to live in a queue, in milliseconds.
     pub expiration_ms: Option<u64>,
 }
 
-/// A message that is shown to those who watch, without its body.
+/// A message as tracing shows it, without its body.
 #[derive(Clone, Debug)]
 pub struct Traced<'a> {
     /// The exchange it was published to.
     pub exchange: &'a str,
     /// Its routing key.
     pub routing_key: &'a [u8],
-    /// Routing keys beside that, where they do not stand in its properties.
+    /// Further routing keys that are not in its properties.
     pub more_keys: &'a [Vec<u8>],
     /// Its properties.
     pub properties: &'a [u8],
-    /// The member on which it is seen.
+    /// The node that traced it.
     pub node: &'a str,
     /// What happened to it.
     pub more: Table,
 }
 
-/// What tells a message from others.
+/// A property that identifies a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
-    /// The application's own name of it.
+    /// The application's identifier of the message.
     MessageId,
-    /// What it answers, or what its answers will carry.
+    /// The identifier of the request and its replies.
     CorrelationId,
-    /// When the application made it: seconds since 1970, as digits.
+    /// When the application created it: seconds since 1970, as digits.
     Timestamp,
 }
 
@@ -484,58 +484,58 @@ pub enum Identity {
 pub enum DeathReason {
     /// A consumer rejected it.
     Rejected,
-    /// It waited too long.
+    /// It expired.
     Expired,
-    /// Its queue was too long.
+    /// Its queue was over its length limit.
     MaxLength,
-    /// It came back too often.
+    /// It came back more often than the delivery limit allows.
     DeliveryLimit,
 }
 
 impl DeathReason {
     const ALL: [Self; 4] = [Self::Rejected, Self::Expired, Self::MaxLength, Self::DeliveryLimit];
 
-    /// What stands for a message's attempts in storage once its end is decided and its letter has to wait. Stored: it
-    /// never changes.
+    /// The value that storage keeps in place of a message's attempts while the message waits as an at-least-once dead
+    /// letter. It is stored: never change it.
     #[must_use]
     pub const fn as_attempts(self) -> u32 {
         u32::MAX - self as u32
     }
 
-    /// The reason that stands there, where one does.
+    /// The reason that is stored in place of the attempts, if there is one.
     #[must_use]
     pub fn from_attempts(attempts: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_attempts() == attempts)
     }
 }
 
-/// The end of a message in a queue.
+/// Why, when and from where a message is dead-lettered.
 #[derive(Clone, Copy, Debug)]
 pub struct Death<'a> {
     /// The queue's name.
     pub queue: &'a str,
     /// Why.
     pub reason: DeathReason,
-    /// The exchange that had sent it there.
+    /// The exchange that had routed it to the queue.
     pub exchange: &'a str,
     /// The routing key it had.
     pub routing_key: &'a [u8],
-    /// Whether it gets another routing key, which replaces further ones (AMQP: CC), too.
+    /// Whether it gets another routing key, which also replaces further keys (AMQP: CC).
     pub new_key: bool,
     /// When.
     pub at: Time,
 }
 
-/// What becomes of a message's properties when it is dead-lettered.
+/// A message's properties after dead-lettering.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The properties with this death in them and without an expiration.
     pub properties: Vec<u8>,
-    /// Further routing keys that it keeps.
+    /// The further routing keys that it keeps.
     pub more_keys: Vec<Vec<u8>>,
-    /// Whether it should be written to disk, where its queues are durable.
+    /// Whether durable queues write it to disk.
     pub persistent: bool,
     /// Its deaths, the latest first, this one included: the queue's name, and whether a consumer rejected it there. A
-    /// message that would come into a queue again without a rejection in between goes in a circle.
+    /// message that would enter a queue again without a rejection in between is in a cycle.
     pub deaths: Vec<(String, bool)>,
 }

@@ -2,10 +2,10 @@
 
 use crate::{MessageRef, Name, Origin, Refusal};
 
-/// Why a message comes back to its publisher.
+/// Why a message is returned to its publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReturnReason {
-    /// No queue was found for it.
+    /// It is unroutable.
     Unroutable,
 }
 
@@ -20,11 +20,11 @@ pub enum Reply {
     ChannelClosed,
     /// The connection has ended; nothing follows.
     ConnectionClosed,
-    /// The exchange is there.
+    /// The exchange exists.
     ExchangeDeclared,
     /// The exchange is gone.
     ExchangeDeleted,
-    /// The queue is there.
+    /// The queue exists.
     QueueDeclared {
         /// Its name.
         queue: Name,
@@ -35,7 +35,7 @@ pub enum Reply {
     },
     /// The queue is gone.
     QueueDeleted {
-        /// How many ready messages went with it.
+        /// How many ready messages were deleted with it.
         messages: u64,
     },
     /// The ready messages are gone.
@@ -43,13 +43,13 @@ pub enum Reply {
         /// How many there were.
         messages: u64,
     },
-    /// The binding is there.
+    /// The binding exists.
     Bound,
     /// The binding is gone.
     Unbound,
     /// The limit holds.
     QosSet,
-    /// The subscription is there.
+    /// The subscription exists.
     Subscribed {
         /// Its name.
         tag: Name,
@@ -68,15 +68,15 @@ pub enum Reply {
     },
     /// Publishes are confirmed from now on.
     ConfirmSelected,
-    /// The unsettled deliveries are back in their queues.
+    /// The unsettled deliveries are requeued.
     Recovered,
     /// Publishes and settlements wait for a commit from now on.
     TxSelected,
-    /// What waited is decided and safe.
+    /// The transaction is committed and on disk.
     TxCommitted,
-    /// What waited is forgotten.
+    /// The transaction is rolled back.
     TxRolledBack,
-    /// The new secret holds.
+    /// The new secret is accepted.
     LoginRenewed,
 }
 
@@ -92,11 +92,11 @@ pub enum Effect<'a> {
         /// The answer.
         reply: &'a Reply,
     },
-    /// A no. Whether it ends the channel or the connection is the room's to say.
+    /// A refusal. The protocol's crate decides whether it closes the channel or the connection.
     Refused {
         /// The request.
         origin: Origin,
-        /// The no.
+        /// The refusal.
         refusal: &'a Refusal,
     },
     /// A message for a subscription.
@@ -105,11 +105,11 @@ pub enum Effect<'a> {
         channel: u16,
         /// The subscription's name.
         tag: &'a str,
-        /// The delivery's number on the channel.
+        /// Its delivery tag.
         delivery_tag: u64,
         /// Whether it may have been delivered before.
         redelivered: bool,
-        /// How often it was delivered and came back, where its queue tells that to consumers.
+        /// How often it came back, if its queue tells that to consumers.
         attempts: Option<u32>,
         /// The message.
         message: MessageRef<'a>,
@@ -118,18 +118,18 @@ pub enum Effect<'a> {
     Got {
         /// The channel.
         channel: u16,
-        /// The delivery's number on the channel.
+        /// Its delivery tag.
         delivery_tag: u64,
         /// Whether it may have been delivered before.
         redelivered: bool,
-        /// How often it was delivered and came back, where its queue tells that to consumers.
+        /// How often it came back, if its queue tells that to consumers.
         attempts: Option<u32>,
-        /// Ready messages left behind it.
+        /// How many ready messages remain after it.
         remaining: u64,
         /// The message.
         message: MessageRef<'a>,
     },
-    /// A message that comes back.
+    /// A message that is returned to its publisher.
     Return {
         /// The channel.
         channel: u16,
@@ -138,16 +138,16 @@ pub enum Effect<'a> {
         /// The message.
         message: MessageRef<'a>,
     },
-    /// Publishes that are safe, as safe as their targets promise.
+    /// Confirms publishes: they are as safe as their queues promise.
     Confirm {
         /// The channel.
         channel: u16,
         /// The last one's number on the channel.
         publish_tag: u64,
-        /// Whether all up to it are meant.
+        /// Whether it confirms all publishes up to this one.
         multiple: bool,
     },
-    /// A publish that a queue did not take: its publisher should know that it is not safe.
+    /// A publish that a queue refused (AMQP: basic.nack to a publisher).
     NotConfirmed {
         /// The channel.
         channel: u16,
@@ -163,28 +163,29 @@ pub enum Effect<'a> {
     },
 }
 
-/// Something for a connection's session, beside what goes to the socket.
+/// Something that a connection's session must know, in addition to what goes to the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The login was right; the session goes on with its handshake.
+    /// The login succeeded; the session goes on with its handshake.
     LoggedIn,
     /// The vhost is open. (Its reply goes to the socket by itself.)
     VhostOpened,
-    /// A command was refused. The refusal's own frame is already on its way to the socket, except for a refused login,
-    /// whose answer is the session's. Where it ends the channel the session asks for
+    /// A command was refused. The frame for the refusal is already on its way to the socket, except for a refused login,
+    /// which the session answers. If the refusal closes the channel, the session asks for
     /// [`crate::Command::CloseChannel`] without a reply.
     Refused {
         /// The request.
         origin: Origin,
-        /// The no.
+        /// The refusal.
         refusal: Refusal,
     },
     /// The reply to `CloseConnection` is on its way.
     ConnectionClosed,
-    /// There is no room for what this connection publishes, so it is not read from: why. Told once, until `Unblocked`.
+    /// There is no space for this connection's publishes, so the server does not read from it: the reason. Sent once,
+    /// until `Unblocked`.
     Blocked(String),
-    /// There is room again.
+    /// There is space again.
     Unblocked,
-    /// The server wants this connection to end: say so to the peer, and close.
+    /// The server ends this connection: tell the peer, and close.
     Close(Refusal),
 }

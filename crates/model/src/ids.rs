@@ -1,6 +1,7 @@
-//! Numbers that stand for things.
+//! Numbers that identify queues, messages, connections, channels and subscriptions.
 
-/// A queue, for as long as the data directory lives: never given twice, and a redeclared queue is a new one.
+/// A queue, for the life of the data directory. An id is never used twice; a queue that is deleted and declared again gets
+/// a new one.
 ///
 /// Storage sees a plain first-in-first-out sequence behind each id. A queue with several lanes (priorities) owns a
 /// block of 256 ids, one for each lane, so ids of queues are multiples of 256.
@@ -8,10 +9,10 @@
 pub struct QueueId(pub u64);
 
 impl QueueId {
-    /// How many ids a queue owns: one for each lane it could have.
+    /// How many ids a queue owns: one for each possible lane.
     pub const LANES: u64 = 256;
 
-    /// The id under which lane `lane` of this queue is stored.
+    /// The id under which this queue's lane number `lane` is stored.
     #[must_use]
     pub fn lane(self, lane: u8) -> Self {
         Self(self.0 | u64::from(lane))
@@ -24,7 +25,7 @@ impl QueueId {
     }
 }
 
-/// A message's place in its queue (or lane): counts up from 1 by one for every message, never reused.
+/// A message's number in its queue (or lane). It counts up from 1 by one for each message, and is never reused.
 pub type Sequence = u64;
 
 /// A message in a queue.
@@ -36,12 +37,12 @@ pub struct Place {
     pub sequence: Sequence,
 }
 
-/// How far the journal has come, in bytes since the data directory was made; never goes back. Something is durable when
-/// the durable position is at or behind the position it was given.
+/// A position in the journal, in bytes since the data directory was created; it never goes back. Something is durable when
+/// the durable position has reached or passed its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
-/// A client's connection, for as long as the process lives. The low 32 bits are a slot that is used again.
+/// A client's connection, for the life of the process. The low 32 bits are a slot that is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
@@ -54,6 +55,6 @@ pub struct ChannelKey {
     pub channel: u16,
 }
 
-/// A subscription, for as long as the process lives.
+/// A subscription, for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriptionId(pub u64);

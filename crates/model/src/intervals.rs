@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-/// A set of numbers that come in runs. Its cost grows with the number of runs, not with the numbers in it.
+/// A set of numbers that mostly follow each other. Its cost grows with the number of intervals, not of numbers.
 ///
-/// Invariants: intervals are not empty, do not overlap and do not touch (two that would are one).
+/// Invariants: intervals are not empty, do not overlap and are not adjacent (adjacent ones are merged).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Intervals {
     /// First number to last number, both included.
@@ -25,7 +25,7 @@ impl Intervals {
         self.count
     }
 
-    /// Whether nothing is in the set.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -67,16 +67,16 @@ impl Intervals {
         }
     }
 
-    /// The runs, first and last number included, in ascending order.
+    /// The intervals, first and last number included, in ascending order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|(first, last)| (*first, *last))
     }
 
-    /// Adds `first..=last`; says how many of them were new.
+    /// Adds `first..=last`; returns how many of them were new.
     pub fn insert(&mut self, first: u64, last: u64) -> u64 {
         debug_assert!(first <= last, "an interval is not empty");
         let (mut low, mut high, mut absorbed) = (first, last, 0);
-        // The run before may reach into ours or touch it; those that begin inside ours or right behind it are absorbed.
+        // The interval before may overlap ours or be adjacent; those that begin inside ours or right after it are merged.
         if let Some((&start, &end)) = self.runs.range(..first).next_back()
             && end.saturating_add(1) >= first
         {
@@ -97,7 +97,7 @@ impl Intervals {
         added
     }
 
-    /// Takes `first..=last` out; says how many of them were in the set.
+    /// Removes `first..=last`; returns how many of them were in the set.
     pub fn remove(&mut self, first: u64, last: u64) -> u64 {
         debug_assert!(first <= last, "an interval is not empty");
         let mut removed = 0;
@@ -121,7 +121,7 @@ impl Intervals {
         removed
     }
 
-    /// Takes the smallest number out.
+    /// Removes the smallest number and returns it.
     pub fn pop_first(&mut self) -> Option<u64> {
         let entry = self.runs.first_entry()?;
         let first = *entry.key();

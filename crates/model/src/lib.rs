@@ -1,7 +1,7 @@
-//! The language of the house: names, values, messages, commands, events, refusals and limits.
+//! The types that all crates share: names, values, messages, commands, events, refusals and limits.
 //!
-//! Every other crate speaks in these words and this crate speaks to none of them. It holds no logic beyond what keeps
-//! a value well formed, does no IO and reads no clock.
+//! Every other crate depends on this crate; it depends on none of them. It has no logic beyond what keeps a value well
+//! formed, does no IO and reads no clock.
 
 mod catalog;
 mod command;

@@ -1,6 +1,6 @@
-//! Every limit in one place. What each one refuses with is said beside it.
+//! Every limit in one place, each with the refusal that follows when it is exceeded.
 
-/// Limits that hold for every connection and queue of a node. All can be set; these are documented defaults.
+/// Limits for every connection and queue of a node. Operators can set all of them; these are the documented defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest frame in bytes that a peer may send, offered in the handshake. Over it: a malformed frame.
@@ -9,8 +9,8 @@ pub struct Limits {
     pub channels_max: u16,
     /// Largest message body in bytes. Over it: [`crate::Refusal::PreconditionFailed`].
     pub message_bytes_max: u64,
-    /// Most bytes of a message's properties, headers included: what is stored of a message beside its body must fit the
-    /// smallest journal file. Over it: [`crate::Refusal::PreconditionFailed`].
+    /// Most bytes of a message's properties, headers included: everything that is stored of a message except its body must
+    /// fit into the smallest journal file. Over it: [`crate::Refusal::PreconditionFailed`].
     pub properties_bytes_max: usize,
     /// Heartbeat interval in milliseconds, offered in the handshake; a peer silent for two of them is closed.
     pub heartbeat_ms: u64,
@@ -20,18 +20,18 @@ pub struct Limits {
     pub unacked_max: u32,
     /// Bytes that may wait for a connection's socket. At it, its subscriptions pause.
     pub outbox_bytes_max: usize,
-    /// How long a consumer may hold a delivery, in milliseconds; 0 is without end.
+    /// The consumer timeout: how long a consumer may hold a delivery, in milliseconds; 0 means no timeout.
     pub consumer_timeout_ms: u64,
-    /// Whether a client may stop the deliveries of a channel for a while. Where not: [`crate::Refusal::NotImplemented`].
+    /// Whether a client may stop the deliveries of a channel. If not: [`crate::Refusal::NotImplemented`].
     pub flow_can_stop: bool,
-    /// Messages decided under one hold of a shard's lock.
+    /// Messages that are decided while a shard is locked once.
     pub batch_messages_max: usize,
-    /// Up to this many bytes a body is copied, above it is shared.
+    /// A body of up to this many bytes is copied; a larger one is shared.
     pub copy_bytes_max: usize,
-    /// Bytes of messages that have arrived in part or wait for a commit, over all connections. Over it, whoever sends more of one is refused:
-    /// [`crate::Refusal::ResourceLimit`].
+    /// Bytes of messages that have arrived only in part or wait for a commit, over all connections. Over it, a connection
+    /// that sends more is refused: [`crate::Refusal::ResourceLimit`].
     pub uploads_bytes_max: usize,
-    /// Bytes of the messages that `x-recent-history` exchanges keep, over all of them. Over it they keep fewer.
+    /// Bytes of the messages that all `x-recent-history` exchanges keep together. Over it they keep fewer.
     pub histories_bytes_max: usize,
     /// Most connections at once. Over it new ones are closed at once.
     pub connections_max: u32,

@@ -1,10 +1,10 @@
-//! A message: the producer's own bytes and the few facts that decide its fate.
+//! A message: the producer's own bytes, and the few facts that decide how it is handled.
 
 use bytes::Bytes;
 
 use crate::{Name, Time};
 
-/// Whose bytes a message's properties are. The number is stored with the message: never change one.
+/// The protocol whose encoding a message's properties have. The number is stored with the message: never change one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Dialect {
@@ -28,7 +28,7 @@ impl Dialect {
 pub enum BodyRef<'a> {
     /// Small enough that a copy is cheaper than a reference.
     Inline(&'a [u8]),
-    /// Over the copy threshold: cloned, never copied under a lock.
+    /// Larger than the copy threshold: shared, never copied under a lock.
     Shared(&'a Bytes),
 }
 
@@ -43,10 +43,10 @@ impl BodyRef<'_> {
     }
 }
 
-/// A message, borrowed from wherever it stands: a read buffer, the journal's memory, a mailbox.
+/// A message, borrowed from the place where it is: a read buffer, the journal's memory, a mailbox.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageRef<'a> {
-    /// Whose bytes `properties` are.
+    /// The protocol whose encoding `properties` has.
     pub dialect: Dialect,
     /// The exchange it was published to; empty for the default exchange.
     pub exchange: &'a str,
@@ -61,11 +61,11 @@ pub struct MessageRef<'a> {
 }
 
 impl MessageRef<'_> {
-    /// Properties are shorter than this where a message is stored.
+    /// The properties of a stored message are shorter than this.
     pub const PROPERTIES_BYTES: usize = 1 << 24;
 
-    /// Whether its parts are as short as they must be to be stored. Those of clients' messages were checked when they came
-    /// in; the body has a limit of its own.
+    /// Whether its parts are short enough to be stored. Clients' messages were checked when they arrived; the body has its
+    /// own limit.
     #[must_use]
     pub const fn fits(&self) -> bool {
         self.exchange.len() <= Name::BYTES_MAX
@@ -74,10 +74,10 @@ impl MessageRef<'_> {
             && self.annotations.len() < Self::PROPERTIES_BYTES
     }
 
-    /// The same message, with parts of its own.
+    /// A copy of the message that owns its parts.
     ///
     /// # Panics
-    /// Where its exchange's name is longer than a name may be.
+    /// Where the name of its exchange is too long.
     #[must_use]
     pub fn owned(&self) -> OwnedMessage {
         OwnedMessage {
@@ -91,7 +91,7 @@ impl MessageRef<'_> {
     }
 }
 
-/// A message that owns its parts: one that the house itself makes, or that has to wait.
+/// A message that owns its parts: one that the server itself makes, or that has to wait.
 #[derive(Clone, Debug)]
 pub struct OwnedMessage {
     /// See [`MessageRef`].
@@ -113,7 +113,7 @@ pub struct OwnedMessage {
 pub enum OwnedBody {
     /// At most [`crate::Limits::copy_bytes_max`] long.
     Inline(Box<[u8]>),
-    /// In a buffer that others may share.
+    /// In a shared buffer.
     Shared(Bytes),
 }
 
@@ -144,14 +144,14 @@ impl From<BodyRef<'_>> for OwnedBody {
     }
 }
 
-/// What is stored with a message and decides its fate.
+/// Facts that are stored with a message and decide how it is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Facts {
     /// Length of the body in bytes.
     pub body_bytes: u32,
-    /// Higher goes first, where the queue's order is `priority`.
+    /// A queue with priorities delivers the highest first.
     pub priority: u8,
-    /// When it expires, if it does.
+    /// When it expires, if it has a time to live.
     pub expires: Option<Time>,
     /// When it arrived.
     pub arrived: Time,

@@ -30,8 +30,8 @@ impl Name {
         std::str::from_utf8(bytes).map(|text| Self(text.into())).map_err(|_| NameError::NotText)
     }
 
-    /// As much of `text` as a name or a routing key may have, cut between two characters: for what the house itself puts
-    /// together of names.
+    /// The beginning of `text`, no longer than a name or a routing key may be, cut between two characters: for texts that the
+    /// server itself makes from names.
     #[must_use]
     pub fn cut(text: &str) -> &str {
         &text[..text.floor_char_boundary(Self::BYTES_MAX)]
@@ -45,10 +45,10 @@ impl Name {
 }
 
 impl From<&str> for Name {
-    /// For names that the code itself writes.
+    /// A name that the code itself contains.
     ///
     /// # Panics
-    /// Where `text` is longer than a name may be.
+    /// Where `text` is too long for a name.
     fn from(text: &str) -> Self {
         Self::parse(text.as_bytes()).expect("a name written in the code is short")
     }

@@ -1,4 +1,4 @@
-//! What an operator may ask of a running server. `admin` asks; the server answers, for itself and for its node.
+//! What an operator can ask a running server. `admin` asks; the server answers for itself and for its node.
 
 use crate::Name;
 
@@ -7,26 +7,26 @@ use crate::Name;
 pub enum Readiness {
     /// Recovery is done, all listeners are open, and what is published is made durable.
     Ready,
-    /// Not now, and why: one sentence for people.
+    /// Not now: the reason, one sentence for people.
     NotReady(String),
 }
 
-/// What a vhost or a user has open, and what it has done since the server began.
+/// What a vhost or a user has open, and what it has done since the server's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Connections now.
     pub connections: u64,
     /// Channels now.
     pub channels: u64,
-    /// Messages that were published, whatever became of them.
+    /// Messages that were published, whether routed or not.
     pub published: u64,
     /// Bytes of their bodies.
     pub published_bytes: u64,
-    /// Messages that were handed to clients, each time that one was.
+    /// Deliveries to clients; a redelivered message counts again.
     pub delivered: u64,
     /// Bytes of their bodies.
     pub delivered_bytes: u64,
-    /// Deliveries that were accepted by an acknowledgement.
+    /// Deliveries that were acknowledged.
     pub acked: u64,
 }
 
@@ -35,17 +35,17 @@ pub struct Usage {
 pub struct UsageReport {
     /// By vhost, in the order of their names.
     pub vhosts: Vec<(Name, Usage)>,
-    /// By user, in the order of their names. Users that only tokens name stand here while they are connected.
+    /// By user, in the order of their names. A user that exists only in tokens is listed while it is connected.
     pub users: Vec<(Name, Usage)>,
     /// Bytes of memory, by owner.
     pub memory: Vec<(&'static str, u64)>,
 }
 
-/// Answers questions. Called by whoever serves HTTP, from any thread; an answer must not wait.
+/// Answers questions. The HTTP server calls it from any thread; an answer must not wait.
 pub trait Queries: Send + Sync {
     /// Whether clients can be served.
     fn readiness(&self) -> Readiness;
 
-    /// Who uses how much; nothing where recovery is not done.
+    /// Who uses how much; empty until recovery is done.
     fn usage(&self) -> UsageReport;
 }

@@ -1,4 +1,4 @@
-//! A typed no. Each room's `mapping` turns it into its protocol's reply code.
+//! A refusal: a typed error. The `mapping` of each protocol's crate turns it into the protocol's reply code.
 
 use std::fmt;
 
@@ -28,16 +28,16 @@ impl fmt::Display for Object {
     }
 }
 
-/// Why a command was not carried out. Nothing of it was done.
+/// Why a command was refused. No part of it was carried out.
 ///
-/// The texts are for people and follow RabbitMQ's, because its clients match on some; the variant decides the code.
+/// The texts are for people. They follow RabbitMQ's, because some clients compare them. The variant decides the code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The login failed: name or password is wrong, or this user may not come from there.
+    /// The login failed: name or password is wrong, or this user may not log in from there.
     LoginFailed(String),
-    /// A permission is missing, or the object may not be touched by anyone.
+    /// A permission is missing, or nobody may use the object.
     AccessRefused(String),
-    /// The object is not there.
+    /// The object does not exist.
     NotFound {
         /// What was looked for.
         object: Object,
@@ -52,19 +52,19 @@ pub enum Refusal {
     NothingNamed(String),
     /// The object belongs to another connection.
     ResourceLocked(String),
-    /// It is there, but not as the command says; or an argument has a wrong value.
+    /// It exists with other properties than the command says, or an argument has a wrong value.
     PreconditionFailed(String),
     /// The protocol forbids it here.
     NotAllowed(String),
-    /// An unacceptable command for its state.
+    /// The command is not possible in this state.
     CommandInvalid(String),
-    /// Not built, and said so.
+    /// The feature is not built: which one.
     NotImplemented(String),
-    /// A limit of the server would be exceeded: name it.
+    /// A limit of the server would be exceeded: which one.
     ResourceLimit(String),
-    /// Our fault: what failed, for the operator.
+    /// The server's own fault: what failed, for the operator.
     Fault(String),
-    /// The server is going down, or an operator closed this connection: why.
+    /// The server stops, or an operator closed this connection: the reason.
     ConnectionForced(String),
 }
 

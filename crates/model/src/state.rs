@@ -1,8 +1,8 @@
-//! What recovery hands back, and small words that storage and broker share.
+//! What recovery returns, and small types that storage and broker share.
 
 use crate::{Intervals, Sequence};
 
-/// Wall-clock time in milliseconds since 1970. Expiry, timestamps and schedules are kept in it.
+/// Wall-clock time in milliseconds since 1970. Expiry, timestamps and schedules use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub u64);
 
@@ -13,7 +13,7 @@ impl Time {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds from `earlier` to this time, 0 if it lies ahead.
+    /// Milliseconds from `earlier` to this time, 0 if `earlier` is later.
     #[must_use]
     pub fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -26,21 +26,21 @@ impl Time {
 pub enum Settled {
     /// A consumer accepted them, or they were delivered without acknowledgement.
     Accepted = 1,
-    /// A consumer rejected them and they went nowhere else.
+    /// A consumer rejected them, and there was no dead-letter exchange for them.
     Rejected = 2,
-    /// Their time was over.
+    /// They expired.
     Expired = 3,
-    /// The queue was over its limit.
+    /// The queue was over its length limit.
     Dropped = 4,
-    /// Someone purged the queue.
+    /// A client purged the queue.
     Purged = 5,
-    /// They went to a dead-letter exchange in the same unit.
+    /// They were dead-lettered in the same unit.
     DeadLettered = 6,
-    /// They went nearer to their time, or on when it had come, in the same unit.
+    /// They moved to a finer lane of their schedule, or were routed when they were due, in the same unit.
     Moved = 7,
 }
 
-/// What a queue (or a lane of one) must remember over a restart, beside its messages.
+/// What a queue (or one of its lanes) keeps over a restart, in addition to its messages.
 ///
 /// Sequences at or above `head` were never delivered. Below it, those in `open` are not settled; all others are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub struct QueueState {
     pub head: Sequence,
     /// Below `head`: delivered and not settled.
     pub open: Intervals,
-    /// How often messages in `open` were delivered and came back: sequence and count, ascending; absent means not once.
-    /// Of a message whose letter has to wait it says that: [`DeathReason::as_attempts`](crate::DeathReason::as_attempts).
+    /// How often messages in `open` came back: sequence and count, ascending; absent means never. For a message that
+    /// waits as a dead letter it is [`DeathReason::as_attempts`](crate::DeathReason::as_attempts).
     pub attempts: Vec<(Sequence, u32)>,
     /// When those of them may be delivered again that wait for that: sequence and time, ascending.
     pub due: Vec<(Sequence, Time)>,

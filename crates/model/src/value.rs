@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A value of an argument or a header. Wide enough for AMQP field tables, which have the most types of our protocols.
+/// A value of an argument or a header. It can hold every type of AMQP field tables, which have the most types of our
+/// protocols.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// No value.
@@ -13,11 +14,11 @@ pub enum Value {
     Int(i64),
     /// An unsigned number that does not fit `Int`.
     Unsigned(u64),
-    /// A fraction; single precision is widened.
+    /// A floating-point number; single precision is widened.
     Float(f64),
     /// A decimal: the number is `digits` divided by ten to the power of `scale`.
     Decimal {
-        /// Places behind the point.
+        /// Digits after the decimal point.
         scale: u8,
         /// All digits as one number.
         digits: i32,
@@ -55,7 +56,7 @@ impl Value {
     }
 }
 
-/// Values by key, in the order in which they arrived. Of a key that comes twice the first counts.
+/// Values by key, in the order in which they arrived. If a key comes twice, the first counts.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Table(pub Vec<(String, Value)>);
 
@@ -66,7 +67,7 @@ impl Table {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

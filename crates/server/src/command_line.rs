@@ -88,7 +88,7 @@ fn flag(option: &'static Definition, defaults: &Configuration) -> Arg {
 fn heading(table: &'static str) -> &'static str {
     match table {
         "identity" => "Identity: how the server presents itself",
-        "limits" => "Limits: a documented answer for whoever reaches one",
+        "limits" => "Limits: how much clients may use",
         "tls" => "TLS: certificates and keys",
         "oauth2" => "OAuth 2: tokens in place of passwords",
         "storage" => "Storage: how messages are kept",

@@ -1,4 +1,4 @@
-//! What every protocol room shares: reading and writing bytes, the contract of a session, and the outbox.
+//! What the crates of all protocols share: reading and writing bytes, the `Session` trait, and the outbox.
 
 mod outbox;
 mod parsed;

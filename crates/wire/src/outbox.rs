@@ -4,13 +4,13 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 
-/// Bytes to be written, in order: copied ones in one buffer, large ones shared and put between them.
+/// Bytes to be written, in order: copied ones in one buffer, large shared buffers between them.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Copied bytes; those before `written` are gone.
+    /// Copied bytes; those before `written` have been written.
     bytes: Vec<u8>,
     written: usize,
-    /// Shared buffers, each with the position in `bytes` before which it goes, ascending.
+    /// Shared buffers, each with the position in `bytes` before which it comes, ascending.
     shared: VecDeque<(usize, Bytes)>,
     shared_bytes: usize,
 }
@@ -41,7 +41,7 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// The first bytes that wait, as slices for a gathered write; says how many slices were set.
+    /// The first bytes that wait, as slices for a gathered write; returns how many slices were set.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
         let mut from = self.written;
@@ -60,7 +60,7 @@ impl Outbox {
         count
     }
 
-    /// `count` bytes were written: they are gone.
+    /// Removes `count` bytes, which have been written.
     pub fn advance(&mut self, mut count: usize) {
         debug_assert!(count <= self.len(), "no more is written than waits");
         while let Some((at, shared)) = self.shared.front_mut() {
@@ -83,7 +83,7 @@ impl Outbox {
         self.recycle();
     }
 
-    /// Gives memory back once everything is written, and moves what is left to the front when most is written.
+    /// Returns memory when everything is written, and moves the rest to the front when most is written.
     fn recycle(&mut self) {
         const KEPT_BYTES: usize = 64 << 10;
         if self.is_empty() {
@@ -99,7 +99,7 @@ impl Outbox {
         }
     }
 
-    /// Gives all memory back; only while nothing waits.
+    /// Returns all memory; only while no bytes wait.
     pub fn release(&mut self) {
         if self.is_empty() {
             *self = Self::default();
@@ -111,7 +111,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    /// Whatever sizes are written at a time, the bytes come out in the order in which they were put in.
+    /// However many bytes are written at a time, they leave in the order in which they were added.
     #[test]
     fn any_partial_writes_keep_order() {
         for step in 1..40 {

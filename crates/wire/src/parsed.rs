@@ -1,13 +1,12 @@
-//! What a codec says of the bytes it was shown.
+//! What a codec answers when it reads bytes.
 
-/// The three answers of a codec, and there is no fourth: it does not panic, and it allocates nothing by a length that
-/// it has not checked.
+/// The three answers of a codec. It does not panic, and it allocates nothing by a length that it has not checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<F, M> {
     /// A frame, and how many bytes of the input it took.
     Frame(F, usize),
-    /// The beginning of a frame: nothing more can be said before the input is at least this many bytes long.
+    /// The beginning of a frame: the codec needs an input of at least this many bytes.
     Incomplete(usize),
-    /// No continuation makes this a frame; the peer is at fault, and the input is not to be read any further.
+    /// Not a frame, whatever follows. The peer made a mistake; nothing more may be read from the input.
     Malformed(M),
 }

@@ -1,11 +1,11 @@
-//! Reading bytes that somebody else wrote: every step is checked against what is left, and nothing here can panic.
+//! Reading bytes that a peer wrote: every step checks how many bytes are left, and nothing here can panic.
 #![deny(clippy::indexing_slicing)]
 
 /// The input ended before the value did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated;
 
-/// A cursor over borrowed bytes. Numbers are big-endian, as in every protocol spoken here but where a name says so.
+/// A cursor over borrowed bytes. Numbers are big-endian, unless a name says otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// What was not read yet.
+    /// The bytes that were not read yet.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
@@ -88,9 +88,9 @@ impl<'a> Reader<'a> {
         u64: u64;
         /// The next 64 bits, signed.
         i64: i64;
-        /// The next 32 bits as a fraction.
+        /// The next 32 bits as a floating-point number.
         f32: f32;
-        /// The next 64 bits as a fraction.
+        /// The next 64 bits as a floating-point number.
         f64: f64;
     }
 }

@@ -1,4 +1,4 @@
-//! Writing bytes for somebody else: numbers and strings appended to a buffer.
+//! Writing bytes for a peer: numbers and strings appended to a buffer.
 #![deny(clippy::indexing_slicing)]
 
 /// Appends values to a buffer of bytes. Numbers are big-endian.
@@ -42,10 +42,10 @@ impl Put for Vec<u8> {
     }
 }
 
-/// Room of a known length at the end of a buffer, filled from its front. A buffer looks with every value whether it has to
-/// grow, and stores its length; for what is written in many small parts, that costs more than the parts.
+/// Space of a known length at the end of a buffer, filled from its front. With every value a buffer checks whether it must
+/// grow, and stores its length. For many small parts, that costs more than the parts.
 ///
-/// Every method of [`Put`] panics where the room is not large enough.
+/// Every method of [`Put`] panics where the space is too small.
 #[derive(Debug)]
 pub struct Room<'a> {
     rest: &'a mut [u8],

@@ -13,9 +13,9 @@ use super::{
 pub struct ContentHeader<'a> {
     /// The class whose properties these are; only basic has some.
     pub class: u16,
-    /// The length of the body that follows, as announced.
+    /// The length of the body that follows, by this header.
     pub body_bytes: u64,
-    /// The property flags and the property list, not looked at yet.
+    /// The property flags and the property list, not parsed yet.
     pub properties: &'a [u8],
 }
 
@@ -53,7 +53,7 @@ impl<'a> ContentHeader<'a> {
     }
 }
 
-/// The publish in a method frame's payload, if it is one. What comes most often need not go the way of all methods.
+/// The publish in a method frame's payload, if it is one. It is the most frequent method, so it has a shorter way.
 #[inline]
 #[must_use]
 pub fn publish(payload: &[u8]) -> Option<Result<BasicPublish<'_>, Malformed>> {
@@ -75,13 +75,13 @@ pub struct Properties<'a> {
     pub delivery_mode: Option<u8>,
     /// Higher goes first.
     pub priority: Option<u8>,
-    /// What the message answers, or what answers will carry.
+    /// The identifier of a request and its replies.
     pub correlation_id: Option<&'a [u8]>,
-    /// Where answers should go.
+    /// The address for replies.
     pub reply_to: Option<&'a [u8]>,
     /// Time to live in milliseconds, as digits.
     pub expiration: Option<&'a [u8]>,
-    /// The application's own name of the message.
+    /// The application's identifier of the message.
     pub message_id: Option<&'a [u8]>,
     /// Seconds since 1970.
     pub timestamp: Option<u64>,
@@ -95,7 +95,7 @@ pub struct Properties<'a> {
     pub cluster_id: Option<&'a [u8]>,
 }
 
-/// The flags that belong to no property: a continuation, which no class needs, and one that is unused.
+/// The flags without a property: the continuation flag, which no class needs, and an unused one.
 const FLAGS_UNUSED: u16 = 0b11;
 
 impl<'a> Properties<'a> {
@@ -107,8 +107,7 @@ impl<'a> Properties<'a> {
         Self::read_inline(bytes)
     }
 
-    /// As [`Properties::read`], but part of its caller, so that properties in which the caller has no interest cost nearly
-    /// nothing.
+    /// As [`Properties::read`], but inlined into its caller, so that properties that the caller ignores cost nearly nothing.
     #[inline(always)]
     pub(crate) fn read_inline(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
@@ -185,7 +184,7 @@ fn put_short(out: &mut Vec<u8>, property: Option<&[u8]>) {
     property.into_iter().for_each(|bytes| field::put_short(out, bytes));
 }
 
-/// The property that `flag` announces, if it is set.
+/// The property of `flag`, if the flag is set.
 #[inline]
 fn present<T>(flags: u16, flag: u16, read: impl FnOnce() -> Result<T, Malformed>) -> Result<Option<T>, Malformed> {
     if flags & (1 << flag) == 0 { Ok(None) } else { read().map(Some) }

@@ -10,7 +10,7 @@ pub fn short_text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Malformed> {
     std::str::from_utf8(short_bytes(reader)?).map_err(|_| Malformed::NotText)
 }
 
-/// A short string of any bytes. RabbitMQ does not check those of methods with content, so routing keys need not be text.
+/// A short string of any bytes. In methods with content RabbitMQ does not check them, so a routing key need not be text.
 #[inline]
 pub fn short_bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     let bytes = reader.u8()?;
@@ -24,7 +24,7 @@ pub fn long_bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     Ok(reader.bytes(bytes as usize)?)
 }
 
-/// A field table whose structure has been checked to the bottom.
+/// A field table whose structure has been checked at every level.
 #[inline]
 pub fn table<'a>(reader: &mut Reader<'a>) -> Result<RawTable<'a>, Malformed> {
     RawTable::check(long_bytes(reader)?)
@@ -39,7 +39,7 @@ pub fn end(reader: &Reader<'_>) -> Result<(), Malformed> {
 /// Appends a short string.
 ///
 /// # Panics
-/// Where it has more than 255 bytes: what we write was read as a short string before, or is cut by who makes it.
+/// Where it has more than 255 bytes. What we write was read as a short string before, or its maker has cut it.
 #[inline]
 pub fn put_short(out: &mut impl Put, bytes: &[u8]) {
     out.put_u8(u8::try_from(bytes.len()).expect("a short string has at most 255 bytes"));

@@ -7,7 +7,7 @@ use super::{Malformed, content::ContentHeader, methods::WireMethod};
 /// What a client sends first: `AMQP`, 0, and the version 0-9-1 (section 4.2.2).
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 
-/// What the protocol before it sent; RabbitMQ takes it for 0-9-1, and so do we.
+/// The header of the previous version. RabbitMQ treats it as 0-9-1, and so do we.
 pub const PROTOCOL_HEADER_0_9: [u8; 8] = *b"AMQP\x01\x01\x00\x09";
 
 /// The octet after every payload.
@@ -22,7 +22,7 @@ pub const OVERHEAD_BYTES: u32 = 8;
 /// Type, channel and length: the bytes before the payload.
 const HEADER_BYTES: usize = 7;
 
-/// By how much a frame may exceed the limit: several clients forget to count the frame's own bytes.
+/// How many bytes a frame may have above the limit, because several clients do not count the frame's own bytes.
 const TOLERANCE_BYTES: u32 = OVERHEAD_BYTES;
 
 /// A heartbeat, which is always the same (section 4.2.7).
@@ -38,7 +38,7 @@ pub enum FrameKind {
     Header = 2,
     /// A piece of a body.
     Body = 3,
-    /// Nothing: a sign of life.
+    /// Nothing: a heartbeat.
     Heartbeat = 8,
 }
 
@@ -79,8 +79,8 @@ pub fn frame(input: &[u8], frame_bytes_max: u32) -> Parsed<Frame<'_>, Malformed>
     Parsed::Frame(Frame { kind, channel, payload }, frame_bytes)
 }
 
-/// The payload of the frame at `at`, if it is whole, of this kind and on this channel; and where the frame ends. Whatever
-/// else stands there is for [`frame`] to judge.
+/// The payload of the frame at `at`, if it is complete, of this kind and on this channel; and where the frame ends.
+/// [`frame`] handles everything else.
 #[inline]
 #[must_use]
 pub fn expected(
@@ -101,7 +101,7 @@ pub fn expected(
     (*rest.first()? == FRAME_END).then_some((payload, end))
 }
 
-/// The answer to less than a frame's header: garbage is known by its first octet already.
+/// The answer to less than a frame's header. The first octet is enough to know that it is not a frame.
 fn first_octet<'a>(input: &[u8]) -> Parsed<Frame<'a>, Malformed> {
     match input.first() {
         Some(&octet) if kind_of(octet).is_none() => Parsed::Malformed(Malformed::FrameType(octet)),
@@ -119,7 +119,7 @@ const fn kind_of(octet: u8) -> Option<FrameKind> {
     }
 }
 
-/// Appends what stands before a payload of `payload_bytes`.
+/// Appends the header for a payload of `payload_bytes`.
 ///
 /// # Panics
 /// Where that is 4 GiB or more.
@@ -130,7 +130,7 @@ pub fn put_frame_header(out: &mut impl Put, kind: FrameKind, channel: u16, paylo
     out.put_u32(u32::try_from(payload_bytes).expect("a payload is below 4 GiB"));
 }
 
-/// Appends a frame with a payload that is there.
+/// Appends a frame with this payload.
 #[inline]
 pub fn put_frame(out: &mut impl Put, kind: FrameKind, channel: u16, payload: &[u8]) {
     put_frame_header(out, kind, channel, payload.len());
@@ -154,7 +154,7 @@ pub fn put_header(out: &mut impl Put, channel: u16, header: &ContentHeader<'_>) 
     out.put_u8(FRAME_END);
 }
 
-/// Appends a body in as many frames as it takes (section 4.2.6.2); an empty body takes none.
+/// Appends a body in as many frames as it needs (section 4.2.6.2); an empty body needs none.
 pub fn put_body(out: &mut impl Put, channel: u16, body: &[u8], frame_bytes_max: u32) {
     for piece in body.chunks((frame_bytes_max - OVERHEAD_BYTES) as usize) {
         put_frame(out, FrameKind::Body, channel, piece);

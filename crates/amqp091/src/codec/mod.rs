@@ -1,6 +1,6 @@
 //! Bytes to frames and back: stateless, total and limited.
 //!
-//! Nothing here panics on what a peer sends, allocates, or trusts a length. What is read borrows from the input.
+//! Whatever a peer sends, nothing here panics, allocates or trusts a length. What is read borrows from the input.
 #![deny(clippy::indexing_slicing)]
 
 pub mod content;
@@ -12,16 +12,16 @@ pub mod table;
 
 use ferrymq_wire::Truncated;
 
-/// Why bytes are not AMQP 0-9-1. The peer is at fault, and its connection is closed.
+/// Why bytes are not AMQP 0-9-1. The peer made a mistake, and its connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     /// A frame type that does not exist.
     FrameType(u8),
-    /// A frame that announces more payload than was agreed on.
+    /// A frame whose header says more payload than was agreed on.
     FrameTooLarge {
-        /// What it announces.
+        /// The length in its header.
         payload_bytes: u32,
-        /// What was agreed on.
+        /// The length that was agreed on.
         payload_bytes_max: u32,
     },
     /// A frame that does not end with 0xCE.
@@ -47,7 +47,7 @@ pub enum Malformed {
     TableLength,
     /// A field table nested deeper than [`table::DEPTH_MAX`].
     TableDepth,
-    /// Property flags that no property belongs to.
+    /// Property flags without a property.
     PropertyFlags(u16),
     /// A content header whose reserved weight is not zero.
     Weight(u16),

@@ -21,20 +21,20 @@ pub struct RawArray<'a> {
     values: &'a [u8],
 }
 
-/// A field value, borrowed. Widths are not kept; who needs the exact bytes has the table.
+/// A field value, borrowed. Widths are not kept; the table has the exact bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RawValue<'a> {
     /// `V`
     Void,
     /// `t`
     Bool(bool),
-    /// `b B s u I i l L`; RabbitMQ takes `L` for signed, too.
+    /// `b B s u I i l L`; RabbitMQ reads `L` as signed, too.
     Int(i64),
     /// `f d`
     Float(f64),
     /// `D`
     Decimal {
-        /// Places behind the point.
+        /// Digits after the decimal point.
         scale: u8,
         /// All digits as one number.
         digits: i32,
@@ -55,7 +55,7 @@ impl<'a> RawTable<'a> {
     /// The table whose entries are `entries`.
     ///
     /// # Errors
-    /// Where they are not entries, down to the deepest, or nest deeper than [`DEPTH_MAX`].
+    /// Where an entry at any level is malformed, or the nesting is deeper than [`DEPTH_MAX`].
     pub fn check(entries: &'a [u8]) -> Result<Self, Malformed> {
         check(entries, true, 1)?;
         Ok(Self { entries })
@@ -111,7 +111,7 @@ impl<'a> RawArray<'a> {
     }
 }
 
-/// Checks entries (with keys) or values (without) that lie at `depth`.
+/// Checks entries (with keys) or values (without keys) at nesting level `depth`.
 fn check(bytes: &[u8], keys: bool, depth: usize) -> Result<(), Malformed> {
     if depth > DEPTH_MAX {
         return Err(Malformed::TableDepth);
@@ -132,7 +132,7 @@ fn check(bytes: &[u8], keys: bool, depth: usize) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// One value: its type octet and what follows. What a table or an array contains is not looked at.
+/// One value: its type octet and what follows. The content of a table or an array is not parsed.
 fn value<'a>(reader: &mut Reader<'a>) -> Result<RawValue<'a>, Malformed> {
     Ok(match reader.u8()? {
         b'S' => RawValue::Text(field::long_bytes(reader)?),
@@ -164,7 +164,7 @@ pub fn put_key(out: &mut Vec<u8>, key: impl AsRef<[u8]>) {
     field::put_short(out, key.as_ref());
 }
 
-/// Appends a number in 64 bits, however small it is: RabbitMQ writes counts so.
+/// Appends a number in 64 bits, however small it is, as RabbitMQ writes counts.
 pub fn put_count(out: &mut Vec<u8>, count: i64) {
     out.put_u8(b'l');
     out.put(&count.to_be_bytes());

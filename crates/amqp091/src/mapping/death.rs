@@ -1,8 +1,8 @@
-//! What RabbitMQ writes into the headers of a message that is dead-lettered, so that one can see where it has been.
+//! The headers that RabbitMQ adds to a dead letter, so that consumers can see where it was.
 //!
-//! `x-death` is an array, the latest death first, with one entry for each queue and reason, which counts how often. The
-//! first death and the latest have headers of their own besides. A client may publish a message with an `x-death`; then
-//! its history goes on, as far as it can be read.
+//! `x-death` is an array with one entry for each queue and reason, the latest death first. An entry counts how often. In
+//! addition, the first and the latest death have separate headers. A client may publish a message with an `x-death`; then
+//! new deaths are added to it, as far as it can be read.
 
 use ferrymq_model::{DeadLetter, Death, DeathReason};
 use ferrymq_wire::Put;
@@ -16,7 +16,7 @@ use crate::codec::{
 const DEATHS: &str = "x-death";
 const FIRST_EXCHANGE: &str = "x-first-death-exchange";
 
-/// The exchange that had sent the message where it died first.
+/// The exchange that had routed the message to the queue from which it was dead-lettered first.
 pub fn first_exchange(properties: &Properties<'_>) -> Option<Vec<u8>> {
     match properties.headers?.get(FIRST_EXCHANGE)? {
         RawValue::Text(exchange) => Some(exchange.to_vec()),
@@ -26,7 +26,7 @@ pub fn first_exchange(properties: &Properties<'_>) -> Option<Vec<u8>> {
 
 /// The properties of a message as it leaves `death.queue` for its dead-letter exchange.
 pub fn dead_letter(properties: &[u8], death: &Death<'_>) -> DeadLetter {
-    // They were checked when the message came in.
+    // They were checked when the message arrived.
     let properties = Properties::read(properties).unwrap_or_default();
     let mut headers = Headers::of(&properties);
     let copies = copies(&properties);
@@ -73,7 +73,7 @@ const fn reason(reason: DeathReason) -> &'static str {
     }
 }
 
-/// The further routing keys that everybody can see.
+/// The further routing keys that consumers can see.
 pub(super) fn copies<'a>(properties: &Properties<'a>) -> Vec<&'a [u8]> {
     match properties.headers.and_then(|headers| headers.get("CC")) {
         Some(RawValue::Array(keys)) => texts(keys).collect(),
@@ -81,8 +81,8 @@ pub(super) fn copies<'a>(properties: &Properties<'a>) -> Vec<&'a [u8]> {
     }
 }
 
-/// The entries of `x-death`, the latest first. An `x-death` that is no array, as some clients make it when they publish a
-/// message again, is no history, and neither is what is no table in one.
+/// The entries of `x-death`, the latest first. An `x-death` that is not an array is ignored; some clients make such a header
+/// when they publish a message again. An entry that is not a table is ignored, too.
 fn earlier<'a>(properties: &Properties<'a>) -> Vec<RawTable<'a>> {
     match properties.headers.and_then(|headers| headers.get(DEATHS)) {
         Some(RawValue::Array(entries)) => entries
@@ -101,14 +101,14 @@ fn is_of(entry: RawTable<'_>, queue: &str, reason: &str) -> bool {
     is("queue", queue) && is("reason", reason)
 }
 
-/// Where an entry says that the message was, and whether it was rejected there.
+/// The queue that an entry names, and whether the message was rejected there.
 fn remembered(entry: RawTable<'_>) -> Option<(String, bool)> {
     let Some(RawValue::Text(queue)) = entry.get("queue") else { return None };
     let rejected = matches!(entry.get("reason"), Some(RawValue::Text(b"rejected")));
     Some((String::from_utf8_lossy(queue).into_owned(), rejected))
 }
 
-/// The entry of a message that dies here for this reason for the first time.
+/// The entry for the first death in this queue for this reason.
 fn entry(death: &Death<'_>, copies: &[&[u8]], expiration: Option<&[u8]>) -> Vec<u8> {
     let mut entry = Vec::new();
     let text = |entry: &mut Vec<u8>, key: &str, text: &[u8]| {
@@ -134,7 +134,7 @@ fn entry(death: &Death<'_>, copies: &[&[u8]], expiration: Option<&[u8]>) -> Vec<
     entry
 }
 
-/// The same entry with one more in its count; all else, such as its time, stays as it was the first time.
+/// The same entry with its count raised by one; everything else, such as its time, stays as it was.
 fn counted_again(entry: RawTable<'_>) -> Vec<u8> {
     let before = match entry.get("count") {
         Some(RawValue::Int(count)) => count.max(0),

@@ -1,7 +1,7 @@
 //! The header `x-delay`: how long a message waits before an exchange of type `x-delayed-message` routes it.
 //!
-//! RabbitMQ's plugin takes any kind of number, and text. When the message goes on, the header is there with the opposite sign,
-//! so that consumers can see that it waited, and the next such exchange lets it pass.
+//! RabbitMQ's plugin accepts any kind of number, and text. After the delay the header has the opposite sign, so that
+//! consumers can see that the message waited, and the next delayed exchange does not delay it again.
 
 use ferrymq_model::ComeDue;
 
@@ -13,13 +13,13 @@ use crate::codec::{
 
 const DELAY: &str = "x-delay";
 
-/// How long the message asks to wait.
+/// The delay that the message asks for.
 pub fn delay_ms(properties: &Properties<'_>) -> Option<u64> {
     let delay = properties.headers?.get(DELAY).and_then(whole)?;
     u64::try_from(delay).ok().filter(|ms| *ms > 0)
 }
 
-/// What the message becomes when it has waited.
+/// The message after its delay.
 pub fn come_due(properties: &Properties<'_>) -> ComeDue {
     let mut headers = Headers::of(properties);
     if let Some(delay) = properties.headers.and_then(|headers| headers.get(DELAY)).and_then(whole) {
@@ -32,7 +32,7 @@ pub fn come_due(properties: &Properties<'_>) -> ComeDue {
     }
 }
 
-/// The whole number that a value is, what is behind the point left out.
+/// The whole part of a number.
 fn whole(value: RawValue<'_>) -> Option<i64> {
     match value {
         RawValue::Int(number) => Some(number),

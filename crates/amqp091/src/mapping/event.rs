@@ -1,14 +1,14 @@
-//! A message that tells of an event, as RabbitMQ's event exchange writes it: everything stands in its headers.
+//! A message that reports an event, as RabbitMQ's event exchange writes it: its headers contain everything.
 
 use ferrymq_model::{Table, Time, Value};
 
 use super::value;
 use crate::codec::{content::Properties, table::RawTable};
 
-/// The properties of the message that tells this.
+/// The properties of the message that reports this event.
 pub fn event(told: &Table, at: Time) -> Vec<u8> {
     let said = told.iter().map(|(key, value)| match value {
-        // RabbitMQ writes arguments as Erlang does, one text for each.
+        // RabbitMQ writes each argument as a text in Erlang's notation.
         Value::Table(arguments) => (key.to_owned(), Value::List(arguments.iter().map(argument).collect())),
         other => (key.to_owned(), other.clone()),
     });

@@ -9,9 +9,9 @@ use crate::codec::{
     table::{RawTable, RawValue, put_count, put_key, put_value},
 };
 
-/// Headers by key. A value is kept as it arrived, type octet first, so that a header which nobody changes stays the same
-/// octet for octet. Written again they are sorted, as RabbitMQ sorts headers to which it has added one; of a key that
-/// comes twice the first counts.
+/// Headers by key. A value is kept as it arrived, type octet first, so that an unchanged header stays the same octet for
+/// octet. They are written in sorted order, as RabbitMQ sorts headers when it adds one. If a key comes twice, the first
+/// counts.
 #[derive(Debug, Default)]
 pub struct Headers<'a> {
     values: BTreeMap<Cow<'a, [u8]>, Cow<'a, [u8]>>,
@@ -34,17 +34,17 @@ impl<'a> Headers<'a> {
         self.values.insert(Cow::Borrowed(key.as_bytes()), Cow::Owned(value));
     }
 
-    /// Adds or replaces a header that is text.
+    /// Adds or replaces a text header.
     pub fn set_text(&mut self, key: &'static str, text: &str) {
         self.set(key, |value| put_value(value, &RawValue::Text(text.as_bytes())));
     }
 
-    /// Adds or replaces a header that counts something.
+    /// Adds or replaces a header with a count.
     pub fn set_count(&mut self, key: &'static str, count: u32) {
         self.set(key, |value| put_count(value, count.into()));
     }
 
-    /// Takes a header out, if it is there.
+    /// Removes a header, if it exists.
     pub fn remove(&mut self, key: &str) {
         self.values.remove(key.as_bytes());
     }

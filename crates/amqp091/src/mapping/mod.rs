@@ -1,4 +1,4 @@
-//! Where AMQP's words meet the house's: the only folder that knows both.
+//! Translates between AMQP's terms and those of `model`: the only folder that knows both.
 //!
 //! Requests become commands, replies become methods, refusals become reply codes, and field tables become values.
 

@@ -1,11 +1,11 @@
-//! What the house reads in a message's properties, and what it writes there.
+//! What the server reads in a message's properties, and what it writes there.
 
 use ferrymq_model::{ComeDue, DeadLetter, Death, Identity, Table, Time, Traced};
 
 use super::{death, delay, event, headers::Headers, trace, value::arguments};
 use crate::codec::content::Properties;
 
-/// The properties of a message that came back so often, as its consumer gets to see them.
+/// The properties that a consumer gets for a message that came back this often.
 pub fn with_attempts(properties: &[u8], attempts: u32) -> Vec<u8> {
     let properties = Properties::read(properties).unwrap_or_default();
     let mut headers = Headers::of(&properties);

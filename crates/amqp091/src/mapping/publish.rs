@@ -1,4 +1,4 @@
-//! What a publish's properties say that decides its fate.
+//! The properties of a publish that decide how the message is handled.
 
 use ferrymq_model::{Name, Rare};
 use ferrymq_wire::Put;
@@ -10,25 +10,25 @@ use crate::codec::{
     table::{RawArray, RawTable, RawValue, put_key},
 };
 
-/// What a message's properties say that decides its fate.
+/// The properties that decide how a message is handled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishFacts {
-    /// Whether it should be written to disk.
+    /// Whether durable queues write it to disk.
     pub persistent: bool,
     /// Its priority.
     pub priority: Option<u8>,
-    /// How long it may wait.
+    /// Its time to live.
     pub expiration_ms: Option<u64>,
-    /// Who it claims to come from, further routing keys, whether it wants answers: where it has one of these.
+    /// The user that it names, further routing keys, whether it wants replies: if it has one of these.
     pub rare: Option<Box<Rare>>,
-    /// The properties as others may see them, where that is not as they came: without BCC.
+    /// The properties without BCC, if they contained it.
     pub shown: Option<Vec<u8>>,
 }
 
-/// Checks a message's properties and reads what decides its fate.
+/// Checks a message's properties and reads those that decide how it is handled.
 ///
 /// # Errors
-/// Where the properties are malformed, or one of them says something that cannot be.
+/// Where the properties are malformed, or one of them has an impossible value.
 pub fn publish_facts(bytes: &[u8]) -> Result<PublishFacts, Violation> {
     let properties = Properties::read_inline(bytes)?;
     let mut facts = PublishFacts {
@@ -77,7 +77,7 @@ fn read_copies(bytes: &[u8], headers: RawTable<'_>, facts: &mut PublishFacts) ->
     Ok(())
 }
 
-/// The texts in an array. What is none names no key and is passed over, as in RabbitMQ.
+/// The texts in an array. Other values are ignored, as in RabbitMQ.
 pub(super) fn texts(array: RawArray<'_>) -> impl Iterator<Item = &[u8]> {
     array.iter().filter_map(|value| match value {
         RawValue::Text(text) => Some(text),
@@ -94,7 +94,7 @@ fn user(bytes: &[u8]) -> Result<Name, Violation> {
     Name::parse(bytes).map_err(|_| Violation::new(ReplyCode::PreconditionFailed, "user_id property is not text"))
 }
 
-/// How long a message may wait, from the digits of its expiration property (milliseconds).
+/// A message's time to live, from the digits of its expiration property (milliseconds).
 ///
 /// # Errors
 /// 406 where they are not the digits of a number that is small enough, in RabbitMQ's words.

@@ -1,4 +1,4 @@
-//! From the node's replies to the methods that carry them.
+//! Turns the node's replies into AMQP methods.
 
 use ferrymq_model::{Origin, Reply, ReturnReason};
 
@@ -50,13 +50,13 @@ pub fn put_reply(out: &mut Vec<u8>, origin: Origin, reply: &Reply) {
     }
 }
 
-/// A count as the protocol has room for it: over 32 bits it says the most it can.
+/// A count in 32 bits; a larger one becomes the largest that fits.
 #[must_use]
 pub fn count(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Why a message comes back, in AMQP's words.
+/// Why a message is returned, in AMQP's terms.
 #[must_use]
 pub fn return_reason(reason: ReturnReason) -> (ReplyCode, &'static str) {
     match reason {

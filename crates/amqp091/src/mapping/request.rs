@@ -1,4 +1,4 @@
-//! From a client's methods to commands.
+//! Turns a client's methods into commands.
 
 use ferrymq_model::{
     BindCommand, Command, ConsumeCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination,
@@ -12,13 +12,13 @@ use crate::codec::{
     table::RawTable,
 };
 
-/// The name that stands for the channel's own answers (direct reply-to): to consume, and as the `reply-to` of a publish.
+/// The name for the channel's own replies (direct reply-to): to consume, and as the `reply-to` of a publish.
 pub const REPLIES: &str = "amq.rabbitmq.reply-to";
 
-/// What the address of a channel's answers begins with.
+/// The first part of the address for a channel's replies.
 const REPLIES_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
-/// Whether a name is the one that stands for the channel's own answers.
+/// Whether this is the name for the channel's own replies.
 #[must_use]
 pub fn names_replies(queue: &str) -> bool {
     *name(queue) == *REPLIES
@@ -67,7 +67,7 @@ pub fn command(channel: u16, method: &Method<'_>) -> Result<Command, Violation> 
     })
 }
 
-/// The commands that are about messages, and not about what there is to send them to.
+/// The commands about messages; those about exchanges and queues are above.
 fn consuming(origin: Origin, method: &Method<'_>) -> Result<Command, Violation> {
     Ok(match method {
         Method::BasicQos(qos) => Command::Qos(limit(origin, *qos)?),
@@ -144,7 +144,7 @@ fn subscribe(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Comm
     if consume.queue == REPLIES {
         return consume_replies(origin, consume);
     }
-    // no-local is not looked at, as in RabbitMQ.
+    // no-local is ignored, as in RabbitMQ.
     Ok(Command::Consume(ConsumeCommand {
         origin,
         queue: name(consume.queue),
@@ -156,7 +156,7 @@ fn subscribe(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Comm
     }))
 }
 
-/// Nobody can say when an answer has been dealt with: it was never in a queue.
+/// A reply was never in a queue, so nobody can acknowledge it.
 fn consume_replies(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Command, Violation> {
     if !consume.no_ack {
         return Err(Violation::new(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
@@ -181,17 +181,17 @@ fn settle(origin: Origin, delivery_tag: u64, multiple: bool, settlement: Settlem
     Command::Settle(Settle { origin, delivery_tag, multiple, settlement })
 }
 
-/// As in RabbitMQ 4.3, a message that is rejected has failed, one that is not acknowledged has not.
+/// As in RabbitMQ 4.3, `basic.reject` counts as a failure and `basic.nack` does not.
 const fn returned(requeue: bool, again: Settlement) -> Settlement {
     if requeue { again } else { Settlement::Reject }
 }
 
-/// An exchange's or a queue's name; line ends are taken out, as RabbitMQ does.
+/// An exchange's or a queue's name without line breaks, as in RabbitMQ.
 fn name(text: &str) -> Name {
     if text.contains(['\r', '\n']) { tag(&text.replace(['\r', '\n'], "")) } else { tag(text) }
 }
 
-/// As much of a text as a short string holds.
+/// The beginning of a text, no longer than a short string.
 #[must_use]
 pub fn short(text: &str) -> &str {
     text.get(..text.floor_char_boundary(Name::BYTES_MAX)).unwrap_or(text)

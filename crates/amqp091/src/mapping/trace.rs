@@ -1,4 +1,5 @@
-//! A message that shows another one on the firehose, as RabbitMQ writes it: everything but the body stands in its headers.
+//! A trace message, which shows another message, as RabbitMQ's firehose writes it: its headers contain everything except
+//! the body.
 
 use ferrymq_model::Traced;
 
@@ -8,13 +9,13 @@ use crate::codec::{
     table::{RawTable, RawValue, put_array, put_key, put_table, put_value},
 };
 
-/// As long as the headers may become: with them the message still fits a frame of the length that is offered by default.
+/// The largest headers: with them the message still fits into a frame of the default length.
 const HEADERS_BYTES_MAX: usize = 127 << 10;
 
-/// The properties of the message that shows this one. What would make them too long, or nests too deeply to be wrapped once
-/// more, is left out: first its properties, then the keys beside its own.
+/// The properties of the trace message for this one. If they would be too long, or nested too deeply, the message's
+/// properties are left out first, then its further keys.
 pub fn trace(traced: &Traced<'_>) -> Vec<u8> {
-    // They were checked when the message came in.
+    // They were checked when the message arrived.
     let properties = Properties::read(traced.properties).unwrap_or_default();
     let (none, all) = (Properties::default(), keys(traced, &properties));
     write(traced, &all, &properties)
@@ -23,7 +24,7 @@ pub fn trace(traced: &Traced<'_>) -> Vec<u8> {
         .expect("one key and the names of some queues are short")
 }
 
-/// Writes it with these keys and properties; `None` where they do not fit.
+/// Writes it with these keys and properties; `None` if they do not fit.
 fn write(traced: &Traced<'_>, keys: &[u8], properties: &Properties<'_>) -> Option<Vec<u8>> {
     let mut headers = Vec::new();
     put(&mut headers, "exchange_name", &RawValue::Text(traced.exchange.as_bytes()));
@@ -39,7 +40,7 @@ fn write(traced: &Traced<'_>, keys: &[u8], properties: &Properties<'_>) -> Optio
     Some(written)
 }
 
-/// All routing keys: of a message that is delivered, those that its header CC still tells.
+/// All routing keys; for a delivered message, those that its header CC still contains.
 fn keys(traced: &Traced<'_>, properties: &Properties<'_>) -> Vec<u8> {
     let mut keys = Vec::new();
     put_value(&mut keys, &RawValue::Text(traced.routing_key));
@@ -51,7 +52,7 @@ fn keys(traced: &Traced<'_>, properties: &Properties<'_>) -> Vec<u8> {
     keys
 }
 
-/// The properties that there are, each under its name, in the order in which RabbitMQ writes them.
+/// The properties that the message has, each under its name, in RabbitMQ's order.
 fn named<'a>(properties: &Properties<'a>) -> Vec<u8> {
     let text = |text: Option<&'a [u8]>| text.map(RawValue::Text);
     let number = |number: Option<u8>| number.map(|number| RawValue::Int(number.into()));

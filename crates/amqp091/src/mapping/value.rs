@@ -4,7 +4,7 @@ use ferrymq_model::{Arguments, Table, Value};
 
 use crate::codec::table::{RawTable, RawValue, put_array, put_count, put_key, put_table, put_value};
 
-/// What a field table says, without AMQP's encoding.
+/// The content of a field table, without AMQP's encoding.
 #[must_use]
 pub fn arguments(table: RawTable<'_>) -> Arguments {
     table.iter().map(|(key, raw)| (String::from_utf8_lossy(key).into_owned(), value(raw))).collect()
@@ -28,7 +28,7 @@ fn value(raw: RawValue<'_>) -> Value {
     }
 }
 
-/// Appends what a table says as the entries of a field table. Its keys must be at most 255 bytes long.
+/// Appends a table as the entries of a field table. Its keys must be at most 255 bytes long.
 pub fn put_entries(entries: &mut Vec<u8>, table: &Table) {
     for (key, value) in table.iter() {
         put_key(entries, key);

@@ -1,11 +1,12 @@
-//! What a client did wrong, in AMQP's words: reply codes for malformed input and for refusals.
+//! What a client did wrong, in AMQP's terms: reply codes for malformed input and for refusals.
 
 use ferrymq_model::{Name, Origin, Refusal};
 
 use super::class_and_method;
 use crate::codec::{Malformed, frame::put_method, methods, reply_code::ReplyCode};
 
-/// Something the protocol forbids, or that we cannot do: it ends the channel or the connection, as its code says.
+/// Something that the protocol forbids or the server cannot do. Its code decides whether it closes the channel or the
+/// connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The reply code.
@@ -32,7 +33,7 @@ impl Violation {
     }
 }
 
-/// The reply-code table: a refusal's variant decides its code, its text stays.
+/// The table of reply codes: the variant of a refusal decides its code; its text stays.
 impl From<&Refusal> for Violation {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
@@ -51,7 +52,7 @@ impl From<&Refusal> for Violation {
     }
 }
 
-/// What each kind of malformed input is answered with.
+/// The reply code for each kind of malformed input.
 impl From<Malformed> for Violation {
     fn from(malformed: Malformed) -> Self {
         let (code, text) = match malformed {
@@ -90,7 +91,7 @@ impl From<Malformed> for Violation {
     }
 }
 
-/// Appends the close that a violation ends in; says whether it ends the connection.
+/// Appends the close for a violation; returns whether it closes the connection.
 pub fn put_close(out: &mut Vec<u8>, origin: Origin, violation: &Violation) -> bool {
     let (class_id, method_id) = class_and_method(origin);
     let (reply_code, text) = (violation.code.number(), violation.reply_text());

@@ -6,7 +6,7 @@ use super::content::Assembly;
 #[derive(Debug)]
 pub(super) struct Channel {
     pub number: u16,
-    /// We closed it: what the client still sends is thrown away until its close-ok.
+    /// The server has closed it: what the client still sends is ignored until its close-ok.
     pub closing: bool,
     /// What has arrived of a publish in several pieces.
     pub assembly: Option<Box<Assembly>>,
@@ -17,7 +17,7 @@ pub(super) struct Channel {
 pub(super) struct Channels {
     /// In ascending order of their numbers. Most connections have one.
     open: Vec<Channel>,
-    /// The channels that ended last, newest first, for clients that settle on a channel after its end.
+    /// The channels that were closed last, newest first, for clients that settle on a channel after its end.
     lately_closed: Vec<u16>,
 }
 
@@ -51,7 +51,7 @@ impl Channels {
         }
     }
 
-    /// Forgets a channel, and remembers that it was there.
+    /// Removes a channel, and remembers that it existed.
     pub fn close(&mut self, number: u16) {
         if let Ok(at) = self.place(number) {
             self.open.remove(at);
@@ -60,7 +60,7 @@ impl Channels {
         }
     }
 
-    /// Whether a channel has ended only lately.
+    /// Whether a channel was closed recently.
     pub fn was_closed_lately(&self, number: u16) -> bool {
         self.lately_closed.contains(&number)
     }

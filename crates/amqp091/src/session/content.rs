@@ -1,8 +1,8 @@
-//! From the frames of a publish (method, content header, body) to one command.
+//! Turns the frames of a publish (method, content header, body) into one command.
 //!
-//! A message whose frames lie behind each other in the input, which is nearly every one, becomes spans of the input
-//! without a copy. One that arrives in pieces is gathered in a buffer of its channel, which grows with what has arrived
-//! and never with what was announced.
+//! The frames of nearly every message follow each other in the input. Such a message becomes spans of the input, without
+//! a copy. A message that arrives in pieces is collected in a buffer of its channel. The buffer grows with the bytes that
+//! have arrived, never with the length in the header.
 
 use bytes::Bytes;
 use ferrymq_model::{Body, Dialect, Limits, Name, Object, Origin, Publish, Refusal, Span};
@@ -18,7 +18,7 @@ use crate::{
     mapping::{self, PublishFacts, Violation},
 };
 
-/// What every publish of a connection is checked against.
+/// The limits for every publish of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms<'a> {
     pub limits: &'a Limits,
@@ -76,9 +76,9 @@ pub(super) enum Gathered {
     Whole(Publish),
 }
 
-/// The publish that begins with `method`, if its other frames lie behind it in `input` from `at` on, and where they end.
+/// The publish that begins with `method`, if its other frames follow in `input` from `at` on, and where they end.
 ///
-/// `None` says only that it is to be gathered frame by frame; the errors are those of a message that is there.
+/// `None` means that it must be collected frame by frame. Errors are those of a complete message.
 #[inline]
 pub(super) fn contiguous(
     origin: Origin,
@@ -118,8 +118,7 @@ pub(super) fn contiguous(
     Ok(Some((publish, end)))
 }
 
-/// The publish at `at`, with all its frames, if it is on this channel and nothing can be said against it; and where it
-/// ends.
+/// The publish at `at`, with all its frames, if it is on this channel and has no error; and where it ends.
 #[inline]
 pub(super) fn following(channel: u16, input: &[u8], at: usize, terms: Terms<'_>) -> Option<(Publish, usize)> {
     let (payload, at) = next(input, at, FrameKind::Method, channel, terms)?;
@@ -127,7 +126,7 @@ pub(super) fn following(channel: u16, input: &[u8], at: usize, terms: Terms<'_>)
     contiguous(mapping::origin(channel, BasicPublish::ID), &method, input, at, terms).ok()?
 }
 
-/// The payload of the frame at `at`, if it is whole and the one that is wanted, and where it ends.
+/// The payload of the frame at `at`, if it is complete and the expected one, and where it ends.
 #[inline]
 fn next<'a>(input: &'a [u8], at: usize, kind: FrameKind, channel: u16, terms: Terms<'_>) -> Option<(&'a [u8], usize)> {
     expected(input, at, kind, channel, terms.frame_bytes_max)
@@ -143,7 +142,7 @@ fn body(input: &[u8], body: &[u8], terms: Terms<'_>) -> Body {
     }
 }
 
-/// What can be said against a message once its content header is there.
+/// Checks a message when its content header has arrived.
 #[inline]
 fn check(method: &BasicPublish<'_>, header: &ContentHeader<'_>, terms: Terms<'_>) -> Result<PublishFacts, Violation> {
     check_method(method, terms)?;
@@ -155,7 +154,7 @@ fn check_method(method: &BasicPublish<'_>, terms: Terms<'_>) -> Result<(), Viola
         return Err(Violation::new(ReplyCode::NotImplemented, "immediate=true"));
     }
     if std::str::from_utf8(method.exchange).is_err() {
-        // No exchange has a name that is not text.
+        // The name of an exchange is always text.
         let name = mapping::tag(&String::from_utf8_lossy(method.exchange).chars().take(60).collect::<String>());
         let missing = Refusal::NotFound { object: Object::Exchange, name, vhost: terms.vhost.clone() };
         return Err(Violation::from(&missing));
@@ -212,7 +211,7 @@ fn append(head: &mut Vec<u8>, part: &[u8]) -> Span {
 }
 
 impl Assembly {
-    /// Begins to gather the publish that `method` announces.
+    /// Begins to collect the publish of `method`.
     pub fn begin(origin: Origin, method: &BasicPublish<'_>, terms: Terms<'_>) -> Result<Self, Violation> {
         check_method(method, terms)?;
         let mut head = Vec::new();
@@ -221,7 +220,7 @@ impl Assembly {
         Ok(Self::AwaitHeader(AwaitHeader { origin, head, exchange, routing_key, mandatory: method.mandatory }))
     }
 
-    /// The request that is being gathered.
+    /// The request that is being collected.
     pub fn origin(&self) -> Origin {
         match self {
             Self::AwaitHeader(start) | Self::AwaitBody(AwaitBody { start, .. }) => start.origin,
@@ -279,7 +278,7 @@ impl AwaitBody {
         let body = if body.len() <= terms.limits.copy_bytes_max {
             Body::Span(append(&mut head, &body))
         } else {
-            // It grew by doubling, may wait for long, and counts with its length.
+            // It grew by doubling, may wait long, and is counted by its length.
             body.shrink_to_fit();
             Body::Shared(Bytes::from(body))
         };

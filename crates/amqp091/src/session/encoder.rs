@@ -1,4 +1,4 @@
-//! From effects to frames. Deliveries are the hot path: straight appends, large bodies shared.
+//! Turns effects into frames. Deliveries are the hot path: they are appended directly, and large bodies are shared.
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Origin, Refusal, Reply};
@@ -16,22 +16,22 @@ use crate::{
 /// The class of everything that has content.
 pub(super) const BASIC: u16 = 60;
 
-/// Encodes one connection's effects, with what its handshake settled.
+/// Encodes one connection's effects, with the limits of its handshake.
 #[derive(Debug)]
 pub struct FrameEncoder {
-    /// The limit both sides agreed on.
+    /// The largest frame that both sides agreed on.
     frame_bytes_max: u32,
-    /// Whether the client wants to know of subscriptions that the server ends.
+    /// Whether the client wants to know when the server ends a subscription.
     cancel_notify: bool,
-    /// Channels that were closed by a refusal and not opened again. Effects that were decided between the refusal and
-    /// the channel's end may not follow its close. Nearly always empty.
+    /// Channels that a refusal closed and that were not opened again. Effects that were decided between the refusal and the
+    /// channel's end must not follow its close. Nearly always empty.
     refused: Vec<u16>,
     /// A refusal closed the connection: nothing follows.
     closed: bool,
 }
 
 impl FrameEncoder {
-    /// An encoder for a connection that has agreed on these.
+    /// An encoder for a connection with these limits.
     #[must_use]
     pub fn new(frame_bytes_max: u32, cancel_notify: bool) -> Self {
         Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false }
@@ -44,7 +44,7 @@ impl FrameEncoder {
     }
 
     fn refuse(&mut self, origin: Origin, refusal: &Refusal, out: &mut Outbox) {
-        // A refused login is answered by the session, which knows what the client can be told.
+        // The session answers a refused login. It knows what the client understands.
         if matches!(refusal, Refusal::LoginFailed(_)) || !self.is_open(origin.channel) {
             return;
         }
@@ -55,7 +55,7 @@ impl FrameEncoder {
         }
     }
 
-    /// A message, and how often it came back where its queue tells that.
+    /// A message, and how often it came back if its queue tells that.
     #[inline]
     fn counted(
         &self,
@@ -116,7 +116,7 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
                 let consumer_tag = tag.as_bytes();
                 let deliver = methods::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
-                // As in RabbitMQ: a consumer sees no count the first time, and who asks for a message always does.
+                // As in RabbitMQ: a consumer gets no count the first time; `basic.get` always gives one.
                 self.counted(channel, &deliver, attempts.filter(|attempts| *attempts > 0), message, out);
             }
             Effect::Got { channel, delivery_tag, redelivered, attempts, remaining, ref message }
@@ -145,8 +145,8 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 put_method(out.bytes(), channel, &methods::BasicCancel { consumer_tag: tag, no_wait: true });
             }
             Effect::Reply { origin, reply } if !self.closed => {
-                // A channel that client and server close at the same time ends with a close-ok on both sides; one that
-                // is opened again is a new one.
+                // A channel that client and server close at the same time ends with a close-ok on both sides. If it is opened
+                // again, it is a new channel.
                 if matches!(reply, Reply::ChannelOpened | Reply::ChannelClosed) {
                     self.refused.retain(|channel| *channel != origin.channel);
                 }
@@ -155,7 +155,7 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 }
             }
             Effect::Refused { origin, refusal } => self.refuse(origin, refusal, out),
-            // A message for a channel that a refusal has closed, or news that the client cannot take.
+            // A message for a channel that a refusal has closed, or a method that the client does not support.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! What the server says of itself before anybody has said who they are: the frame of connection.start.
+//! What the server says about itself before the login: the frame of connection.start.
 
 use ferrymq_model::Limits;
 
@@ -9,7 +9,7 @@ use crate::codec::{
     table::{RawTable, RawValue, put_key, put_value},
 };
 
-/// How the server presents itself. The product and version that clients branch on are RabbitMQ's, which they know.
+/// How the server presents itself. Clients make decisions by product and version, so these are RabbitMQ's.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// `product`
@@ -36,7 +36,7 @@ impl Default for Identity {
     }
 }
 
-/// What clients may count on, by the names that RabbitMQ gave it. Only what is true stands here.
+/// The capabilities that the server advertises, with RabbitMQ's names. All of them are built.
 const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
@@ -49,7 +49,7 @@ const CAPABILITIES: [&str; 9] = [
     "direct_reply_to",
 ];
 
-/// What all connections of a listener have in common: made once, shared by their sessions.
+/// What all connections of a listener share: made once, used by all their sessions.
 #[derive(Debug)]
 pub struct Greeting {
     /// What is offered in the handshake and enforced after it.
@@ -61,13 +61,13 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// A greeting from a server with these limits.
+    /// The greeting of a server with these limits.
     #[must_use]
     pub fn new(identity: &Identity, limits: Limits) -> Self {
         Self::offering(mechanism::WITH_PASSWORDS, identity, limits)
     }
 
-    /// The same where clients can show certificates, and be known by them.
+    /// The same for a listener on which a certificate can name the user.
     #[must_use]
     pub fn with_certificates(identity: &Identity, limits: Limits) -> Self {
         Self::offering(mechanism::WITH_CERTIFICATES, identity, limits)

@@ -1,4 +1,5 @@
-//! The handshake (section 4.2.2 and the connection class), one struct per frame that is awaited. Each consumes itself.
+//! The handshake (section 4.2.2 and the connection class): one struct for each expected frame. Each step consumes its
+//! struct.
 
 use ferrymq_model::{Command, Name};
 use ferrymq_wire::{Output, Step};
@@ -14,14 +15,14 @@ use crate::{
     mapping::{self, Violation},
 };
 
-/// What the client says that it can take.
+/// The capabilities that the client has sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Capabilities {
-    /// It wants to be told why its login failed.
+    /// It wants to know why its login failed.
     pub authentication_failure_close: bool,
-    /// It wants to be told when its subscription ends.
+    /// It wants to know when its subscription ends.
     pub consumer_cancel_notify: bool,
-    /// It wants to be told when its publishes have to wait.
+    /// It wants to know when it is blocked.
     pub connection_blocked: bool,
 }
 
@@ -41,7 +42,7 @@ impl Capabilities {
 #[derive(Debug)]
 pub(super) struct AwaitStartOk;
 
-/// The node was asked whether the login is right.
+/// The node checks the login.
 #[derive(Debug)]
 pub(super) struct AwaitLogin {
     pub mechanism: Mechanism,
@@ -54,7 +55,7 @@ pub(super) struct AwaitTuneOk {
     capabilities: Capabilities,
 }
 
-/// The client is in and both sides agree on limits; it has to say which vhost it wants.
+/// The client has logged in, and both sides agree on limits. The client must open a vhost.
 #[derive(Debug)]
 pub(super) struct AwaitOpen {
     wants_blocked: bool,
@@ -63,7 +64,7 @@ pub(super) struct AwaitOpen {
     pub heartbeat_ms: u64,
 }
 
-/// The node was asked to open the vhost.
+/// The node opens the vhost.
 #[derive(Debug)]
 pub(super) struct AwaitVhost {
     tuned: AwaitOpen,
@@ -118,7 +119,7 @@ impl AwaitTuneOk {
     }
 }
 
-/// A client may lower what it was offered, to a minimum; 0, which means no limit, is more than any offer.
+/// A client may choose less than the offer, down to a minimum. 0 means no limit, so it is more than any offer.
 fn negotiated(what: &str, chosen: u32, min: u32, max: u32) -> Result<(), Fault> {
     let (comparison, bound, limit) = if chosen == 0 || chosen > max {
         ("higher", "maximum", max)

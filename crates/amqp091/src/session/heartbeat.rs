@@ -1,15 +1,15 @@
-//! Signs of life in both directions (section 4.2.7).
+//! Heartbeats in both directions (section 4.2.7).
 
 use ferrymq_wire::Moment;
 
-/// When to send a heartbeat, and when to give the peer up.
+/// When to send a heartbeat, and when the peer has been silent for too long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heartbeat {
-    /// What was agreed on; 0 is never.
+    /// The interval that was agreed on; 0 means no heartbeats.
     interval_ms: u64,
     next_send: Moment,
     last_received: Moment,
-    /// The peer is not read from, so its silence says nothing.
+    /// The server does not read from the peer, so the peer's silence means nothing.
     paused: bool,
 }
 
@@ -25,7 +25,7 @@ pub(super) enum Due {
 }
 
 impl Heartbeat {
-    /// Begins now, with the interval that the client has chosen.
+    /// Starts now, with the interval that the client has chosen.
     pub fn new(interval_ms: u64, now: Moment) -> Self {
         Self { interval_ms, next_send: now.after_ms(interval_ms / 2), last_received: now, paused: false }
     }
@@ -36,12 +36,12 @@ impl Heartbeat {
         self.last_received = now;
     }
 
-    /// The peer is not read from for a while.
+    /// The server stops reading from the peer.
     pub fn pause(&mut self) {
         self.paused = true;
     }
 
-    /// The peer is read from again, and has all its time again.
+    /// The server reads from the peer again; the peer's time starts again.
     pub fn resume(&mut self, now: Moment) {
         self.paused = false;
         self.last_received = now;
@@ -52,7 +52,7 @@ impl Heartbeat {
         (self.interval_ms > 0).then(|| self.give_up().map_or(self.next_send, |give_up| give_up.min(self.next_send)))
     }
 
-    /// What is due now. A heartbeat that is, is taken for sent.
+    /// What is due now. A heartbeat that is due counts as sent.
     pub fn due(&mut self, now: Moment) -> Due {
         if self.interval_ms == 0 {
             Due::Nothing

@@ -1,13 +1,13 @@
-//! SASL mechanisms: what a client may send to prove who it is, and the login in it.
+//! SASL mechanisms: what a client sends to log in.
 
 use ferrymq_model::{Login, Name};
 
 use crate::codec::table::{RawTable, RawValue};
 
-/// The mechanisms that are offered everywhere, in RabbitMQ's order.
+/// The mechanisms of every listener, in RabbitMQ's order.
 pub(super) const WITH_PASSWORDS: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain];
 
-/// Those that are offered where a client's certificate may name its user.
+/// The mechanisms of a listener on which a client's certificate may name its user.
 pub(super) const WITH_CERTIFICATES: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain, Mechanism::External];
 
 /// How a client logs in.
@@ -15,9 +15,9 @@ pub(super) const WITH_CERTIFICATES: &[Mechanism] = &[Mechanism::AmqPlain, Mechan
 pub(super) enum Mechanism {
     /// RFC 4616.
     Plain,
-    /// RabbitMQ's reading of what AMQP 0-8 had: a field table.
+    /// The mechanism of AMQP 0-8 as RabbitMQ reads it: a field table.
     AmqPlain,
-    /// RFC 4422, appendix A: who it is stands in the certificate.
+    /// RFC 4422, appendix A: the certificate names the user.
     External,
 }
 
@@ -36,18 +36,18 @@ impl Mechanism {
         }
     }
 
-    /// The login in a client's response, if it is one of this mechanism.
+    /// The login in a client's response, if the response is valid for this mechanism.
     pub fn login(self, response: &[u8]) -> Option<Login> {
         match self {
             Self::Plain => plain(response),
             Self::AmqPlain => amqplain(response),
-            // As in RabbitMQ, whatever the response says: nobody may act as somebody else.
+            // As in RabbitMQ the response is ignored: nobody may act as another user.
             Self::External => Some(Login::Certificate),
         }
     }
 }
 
-/// Identity to act as, user and password, with zeros between them. Nobody may act as somebody else.
+/// Identity to act as, user and password, with zeros between them. Nobody may act as another user.
 fn plain(response: &[u8]) -> Option<Login> {
     let mut parts = response.split(|octet| *octet == 0);
     let (act_as, user, password) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,4 +1,4 @@
-//! What is written into a message that is dead-lettered, and into one that is delivered again.
+//! The headers of a message that is dead-lettered, and of one that is redelivered.
 
 use ferrymq_amqp091::{PropertyList, codec::content::Properties as Parsed};
 use ferrymq_model::{DeadLetter, Death, DeathReason, Properties, Time, Value};
@@ -47,7 +47,7 @@ fn as_recorded_from_rabbitmq() {
     assert!(count > 0, "a file of vectors has some");
 }
 
-/// One header after the other, so that a message dies of each in turn.
+/// Adds one death after the other to a message's headers.
 fn dies(properties: &[u8], deaths: &[Death<'_>]) -> DeadLetter {
     let mut letter = DeadLetter { properties: properties.to_vec(), ..DeadLetter::default() };
     for death in deaths {
@@ -113,14 +113,14 @@ fn a_history_that_a_client_wrote_goes_on_as_far_as_it_can_be_read() {
     let queue = "05 \"queue\" 53 00000001 \"q\"";
     let reason = "06 \"reason\" 53 00000008 \"rejected\"";
     let cases = [
-        // Text, as clients make it that turn all headers to text.
+        // Text, from clients that convert all headers to text.
         ("53 00000002 \"[]\"", vec!["q rejected 1"]),
         ("41 00000000", vec!["q rejected 1"]),
         // An array of something else.
         ("41 00000005 49 00000007", vec!["q rejected 1"]),
-        // A table that says nothing; it stays.
+        // An empty table; it stays.
         ("41 00000005 46 00000000", vec!["q rejected 1", "- - 0"]),
-        // No count, a count that is text, one below zero, and one that cannot grow.
+        // No count, a count that is text, a negative one, and the largest one.
         (&format!("41 00000025 46 00000020 {queue} {reason}"), vec!["q rejected 1"]),
         (&format!("41 00000031 46 0000002C {queue} {reason} 05 \"count\" 53 00000001 \"7\""), vec!["q rejected 1"]),
         (&format!("41 00000030 46 0000002B {queue} {reason} 05 \"count\" 49 FFFFFFFE"), vec!["q rejected 1"]),

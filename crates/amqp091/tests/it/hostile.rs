@@ -1,4 +1,4 @@
-//! Input from someone who means harm: nothing may panic, nothing may be allocated by a length that was only claimed.
+//! Hostile input: nothing may panic, and nothing may be allocated by a length that the peer only claims.
 
 use ferrymq_amqp091::codec::{
     Malformed, content::ContentHeader, content::Properties, frame::FrameKind, frame::frame, frame::put_frame,
@@ -23,11 +23,11 @@ fn nested_tables(depth: usize) -> Vec<u8> {
 fn tables_nest_up_to_the_limit() {
     assert!(RawTable::check(&nested_tables(DEPTH_MAX)).is_ok());
     assert_eq!(RawTable::check(&nested_tables(DEPTH_MAX + 1)), Err(Malformed::TableDepth));
-    // Deep enough to overflow the stack of whoever recurses without a limit.
+    // Deep enough to overflow the stack of code that recurses without a limit.
     assert_eq!(RawTable::check(&nested_tables(100_000)), Err(Malformed::TableDepth));
 }
 
-/// Everything the codec can be asked about some bytes.
+/// Calls every parser of the codec with some bytes.
 fn read_all(bytes: &[u8]) {
     for limit in [0, 8, 4096, u32::MAX] {
         match frame(bytes, limit) {
@@ -80,7 +80,7 @@ proptest! {
     }
 }
 
-/// A step of somebody who may speak AMQP: a method that is well formed, content, or anything.
+/// A random input: a well-formed method, content, or any bytes.
 fn move_of_a_client() -> impl Strategy<Value = Vec<u8>> {
     let framed = |kind: FrameKind, channel: u16, payload: &[u8]| {
         let mut out = Vec::new();
@@ -102,8 +102,8 @@ fn move_of_a_client() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Whatever a client sends on an open connection, and however it is cut into reads, the session asks and says the
-    /// same, and never more than its input.
+    /// Whatever a client sends on an open connection, the session returns the same steps however the input is cut into
+    /// reads, and never uses more than its input.
     #[test]
     fn any_conversation(moves in vec(move_of_a_client(), 1..20), cut in 1..40_usize) {
         let input = moves.concat();
@@ -113,7 +113,7 @@ proptest! {
     }
 }
 
-/// What a session with an open channel asks for when `input` comes in reads of `cut` octets.
+/// The steps of a session with an open channel when `input` arrives in reads of `cut` octets.
 fn talk(input: &[u8], cut: usize) -> Vec<String> {
     let mut session = hot_path::running();
     let (mut kept, mut said) = (Vec::new(), Vec::new());
@@ -125,7 +125,7 @@ fn talk(input: &[u8], cut: usize) -> Vec<String> {
             assert!(received.consumed <= kept.len());
             for step in &out.steps {
                 match step {
-                    // Frames that are said in one breath or in several are the same frames.
+                    // Frames are the same whether one step sends them or several.
                     Step::Send(range) => {
                         let lines = text::lines(&out.bytes[range.clone()]);
                         said.extend(lines.into_iter().map(|(channel, line)| format!("{channel}: {line}")));

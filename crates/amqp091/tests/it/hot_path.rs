@@ -1,4 +1,4 @@
-//! What must not allocate: publishes that lie whole in the input, and deliveries into an outbox that has room.
+//! What must not allocate: publishes that are complete in the input, and deliveries into an outbox that has space.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -19,7 +19,7 @@ thread_local! {
 /// Counts the allocations of each thread.
 struct Counting;
 
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
@@ -66,7 +66,7 @@ fn publishes_become_commands_without_an_allocation() {
     let one: Vec<u8> = frames.iter().flat_map(|line| text::frame(line, 1)).collect();
     let input = one.repeat(MESSAGES);
     let (mut session, mut out) = (running(), Output::default());
-    // The first call grows the list of steps, which its owner keeps.
+    // The first call grows the list of steps; its owner keeps the memory.
     session.receive(&input, Moment(0), &mut out);
     out.clear();
     let count = allocations(|| {

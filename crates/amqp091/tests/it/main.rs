@@ -1,4 +1,4 @@
-//! The room's tests: byte vectors, an independent codec as oracle, hostile input, and scripted conversations.
+//! Tests: byte vectors, an independent codec as oracle, hostile input, and scripted conversations.
 
 // A test may fail where it stands.
 #![allow(clippy::unwrap_used)]

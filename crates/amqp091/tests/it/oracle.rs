@@ -1,4 +1,4 @@
-//! The codec against an independent one: random methods, tables and properties must come out the same on both sides.
+//! Compares the codec with an independent one: both must give the same for random methods, tables and properties.
 //!
 //! The random payloads are built from the table in `spec/` by the few lines below, so that three readings of the
 //! definition have to agree.
@@ -55,7 +55,7 @@ fn value(depth: u32) -> BoxedStrategy<Vec<u8>> {
         }
         value
     });
-    // Not a number is not equal to itself, which is nobody's mistake here.
+    // `any` never gives NaN, which is not equal to itself.
     let floats = (any::<f32>(), any::<f64>(), any::<bool>()).prop_map(|(single, double, wide)| {
         let mut value = vec![if wide { b'd' } else { b'f' }];
         if wide {

@@ -1,4 +1,4 @@
-//! Commands in words, for scripts. What is false or empty is left out.
+//! Commands as text, for scripts. False and empty fields are left out.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Bytes written by hand, and what the codec must say of them. The vectors are data in `vectors/`.
+//! Bytes written by hand, and the answer that the codec must give. The vectors are data in `vectors/`.
 //!
 //! A vector is one line: octets in hexadecimal (spaces are free), `=>`, and the answer as `Debug` prints it.
 

@@ -118,21 +118,22 @@ pub const OPTIONS: &[Definition] = &[
         Path,
         path,
         |dir: &std::path::Path| dir.display().to_string(),
-        "Where everything durable is kept; made if it is not there. Only one server at a time can use it"
+        "The directory for all durable data. FerryMQ creates it if it does not exist. Only one server at a time can use \
+         it"
     ),
     other!(
         definitions,
         File,
         file,
         show_file,
-        "Users, vhosts, permissions, policies, exchanges, queues and bindings that are set up at every start, in a file \
-         that RabbitMQ exported (docs/definitions.md)"
+        "A definitions file as RabbitMQ exports it (docs/definitions.md). At every start it sets up users, vhosts, \
+         permissions, policies, exchanges, queues and bindings"
     ),
     Definition {
         key: "auth_backends",
         form: Form::Choices(|| value::names_of(value::BACKENDS)),
-        text: "Where users and their rights are looked for, one place after the other: among those that were set up here \
-               (internal), or in a token that is shown as a password (oauth2; docs/oauth2.md)",
+        text: "Where the server looks for users and their permissions, in this order: in its own definitions \
+               (internal), or in a token that the client sends as its password (oauth2; docs/oauth2.md)",
         show: |configuration| value::show_choices(&configuration.auth_backends, value::BACKENDS),
         set: |_, configuration, text| {
             configuration.auth_backends = value::choices(text, value::BACKENDS)?;
@@ -144,126 +145,154 @@ pub const OPTIONS: &[Definition] = &[
         Listeners,
         value::listeners,
         show_listeners,
-        "Serve a protocol on an address. Port 0 picks a free port. Can be given several times; as soon as one is given, \
-         only the given ones open"
+        "Serve a protocol on an address. Port 0 picks a free port. The option can be given several times. As soon as \
+         one address is given, the default listeners do not open"
     ),
     other!(
         log_level,
         Level,
         value::level,
         |level: &tracing::Level| level.to_string().to_lowercase(),
-        "How much is logged to standard error"
+        "How much the server logs to standard error"
     ),
-    number!(threads, Count, 0, 1_024, "How many threads serve connections; 0 is one for each processor"),
+    number!(threads, Count, 0, 1_024, "The number of threads that serve connections; 0 means one for each processor"),
+    choice!(
+        events,
+        value::NO_OR_YES,
+        "Whether the server publishes events (of queues, exchanges, bindings, connections, logins) to the exchange \
+         amq.rabbitmq.event of the vhost / (docs/tracing.md)"
+    ),
     other!(
         tls.certificate_file,
         File,
         file,
         show_file,
-        "The server's certificate, and behind it those that lead to its authority, in PEM form. With it and its key, \
-         amqps is served too"
+        "The server's certificate in PEM form, followed by the intermediate certificates up to its authority. With \
+         certificate and key, the default listeners also include amqps"
     ),
-    other!(tls.key_file, File, file, show_file, "The key of the server's certificate, in PEM form"),
+    other!(tls.key_file, File, file, show_file, "The private key of the server's certificate, in PEM form"),
     choice!(
         tls.client_certificates,
         value::CLIENT_CERTIFICATES,
-        "Whether clients show certificates: they are not asked (none), whoever shows one must show a good one \
-         (optional), or whoever has none is refused (required)"
+        "Whether the server asks clients for a certificate: never (none); a client may have none, but a wrong one is \
+         refused (optional); a client without a good one is refused (required)"
     ),
     other!(
         tls.client_ca_file,
         File,
         file,
         show_file,
-        "The authorities that clients' certificates must come from, in PEM form"
+        "The authorities that must have signed the clients' certificates, in PEM form"
     ),
     choice!(
         tls.login_from,
         value::LOGIN_PARTS,
-        "The part of a client's certificate that names the user, for clients that log in with the mechanism EXTERNAL \
-         (docs/tls.md). With none, it is not offered"
+        "The part of a client's certificate that names the user, for the login mechanism EXTERNAL (docs/tls.md). With \
+         none, the server does not offer EXTERNAL"
     ),
     choice!(
         tls.login_san_type,
         value::SAN_TYPES,
-        "Where the user's name is an alternative name of the certificate, of which type"
+        "The type of the alternative name that names the user, with login_from subject_alternative_name"
     ),
-    number!(tls.login_san_index, Count, 0, 1_000, "Which of the alternative names of that type it is, from 0"),
+    number!(
+        tls.login_san_index,
+        Count,
+        0,
+        1_000,
+        "Which of the alternative names of that type names the user, counted from 0"
+    ),
     other!(
         oauth2.resource_server_id,
         Text,
         some_text,
         show_text,
-        "What tokens for this server have in their audience, and their scopes begin with"
+        "The name of this server in tokens: their audience must contain it, and scopes begin with it and a dot, unless \
+         scope_prefix is given"
     ),
     other!(
         oauth2.scope_prefix,
         Text,
         |text: &str| Ok::<_, String>(Some(text.to_owned())),
         show_text,
-        "What the scopes that concern this server begin with, where it is not its id and a dot; it may be empty"
+        "The text with which scopes for this server begin, in place of resource_server_id and a dot. It may be empty"
     ),
     other!(
         oauth2.additional_scopes_key,
         Text,
         some_text,
         show_text,
-        "A claim with further scopes; a.b is b in a. Several are separated by spaces"
+        "A claim that contains further scopes; a.b means the claim b inside the claim a. Several are separated by \
+         spaces"
     ),
     other!(
         oauth2.preferred_username_claims,
         Texts,
         value::texts,
         |claims: &[String]| if claims.is_empty() { "none".to_owned() } else { claims.join(", ") },
-        "The claims that may name the user, before sub and client_id"
+        "The claims that can name the user. The first that a token has counts; then sub, then client_id"
     ),
-    choice!(oauth2.verify_aud, value::YES_OR_NO, "Whether a token must have this server in its audience"),
-    other!(oauth2.jwks_file, File, file, show_file, "The keys that tokens are signed with, as a JSON Web Key Set"),
+    choice!(oauth2.verify_aud, value::YES_OR_NO, "Whether a token's audience must contain this server"),
+    other!(oauth2.jwks_file, File, file, show_file, "The keys for the signatures of tokens, as a JSON Web Key Set"),
     other!(
         oauth2.public_key_file,
         File,
         file,
         show_file,
-        "A public key that tokens are signed with whichever they name, or a certificate with it, in PEM form"
+        "One public key for the signatures of tokens, or a certificate that contains it, in PEM form. It is tried \
+         whatever key a token names"
     ),
     other!(
         identity.product,
         Text,
         value::text,
         String::clone,
-        "The product that AMQP clients see. Some of them, such as Celery, use features only where they know it"
+        "The product name that AMQP clients see. Some clients, such as Celery, use certain features only with a product \
+         that they know"
     ),
     other!(
         identity.version,
         Text,
         value::text,
         String::clone,
-        "The version that AMQP clients see, for the same reason; FerryMQ's own is sent as x-version"
+        "The version that AMQP clients see, for the same reason. FerryMQ's own version is sent as x-version"
     ),
     other!(identity.cluster, Text, value::text, String::clone, "The name of the cluster that AMQP clients see"),
-    number!(limits.connections_max, Count, 1, 1_000_000, "Most connections at once; further ones are closed at once"),
+    number!(
+        limits.connections_max,
+        Count,
+        1,
+        1_000_000,
+        "The maximum number of open connections. The server closes a connection above it at once"
+    ),
     number!(
         limits.channels_max,
         Count,
         1,
         65_535,
-        "Most channels of a connection. One more closes the connection (530)"
+        "The maximum number of channels of one connection. One more closes the connection (530)"
     ),
-    number!(limits.frame_bytes_max, Bytes, 4_096, 16 << 20, "Largest frame. A larger one closes the connection (501)"),
+    number!(
+        limits.frame_bytes_max,
+        Bytes,
+        4_096,
+        16 << 20,
+        "The largest frame. A larger one closes the connection (501)"
+    ),
     number!(
         limits.message_bytes_max,
         Bytes,
         1,
         512 << 20,
-        "Largest body of a message. A larger one closes its channel (406)"
+        "The largest body of a message. A larger one closes its channel (406)"
     ),
     number!(
         limits.heartbeat_ms,
         Named,
         0,
         HEARTBEAT_MS_MAX,
-        "Heartbeat interval that is offered to clients, in milliseconds; who is silent for two of them is disconnected. 0 \
-         is none"
+        "The heartbeat interval that the server offers to clients, in milliseconds. It disconnects a client that is \
+         silent for two intervals. 0 means no heartbeats"
     ),
     number!(limits.handshake_ms_max, Named, 100, 600_000, "How long a client may take to log in, in milliseconds"),
     number!(
@@ -271,109 +300,114 @@ pub const OPTIONS: &[Definition] = &[
         Count,
         1,
         1 << 24,
-        "Most unacknowledged deliveries of a channel, whatever its prefetch; at it, no further ones are sent"
+        "The maximum number of unacknowledged deliveries of one channel, whatever its prefetch. At the limit the \
+         channel gets no more deliveries"
     ),
     number!(
         limits.properties_bytes_max,
         Bytes,
         4 << 10,
         128 << 10,
-        "Most bytes of a message's properties, headers included. More closes the channel (406)"
+        "The largest properties of a message, headers included. Larger ones close the channel (406)"
     ),
     number!(
         limits.uploads_bytes_max,
         Bytes,
         1 << 20,
         1 << 40,
-        "Most bytes of messages that have arrived in part or wait for a commit, over all connections; who sends more is \
-         disconnected (506)"
+        "The memory for messages that have arrived only in part or wait for a commit, over all connections. A client \
+         that sends more is disconnected (506)"
     ),
     number!(
         limits.histories_bytes_max,
         Bytes,
         0,
         1 << 40,
-        "Most bytes of the messages that x-recent-history exchanges keep, over all of them; then they keep fewer"
+        "The memory for the messages that all x-recent-history exchanges keep together. At the limit they keep fewer \
+         messages"
     ),
     number!(
         limits.consumer_timeout_ms,
         Named,
         0,
         4_294_967_295,
-        "How long a consumer may hold a delivery, in milliseconds, before its channel is closed; 0 is without end"
-    ),
-    choice!(
-        events,
-        value::NO_OR_YES,
-        "Whether what happens (queues, exchanges, bindings, connections, logins) is told on the exchange amq.rabbitmq.event of \
-         vhost / (docs/tracing.md)"
+        "The consumer timeout: how long a consumer may hold a delivery before its channel is closed, in milliseconds. 0 \
+         means no timeout"
     ),
     choice!(
         limits.flow_can_stop,
         value::NO_OR_YES,
-        "Whether a client may stop the deliveries of a channel with channel.flow, until it takes them again. RabbitMQ does \
-         not allow it, and clients expect that (540)"
+        "Whether a client may stop the deliveries of a channel with channel.flow. RabbitMQ refuses this with 540, and \
+         some clients expect the refusal"
     ),
     number!(
         limits.outbox_bytes_max,
         Bytes,
         64 << 10,
         1 << 30,
-        "Bytes that may wait for a slow client's socket; at it, its consumers pause until it reads on"
+        "How many bytes may wait for a slow client's socket. At the limit its consumers pause until the client reads \
+         again"
     ),
     number!(
         limits.batch_messages_max,
         Count,
         1,
         4_096,
-        "Messages that one connection publishes before others have their turn"
+        "How many messages one connection may publish before it is another connection's turn"
     ),
     number!(
         limits.copy_bytes_max,
         Bytes,
         0,
         64 << 10,
-        "Bodies up to this are copied, larger ones are shared. For measurements"
+        "The largest body that the server copies; it shares larger ones. For measurements only"
     ),
     number!(
         storage.file_bytes,
         Bytes,
         256 << 10,
         1 << 30,
-        "Length of one journal file. Fixed when a data directory is made"
+        "The length of one journal file. It is fixed when a data directory is created"
     ),
     number!(
         storage.files,
         Count,
         5,
         64,
-        "How many journal files there are; one of them is kept for acknowledgements when the disk is full. Fixed when a \
-         data directory is made"
+        "The number of journal files. One of them is reserved for acknowledgements when the disk is full. The number is \
+         fixed when a data directory is created"
     ),
     number!(
         storage.transient_bytes_max,
         Bytes,
         1 << 20,
         1 << 40,
-        "How much of transient messages stays in memory; the rest waits on disk"
+        "The memory for transient messages. The rest waits on disk"
     ),
-    number!(
-        storage.read_bytes_max,
-        Bytes,
-        1 << 20,
-        1 << 40,
-        "How much of what was read back from disk stays in memory"
-    ),
-    number!(storage.own_file_bytes, Bytes, 64 << 10, 512 << 20, "Bodies over this get a file of their own"),
+    number!(storage.read_bytes_max, Bytes, 1 << 20, 1 << 40, "The memory for messages that were read back from disk"),
+    number!(storage.own_file_bytes, Bytes, 64 << 10, 512 << 20, "A body larger than this gets its own file"),
     number!(
         storage.merge_bytes,
         Bytes,
         4 << 10,
         1 << 40,
-        "Length of a file of waiting messages that is written anew once three quarters of them are settled"
+        "Messages that wait long are on disk in files called runs. The server rewrites a run of at least this length \
+         when three quarters of its messages are settled"
     ),
-    number!(storage.extents_max, Count, 2, 1 << 20, "In how many such files a queue may be; in more, they are merged"),
-    number!(storage.group_bytes, Bytes, 4 << 10, 16 << 20, "Under load, a flush waits until it has this much to write"),
+    number!(
+        storage.extents_max,
+        Count,
+        2,
+        1 << 20,
+        "The maximum number of runs that contain messages of one queue. Above it the server merges runs"
+    ),
+    number!(
+        storage.group_bytes,
+        Bytes,
+        4 << 10,
+        16 << 20,
+        "Under load, a flush waits until there are this many bytes to write"
+    ),
     number!(
         storage.group_messages,
         Count,
@@ -381,20 +415,28 @@ pub const OPTIONS: &[Definition] = &[
         65_536,
         "With fewer messages than this to write, a flush does not wait for more"
     ),
-    number!(storage.group_wait_us, Named, 0, 100_000, "The longest that a flush waits for more, in microseconds"),
+    number!(
+        storage.group_wait_us,
+        Named,
+        0,
+        100_000,
+        "The longest time that a flush waits for more messages, in microseconds"
+    ),
     number!(
         storage.write_wait_ms,
         Named,
         1,
         1_000,
-        "When acknowledgements are written at the latest, in milliseconds; only what was written outlives a killed process"
+        "The longest time until an acknowledgement is written, in milliseconds. Only what is written survives a killed \
+         process"
     ),
     number!(
         storage.sync_wait_ms,
         Named,
         1,
         1_000,
-        "When acknowledgements are synced at the latest, in milliseconds; only what was synced outlives a power cut"
+        "The longest time until an acknowledgement is synced, in milliseconds. Only what is synced survives a power \
+         loss"
     ),
 ];
 

@@ -7,17 +7,16 @@ use super::{Configuration, OPTIONS, value::Form};
 const OPENING: &str = "\
 # Configuration
 
-`ferrymq serve` runs without any configuration. What you want otherwise can be said in four places; what stands further
-left wins:
+`ferrymq serve` runs without any configuration. You can set each option in three places. If you set it in more than one of them,
+the one further left in this table counts:
 
 | | flag | environment variable | configuration file | default |
 |---|---|---|---|---|
 | example | `--limits-channels-max 100` | `FERRYMQ_LIMITS_CHANNELS_MAX=100` | `limits.channels_max = 100` | 2047 |
 
-The file is TOML. It is read when it is named, with `--config FILE` or `FERRYMQ_CONFIG=FILE`; no other place is searched.
-An option that does not exist, or a value that it cannot take, stops the start with a message that says where it stands
-and what is allowed. A variable that is set to nothing counts as not set; one that begins with `FERRYMQ_` and belongs to
-no option is named in the log.
+The file is TOML. FerryMQ reads it only when you name it, with `--config FILE` or `FERRYMQ_CONFIG=FILE`. An unknown option, or a
+value that the option does not accept, stops the start. The error says where the mistake is and which values are allowed. An
+empty variable counts as not set. When a variable begins with `FERRYMQ_` and belongs to no option, the log names it.
 
 ```toml
 # ferrymq.toml
@@ -29,14 +28,14 @@ message_bytes_max = \"16 MiB\"
 heartbeat_ms = 30000
 ```
 
-Bytes can be written as a number or with KiB, MiB or GiB. A name that ends in `_ms` or `_us` counts milliseconds or
-microseconds. In a variable, several listeners are separated by commas.
+Write bytes as a number, or with KiB, MiB or GiB. Options whose names end in `_ms` or `_us` count milliseconds or microseconds.
+In a variable, separate several listeners with commas.
 
-Without `listen`, every protocol opens on its own port, on 127.0.0.1 and, where the machine has it, on ::1: nothing is
-reachable from other machines until you say so. The user `guest` can log in from this machine only, whatever is listened
-on.
+Without `listen`, every protocol opens on its own port, on 127.0.0.1 and, if the machine has it, on ::1. Other machines cannot
+connect until you change that. As soon as you give one `listen`, only the given listeners open; name `http` beside `amqp` if you
+want the health checks. The user `guest` can log in from the same machine only, whatever the listeners are.
 
-This page is made from the options' definitions; a test fails when it is not up to date.
+This page is generated from the definitions of the options. A test fails when it is not up to date.
 ";
 
 /// The page.

@@ -19,7 +19,7 @@ pub use catalog::{
     KeptMessage, LoadError, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User,
     UserLimits, VhostSettings, random_text,
 };
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 pub use queue::Sabotage;
 pub use queue::{
     Committed, Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Due, Got, Letter, Next, Overflow, Ports,

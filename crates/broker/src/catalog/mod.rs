@@ -48,7 +48,7 @@ use bindings::Binding;
 use exchanges::Exchange;
 use policies::Policies;
 
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 use crate::queue::sabotage::Sabotage;
 use crate::queue::sabotage::Saboteur;
 
@@ -171,7 +171,7 @@ impl Catalog {
     }
 
     /// From now on it does something wrong.
-    #[cfg(feature = "sabotage")]
+    #[cfg(debug_assertions)]
     pub fn sabotage(&mut self, sabotage: Sabotage) {
         self.saboteur = Saboteur::new(sabotage);
     }

@@ -35,8 +35,8 @@ with Server() as server:
     declare(channel)
 
     # The longer delay first: what counts is when they are due.
-    late = publish(channel, 600, b"late")
-    early = publish(channel, 200, b"early")
+    late = publish(channel, 2500, b"late")
+    early = publish(channel, 1200, b"early")
     publish(channel, 0, b"now")
     channel.basic_publish("delayed", "hello", b"without")
     consumer = Collected(channel, "hello", auto_ack=True)
@@ -46,7 +46,7 @@ with Server() as server:
     assert time.time() >= late - 0.1, "a message came before its time"
     assert consumer.bodies() == [b"now", b"without", b"early", b"late"], consumer.bodies()
     waited = [properties.headers and properties.headers.get("x-delay") for _, properties, _ in consumer.deliveries]
-    assert waited == [0, None, -200, -600], waited
+    assert waited == [0, None, -1200, -2500], waited
     sender.close()
 
     # Killed while messages come due, and again right after the restart.
@@ -69,10 +69,10 @@ with Server() as server:
     assert sorted(consumer.bodies()) == sorted(expected), "each message comes once"
 
     # What its exchange had waiting goes with it.
-    publish(channel, 300, b"gone")
+    publish(channel, 1000, b"gone")
     channel.exchange_delete("delayed")
     declare(channel)
-    publish(channel, 600, b"stays")
+    publish(channel, 1500, b"stays")
     wait_until(lambda: len(consumer.deliveries) > len(expected), receiver)
     assert consumer.bodies()[len(expected) :] == [b"stays"], consumer.bodies()[len(expected) :]
     receiver.close()

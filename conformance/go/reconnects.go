@@ -13,27 +13,32 @@ const (
 )
 
 // reconnects: the server is killed under a publisher and a consumer, which connect again when NotifyClose says that
-// their connection is gone. Every message comes.
+// their connection is gone. Every message comes. The publisher holds back its second half until the server was killed,
+// so that neither can be done before.
 func reconnects() {
 	mustBeOursToKill()
 	quarter, finished := make(chan struct{}), make(chan int)
-	published := make(chan int)
-	go func() { published <- publishAll() }()
+	published, killed := make(chan int), make(chan struct{})
+	go func() { published <- publishAll(killed) }()
 	go func() { finished <- consumeAll(quarter) }()
 	<-quarter
 	killServer()
+	close(killed)
 	that(<-published >= 2, "the publisher has connected again")
 	that(<-finished >= 2, "the consumer has connected again")
 }
 
 // publishAll publishes until everything is confirmed; gives how many connections it took.
-func publishAll() (connections int) {
+func publishAll(killed <-chan struct{}) (connections int) {
 	for next := 0; next < messageCount; {
 		connection, channel := connectAgain()
 		connections++
 		lost := connection.NotifyClose(make(chan *amqp.Error, 1))
 		for next < messageCount && publishedOne(channel, next) {
 			next++
+			if next == messageCount/2 {
+				<-killed
+			}
 		}
 		if next < messageCount {
 			<-lost

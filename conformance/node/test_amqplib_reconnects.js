@@ -1,5 +1,6 @@
 // The server is killed under a publisher and a consumer of amqplib, which connect again when they are told ('close')
-// that their connection is gone. Every message comes.
+// that their connection is gone. Every message comes. The publisher holds back its second half until the server was
+// killed, so that neither can be done before.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -45,12 +46,15 @@ main(async () => {
   const seen = new Set();
   let allSeen;
   const finished = new Promise((resolve) => (allSeen = resolve));
+  let goOn;
+  const killed = new Promise((resolve) => (goOn = resolve));
 
   const publisher = new Steady(async (connection) => {
     const channel = await connection.createConfirmChannel();
     channel.on('error', () => {});
     await channel.assertQueue(QUEUE, { durable: true });
     for (let number = 0; number < COUNT; number += 1) {
+      if (number === COUNT / 2) await killed;
       if (!confirmed.has(number)) {
         channel.sendToQueue(QUEUE, Buffer.from(String(number)), { persistent: true });
         await channel.waitForConfirms();
@@ -73,6 +77,7 @@ main(async () => {
   await consumer.connect();
   while (seen.size < COUNT / 4) await new Promise(setImmediate);
   await killServer();
+  goOn();
   await finished;
   await published;
   assert.ok(publisher.connections >= 2 && consumer.connections >= 2, 'both have connected again');

@@ -133,21 +133,26 @@ impl<'t> Peers<'t> {
     /// Sends what changes nothing and waits for its answer: whatever the server was going to send for what came before
     /// has arrived then. A detour through a queue first makes sure that the queue has acted too.
     pub fn round_trip(&mut self, number: usize, channel: u16, queue: Option<Value>) -> Result<(), String> {
-        let passive = |field: &str, value| vec![(field.to_owned(), value), ("passive".to_owned(), Value::Bit(true))];
         if let Some(queue) = queue {
-            self.send_method(number, channel, "queue.declare", &passive("queue", queue))?;
-            self.wait_for(number, channel, "queue.declare-ok")?;
+            self.messages_ready(number, channel, queue)?;
         }
         self.send_method(number, channel, "exchange.declare", &passive("exchange", text("amq.direct")))?;
-        self.wait_for(number, channel, "exchange.declare-ok")
+        self.wait_for(number, channel, "exchange.declare-ok").map(drop)
+    }
+
+    /// How many messages are ready in a queue, by a passive declaration.
+    pub fn messages_ready(&mut self, number: usize, channel: u16, queue: Value) -> Result<Value, String> {
+        self.send_method(number, channel, "queue.declare", &passive("queue", queue))?;
+        let answer = self.wait_for(number, channel, "queue.declare-ok")?;
+        answer.field("message-count").cloned().ok_or_else(|| "queue.declare-ok without message-count".to_owned())
     }
 
     /// Waits for a reply that may stand behind other messages, which stay.
-    fn wait_for(&mut self, number: usize, channel: u16, name: &str) -> Result<(), String> {
+    fn wait_for(&mut self, number: usize, channel: u16, name: &str) -> Result<Received, String> {
         loop {
             let inbox = self.inbox(number)?;
-            if inbox.pull(channel, name).is_some() {
-                return Ok(());
+            if let Some(received) = inbox.pull(channel, name) {
+                return Ok(received);
             }
             if let Some(close) = inbox.pull(channel, "channel.close").or_else(|| inbox.pull(0, "connection.close")) {
                 return Err(format!("waiting for {name}: {close}"));
@@ -212,7 +217,7 @@ impl<'t> Peers<'t> {
         if self.is_open(number) {
             let reply = vec![("reply-code".to_owned(), Value::Number(200))];
             self.send_method(number, 0, "connection.close", &reply)?;
-            self.wait_for(number, 0, "connection.close-ok")?;
+            self.wait_for(number, 0, "connection.close-ok").map(drop)?;
         }
         self.abandon(number)
     }
@@ -220,6 +225,10 @@ impl<'t> Peers<'t> {
 
 pub fn text(text: &str) -> Value {
     Value::Text(text.as_bytes().to_vec())
+}
+
+fn passive(field: &str, name: Value) -> Fields {
+    vec![(field.to_owned(), name), ("passive".to_owned(), Value::Bit(true))]
 }
 
 fn all_capabilities() -> Value {

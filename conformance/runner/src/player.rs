@@ -56,6 +56,7 @@ pub fn play(script: &Script, target: &mut dyn Target, whose: Whose) -> Result<Tr
         captures: Captures::new(),
         transcript: Transcript::default(),
         confirmed: HashMap::new(),
+        mark: Duration::ZERO,
     };
     let played = player.play(script, whose);
     player.leave();
@@ -65,12 +66,19 @@ pub fn play(script: &Script, target: &mut dyn Target, whose: Whose) -> Result<Tr
     played.and(cleaning::delete(target, &declared)).map(|()| transcript)
 }
 
+/// How long `T: until` waits between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// After this, what `T: until` waits for is not going to happen. It bounds failures, not successes.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
 struct Player<'t> {
     peers: Peers<'t>,
     captures: Captures,
     transcript: Transcript,
     /// Publishes that the server has confirmed, by connection and channel.
     confirmed: HashMap<(usize, u16), BTreeSet<u64>>,
+    /// When the script said `T: mark`.
+    mark: Duration,
 }
 
 impl Player<'_> {
@@ -244,9 +252,18 @@ impl Player<'_> {
     }
 
     fn expect_nothing(&mut self, step: &Step) -> Result<(), String> {
-        let queue = self.option(&mut step.arguments.clone(), "queue", FieldKind::ShortText)?;
+        let mut arguments = step.arguments.clone();
+        let queue = self.option(&mut arguments, "queue", FieldKind::ShortText)?;
+        let before = match arguments.take("before") {
+            Some(Term::Word(word)) => milliseconds(&word)?,
+            Some(_) => return Err("`before=500ms`".to_owned()),
+            None => Duration::MAX,
+        };
         self.peers.round_trip(step.connection, step.channel, queue)?;
+        let passed = self.peers.target().time().saturating_sub(self.mark);
         match self.peers.inbox(step.connection)?.front(step.channel) {
+            // The machine was too slow to look in time; what has come is for the lines that follow.
+            Some(_) if passed >= before => Ok(()),
             Some(received) => Err(format!("expected nothing, got {received}")),
             None => Ok(()),
         }
@@ -282,9 +299,33 @@ impl Player<'_> {
     }
 
     fn time_step(&mut self, step: &Step) -> Result<(), String> {
-        let ms = step.verb.strip_prefix('+').and_then(|rest| rest.strip_suffix("ms")).and_then(|ms| ms.parse().ok());
-        self.peers.target().advance(Duration::from_millis(ms.ok_or("time is `T: +500ms`")?));
+        match step.verb.as_str() {
+            "mark" => self.mark = self.peers.target().time(),
+            "until" => return self.wait_until(step),
+            passes => {
+                let passes = passes.strip_prefix('+').ok_or("time is `T: +500ms`")?;
+                self.peers.target().advance(milliseconds(passes)?);
+            }
+        }
         Ok(())
+    }
+
+    /// `until queue=q message-count=2`: looks again and again until that many messages are ready there.
+    fn wait_until(&mut self, step: &Step) -> Result<(), String> {
+        let mut arguments = step.arguments.clone();
+        let queue = self.option(&mut arguments, "queue", FieldKind::ShortText)?.ok_or("until queue=...")?;
+        let wanted = self.option(&mut arguments, "message-count", FieldKind::Long)?.ok_or("until message-count=...")?;
+        let begun = self.peers.target().time();
+        loop {
+            let ready = self.peers.messages_ready(step.connection, step.channel, queue.clone())?;
+            if ready == wanted {
+                return Ok(());
+            }
+            if self.peers.target().time() - begun > WAIT_MAX {
+                return Err(format!("waited for message-count={wanted}, and it stays {ready}"));
+            }
+            self.peers.target().advance(LOOK_EVERY);
+        }
     }
 
     /// A conversation in which something came that no line expects was not understood.
@@ -303,6 +344,12 @@ impl Player<'_> {
             let _ = self.peers.close(number);
         }
     }
+}
+
+/// `500ms`.
+fn milliseconds(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix("ms").and_then(|ms| ms.parse().ok());
+    number.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is no number of milliseconds, such as 500ms"))
 }
 
 fn octets(words: &[String], radix: u32) -> Result<Vec<u8>, String> {

@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One connection of a target, numbered as the target likes.
 pub type ConnectionId = usize;
@@ -32,6 +32,9 @@ pub trait Target {
 
     fn advance(&mut self, by: Duration);
 
+    /// What the clock shows, from a beginning of its own.
+    fn time(&self) -> Duration;
+
     /// The conversation waits for something that the server does when a time has come. Where the clock stands still, it
     /// moves to the next such time; a real one needs no help.
     fn advance_to_next_alarm(&mut self) {}
@@ -42,6 +45,7 @@ pub trait Target {
 pub struct Tcp {
     address: String,
     sockets: Vec<Option<TcpStream>>,
+    beginning: Instant,
 }
 
 impl Tcp {
@@ -49,7 +53,7 @@ impl Tcp {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     pub fn new(address: impl Into<String>) -> Self {
-        Self { address: address.into(), sockets: Vec::new() }
+        Self { address: address.into(), sockets: Vec::new(), beginning: Instant::now() }
     }
 }
 
@@ -98,6 +102,10 @@ impl Target for Tcp {
 
     fn advance(&mut self, by: Duration) {
         std::thread::sleep(by);
+    }
+
+    fn time(&self) -> Duration {
+        self.beginning.elapsed()
     }
 }
 

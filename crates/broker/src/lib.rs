@@ -17,9 +17,9 @@ mod selector;
 pub use catalog::{
     ApplyTo, BindingFacts, Caller, Catalog, Declared, Envelope, Epoch, Happening, History, HistoryBudget, Holds,
     KeptMessage, LoadError, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User,
-    UserLimits, VhostSettings, random_text,
+    UserLimits, VhostSettings, policy_settings, random_text,
 };
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 pub use queue::Sabotage;
 pub use queue::{
     Committed, Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Due, Got, Letter, Next, Overflow, Ports,

@@ -165,6 +165,10 @@ impl Target for Memory {
         self.host.passed_ms.store(end, Ordering::Relaxed);
     }
 
+    fn time(&self) -> Duration {
+        Duration::from_millis(self.host.moment().0)
+    }
+
     fn advance_to_next_alarm(&mut self) {
         if let Some(due) = self.next_alarm(u64::MAX) {
             self.advance(Duration::from_millis(due.saturating_sub(self.host.moment().0)));

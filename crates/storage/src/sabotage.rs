@@ -1,5 +1,5 @@
-//! Ways to break storage on purpose, so that its tests can show that they would notice. They exist only with the feature
-//! `sabotage`, which nothing but those tests switches on, and then the environment says which one.
+//! Ways to break storage on purpose, so that its tests can show that they would notice. They exist only with
+//! `debug_assertions`, so in no release, and there the environment says which one.
 
 /// One way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) enum Sabotage {
 }
 
 /// Whether storage is to be broken in this way.
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 pub(crate) fn is(way: Sabotage) -> bool {
     static ACTIVE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     let active = ACTIVE.get_or_init(|| std::env::var("FERRYMQ_SABOTAGE").ok());
@@ -35,7 +35,7 @@ pub(crate) fn is(way: Sabotage) -> bool {
 }
 
 /// Whether storage is to be broken in this way: it is not.
-#[cfg(not(feature = "sabotage"))]
+#[cfg(not(debug_assertions))]
 #[inline(always)]
 pub(crate) const fn is(_: Sabotage) -> bool {
     false

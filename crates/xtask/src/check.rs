@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::step::TestProgram;
 use crate::workspace::{Workspace, cargo};
 use crate::{step, tidy};
 
@@ -9,18 +10,19 @@ use crate::{step, tidy};
 const SHELL: &[&str] = &["server", "storage", "admin", "conformance", "conformance-lapin", "conformance-proof", "fuzz"];
 
 pub fn run(workspace: &Workspace) -> Result<(), String> {
-    step::run("format", Command::new(cargo()).args(["fmt", "--all", "--check"]))?;
+    step::run("format", cargo().args(["fmt", "--all", "--check"]))?;
     tidy::run(workspace, false)?;
-    step::run(
-        "clippy",
-        Command::new(cargo())
-            .args(["clippy", "--workspace", "--all-targets", "--profile", "checked", "--quiet"])
-            .args(["--", "-D", "warnings"]),
-    )?;
-    let mut tests = Command::new(cargo());
-    tests.args(["test", "--workspace", "--profile", "checked", "--quiet", "--lib", "--tests"]);
-    for package in workspace.members.iter().filter(|package| SHELL.contains(&package.short())) {
-        tests.args(["--exclude", &package.name]);
+    let mut clippy = cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets", "--profile", "checked"]).args(["--", "-D", "warnings"]);
+    step::run("clippy", &mut clippy)?;
+    let programs = step::build_tests(workspace)?;
+    let is_pure = |program: &&TestProgram| {
+        let package = workspace.members.iter().find(|package| package.folder == program.folder);
+        package.is_some_and(|package| !SHELL.contains(&package.short()))
+    };
+    for program in programs.iter().filter(is_pure) {
+        let name = format!("tests in {}", workspace.shown(&program.folder));
+        step::run(&name, Command::new(&program.executable).arg("--quiet").current_dir(&program.folder))?;
     }
-    step::run("pure tests", &mut tests)
+    Ok(())
 }

@@ -3,6 +3,8 @@
 //! Played against ours, a script must come out as it says and as the original answered when it was recorded. Against
 //! any other server it must come out as it says; `--record` writes down what that server answered.
 
+use std::cell::Cell;
+
 use ferrymq_conformance::{Served, Suite, Tcp, identify};
 
 use crate::clients::{self, Against};
@@ -16,7 +18,31 @@ struct Order {
     against: Option<String>,
     record: bool,
     /// Only what has one of these in its name; everything, when there are none.
-    filters: Vec<String>,
+    filters: Vec<Filter>,
+}
+
+/// A part of a name, and whether anything is called so.
+#[derive(Debug)]
+pub struct Filter {
+    part: String,
+    matched: Cell<bool>,
+}
+
+impl Filter {
+    pub fn new(part: &str) -> Self {
+        Self { part: spaced(part), matched: Cell::new(false) }
+    }
+
+    /// Whether the name has it as a part; blanks, `_` and `-` are the same, as in `pika_hello`.
+    pub fn wants(&self, name: &str) -> bool {
+        let wants = spaced(name).contains(&self.part);
+        self.matched.set(self.matched.get() || wants);
+        wants
+    }
+}
+
+fn spaced(name: &str) -> String {
+    name.replace(['_', '-'], " ")
 }
 
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
@@ -35,12 +61,13 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
         }
         other => return Err(format!("conformance knows amqp and clients, not `{other}`")),
     }
+    order.all_matched(what)?;
     tally.close()
 }
 
 /// The scripts against our binary, as part of `cargo x test`.
 pub fn play_ours(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<(), String> {
-    let order = Order { filters: filter.map(str::to_owned).into_iter().collect(), ..Order::default() };
+    let order = Order { filters: filter.map(Filter::new).into_iter().collect(), ..Order::default() };
     play_scripts(workspace, &order, tally)
 }
 
@@ -89,12 +116,42 @@ impl Order {
                 "--against" => order.against = Some(args.next().ok_or("--against HOST:PORT")?.clone()),
                 "--record" => order.record = true,
                 flag if flag.starts_with('-') => return Err(format!("no option `{flag}`")),
-                filter => order.filters.push(filter.to_owned()),
+                filter => order.filters.push(Filter::new(filter)),
             }
         }
         Ok(order)
     }
     fn wants(&self, name: &str) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| name.contains(filter))
+        // Each is asked, so that each knows whether it has matched.
+        let wanted = self.filters.iter().filter(|filter| filter.wants(name)).count();
+        self.filters.is_empty() || wanted > 0
+    }
+
+    /// Fails where a name was given that nothing has.
+    fn all_matched(&self, what: &str) -> Result<(), String> {
+        let unmatched = self.filters.iter().find(|filter| !filter.matched.get());
+        unmatched.map_or(Ok(()), |filter| {
+            let names = if what == "amqp" {
+                "the names are those of the files in conformance/amqp"
+            } else {
+                "`cargo x conformance clients client` runs all programs and shows their names"
+            };
+            Err(format!("no name has `{}` in it; {names}", filter.part))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nothing_has_is_an_error() {
+        let order = Order::parse(&["pika_hello".to_owned(), "nosuch".to_owned()]).unwrap();
+        assert!(order.wants("client pika hello") && !order.wants("client pika rpc"));
+        assert!(order.all_matched("clients").unwrap_err().contains("`nosuch`"));
+        let order = Order::parse(&["pika".to_owned(), "pika hello".to_owned()]).unwrap();
+        assert!(order.wants("client pika hello"));
+        assert_eq!(order.all_matched("clients"), Ok(()));
     }
 }

@@ -4,10 +4,9 @@
 use std::process::Command;
 
 use crate::step;
-use crate::workspace::cargo;
+use crate::workspace::Workspace;
 
-pub fn run(args: &[String]) -> Result<(), String> {
-    let mut hunt = Command::new(cargo());
-    hunt.args(["run", "--quiet", "--profile", "checked", "--package", "ferrymq-fuzz", "--"]).args(args);
-    step::run("fuzz", &mut hunt)
+pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
+    step::build_binaries()?;
+    step::run("fuzz", Command::new(workspace.binary("ferrymq-fuzz")).current_dir(&workspace.root).args(args))
 }

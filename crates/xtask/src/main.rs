@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&workspace, &rest),
         "check" => check::run(&workspace),
         "crash" => proof::crash(&workspace, &rest),
-        "fuzz" => fuzz::run(&rest),
+        "fuzz" => fuzz::run(&workspace, &rest),
         "codegen" => codegen::run(&workspace),
         "test" => test::run(&workspace, rest.first().map(String::as_str)),
         "conformance" => conformance::run(&workspace, &rest),

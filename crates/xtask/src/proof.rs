@@ -34,8 +34,7 @@ pub fn crash(workspace: &Workspace, args: &[String]) -> Result<(), String> {
 pub fn run(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Tally {
     let mut tally = Tally::default();
     for (name, args) in PROOFS.iter().filter(|(name, _)| wanted(name)) {
-        println!("== {name}");
-        match program(workspace).args(*args).status() {
+        match step::status(name, program(workspace).args(*args)) {
             Ok(status) if status.code() == Some(SKIPPED) => tally.skip(name, "what it needs is not installed here"),
             Ok(status) if status.success() => tally.record(name, Ok(())),
             Ok(status) => tally.record(name, Err(format!("{status}, see above"))),

@@ -1,10 +1,18 @@
 //! Running a command as a step of `check` or `test`, and counting what came of it.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-use crate::workspace::cargo;
+use serde_json::Value;
+
+use crate::workspace::{Workspace, cargo};
+
+/// A step that says nothing for so long is named, so that nobody takes it for stuck.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// What a whole run came to. Tests that were not run are named, never silent.
 #[derive(Debug, Default)]
@@ -35,6 +43,11 @@ impl Tally {
         self.skipped.extend(other.skipped);
     }
 
+    /// Whether there was nothing to count.
+    pub fn is_empty(&self) -> bool {
+        self.passed == 0 && self.failed.is_empty() && self.skipped.is_empty()
+    }
+
     /// Where CI=true the machine is expected to have everything: a skip is a failure there.
     pub fn skip(&mut self, name: &str, why: &str) {
         let line = format!("{name}: {why}");
@@ -59,13 +72,40 @@ impl Tally {
     }
 }
 
-/// Runs a command with its output on ours, and says how long it took.
+/// Runs a command with its output on ours, and says how long it took; every 10 seconds also that it still runs.
 pub fn run(name: &str, command: &mut Command) -> Result<(), String> {
+    let status = status(name, command).map_err(|why| format!("{name}: {why}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{name} failed")) }
+}
+
+/// The same, for those to whom the exit code matters.
+pub fn status(name: &str, command: &mut Command) -> std::io::Result<ExitStatus> {
     let started = Instant::now();
     println!("== {name}");
-    let status = command.status().map_err(|why| format!("{name}: {why}"))?;
+    let mut child = command.spawn()?;
+    let status = wait(&mut child, || println!("== {name}: {} s so far", started.elapsed().as_secs()))?;
     println!("== {name}: {:.1} s", started.elapsed().as_secs_f32());
-    if status.success() { Ok(()) } else { Err(format!("{name} failed")) }
+    Ok(status)
+}
+
+/// Waits for a child's end, and calls `still_runs` after every [`SILENCE_MAX`].
+fn wait(child: &mut Child, still_runs: impl Fn() + Send) -> std::io::Result<ExitStatus> {
+    meanwhile(still_runs, || child.wait())
+}
+
+/// Does something, and calls `still_runs` after every [`SILENCE_MAX`] that it takes.
+pub fn meanwhile<T>(still_runs: impl Fn() + Send, act: impl FnOnce() -> T) -> T {
+    let (ended, end) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while end.recv_timeout(SILENCE_MAX) == Err(RecvTimeoutError::Timeout) {
+                still_runs();
+            }
+        });
+        let done = act();
+        drop(ended);
+        done
+    })
 }
 
 /// Whether a program of this name can be run here.
@@ -75,16 +115,53 @@ pub fn is_installed(program: &str, asked: &str) -> bool {
 
 /// Everything that is run from outside, with the one profile of all tests.
 pub fn build_binaries() -> Result<(), String> {
-    run("build", Command::new(cargo()).args(["build", "--workspace", "--bins", "--profile", "checked"]))
+    run("build", cargo().args(["build", "--workspace", "--bins", "--profile", "checked"]))
+}
+
+/// A test program that cargo has built.
+pub struct TestProgram {
+    /// The package's folder, which is where its tests run.
+    pub folder: PathBuf,
+    pub executable: PathBuf,
+}
+
+/// Builds the tests of the whole workspace, as `cargo test --workspace` does, and says where they are.
+///
+/// A build of some packages only would choose other features for what they depend on, and build that again.
+pub fn build_tests(workspace: &Workspace) -> Result<Vec<TestProgram>, String> {
+    let started = Instant::now();
+    println!("== build of the tests");
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--profile", "checked", "--lib", "--tests", "--no-run"]);
+    let mut child = command
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|why| format!("cargo test: {why}"))?;
+    let mut programs = Vec::new();
+    let silent = |_: &str| println!("== build of the tests: {} s so far", started.elapsed().as_secs());
+    each_line(&mut child, silent, |line| programs.extend(test_program(workspace, line)))?;
+    let status = child.wait().map_err(|why| format!("cargo test: {why}"))?;
+    println!("== build of the tests: {:.1} s", started.elapsed().as_secs_f32());
+    if status.success() { Ok(programs) } else { Err("the tests cannot be built".to_owned()) }
+}
+
+/// What one line of cargo's messages says about a test program of ours.
+fn test_program(workspace: &Workspace, line: &str) -> Option<TestProgram> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let is_test = message["profile"]["test"].as_bool()?;
+    let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_owned();
+    let executable = PathBuf::from(message["executable"].as_str()?);
+    let ours: BTreeSet<&Path> = workspace.members.iter().map(|package| package.folder.as_path()).collect();
+    (is_test && ours.contains(folder.as_path())).then_some(TestProgram { folder, executable })
 }
 
 /// Runs `cargo test`, shows its output as it comes, and adds its `test result:` lines to the tally.
 pub fn cargo_test(command: &mut Command, tally: &mut Tally) -> Result<(), String> {
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|why| format!("cargo test: {why}"))?;
-    let stdout = child.stdout.take().expect("the pipe was asked for above");
     let mut failed_tests = 0;
-    for line in BufReader::new(stdout).lines() {
-        let line = line.map_err(|why| format!("cargo test: {why}"))?;
+    let silent = |last: &str| println!("== still running after `{last}`");
+    each_line(&mut child, silent, |line| {
         println!("{line}");
         if let Some(counts) = line.strip_prefix("test result: ") {
             tally.passed += count_before(counts, " passed");
@@ -92,7 +169,7 @@ pub fn cargo_test(command: &mut Command, tally: &mut Tally) -> Result<(), String
             failed_tests += 1;
             tally.failed.push(name.to_owned());
         }
-    }
+    })?;
     std::io::stdout().flush().map_err(|why| why.to_string())?;
     let status = child.wait().map_err(|why| format!("cargo test: {why}"))?;
     if !status.success() && failed_tests == 0 {
@@ -100,6 +177,30 @@ pub fn cargo_test(command: &mut Command, tally: &mut Tally) -> Result<(), String
         tally.failed.push(format!("cargo test ended with {status}"));
     }
     Ok(())
+}
+
+/// Gives each line of a child's standard output to `line`; where none comes for [`SILENCE_MAX`], the last one to `silent`.
+fn each_line(child: &mut Child, silent: impl Fn(&str), mut line: impl FnMut(&str)) -> Result<(), String> {
+    let stdout = child.stdout.take().expect("the pipe was asked for");
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines() {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let mut last = String::new();
+    loop {
+        match lines.recv_timeout(SILENCE_MAX) {
+            Ok(read) => {
+                last = read.map_err(|why| format!("what it says: {why}"))?;
+                line(&last);
+            }
+            Err(RecvTimeoutError::Timeout) => silent(&last),
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
 }
 
 /// The number in front of a word: 12 in `ok. 12 passed; 0 failed`.

@@ -39,7 +39,7 @@ pub enum DependencyKind {
 
 impl Workspace {
     pub fn load() -> Result<Self, String> {
-        let output = Command::new(cargo())
+        let output = cargo()
             .args(["metadata", "--format-version", "1", "--locked"])
             .output()
             .map_err(|why| format!("cargo metadata: {why}"))?;
@@ -103,8 +103,26 @@ impl Dependency {
 }
 
 /// The cargo that runs us, so that a toolchain override reaches its children.
-pub fn cargo() -> String {
+///
+/// It is told nothing of what `cargo run` has told us about our own package: build scripts look at those variables, and
+/// would be run again, with all that depends on them.
+pub fn cargo() -> Command {
+    let mut command = Command::new(cargo_path());
+    forget_our_package(&mut command);
+    command
+}
+
+/// The path of the cargo that runs us.
+pub fn cargo_path() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// Takes the variables that describe this package from a command's environment.
+pub fn forget_our_package(command: &mut Command) {
+    let about_us = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_us)) {
+        command.env_remove(name);
+    }
 }
 
 fn text(value: &Value) -> &str {

@@ -1,8 +1,8 @@
 //! Users, and what they may do.
 
 use ferrymq_model::{Access, CatalogEntry, Name, Object, QueueId, Refusal};
-use regex::Regex;
 
+use super::patterns::Pattern;
 use super::{Caller, Catalog, Rights, UserLimits, entries, exchanges, no_vhost, shown};
 
 /// A user. Its password hash is opaque here.
@@ -19,35 +19,32 @@ pub struct User {
 /// What a user may do in a vhost: one pattern for each [`Access`].
 #[derive(Debug)]
 pub(super) struct Permission {
-    configure: Pattern,
-    write: Pattern,
-    read: Pattern,
+    configure: NamePattern,
+    write: NamePattern,
+    read: NamePattern,
 }
 
-/// A pattern for names, compiled once. RabbitMQ's are not anchored, and an empty one matches the empty name only.
+/// A pattern of a permission. RabbitMQ's are not anchored, and an empty one matches the empty name only.
 #[derive(Debug)]
-enum Pattern {
-    All,
+enum NamePattern {
     EmptyName,
-    Expression(Regex),
+    Other(Pattern),
 }
 
-impl Pattern {
+impl NamePattern {
     fn parse(text: &str) -> Result<Self, Refusal> {
-        match text {
-            ".*" => Ok(Self::All),
-            "" => Ok(Self::EmptyName),
-            _ => Regex::new(text).map(Self::Expression).map_err(|why| {
-                Refusal::PreconditionFailed(format!("invalid regular expression '{text}' in a permission: {why}"))
-            }),
+        if text.is_empty() {
+            return Ok(Self::EmptyName);
         }
+        Pattern::parse(text).map(Self::Other).map_err(|why| {
+            Refusal::PreconditionFailed(format!("invalid regular expression '{text}' in a permission: {why}"))
+        })
     }
 
     fn matches(&self, name: &str) -> bool {
         match self {
-            Self::All => true,
             Self::EmptyName => name.is_empty(),
-            Self::Expression(expression) => expression.is_match(name),
+            Self::Other(pattern) => pattern.matches(name),
         }
     }
 }
@@ -55,8 +52,8 @@ impl Pattern {
 /// What a user may do with the routing keys of a topic exchange. Where there is none, it may do everything.
 #[derive(Debug)]
 pub(super) struct TopicPermission {
-    write: Pattern,
-    read: Pattern,
+    write: NamePattern,
+    read: NamePattern,
 }
 
 impl TopicPermission {
@@ -69,16 +66,20 @@ impl TopicPermission {
                 .replace("{vhost}", &regex::escape(vhost))
                 .replace("{client_id}", &regex::escape("{client_id}"))
         });
-        Ok(Self { write: Pattern::parse(&filled[0])?, read: Pattern::parse(&filled[1])? })
+        Ok(Self { write: NamePattern::parse(&filled[0])?, read: NamePattern::parse(&filled[1])? })
     }
 }
 
 impl Permission {
     fn parse([configure, write, read]: [&str; 3]) -> Result<Self, Refusal> {
-        Ok(Self { configure: Pattern::parse(configure)?, write: Pattern::parse(write)?, read: Pattern::parse(read)? })
+        Ok(Self {
+            configure: NamePattern::parse(configure)?,
+            write: NamePattern::parse(write)?,
+            read: NamePattern::parse(read)?,
+        })
     }
 
-    fn pattern(&self, access: Access) -> &Pattern {
+    fn pattern(&self, access: Access) -> &NamePattern {
         match access {
             Access::Configure => &self.configure,
             Access::Write => &self.write,

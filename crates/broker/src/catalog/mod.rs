@@ -5,6 +5,7 @@ mod access;
 mod arguments;
 mod bindings;
 mod delayed;
+mod draft;
 mod entries;
 mod exchanges;
 mod happenings;
@@ -13,6 +14,7 @@ mod headers;
 mod history;
 mod jms;
 mod load;
+mod patterns;
 mod policies;
 mod policy_settings;
 mod queue_arguments;
@@ -37,6 +39,7 @@ pub use happenings::{BindingFacts, Happening};
 pub use history::{History, HistoryBudget, KeptMessage};
 pub use load::LoadError;
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};
+pub use policy_settings::policy_settings;
 pub use queue_arguments::QueueKind;
 pub use queues::{Declared, QueueRecord, random_text};
 pub use routing::{Envelope, Holds};
@@ -48,7 +51,7 @@ use bindings::Binding;
 use exchanges::Exchange;
 use policies::Policies;
 
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 use crate::queue::sabotage::Sabotage;
 use crate::queue::sabotage::Saboteur;
 
@@ -171,7 +174,7 @@ impl Catalog {
     }
 
     /// From now on it does something wrong.
-    #[cfg(feature = "sabotage")]
+    #[cfg(debug_assertions)]
     pub fn sabotage(&mut self, sabotage: Sabotage) {
         self.saboteur = Saboteur::new(sabotage);
     }

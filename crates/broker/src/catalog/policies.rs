@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use ferrymq_model::{CatalogEntry, Name, QueueId, Refusal, Table, Value};
-use regex::Regex;
 
+use super::patterns::Pattern;
 use super::policy_settings::{check_definition, is_for, merged};
 use super::queue_arguments::{self, QueueKind};
 use super::{Catalog, Vhost, arguments, entries};
@@ -109,7 +109,7 @@ pub struct PolicySpec {
 #[derive(Debug)]
 struct Policy {
     spec: PolicySpec,
-    pattern: Regex,
+    pattern: Pattern,
 }
 
 /// The policies of a vhost.
@@ -128,8 +128,9 @@ impl Policies {
     }
 
     pub(super) fn put(&mut self, scope: PolicyScope, name: &Name, spec: PolicySpec) -> Result<(), Refusal> {
-        let pattern = Regex::new(&spec.pattern).map_err(|why| {
-            Refusal::PreconditionFailed(format!("pattern should be regular expression but is invalid: {why}"))
+        let pattern = Pattern::parse(&spec.pattern).map_err(|why| {
+            let pattern = &spec.pattern;
+            Refusal::PreconditionFailed(format!("pattern '{pattern}' is not a valid regular expression: {why}"))
         })?;
         self.of(scope).insert(name.clone(), Policy { spec, pattern });
         Ok(())
@@ -173,7 +174,7 @@ fn first<'a>(policies: &'a BTreeMap<Name, Policy>, name: &str, subject: Subject)
     let matching = policies.values().filter(|policy| {
         policy.spec.apply_to.covers(subject)
             && policy.spec.definition.iter().all(|(key, _)| kind.is_none_or(|kind| is_for(key, kind)))
-            && policy.pattern.is_match(name)
+            && policy.pattern.matches(name)
     });
     matching.reduce(|best, other| if other.spec.priority > best.spec.priority { other } else { best })
 }

@@ -20,7 +20,7 @@ struct Setting {
     form: Form,
     /// What RabbitMQ calls it in a refusal.
     noun: &'static str,
-    /// Whether operators may set it; then the lower limit holds.
+    /// Whether operators may set it. Of two numbers the lower one holds, otherwise the operator's value.
     operator: bool,
     classic: bool,
     quorum: bool,
@@ -49,7 +49,14 @@ const fn stream(key: &'static str) -> Setting {
 const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
 const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
 
-const SETTINGS: [Setting; 29] = [
+/// Settings of a cluster, of plugins and of streams, of which each version of RabbitMQ has others: kept as they are.
+const KEPT: [(&str, Setting); 3] = [
+    ("ha-", classic("ha-*", Form::Kept, "")),
+    ("federation-", setting("federation-*", Form::Kept, "")),
+    ("stream-", stream("stream-*")),
+];
+
+const SETTINGS: [Setting; 31] = [
     setting("alternate-exchange", Form::Text, "alternate exchange name"),
     setting("dead-letter-exchange", Form::Text, "dead letter exchange name"),
     setting("dead-letter-routing-key", Form::Text, "dead letter routing key"),
@@ -62,40 +69,56 @@ const SETTINGS: [Setting; 29] = [
     Setting { classic: false, ..limit("delivery-limit", Form::Count, "delivery limit") },
     Setting { classic: false, ..limit("max-in-memory-length", Form::Count, "maximum memory in bytes") },
     Setting { classic: false, ..limit("max-in-memory-bytes", Form::Count, "maximum memory in bytes") },
-    setting("overflow", Form::Choice(OVERFLOWS), "overflow value"),
+    limit("overflow", Form::Choice(OVERFLOWS), "overflow value"),
     classic("queue-mode", Form::Choice(&["default", "lazy"]), "queue-mode value"),
     setting("delayed-retry-type", Form::Choice(RETRIES), "delayed retry type"),
     setting("delayed-retry-min", Form::Positive, "delayed retry minimum"),
     setting("delayed-retry-max", Form::Positive, "delayed retry maximum"),
-    setting("queue-version", Form::Kept, ""),
+    limit("queue-version", Form::Kept, ""),
     setting("queue-leader-locator", Form::Kept, ""),
     classic("queue-master-locator", Form::Kept, ""),
     quorum("target-group-size", Form::Count, "target group size"),
-    classic("ha-mode", Form::Kept, ""),
-    classic("ha-params", Form::Kept, ""),
-    classic("ha-sync-mode", Form::Kept, ""),
+    Setting { operator: true, ..classic("ha-mode", Form::Kept, "") },
+    Setting { operator: true, ..classic("ha-params", Form::Kept, "") },
+    Setting { operator: true, ..classic("ha-sync-mode", Form::Kept, "") },
     classic("ha-promote-on-shutdown", Form::Kept, ""),
     classic("ha-promote-on-failure", Form::Kept, ""),
+    // These two are the sharding plugin's, for exchanges.
+    setting("shards-per-node", Form::Kept, ""),
+    setting("routing-key", Form::Kept, ""),
     stream("max-age"),
     stream("stream-max-segment-size-bytes"),
     stream("initial-cluster-size"),
 ];
 
+/// The names of all settings, to suggest one where a name is not known.
+pub fn policy_settings() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|setting| setting.key)
+}
+
+fn known(key: &str) -> Option<&'static Setting> {
+    let by_name = SETTINGS.iter().find(|known| known.key == key);
+    by_name.or_else(|| KEPT.iter().find(|(prefix, _)| key.starts_with(prefix)).map(|(_, known)| known))
+}
+
 /// Whether queues of that type have the setting. One that is not known does not stand in the way.
 pub(super) fn is_for(key: &str, kind: QueueKind) -> bool {
-    SETTINGS.iter().find(|known| known.key == key).is_none_or(|known| match kind {
+    known(key).is_none_or(|known| match kind {
         QueueKind::Classic => known.classic,
         QueueKind::Quorum => known.quorum,
     })
 }
 
-/// A user's and an operator's definition together: of what both set, the lower limit.
+/// A user's and an operator's definition together: of what both set, the lower limit, or what the operator says.
 pub(super) fn merged(user: &Table, operator: &Table) -> Table {
-    let lower = |key: &str, value: &Value| match (value.as_int(), operator.get(key).and_then(Value::as_int)) {
-        (Some(own), Some(other)) => Value::Int(own.min(other)),
-        _ => value.clone(),
+    let both = |key: &str, value: &Value| match operator.get(key) {
+        Some(other) => match (value.as_int(), other.as_int()) {
+            (Some(own), Some(most)) if key != "queue-version" => Value::Int(own.min(most)),
+            _ => other.clone(),
+        },
+        None => value.clone(),
     };
-    let own = user.iter().map(|(key, value)| (key.to_owned(), lower(key, value)));
+    let own = user.iter().map(|(key, value)| (key.to_owned(), both(key, value)));
     let added = operator.iter().filter(|(key, _)| user.get(key).is_none());
     own.chain(added.map(|(key, value)| (key.to_owned(), value.clone()))).collect()
 }
@@ -110,19 +133,26 @@ pub(super) fn check_definition(scope: PolicyScope, definition: &Table) -> Result
     }
     let mut unknown = Vec::new();
     for (key, value) in definition.iter() {
-        let known = SETTINGS.iter().find(|known| known.key == key);
-        match known.filter(|known| scope == PolicyScope::User || known.operator) {
-            None => unknown.push(format!("{{<<\"{key}\">>,{}}}", shown(value))),
+        match known(key) {
+            Some(known) if scope == PolicyScope::Operator && !known.operator => {
+                return refuse(format!("policy setting '{key}' is not one that an operator's policy can have"));
+            }
             Some(known) if !known.form.takes(value) => {
-                return refuse(format!("{} is not a valid {}", shown(value), known.noun));
+                return refuse(format!(
+                    "policy setting '{key}' is {}, which is not a valid {}",
+                    shown(value),
+                    known.noun
+                ));
             }
             Some(_) => {}
+            None => unknown.push(format!("'{key}'")),
         }
     }
-    if unknown.is_empty() {
-        return Ok(());
+    match unknown.len() {
+        0 => Ok(()),
+        1 => refuse(format!("policy setting {} is not known", unknown[0])),
+        _ => refuse(format!("policy settings {} are not known", unknown.join(", "))),
     }
-    refuse(format!("[{}] are not recognised policy settings", unknown.join(",")))
 }
 
 impl Form {
@@ -138,7 +168,7 @@ impl Form {
     }
 }
 
-/// A value as RabbitMQ's texts show it.
+/// A value as JSON would have it.
 fn shown(value: &Value) -> String {
     match value {
         Value::Void => "null".to_owned(),
@@ -146,11 +176,11 @@ fn shown(value: &Value) -> String {
         Value::Int(number) => number.to_string(),
         Value::Unsigned(number) | Value::Timestamp(number) => number.to_string(),
         Value::Float(number) => format!("{number:?}"),
-        Value::Text(text) => format!("<<\"{text}\">>"),
-        Value::List(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(",")),
+        Value::Text(text) => format!("'{text}'"),
+        Value::List(values) => format!("[{}]", values.iter().map(shown).collect::<Vec<_>>().join(", ")),
         Value::Table(table) => {
-            let fields = table.iter().map(|(key, value)| format!("<<\"{key}\">> => {}", shown(value)));
-            format!("#{{{}}}", fields.collect::<Vec<_>>().join(","))
+            let fields = table.iter().map(|(key, value)| format!("'{key}': {}", shown(value)));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
         }
         Value::Bytes(_) | Value::Decimal { .. } => format!("{value:?}"),
     }

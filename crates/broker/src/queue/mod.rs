@@ -22,7 +22,7 @@ pub use commit::Committed;
 pub(crate) use dispatch::Settling;
 pub use ports::{Content, Dead, Delivery, Due, Letter, Next, Ports, Stretch, Taken};
 pub use publish::Published;
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 pub use sabotage::Sabotage;
 pub use settings::{
     Counters, DeadLettering, DeleteWhen, Got, Overflow, QueueCounts, QueueSettings, Recovered, RetryDelay, Subscriber,

@@ -1,5 +1,6 @@
-//! Ways to break a shard on purpose, so that tests can show that they would notice. Without the feature `sabotage`
-//! nothing of this is kept, and every question is answered "no" when the code is compiled.
+//! Ways to break a shard on purpose, so that tests can show that they would notice. Without
+//! `debug_assertions`, as in a release, nothing of this is kept, and every question is answered "no" when the code is
+//! compiled.
 
 /// What a sabotaged shard does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +39,19 @@ pub enum Sabotage {
 
 /// The sabotage of a shard or queue, if any.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Saboteur(#[cfg(feature = "sabotage")] Option<Sabotage>);
+pub(crate) struct Saboteur(#[cfg(debug_assertions)] Option<Sabotage>);
 
 impl Saboteur {
-    #[cfg(feature = "sabotage")]
+    #[cfg(debug_assertions)]
     pub(crate) fn new(sabotage: Sabotage) -> Self {
         Self(Some(sabotage))
     }
 
     #[inline]
     pub(crate) fn does(self, sabotage: Sabotage) -> bool {
-        #[cfg(feature = "sabotage")]
+        #[cfg(debug_assertions)]
         return self.0 == Some(sabotage);
-        #[cfg(not(feature = "sabotage"))]
+        #[cfg(not(debug_assertions))]
         {
             let _ = sabotage;
             false

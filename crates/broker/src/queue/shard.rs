@@ -111,7 +111,7 @@ impl Shard {
     }
 
     /// A shard that does something wrong.
-    #[cfg(feature = "sabotage")]
+    #[cfg(debug_assertions)]
     #[must_use]
     pub fn sabotaged(sabotage: Sabotage) -> Self {
         Self { saboteur: Saboteur::new(sabotage), ..Self::default() }

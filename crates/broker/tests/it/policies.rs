@@ -1,6 +1,6 @@
 //! Policies: what is refused, which of several applies, and what comes of a change.
 
-use ferrymq_broker::{ApplyTo, DeadLettering, Envelope, PolicyScope, PolicySpec, QueueSettings};
+use ferrymq_broker::{ApplyTo, DeadLettering, Envelope, Overflow, PolicyScope, PolicySpec, QueueSettings};
 use ferrymq_model::{Name, QueueId, Refusal, Table, Value};
 
 use crate::desk::{Desk, check};
@@ -26,31 +26,55 @@ fn set(desk: &mut Desk, scope: PolicyScope, words: &str) -> Result<Vec<(QueueId,
 }
 
 #[test]
-fn definitions_are_refused_with_rabbitmqs_words() {
+fn definitions_are_refused_with_the_setting_and_the_value() {
     let mut desk = Desk::new();
     let mut user = |words: &str, text: &str| check(set(&mut desk, PolicyScope::User, words), text);
     user("p q all 0", "no policy provided");
-    user("p q all 0 foo=1", "[{<<\"foo\">>,1}] are not recognised policy settings");
-    user("p q all 0 foo=a bar=1", "[{<<\"foo\">>,<<\"a\">>},{<<\"bar\">>,1}] are not recognised policy settings");
-    user("p q all 0 max-length=a", "<<\"a\">> is not a valid maximum length");
-    user("p q all 0 max-length=-1", "-1 is not a valid maximum length");
-    user("p q all 0 overflow=x", "<<\"x\">> is not a valid overflow value");
-    user("p q all 0 message-ttl=b", "<<\"b\">> is not a valid message TTL");
-    user("p q all 0 expires=0", "0 is not a valid queue expiry");
-    user("p q all 0 dead-letter-exchange=5", "5 is not a valid dead letter exchange name");
-    user("p q all 0 dead-letter-routing-key=5", "5 is not a valid dead letter routing key");
-    user("p q all 0 alternate-exchange=5", "5 is not a valid alternate exchange name");
-    user("p q all 0 delivery-limit=-1", "-1 is not a valid delivery limit");
-    user("p q all 0 queue-mode=x", "<<\"x\">> is not a valid queue-mode value");
+    user("p q all 0 foo=1", "policy setting 'foo' is not known");
+    user("p q all 0 foo=a bar=1", "policy settings 'foo', 'bar' are not known");
+    user("p q all 0 max-length=a", "policy setting 'max-length' is 'a', which is not a valid maximum length");
+    user("p q all 0 max-length=-1", "policy setting 'max-length' is -1, which is not a valid maximum length");
+    user("p q all 0 overflow=x", "policy setting 'overflow' is 'x', which is not a valid overflow value");
+    user("p q all 0 message-ttl=b", "policy setting 'message-ttl' is 'b', which is not a valid message TTL");
+    user("p q all 0 expires=0", "policy setting 'expires' is 0, which is not a valid queue expiry");
+    let texts = [
+        ("dead-letter-exchange=5", "dead letter exchange name"),
+        ("dead-letter-routing-key=5", "dead letter routing key"),
+        ("alternate-exchange=5", "alternate exchange name"),
+        ("delivery-limit=-1", "delivery limit"),
+    ];
+    for (setting, noun) in texts {
+        let (key, value) = setting.split_once('=').unwrap();
+        user(
+            &format!("p q all 0 {setting}"),
+            &format!("policy setting '{key}' is {value}, which is not a valid {noun}"),
+        );
+    }
+    user("p q all 0 queue-mode=x", "policy setting 'queue-mode' is 'x', which is not a valid queue-mode value");
     let mut operator = |words: &str, text: &str| check(set(&mut desk, PolicyScope::Operator, words), text);
-    operator(
-        "p q all 0 overflow=drop-head",
-        "[{<<\"overflow\">>,<<\"drop-head\">>}] are not recognised policy settings",
-    );
+    let text = "policy setting 'dead-letter-exchange' is not one that an operator's policy can have";
+    operator("p q all 0 dead-letter-exchange=x", text);
     let pattern = set(&mut desk, PolicyScope::User, "p ( all 0 ha-mode=all").unwrap_err();
-    assert!(pattern.to_string().starts_with("pattern should be regular expression but is invalid: "), "{pattern}");
+    assert_eq!(pattern.to_string(), "pattern '(' is not a valid regular expression: unclosed group");
     let applied = set(&mut desk, PolicyScope::User, "p q foo 0 ha-mode=all").unwrap_err();
     assert!(applied.to_string().starts_with("apply-to 'foo' unrecognised; should be one of: 'queues'"), "{applied}");
+}
+
+#[test]
+fn settings_of_plugins_and_clusters_are_kept() {
+    let mut desk = Desk::new();
+    let kept =
+        "ha-sync-batch-size=10 federation-upstream=u stream-filter-size-bytes=32 shards-per-node=2 routing-key=1";
+    set(&mut desk, PolicyScope::User, &format!("p q all 0 {kept}")).unwrap();
+    set(&mut desk, PolicyScope::Operator, "o q queues 0 ha-mode=all queue-version=2 overflow=reject-publish").unwrap();
+    // A stream's setting says that the policy is for streams.
+    set(&mut desk, PolicyScope::User, "p q all 0 ha-sync-batch-size=10 federation-upstream=u max-length=5").unwrap();
+    desk.queue("q durable").unwrap();
+    let settings = |desk: &Desk| desk.catalog.queues().next().unwrap().settings.clone();
+    assert_eq!(settings(&desk).messages_max, Some(5));
+    assert_eq!(settings(&desk).overflow, Overflow::RejectPublish, "an operator's");
+    set(&mut desk, PolicyScope::User, "p q all 0 overflow=drop-head max-length=5").unwrap();
+    assert_eq!(settings(&desk).overflow, Overflow::RejectPublish, "an operator's goes before a user's");
 }
 
 fn routes(desk: &Desk, exchange: &str) -> bool {

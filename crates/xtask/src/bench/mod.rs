@@ -32,7 +32,7 @@ struct Figures {
 
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
     let options = Options::read(args)?;
-    step::run("build", Command::new(cargo()).args(["build", "--release", "--package", "ferrymq-server"]))?;
+    step::run("build", cargo().args(["build", "--release", "--package", "ferrymq-server"]))?;
     let target = workspace.root.join("target");
     let binary = target.join("release/ferrymq");
     let folder = target.join("bench");

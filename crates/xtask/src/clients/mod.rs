@@ -8,8 +8,10 @@ mod java;
 mod node;
 mod program;
 mod python;
+mod scratch;
 mod suites;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,18 +54,27 @@ pub fn run(
     let programs = install(workspace, &wanted, tally)?;
     let at_once = if matches!(against, Against::Binary(_)) { AT_ONCE } else { 1 };
     let next = AtomicUsize::new(0);
-    let tally = Mutex::new(tally);
-    std::thread::scope(|scope| {
-        for _ in 0..at_once {
-            scope.spawn(|| {
-                while let Some(program) = programs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let started = Instant::now();
-                    let ended = program.run(against, &certificates);
-                    let mut tally = tally.lock().expect("nobody panics while counting");
-                    report(program, ended, started, &mut tally);
-                }
-            });
+    let (tally, running) = (Mutex::new(tally), Mutex::new(BTreeSet::new()));
+    let take_turns = || {
+        while let Some(program) = programs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let started = Instant::now();
+            running.lock().expect("nobody panics while naming").insert(program.name());
+            let ended = program.run(against, &certificates);
+            running.lock().expect("nobody panics while naming").remove(program.name());
+            let mut tally = tally.lock().expect("nobody panics while counting");
+            report(program, ended, started, &mut tally);
         }
+    };
+    let still_running = || {
+        let running = running.lock().expect("nobody panics while naming");
+        println!("== still running: {}", running.iter().copied().collect::<Vec<_>>().join(", "));
+    };
+    step::meanwhile(still_running, || {
+        std::thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(take_turns);
+            }
+        });
     });
     Ok(())
 }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use ferrymq_conformance::{Certificates, Served};
 
 use super::Against;
+use super::scratch::Scratch;
+use crate::workspace::forget_our_package;
 
 /// The exit code of a program that cannot run against this server.
 const SKIPPED: i32 = 77;
@@ -104,7 +106,9 @@ impl Program {
 
     /// Runs it to its end; gives what it said.
     pub fn run(&self, against: &Against, certificates: &Certificates) -> Result<String, Failure> {
+        let scratch = Scratch::new()?;
         let mut command = self.command();
+        command.env("TMPDIR", scratch.folder());
         command.env("FERRYMQ_CERTIFICATES", certificates.folder());
         let mut served = None;
         match against {
@@ -136,6 +140,7 @@ impl Program {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.command);
         command.args(&self.arguments).envs(self.variables.iter().map(|(name, value)| (name, value)));
+        forget_our_package(&mut command);
         for variable in ["FERRYMQ_BIN", "FERRYMQ_AT", "FERRYMQ_TLS_AT", "FERRYMQ_MAY_KILL"] {
             command.env_remove(variable);
         }

@@ -10,7 +10,7 @@ use super::program::Program;
 use super::python;
 use super::{CERTIFICATES, Wanted};
 use crate::step::{self, Tally};
-use crate::workspace::{Workspace, cargo};
+use crate::workspace::{Workspace, cargo, cargo_path};
 
 const LEFT_OUT: &str = "conformance/suites/left_out.txt";
 
@@ -96,16 +96,15 @@ impl Suite {
 fn lapin(workspace: &Workspace) -> Result<Program, String> {
     let crates = &workspace.foreign;
     let lapin = crates.iter().find(|package| package.name == "lapin").ok_or("lapin is not in the lock file")?;
-    let mut arguments = ["test", "--quiet", "--locked", "--tests", "--no-default-features", "--features", "tokio,smol"]
-        .map(Into::into)
-        .to_vec();
+    let mut arguments =
+        ["test", "--locked", "--tests", "--no-default-features", "--features", "tokio,smol"].map(Into::into).to_vec();
     arguments.push("--manifest-path".into());
     arguments.push(lapin.folder.join("Cargo.toml").into_os_string());
     arguments.push("--target-dir".into());
     arguments.push(workspace.target.join("clients/lapin").into_os_string());
-    let mut build = Command::new(cargo());
+    let mut build = cargo();
     step::run("tests of lapin", build.args(&arguments).arg("--no-run").env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
-    let program = Program::new("suite lapin", cargo())
+    let program = Program::new("suite lapin", cargo_path())
         .arguments(arguments)
         .variable("CARGO_PROFILE_DEV_DEBUG", "0")
         .told_by(|place| vec![("AMQP_ADDR", format!("amqp://{}:{}/%2f", place.host, place.port))]);

@@ -4,6 +4,7 @@
 //! files (with `@generated` in their first lines) are exempt from the rules of shape.
 
 mod arrows;
+mod features;
 mod licences;
 mod names;
 mod purity;
@@ -41,6 +42,7 @@ pub fn run(workspace: &Workspace, bless: bool) -> Result<(), String> {
     println!("== tidy");
     let files = read_sources(workspace)?;
     let mut complaints = arrows::complaints(workspace);
+    complaints.extend(features::complaints()?);
     complaints.extend(licences::complaints(workspace)?);
     complaints.extend(codegen::complaints(workspace)?);
     complaints.extend(scripts::complaints(workspace)?);

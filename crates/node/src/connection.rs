@@ -70,6 +70,9 @@ impl Durable {
 /// measured.
 const WRITE_BYTES: usize = 16 << 10;
 
+/// How often in a row one thread hands out what comes to a connection meanwhile.
+const DRAINS_MAX: usize = 8;
+
 /// One client's connection.
 pub struct Connection {
     pub id: ConnectionId,
@@ -120,9 +123,10 @@ impl Connection {
         self.mailbox.lock()
     }
 
-    /// Hands out what may leave, unless somebody is doing so. Says whether subscriptions wait that could go on now.
+    /// Hands out what may leave, unless somebody is doing so. Says whether subscriptions wait that could go on now. Where
+    /// others add faster than it leaves, the owner goes on.
     pub fn drain(&self) -> bool {
-        loop {
+        for _ in 0..DRAINS_MAX {
             let mut batch = {
                 let mut mailbox = self.mailbox.lock();
                 if mailbox.draining {
@@ -151,6 +155,8 @@ impl Connection {
             mailbox.backlog = self.peer.waiting();
             mailbox.draining = false;
         }
+        self.peer.wake();
+        false
     }
 
     /// From now on the owner is woken whenever everything has left.

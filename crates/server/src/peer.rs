@@ -92,14 +92,26 @@ impl SocketPeer {
     /// # Errors
     /// Where the socket is broken, or what has come is not TLS though it should be.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        if self.is_encrypted { self.read_records(into) } else { self.stream.try_read(into) }
+        self.read_with(into, |into| self.stream.try_read(into))
     }
 
-    fn read_records(&self, into: &mut [u8]) -> io::Result<usize> {
+    /// As [`SocketPeer::read`], but asks the socket itself, and not whether the runtime has heard of something to read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_unasked(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.read_with(into, |into| io::Read::read(&mut &*socket2::SockRef::from(&self.stream), into))
+    }
+
+    fn read_with(&self, into: &mut [u8], read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        if self.is_encrypted { self.read_records(into, read) } else { read(into) }
+    }
+
+    fn read_records(&self, into: &mut [u8], read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         RECORDS.with_borrow_mut(|bytes| {
             bytes.resize(RECORDS_BYTES, 0);
             loop {
-                let count = self.stream.try_read(bytes)?;
+                let count = read(bytes)?;
                 let mut outgoing = self.outgoing.lock();
                 let records = outgoing.records.as_mut().expect("a connection that is encrypted has records");
                 let decrypted = records.decrypt(&bytes[..count], into);

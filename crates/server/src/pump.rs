@@ -17,13 +17,27 @@ pub struct Pump {
     peer_closes: bool,
     /// The session was told that the node has no room for what this connection publishes.
     blocked: bool,
+    /// What was done in this turn, in the node's units of work.
+    done: u64,
+    /// Input was left over: see [`Pump::wants_rest`].
+    wants_rest: bool,
 }
+
+/// Units of work after which a turn is over: about two milliseconds. A unit is about what it takes to put one small message
+/// into one queue; see [`Client::take_work`].
+const TURN_WORK: u64 = 20_000;
 
 impl std::fmt::Debug for Pump {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pump").field("client", &self.client).field("closing", &self.closing).finish_non_exhaustive()
     }
 }
+
+/// So many bytes of input are a unit of work, too.
+const WORK_BYTES: usize = 64;
+
+/// What it takes to look whether there is something to do, in units of work.
+const WORK_OF_LOOK: u64 = 16;
 
 /// How effects are encoded from some point on, given to whoever encodes them.
 pub type EncodeWith<'a> = &'a mut dyn FnMut(Box<dyn Encoder>);
@@ -40,30 +54,60 @@ impl Pump {
             closing: false,
             peer_closes: false,
             blocked: false,
+            done: 0,
+            wants_rest: false,
         }
+    }
+
+    /// Others have had their turn, and this connection's next one begins.
+    pub fn begin_turn(&mut self) {
+        self.done = 0;
+    }
+
+    /// Whether so much was done that others should have their turn.
+    #[must_use]
+    pub fn turn_is_over(&self) -> bool {
+        self.done >= TURN_WORK
+    }
+
+    /// Whether the rest of the input is to be offered again as soon as the connection is not paused and has its turn, even
+    /// if nothing more has come.
+    #[must_use]
+    pub fn wants_rest(&self) -> bool {
+        self.wants_rest
     }
 
     /// The connection was accepted.
     pub fn opened(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
         let mut out = Output::default();
         self.session.opened(now, &mut out);
-        self.carry_out(&mut out, &[], now, encode_with);
+        self.carry_out(&mut out, &[], true, now, encode_with);
     }
 
-    /// Bytes have come from the peer; says how many of them are done with. The rest must be offered again.
+    /// Bytes have come from the peer, behind those that were left over; says how many of them are done with. Stops where the
+    /// turn is over. The rest must be offered again: see [`Pump::wants_rest`].
     pub fn input(&mut self, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) -> usize {
         let mut consumed = 0;
         loop {
             let rest = &input[consumed..];
             if self.closing || self.session.is_closed() {
+                self.wants_rest = false;
                 return input.len();
             }
             let mut out = std::mem::take(&mut self.out);
             let received = self.session.receive(rest, now, &mut out);
-            self.carry_out(&mut out, rest, now, encode_with);
+            let waits = received.paused && received.consumed == 0 && out.steps.is_empty();
+            // What is on its way to others waits for more of the same input, unless the input ends here.
+            let ends = !received.paused || !out.is_full();
+            self.carry_out(&mut out, rest, ends, now, encode_with);
             self.out = out;
             consumed += received.consumed;
-            if !received.paused {
+            self.done += (received.consumed / WORK_BYTES) as u64;
+            self.count_work();
+            let over = waits || self.turn_is_over();
+            if !received.paused || over {
+                self.wants_rest = received.paused;
+                self.client.finish(rest, &mut self.events);
                 self.client.uploads(self.session.held_bytes(), &mut self.events);
                 self.tell_events(now, encode_with);
                 self.tell_room(now, encode_with);
@@ -72,24 +116,26 @@ impl Pump {
         }
     }
 
+    fn count_work(&mut self) {
+        self.done += self.client.take_work();
+    }
+
     /// Time has passed, or the node woke this connection: looks at the session's deadline and at the node's events, and
     /// lets subscriptions that waited for the socket go on.
     pub fn attend(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
+        // However little there is to do: who is woken again and again has its turns, too.
+        self.done += WORK_OF_LOOK;
         if self.session.deadline().is_some_and(|deadline| deadline <= now) {
             let mut out = Output::default();
             self.session.timeout(now, &mut out);
-            self.carry_out(&mut out, &[], now, encode_with);
+            self.carry_out(&mut out, &[], true, now, encode_with);
         }
         self.client.take_events(&mut self.events);
         self.tell_events(now, encode_with);
         self.tell_room(now, encode_with);
+        self.client.send_what_waits();
         self.client.resume();
-    }
-
-    /// Whether nobody has logged in yet: checking a password takes tens of milliseconds of computing, on purpose.
-    #[must_use]
-    pub fn expects_login(&self) -> bool {
-        !self.client.is_logged_in()
+        self.count_work();
     }
 
     /// Tells the session when its publishes have to wait, and when they need not any more.
@@ -104,7 +150,9 @@ impl Pump {
 
     /// The socket took bytes.
     pub fn written(&mut self) {
+        self.done += WORK_OF_LOOK;
         self.client.written();
+        self.count_work();
     }
 
     /// When `attend` should be called at the latest.
@@ -142,7 +190,8 @@ impl Pump {
         self.client.is_paused()
     }
 
-    fn carry_out(&mut self, out: &mut Output, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) {
+    /// Carries out the session's steps. `ends` says whether no more of the same input follows.
+    fn carry_out(&mut self, out: &mut Output, input: &[u8], ends: bool, now: Moment, encode_with: EncodeWith<'_>) {
         for step in out.steps.drain(..) {
             if self.closing {
                 break;
@@ -163,7 +212,11 @@ impl Pump {
             }
             self.tell_events(now, encode_with);
         }
-        self.client.finish(input, &mut self.events);
+        if ends {
+            self.client.finish(input, &mut self.events);
+        } else {
+            self.client.decide_collected(input, &mut self.events);
+        }
         out.clear();
         self.tell_events(now, encode_with);
     }
@@ -173,7 +226,7 @@ impl Pump {
             for event in std::mem::take(&mut self.events) {
                 let mut out = Output::default();
                 self.session.event(event, now, &mut out);
-                self.carry_out(&mut out, &[], now, encode_with);
+                self.carry_out(&mut out, &[], true, now, encode_with);
             }
         }
     }

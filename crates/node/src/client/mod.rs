@@ -14,7 +14,7 @@ mod replies;
 mod settle;
 mod transaction;
 
-use std::{fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc};
 
 use ferrymq_broker::{Caller, Epoch, Stretch};
 use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Settlement, SubscriptionId};
@@ -22,7 +22,8 @@ use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Re
 use crate::{
     authentication::Identity,
     connection::{Channel, Connection},
-    node::Node,
+    node::{Node, WORK_OF_CHANGE},
+    touched::Touched,
     transition::Aftermath,
 };
 use publish::RouteCache;
@@ -39,7 +40,7 @@ pub struct Client {
     publishes: Vec<Publish>,
     /// Connections that have something to send, but so little that the rest of the input may add to it. Empty between
     /// inputs.
-    undrained: Vec<Arc<Connection>>,
+    undrained: Touched,
     /// Settlements that were not decided yet.
     settled: Vec<Stretch>,
     settlement: Settlement,
@@ -49,6 +50,8 @@ pub struct Client {
     has_published: bool,
     /// Bytes that this connection's session keeps of messages that have arrived in part.
     uploads_bytes: usize,
+    /// Units of work since somebody asked.
+    work: Cell<u64>,
     ended: bool,
 }
 
@@ -71,13 +74,14 @@ impl Client {
             identity: None,
             vhost: None,
             publishes: Vec::new(),
-            undrained: Vec::new(),
+            undrained: Touched::default(),
             settled: Vec::new(),
             settlement: Settlement::Accept,
             epoch: None,
             routes: RouteCache::default(),
             has_published: false,
             uploads_bytes: 0,
+            work: Cell::new(0),
             ended: false,
         }
     }
@@ -143,15 +147,50 @@ impl Client {
                 if self.is_deaf(&other) {
                     return;
                 }
+                self.worked(WORK_OF_CHANGE);
                 self.carry_out(other, events);
                 self.drain();
             }
         }
     }
 
-    /// The batch is over: decides what was collected.
+    /// The input is over: decides what was collected, and sends what that and the input before it brought.
     pub fn finish(&mut self, input: &[u8], events: &mut Vec<Event>) {
         self.decide(input, events);
+    }
+
+    /// More of the same input follows: decides what was collected. What it brings to other connections may wait for that.
+    pub fn decide_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
+        if !self.publishes.is_empty() {
+            self.publish_collected(input, events);
+        }
+        if !self.settled.is_empty() {
+            self.settle_collected();
+        }
+    }
+
+    /// What was done for this connection since this was asked last, in units of work: one is about what it takes to put a
+    /// small message into one queue and to deliver it.
+    pub fn take_work(&mut self) -> u64 {
+        self.work.take()
+    }
+
+    /// So much was done.
+    fn worked(&self, units: u64) {
+        self.work.set(self.work.get() + units);
+    }
+
+    /// Hands out what was decided; see [`Node::settle_down`].
+    fn settle_down(&self, aftermath: Aftermath) {
+        self.worked(self.node.settle_down(aftermath, Some(&self.connection)));
+    }
+
+    /// Sends what others have left in this connection's mailbox for its owner to send.
+    pub fn send_what_waits(&mut self) {
+        // Draining what is empty would wake the owner of a connection that ends, who asks this.
+        if !self.connection.is_drained() {
+            self.drain();
+        }
     }
 
     /// The session keeps so many bytes of messages that have arrived in part. Where all connections together keep too many,
@@ -172,7 +211,7 @@ impl Client {
         }
         if !self.undrained.is_empty() {
             let touched = std::mem::take(&mut self.undrained);
-            self.node.settle_down(Aftermath { touched, ..Aftermath::default() }, Some(&self.connection));
+            self.settle_down(Aftermath { touched, ..Aftermath::default() });
         }
         if !self.settled.is_empty() {
             self.settle_collected();
@@ -213,7 +252,7 @@ impl Client {
 
     fn carry_out(&mut self, command: Command, events: &mut Vec<Event>) {
         let (origin, result) = match command {
-            Command::Login(login) => return self.log_in(login, events),
+            Command::Login(login) => return self.log_in(&login, events),
             Command::OpenVhost { origin, vhost } => (origin, self.open_vhost(origin, vhost, events)),
             // One too many is refused in the connection's name; clients do not wait for that on the channel.
             Command::OpenChannel(origin) => (Origin { method: 0, ..origin }, self.open_channel(origin)),
@@ -268,7 +307,7 @@ impl Client {
         if !waiting.is_empty() {
             let mut aftermath = Aftermath::default();
             self.node.decide(&mut aftermath, |shard, _| shard.credit(waiting));
-            self.node.settle_down(aftermath, Some(&self.connection));
+            self.settle_down(aftermath);
         }
     }
 

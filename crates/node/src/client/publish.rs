@@ -1,6 +1,6 @@
 //! Publishing: a batch is routed, decided under one hold of the shard's lock, then returned or confirmed.
 
-use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Rights};
+use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
 };
@@ -23,6 +23,24 @@ enum Route {
     None,
     /// It was refused, or its channel was refused before it.
     Ignored,
+}
+
+/// Queues that are filled under one hold of the shard's lock: a batch counts deliveries, not messages.
+const HELD_TARGETS_MAX: usize = 128;
+
+/// As [`HELD_TARGETS_MAX`], for one long message that goes to many queues.
+const PORTION_TARGETS_MAX: usize = 4_096;
+
+impl Route {
+    /// What became of a message that was to go to queues.
+    fn became(&mut self, published: Published) {
+        if published.queues == 0 {
+            // All its queues have been deleted since it was routed.
+            *self = Self::None;
+        } else if published.refused {
+            *self = Self::Refused;
+        }
+    }
 }
 
 /// The last routes that were asked for, which most publishers ask for again and again. Holds as long as the vhost's
@@ -78,7 +96,8 @@ impl RouteCache {
 }
 
 impl Client {
-    /// Decides the publishes collected so far. Spans point into `input`.
+    /// Decides the publishes collected so far, in portions that fill at most [`HELD_TARGETS_MAX`] queues. Spans point into
+    /// `input`.
     pub(super) fn publish_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
         self.has_published = true;
         if matches!(self.caller().rights, Rights::Expired) {
@@ -86,12 +105,44 @@ impl Client {
             self.routes = RouteCache::default();
         }
         let mut publishes = std::mem::take(&mut self.publishes);
-        let (mut targets, mut routes) = (Vec::new(), Vec::with_capacity(publishes.len()));
-        let wants_confirm = self.route_all(input, &mut publishes, &mut targets, &mut routes, events);
+        let mut targets = Vec::new();
+        let mut rest = &mut publishes[..];
+        while !rest.is_empty() {
+            targets.clear();
+            let mut routes = Vec::with_capacity(rest.len());
+            let wants_confirm = self.route_some(input, rest, &mut targets, &mut routes, events);
+            let (routed, others) = rest.split_at_mut(routes.len());
+            // One that goes to many queues is decided alone.
+            let alone = match routes.last() {
+                Some(Route::Queues(range)) if range.len() > HELD_TARGETS_MAX => routes.pop(),
+                _ => None,
+            };
+            let (first, last) = routed.split_at(routes.len());
+            if !first.is_empty() {
+                self.publish_routed(input, first, &targets, routes, wants_confirm);
+            }
+            if let Some(Route::Queues(range)) = alone {
+                self.publish_to_many(input, &last[0], &targets[range], wants_confirm);
+            }
+            rest = others;
+        }
+        self.publishes = publishes;
+        self.publishes.clear();
+    }
+
+    /// Decides publishes that were routed, under one hold of the shard's lock.
+    fn publish_routed(
+        &mut self,
+        input: &[u8],
+        publishes: &[Publish],
+        targets: &[QueueId],
+        mut routes: Vec<Route>,
+        wants_confirm: bool,
+    ) {
         let now = self.node.now();
-        let mut aftermath = Aftermath { touched: std::mem::take(&mut self.undrained), ..Aftermath::default() };
+        let mut aftermath = self.what_is_undrained();
         if self.node.firehose.is_on() {
-            self.show_published(input, &publishes, &routes, &targets, &mut aftermath);
+            self.show_published(input, publishes, &routes, targets, &mut aftermath);
         }
         let stored = self.node.decide(&mut aftermath, |shard, ports| {
             let mut durable = false;
@@ -113,25 +164,66 @@ impl Client {
                 let targets = &targets[range.clone()];
                 let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
                 durable |= published.durable;
-                if published.queues == 0 {
-                    // All its queues have been deleted since it was routed.
-                    *route = Route::None;
-                } else if published.refused {
-                    *route = Route::Refused;
-                }
+                route.became(published);
             }
             (durable && wants_confirm).then(|| ports.flushed_position())
         });
-        self.answer(input, &publishes, &routes, stored);
-        self.count_published(publishes.iter().zip(&routes).filter(|(_, route)| !matches!(route, Route::Ignored)));
+        self.published(input, publishes, &routes, stored, aftermath, publishes.len().max(targets.len()));
+    }
+
+    /// Decides a publish that goes to many queues. The lock is let go after each portion of them, so that others have their
+    /// turn. Each portion is written to the journal with the message in it, so portions are larger where it is long.
+    fn publish_to_many(&mut self, input: &[u8], publish: &Publish, targets: &[QueueId], wants_confirm: bool) {
+        let mut aftermath = self.what_is_undrained();
+        let mut route = Route::Queues(0..targets.len());
+        if self.node.firehose.is_on() {
+            let (publishes, routes) = (std::slice::from_ref(publish), std::slice::from_ref(&route));
+            self.show_published(input, publishes, routes, targets, &mut aftermath);
+        }
+        let message = message_of(publish, input);
+        let facts = facts_of(publish, &message, self.node.now());
+        let portion = (message.body.bytes().len() / 32).clamp(HELD_TARGETS_MAX, PORTION_TARGETS_MAX);
+        let (mut all, mut stored) = (Published::default(), None);
+        for targets in targets.chunks(portion) {
+            let published = self.node.decide(&mut aftermath, |shard, ports| {
+                let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
+                if published.durable && wants_confirm {
+                    stored = Some(ports.flushed_position());
+                }
+                published
+            });
+            all.queues += published.queues;
+            all.refused |= published.refused;
+        }
+        route.became(all);
+        let routes = std::slice::from_ref(&route);
+        self.published(input, std::slice::from_ref(publish), routes, stored, aftermath, targets.len());
+    }
+
+    /// The connections that wait for the end of the input.
+    fn what_is_undrained(&mut self) -> Aftermath {
+        Aftermath { touched: std::mem::take(&mut self.undrained), ..Aftermath::default() }
+    }
+
+    /// Publishes were decided: answers and counts them, and sends what they brought, unless more of the input may add to it.
+    fn published(
+        &mut self,
+        input: &[u8],
+        publishes: &[Publish],
+        routes: &[Route],
+        stored: Option<Position>,
+        mut aftermath: Aftermath,
+        work: usize,
+    ) {
+        self.worked(work as u64);
+        self.answer(input, publishes, routes, stored);
+        self.count_published(publishes.iter().zip(routes).filter(|(_, route)| !matches!(route, Route::Ignored)));
         aftermath.touch(&self.connection);
         if aftermath.can_wait() {
             self.undrained = aftermath.touched;
         } else {
-            self.node.settle_down(aftermath, Some(&self.connection));
+            self.settle_down(aftermath);
         }
-        self.publishes = publishes;
-        self.publishes.clear();
     }
 
     fn count_published<'a>(&self, decided: impl Iterator<Item = (&'a Publish, &'a Route)>) {
@@ -180,8 +272,9 @@ impl Client {
         aftermath.shown.extend(shown);
     }
 
-    /// Routes each publish, and refuses what may not be published. Says whether anybody wants confirms.
-    fn route_all(
+    /// Routes the first publishes, as many as fill [`HELD_TARGETS_MAX`] queues, and refuses what may not be published. Says
+    /// whether anybody wants confirms.
+    fn route_some(
         &mut self,
         input: &[u8],
         publishes: &mut [Publish],
@@ -211,6 +304,9 @@ impl Client {
                 last = Some((channel, Takes::Nothing));
                 Route::Ignored
             }));
+            if targets.len() >= HELD_TARGETS_MAX {
+                break;
+            }
         }
         wants_confirm
     }

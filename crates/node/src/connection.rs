@@ -99,7 +99,6 @@ impl Connection {
     pub fn new(id: ConnectionId, serial: u64, peer: Arc<dyn Peer>, durable: Arc<Durable>, limits: &Limits) -> Self {
         let mailbox = Mailbox {
             effects: Effects::default(),
-            spare: Effects::default(),
             draining: false,
             backlog: 0,
             backlog_max: limits.outbox_bytes_max,
@@ -127,15 +126,14 @@ impl Connection {
     /// others add faster than it leaves, the owner goes on.
     pub fn drain(&self) -> bool {
         for _ in 0..DRAINS_MAX {
-            let mut batch = {
+            let batch = {
                 let mut mailbox = self.mailbox.lock();
                 if mailbox.draining {
                     return false;
                 }
-                let mut batch = std::mem::take(&mut mailbox.spare);
+                let mut batch = Effects::default();
                 mailbox.effects.take(self.durable.get(), &mut batch);
                 if batch.is_empty() {
-                    mailbox.spare = batch;
                     if mailbox.ending {
                         self.peer.wake();
                     }
@@ -149,9 +147,8 @@ impl Connection {
                 accounts.delivered(batch.handed());
             }
             self.peer.send(&batch);
-            batch.clear();
+            batch.recycle();
             let mut mailbox = self.mailbox.lock();
-            mailbox.spare = batch;
             mailbox.backlog = self.peer.waiting();
             mailbox.draining = false;
         }
@@ -208,7 +205,6 @@ impl Connection {
 #[derive(Debug)]
 pub struct Mailbox {
     pub effects: Effects,
-    spare: Effects,
     draining: bool,
     /// Bytes that wait for the socket, as last heard. Asked for under this lock by whoever has written, so that of two
     /// that write at once the later one's answer stands: an old large one would stop deliveries for ever.

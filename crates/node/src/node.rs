@@ -40,8 +40,9 @@ const WORK_OF_ROUND: u64 = 64;
 /// How often a connection goes on with its own deliveries before others have their turn.
 const ROUNDS_MAX: u32 = 8;
 
-/// To so many connections a thread hands out what its input caused; the owners of further ones do so themselves.
-const HANDED_CONNECTIONS_MAX: usize = 128;
+/// To so many connections a thread hands out at once what its input caused; the rest waits for the client's next turn, or
+/// where it is no client's, for the connections' owners.
+const HANDED_CONNECTIONS_MAX: usize = 512;
 
 /// Up to so many connections the flush thread sends confirms itself (measured: ARCHITECTURE.md).
 const FLUSHED_CONNECTIONS_MAX: usize = 16;
@@ -261,20 +262,26 @@ impl Node {
 
     /// Hands out what was decided, and goes on delivering for some rounds, letting go of the shard's lock between them; what
     /// is left then is for the host to go on with. `own` is the caller's connection, which goes on by itself while its
-    /// socket takes more; others are woken for that, so that nobody works for a stranger for long. Says how much was done,
-    /// in units of work.
-    pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) -> u64 {
-        let mut work = self.hand_out(&mut aftermath, own);
+    /// socket takes more; others are woken for that, so that nobody works for a stranger for long.
+    pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) {
+        self.settle_for_now(&mut aftermath, own);
+        aftermath.touched.iter().for_each(|connection| connection.wake());
+    }
+
+    /// As [`Node::settle_down`], but connections may stay touched: the caller sees to them later. Says how much was done, in
+    /// units of work.
+    pub(crate) fn settle_for_now(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
+        let mut work = self.hand_out(aftermath, own);
         while !aftermath.gone.is_empty() {
             aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
             let mut catalog = self.catalog.write();
-            self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| ports.forget_gone(shard));
+            self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| ports.forget_gone(shard));
             let happenings = catalog.take_happenings();
             drop(catalog);
             self.tell_happenings(happenings, None);
-            work += WORK_OF_CHANGE + self.hand_out(&mut aftermath, own);
+            work += WORK_OF_CHANGE + self.hand_out(aftermath, own);
         }
-        for (connection, subscription) in aftermath.ended {
+        for (connection, subscription) in std::mem::take(&mut aftermath.ended) {
             connection.tell_unsubscribed(self, &subscription);
         }
         work
@@ -288,12 +295,10 @@ impl Node {
                 self.publish_shown(aftermath);
             }
             let mut refilled = Vec::new();
-            for (number, connection) in aftermath.touched.take().into_iter().enumerate() {
+            let mut touched = aftermath.touched.take();
+            let rest = touched.split_off(touched.len().min(HANDED_CONNECTIONS_MAX));
+            for connection in touched {
                 let is_own = own.is_some_and(|own| Arc::ptr_eq(own, &connection));
-                if number >= HANDED_CONNECTIONS_MAX && !is_own {
-                    connection.wake();
-                    continue;
-                }
                 work += WORK_OF_WRITE;
                 if connection.drain() {
                     if is_own && round < ROUNDS_MAX {
@@ -303,6 +308,7 @@ impl Node {
                     }
                 }
             }
+            aftermath.touched.add_all(rest);
             let idle = refilled.is_empty() && aftermath.shown.is_empty();
             if !aftermath.more && idle || round >= ROUNDS_MAX && idle && self.host.deliveries_wait() {
                 break;

@@ -58,4 +58,9 @@ impl Touched {
         self.serials.clear();
         std::mem::take(&mut self.connections)
     }
+
+    /// Adds those of a list that are not there.
+    pub fn add_all(&mut self, connections: impl IntoIterator<Item = Arc<Connection>>) {
+        connections.into_iter().for_each(|connection| self.add(&connection));
+    }
 }

@@ -22,8 +22,13 @@ pub const SLICES_MAX: usize = 64;
 /// Bytes of TLS read at once, into a buffer that belongs to the thread.
 const RECORDS_BYTES: usize = 64 << 10;
 
+/// What a thread keeps of the memory in which it encodes: an input of 256 KiB may cause so much.
+const KEPT_BYTES: usize = 1 << 20;
+
 thread_local! {
     static RECORDS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Where effects are encoded. It belongs to a connection only while the socket has not taken everything.
+    static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A socket and the bytes that wait for it.
@@ -129,6 +134,7 @@ impl SocketPeer {
 
     fn write(&self, outgoing: &mut Outgoing) -> io::Result<()> {
         let result = outgoing.write(&self.stream);
+        outgoing.give_memory_back();
         self.waiting.store(outgoing.waiting(), Ordering::Release);
         result
     }
@@ -142,6 +148,7 @@ impl SocketPeer {
 impl Peer for SocketPeer {
     fn send(&self, effects: &Effects) {
         let mut outgoing = self.outgoing.lock();
+        outgoing.borrow_memory();
         effects.for_each(|effect| outgoing.encode(effect));
         let result = self.write(&mut outgoing);
         if result.is_err() || outgoing.waiting() > 0 {
@@ -170,6 +177,24 @@ impl Peer for SocketPeer {
 }
 
 impl Outgoing {
+    fn borrow_memory(&mut self) {
+        if self.outbox.is_empty() {
+            self.outbox.lend(ENCODED.take());
+        }
+    }
+
+    fn give_memory_back(&mut self) {
+        if let Some(memory) = self.outbox.take_memory()
+            && memory.capacity() <= KEPT_BYTES
+        {
+            ENCODED.with_borrow_mut(|kept| {
+                if kept.capacity() < memory.capacity() {
+                    *kept = memory;
+                }
+            });
+        }
+    }
+
     fn encode(&mut self, effect: &Effect<'_>) {
         match (effect, &mut self.encoder) {
             (Effect::Frames(bytes), _) => self.outbox.bytes().extend_from_slice(bytes),

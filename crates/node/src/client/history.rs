@@ -46,7 +46,7 @@ impl Client {
         }
         drop(catalog);
         self.changed(bound.origin, bound.no_wait, after, Reply::Bound);
-        self.settle_down(aftermath);
+        self.node.settle_down(aftermath, Some(&self.connection));
     }
 }
 

@@ -173,6 +173,12 @@ impl Client {
             return;
         }
         self.uploads(0, &mut Vec::new());
+        if self.left_publishes {
+            // They had come before the end.
+            self.decide_collected(&[], &mut Vec::new());
+        }
+        // What this client had no turn for any more, their owners see to.
+        self.undrained.take().iter().for_each(|connection| connection.wake());
         let mut channels: Vec<u16> = self.connection.mailbox().channels.keys().copied().collect();
         channels.sort_unstable();
         for channel in channels {

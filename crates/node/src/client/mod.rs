@@ -7,6 +7,7 @@
 mod consume;
 mod declare;
 mod events;
+mod fan_out;
 mod history;
 mod life;
 mod publish;
@@ -26,7 +27,11 @@ use crate::{
     touched::Touched,
     transition::Aftermath,
 };
+use fan_out::FanOut;
 use publish::RouteCache;
+
+/// Units of work after which publishes that were collected wait for the next turn.
+const WORK_AT_ONCE: u64 = 4_096;
 
 /// The node's end of one connection. Owned by the connection's task; ends the connection when it is dropped.
 pub struct Client {
@@ -50,6 +55,12 @@ pub struct Client {
     has_published: bool,
     /// Bytes that this connection's session keeps of messages that have arrived in part.
     uploads_bytes: usize,
+    /// Messages that go to many queues, and have not reached all of them.
+    fan_out: Option<FanOut>,
+    /// There is `fan_out`, or `publishes` were too much for once.
+    left_publishes: bool,
+    /// Some of `undrained` wait for nothing but their turn.
+    is_sending: bool,
     /// Units of work since somebody asked.
     work: Cell<u64>,
     ended: bool,
@@ -81,6 +92,9 @@ impl Client {
             routes: RouteCache::default(),
             has_published: false,
             uploads_bytes: 0,
+            fan_out: None,
+            left_publishes: false,
+            is_sending: false,
             work: Cell::new(0),
             ended: false,
         }
@@ -133,11 +147,11 @@ impl Client {
                 }
                 self.publishes.push(publish);
                 if self.publishes.len() >= self.node.limits().batch_messages_max {
-                    self.publish_collected(input, events);
+                    self.decide_some(input, events);
                 }
             }
             Command::Settle(settle) => {
-                if !self.publishes.is_empty() || settle.settlement != self.settlement {
+                if self.has_collected() || settle.settlement != self.settlement {
                     self.decide(input, events);
                 }
                 self.collect_settle(settle, events);
@@ -159,10 +173,32 @@ impl Client {
         self.decide(input, events);
     }
 
-    /// More of the same input follows: decides what was collected. What it brings to other connections may wait for that.
+    /// More of the same input follows: decides publishes that were collected, for a while. What they bring to other
+    /// connections may wait for the rest. Says whether all are decided; where not, nothing may be asked of the node before
+    /// this has said so, and what is left of them needs the input no more.
+    pub fn decide_some(&mut self, input: &[u8], events: &mut Vec<Event>) -> bool {
+        if self.has_collected() {
+            self.publish_collected(input, WORK_AT_ONCE, events);
+        }
+        !self.has_collected()
+    }
+
+    /// Whether publishes that were collected were too much for once: [`Client::decide_some`] goes on with them.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.publishes.len() >= self.node.limits().batch_messages_max || self.left_publishes
+    }
+
+    /// Whether publishes were collected and are not decided.
+    #[must_use]
+    pub fn has_collected(&self) -> bool {
+        !self.publishes.is_empty() || self.fan_out.is_some()
+    }
+
+    /// Decides what was collected. What it brings to other connections may wait for the rest of the input.
     pub fn decide_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
-        if !self.publishes.is_empty() {
-            self.publish_collected(input, events);
+        if self.has_collected() {
+            self.publish_collected(input, u64::MAX, events);
         }
         if !self.settled.is_empty() {
             self.settle_collected();
@@ -180,9 +216,25 @@ impl Client {
         self.work.set(self.work.get() + units);
     }
 
-    /// Hands out what was decided; see [`Node::settle_down`].
-    fn settle_down(&self, aftermath: Aftermath) {
-        self.worked(self.node.settle_down(aftermath, Some(&self.connection)));
+    /// Hands out what was decided; see [`Node::settle_down`]. What goes to very many is left for [`Client::go_on_sending`].
+    fn settle_down(&mut self, mut aftermath: Aftermath) {
+        self.worked(self.node.settle_for_now(&mut aftermath, Some(&self.connection)));
+        self.is_sending |= !aftermath.touched.is_empty();
+        self.undrained.add_all(aftermath.touched.take());
+    }
+
+    /// Whether what was decided is on its way to so many connections that not all of them have been seen to: see
+    /// [`Client::go_on_sending`].
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.is_sending
+    }
+
+    /// Hands out more of what was decided, to some hundred connections.
+    pub fn go_on_sending(&mut self) {
+        self.is_sending = false;
+        let touched = std::mem::take(&mut self.undrained);
+        self.settle_down(Aftermath { touched, ..Aftermath::default() });
     }
 
     /// Sends what others have left in this connection's mailbox for its owner to send.
@@ -206,12 +258,11 @@ impl Client {
 
     /// Decides what was collected, and sends what that brought.
     fn decide(&mut self, input: &[u8], events: &mut Vec<Event>) {
-        if !self.publishes.is_empty() {
-            self.publish_collected(input, events);
+        if self.has_collected() {
+            self.publish_collected(input, u64::MAX, events);
         }
         if !self.undrained.is_empty() {
-            let touched = std::mem::take(&mut self.undrained);
-            self.settle_down(Aftermath { touched, ..Aftermath::default() });
+            self.go_on_sending();
         }
         if !self.settled.is_empty() {
             self.settle_collected();
@@ -303,7 +354,7 @@ impl Client {
     }
 
     /// These subscriptions have credit again.
-    fn go_on(&self, waiting: &[SubscriptionId]) {
+    fn go_on(&mut self, waiting: &[SubscriptionId]) {
         if !waiting.is_empty() {
             let mut aftermath = Aftermath::default();
             self.node.decide(&mut aftermath, |shard, _| shard.credit(waiting));

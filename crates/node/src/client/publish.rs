@@ -5,14 +5,17 @@ use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
 };
 
-use super::Client;
+use super::{
+    Client,
+    fan_out::{FanOut, HELD_TARGETS_MAX},
+};
 use crate::{
     census::Batch, connection::Channel, firehose::Tap, node::Node, replies::ReplyTarget, transaction,
     transition::Aftermath,
 };
 
 /// Where one publish goes.
-enum Route {
+pub(super) enum Route {
     /// To these of the batch's targets.
     Queues(std::ops::Range<usize>),
     /// To these too, but some did not take it.
@@ -25,15 +28,9 @@ enum Route {
     Ignored,
 }
 
-/// Queues that are filled under one hold of the shard's lock: a batch counts deliveries, not messages.
-const HELD_TARGETS_MAX: usize = 128;
-
-/// As [`HELD_TARGETS_MAX`], for one long message that goes to many queues.
-const PORTION_TARGETS_MAX: usize = 4_096;
-
 impl Route {
     /// What became of a message that was to go to queues.
-    fn became(&mut self, published: Published) {
+    pub(super) fn became(&mut self, published: Published) {
         if published.queues == 0 {
             // All its queues have been deleted since it was routed.
             *self = Self::None;
@@ -83,6 +80,11 @@ impl RouteCache {
         found.map(|entry| entry.queues.as_slice())
     }
 
+    /// Whether this route was kept.
+    fn knows(&self, exchange: &[u8], key: &[u8]) -> bool {
+        self.entries.iter().any(|entry| entry.is_of(exchange, key))
+    }
+
     fn keep(&mut self, exchange: &str, key: &[u8], queues: Vec<QueueId>) {
         let (exchange_bytes, names) = (exchange.len(), [exchange.as_bytes(), key].concat().into());
         let entry = CachedRoute { names, exchange_bytes, queues };
@@ -96,38 +98,53 @@ impl RouteCache {
 }
 
 impl Client {
-    /// Decides the publishes collected so far, in portions that fill at most [`HELD_TARGETS_MAX`] queues. Spans point into
-    /// `input`.
-    pub(super) fn publish_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
+    /// Decides the publishes collected so far, in portions that fill at most [`HELD_TARGETS_MAX`] queues, until that has taken
+    /// `work_max`; those that are left are kept for themselves. Spans point into `input`.
+    pub(super) fn publish_collected(&mut self, input: &[u8], work_max: u64, events: &mut Vec<Event>) {
         self.has_published = true;
         if matches!(self.caller().rights, Rights::Expired) {
             // What was allowed before is not any more.
             self.routes = RouteCache::default();
         }
+        if !self.fan_out_some(work_max) {
+            return;
+        }
         let mut publishes = std::mem::take(&mut self.publishes);
         let mut targets = Vec::new();
         let mut rest = &mut publishes[..];
-        while !rest.is_empty() {
+        // What is refused is told to the session at once, which may have more to ask then.
+        while !rest.is_empty() && (self.work.get() < work_max || !events.is_empty()) {
             targets.clear();
             let mut routes = Vec::with_capacity(rest.len());
             let wants_confirm = self.route_some(input, rest, &mut targets, &mut routes, events);
-            let (routed, others) = rest.split_at_mut(routes.len());
-            // One that goes to many queues is decided alone.
-            let alone = match routes.last() {
+            // One that goes to many queues is decided apart.
+            let to_many = match routes.last() {
                 Some(Route::Queues(range)) if range.len() > HELD_TARGETS_MAX => routes.pop(),
                 _ => None,
             };
-            let (first, last) = routed.split_at(routes.len());
-            if !first.is_empty() {
-                self.publish_routed(input, first, &targets, routes, wants_confirm);
+            let mut done = routes.len();
+            if done > 0 {
+                self.publish_routed(input, &rest[..done], &targets, routes, wants_confirm);
             }
-            if let Some(Route::Queues(range)) = alone {
-                self.publish_to_many(input, &last[0], &targets[range], wants_confirm);
+            if let Some(Route::Queues(range)) = to_many {
+                done += self.begin_fan_out(input, &rest[done..], &targets[range], wants_confirm);
+                // With something to be told, nothing is left for later.
+                self.fan_out_some(if events.is_empty() { work_max } else { u64::MAX });
             }
-            rest = others;
+            rest = &mut rest[done..];
+            if self.fan_out.is_some() {
+                break;
+            }
         }
+        let left = rest.len();
+        publishes.drain(..publishes.len() - left);
+        for publish in
+            publishes.iter_mut().filter(|publish| publish.rare.as_ref().is_none_or(|rare| rare.head.is_none()))
+        {
+            *publish = transaction::kept(publish, &message_of(publish, input));
+        }
+        self.left_publishes = !publishes.is_empty() || self.fan_out.is_some();
         self.publishes = publishes;
-        self.publishes.clear();
     }
 
     /// Decides publishes that were routed, under one hold of the shard's lock.
@@ -168,54 +185,59 @@ impl Client {
             }
             (durable && wants_confirm).then(|| ports.flushed_position())
         });
-        self.published(input, publishes, &routes, stored, aftermath, publishes.len().max(targets.len()));
+        self.worked(publishes.len().max(targets.len()) as u64);
+        self.published(input, publishes, &routes, stored, aftermath);
     }
 
-    /// Decides a publish that goes to many queues. The lock is let go after each portion of them, so that others have their
-    /// turn. Each portion is written to the journal with the message in it, so portions are larger where it is long.
-    fn publish_to_many(&mut self, input: &[u8], publish: &Publish, targets: &[QueueId], wants_confirm: bool) {
-        let mut aftermath = self.what_is_undrained();
-        let mut route = Route::Queues(0..targets.len());
+    /// A publish goes to many queues, and with it those that follow it and go the same way: begins with that. Says how many
+    /// there are.
+    fn begin_fan_out(
+        &mut self,
+        input: &[u8],
+        publishes: &[Publish],
+        targets: &[QueueId],
+        wants_confirm: bool,
+    ) -> usize {
+        let first = &publishes[0];
+        let alike = publishes.iter().take_while(|publish| self.goes_with(first, publish, input));
+        let lengths = alike.map(|publish| message_of(publish, input).body.bytes().len());
+        let count = FanOut::together(lengths);
+        let publishes: Vec<Publish> =
+            publishes[..count].iter().map(|publish| transaction::kept(publish, &message_of(publish, input))).collect();
         if self.node.firehose.is_on() {
-            let (publishes, routes) = (std::slice::from_ref(publish), std::slice::from_ref(&route));
-            self.show_published(input, publishes, routes, targets, &mut aftermath);
+            let mut aftermath = self.what_is_undrained();
+            let routes: Vec<Route> = publishes.iter().map(|_| Route::Queues(0..targets.len())).collect();
+            self.show_published(&[], &publishes, &routes, targets, &mut aftermath);
+            self.settle_down(aftermath);
         }
-        let message = message_of(publish, input);
-        let facts = facts_of(publish, &message, self.node.now());
-        let portion = (message.body.bytes().len() / 32).clamp(HELD_TARGETS_MAX, PORTION_TARGETS_MAX);
-        let (mut all, mut stored) = (Published::default(), None);
-        for targets in targets.chunks(portion) {
-            let published = self.node.decide(&mut aftermath, |shard, ports| {
-                let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
-                if published.durable && wants_confirm {
-                    stored = Some(ports.flushed_position());
-                }
-                published
-            });
-            all.queues += published.queues;
-            all.refused |= published.refused;
-        }
-        route.became(all);
-        let routes = std::slice::from_ref(&route);
-        self.published(input, std::slice::from_ref(publish), routes, stored, aftermath, targets.len());
+        self.fan_out = Some(FanOut::new(publishes, targets.to_vec(), wants_confirm));
+        count
+    }
+
+    /// Whether a publish goes where another one goes that was routed just before, and nobody has to be asked again.
+    fn goes_with(&self, first: &Publish, publish: &Publish, input: &[u8]) -> bool {
+        let (one, other) = (message_of(first, input), message_of(publish, input));
+        std::ptr::eq(first, publish)
+            || publish.rare.is_none()
+                && publish.origin.channel == first.origin.channel
+                && (one.exchange, one.routing_key) == (other.exchange, other.routing_key)
+                && self.routes.knows(one.exchange.as_bytes(), one.routing_key)
     }
 
     /// The connections that wait for the end of the input.
-    fn what_is_undrained(&mut self) -> Aftermath {
+    pub(super) fn what_is_undrained(&mut self) -> Aftermath {
         Aftermath { touched: std::mem::take(&mut self.undrained), ..Aftermath::default() }
     }
 
     /// Publishes were decided: answers and counts them, and sends what they brought, unless more of the input may add to it.
-    fn published(
+    pub(super) fn published(
         &mut self,
         input: &[u8],
         publishes: &[Publish],
         routes: &[Route],
         stored: Option<Position>,
         mut aftermath: Aftermath,
-        work: usize,
     ) {
-        self.worked(work as u64);
         self.answer(input, publishes, routes, stored);
         self.count_published(publishes.iter().zip(routes).filter(|(_, route)| !matches!(route, Route::Ignored)));
         aftermath.touch(&self.connection);

@@ -70,6 +70,9 @@ impl Durable {
 /// measured.
 const WRITE_BYTES: usize = 16 << 10;
 
+/// How often in a row one thread hands out what comes to a connection meanwhile.
+const DRAINS_MAX: usize = 8;
+
 /// One client's connection.
 pub struct Connection {
     pub id: ConnectionId,
@@ -96,7 +99,6 @@ impl Connection {
     pub fn new(id: ConnectionId, serial: u64, peer: Arc<dyn Peer>, durable: Arc<Durable>, limits: &Limits) -> Self {
         let mailbox = Mailbox {
             effects: Effects::default(),
-            spare: Effects::default(),
             draining: false,
             backlog: 0,
             backlog_max: limits.outbox_bytes_max,
@@ -120,18 +122,18 @@ impl Connection {
         self.mailbox.lock()
     }
 
-    /// Hands out what may leave, unless somebody is doing so. Says whether subscriptions wait that could go on now.
+    /// Hands out what may leave, unless somebody is doing so. Says whether subscriptions wait that could go on now. Where
+    /// others add faster than it leaves, the owner goes on.
     pub fn drain(&self) -> bool {
-        loop {
-            let mut batch = {
+        for _ in 0..DRAINS_MAX {
+            let batch = {
                 let mut mailbox = self.mailbox.lock();
                 if mailbox.draining {
                     return false;
                 }
-                let mut batch = std::mem::take(&mut mailbox.spare);
+                let mut batch = Effects::default();
                 mailbox.effects.take(self.durable.get(), &mut batch);
                 if batch.is_empty() {
-                    mailbox.spare = batch;
                     if mailbox.ending {
                         self.peer.wake();
                     }
@@ -145,12 +147,13 @@ impl Connection {
                 accounts.delivered(batch.handed());
             }
             self.peer.send(&batch);
-            batch.clear();
+            batch.recycle();
             let mut mailbox = self.mailbox.lock();
-            mailbox.spare = batch;
             mailbox.backlog = self.peer.waiting();
             mailbox.draining = false;
         }
+        self.peer.wake();
+        false
     }
 
     /// From now on the owner is woken whenever everything has left.
@@ -202,7 +205,6 @@ impl Connection {
 #[derive(Debug)]
 pub struct Mailbox {
     pub effects: Effects,
-    spare: Effects,
     draining: bool,
     /// Bytes that wait for the socket, as last heard. Asked for under this lock by whoever has written, so that of two
     /// that write at once the later one's answer stands: an old large one would stop deliveries for ever.

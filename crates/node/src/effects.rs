@@ -3,7 +3,7 @@
 //! Small bodies and all names are copied into two buffers, so that pushing an effect under a lock allocates nothing once
 //! the buffers have grown; large bodies are shared.
 
-use std::collections::VecDeque;
+use std::{cell::RefCell, collections::VecDeque};
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason};
@@ -92,22 +92,26 @@ impl Effects {
 
     /// Adds the session's own bytes.
     pub fn frames(&mut self, bytes: &[u8]) {
+        self.adopt();
         self.bytes.extend_from_slice(bytes);
         self.records.push(Record::Frames { len: len_u32(bytes) });
     }
 
     /// Adds an answer.
     pub fn reply(&mut self, origin: Origin, reply: Reply) {
+        self.adopt();
         self.records.push(Record::Reply { origin, reply });
     }
 
     /// Adds a no.
     pub fn refused(&mut self, origin: Origin, refusal: Refusal) {
+        self.adopt();
         self.records.push(Record::Refused { origin, refusal: Box::new(refusal) });
     }
 
     /// Adds a message for a subscription.
     pub fn deliver(&mut self, channel: u16, tag: &str, delivery: Handed, message: &MessageRef<'_>) {
+        self.adopt();
         self.texts.push_str(tag);
         self.handed.add(message.body.bytes().len());
         let message = self.message(message);
@@ -118,6 +122,7 @@ impl Effects {
 
     /// Adds a message that was asked for.
     pub fn got(&mut self, channel: u16, delivery: Handed, remaining: u64, message: &MessageRef<'_>) {
+        self.adopt();
         self.handed.add(message.body.bytes().len());
         let message = self.message(message);
         let Handed { delivery_tag, redelivered, attempts } = delivery;
@@ -126,22 +131,26 @@ impl Effects {
 
     /// Adds a message that comes back to its publisher.
     pub fn returned(&mut self, channel: u16, reason: ReturnReason, message: &MessageRef<'_>) {
+        self.adopt();
         let message = self.message(message);
         self.records.push(Record::Return { channel, reason, message });
     }
 
     /// Adds a confirm for a publish, or for all up to it.
     pub fn confirm(&mut self, channel: u16, publish_tag: u64, multiple: bool) {
+        self.adopt();
         self.records.push(Record::Confirm { channel, multiple, publish_tag });
     }
 
     /// Adds word of a publish that a queue did not take.
     pub fn not_confirmed(&mut self, channel: u16, publish_tag: u64) {
+        self.adopt();
         self.records.push(Record::NotConfirmed { channel, publish_tag });
     }
 
     /// Adds the end of a subscription.
     pub fn cancelled(&mut self, channel: u16, tag: Name) {
+        self.adopt();
         self.records.push(Record::Cancelled { channel, tag });
     }
 
@@ -179,6 +188,7 @@ impl Effects {
             std::mem::swap(self, out);
             return;
         };
+        out.adopt();
         out.records.extend(self.records.drain(..count));
         let texts: usize = out.records.iter().map(Record::len_texts).sum();
         out.texts.extend(self.texts.drain(..texts));
@@ -202,26 +212,63 @@ impl Effects {
         }
     }
 
-    /// Empties it. Keeps a little memory, so that a busy connection does not allocate and an idle one does not hoard.
-    pub fn clear(&mut self) {
-        const KEPT_BYTES: usize = 256 << 10;
-        const KEPT_RECORDS: usize = 4_096;
+    /// Has memory, if need be what others of this thread had. Without effects it has none, so that what is idle costs
+    /// nothing.
+    #[inline]
+    fn adopt(&mut self) {
+        if self.records.capacity() == 0
+            && let Some(spare) = SPARE.with_borrow_mut(Spare::take)
+        {
+            *self = spare;
+        }
+    }
+
+    /// Throws its effects away, and keeps its memory for others of this thread.
+    pub fn recycle(mut self) {
         self.records.clear();
         self.texts.clear();
         self.bytes.clear();
         self.held.clear();
         self.shared_bytes = 0;
         self.handed = Batch::default();
-        self.records.shrink_to(KEPT_RECORDS);
-        self.texts.shrink_to(KEPT_BYTES);
-        self.bytes.shrink_to(KEPT_BYTES);
+        SPARE.with_borrow_mut(|spare| spare.put(self));
     }
 
-    /// Gives all memory back; only while it is empty.
-    pub fn release(&mut self) {
-        debug_assert!(self.is_empty(), "effects are not thrown away");
-        *self = Self::default();
+    fn capacity_bytes(&self) -> usize {
+        self.records.capacity() * size_of::<Record>() + self.texts.capacity() + self.bytes.capacity()
     }
+}
+
+/// Memory of effects that were sent: whoever pushes next finds it warm.
+#[derive(Debug, Default)]
+struct Spare {
+    effects: Vec<Effects>,
+    bytes: usize,
+}
+
+impl Spare {
+    /// What one may have that is kept: that of one input of 256 KiB.
+    const EACH_BYTES_MAX: usize = 1 << 20;
+    /// What a thread keeps.
+    const BYTES_MAX: usize = 4 << 20;
+
+    fn take(&mut self) -> Option<Effects> {
+        let spare = self.effects.pop()?;
+        self.bytes -= spare.capacity_bytes();
+        Some(spare)
+    }
+
+    fn put(&mut self, effects: Effects) {
+        let bytes = effects.capacity_bytes();
+        if bytes <= Self::EACH_BYTES_MAX && self.bytes + bytes <= Self::BYTES_MAX {
+            self.bytes += bytes;
+            self.effects.push(effects);
+        }
+    }
+}
+
+thread_local! {
+    static SPARE: RefCell<Spare> = RefCell::default();
 }
 
 impl Record {
@@ -386,12 +433,12 @@ mod tests {
         let mut out = Effects::default();
         effects.take(Position(9), &mut out);
         assert_eq!(texts(&out), ["frames one", "deliver tag 1 x key body", "deliver tag 2 x key large"]);
-        out.clear();
+        out = Effects::default();
         effects.take(Position(9), &mut out);
         assert!(out.is_empty());
         effects.take(Position(10), &mut out);
         assert_eq!(texts(&out), ["Bound", "frames two"]);
-        out.clear();
+        out = Effects::default();
         effects.take(Position(25), &mut out);
         assert_eq!(texts(&out), ["Unbound"]);
         assert!(effects.is_empty());

@@ -13,6 +13,18 @@ pub trait Host: Send + Sync {
     /// [`crate::Node::ring`] is to be called at this time, and at no other time announced before; `None`: not at all.
     fn alarm(&self, due: Option<Time>);
 
+    /// There is more to deliver than whoever came upon it should do in one turn: [`crate::Node::go_on_delivering`] is to be
+    /// called soon. Says whether it will be; where not, the caller goes on itself.
+    fn deliveries_wait(&self) -> bool {
+        false
+    }
+
+    /// Does work that takes long because of what a client has made. Meanwhile the thread's other connections are served
+    /// by others.
+    fn lengthy(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
     /// The server must end, and say why: what is decided from now on cannot be made durable.
     fn fault(&self, reason: String);
 }

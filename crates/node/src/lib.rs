@@ -28,6 +28,7 @@ mod token_keys;
 #[cfg(test)]
 mod token_tests;
 mod tokens;
+mod touched;
 mod transaction;
 mod transition;
 mod unacked;

@@ -32,8 +32,17 @@ use crate::{
 /// Who may only come from this machine: the user of a fresh data directory, whose password everybody knows.
 pub(crate) const GUEST: &str = "guest";
 
+/// What things cost, in units of work: about what it takes to put one small message into one queue and to deliver it.
+pub(crate) const WORK_OF_CHANGE: u64 = 32;
+pub(crate) const WORK_OF_WRITE: u64 = 16;
+const WORK_OF_ROUND: u64 = 64;
+
 /// How often a connection goes on with its own deliveries before others have their turn.
 const ROUNDS_MAX: u32 = 8;
+
+/// To so many connections a thread hands out at once what its input caused; the rest waits for the client's next turn, or
+/// where it is no client's, for the connections' owners.
+const HANDED_CONNECTIONS_MAX: usize = 512;
 
 /// Up to so many connections the flush thread sends confirms itself (measured: ARCHITECTURE.md).
 const FLUSHED_CONNECTIONS_MAX: usize = 16;
@@ -251,46 +260,72 @@ impl Node {
         Some(result)
     }
 
-    /// Hands out what was decided, and goes on delivering as long as there is something to deliver, letting go of the
-    /// shard's lock between the rounds. `own` is the caller's connection, which goes on by itself while its socket takes
-    /// more; others are woken for that, so that nobody works for a stranger for long.
+    /// Hands out what was decided, and goes on delivering for some rounds, letting go of the shard's lock between them; what
+    /// is left then is for the host to go on with. `own` is the caller's connection, which goes on by itself while its
+    /// socket takes more; others are woken for that, so that nobody works for a stranger for long.
     pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) {
-        self.hand_out(&mut aftermath, own);
+        self.settle_for_now(&mut aftermath, own);
+        aftermath.touched.iter().for_each(|connection| connection.wake());
+    }
+
+    /// As [`Node::settle_down`], but connections may stay touched: the caller sees to them later. Says how much was done, in
+    /// units of work.
+    pub(crate) fn settle_for_now(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
+        let mut work = self.hand_out(aftermath, own);
         while !aftermath.gone.is_empty() {
             aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
             let mut catalog = self.catalog.write();
-            self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| ports.forget_gone(shard));
+            self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| ports.forget_gone(shard));
             let happenings = catalog.take_happenings();
             drop(catalog);
             self.tell_happenings(happenings, None);
-            self.hand_out(&mut aftermath, own);
+            work += WORK_OF_CHANGE + self.hand_out(aftermath, own);
         }
-        for (connection, subscription) in aftermath.ended {
+        for (connection, subscription) in std::mem::take(&mut aftermath.ended) {
             connection.tell_unsubscribed(self, &subscription);
         }
+        work
     }
 
     /// The part of [`Node::settle_down`] that deals with messages.
-    fn hand_out(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) {
+    fn hand_out(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
+        let mut work = 0;
         for round in 0.. {
             if !aftermath.shown.is_empty() {
                 self.publish_shown(aftermath);
             }
             let mut refilled = Vec::new();
-            for connection in std::mem::take(&mut aftermath.touched) {
+            let mut touched = aftermath.touched.take();
+            let rest = touched.split_off(touched.len().min(HANDED_CONNECTIONS_MAX));
+            for connection in touched {
+                let is_own = own.is_some_and(|own| Arc::ptr_eq(own, &connection));
+                work += WORK_OF_WRITE;
                 if connection.drain() {
-                    match own {
-                        Some(own) if Arc::ptr_eq(own, &connection) && round < ROUNDS_MAX => {
-                            refilled = connection.mailbox().take_waiting(connection.id);
-                        }
-                        _ => connection.wake(),
+                    if is_own && round < ROUNDS_MAX {
+                        refilled = connection.mailbox().take_waiting(connection.id);
+                    } else {
+                        connection.wake();
                     }
                 }
             }
-            if !aftermath.more && refilled.is_empty() && aftermath.shown.is_empty() {
-                return;
+            aftermath.touched.add_all(rest);
+            let idle = refilled.is_empty() && aftermath.shown.is_empty();
+            if !aftermath.more && idle || round >= ROUNDS_MAX && idle && self.host.deliveries_wait() {
+                break;
             }
+            work += WORK_OF_ROUND;
             self.decide(aftermath, |shard, _| shard.credit(&refilled));
+        }
+        work
+    }
+
+    /// Delivers what others have left to do, for some rounds; where that is too little, the host is told again.
+    pub fn go_on_delivering(&self) {
+        let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |_, _| ());
+        drop(catalog);
+        if open.is_some() {
+            self.settle_down(aftermath, None);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     firehose::{Firehose, Shown, Tap},
     patience::Patience,
     schedules,
+    touched::Touched,
 };
 
 /// What stands under the shard's lock.
@@ -72,7 +73,7 @@ impl Core {
 #[derive(Debug, Default)]
 pub struct Aftermath {
     /// Connections whose mailboxes have something to send.
-    pub touched: Vec<Arc<Connection>>,
+    pub touched: Touched,
     /// Queues that went away: the catalog has to forget them.
     pub gone: Vec<QueueId>,
     /// Whether there is more to deliver.
@@ -242,9 +243,7 @@ impl Aftermath {
 
     /// The connection's mailbox has something to send.
     pub fn touch(&mut self, connection: &Arc<Connection>) {
-        if !self.touched.iter().any(|other| Arc::ptr_eq(other, connection)) {
-            self.touched.push(connection.clone());
-        }
+        self.touched.add(connection);
     }
 }
 

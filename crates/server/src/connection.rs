@@ -7,16 +7,17 @@ use ferrymq_wire::Session;
 use tokio::{
     io::Interest,
     net::TcpStream,
+    task::yield_now,
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
 use crate::{peer::SocketPeer, process::Process, pump::Pump, tls::Records};
 
-/// Bytes read at once, into a buffer that belongs to the thread and not to the connection.
-const READ_BYTES: usize = 256 << 10;
+/// Most bytes read at once, into a buffer that belongs to the thread and not to the connection.
+const READ_BYTES_MAX: usize = 256 << 10;
 
-/// Reads in a row before other connections have their turn.
-const READS_MAX: usize = 4;
+/// Fewest bytes read at once, where more would be left over at the end of a turn.
+const READ_BYTES_MIN: usize = 16 << 10;
 
 /// How long a peer may take to read its last frames and to close, once the connection has ended.
 const LINGER: Duration = Duration::from_secs(2);
@@ -24,7 +25,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 thread_local! {
-    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES_MAX]);
 }
 
 /// Serves one connection until it ends.
@@ -48,7 +49,8 @@ pub async fn serve(
             return;
         }
     };
-    let mut connection = Connection { pump: Pump::new(session, client), peer, process, unread: Vec::new() };
+    let pump = Pump::new(session, client);
+    let mut connection = Connection { pump, peer, process, unread: Vec::new(), read_bytes: READ_BYTES_MAX };
     match connection.run().await {
         Ok(()) => tracing::debug!(peer = address, "connection ended"),
         Err(error) => tracing::info!(peer = address, "connection lost: {error}"),
@@ -70,19 +72,24 @@ async fn linger(peer: &SocketPeer) {
     let until_closed = async {
         written(peer).await?;
         socket2::SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write)?;
-        let mut scrap = [0; 4096];
-        loop {
-            peer.stream().readable().await?;
-            match peer.stream().try_read(&mut scrap) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
+        // What is encrypted is not looked into any more.
+        closed(peer, |into| peer.stream().try_read(into)).await
     };
     // However it ends, the connection is over.
     drop::<Result<io::Result<()>, _>>(timeout(LINGER, until_closed).await);
+}
+
+/// Throws away what the peer sends, until it closes. Others have their turn after each read.
+async fn closed(peer: &SocketPeer, read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
+    loop {
+        peer.stream().readable().await?;
+        match READ_BUFFER.with_borrow_mut(|scrap| read(scrap)) {
+            Ok(0) => return Ok(()),
+            Ok(_) => yield_now().await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Resolves when the socket has taken everything.
@@ -100,19 +107,29 @@ struct Connection {
     pump: Pump,
     peer: Arc<SocketPeer>,
     process: Arc<Process>,
-    /// Bytes of a frame that is not complete.
+    /// Input that was not taken: part of a frame, or what was left over when a turn ended.
     unread: Vec<u8>,
+    /// How much is read at once: less where a turn ended before it was taken.
+    read_bytes: usize,
 }
 
 impl Connection {
+    /// Reads and writes until the end. After each turn, which is a portion of work, others have theirs: nothing that this
+    /// awaits need ever wait while a client sends.
     async fn run(&mut self) -> io::Result<()> {
         let peer = self.peer.clone();
         self.pump.opened(self.process.moment(), &mut |encoder| peer.encode_with(encoder));
         let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
         let mut closed = false;
         while !closed && !self.pump.is_closing() {
+            if self.pump.turn_is_over() {
+                self.process.give_way().await;
+                self.pump.begin_turn();
+            }
             let waiting = peer.waiting() > 0;
-            let reading = !self.pump.is_paused();
+            let open = !self.pump.is_paused();
+            let rest = open && self.pump.wants_rest();
+            let reading = open && !rest;
             let interest = match (reading, waiting) {
                 (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
                 (true, false) => Some(Interest::READABLE),
@@ -120,25 +137,30 @@ impl Connection {
                 (false, false) => None,
             };
             self.arm(alarm.as_mut());
-            let ready = tokio::select! {
-                biased;
-                ready = peer.stream().ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => ready?,
-                () = peer.woken() => {
-                    self.attend()?;
-                    continue;
+            // In no order: input that never ends must not keep the others away.
+            tokio::select! {
+                ready = peer.stream().ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
+                    let ready = ready?;
+                    if ready.is_writable() && waiting {
+                        peer.flush()?;
+                        self.pump.written();
+                    }
+                    if reading && (ready.is_readable() || ready.is_read_closed()) {
+                        closed = self.read(SocketPeer::read)?;
+                    }
                 }
+                () = std::future::ready(()), if rest => self.take_rest(),
+                () = peer.woken() => self.attend()?,
                 () = &mut alarm => {
+                    // The peer may have been heard from and not read: only then is it silent for too long.
+                    if rest {
+                        self.take_rest();
+                    } else if reading {
+                        closed = self.read(SocketPeer::read_unasked)?;
+                    }
                     self.attend()?;
                     alarm.as_mut().reset(self.next_alarm());
-                    continue;
                 }
-            };
-            if ready.is_writable() && waiting {
-                peer.flush()?;
-                self.pump.written();
-            }
-            if reading && (ready.is_readable() || ready.is_read_closed()) {
-                closed = self.read()?;
             }
         }
         Ok(())
@@ -150,17 +172,11 @@ impl Connection {
         while !self.pump.is_drained() {
             self.peer.woken().await;
             self.attend()?;
+            yield_now().await;
         }
         written(&self.peer).await?;
-        let mut scrap = [0; 4096];
-        while self.pump.peer_closes() {
-            self.peer.stream().readable().await?;
-            match self.peer.read(&mut scrap) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+        if self.pump.peer_closes() {
+            closed(&self.peer, |into| self.peer.read(into)).await?;
         }
         Ok(())
     }
@@ -186,43 +202,51 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there, a few times at most. Says whether the peer has closed.
-    fn read(&mut self) -> io::Result<bool> {
-        let expects_login = self.pump.expects_login();
+    /// Reads what is there. Says whether the peer has closed.
+    fn read(&mut self, read: impl FnOnce(&SocketPeer, &mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
         READ_BUFFER.with_borrow_mut(|buffer| {
-            for _ in 0..READS_MAX {
-                let kept = self.unread.len();
-                if buffer.len() < kept + READ_BYTES / 2 {
-                    buffer.resize(kept + READ_BYTES, 0);
-                }
-                buffer[..kept].copy_from_slice(&self.unread);
-                let space = buffer.len() - kept;
-                let count = match self.peer.read(&mut buffer[kept..]) {
-                    Ok(0) => return Ok(true),
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                    Err(error) => return Err(error),
-                };
-                let input = &buffer[..kept + count];
-                let (peer, now) = (&self.peer, self.process.moment());
-                let pump = &mut self.pump;
-                let mut take = || pump.input(input, now, &mut |encoder| peer.encode_with(encoder));
-                // The runtime moves this thread's other connections elsewhere while a password is checked.
-                let consumed = if expects_login { tokio::task::block_in_place(take) } else { take() };
-                self.unread.clear();
-                self.unread.extend_from_slice(&input[consumed..]);
-                if self.unread.is_empty() {
-                    self.unread = Vec::new();
-                }
-                if count < space || self.pump.is_closing() || self.pump.is_paused() {
-                    break;
-                }
+            let kept = self.unread.len();
+            let space = kept + self.read_bytes;
+            if buffer.len() < space {
+                buffer.resize(space, 0);
             }
-            if buffer.len() > 2 * READ_BYTES {
-                buffer.truncate(READ_BYTES);
+            buffer[..kept].copy_from_slice(&self.unread);
+            let count = match read(&self.peer, &mut buffer[kept..space]) {
+                Ok(0) => return Ok(true),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let input = &buffer[..kept + count];
+            let consumed = self.take(input);
+            self.unread.clear();
+            self.unread.extend_from_slice(&input[consumed..]);
+            self.unread.shrink_to(if self.unread.is_empty() { 0 } else { READ_BYTES_MAX });
+            if self.pump.wants_rest() {
+                self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
+            } else if count == space - kept {
+                self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+            }
+            if buffer.len() > 2 * READ_BYTES_MAX {
+                buffer.truncate(READ_BYTES_MAX);
                 buffer.shrink_to_fit();
             }
             Ok(false)
         })
+    }
+
+    /// Goes on with what was left over.
+    fn take_rest(&mut self) {
+        let mut rest = std::mem::take(&mut self.unread);
+        let consumed = self.take(&rest);
+        rest.drain(..consumed);
+        if !rest.is_empty() {
+            self.unread = rest;
+        }
+    }
+
+    fn take(&mut self, input: &[u8]) -> usize {
+        let (peer, now) = (&self.peer, self.process.moment());
+        self.pump.input(input, now, &mut |encoder| peer.encode_with(encoder))
     }
 }

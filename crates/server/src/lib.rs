@@ -14,3 +14,5 @@ pub mod serve;
 mod settings;
 mod tls;
 mod token_options;
+#[cfg(test)]
+mod turn_tests;

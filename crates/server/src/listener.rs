@@ -12,6 +12,7 @@ use ferrymq_model::Refusal;
 use ferrymq_node::Node;
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
+    runtime::Handle,
     sync::watch,
     task::JoinSet,
     time::timeout,
@@ -45,15 +46,22 @@ pub enum Door {
         process: Arc<Process>,
         /// What their handshakes need, where they speak under TLS.
         tls: Option<Arc<Tls>>,
+        /// The threads that serve them.
+        workers: Handle,
     },
-    /// The HTTP interface.
+    /// The HTTP interface, served on the thread that accepts.
     Http(Admin),
 }
 
 impl Door {
-    async fn serve(self, stream: TcpStream) {
+    /// Serves a connection on the runtime that the caller runs on.
+    async fn serve(self, stream: std::net::TcpStream) {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::error!("a connection cannot be served: {error}"),
+        };
         match self {
-            Self::Sessions { new_session, node, process, tls } => match tls.map(Records::new).transpose() {
+            Self::Sessions { new_session, node, process, tls, .. } => match tls.map(Records::new).transpose() {
                 Ok(records) => connection::serve(stream, records, new_session(), node, process).await,
                 Err(error) => tracing::error!("a handshake cannot begin: {error}"),
             },
@@ -62,6 +70,14 @@ impl Door {
                     tracing::debug!("an HTTP connection ended: {error}");
                 }
             }
+        }
+    }
+
+    /// Where its connections are served.
+    fn runtime(&self) -> Handle {
+        match self {
+            Self::Sessions { workers, .. } => workers.clone(),
+            Self::Http(_) => Handle::current(),
         }
     }
 }
@@ -89,18 +105,18 @@ pub async fn open(settings: &ListenerSettings) -> Result<Vec<TcpListener>, Strin
     Ok(listeners)
 }
 
-/// Takes in connections until it is told to stop; then ends those that it took in.
+/// Takes in connections until it is told to stop, on a thread that serves no clients; then ends those that it took in.
 pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
+    let (mut connections, runtime) = (JoinSet::new(), door.runtime());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopped.changed() => break,
         };
         while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(door.clone().serve(stream));
+        match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
+                connections.spawn_on(door.clone().serve(stream), &runtime);
             }
             Err(error) => {
                 tracing::error!("cannot accept a connection: {error}; raise the limit of open files (ulimit -n)");

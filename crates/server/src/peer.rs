@@ -22,8 +22,13 @@ pub const SLICES_MAX: usize = 64;
 /// Bytes of TLS read at once, into a buffer that belongs to the thread.
 const RECORDS_BYTES: usize = 64 << 10;
 
+/// What a thread keeps of the memory in which it encodes: an input of 256 KiB may cause so much.
+const KEPT_BYTES: usize = 1 << 20;
+
 thread_local! {
     static RECORDS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Where effects are encoded. It belongs to a connection only while the socket has not taken everything.
+    static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A socket and the bytes that wait for it.
@@ -92,14 +97,26 @@ impl SocketPeer {
     /// # Errors
     /// Where the socket is broken, or what has come is not TLS though it should be.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        if self.is_encrypted { self.read_records(into) } else { self.stream.try_read(into) }
+        self.read_with(into, |into| self.stream.try_read(into))
     }
 
-    fn read_records(&self, into: &mut [u8]) -> io::Result<usize> {
+    /// As [`SocketPeer::read`], but asks the socket itself, and not whether the runtime has heard of something to read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_unasked(&self, into: &mut [u8]) -> io::Result<usize> {
+        self.read_with(into, |into| io::Read::read(&mut &*socket2::SockRef::from(&self.stream), into))
+    }
+
+    fn read_with(&self, into: &mut [u8], read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        if self.is_encrypted { self.read_records(into, read) } else { read(into) }
+    }
+
+    fn read_records(&self, into: &mut [u8], read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         RECORDS.with_borrow_mut(|bytes| {
             bytes.resize(RECORDS_BYTES, 0);
             loop {
-                let count = self.stream.try_read(bytes)?;
+                let count = read(bytes)?;
                 let mut outgoing = self.outgoing.lock();
                 let records = outgoing.records.as_mut().expect("a connection that is encrypted has records");
                 let decrypted = records.decrypt(&bytes[..count], into);
@@ -117,6 +134,7 @@ impl SocketPeer {
 
     fn write(&self, outgoing: &mut Outgoing) -> io::Result<()> {
         let result = outgoing.write(&self.stream);
+        outgoing.give_memory_back();
         self.waiting.store(outgoing.waiting(), Ordering::Release);
         result
     }
@@ -130,6 +148,7 @@ impl SocketPeer {
 impl Peer for SocketPeer {
     fn send(&self, effects: &Effects) {
         let mut outgoing = self.outgoing.lock();
+        outgoing.borrow_memory();
         effects.for_each(|effect| outgoing.encode(effect));
         let result = self.write(&mut outgoing);
         if result.is_err() || outgoing.waiting() > 0 {
@@ -158,6 +177,24 @@ impl Peer for SocketPeer {
 }
 
 impl Outgoing {
+    fn borrow_memory(&mut self) {
+        if self.outbox.is_empty() {
+            self.outbox.lend(ENCODED.take());
+        }
+    }
+
+    fn give_memory_back(&mut self) {
+        if let Some(memory) = self.outbox.take_memory()
+            && memory.capacity() <= KEPT_BYTES
+        {
+            ENCODED.with_borrow_mut(|kept| {
+                if kept.capacity() < memory.capacity() {
+                    *kept = memory;
+                }
+            });
+        }
+    }
+
     fn encode(&mut self, effect: &Effect<'_>) {
         match (effect, &mut self.encoder) {
             (Effect::Frames(bytes), _) => self.outbox.bytes().extend_from_slice(bytes),

@@ -5,21 +5,38 @@ use std::time::{Duration, SystemTime};
 use ferrymq_model::Time;
 use ferrymq_node::Host;
 use ferrymq_wire::Moment;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{Notify, watch},
+    task::{block_in_place, yield_now},
+    time::Instant,
+};
 
 /// The only place of the server that reads a clock or asks for randomness.
 #[derive(Debug)]
 pub struct Process {
     began: Instant,
     alarm: watch::Sender<Option<Time>>,
+    /// Told when there is more to deliver than those who came upon it should do.
+    deliveries: Notify,
     fault: watch::Sender<Option<String>>,
+    /// A sabotage: connections keep their threads.
+    #[cfg(test)]
+    pub never_yields: std::sync::atomic::AtomicBool,
 }
 
 impl Process {
     /// A process whose moments count from now.
     #[must_use]
     pub fn new() -> Self {
-        Self { began: Instant::now(), alarm: watch::Sender::new(None), fault: watch::Sender::new(None) }
+        Self {
+            began: Instant::now(),
+            alarm: watch::Sender::new(None),
+            deliveries: Notify::new(),
+            fault: watch::Sender::new(None),
+            #[cfg(test)]
+            never_yields: Default::default(),
+        }
     }
 
     /// Time since the process began.
@@ -38,6 +55,20 @@ impl Process {
     #[must_use]
     pub fn alarms(&self) -> watch::Receiver<Option<Time>> {
         self.alarm.subscribe()
+    }
+
+    /// Lets others have their turn.
+    pub async fn give_way(&self) {
+        #[cfg(test)]
+        if self.never_yields.load(std::sync::atomic::Ordering::Relaxed) {
+            return;
+        }
+        yield_now().await;
+    }
+
+    /// Resolves when there is more to deliver than those who came upon it should do.
+    pub async fn deliveries_waiting(&self) {
+        self.deliveries.notified().await;
     }
 
     /// Why the server must end, once it must.
@@ -67,6 +98,17 @@ impl Host for Process {
 
     fn alarm(&self, due: Option<Time>) {
         self.alarm.send_if_modified(|current| std::mem::replace(current, due) != due);
+    }
+
+    fn deliveries_wait(&self) -> bool {
+        self.deliveries.notify_one();
+        true
+    }
+
+    fn lengthy(&self, work: &mut dyn FnMut()) {
+        let on_worker =
+            Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+        if on_worker { block_in_place(work) } else { work() }
     }
 
     fn fault(&self, reason: String) {

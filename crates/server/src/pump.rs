@@ -1,8 +1,8 @@
 //! Carries out what a session asks for: the joint between the pure session and the node.
 
-use ferrymq_model::Event;
+use ferrymq_model::{Command, Event};
 use ferrymq_node::Client;
-use ferrymq_wire::{Encoder, Moment, Output, Session, Step};
+use ferrymq_wire::{Encoder, Moment, Output, Received, Session, Step};
 
 /// A session together with its connection to the node. Owns no socket and reads no clock, so that conversations can be
 /// played in memory.
@@ -17,13 +17,43 @@ pub struct Pump {
     peer_closes: bool,
     /// The session was told that the node has no room for what this connection publishes.
     blocked: bool,
+    /// What was done in this turn, in the node's units of work.
+    done: u64,
+    /// Input was left over: see [`Pump::wants_rest`].
+    wants_rest: bool,
+    /// What `out` holds, where steps of it are left for the next turn.
+    suspended: Option<Portion>,
+    /// Turns in a row whose deliveries to others wait for more of the same input.
+    held_turns: u32,
 }
+
+/// What a session has read at once.
+struct Portion {
+    received: Received,
+    /// The session waits for the node and has nothing more to say.
+    waits: bool,
+    /// No more of the same input follows at once.
+    ends: bool,
+}
+
+/// Turns after which deliveries to others do not wait for more of the same input any longer.
+const HELD_TURNS_MAX: u32 = 8;
+
+/// Units of work after which a turn is over: about two milliseconds. A unit is about what it takes to put one small message
+/// into one queue; see [`Client::take_work`].
+const TURN_WORK: u64 = 20_000;
 
 impl std::fmt::Debug for Pump {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pump").field("client", &self.client).field("closing", &self.closing).finish_non_exhaustive()
     }
 }
+
+/// So many bytes of input are a unit of work, too.
+const WORK_BYTES: usize = 64;
+
+/// What it takes to look whether there is something to do, in units of work.
+const WORK_OF_LOOK: u64 = 16;
 
 /// How effects are encoded from some point on, given to whoever encodes them.
 pub type EncodeWith<'a> = &'a mut dyn FnMut(Box<dyn Encoder>);
@@ -40,56 +70,111 @@ impl Pump {
             closing: false,
             peer_closes: false,
             blocked: false,
+            done: 0,
+            wants_rest: false,
+            suspended: None,
+            held_turns: 0,
         }
+    }
+
+    /// Others have had their turn, and this connection's next one begins.
+    pub fn begin_turn(&mut self) {
+        self.done = 0;
+    }
+
+    /// Whether so much was done that others should have their turn.
+    #[must_use]
+    pub fn turn_is_over(&self) -> bool {
+        self.done >= TURN_WORK
+    }
+
+    /// Whether the rest of the input is to be offered again as soon as the connection is not paused and has its turn, even
+    /// if nothing more has come.
+    #[must_use]
+    pub fn wants_rest(&self) -> bool {
+        self.wants_rest
     }
 
     /// The connection was accepted.
     pub fn opened(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
         let mut out = Output::default();
         self.session.opened(now, &mut out);
-        self.carry_out(&mut out, &[], now, encode_with);
+        self.carry_out(&mut out, &[], None, now, encode_with);
     }
 
-    /// Bytes have come from the peer; says how many of them are done with. The rest must be offered again.
+    /// Bytes have come from the peer, behind those that were left over; says how many of them are done with. Stops where the
+    /// turn is over. The rest must be offered again: see [`Pump::wants_rest`].
     pub fn input(&mut self, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) -> usize {
         let mut consumed = 0;
-        loop {
+        self.wants_rest = false;
+        while !self.wants_rest {
             let rest = &input[consumed..];
             if self.closing || self.session.is_closed() {
                 return input.len();
             }
-            let mut out = std::mem::take(&mut self.out);
-            let received = self.session.receive(rest, now, &mut out);
-            self.carry_out(&mut out, rest, now, encode_with);
-            self.out = out;
-            consumed += received.consumed;
-            if !received.paused {
-                self.client.uploads(self.session.held_bytes(), &mut self.events);
-                self.tell_events(now, encode_with);
-                self.tell_room(now, encode_with);
-                return consumed;
+            if self.client.is_sending() {
+                self.client.go_on_sending();
+                self.wants_rest = self.count_work();
+                continue;
             }
+            let mut out = std::mem::take(&mut self.out);
+            let portion = self.suspended.take().unwrap_or_else(|| {
+                let received = self.session.receive(rest, now, &mut out);
+                let waits = received.paused && received.consumed == 0 && out.steps.is_empty();
+                // What is on its way to others waits for more of the same input, unless that ends here.
+                let ends = !(received.paused && out.is_full());
+                Portion { received, waits, ends }
+            });
+            let done = self.carry_out(&mut out, rest, Some(&portion), now, encode_with);
+            self.out = out;
+            self.wants_rest = self.count_work();
+            if !done {
+                self.suspended = Some(portion);
+                continue;
+            }
+            consumed += portion.received.consumed;
+            self.done += (portion.received.consumed / WORK_BYTES) as u64;
+            if portion.received.paused && !portion.waits {
+                continue;
+            }
+            self.client.uploads(self.session.held_bytes(), &mut self.events);
+            self.tell_events(now, encode_with);
+            self.tell_room(now, encode_with);
+            self.wants_rest = portion.waits || self.client.is_sending();
+            self.held_turns = 0;
+            return consumed;
         }
+        self.held_turns += 1;
+        if self.held_turns >= HELD_TURNS_MAX || self.is_paused() {
+            self.held_turns = 0;
+            self.client.go_on_sending();
+        }
+        consumed
+    }
+
+    /// Says whether the turn is over.
+    fn count_work(&mut self) -> bool {
+        self.done += self.client.take_work();
+        self.turn_is_over()
     }
 
     /// Time has passed, or the node woke this connection: looks at the session's deadline and at the node's events, and
     /// lets subscriptions that waited for the socket go on.
     pub fn attend(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
+        // However little there is to do: who is woken again and again has its turns, too.
+        self.done += WORK_OF_LOOK;
         if self.session.deadline().is_some_and(|deadline| deadline <= now) {
             let mut out = Output::default();
             self.session.timeout(now, &mut out);
-            self.carry_out(&mut out, &[], now, encode_with);
+            self.carry_out(&mut out, &[], None, now, encode_with);
         }
         self.client.take_events(&mut self.events);
         self.tell_events(now, encode_with);
         self.tell_room(now, encode_with);
+        self.client.send_what_waits();
         self.client.resume();
-    }
-
-    /// Whether nobody has logged in yet: checking a password takes tens of milliseconds of computing, on purpose.
-    #[must_use]
-    pub fn expects_login(&self) -> bool {
-        !self.client.is_logged_in()
+        self.wants_rest |= self.client.is_sending();
+        self.count_work();
     }
 
     /// Tells the session when its publishes have to wait, and when they need not any more.
@@ -104,7 +189,9 @@ impl Pump {
 
     /// The socket took bytes.
     pub fn written(&mut self) {
+        self.done += WORK_OF_LOOK;
         self.client.written();
+        self.count_work();
     }
 
     /// When `attend` should be called at the latest.
@@ -142,30 +229,63 @@ impl Pump {
         self.client.is_paused()
     }
 
-    fn carry_out(&mut self, out: &mut Output, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) {
-        for step in out.steps.drain(..) {
-            if self.closing {
-                break;
+    /// Carries out the session's steps, which came of a portion of input or of something else. Says whether all is done: of
+    /// a portion, publishes may be left for the next turn, and with them the steps behind them.
+    fn carry_out(
+        &mut self,
+        out: &mut Output,
+        input: &[u8],
+        portion: Option<&Portion>,
+        now: Moment,
+        encode_with: EncodeWith<'_>,
+    ) -> bool {
+        let mut steps = out.steps.drain(..);
+        loop {
+            let next = steps.next();
+            let publishes = matches!(next, Some(Step::Command(Command::Publish(_))));
+            // Whatever is no publish comes behind those before it; so does another one, where they were too much at once.
+            if self.client.is_behind() || !publishes && self.client.has_collected() {
+                let decided = match portion {
+                    Some(_) => self.client.decide_some(input, &mut self.events),
+                    None => {
+                        self.client.decide_collected(input, &mut self.events);
+                        true
+                    }
+                };
+                self.tell_events(now, encode_with);
+                if !decided {
+                    let left = next.into_iter().chain(steps).collect();
+                    out.steps = left;
+                    return false;
+                }
             }
-            match step {
-                Step::Send(range) => self.client.frames(input, &out.bytes[range], &mut self.events),
-                Step::Command(command) => self.client.command(input, command, &mut self.events),
-                Step::Encode(encoder) => {
+            match next {
+                None => break,
+                Some(_) if self.closing => break,
+                Some(Step::Send(range)) => self.client.frames(input, &out.bytes[range], &mut self.events),
+                Some(Step::Command(command)) => self.client.command(input, command, &mut self.events),
+                Some(Step::Encode(encoder)) => {
                     self.client.finish(input, &mut self.events);
                     encode_with(encoder);
                 }
-                Step::Close | Step::LetClose => {
+                Some(end @ (Step::Close | Step::LetClose)) => {
                     self.client.finish(input, &mut self.events);
-                    self.peer_closes = matches!(step, Step::LetClose);
+                    self.peer_closes = matches!(end, Step::LetClose);
                     self.closing = true;
                 }
-                Step::Log(text) => tracing::warn!(peer = self.client.address(), "{text}"),
+                Some(Step::Log(text)) => tracing::warn!(peer = self.client.address(), "{text}"),
             }
             self.tell_events(now, encode_with);
         }
-        self.client.finish(input, &mut self.events);
+        drop(steps);
+        if portion.is_none_or(|portion| portion.ends) {
+            self.client.finish(input, &mut self.events);
+        } else {
+            self.client.decide_collected(input, &mut self.events);
+        }
         out.clear();
         self.tell_events(now, encode_with);
+        true
     }
 
     fn tell_events(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
@@ -173,7 +293,7 @@ impl Pump {
             for event in std::mem::take(&mut self.events) {
                 let mut out = Output::default();
                 self.session.event(event, now, &mut out);
-                self.carry_out(&mut out, &[], now, encode_with);
+                self.carry_out(&mut out, &[], None, now, encode_with);
             }
         }
     }

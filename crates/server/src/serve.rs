@@ -12,6 +12,7 @@ use ferrymq_admin::Admin;
 use ferrymq_node::{Host as _, Node, NodeSettings};
 use ferrymq_storage::RealDisk;
 use tokio::{
+    runtime::{Builder, Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
@@ -48,15 +49,9 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         tracing::warn!("environment variable {name} belongs to no option and is not used");
     }
     let settings = &Settings::resolve(configuration);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(settings.threads)
-        .thread_name("ferrymq")
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(serve(settings)),
-        Err(error) => Err(format!("the server's threads cannot be started: {error}")),
-    };
+    let result = runtimes(settings.threads)
+        .map_err(|error| format!("the server's threads cannot be started: {error}"))
+        .and_then(|(front, workers)| front.block_on(serve(settings, workers.handle())));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
@@ -66,13 +61,30 @@ pub fn run(args: &ServeArgs) -> ExitCode {
     }
 }
 
+/// Tasks that a worker runs before it looks for what sockets and clocks have brought. Each may take about a millisecond.
+const TASKS_BETWEEN_EVENTS: u32 = 8;
+
+/// Two of them: this thread accepts, answers HTTP, hears signals and watches the clock, and so never waits for the workers,
+/// which serve clients.
+fn runtimes(threads: usize) -> io::Result<(Runtime, Runtime)> {
+    let front = Builder::new_current_thread().enable_all().build()?;
+    let workers = Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("ferrymq")
+        .event_interval(TASKS_BETWEEN_EVENTS)
+        .global_queue_interval(TASKS_BETWEEN_EVENTS)
+        .enable_all()
+        .build()?;
+    Ok((front, workers))
+}
+
 /// Variables that are not Unicode belong to somebody else.
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Serves HTTP first, so that a recovery that takes its time can be watched, and everything else once it is done.
-async fn serve(settings: &Settings) -> Result<(), String> {
+async fn serve(settings: &Settings, workers: &Handle) -> Result<(), String> {
     let tls = open_tls(settings)?;
     let process = Arc::new(Process::new());
     let progress = Arc::new(Progress::new(process.faults()));
@@ -85,21 +97,22 @@ async fn serve(settings: &Settings) -> Result<(), String> {
         let door = Door::Http(admin.clone());
         announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
-    let node = open_node(settings, process.clone())?;
+    let node = opened(settings, process.clone()).await?;
     progress.opened(node.clone());
-    if let Some(file) = &settings.definitions {
-        import(&node, file)?;
-    }
     progress.enter(Phase::Opening);
     for listener in &settings.listeners {
         let Speech::Sessions { open, .. } = listener.service.protocol.speech else { continue };
         let is_secure = listener.service.is_secure;
         let new_session = open(&settings.identity, node.limits(), is_secure && settings.tls.can_prove());
         let tls = tls.clone().filter(|_| is_secure);
-        let door = Door::Sessions { new_session, node: node.clone(), process: process.clone(), tls };
+        let (node, process, workers) = (node.clone(), process.clone(), workers.clone());
+        let door = Door::Sessions { new_session, node, process, tls, workers };
         announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
-    let alarms = tokio::spawn(ring_alarms(node.clone(), process.clone()));
+    let chores = [
+        workers.spawn(ring_alarms(node.clone(), process.clone())),
+        workers.spawn(deliver_the_rest(node.clone(), process.clone())),
+    ];
     progress.enter(Phase::Serving);
     // Whoever has read "ready" may send a signal at once.
     let signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
@@ -110,7 +123,11 @@ async fn serve(settings: &Settings) -> Result<(), String> {
     // Whoever listens for it stops; a listener that is gone already does not matter.
     let _ = stop.send(true);
     while tasks.join_next().await.is_some() {}
-    alarms.abort();
+    for chore in chores {
+        chore.abort();
+        // It was ended, which is an error to those who wait for it.
+        drop(chore.await);
+    }
     let stopped = tokio::task::spawn_blocking(move || node.stop()).await.map_err(|error| error.to_string())?;
     stopped.map_err(|error| format!("the last acknowledgements are not on disk and may be undone: {error}"))
 }
@@ -144,20 +161,30 @@ fn open_tls(settings: &Settings) -> Result<Option<Arc<Tls>>, String> {
     }
 }
 
-fn open_node(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, String> {
+/// Opens the node and sets up what a file of definitions says, on a thread of its own: HTTP is answered meanwhile.
+async fn opened(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, String> {
+    let (node_settings, definitions) = (node_settings(settings)?, settings.definitions.clone());
+    let open = move || {
+        let node = Node::open(node_settings, Arc::new(RealDisk), process).map_err(|error| error.to_string())?;
+        definitions.map(|file| import(&node, &file)).transpose()?;
+        Ok(node)
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|error| error.to_string())?
+}
+
+fn node_settings(settings: &Settings) -> Result<NodeSettings, String> {
     let dialects = PROTOCOLS.iter().filter_map(|protocol| match protocol.speech {
         Speech::Sessions { dialect, .. } => Some(dialect),
         Speech::Http => None,
     });
-    let node_settings = NodeSettings {
+    Ok(NodeSettings {
         directory: settings.data_directory.clone(),
         limits: settings.limits.clone(),
         storage: settings.storage.clone(),
         properties: dialects.collect(),
         events: settings.events,
         backends: token_options::backends(&settings.auth_backends, &settings.tokens)?,
-    };
-    Node::open(node_settings, Arc::new(RealDisk), process).map_err(|error| error.to_string())
+    })
 }
 
 /// Sets up what a file of definitions says.
@@ -198,6 +225,15 @@ async fn ring_alarms(node: Arc<Node>, process: Arc<Process>) {
             () = ring => node.ring(),
             changed = alarms.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// Goes on with deliveries that those who came upon them have left, a portion at a time.
+async fn deliver_the_rest(node: Arc<Node>, process: Arc<Process>) {
+    loop {
+        process.deliveries_waiting().await;
+        node.go_on_delivering();
+        tokio::task::yield_now().await;
     }
 }
 

@@ -179,14 +179,28 @@ impl Target for Memory {
 impl InMemory {
     fn input(&mut self, bytes: &[u8], now: Moment) {
         self.unread.extend_from_slice(bytes);
+        self.take_unread(now);
+        self.take_rest(now);
+    }
+
+    fn take_unread(&mut self, now: Moment) {
         let peer = &self.peer;
+        self.pump.begin_turn();
         let consumed = self.pump.input(&self.unread, now, &mut |encoder| peer.encode_with(encoder));
         self.unread.drain(..consumed);
+    }
+
+    /// Turn after turn, as long as something can be done.
+    fn take_rest(&mut self, now: Moment) {
+        while self.pump.wants_rest() && !self.pump.is_paused() {
+            self.take_unread(now);
+        }
     }
 
     fn attend(&mut self, now: Moment) {
         let peer = &self.peer;
         self.pump.attend(now, &mut |encoder| peer.encode_with(encoder));
+        self.take_rest(now);
     }
 }
 

@@ -83,14 +83,13 @@ impl Outbox {
         self.recycle();
     }
 
-    /// Returns memory when everything is written, and moves the rest to the front when most is written.
+    /// Begins anew once everything is written, and moves what is left to the front when most is written.
     fn recycle(&mut self) {
-        const KEPT_BYTES: usize = 64 << 10;
+        const MOVED_BYTES: usize = 64 << 10;
         if self.is_empty() {
             self.bytes.clear();
             self.written = 0;
-            self.bytes.shrink_to(KEPT_BYTES);
-        } else if self.written >= KEPT_BYTES && self.written * 2 >= self.bytes.len() {
+        } else if self.written >= MOVED_BYTES && self.written * 2 >= self.bytes.len() {
             self.bytes.drain(..self.written);
             for (at, _) in &mut self.shared {
                 *at -= self.written;
@@ -99,11 +98,17 @@ impl Outbox {
         }
     }
 
-    /// Returns all memory; only while no bytes wait.
-    pub fn release(&mut self) {
-        if self.is_empty() {
-            *self = Self::default();
+    /// Memory to append to, for one that is empty: what idles needs none of its own.
+    pub fn lend(&mut self, mut memory: Vec<u8>) {
+        if self.is_empty() && self.bytes.capacity() < memory.capacity() {
+            memory.clear();
+            self.bytes = memory;
         }
+    }
+
+    /// Gives its memory back, where nothing waits.
+    pub fn take_memory(&mut self) -> Option<Vec<u8>> {
+        self.is_empty().then(|| std::mem::take(self).bytes)
     }
 }
 

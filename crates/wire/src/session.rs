@@ -57,6 +57,10 @@ pub struct Output {
 }
 
 impl Output {
+    /// At so many steps a session pauses, so that one client's input is carried out in portions and others have their
+    /// turn between them.
+    pub const STEPS_MAX: usize = 128;
+
     /// Appends frames that `write` makes, as one step; joins them to a `Send` just before.
     pub fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
@@ -73,6 +77,13 @@ impl Output {
         self.steps.push(Step::Command(command));
     }
 
+    /// Whether there is so much to do that the session should pause: see [`Received::paused`].
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.steps.len() >= Self::STEPS_MAX
+    }
+
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -85,8 +96,8 @@ impl Output {
 pub struct Received {
     /// Bytes of the input it has done with. The rest is offered again, with more behind it.
     pub consumed: usize,
-    /// The session wants its steps carried out, and their events, before it reads on (a command whose outcome decides
-    /// how the next bytes are understood). Call again with the rest even if nothing more has arrived.
+    /// The session wants its steps carried out, and their events, before it reads on: a command's outcome decides how the
+    /// next bytes are understood, or the output is full. Call again with the rest even if nothing more has arrived.
     pub paused: bool,
     /// How many bytes the input should hold at least before it is worth calling again; 0 where it cannot say.
     pub wanted: usize,

@@ -285,7 +285,7 @@ impl Session for Connection {
                 Parsed::Frame(frame, bytes) => {
                     let (next, paused) = self.frame(&frame, input, at + bytes, now, out);
                     at = next;
-                    if paused {
+                    if paused || out.is_full() {
                         return Received { consumed: at, paused: true, wanted: 0 };
                     }
                 }

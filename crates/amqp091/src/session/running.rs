@@ -260,7 +260,9 @@ fn begin(
     match whole.map_err(|violation| Fault { origin, violation })? {
         Some((publish, mut end)) => {
             out.command(Command::Publish(publish));
-            while let Some((publish, after)) = content::following(channel.number, input, end, terms) {
+            while !out.is_full()
+                && let Some((publish, after)) = content::following(channel.number, input, end, terms)
+            {
                 out.command(Command::Publish(publish));
                 end = after;
             }

@@ -68,18 +68,28 @@ fn publishes_become_commands_without_an_allocation() {
     let (mut session, mut out) = (running(), Output::default());
     // The first call grows the list of steps; its owner keeps the memory.
     session.receive(&input, Moment(0), &mut out);
-    out.clear();
+    let (mut consumed, mut portions, mut published) = (0, 0, 0);
     let count = allocations(|| {
-        assert_eq!(session.receive(&input, Moment(0), &mut out).consumed, input.len());
+        while consumed < input.len() {
+            out.clear();
+            let rest = &input[consumed..];
+            let received = session.receive(rest, Moment(0), &mut out);
+            consumed += received.consumed;
+            portions += 1;
+            published += out.steps.len();
+            // However much is there, it comes in portions, so that others have their turn between them.
+            assert!(out.steps.len() <= Output::STEPS_MAX);
+            assert_eq!(received.paused, out.is_full());
+            for step in &out.steps {
+                let Step::Command(Command::Publish(publish)) = step else { panic!("not a publish: {step:?}") };
+                let Body::Span(body) = publish.body else { panic!("a small body stays in the input") };
+                assert_eq!(body.of(rest), b"0123456789abcdef");
+                assert_eq!(publish.routing_key.of(rest), b"key");
+            }
+        }
     });
     assert_eq!(count, 0);
-    assert_eq!(out.steps.len(), MESSAGES);
-    for step in &out.steps {
-        let Step::Command(Command::Publish(publish)) = step else { panic!("not a publish: {step:?}") };
-        let Body::Span(body) = publish.body else { panic!("a small body stays in the input") };
-        assert_eq!(body.of(&input), b"0123456789abcdef");
-        assert_eq!(publish.routing_key.of(&input), b"key");
-    }
+    assert_eq!((published, portions), (MESSAGES, MESSAGES.div_ceil(Output::STEPS_MAX)));
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Client {
             self.connection.mailbox().subscriptions.remove(&number);
         }
         drop(catalog);
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
         if result.is_ok() {
             self.tell_subscribed(told, &command.arguments);
         }
@@ -76,7 +76,7 @@ impl Client {
             self.connection.mailbox().reply(origin, no_wait, None, reply);
         });
         drop(catalog);
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
         if let Some((_, subscription)) = ended {
             self.connection.tell_unsubscribed(&self.node, &subscription);
         }

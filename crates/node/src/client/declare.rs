@@ -118,7 +118,7 @@ impl Client {
         let reply =
             Reply::QueueDeclared { queue: declared.name, messages: counts.ready, consumers: counts.subscriptions };
         self.reply(command.origin, command.no_wait, after, reply);
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
         self.node.tell_happenings(happenings, Some(self.caller().user));
         Ok(())
     }
@@ -149,7 +149,7 @@ impl Client {
         let happenings = catalog.take_happenings();
         drop(catalog);
         self.await_journal();
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
         self.node.tell_happenings(happenings, Some(self.caller().user));
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Client {
             self.node.decide(&mut aftermath, |shard, ports| (shard.purge(queue, ports), ports.flushed_position()));
         self.node.failed.remove(queue);
         self.reply(origin, no_wait, Some(after).filter(|_| messages > 0), Reply::QueuePurged { messages });
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
         Ok(())
     }
 }

@@ -14,15 +14,18 @@ use crate::{
 
 impl Client {
     /// Checks who is there. The session answers the peer itself, because how depends on what the peer can do.
-    pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
-        let claimed = match &login {
+    pub(super) fn log_in(&mut self, login: &Login, events: &mut Vec<Event>) {
+        let claimed = match login {
             Login::Password { user, .. } => user.clone(),
             Login::Certificate => Name::default(),
         };
-        let checked = match login {
-            Login::Password { user, password } => self.node.check_password(&user, &password, self.loopback),
-            Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
-        };
+        let mut checked = Err(Refusal::LoginFailed(String::new()));
+        self.node.host.lengthy(&mut || {
+            checked = match login {
+                Login::Password { user, password } => self.node.check_password(user, password, self.loopback),
+                Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
+            }
+        });
         match checked {
             Ok(identity) => {
                 self.tell_authentication("user.authentication.success", &identity.name, None);
@@ -153,7 +156,7 @@ impl Client {
             }
         });
         drop(catalog);
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
         self.tell_channel_closed(channel, &over);
     }
 
@@ -170,6 +173,12 @@ impl Client {
             return;
         }
         self.uploads(0, &mut Vec::new());
+        if self.left_publishes {
+            // They had come before the end.
+            self.decide_collected(&[], &mut Vec::new());
+        }
+        // What this client had no turn for any more, their owners see to.
+        self.undrained.take().iter().for_each(|connection| connection.wake());
         let mut channels: Vec<u16> = self.connection.mailbox().channels.keys().copied().collect();
         channels.sort_unstable();
         for channel in channels {

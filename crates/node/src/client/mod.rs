@@ -7,6 +7,7 @@
 mod consume;
 mod declare;
 mod events;
+mod fan_out;
 mod history;
 mod life;
 mod publish;
@@ -14,7 +15,7 @@ mod replies;
 mod settle;
 mod transaction;
 
-use std::{fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc};
 
 use ferrymq_broker::{Caller, Epoch, Stretch};
 use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Settlement, SubscriptionId};
@@ -22,10 +23,15 @@ use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Re
 use crate::{
     authentication::Identity,
     connection::{Channel, Connection},
-    node::Node,
+    node::{Node, WORK_OF_CHANGE},
+    touched::Touched,
     transition::Aftermath,
 };
+use fan_out::FanOut;
 use publish::RouteCache;
+
+/// Units of work after which publishes that were collected wait for the next turn.
+const WORK_AT_ONCE: u64 = 4_096;
 
 /// The node's end of one connection. Owned by the connection's task; ends the connection when it is dropped.
 pub struct Client {
@@ -39,7 +45,7 @@ pub struct Client {
     publishes: Vec<Publish>,
     /// Connections that have something to send, but so little that the rest of the input may add to it. Empty between
     /// inputs.
-    undrained: Vec<Arc<Connection>>,
+    undrained: Touched,
     /// Settlements that were not decided yet.
     settled: Vec<Stretch>,
     settlement: Settlement,
@@ -49,6 +55,14 @@ pub struct Client {
     has_published: bool,
     /// Bytes that this connection's session keeps of messages that have arrived in part.
     uploads_bytes: usize,
+    /// Messages that go to many queues, and have not reached all of them.
+    fan_out: Option<FanOut>,
+    /// There is `fan_out`, or `publishes` were too much for once.
+    left_publishes: bool,
+    /// Some of `undrained` wait for nothing but their turn.
+    is_sending: bool,
+    /// Units of work since somebody asked.
+    work: Cell<u64>,
     ended: bool,
 }
 
@@ -71,13 +85,17 @@ impl Client {
             identity: None,
             vhost: None,
             publishes: Vec::new(),
-            undrained: Vec::new(),
+            undrained: Touched::default(),
             settled: Vec::new(),
             settlement: Settlement::Accept,
             epoch: None,
             routes: RouteCache::default(),
             has_published: false,
             uploads_bytes: 0,
+            fan_out: None,
+            left_publishes: false,
+            is_sending: false,
+            work: Cell::new(0),
             ended: false,
         }
     }
@@ -129,11 +147,11 @@ impl Client {
                 }
                 self.publishes.push(publish);
                 if self.publishes.len() >= self.node.limits().batch_messages_max {
-                    self.publish_collected(input, events);
+                    self.decide_some(input, events);
                 }
             }
             Command::Settle(settle) => {
-                if !self.publishes.is_empty() || settle.settlement != self.settlement {
+                if self.has_collected() || settle.settlement != self.settlement {
                     self.decide(input, events);
                 }
                 self.collect_settle(settle, events);
@@ -143,15 +161,88 @@ impl Client {
                 if self.is_deaf(&other) {
                     return;
                 }
+                self.worked(WORK_OF_CHANGE);
                 self.carry_out(other, events);
                 self.drain();
             }
         }
     }
 
-    /// The batch is over: decides what was collected.
+    /// The input is over: decides what was collected, and sends what that and the input before it brought.
     pub fn finish(&mut self, input: &[u8], events: &mut Vec<Event>) {
         self.decide(input, events);
+    }
+
+    /// More of the same input follows: decides publishes that were collected, for a while. What they bring to other
+    /// connections may wait for the rest. Says whether all are decided; where not, nothing may be asked of the node before
+    /// this has said so, and what is left of them needs the input no more.
+    pub fn decide_some(&mut self, input: &[u8], events: &mut Vec<Event>) -> bool {
+        if self.has_collected() {
+            self.publish_collected(input, WORK_AT_ONCE, events);
+        }
+        !self.has_collected()
+    }
+
+    /// Whether publishes that were collected were too much for once: [`Client::decide_some`] goes on with them.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.publishes.len() >= self.node.limits().batch_messages_max || self.left_publishes
+    }
+
+    /// Whether publishes were collected and are not decided.
+    #[must_use]
+    pub fn has_collected(&self) -> bool {
+        !self.publishes.is_empty() || self.fan_out.is_some()
+    }
+
+    /// Decides what was collected. What it brings to other connections may wait for the rest of the input.
+    pub fn decide_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
+        if self.has_collected() {
+            self.publish_collected(input, u64::MAX, events);
+        }
+        if !self.settled.is_empty() {
+            self.settle_collected();
+        }
+    }
+
+    /// What was done for this connection since this was asked last, in units of work: one is about what it takes to put a
+    /// small message into one queue and to deliver it.
+    pub fn take_work(&mut self) -> u64 {
+        self.work.take()
+    }
+
+    /// So much was done.
+    fn worked(&self, units: u64) {
+        self.work.set(self.work.get() + units);
+    }
+
+    /// Hands out what was decided; see [`Node::settle_down`]. What goes to very many is left for [`Client::go_on_sending`].
+    fn settle_down(&mut self, mut aftermath: Aftermath) {
+        self.worked(self.node.settle_for_now(&mut aftermath, Some(&self.connection)));
+        self.is_sending |= !aftermath.touched.is_empty();
+        self.undrained.add_all(aftermath.touched.take());
+    }
+
+    /// Whether what was decided is on its way to so many connections that not all of them have been seen to: see
+    /// [`Client::go_on_sending`].
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.is_sending
+    }
+
+    /// Hands out more of what was decided, to some hundred connections.
+    pub fn go_on_sending(&mut self) {
+        self.is_sending = false;
+        let touched = std::mem::take(&mut self.undrained);
+        self.settle_down(Aftermath { touched, ..Aftermath::default() });
+    }
+
+    /// Sends what others have left in this connection's mailbox for its owner to send.
+    pub fn send_what_waits(&mut self) {
+        // Draining what is empty would wake the owner of a connection that ends, who asks this.
+        if !self.connection.is_drained() {
+            self.drain();
+        }
     }
 
     /// The session keeps so many bytes of messages that have arrived in part. Where all connections together keep too many,
@@ -167,12 +258,11 @@ impl Client {
 
     /// Decides what was collected, and sends what that brought.
     fn decide(&mut self, input: &[u8], events: &mut Vec<Event>) {
-        if !self.publishes.is_empty() {
-            self.publish_collected(input, events);
+        if self.has_collected() {
+            self.publish_collected(input, u64::MAX, events);
         }
         if !self.undrained.is_empty() {
-            let touched = std::mem::take(&mut self.undrained);
-            self.node.settle_down(Aftermath { touched, ..Aftermath::default() }, Some(&self.connection));
+            self.go_on_sending();
         }
         if !self.settled.is_empty() {
             self.settle_collected();
@@ -213,7 +303,7 @@ impl Client {
 
     fn carry_out(&mut self, command: Command, events: &mut Vec<Event>) {
         let (origin, result) = match command {
-            Command::Login(login) => return self.log_in(login, events),
+            Command::Login(login) => return self.log_in(&login, events),
             Command::OpenVhost { origin, vhost } => (origin, self.open_vhost(origin, vhost, events)),
             // One too many is refused in the connection's name; clients do not wait for that on the channel.
             Command::OpenChannel(origin) => (Origin { method: 0, ..origin }, self.open_channel(origin)),
@@ -264,11 +354,11 @@ impl Client {
     }
 
     /// These subscriptions have credit again.
-    fn go_on(&self, waiting: &[SubscriptionId]) {
+    fn go_on(&mut self, waiting: &[SubscriptionId]) {
         if !waiting.is_empty() {
             let mut aftermath = Aftermath::default();
             self.node.decide(&mut aftermath, |shard, _| shard.credit(waiting));
-            self.node.settle_down(aftermath, Some(&self.connection));
+            self.settle_down(aftermath);
         }
     }
 

@@ -1,18 +1,21 @@
 //! Publishing: a batch is routed, decided under one hold of the shard's lock, then returned or confirmed.
 
-use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Rights};
+use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
 };
 
-use super::Client;
+use super::{
+    Client,
+    fan_out::{FanOut, HELD_TARGETS_MAX},
+};
 use crate::{
     census::Batch, connection::Channel, firehose::Tap, node::Node, replies::ReplyTarget, transaction,
     transition::Aftermath,
 };
 
 /// Where one publish goes.
-enum Route {
+pub(super) enum Route {
     /// To these of the batch's targets.
     Queues(std::ops::Range<usize>),
     /// To these too, but some did not take it.
@@ -23,6 +26,18 @@ enum Route {
     None,
     /// It was refused, or its channel was refused before it.
     Ignored,
+}
+
+impl Route {
+    /// What became of a message that was to go to queues.
+    pub(super) fn became(&mut self, published: Published) {
+        if published.queues == 0 {
+            // All its queues have been deleted since it was routed.
+            *self = Self::None;
+        } else if published.refused {
+            *self = Self::Refused;
+        }
+    }
 }
 
 /// The last routes that were asked for, which most publishers ask for again and again. Holds as long as the vhost's
@@ -65,6 +80,11 @@ impl RouteCache {
         found.map(|entry| entry.queues.as_slice())
     }
 
+    /// Whether this route was kept.
+    fn knows(&self, exchange: &[u8], key: &[u8]) -> bool {
+        self.entries.iter().any(|entry| entry.is_of(exchange, key))
+    }
+
     fn keep(&mut self, exchange: &str, key: &[u8], queues: Vec<QueueId>) {
         let (exchange_bytes, names) = (exchange.len(), [exchange.as_bytes(), key].concat().into());
         let entry = CachedRoute { names, exchange_bytes, queues };
@@ -78,20 +98,68 @@ impl RouteCache {
 }
 
 impl Client {
-    /// Decides the publishes collected so far. Spans point into `input`.
-    pub(super) fn publish_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
+    /// Decides the publishes collected so far, in portions that fill at most [`HELD_TARGETS_MAX`] queues, until that has taken
+    /// `work_max`; those that are left are kept for themselves. Spans point into `input`.
+    pub(super) fn publish_collected(&mut self, input: &[u8], work_max: u64, events: &mut Vec<Event>) {
         self.has_published = true;
         if matches!(self.caller().rights, Rights::Expired) {
             // What was allowed before is not any more.
             self.routes = RouteCache::default();
         }
+        if !self.fan_out_some(work_max) {
+            return;
+        }
         let mut publishes = std::mem::take(&mut self.publishes);
-        let (mut targets, mut routes) = (Vec::new(), Vec::with_capacity(publishes.len()));
-        let wants_confirm = self.route_all(input, &mut publishes, &mut targets, &mut routes, events);
+        let mut targets = Vec::new();
+        let mut rest = &mut publishes[..];
+        // What is refused is told to the session at once, which may have more to ask then.
+        while !rest.is_empty() && (self.work.get() < work_max || !events.is_empty()) {
+            targets.clear();
+            let mut routes = Vec::with_capacity(rest.len());
+            let wants_confirm = self.route_some(input, rest, &mut targets, &mut routes, events);
+            // One that goes to many queues is decided apart.
+            let to_many = match routes.last() {
+                Some(Route::Queues(range)) if range.len() > HELD_TARGETS_MAX => routes.pop(),
+                _ => None,
+            };
+            let mut done = routes.len();
+            if done > 0 {
+                self.publish_routed(input, &rest[..done], &targets, routes, wants_confirm);
+            }
+            if let Some(Route::Queues(range)) = to_many {
+                done += self.begin_fan_out(input, &rest[done..], &targets[range], wants_confirm);
+                // With something to be told, nothing is left for later.
+                self.fan_out_some(if events.is_empty() { work_max } else { u64::MAX });
+            }
+            rest = &mut rest[done..];
+            if self.fan_out.is_some() {
+                break;
+            }
+        }
+        let left = rest.len();
+        publishes.drain(..publishes.len() - left);
+        for publish in
+            publishes.iter_mut().filter(|publish| publish.rare.as_ref().is_none_or(|rare| rare.head.is_none()))
+        {
+            *publish = transaction::kept(publish, &message_of(publish, input));
+        }
+        self.left_publishes = !publishes.is_empty() || self.fan_out.is_some();
+        self.publishes = publishes;
+    }
+
+    /// Decides publishes that were routed, under one hold of the shard's lock.
+    fn publish_routed(
+        &mut self,
+        input: &[u8],
+        publishes: &[Publish],
+        targets: &[QueueId],
+        mut routes: Vec<Route>,
+        wants_confirm: bool,
+    ) {
         let now = self.node.now();
-        let mut aftermath = Aftermath { touched: std::mem::take(&mut self.undrained), ..Aftermath::default() };
+        let mut aftermath = self.what_is_undrained();
         if self.node.firehose.is_on() {
-            self.show_published(input, &publishes, &routes, &targets, &mut aftermath);
+            self.show_published(input, publishes, &routes, targets, &mut aftermath);
         }
         let stored = self.node.decide(&mut aftermath, |shard, ports| {
             let mut durable = false;
@@ -113,25 +181,71 @@ impl Client {
                 let targets = &targets[range.clone()];
                 let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
                 durable |= published.durable;
-                if published.queues == 0 {
-                    // All its queues have been deleted since it was routed.
-                    *route = Route::None;
-                } else if published.refused {
-                    *route = Route::Refused;
-                }
+                route.became(published);
             }
             (durable && wants_confirm).then(|| ports.flushed_position())
         });
-        self.answer(input, &publishes, &routes, stored);
-        self.count_published(publishes.iter().zip(&routes).filter(|(_, route)| !matches!(route, Route::Ignored)));
+        self.worked(publishes.len().max(targets.len()) as u64);
+        self.published(input, publishes, &routes, stored, aftermath);
+    }
+
+    /// A publish goes to many queues, and with it those that follow it and go the same way: begins with that. Says how many
+    /// there are.
+    fn begin_fan_out(
+        &mut self,
+        input: &[u8],
+        publishes: &[Publish],
+        targets: &[QueueId],
+        wants_confirm: bool,
+    ) -> usize {
+        let first = &publishes[0];
+        let alike = publishes.iter().take_while(|publish| self.goes_with(first, publish, input));
+        let lengths = alike.map(|publish| message_of(publish, input).body.bytes().len());
+        let count = FanOut::together(lengths);
+        let publishes: Vec<Publish> =
+            publishes[..count].iter().map(|publish| transaction::kept(publish, &message_of(publish, input))).collect();
+        if self.node.firehose.is_on() {
+            let mut aftermath = self.what_is_undrained();
+            let routes: Vec<Route> = publishes.iter().map(|_| Route::Queues(0..targets.len())).collect();
+            self.show_published(&[], &publishes, &routes, targets, &mut aftermath);
+            self.settle_down(aftermath);
+        }
+        self.fan_out = Some(FanOut::new(publishes, targets.to_vec(), wants_confirm));
+        count
+    }
+
+    /// Whether a publish goes where another one goes that was routed just before, and nobody has to be asked again.
+    fn goes_with(&self, first: &Publish, publish: &Publish, input: &[u8]) -> bool {
+        let (one, other) = (message_of(first, input), message_of(publish, input));
+        std::ptr::eq(first, publish)
+            || publish.rare.is_none()
+                && publish.origin.channel == first.origin.channel
+                && (one.exchange, one.routing_key) == (other.exchange, other.routing_key)
+                && self.routes.knows(one.exchange.as_bytes(), one.routing_key)
+    }
+
+    /// The connections that wait for the end of the input.
+    pub(super) fn what_is_undrained(&mut self) -> Aftermath {
+        Aftermath { touched: std::mem::take(&mut self.undrained), ..Aftermath::default() }
+    }
+
+    /// Publishes were decided: answers and counts them, and sends what they brought, unless more of the input may add to it.
+    pub(super) fn published(
+        &mut self,
+        input: &[u8],
+        publishes: &[Publish],
+        routes: &[Route],
+        stored: Option<Position>,
+        mut aftermath: Aftermath,
+    ) {
+        self.answer(input, publishes, routes, stored);
+        self.count_published(publishes.iter().zip(routes).filter(|(_, route)| !matches!(route, Route::Ignored)));
         aftermath.touch(&self.connection);
         if aftermath.can_wait() {
             self.undrained = aftermath.touched;
         } else {
-            self.node.settle_down(aftermath, Some(&self.connection));
+            self.settle_down(aftermath);
         }
-        self.publishes = publishes;
-        self.publishes.clear();
     }
 
     fn count_published<'a>(&self, decided: impl Iterator<Item = (&'a Publish, &'a Route)>) {
@@ -180,8 +294,9 @@ impl Client {
         aftermath.shown.extend(shown);
     }
 
-    /// Routes each publish, and refuses what may not be published. Says whether anybody wants confirms.
-    fn route_all(
+    /// Routes the first publishes, as many as fill [`HELD_TARGETS_MAX`] queues, and refuses what may not be published. Says
+    /// whether anybody wants confirms.
+    fn route_some(
         &mut self,
         input: &[u8],
         publishes: &mut [Publish],
@@ -211,6 +326,9 @@ impl Client {
                 last = Some((channel, Takes::Nothing));
                 Route::Ignored
             }));
+            if targets.len() >= HELD_TARGETS_MAX {
+                break;
+            }
         }
         wants_confirm
     }

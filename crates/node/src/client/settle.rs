@@ -42,7 +42,7 @@ impl Client {
             shard.settle(&held, Settlement::Release, ports.now(), ports);
             shard.credit(&waiting);
         });
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
         Ok(())
     }
 
@@ -67,6 +67,6 @@ impl Client {
         }
         self.settled = settled;
         self.settled.clear();
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
     }
 }

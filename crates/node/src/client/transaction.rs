@@ -88,7 +88,7 @@ impl Client {
         }
         self.return_unroutable(channel, &unroutable);
         self.reply(origin, false, Some(position), Reply::TxCommitted);
-        self.node.settle_down(aftermath, Some(&self.connection));
+        self.settle_down(aftermath);
         Ok(())
     }
 

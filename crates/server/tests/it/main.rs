@@ -3,6 +3,9 @@
 // A test may fail where it stands.
 #![allow(clippy::unwrap_used)]
 
+#[expect(dead_code, reason = "the unit tests of the server use other parts of it")]
+mod client;
+mod fairness;
 mod life;
 mod running;
 mod tls;

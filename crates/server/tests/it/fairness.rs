@@ -1,0 +1,40 @@
+//! The server attends to itself beside a client that sends as fast as it can: heartbeats, health and signals.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use crate::{
+    client::{Client, publish},
+    running::{Folder, Running, ferrymq},
+};
+
+#[test]
+fn heartbeats_health_and_signals_do_not_wait_for_a_flood() {
+    let data = Folder::new();
+    let listen = ["serve", "--listen", "amqp=127.0.0.1:0", "--listen", "http=127.0.0.1:0", "--threads", "1"];
+    let server = Running::start_with(&data, ferrymq().args(listen));
+    let mut quiet = Client::connect(server.address("amqp"), 2).unwrap();
+    let mut flooder = Client::connect(server.address("amqp"), 0).unwrap();
+    let block = publish("", "nobody", &[0; 16]).repeat(40_000);
+    let begun = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Until the server has ended.
+            while flooder.send(&block).is_ok() {
+                begun.store(true, Ordering::Relaxed);
+            }
+        });
+        while !begun.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        // Each of these waits for what it asks for; none of it comes where the flood is served alone.
+        for _ in 0..2 {
+            assert!(quiet.receive().unwrap().is_heartbeat());
+            assert_eq!(server.get("/health/live").0, "HTTP/1.1 200 OK");
+            assert_eq!(server.get("/health/ready").0, "HTTP/1.1 200 OK");
+        }
+        assert!(server.terminate().success());
+    });
+}

@@ -28,6 +28,8 @@ pub struct Core {
     /// When the host was last told to ring.
     pub alarm: Option<Time>,
     pub patience: Patience,
+    /// The catalog is durable as it is now when this position is.
+    pub catalog_position: Position,
 }
 
 impl Core {
@@ -41,13 +43,15 @@ impl Core {
         now: Time,
         aftermath: &'a mut Aftermath,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
-        let Self { shard, store, connections, patience, .. } = self;
+        let Self { shard, store, connections, patience, catalog_position, .. } = self;
         let store = store.as_mut()?;
         let transition = Transition {
             store,
             connections,
             catalog,
             patience,
+            catalog_position,
+            catalog_changed: false,
             histories,
             firehose: firehose.is_on().then_some(firehose),
             properties,
@@ -105,6 +109,9 @@ pub struct Transition<'a> {
     connections: &'a [Option<Arc<Connection>>],
     catalog: CatalogLock<'a>,
     patience: &'a mut Patience,
+    catalog_position: &'a mut Position,
+    /// Whether the unit that is being written has changes of the catalog.
+    catalog_changed: bool,
     histories: &'a HistoryBudget,
     /// Where something is traced.
     firehose: Option<&'a Firehose>,
@@ -164,11 +171,21 @@ impl Transition<'_> {
         self.store.install_loaded()
     }
 
-    /// Changes of the catalog go to the journal.
+    /// Changes of the catalog go to the journal, in a unit.
     pub fn write_changes(&mut self, changes: &[CatalogEntry]) {
+        debug_assert!(self.units > 0, "changes of the catalog hold together");
         for entry in changes {
             self.store.put(entry);
+            self.catalog_changed = true;
         }
+    }
+
+    /// The position that makes the catalog durable as it is now. Somebody waits for it.
+    pub fn catalog_position(&self) -> Position {
+        if *self.catalog_position > self.store.durable_position() {
+            self.store.request_flush();
+        }
+        *self.catalog_position
     }
 
     /// The catalog, to be changed.
@@ -182,17 +199,11 @@ impl Transition<'_> {
         }
     }
 
-    /// The catalog forgets the queues that went away in this transition; exchanges that go with them take their schedules
-    /// along.
-    pub fn forget_gone(&mut self, shard: &mut Shard) {
-        let mut changes = Vec::new();
+    /// The catalog forgets the queues that went away in this transition.
+    pub fn forget_gone(&mut self, changes: &mut Vec<CatalogEntry>) {
         for queue in std::mem::take(&mut self.aftermath.gone) {
-            self.catalog().forget_queue(queue, &mut changes);
+            self.catalog().forget_queue(queue, changes);
         }
-        self.write_changes(&changes);
-        schedules::follow_catalog(shard, self);
-        // An alternate exchange may take what went to them.
-        shard.routes_changed();
     }
 
     /// The message that `next` found just before.
@@ -283,7 +294,7 @@ impl Ports for Transition<'_> {
     }
 
     fn put(&mut self, entry: CatalogEntry) {
-        self.store.put(&entry);
+        self.write_changes(&[entry]);
     }
 
     fn deliver(&mut self, to: SubscriptionId, delivery: &Delivery<'_>) -> Taken {
@@ -377,6 +388,9 @@ impl Ports for Transition<'_> {
         self.units -= 1;
         if self.units == 0 {
             self.store.end_unit();
+            if std::mem::take(&mut self.catalog_changed) {
+                *self.catalog_position = self.store.position();
+            }
         }
     }
 }

@@ -314,8 +314,10 @@ impl Client {
         last.ok_or_else(|| Refusal::NothingNamed("no previously declared queue".to_owned()))
     }
 
-    /// Answers a command; where it changed something durable, once that is on disk.
+    /// Answers a command; where it changed something durable, or found what another connection has just changed, once that is
+    /// on disk.
     fn reply(&self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
+        let after = after.filter(|position| *position > self.node.durable_position());
         self.connection.mailbox().reply(origin, no_wait, after, reply);
         if after.is_some() {
             self.await_journal();

@@ -92,7 +92,7 @@ impl Node {
         }
         let Some((dialect, writer)) = self.properties.iter().next() else { return };
         let now = self.now();
-        let properties = writer.event(&Table(told().0), now);
+        let properties = writer.event(&Table(told().0), self.wall());
         let message = MessageRef {
             dialect: *dialect,
             exchange: EXCHANGE,

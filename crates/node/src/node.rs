@@ -162,6 +162,11 @@ impl Node {
         self.host.now()
     }
 
+    /// What the clock on the wall says, for those outside.
+    pub(crate) fn wall(&self) -> Time {
+        self.host.wall()
+    }
+
     pub(crate) fn random(&self) -> u128 {
         self.host.random()
     }
@@ -236,8 +241,7 @@ impl Node {
         let now = self.now();
         let (result, moved) = {
             let mut core = self.core.lock();
-            let (shard, mut transition) =
-                core.begin(catalog, &self.properties, &self.histories, &self.firehose, now, aftermath)?;
+            let (shard, mut transition) = core.begin(self, catalog, now, aftermath)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
             transition.tell_cancelled();

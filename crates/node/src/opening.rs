@@ -136,7 +136,9 @@ impl Node {
         }
         store.end_unit();
         store.request_flush();
-        let catalog_position = store.position();
+        messenger.durable.set(store.durable_position());
+        // What was recovered is durable.
+        let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
         let histories = HistoryBudget::new(settings.limits.histories_bytes_max);
         let node = Arc::new(Self {

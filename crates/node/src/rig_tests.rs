@@ -52,6 +52,10 @@ impl Host for Still {
         Time(1_700_000_000_000)
     }
 
+    fn wall(&self) -> Time {
+        self.now()
+    }
+
     fn random(&self) -> u128 {
         7
     }

@@ -1,11 +1,10 @@
 //! One hold of the shard's lock: the shard's way out to storage and to mailboxes.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, HistoryBudget, Letter, Next, Ports, Shard, Taken};
+use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, Letter, Next, Ports, Shard, Taken};
 use ferrymq_model::{
-    CatalogEntry, Dialect, Facts, MessageRef, OwnedMessage, Place, Position, Properties, QueueId, Sequence, Settled,
-    SubscriptionId, Time,
+    CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
 };
 use ferrymq_storage::{Handle, Room, Store};
 
@@ -13,6 +12,7 @@ use crate::{
     connection::{Connection, Get, Subscription, subscription_parts},
     dead_letters,
     firehose::{Firehose, Shown, Tap},
+    node::Node,
     patience::Patience,
     schedules,
 };
@@ -36,10 +36,8 @@ impl Core {
     /// Splits into the shard and its way out; `None` once the node has stopped.
     pub fn begin<'a>(
         &'a mut self,
+        node: &'a Node,
         catalog: CatalogLock<'a>,
-        properties: &'a HashMap<Dialect, &'static dyn Properties>,
-        histories: &'a HistoryBudget,
-        firehose: &'a Firehose,
         now: Time,
         aftermath: &'a mut Aftermath,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
@@ -52,9 +50,8 @@ impl Core {
             patience,
             catalog_position,
             catalog_changed: false,
-            histories,
-            firehose: firehose.is_on().then_some(firehose),
-            properties,
+            node,
+            firehose: node.firehose.is_on().then_some(&node.firehose),
             aftermath,
             now,
             units: 0,
@@ -112,10 +109,10 @@ pub struct Transition<'a> {
     catalog_position: &'a mut Position,
     /// Whether the unit that is being written has changes of the catalog.
     catalog_changed: bool,
-    histories: &'a HistoryBudget,
+    /// What no lock is needed for.
+    node: &'a Node,
     /// Where something is traced.
     firehose: Option<&'a Firehose>,
-    properties: &'a HashMap<Dialect, &'static dyn Properties>,
     aftermath: &'a mut Aftermath,
     now: Time,
     /// How many units of the journal were begun and not ended.
@@ -221,7 +218,7 @@ impl Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        let Some(writer) = self.properties.get(&message.dialect) else { return };
+        let Some(writer) = self.node.properties.get(&message.dialect) else { return };
         let tap = Tap::Delivered(&queue.settings.name, delivery.redelivered);
         let shown = firehose.show(who, channel, &message, &[], &tap, *writer);
         self.aftermath.shown.extend(shown);
@@ -352,8 +349,8 @@ impl Ports for Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        let properties = *self.properties.get(&message.dialect)?;
-        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.histories)
+        let properties = *self.node.properties.get(&message.dialect)?;
+        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &self.node.histories)
     }
 
     fn create_lane(&mut self, lane: QueueId, durable: bool) {
@@ -361,20 +358,20 @@ impl Ports for Transition<'_> {
     }
 
     fn delay_ms(&self, message: &MessageRef<'_>) -> u64 {
-        let reader = self.properties.get(&message.dialect);
+        let reader = self.node.properties.get(&message.dialect);
         reader.and_then(|reader| reader.delay_ms(message.properties)).unwrap_or(0)
     }
 
     fn copy(&mut self, handle: u64) -> (OwnedMessage, bool) {
         let message = self.stored(handle);
-        let reader = self.properties.get(&message.dialect);
+        let reader = self.node.properties.get(&message.dialect);
         (message.owned(), reader.is_some_and(|reader| reader.is_persistent(message.properties)))
     }
 
     fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
         let message = self.stored(due.handle);
-        let properties = *self.properties.get(&message.dialect)?;
-        schedules::come_due(self.catalog.get(), properties, due, &message, self.histories)
+        let properties = *self.node.properties.get(&message.dialect)?;
+        schedules::come_due(self.catalog.get(), properties, due, &message, &self.node.histories)
     }
 
     fn begin_unit(&mut self) {

@@ -297,7 +297,7 @@ impl Client {
 
     fn caller_in<'a>(&'a self, vhost: &'a Name) -> Caller<'a> {
         let identity = self.identity();
-        let rights = identity.rights(|| self.node.now());
+        let rights = identity.rights(|| self.node.wall());
         Caller { vhost, user: &identity.name, rights, connection: self.connection.id }
     }
 

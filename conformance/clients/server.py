@@ -26,10 +26,12 @@ def certificate(name):
 
 class Server:
     """A server for the length of a `with` block, reachable at `host` and `port`, and under TLS at `tls_port` if wanted;
-    a binary is started with `options`."""
+    a binary is started with `options`, with `environment` beside its own, and by `prepare` before it is run."""
 
-    def __init__(self, options=(), tls=False):
+    def __init__(self, options=(), tls=False, environment=None, prepare=None):
         self.options = options
+        self.environment = environment or {}
+        self.prepare = prepare
         self.tls = tls
         self.tls_port = 0
         self.binary = os.environ.get("FERRYMQ_BIN")
@@ -78,6 +80,8 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env={**os.environ, **self.environment},
+                preexec_fn=self.prepare,
             )
         for line in self.process.stdout:
             words = line.split()
@@ -104,6 +108,17 @@ class Server:
             f"--tls-client-ca-file={certificate('ca_certificate.pem')}",
             "--tls-client-certificates=optional",
         ]
+
+    def log(self):
+        """What a binary has written to standard error."""
+        with open(os.path.join(self.folder.name, "log"), errors="replace") as log:
+            return log.read()
+
+    def wait(self):
+        """Waits until the server has ended by itself; gives its exit code."""
+        code = self.process.wait()
+        self.process.stdout.close()
+        return code
 
     def kill(self):
         """Ends the server as a power cut would, as far as a process can: SIGKILL."""

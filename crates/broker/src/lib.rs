@@ -16,8 +16,8 @@ mod selector;
 
 pub use catalog::{
     ApplyTo, BindingFacts, Caller, Catalog, Declared, Envelope, Epoch, Happening, History, HistoryBudget, Holds,
-    KeptMessage, LoadError, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User,
-    UserLimits, VhostSettings, policy_settings, random_text,
+    KeptMessage, LoadError, Loaded, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes,
+    User, UserLimits, VhostSettings, policy_settings, random_text,
 };
 #[cfg(debug_assertions)]
 pub use queue::Sabotage;

@@ -2,7 +2,12 @@
 
 use crate::{Intervals, Sequence};
 
-/// Wall-clock time in milliseconds since 1970. Expiry, timestamps and schedules use it.
+/// A time in milliseconds since 1970. Expiry, leases, time-outs and schedules are kept in it.
+///
+/// A node takes it from the wall clock once, when it starts, and counts on by the passing of time: so it goes on steadily
+/// while the process lives, whatever is done to the wall clock, and means the same to another process. What people or other
+/// systems are to read (timestamps, the expiry of tokens) is the wall clock's time in the same unit; it decides nothing that
+/// a queue does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub u64);
 

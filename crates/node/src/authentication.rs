@@ -26,7 +26,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Where it stands what it may do now.
+    /// Where it stands what it may do now, by the wall clock.
     pub fn rights(&self, now: impl FnOnce() -> Time) -> Rights<'_> {
         match &self.token {
             None => Rights::OfUser,
@@ -44,7 +44,7 @@ impl Node {
             let checked = match backend {
                 Backend::Internal => self.check_own(user, password),
                 Backend::Tokens(settings) => settings
-                    .check(password, self.now())
+                    .check(password, self.wall())
                     .map(|token| Identity { name: token.user.clone(), token: Some(token) }),
             };
             match checked {
@@ -73,7 +73,7 @@ impl Node {
         let mut reason = "tokens are not taken".to_owned();
         for backend in &self.backends {
             let Backend::Tokens(settings) = backend else { continue };
-            match settings.check(secret, self.now()) {
+            match settings.check(secret, self.wall()) {
                 Ok(token) if token.user == identity.name => return Ok(Some(token)),
                 Ok(token) => reason = format!("it is a token of user '{}'", token.user),
                 Err(why) => reason = why,

@@ -1,14 +1,16 @@
 //! What becomes of a message that is dead in its queue: its new properties, its new address, and where that leads.
 
 use ferrymq_broker::{Catalog, Dead, Envelope, History, HistoryBudget, KeptMessage, Letter};
-use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId};
+use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId, Time};
 
-/// Makes the letter. Nothing where its exchange is missing or sends it nowhere, or where it has gone in a circle.
+/// Makes the letter, which says that the message died at the time `wall`. Nothing where its exchange is missing or sends it
+/// nowhere, or where it has gone in a circle.
 pub fn letter(
     catalog: &Catalog,
     properties: &dyn Properties,
     dead: &Dead<'_>,
     message: &MessageRef<'_>,
+    wall: Time,
     histories: &HistoryBudget,
 ) -> Option<Letter> {
     let address = dead.queue.dead_letters.as_ref()?;
@@ -18,7 +20,7 @@ pub fn letter(
         exchange: message.exchange,
         routing_key: message.routing_key,
         new_key: address.routing_key.is_some(),
-        at: dead.at,
+        at: wall,
     };
     let made = properties.dead_letter(message.properties, &death);
     let routing_key = address.routing_key.as_ref().map_or(message.routing_key, |key| key.as_bytes());
@@ -175,7 +177,7 @@ mod tests {
         let facts = Facts { body_bytes: 4, priority: 3, expires: Some(Time(7)), arrived: Time(1) };
         let content = Content::Passing(&message);
         let dead = Dead { queue: &queue, content, facts: &facts, reason, at: Time(9) };
-        letter(catalog, &Names, &dead, &message, &HistoryBudget::new(0))
+        letter(catalog, &Names, &dead, &message, Time(9), &HistoryBudget::new(0))
     }
 
     fn to(exchange: &str, key: Option<&str>) -> DeadLettering {

@@ -18,8 +18,6 @@ use crate::{
     definition_limits::{self, VHOST_LIMITS, VhostDefinition},
     login,
     node::{GUEST, Node},
-    schedules,
-    transition::{Aftermath, CatalogLock},
 };
 
 /// What was taken in, and what was not.
@@ -174,13 +172,12 @@ impl Node {
             place: format!("line {}, column {}", why.line(), why.column()),
             problem: format!("this is not JSON as RabbitMQ exports it: {why}"),
         })?;
-        let mut catalog = self.catalog.write();
-        let mut import = Import::new(&mut catalog);
-        let result = import.take_in(&parsed);
-        let Import { changes, created, changed, traced, imported, .. } = import;
-        let (now, mut aftermath) = (self.now(), Aftermath::default());
-        // Also after an error: what the catalog has taken in must stand in the journal.
-        self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
+        let ((result, imported, traced), _) = self.change_catalog(None, None, |shard, ports, changes| {
+            let mut import = Import::new(ports.catalog(), changes);
+            let result = import.take_in(&parsed);
+            // Also after an error: the catalog has taken these in.
+            let Import { created, changed, traced, imported, .. } = import;
+            let now = ports.now();
             for (queue, settings) in created {
                 for lane in 0..=settings.priority_max {
                     ports.create_queue(queue.lane(lane), settings.durable);
@@ -190,14 +187,9 @@ impl Node {
             for (queue, settings) in changed {
                 shard.configure(queue, settings, now);
             }
-            schedules::follow_catalog(shard, ports);
-            shard.routes_changed();
-            ports.write_changes(&changes);
-            ports.flushed_position()
+            (result, imported, traced)
         });
-        drop(catalog);
         traced.iter().for_each(|(vhost, on)| self.trace(vhost, *on));
-        self.settle_down(aftermath, None);
         result.map(|()| imported)
     }
 }
@@ -208,7 +200,7 @@ const ITEM_BYTES_MAX: usize = 96 << 10;
 /// One import under way.
 struct Import<'a> {
     catalog: &'a mut Catalog,
-    changes: Vec<CatalogEntry>,
+    changes: &'a mut Vec<CatalogEntry>,
     /// Queues that the shard has to be told of.
     created: Vec<(QueueId, QueueSettings)>,
     /// Queues that do something else by a policy.
@@ -222,9 +214,9 @@ struct Import<'a> {
 type Step = Result<(), String>;
 
 impl<'a> Import<'a> {
-    fn new(catalog: &'a mut Catalog) -> Self {
+    fn new(catalog: &'a mut Catalog, changes: &'a mut Vec<CatalogEntry>) -> Self {
         let (created, changed) = (Vec::new(), Vec::new());
-        Self { catalog, changes: Vec::new(), created, changed, traced: Vec::new(), imported: Imported::default() }
+        Self { catalog, changes, created, changed, traced: Vec::new(), imported: Imported::default() }
     }
 
     /// In an order in which nothing comes before what it needs.
@@ -284,11 +276,11 @@ impl<'a> Import<'a> {
         let same = |there: &ferrymq_broker::User| there.password_hash == kept && there.tags == tags;
         // A plain password has a new hash each time.
         if !self.catalog.user(&name).is_some_and(same) {
-            self.catalog.put_user(&name, &kept, &tags, &mut self.changes);
+            self.catalog.put_user(&name, &kept, &tags, self.changes);
         }
         let Some(limits) = &user.limits else { return Ok(()) };
         let limits = definition_limits::user_limits(limits)?;
-        self.catalog.set_user_limits(&name, limits, &mut self.changes).map_err(said)
+        self.catalog.set_user_limits(&name, limits, self.changes).map_err(said)
     }
 
     /// A file that brings its own users does not want the one with the password that everybody knows.
@@ -298,7 +290,7 @@ impl<'a> Import<'a> {
         let is_default =
             self.catalog.user(GUEST).is_some_and(|guest| login::is_right(GUEST.as_bytes(), &guest.password_hash));
         if !brought && is_default {
-            self.catalog.delete_user(&Name::from(GUEST), &mut self.changes).expect("it was just found");
+            self.catalog.delete_user(&Name::from(GUEST), self.changes).expect("it was just found");
             self.pass_over("user 'guest' had its default password and was deleted, because other users were brought");
         }
     }
@@ -306,10 +298,10 @@ impl<'a> Import<'a> {
     #[expect(clippy::needless_pass_by_value, reason = "all that takes in a definition does so")]
     fn vhost(&mut self, vhost: VhostDefinition) -> Step {
         let name = name(&vhost.name)?;
-        self.catalog.put_vhost(&name, &mut self.changes);
+        self.catalog.put_vhost(&name, self.changes);
         let before = self.catalog.vhost_settings(&name).map_err(said)?;
         let settings = vhost.settings(before)?;
-        self.catalog.set_vhost_settings(&name, settings, &mut self.changes).map_err(said)?;
+        self.catalog.set_vhost_settings(&name, settings, self.changes).map_err(said)?;
         self.traced.extend(vhost.tracing.map(|traced| (name, traced)));
         Ok(())
     }
@@ -318,7 +310,7 @@ impl<'a> Import<'a> {
         let vhost = name(vhost)?;
         let before = self.catalog.vhost_settings(&vhost).map_err(said)?.clone();
         let settings = definition_limits::limited(before, limits)?;
-        self.catalog.set_vhost_settings(&vhost, settings, &mut self.changes).map_err(said)
+        self.catalog.set_vhost_settings(&vhost, settings, self.changes).map_err(said)
     }
 
     fn global_parameter(&mut self, GlobalParameterDefinition { name }: GlobalParameterDefinition) -> Step {
@@ -329,14 +321,14 @@ impl<'a> Import<'a> {
     fn permission(&mut self, permission: PermissionDefinition) -> Step {
         let PermissionDefinition { user, vhost, configure, write, read } = permission;
         let patterns = [&*configure, &*write, &*read];
-        self.catalog.set_permission(&name(&user)?, &name(&vhost)?, patterns, &mut self.changes).map_err(said)
+        self.catalog.set_permission(&name(&user)?, &name(&vhost)?, patterns, self.changes).map_err(said)
     }
 
     fn topic_permission(&mut self, permission: TopicPermissionDefinition) -> Step {
         let TopicPermissionDefinition { user, vhost, exchange, write, read } = permission;
         let (user, vhost, exchange) = (name(&user)?, name(&vhost)?, name(&exchange)?);
         let patterns = [&*write, &*read];
-        self.catalog.set_topic_permission(&user, &vhost, &exchange, patterns, &mut self.changes).map_err(said)
+        self.catalog.set_topic_permission(&user, &vhost, &exchange, patterns, self.changes).map_err(said)
     }
 
     fn policy(&mut self, policy: PolicyDefinition) -> Step {
@@ -363,7 +355,7 @@ impl<'a> Import<'a> {
             priority: value.priority,
             definition: table(value.definition)?,
         };
-        let set = self.catalog.set_policy(&name(vhost)?, scope, &name(policy)?, &spec, &mut self.changes);
+        let set = self.catalog.set_policy(&name(vhost)?, scope, &name(policy)?, &spec, self.changes);
         self.changed.extend(set.map_err(said)?);
         Ok(())
     }
@@ -377,7 +369,7 @@ impl<'a> Import<'a> {
             format!("exchanges of type '{kind}' are not built; take it out of the file, with its bindings")
         })?;
         let spec = ExchangeSpec { kind, durable, auto_delete, internal, arguments: table(arguments)? };
-        self.catalog.put_exchange(&name(&vhost)?, &name(&own)?, &spec, &mut self.changes).map_err(said)
+        self.catalog.put_exchange(&name(&vhost)?, &name(&own)?, &spec, self.changes).map_err(said)
     }
 
     fn queue(&mut self, queue: QueueDefinition) -> Step {
@@ -390,7 +382,7 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         let spec = QueueSpec { durable, exclusive: false, auto_delete, arguments: table(arguments)? };
-        let declared = self.catalog.put_queue(&name(&vhost)?, &name(&own)?, &spec, &mut self.changes).map_err(said)?;
+        let declared = self.catalog.put_queue(&name(&vhost)?, &name(&own)?, &spec, self.changes).map_err(said)?;
         self.created.extend(declared.created.map(|settings| (declared.queue, settings)));
         Ok(())
     }
@@ -404,9 +396,7 @@ impl<'a> Import<'a> {
         };
         let (vhost, source, key) = (name(&vhost)?, name(&source)?, name(&routing_key)?);
         let arguments = table(arguments)?;
-        self.catalog
-            .put_binding(&vhost, &source, &destination, key.as_bytes(), &arguments, &mut self.changes)
-            .map_err(said)
+        self.catalog.put_binding(&vhost, &source, &destination, key.as_bytes(), &arguments, self.changes).map_err(said)
     }
 
     fn pass_over(&mut self, what: impl Into<String>) {
@@ -479,9 +469,10 @@ mod tests {
     }
 
     fn import(catalog: &mut Catalog, json: &str) -> (Result<(), DefinitionsError>, Imported, Vec<CatalogEntry>) {
-        let mut import = Import::new(catalog);
+        let mut changes = Vec::new();
+        let mut import = Import::new(catalog, &mut changes);
         let result = import.take_in(&serde_json::from_str(json).unwrap());
-        (result, import.imported, import.changes)
+        (result, import.imported, changes)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Only who listens there costs something: without a binding nothing is put together.
 
-use ferrymq_broker::{BindingFacts, Happening};
+use ferrymq_broker::{BindingFacts, Catalog, Happening};
 use ferrymq_model::{
     BodyRef, CatalogEntry, ExchangeKind, ExchangeSpec, Facts, MessageRef, Name, Refusal, Table, Value,
 };
@@ -63,22 +63,24 @@ impl Connection {
     }
 }
 
-impl Node {
-    /// Makes the exchange on which events are told, and has them noted.
-    pub(crate) fn prepare_events(&self) -> Result<Vec<CatalogEntry>, Refusal> {
-        let (mut changes, mut catalog) = (Vec::new(), self.catalog.write());
-        let spec = ExchangeSpec {
-            kind: ExchangeKind::Topic,
-            durable: true,
-            auto_delete: false,
-            internal: true,
-            arguments: Table::default(),
-        };
-        catalog.put_exchange(&Name::from(VHOST), &Name::from(EXCHANGE), &spec, &mut changes)?;
-        catalog.note_happenings();
-        Ok(changes)
-    }
+/// Makes the exchange on which events are told, and has them noted.
+///
+/// # Errors
+/// Where there is no vhost for it, or another exchange of that name.
+pub fn prepare(catalog: &mut Catalog, changes: &mut Vec<CatalogEntry>) -> Result<(), Refusal> {
+    let spec = ExchangeSpec {
+        kind: ExchangeKind::Topic,
+        durable: true,
+        auto_delete: false,
+        internal: true,
+        arguments: Table::default(),
+    };
+    catalog.put_exchange(&Name::from(VHOST), &Name::from(EXCHANGE), &spec, changes)?;
+    catalog.note_happenings();
+    Ok(())
+}
 
+impl Node {
     /// Tells that something has happened, to those who listen. The caller holds no lock.
     pub(crate) fn tell(&self, event: &'static str, told: impl FnOnce() -> Told) {
         if !self.tells_events {
@@ -90,7 +92,7 @@ impl Node {
         }
         let Some((dialect, writer)) = self.properties.iter().next() else { return };
         let now = self.now();
-        let properties = writer.event(&Table(told().0), now);
+        let properties = writer.event(&Table(told().0), self.wall());
         let message = MessageRef {
             dialect: *dialect,
             exchange: EXCHANGE,

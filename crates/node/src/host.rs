@@ -4,8 +4,11 @@ use ferrymq_model::Time;
 
 /// Time, randomness, and somebody to tell. The server implements it with the real ones, tests with fakes.
 pub trait Host: Send + Sync {
-    /// Wall-clock time.
+    /// The time by which everything expires, ends or comes due: it goes on steadily and never jumps, see [`Time`].
     fn now(&self) -> Time;
+
+    /// The wall clock, which may jump: for timestamps that people read, and for the expiry of tokens.
+    fn wall(&self) -> Time;
 
     /// A number nobody can guess.
     fn random(&self) -> u128;

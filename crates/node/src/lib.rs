@@ -3,6 +3,9 @@
 //! process.
 
 mod authentication;
+mod catalog_change;
+#[cfg(test)]
+mod catalog_tests;
 mod census;
 mod client;
 #[cfg(test)]
@@ -23,6 +26,8 @@ mod node;
 mod opening;
 mod patience;
 mod replies;
+#[cfg(test)]
+mod rig_tests;
 mod schedules;
 mod token_keys;
 #[cfg(test)]

@@ -11,13 +11,12 @@ use std::{
 };
 
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
-use ferrymq_model::{
-    CatalogEntry, ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time,
-};
+use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
     authentication::Backend,
+    catalog_change,
     census::Census,
     client::Client,
     connection::{Connection, Durable, Get, Peer},
@@ -172,6 +171,11 @@ impl Node {
         self.host.now()
     }
 
+    /// What the clock on the wall says, for those outside.
+    pub(crate) fn wall(&self) -> Time {
+        self.host.wall()
+    }
+
     pub(crate) fn random(&self) -> u128 {
         self.host.random()
     }
@@ -246,8 +250,7 @@ impl Node {
         let now = self.now();
         let (result, moved) = {
             let mut core = self.core.lock();
-            let (shard, mut transition) =
-                core.begin(catalog, &self.properties, &self.histories, &self.firehose, now, aftermath)?;
+            let (shard, mut transition) = core.begin(self, catalog, now, aftermath)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
             transition.tell_cancelled();
@@ -275,7 +278,10 @@ impl Node {
         while !aftermath.gone.is_empty() {
             aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
             let mut catalog = self.catalog.write();
-            self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| ports.forget_gone(shard));
+            self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| {
+                // An alternate exchange may take from now on what went to them.
+                catalog_change::apply(shard, ports, |_, ports, changes| ports.forget_gone(changes))
+            });
             let happenings = catalog.take_happenings();
             drop(catalog);
             self.tell_happenings(happenings, None);
@@ -342,28 +348,6 @@ impl Node {
             ports.end_unit();
             result
         })
-    }
-
-    /// Messages may go elsewhere than before: dead letters that wait for somebody to take them are tried again.
-    pub(crate) fn routes_changed(&self, own: Option<&Arc<Connection>>) {
-        if self.core.lock().shard.keeps_letters() {
-            let mut aftermath = Aftermath::default();
-            self.decide(&mut aftermath, |shard, _| shard.routes_changed());
-            self.settle_down(aftermath, own);
-        }
-    }
-
-    /// Writes changes of the catalog to the journal; says when they are durable.
-    pub(crate) fn write_changes(&self, changes: &[CatalogEntry]) -> Position {
-        let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
-        let position = self.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |_, ports| {
-            ports.write_changes(changes);
-            ports.flushed_position()
-        });
-        drop(catalog);
-        // Nothing of its own, but whoever holds the shard's lock may deliver what others have left to do.
-        self.settle_down(aftermath, None);
-        position
     }
 
     /// So many bytes more are kept of messages that have arrived in part or wait for a commit; they count whatever the answer.

@@ -12,6 +12,7 @@ use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQ
 
 use crate::{
     connection::Durable,
+    events,
     host::Host,
     login::{self, Logins},
     node::{Node, NodeSettings},
@@ -121,12 +122,23 @@ impl Node {
         }
         let now = host.now();
         let mut changes = Vec::new();
-        let catalog = load_catalog(&recovered.entries, &mut changes)?;
+        let mut catalog = load_catalog(&recovered.entries, &mut changes)?;
+        let mut tells_events = settings.events;
+        if tells_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
+            tracing::warn!("events are not told: {refusal}");
+            tells_events = false;
+        }
+        // One unit: a fresh catalog is there as a whole or not at all, and what is dropped goes with what belongs to it.
+        store.begin_unit();
         let shard = load_shard(&catalog, &recovered, &mut store, now);
         for entry in &changes {
             store.put(entry);
         }
+        store.end_unit();
         store.request_flush();
+        messenger.durable.set(store.durable_position());
+        // What was recovered is durable.
+        let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
         let histories = HistoryBudget::new(settings.limits.histories_bytes_max);
         let node = Arc::new(Self {
@@ -138,7 +150,8 @@ impl Node {
             host,
             durable: messenger.durable.clone(),
             catalog: catalog.into(),
-            core: Core { shard, store: Some(store), connections: Vec::new(), alarm: None, patience }.into(),
+            core: Core { shard, store: Some(store), connections: Vec::new(), alarm: None, patience, catalog_position }
+                .into(),
             awaiting: Default::default(),
             gets: Default::default(),
             replies: Default::default(),
@@ -148,14 +161,10 @@ impl Node {
             failed: Default::default(),
             histories,
             firehose: Default::default(),
-            tells_events: settings.events,
+            tells_events,
             connections_made: 0.into(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
-        if node.tells_events {
-            let changes = node.prepare_events().expect("vhost / takes an exchange, or has it");
-            node.write_changes(&changes);
-        }
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
         Ok(node)
     }
@@ -223,7 +232,11 @@ fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Re
     if entries.is_empty() {
         return Ok(Catalog::fresh(&login::hash(b"guest"), changes));
     }
-    Catalog::load(entries, changes).map_err(NodeError::Catalog)
+    let loaded = Catalog::load(entries, changes).map_err(NodeError::Catalog)?;
+    for orphan in &loaded.orphans {
+        tracing::warn!("dropped, because what it belongs to is not there: {orphan}");
+    }
+    Ok(loaded.catalog)
 }
 
 /// Opens the durable queues with what storage found of their lanes.

@@ -3,14 +3,10 @@
 use std::collections::HashMap;
 
 use ferrymq_broker::{Catalog, Due, Envelope, History, HistoryBudget, KeptMessage, Letter, ScheduleChange, Shard};
-use ferrymq_model::{CatalogEntry, Facts, MessageRef, Name, Position, Properties, QueueId, Refusal};
+use ferrymq_model::{Facts, MessageRef, Properties, QueueId};
 use ferrymq_storage::RecoveredQueue;
 
-use crate::{
-    node::Node,
-    opening,
-    transition::{Aftermath, CatalogLock, Transition},
-};
+use crate::{opening, transition::Transition};
 
 /// What a message becomes whose time has come, and where it goes; nothing where its exchange has gone, or sends it nowhere.
 pub fn come_due(
@@ -65,36 +61,5 @@ pub fn follow_catalog(shard: &mut Shard, ports: &mut Transition<'_>) {
             ScheduleChange::Made(id, settings) => shard.open_schedule(id, settings, &[]),
             ScheduleChange::Gone(id) => shard.close_schedule(id, ports),
         }
-    }
-}
-
-impl Node {
-    /// Changes the catalog, and writes that to the journal; gives the position at which it is durable, if anything changed
-    /// that has to be.
-    pub(crate) fn change_catalog(
-        &self,
-        by: &Name,
-        change: impl FnOnce(&mut Catalog, &mut Vec<CatalogEntry>) -> Result<(), Refusal>,
-    ) -> Result<Option<Position>, Refusal> {
-        let mut changes = Vec::new();
-        let mut catalog = self.catalog.write();
-        change(&mut catalog, &mut changes)?;
-        let happenings = catalog.take_happenings();
-        if !catalog.has_schedule_changes() {
-            drop(catalog);
-            let after = (!changes.is_empty()).then(|| self.write_changes(&changes));
-            self.tell_happenings(happenings, Some(by));
-            return Ok(after);
-        }
-        let mut aftermath = Aftermath::default();
-        let after = self.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| {
-            follow_catalog(shard, ports);
-            ports.write_changes(&changes);
-            (!changes.is_empty()).then(|| ports.flushed_position())
-        });
-        drop(catalog);
-        self.settle_down(aftermath, None);
-        self.tell_happenings(happenings, Some(by));
-        Ok(after)
     }
 }

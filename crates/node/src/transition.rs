@@ -1,11 +1,10 @@
 //! One hold of the shard's lock: the shard's way out to storage and to mailboxes.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, HistoryBudget, Letter, Next, Ports, Shard, Taken};
+use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, Letter, Next, Ports, Shard, Taken};
 use ferrymq_model::{
-    CatalogEntry, Dialect, Facts, MessageRef, OwnedMessage, Place, Position, Properties, QueueId, Sequence, Settled,
-    SubscriptionId, Time,
+    CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
 };
 use ferrymq_storage::{Handle, Room, Store};
 
@@ -13,6 +12,7 @@ use crate::{
     connection::{Connection, Get, Subscription, subscription_parts},
     dead_letters,
     firehose::{Firehose, Shown, Tap},
+    node::Node,
     patience::Patience,
     schedules,
     touched::Touched,
@@ -29,29 +29,30 @@ pub struct Core {
     /// When the host was last told to ring.
     pub alarm: Option<Time>,
     pub patience: Patience,
+    /// The catalog is durable as it is now when this position is.
+    pub catalog_position: Position,
 }
 
 impl Core {
     /// Splits into the shard and its way out; `None` once the node has stopped.
     pub fn begin<'a>(
         &'a mut self,
+        node: &'a Node,
         catalog: CatalogLock<'a>,
-        properties: &'a HashMap<Dialect, &'static dyn Properties>,
-        histories: &'a HistoryBudget,
-        firehose: &'a Firehose,
         now: Time,
         aftermath: &'a mut Aftermath,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
-        let Self { shard, store, connections, patience, .. } = self;
+        let Self { shard, store, connections, patience, catalog_position, .. } = self;
         let store = store.as_mut()?;
         let transition = Transition {
             store,
             connections,
             catalog,
             patience,
-            histories,
-            firehose: firehose.is_on().then_some(firehose),
-            properties,
+            catalog_position,
+            catalog_changed: false,
+            node,
+            firehose: node.firehose.is_on().then_some(&node.firehose),
             aftermath,
             now,
             units: 0,
@@ -106,10 +107,13 @@ pub struct Transition<'a> {
     connections: &'a [Option<Arc<Connection>>],
     catalog: CatalogLock<'a>,
     patience: &'a mut Patience,
-    histories: &'a HistoryBudget,
+    catalog_position: &'a mut Position,
+    /// Whether the unit that is being written has changes of the catalog.
+    catalog_changed: bool,
+    /// What no lock is needed for.
+    node: &'a Node,
     /// Where something is traced.
     firehose: Option<&'a Firehose>,
-    properties: &'a HashMap<Dialect, &'static dyn Properties>,
     aftermath: &'a mut Aftermath,
     now: Time,
     /// How many units of the journal were begun and not ended.
@@ -165,11 +169,21 @@ impl Transition<'_> {
         self.store.install_loaded()
     }
 
-    /// Changes of the catalog go to the journal.
+    /// Changes of the catalog go to the journal, in a unit.
     pub fn write_changes(&mut self, changes: &[CatalogEntry]) {
+        debug_assert!(self.units > 0, "changes of the catalog hold together");
         for entry in changes {
             self.store.put(entry);
+            self.catalog_changed = true;
         }
+    }
+
+    /// The position that makes the catalog durable as it is now. Somebody waits for it.
+    pub fn catalog_position(&self) -> Position {
+        if *self.catalog_position > self.store.durable_position() {
+            self.store.request_flush();
+        }
+        *self.catalog_position
     }
 
     /// The catalog, to be changed.
@@ -183,17 +197,11 @@ impl Transition<'_> {
         }
     }
 
-    /// The catalog forgets the queues that went away in this transition; exchanges that go with them take their schedules
-    /// along.
-    pub fn forget_gone(&mut self, shard: &mut Shard) {
-        let mut changes = Vec::new();
+    /// The catalog forgets the queues that went away in this transition.
+    pub fn forget_gone(&mut self, changes: &mut Vec<CatalogEntry>) {
         for queue in std::mem::take(&mut self.aftermath.gone) {
-            self.catalog().forget_queue(queue, &mut changes);
+            self.catalog().forget_queue(queue, changes);
         }
-        self.write_changes(&changes);
-        schedules::follow_catalog(shard, self);
-        // An alternate exchange may take what went to them.
-        shard.routes_changed();
     }
 
     /// The message that `next` found just before.
@@ -211,7 +219,7 @@ impl Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        let Some(writer) = self.properties.get(&message.dialect) else { return };
+        let Some(writer) = self.node.properties.get(&message.dialect) else { return };
         let tap = Tap::Delivered(&queue.settings.name, delivery.redelivered);
         let shown = firehose.show(who, channel, &message, &[], &tap, *writer);
         self.aftermath.shown.extend(shown);
@@ -282,7 +290,7 @@ impl Ports for Transition<'_> {
     }
 
     fn put(&mut self, entry: CatalogEntry) {
-        self.store.put(&entry);
+        self.write_changes(&[entry]);
     }
 
     fn deliver(&mut self, to: SubscriptionId, delivery: &Delivery<'_>) -> Taken {
@@ -340,8 +348,8 @@ impl Ports for Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        let properties = *self.properties.get(&message.dialect)?;
-        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.histories)
+        let properties = *self.node.properties.get(&message.dialect)?;
+        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &self.node.histories)
     }
 
     fn create_lane(&mut self, lane: QueueId, durable: bool) {
@@ -349,20 +357,20 @@ impl Ports for Transition<'_> {
     }
 
     fn delay_ms(&self, message: &MessageRef<'_>) -> u64 {
-        let reader = self.properties.get(&message.dialect);
+        let reader = self.node.properties.get(&message.dialect);
         reader.and_then(|reader| reader.delay_ms(message.properties)).unwrap_or(0)
     }
 
     fn copy(&mut self, handle: u64) -> (OwnedMessage, bool) {
         let message = self.stored(handle);
-        let reader = self.properties.get(&message.dialect);
+        let reader = self.node.properties.get(&message.dialect);
         (message.owned(), reader.is_some_and(|reader| reader.is_persistent(message.properties)))
     }
 
     fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
         let message = self.stored(due.handle);
-        let properties = *self.properties.get(&message.dialect)?;
-        schedules::come_due(self.catalog.get(), properties, due, &message, self.histories)
+        let properties = *self.node.properties.get(&message.dialect)?;
+        schedules::come_due(self.catalog.get(), properties, due, &message, &self.node.histories)
     }
 
     fn begin_unit(&mut self) {
@@ -376,6 +384,9 @@ impl Ports for Transition<'_> {
         self.units -= 1;
         if self.units == 0 {
             self.store.end_unit();
+            if std::mem::take(&mut self.catalog_changed) {
+                *self.catalog_position = self.store.position();
+            }
         }
     }
 }

@@ -13,9 +13,14 @@ use tokio::{
 };
 
 /// The only place of the server that reads a clock or asks for randomness.
+///
+/// Everything that the server waits for counts by the passing of time (Linux's `CLOCK_MONOTONIC`). The wall clock is read once
+/// for that, when the process begins.
 #[derive(Debug)]
 pub struct Process {
     began: Instant,
+    /// What the wall clock said then.
+    began_at: Time,
     alarm: watch::Sender<Option<Time>>,
     /// Told when there is more to deliver than those who came upon it should do.
     deliveries: Notify,
@@ -31,6 +36,7 @@ impl Process {
     pub fn new() -> Self {
         Self {
             began: Instant::now(),
+            began_at: wall_clock(),
             alarm: watch::Sender::new(None),
             deliveries: Notify::new(),
             fault: watch::Sender::new(None),
@@ -86,8 +92,11 @@ impl Default for Process {
 
 impl Host for Process {
     fn now(&self) -> Time {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Time(since.map_or(0, millis))
+        self.began_at.after_ms(self.moment().0)
+    }
+
+    fn wall(&self) -> Time {
+        wall_clock()
     }
 
     fn random(&self) -> u128 {
@@ -114,6 +123,12 @@ impl Host for Process {
     fn fault(&self, reason: String) {
         self.fault.send_replace(Some(reason));
     }
+}
+
+/// 0 where it says that it is before 1970.
+fn wall_clock() -> Time {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Time(since.map_or(0, millis))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -11,7 +11,8 @@ use ferrymq_model::{Command, Effect, Event};
 
 use crate::Outbox;
 
-/// Time since the process began, in milliseconds: it never goes back, unlike [`ferrymq_model::Time`].
+/// Time since the process began, in milliseconds. Heartbeats and handshakes count by it; unlike [`ferrymq_model::Time`] it
+/// means nothing to another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(pub u64);
 

@@ -26,7 +26,7 @@ pub(super) struct Binding {
     pub(super) target: Target,
     pub(super) key: Box<[u8]>,
     pub(super) arguments: Table,
-    durable: bool,
+    pub(super) durable: bool,
 }
 
 impl Catalog {

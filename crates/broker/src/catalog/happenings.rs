@@ -83,6 +83,24 @@ impl Catalog {
             .is_some_and(|exchange| !exchange.bindings.is_empty())
     }
 
+    /// The bindings of a vhost that survive a restart, in no order.
+    pub fn durable_bindings(&self, vhost: &str) -> impl Iterator<Item = BindingFacts> {
+        let found = self.vhosts.get(vhost).into_iter();
+        let bindings = found.flat_map(|vhost| vhost.bindings.iter().map(|(_, binding)| (&vhost.name, binding)));
+        bindings.filter(|(_, binding)| binding.durable).filter_map(|(vhost, binding)| {
+            let (target, to_queue) = self.named(&binding.target)?;
+            Some(facts(vhost, binding, target, to_queue))
+        })
+    }
+
+    /// The name of what a binding leads to, and whether that is a queue; nothing where it has gone.
+    fn named(&self, target: &Target) -> Option<(Name, bool)> {
+        match target {
+            Target::Exchange(name) => Some((name.clone(), false)),
+            Target::Queue(id) => self.queues.get(id).map(|queue| (queue.settings.name.clone(), true)),
+        }
+    }
+
     pub(super) fn note(&mut self, happening: impl FnOnce() -> Happening) {
         if let Some(happenings) = &mut self.happenings {
             happenings.push(happening());
@@ -91,13 +109,7 @@ impl Catalog {
 
     /// A binding was made or has gone. One of a queue that has gone itself was noted with it.
     pub(super) fn note_binding(&mut self, vhost: &str, binding: &Binding, noted_as: fn(BindingFacts) -> Happening) {
-        let (target, to_queue) = match &binding.target {
-            Target::Exchange(name) => (name.clone(), false),
-            Target::Queue(id) => match self.queues.get(id) {
-                Some(queue) => (queue.settings.name.clone(), true),
-                None => return,
-            },
-        };
+        let Some((target, to_queue)) = self.named(&binding.target) else { return };
         self.note(|| noted_as(facts(vhost, binding, target, to_queue)));
     }
 

@@ -1,6 +1,6 @@
 //! The catalog after a restart, from what was durable.
 
-use ferrymq_model::{CatalogEntry, EntryKind, Name, Object, QueueId, QueueOwner, Table};
+use ferrymq_model::{CatalogEntry, EntryKind, Name, Object, QueueId, QueueOwner, Refusal, Table};
 use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -33,24 +33,62 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// A catalog after a restart.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The catalog.
+    pub catalog: Catalog,
+    /// What was dropped, because what it belongs to is not there.
+    pub orphans: Vec<LoadError>,
+}
+
+/// Why an entry is not taken in.
+enum Unfit {
+    /// What it belongs to is not there.
+    Orphan(String),
+    /// It cannot be read, or says what no catalog says.
+    Unreadable(String),
+}
+
+impl From<String> for Unfit {
+    fn from(why: String) -> Self {
+        Self::Unreadable(why)
+    }
+}
+
+impl From<Refusal> for Unfit {
+    fn from(refusal: Refusal) -> Self {
+        match &refusal {
+            Refusal::NotFound { .. } | Refusal::VhostNotFound(_) | Refusal::NothingNamed(_) => {
+                Self::Orphan(refusal.to_string())
+            }
+            _ => Self::Unreadable(refusal.to_string()),
+        }
+    }
+}
+
 impl Catalog {
-    /// The catalog that these entries describe, the newest of each key; deleted ones may be among them. Bindings of
-    /// queues that have gone without them are dropped, and their tombstones appended to `changes`.
+    /// The catalog that these entries describe, the newest of each key; deleted ones may be among them. Entries of which
+    /// something that they name is not there are dropped: their tombstones are appended to `changes`.
     ///
     /// # Errors
-    /// Where an entry cannot be read, or names a vhost or exchange that is not there.
-    pub fn load(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Self, LoadError> {
-        let mut catalog = Self::empty();
+    /// Where an entry cannot be read.
+    pub fn load(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Loaded, LoadError> {
+        let (mut catalog, mut orphans) = (Self::empty(), Vec::new());
         let mut living: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.value.is_some()).collect();
         // What others refer to comes first: the kinds are numbered so.
         living.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
         let mut orphaned = HashMap::new();
         for entry in living {
-            catalog.take_in(entry, &mut orphaned, changes).map_err(|why| LoadError {
-                kind: entry.kind,
-                key: entry.key.clone(),
-                why,
-            })?;
+            let unfit = |why| LoadError { kind: entry.kind, key: entry.key.clone(), why };
+            match catalog.take_in(entry, &mut orphaned) {
+                Ok(()) => {}
+                Err(Unfit::Unreadable(why)) => return Err(unfit(why)),
+                Err(Unfit::Orphan(why)) => {
+                    changes.push(CatalogEntry { value: None, ..entry.clone() });
+                    orphans.push(unfit(why));
+                }
+            }
         }
         let vhosts: Vec<Name> = catalog.vhosts.keys().cloned().collect();
         for vhost in vhosts {
@@ -63,73 +101,60 @@ impl Catalog {
                 catalog.remove_exchange(&vhost, exchange, changes);
             }
         }
-        Ok(catalog)
+        Ok(Loaded { catalog, orphans })
     }
 
-    fn take_in(
-        &mut self,
-        entry: &CatalogEntry,
-        orphaned: &mut HashMap<(Name, Name), ()>,
-        changes: &mut Vec<CatalogEntry>,
-    ) -> Result<(), String> {
+    fn take_in(&mut self, entry: &CatalogEntry, orphaned: &mut HashMap<(Name, Name), ()>) -> Result<(), Unfit> {
         match entry.kind {
             EntryKind::Vhost => {
                 let VhostEntry { name, settings } = value(entry)?;
                 let name = stored(&name)?;
                 self.put_vhost(&name, &mut Vec::new());
-                self.set_vhost_settings(&name, settings, &mut Vec::new()).map_err(|no| no.to_string())?;
+                self.set_vhost_settings(&name, settings, &mut Vec::new())?;
             }
             EntryKind::User => {
                 let UserEntry { name, password_hash, tags, limits } = value(entry)?;
                 let name = stored(&name)?;
                 self.put_user(&name, &password_hash, &tags, &mut Vec::new());
-                self.set_user_limits(&name, limits, &mut Vec::new()).map_err(|no| no.to_string())?;
+                self.set_user_limits(&name, limits, &mut Vec::new())?;
             }
             EntryKind::Permission => {
                 let PermissionEntry { user, vhost, configure, write, read } = value(entry)?;
-                self.set_permission(&stored(&user)?, &stored(&vhost)?, [&configure, &write, &read], &mut Vec::new())
-                    .map_err(|refusal| refusal.to_string())?;
+                self.set_permission(&stored(&user)?, &stored(&vhost)?, [&configure, &write, &read], &mut Vec::new())?;
             }
             EntryKind::Exchange => {
                 let ExchangeEntry { vhost, name, spec, schedule } = value(entry)?;
-                delayed::check(&spec).map_err(|refusal| refusal.to_string())?;
-                let vhost = self.vhost_mut(&vhost).map_err(|refusal| refusal.to_string())?;
+                delayed::check(&spec)?;
+                let vhost = self.vhost_mut(&vhost)?;
                 let schedule = schedule.map(QueueId);
                 vhost.exchanges.insert(stored(&name)?, Exchange { schedule, ..Exchange::new(spec) });
             }
             EntryKind::Queue => {
                 let QueueEntry { vhost, name, id, spec } = value(entry)?;
-                self.vhost(&vhost).map_err(|refusal| refusal.to_string())?;
+                self.vhost(&vhost)?;
                 let (vhost, name) = (stored(&vhost)?, stored(&name)?);
-                let kind = queue_arguments::kind(&shown(Object::Queue, &name, &vhost), &spec.arguments)
-                    .map_err(|refusal| refusal.to_string())?;
+                let kind = queue_arguments::kind(&shown(Object::Queue, &name, &vhost), &spec.arguments)?;
                 // Policies come later, and look at every queue then.
                 let settings = queue_arguments::settings(&vhost, &name, kind, &spec, &Table::default());
                 self.insert_queue(QueueId(id), kind, spec, QueueOwner::Shared, settings);
             }
-            EntryKind::Binding => self.take_in_binding(entry, orphaned, changes)?,
+            EntryKind::Binding => self.take_in_binding(entry, orphaned)?,
             EntryKind::Counter if entry.key == QUEUE_COUNTER => {
                 let CounterEntry { value: reserved } = value(entry)?;
                 (self.next_queue, self.reserved_queues) = (reserved, reserved);
             }
-            EntryKind::Counter => return Err("unknown counter".to_owned()),
+            EntryKind::Counter => return Err(Unfit::Unreadable("unknown counter".to_owned())),
             EntryKind::Policy => self.take_in_policy(value(entry)?)?,
             EntryKind::TopicPermission => {
                 let TopicPermissionEntry { user, vhost, exchange, write, read } = value(entry)?;
                 let (user, vhost, exchange) = (stored(&user)?, stored(&vhost)?, stored(&exchange)?);
-                self.set_topic_permission(&user, &vhost, &exchange, [&write, &read], &mut Vec::new())
-                    .map_err(|refusal| refusal.to_string())?;
+                self.set_topic_permission(&user, &vhost, &exchange, [&write, &read], &mut Vec::new())?;
             }
         }
         Ok(())
     }
 
-    fn take_in_binding(
-        &mut self,
-        entry: &CatalogEntry,
-        orphaned: &mut HashMap<(Name, Name), ()>,
-        changes: &mut Vec<CatalogEntry>,
-    ) -> Result<(), String> {
+    fn take_in_binding(&mut self, entry: &CatalogEntry, orphaned: &mut HashMap<(Name, Name), ()>) -> Result<(), Unfit> {
         let BindingEntry { vhost, queue_id, spec } = value(entry)?;
         let (vhost, source) = (stored(&vhost)?, stored(&spec.source)?);
         let target = match &spec.exchange {
@@ -139,14 +164,16 @@ impl Catalog {
         if let Target::Queue(id) = &target
             && !self.queues.contains_key(id)
         {
-            changes.push(entries::binding_tombstone(&entry.key));
             orphaned.insert((vhost, source), ());
-            return Ok(());
+            return Err(Unfit::Orphan(format!("the queue with number {} is not there", id.0)));
         }
-        let found = self.vhost(&vhost).map_err(|no| no.to_string())?;
-        found.exchange(&source).map_err(|no| no.to_string())?;
-        if let Target::Exchange(name) = &target {
-            found.exchange(name).map_err(|no| no.to_string())?;
+        let found = self.vhost(&vhost)?;
+        found.exchange(&source)?;
+        if let Target::Exchange(name) = &target
+            && let Err(missing) = found.exchange(name)
+        {
+            orphaned.insert((vhost, source), ());
+            return Err(missing.into());
         }
         self.insert_binding(&vhost, &source, &target, &spec.key, spec.arguments, true);
         Ok(())
@@ -155,13 +182,13 @@ impl Catalog {
 
 impl Catalog {
     /// It was checked when it was set, and applies once everything has been loaded.
-    fn take_in_policy(&mut self, entry: PolicyEntry) -> Result<(), String> {
+    fn take_in_policy(&mut self, entry: PolicyEntry) -> Result<(), Unfit> {
         let PolicyEntry { vhost, name, operator, pattern, apply_to, priority, definition } = entry;
-        let apply_to = ApplyTo::parse(&apply_to).map_err(|refusal| refusal.to_string())?;
+        let apply_to = ApplyTo::parse(&apply_to)?;
         let scope = if operator { PolicyScope::Operator } else { PolicyScope::User };
         let spec = PolicySpec { pattern, apply_to, priority, definition };
-        let found = self.vhost_mut(&vhost).map_err(|refusal| refusal.to_string())?;
-        found.policies.put(scope, &stored(&name)?, spec).map_err(|refusal| refusal.to_string())
+        let found = self.vhost_mut(&vhost)?;
+        Ok(found.policies.put(scope, &stored(&name)?, spec)?)
     }
 }
 

@@ -37,7 +37,7 @@ pub use delayed::ScheduleChange;
 pub(crate) use entries::queue_tombstone;
 pub use happenings::{BindingFacts, Happening};
 pub use history::{History, HistoryBudget, KeptMessage};
-pub use load::LoadError;
+pub use load::{LoadError, Loaded};
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};
 pub use policy_settings::policy_settings;
 pub use queue_arguments::QueueKind;

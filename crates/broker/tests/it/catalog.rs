@@ -238,6 +238,57 @@ fn a_damaged_entry_is_named() {
     assert_eq!((why.kind, &why.key[..]), (EntryKind::Vhost, &b"/"[..]));
 }
 
+/// Whatever is missing, what belongs to it is dropped, and the rest is there.
+#[test]
+fn what_belongs_to_nothing_is_dropped_and_said() {
+    let mut desk = Desk::new();
+    desk.queue("q durable").unwrap();
+    for exchange in ["x", "y"] {
+        desk.exchange(&format!("{exchange} fanout durable")).unwrap();
+        desk.bind(exchange, "q", Table::default()).unwrap();
+    }
+    desk.bind_exchange("x", "y").unwrap();
+    desk.exchange("fleeting fanout durable auto-delete").unwrap();
+    desk.bind_exchange("fleeting", "y").unwrap();
+    let changes = &mut desk.changes;
+    desk.catalog.set_topic_permission(&desk.user, &desk.vhost, &Name::from("x"), [".*"; 2], changes).unwrap();
+    let named = |word: &[u8]| word.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    for (kind, key, dropped) in [
+        (EntryKind::Vhost, "2f".to_owned(), 10),
+        (EntryKind::User, named(b"guest"), 2),
+        (EntryKind::Exchange, named(b"y"), 3),
+        (EntryKind::Queue, String::new(), 2),
+    ] {
+        let hex = |entry: &CatalogEntry| named(&entry.key);
+        let is_missing = |entry: &&CatalogEntry| entry.kind == kind && hex(entry).ends_with(&key);
+        assert_eq!(desk.changes.iter().filter(is_missing).count(), 1, "{kind:?}");
+        let rest: Vec<_> = desk.changes.iter().filter(|entry| !is_missing(entry)).cloned().collect();
+        let mut changes = Vec::new();
+        let loaded = Catalog::load(&rest, &mut changes).unwrap();
+        assert_eq!(loaded.orphans.len(), dropped, "without a {kind:?}: {:#?}", loaded.orphans);
+        assert!(changes.iter().all(|entry| entry.value.is_none()), "what is dropped is written down as gone");
+        // Once that is written down, nothing is dropped again.
+        let gone = |entry: &CatalogEntry| changes.iter().any(|gone| (gone.kind, &gone.key) == (entry.kind, &entry.key));
+        let rest: Vec<_> = rest.iter().filter(|entry| !gone(entry)).cloned().collect();
+        let (mut changes, shown) = (Vec::new(), loaded.catalog);
+        let again = Catalog::load(&rest, &mut changes).unwrap();
+        assert_eq!((again.orphans.len(), changes.len()), (0, 0), "without a {kind:?}");
+        let names = |catalog: &Catalog| {
+            let mut names: Vec<_> = catalog.exchanges("/").map(|(name, _)| name.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&again.catalog), names(&shown));
+        if kind == EntryKind::Exchange {
+            assert!(again.catalog.exchange("/", "x").is_ok(), "the rest is there");
+            assert!(
+                again.catalog.exchange("/", "fleeting").is_err(),
+                "an auto-delete exchange goes with its last binding"
+            );
+        }
+    }
+}
+
 #[test]
 fn an_epoch_moves_with_what_may_change_a_route() {
     let mut desk = Desk::new();

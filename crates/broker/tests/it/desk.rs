@@ -114,7 +114,7 @@ impl Desk {
         }
         let entries: Vec<_> = newest.into_values().collect();
         let mut changes = Vec::new();
-        let catalog = Catalog::load(&entries, &mut changes).unwrap();
+        let catalog = Catalog::load(&entries, &mut changes).unwrap().catalog;
         Self { catalog, changes: [entries, changes].concat(), ..Self::new() }
     }
 }

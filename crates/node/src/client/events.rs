@@ -27,7 +27,7 @@ impl Client {
         self.node.tell("connection.created", || {
             let told = Told::default().text("type", "network").text("pid", &self.connection.pid(0));
             let told = told.text("name", &who.connection).text("node", NODE);
-            told.count("connected_at", self.node.now().0).who(who)
+            told.count("connected_at", self.node.wall().0).who(who)
         });
     }
 

@@ -1,8 +1,7 @@
 //! What is bound to an `x-recent-history` exchange gets the messages that it kept.
 
 use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
-use ferrymq_model::{BindCommand, CatalogEntry, Facts, QueueId, Reply, Time};
-use parking_lot::RwLockWriteGuard;
+use ferrymq_model::{BindCommand, Facts, Position, QueueId, Time};
 
 use super::Client;
 use crate::{
@@ -11,31 +10,24 @@ use crate::{
 };
 
 impl Client {
-    /// Puts what was kept into the queues behind a new binding, and answers. The catalog stays locked meanwhile, so that what
-    /// is published after the binding comes behind it.
+    /// Puts what was kept into the queues behind a new binding; says when that is durable, if it has to be. The caller keeps
+    /// the catalog locked since it was bound, so that what is published after the binding comes behind it.
     pub(super) fn replay(
         &self,
-        mut catalog: RwLockWriteGuard<'_, Catalog>,
+        catalog: &Catalog,
         history: &History,
         bound: &BindCommand,
-        changes: &[CatalogEntry],
-    ) {
+        aftermath: &mut Aftermath,
+    ) -> Option<Position> {
         let vhost = self.caller().vhost;
         let replayed: Vec<_> = history
             .messages()
             .into_iter()
-            .map(|kept| (self.node.targets_behind(&catalog, vhost, history, bound, &kept), kept))
+            .map(|kept| (self.node.targets_behind(catalog, vhost, history, bound, &kept), kept))
             .collect();
-        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
-        let mut after = None;
-        if !changes.is_empty() {
-            self.node.decide_unit(CatalogLock::Write(&mut catalog), &mut aftermath, |_, ports| {
-                ports.write_changes(changes);
-                after = Some(ports.flushed_position());
-            });
-        }
+        let (now, mut after) = (self.node.now(), None);
         for batch in replayed.chunks(self.node.limits().batch_messages_max) {
-            self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            self.node.decide_with(CatalogLock::Read(catalog), aftermath, |shard, ports| {
                 for (targets, kept) in batch {
                     let message = kept.message.borrowed();
                     if shard.publish(&message, &facts_of(kept, now), kept.persistent, targets, ports).durable {
@@ -44,9 +36,7 @@ impl Client {
                 }
             });
         }
-        drop(catalog);
-        self.changed(bound.origin, bound.no_wait, after, Reply::Bound);
-        self.node.settle_down(aftermath, Some(&self.connection));
+        after
     }
 }
 

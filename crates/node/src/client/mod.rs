@@ -387,7 +387,7 @@ impl Client {
 
     fn caller_in<'a>(&'a self, vhost: &'a Name) -> Caller<'a> {
         let identity = self.identity();
-        let rights = identity.rights(|| self.node.now());
+        let rights = identity.rights(|| self.node.wall());
         Caller { vhost, user: &identity.name, rights, connection: self.connection.id }
     }
 
@@ -404,8 +404,10 @@ impl Client {
         last.ok_or_else(|| Refusal::NothingNamed("no previously declared queue".to_owned()))
     }
 
-    /// Answers a command; where it changed something durable, once that is on disk.
+    /// Answers a command; where it changed something durable, or found what another connection has just changed, once that is
+    /// on disk.
     fn reply(&self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
+        let after = after.filter(|position| *position > self.node.durable_position());
         self.connection.mailbox().reply(origin, no_wait, after, reply);
         if after.is_some() {
             self.await_journal();

@@ -175,7 +175,7 @@ impl World {
             })
             .collect();
         let entries: Vec<_> = self.port.catalog.values().cloned().collect();
-        self.catalog = Catalog::load(&entries, &mut self.changes).map_err(|why| why.to_string())?;
+        self.catalog = Catalog::load(&entries, &mut self.changes).map_err(|why| why.to_string())?.catalog;
         self.sabotage.into_iter().for_each(|sabotage| self.catalog.sabotage(sabotage));
         self.epoch = self.catalog.epoch("/").unwrap();
         let now = self.now();

@@ -1,0 +1,69 @@
+//! Changes of the catalog: applied, told to the shard and written to the journal in one step.
+//!
+//! The catalog's lock and the shard's are both held from the moment at which a change is applied until it stands in the
+//! journal. So the journal has all changes in the order in which they were applied, and nobody sees one that is not in it.
+
+use ferrymq_broker::{Catalog, Shard};
+use ferrymq_model::{CatalogEntry, Name, Position, Refusal};
+
+use crate::{
+    connection::Connection,
+    node::Node,
+    schedules,
+    transition::{Aftermath, CatalogLock, Transition},
+};
+use std::sync::Arc;
+
+/// Applies a change of the catalog, which is locked for that, as one unit of the journal. What it has appended to the list of
+/// entries is written also where it is refused, because it was applied.
+///
+/// The position is that at which the catalog is durable as it is now, whoever changed it last: who has found something that
+/// another connection has just made answers no sooner than that one.
+pub fn apply<T>(
+    shard: &mut Shard,
+    ports: &mut Transition<'_>,
+    change: impl FnOnce(&mut Shard, &mut Transition<'_>, &mut Vec<CatalogEntry>) -> T,
+) -> (T, Position) {
+    use ferrymq_broker::Ports as _;
+
+    let mut changes = Vec::new();
+    ports.begin_unit();
+    let result = change(shard, ports, &mut changes);
+    ports.write_changes(&changes);
+    schedules::follow_catalog(shard, ports);
+    // Dead letters that wait for somebody to take them are tried again.
+    shard.routes_changed();
+    ports.end_unit();
+    // Only now: a unit may stand in two groups, and holds once both are there.
+    (result, ports.catalog_position())
+}
+
+impl Node {
+    /// As [`apply`], for callers that hold no lock. `by` is the user who has asked for it, and `own` that one's connection.
+    pub(crate) fn change_catalog<T>(
+        &self,
+        by: Option<&Name>,
+        own: Option<&Arc<Connection>>,
+        change: impl FnOnce(&mut Shard, &mut Transition<'_>, &mut Vec<CatalogEntry>) -> T,
+    ) -> (T, Position) {
+        let (mut aftermath, mut catalog) = (Aftermath::default(), self.catalog.write());
+        let changed = self
+            .decide_with(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| apply(shard, ports, change));
+        let happenings = catalog.take_happenings();
+        drop(catalog);
+        self.settle_down(aftermath, own);
+        self.tell_happenings(happenings, by);
+        changed
+    }
+
+    /// As [`Node::change_catalog`], for what needs nothing but the catalog.
+    pub(crate) fn change_catalog_alone<T>(
+        &self,
+        by: Option<&Name>,
+        own: Option<&Arc<Connection>>,
+        change: impl FnOnce(&mut Catalog, &mut Vec<CatalogEntry>) -> Result<T, Refusal>,
+    ) -> Result<(T, Position), Refusal> {
+        let (result, position) = self.change_catalog(by, own, |_, ports, changes| change(ports.catalog(), changes));
+        result.map(|value| (value, position))
+    }
+}

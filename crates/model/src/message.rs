@@ -54,7 +54,7 @@ pub struct MessageRef<'a> {
     pub routing_key: &'a [u8],
     /// Its properties, as they arrived.
     pub properties: &'a [u8],
-    /// What the server itself says of it, in its own words and apart from the writer's bytes.
+    /// The server's own facts about the message, apart from the publisher's bytes and in no protocol's encoding.
     pub annotations: &'a [u8],
     /// Its body.
     pub body: BodyRef<'a>,

@@ -2,12 +2,11 @@
 
 use crate::{Intervals, Sequence};
 
-/// A time in milliseconds since 1970. Expiry, leases, time-outs and schedules are kept in it.
+/// A time in milliseconds since 1970. Expiry, timeouts and schedules use it.
 ///
-/// A node takes it from the wall clock once, when it starts, and counts on by the passing of time: so it goes on steadily
-/// while the process lives, whatever is done to the wall clock, and means the same to another process. What people or other
-/// systems are to read (timestamps, the expiry of tokens) is the wall clock's time in the same unit; it decides nothing that
-/// a queue does.
+/// A node reads the wall clock once, when it starts, and then counts the time that passes. So this time advances steadily
+/// while the process runs, even if somebody sets the wall clock, and it is valid in another process, too. Times for people
+/// and other systems (timestamps, the expiry of tokens) come from the wall clock, in the same unit; no queue depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub u64);
 
@@ -59,7 +58,7 @@ pub struct QueueState {
     /// How often messages in `open` came back: sequence and count, ascending; absent means never. For a message that
     /// waits as a dead letter it is [`DeathReason::as_attempts`](crate::DeathReason::as_attempts).
     pub attempts: Vec<(Sequence, u32)>,
-    /// When those of them may be delivered again that wait for that: sequence and time, ascending.
+    /// When messages in `open` that wait for a retry may be delivered again: sequence and time, ascending.
     pub due: Vec<(Sequence, Time)>,
 }
 

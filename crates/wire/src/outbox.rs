@@ -83,7 +83,7 @@ impl Outbox {
         self.recycle();
     }
 
-    /// Begins anew once everything is written, and moves what is left to the front when most is written.
+    /// Starts again at the front when everything is written, and moves the rest to the front when most is written.
     fn recycle(&mut self) {
         const MOVED_BYTES: usize = 64 << 10;
         if self.is_empty() {
@@ -98,7 +98,7 @@ impl Outbox {
         }
     }
 
-    /// Memory to append to, for one that is empty: what idles needs none of its own.
+    /// Gives memory to an empty outbox; an idle outbox needs none of its own.
     pub fn lend(&mut self, mut memory: Vec<u8>) {
         if self.is_empty() && self.bytes.capacity() < memory.capacity() {
             memory.clear();
@@ -106,7 +106,7 @@ impl Outbox {
         }
     }
 
-    /// Gives its memory back, where nothing waits.
+    /// Takes the memory of an empty outbox; `None` while bytes wait.
     pub fn take_memory(&mut self) -> Option<Vec<u8>> {
         self.is_empty().then(|| std::mem::take(self).bytes)
     }

@@ -54,12 +54,34 @@ pub struct NodeSettings {
     pub limits: Limits,
     /// How messages are stored.
     pub storage: ferrymq_storage::Options,
+    /// What of that was asked for, and cannot be changed in a directory that is there.
+    pub fixed: FixedStorage,
     /// How each dialect's properties are read.
     pub properties: HashMap<Dialect, &'static dyn Properties>,
     /// Where users are looked for, in this order.
     pub backends: Vec<Backend>,
     /// Whether what happens is told on the exchange `amq.rabbitmq.event`.
     pub events: bool,
+}
+
+/// How long and how many the journal's files must be, where somebody has asked for it. They are made with the directory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FixedStorage {
+    /// Length of one, in bytes.
+    pub file_bytes: Option<u32>,
+    /// How many.
+    pub files: Option<u32>,
+}
+
+/// What a data directory had in it when it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Nothing: it was just made.
+    pub is_new: bool,
+    /// Durable queues.
+    pub queues: usize,
+    /// Messages in them.
+    pub messages: u64,
 }
 
 impl fmt::Debug for NodeSettings {
@@ -99,6 +121,7 @@ pub struct Node {
     pub(crate) connections_made: AtomicU64,
     /// What `x-recent-history` exchanges may take.
     pub(crate) histories: HistoryBudget,
+    pub(crate) found: Found,
 }
 
 pub(crate) struct PendingGet {
@@ -117,6 +140,18 @@ impl Node {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What the data directory had in it.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        self.found
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.core.lock().connections.iter().flatten().count()
     }
 
     /// Begins a connection. `loopback` says whether the peer is on this machine.

@@ -95,6 +95,7 @@ impl InProcess {
             directory: folder.clone(),
             limits: Limits::default(),
             storage: Options { file_bytes: 1 << 20, ..Options::default() },
+            fixed: Default::default(),
             properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
             backends: vec![Backend::Internal],
             events: false,
@@ -129,7 +130,8 @@ impl Drop for InProcess {
     fn drop(&mut self) {
         // Connections end before the node does.
         drop(self.workers.take());
-        self.node.stop();
+        // What the test wanted has been seen.
+        drop(self.node.stop());
         // A folder that cannot be removed is left to the system's own cleaning.
         let _ = std::fs::remove_dir_all(&self.folder);
     }

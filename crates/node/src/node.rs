@@ -111,6 +111,8 @@ pub struct Node {
     /// Bytes of messages that have arrived in part or wait for a commit.
     pub(crate) uploads_bytes: AtomicUsize,
     pub(crate) stalled: AtomicBool,
+    /// Whether they wait because the disk takes no more.
+    pub(crate) disk_full: AtomicBool,
     /// Why publishers wait, while they do.
     pub(crate) stall_reason: Mutex<String>,
     pub(crate) replies: ReplyAddresses,
@@ -146,6 +148,12 @@ impl Node {
     #[must_use]
     pub fn found(&self) -> Found {
         self.found
+    }
+
+    /// Why the disk takes no more, while it does not.
+    #[must_use]
+    pub fn disk_is_full(&self) -> Option<String> {
+        self.disk_full.load(Ordering::Acquire).then(|| self.stall_reason.lock().clone())
     }
 
     /// How many connections there are.

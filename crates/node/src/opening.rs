@@ -8,7 +8,7 @@ use std::{
 
 use ferrymq_broker::{Catalog, HistoryBudget, LoadError, Shard};
 use ferrymq_model::{CatalogEntry, Position, QueueId, Time};
-use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Store};
+use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Stall, Store};
 
 use crate::{
     connection::Durable,
@@ -166,6 +166,7 @@ impl Node {
             uploads_bytes: 0.into(),
             stalled: false.into(),
             stall_reason: Default::default(),
+            disk_full: false.into(),
             failed: Default::default(),
             histories,
             firehose: Default::default(),
@@ -209,9 +210,13 @@ impl Node {
                     self.memory().iter().map(|(owner, bytes)| format!("{owner} {} KiB", bytes >> 10)).collect();
                 tracing::warn!("publishers wait: {reason}; memory: {}", memory.join(", "));
                 *self.stall_reason.lock() = reason.to_string();
+                self.disk_full.store(matches!(reason, Stall::NoSpace(_)), Ordering::Release);
             }
             Room::Open if self.is_stalled() => tracing::info!("publishers go on"),
             Room::Open => {}
+        }
+        if *room == Room::Open {
+            self.disk_full.store(false, Ordering::Release);
         }
         self.stalled.store(*room != Room::Open, Ordering::Release);
         let connections = self.core.lock().connections.clone();

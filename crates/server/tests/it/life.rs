@@ -99,3 +99,29 @@ fn a_new_data_directory_with_other_files_in_it_is_named() {
     assert!(log.contains("has other files in it, such as x.txt; they stay there"), "{log}");
     assert!(!serve().terminate_logged()[log.len()..].contains("x.txt"), "the second time it is a data directory");
 }
+
+#[test]
+fn its_name_and_its_version_are_what_one_calls_it() {
+    let output = ferrymq().arg("-V").output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("ferrymq {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_flag_is_suggested_only_where_it_is_like_what_was_written() {
+    let (code, log) = fails(ferrymq().args(["serve", "--nosuchflag"]));
+    assert_eq!(code, Some(2));
+    assert!(log.contains("'--nosuchflag'") && !log.contains("--config"), "{log}");
+    let (_, log) = fails(ferrymq().args(["serve", "--data-dri", "x"]));
+    assert!(log.contains("a similar argument exists: '--data-dir'"), "{log}");
+}
+
+#[test]
+fn two_listeners_on_one_port_are_not_blamed_on_another_program() {
+    let data = Folder::new();
+    let server = Running::start(&data);
+    let listen = format!("http={}", server.address("amqp"));
+    let other = Folder::new();
+    let (code, log) = fails(ferrymq().args(["--listen", &listen, "--data-dir"]).arg(other.0.join("data")));
+    assert_eq!(code, Some(1));
+    assert!(log.contains("another program, or another listener of this one, has this port"), "{log}");
+}

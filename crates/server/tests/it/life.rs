@@ -114,14 +114,3 @@ fn a_flag_is_suggested_only_where_it_is_like_what_was_written() {
     let (_, log) = fails(ferrymq().args(["serve", "--data-dri", "x"]));
     assert!(log.contains("a similar argument exists: '--data-dir'"), "{log}");
 }
-
-#[test]
-fn two_listeners_on_one_port_are_not_blamed_on_another_program() {
-    let data = Folder::new();
-    let server = Running::start(&data);
-    let listen = format!("http={}", server.address("amqp"));
-    let other = Folder::new();
-    let (code, log) = fails(ferrymq().args(["--listen", &listen, "--data-dir"]).arg(other.0.join("data")));
-    assert_eq!(code, Some(1));
-    assert!(log.contains("another program, or another listener of this one, has this port"), "{log}");
-}

@@ -34,6 +34,7 @@ class Server:
         self.prepare = prepare
         self.tls = tls
         self.tls_port = 0
+        self.http_port = 0
         self.binary = os.environ.get("FERRYMQ_BIN")
         self.process = None
         self.folder = None
@@ -89,6 +90,8 @@ class Server:
                 self.port = int(words[2].rsplit(":", 1)[1])
             elif words[:2] == ["listening", "amqps"]:
                 self.tls_port = int(words[2].rsplit(":", 1)[1])
+            elif words[:2] == ["listening", "http"]:
+                self.http_port = int(words[2].rsplit(":", 1)[1])
             elif words == ["ready"]:
                 return
         raise AssertionError(f"the server ended with {self.process.wait()} before it was ready")
@@ -119,6 +122,10 @@ class Server:
         code = self.process.wait()
         self.process.stdout.close()
         return code
+
+    def log(self):
+        with open(os.path.join(self.folder.name, "log"), errors="replace") as log:
+            return log.read()
 
     def kill(self):
         """Ends the server as a power cut would, as far as a process can: SIGKILL."""

@@ -1,7 +1,9 @@
-"""When messages cannot be moved out of a full journal, publishers are told why they wait; they go on by themselves when
-they can, and nothing that was published is lost."""
+"""When messages cannot be moved out of a full journal, publishers are told why they wait, and the log and the health check
+say so; they go on by themselves when they can, and nothing that was published is lost."""
 
+import json
 import os
+import urllib.request
 
 import pika
 from pika_client import Collected, connect, wait_until
@@ -10,7 +12,13 @@ from server import Server
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 COUNT = 100
 
-with Server(["--storage-file-bytes", "256KiB"]) as server:
+
+def readiness(server):
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/health/ready") as answer:
+        return json.load(answer)
+
+
+with Server(["--storage-file-bytes", "256KiB", "--listen", "http=127.0.0.1:0"]) as server:
     server.must_be_ours_to_kill()
     runs = os.path.join(server.data, "runs")
     connection = connect(server)
@@ -27,11 +35,15 @@ with Server(["--storage-file-bytes", "256KiB"]) as server:
         channel.basic_publish("", "long", b"%05d" % number + bytes(15_000), PERSISTENT)
     wait_until(lambda: told, connection)
     assert told[0], "the reason"
-    assert "disk" in told[0] or "run" in told[0], told
-
+    assert "the disk takes no more" in told[0], told
+    health = readiness(server)
+    assert health["status"] == "blocked" and "the disk takes no more" in health["reason"], health
+    assert "publishers wait: the disk takes no more" in server.log()
 
     os.rename(runs + ".away", runs)
     wait_until(lambda: None in told, connection)
+    assert readiness(server) == {"status": "ok"}
+    assert "publishers go on" in server.log()
     receiver = connect(server)
     consumer = Collected(receiver.channel(), "long", auto_ack=True)
     wait_until(lambda: len(consumer.deliveries) >= COUNT, receiver)

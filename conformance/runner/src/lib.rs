@@ -20,7 +20,8 @@ mod target;
 mod value;
 
 pub use certificates::Certificates;
-pub use player::{Server, Whose, identify};
+pub use player::{Server, Whose, identify, play};
+pub use recording::Transcript;
 pub use script::Script;
 pub use served::Served;
 pub use suite::Suite;

@@ -23,10 +23,12 @@ pub async fn live() -> Response {
     Json(Health { status: "ok", reason: None }).into_response()
 }
 
-/// Clients can be served: 200; or not, and why: 503.
+/// Clients can be served: 200, with a word where publishers wait, since consumers who drain the queues must still come in; or
+/// not, and why: 503.
 pub async fn ready(State(queries): State<Arc<dyn Queries>>) -> Response {
     match queries.readiness() {
         Readiness::Ready => Json(Health { status: "ok", reason: None }).into_response(),
+        Readiness::Blocked(reason) => Json(Health { status: "blocked", reason: Some(reason) }).into_response(),
         Readiness::NotReady(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "not ready", reason: Some(reason) }))
                 .into_response()

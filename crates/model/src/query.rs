@@ -7,6 +7,8 @@ use crate::Name;
 pub enum Readiness {
     /// Recovery is done, all listeners are open, and what is published is made durable.
     Ready,
+    /// Clients can be served, but publishers wait: the reason, one sentence for people.
+    Blocked(String),
     /// Not now: the reason, one sentence for people.
     NotReady(String),
 }

@@ -246,7 +246,7 @@ fn no_change_can_be_seen_before_it_is_in_the_journal() {
         "queues": [{"name": "q", "vhost": "v", "durable": true}],
         "exchanges": [{"name": "x", "vhost": "v", "type": "fanout", "durable": true}],
         "bindings": [{"source": "x", "vhost": "v", "destination": "q", "destination_type": "queue"}]}"#;
-    node.import_definitions(definitions).unwrap();
+    node.import_definitions(definitions, true).unwrap();
     onlooker.look();
     assert!(onlooker.looks.load(Ordering::Relaxed) > 20, "the onlooker has looked");
     assert_eq!(*onlooker.faults.lock(), [""; 0], "can be seen, and is not in the journal");

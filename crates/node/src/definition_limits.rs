@@ -2,48 +2,35 @@
 //! which RabbitMQ's versions write them.
 
 use ferrymq_broker::{UserLimits, VhostSettings};
-use serde::Deserialize;
 use serde_json::Value as Json;
+
+use crate::definition_entries::Entry;
 
 /// The component of the parameters that limit vhosts.
 pub const VHOST_LIMITS: &str = "vhost-limits";
 
-#[derive(Deserialize)]
-pub struct VhostDefinition {
-    pub name: String,
-    /// Whether it is traced from now on.
-    pub tracing: Option<bool>,
-    #[serde(default)]
-    metadata: VhostMetadata,
-    #[serde(default)]
-    limits: Json,
-    /// Some versions have what is in the metadata here, too.
-    #[serde(flatten)]
-    beside: VhostMetadata,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct VhostMetadata {
-    description: Option<String>,
-    tags: Option<Vec<String>>,
-    default_queue_type: Option<String>,
-}
-
-impl VhostDefinition {
-    /// What it says, over what was said before; limits stay where it has none.
-    pub fn settings(&self, before: &VhostSettings) -> Result<VhostSettings, String> {
-        let Self { metadata, beside, .. } = self;
-        let kind = metadata.default_queue_type.as_ref().or(beside.default_queue_type.as_ref());
-        let settings = VhostSettings {
-            description: metadata.description.clone().or_else(|| beside.description.clone()).unwrap_or_default(),
-            tags: metadata.tags.clone().or_else(|| beside.tags.clone()).unwrap_or_default(),
-            default_queue_type: kind.and_then(|kind| queue_type(kind)).map(str::to_owned),
-            ..before.clone()
-        };
-        limited(settings, &self.limits)
+/// What a vhost's entry says, over what was said before; limits stay where it has none. What is in the metadata may also
+/// stand beside it, as some versions have it.
+pub fn vhost_settings(entry: Entry<'_>, before: &VhostSettings) -> Result<VhostSettings, String> {
+    // Without it, everything stands beside it.
+    let metadata = entry.inner("metadata")?.unwrap_or(entry);
+    let text = |key| Ok::<_, String>(metadata.text_if_any(key)?.or(entry.text_if_any(key)?));
+    let default_queue_type = text("default_queue_type")?.and_then(queue_type);
+    if let Some(kind) = default_queue_type.filter(|kind| !QUEUE_TYPES.contains(kind)) {
+        let allowed = QUEUE_TYPES.join(", ");
+        return Err(format!("key 'default_queue_type' is '{kind}'; it must be one of {allowed}"));
     }
+    let tags = metadata.texts("tags")?.or(entry.texts("tags")?);
+    let settings = VhostSettings {
+        description: text("description")?.unwrap_or_default().to_owned(),
+        tags: tags.unwrap_or_default(),
+        default_queue_type: default_queue_type.map(str::to_owned),
+        ..before.clone()
+    };
+    limited(settings, entry.any("limits"))
 }
+
+const QUEUE_TYPES: [&str; 3] = ["classic", "quorum", "stream"];
 
 /// RabbitMQ writes the names of its modules, or that there is none, where nobody has chosen a type.
 fn queue_type(kind: &str) -> Option<&str> {
@@ -104,8 +91,9 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "a test reads better so")]
     fn settings(json: Json) -> Result<VhostSettings, String> {
-        VhostDefinition::deserialize(json).unwrap().settings(&VhostSettings::default())
+        vhost_settings(Entry::of(&json).unwrap(), &VhostSettings::default())
     }
 
     #[test]
@@ -123,6 +111,8 @@ mod tests {
                 "metadata": {"description": "d", "tags": ["t"], "default_queue_type": "quorum"}}),
             json!({"name": "v", "limits": {"max-connections": 2},
                 "metadata": {"description": "d", "tags": ["t"], "default_queue_type": "rabbit_quorum_queue"}}),
+            json!({"name": "v", "limits": [["max-connections", 2]],
+                "metadata": {"description": "d", "tags": "t,", "default_queue_type": "quorum"}}),
             json!({"name": "v", "limits": {"max-connections": 2}, "description": "d", "tags": ["t"],
                 "default_queue_type": "quorum", "metadata": {"tracing": false}, "tracing": false}),
         ] {
@@ -130,6 +120,8 @@ mod tests {
         }
         let plain = settings(json!({"name": "v", "metadata": {"default_queue_type": "undefined"}}));
         assert_eq!(plain, Ok(VhostSettings::default()));
+        let wrong = settings(json!({"name": "v", "default_queue_type": "mirrored"})).unwrap_err();
+        assert_eq!(wrong, "key 'default_queue_type' is 'mirrored'; it must be one of classic, quorum, stream");
     }
 
     #[test]

@@ -54,12 +54,34 @@ pub struct NodeSettings {
     pub limits: Limits,
     /// How messages are stored.
     pub storage: ferrymq_storage::Options,
+    /// What of that was asked for, and cannot be changed in a directory that is there.
+    pub fixed: FixedStorage,
     /// How each dialect's properties are read.
     pub properties: HashMap<Dialect, &'static dyn Properties>,
     /// Where users are looked for, in this order.
     pub backends: Vec<Backend>,
     /// Whether what happens is told on the exchange `amq.rabbitmq.event`.
     pub events: bool,
+}
+
+/// How long and how many the journal's files must be, where somebody has asked for it. They are made with the directory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FixedStorage {
+    /// Length of one, in bytes.
+    pub file_bytes: Option<u32>,
+    /// How many.
+    pub files: Option<u32>,
+}
+
+/// What a data directory had in it when it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Nothing: it was just made.
+    pub is_new: bool,
+    /// Durable queues.
+    pub queues: usize,
+    /// Messages in them.
+    pub messages: u64,
 }
 
 impl fmt::Debug for NodeSettings {
@@ -89,6 +111,8 @@ pub struct Node {
     /// Bytes of messages that have arrived in part or wait for a commit.
     pub(crate) uploads_bytes: AtomicUsize,
     pub(crate) stalled: AtomicBool,
+    /// Whether they wait because the disk takes no more.
+    pub(crate) disk_full: AtomicBool,
     /// Why publishers wait, while they do.
     pub(crate) stall_reason: Mutex<String>,
     pub(crate) replies: ReplyAddresses,
@@ -99,6 +123,7 @@ pub struct Node {
     pub(crate) connections_made: AtomicU64,
     /// What `x-recent-history` exchanges may take.
     pub(crate) histories: HistoryBudget,
+    pub(crate) found: Found,
 }
 
 pub(crate) struct PendingGet {
@@ -117,6 +142,24 @@ impl Node {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What the data directory had in it.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        self.found
+    }
+
+    /// Why the disk takes no more, while it does not.
+    #[must_use]
+    pub fn disk_is_full(&self) -> Option<String> {
+        self.disk_full.load(Ordering::Acquire).then(|| self.stall_reason.lock().clone())
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.core.lock().connections.iter().flatten().count()
     }
 
     /// Begins a connection. `loopback` says whether the peer is on this machine.

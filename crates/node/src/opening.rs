@@ -1,21 +1,21 @@
 //! Opening a node: recovery first, then the joints between storage's threads and the node.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, OnceLock, Weak, atomic::Ordering},
 };
 
 use ferrymq_broker::{Catalog, HistoryBudget, LoadError, Shard};
 use ferrymq_model::{CatalogEntry, Position, QueueId, Time};
-use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Store};
+use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Stall, Store};
 
 use crate::{
     connection::Durable,
     events,
     host::Host,
     login::{self, Logins},
-    node::{Node, NodeSettings},
+    node::{FixedStorage, Found, Node, NodeSettings},
     patience::Patience,
     schedules,
     transition::{Aftermath, CatalogLock, Core},
@@ -28,12 +28,15 @@ pub enum NodeError {
     Storage(OpenError),
     /// The catalog in it cannot be read.
     Catalog(LoadError),
+    /// It was made otherwise than is asked for now: what, and what would be right.
+    Fixed(String),
 }
 
 impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage(error) => error.fmt(f),
+            Self::Fixed(why) => f.write_str(why),
             Self::Catalog(error) => write!(f, "the catalog in the data directory cannot be read: {error}"),
         }
     }
@@ -44,6 +47,7 @@ impl std::error::Error for NodeError {
         match self {
             Self::Storage(error) => Some(error),
             Self::Catalog(error) => Some(error),
+            Self::Fixed(_) => None,
         }
     }
 }
@@ -117,6 +121,10 @@ impl Node {
         let (mut store, recovered) =
             ferrymq_storage::open(disk, &settings.directory, settings.storage, messenger.clone())
                 .map_err(NodeError::Storage)?;
+        if let Err(why) = settings.fixed.check(&recovered) {
+            drop(store.close());
+            return Err(NodeError::Fixed(why));
+        }
         for missing in &recovered.missing {
             tracing::warn!("{missing}");
         }
@@ -158,11 +166,13 @@ impl Node {
             uploads_bytes: 0.into(),
             stalled: false.into(),
             stall_reason: Default::default(),
+            disk_full: false.into(),
             failed: Default::default(),
             histories,
             firehose: Default::default(),
             tells_events,
             connections_made: 0.into(),
+            found: found(&recovered),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
@@ -200,9 +210,13 @@ impl Node {
                     self.memory().iter().map(|(owner, bytes)| format!("{owner} {} KiB", bytes >> 10)).collect();
                 tracing::warn!("publishers wait: {reason}; memory: {}", memory.join(", "));
                 *self.stall_reason.lock() = reason.to_string();
+                self.disk_full.store(matches!(reason, Stall::NoSpace(_)), Ordering::Release);
             }
             Room::Open if self.is_stalled() => tracing::info!("publishers go on"),
             Room::Open => {}
+        }
+        if *room == Room::Open {
+            self.disk_full.store(false, Ordering::Release);
         }
         self.stalled.store(*room != Room::Open, Ordering::Release);
         let connections = self.core.lock().connections.clone();
@@ -226,6 +240,31 @@ impl Node {
         self.host.alarm(Some(now));
         self.retry_gets(&held_up);
     }
+}
+
+impl FixedStorage {
+    fn check(&self, recovered: &Recovered) -> Result<(), String> {
+        let pairs = [
+            ("storage.file_bytes", self.file_bytes, recovered.file_bytes),
+            ("storage.files", self.files, recovered.files),
+        ];
+        for (option, asked, made) in pairs {
+            if let Some(asked) = asked.filter(|asked| *asked != made) {
+                return Err(format!(
+                    "{option} is {asked}, and the data directory was made with {made}, which stays; leave the option out, \
+                     or make another directory"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn found(recovered: &Recovered) -> Found {
+    // A queue has a lane for each priority.
+    let queues: HashSet<QueueId> = recovered.queues.iter().map(|lane| lane.id.queue()).collect();
+    let messages = recovered.queues.iter().map(|lane| lane.messages).sum();
+    Found { is_new: recovered.entries.is_empty(), queues: queues.len(), messages }
 }
 
 fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Catalog, NodeError> {

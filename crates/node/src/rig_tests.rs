@@ -16,6 +16,7 @@ pub fn open(folder: &Folder, gate: Arc<Gate>, host: Arc<dyn Host>) -> Arc<Node> 
         directory: folder.0.clone(),
         limits: Limits::default(),
         storage: Options { file_bytes: 256 << 10, ..Options::default() },
+        fixed: Default::default(),
         properties: Default::default(),
         backends: vec![Backend::Internal],
         events: true,

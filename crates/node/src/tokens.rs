@@ -108,7 +108,8 @@ impl TokenSettings {
     fn scopes(&self, claims: &Map<String, Json>) -> Result<Scopes, String> {
         let mut found = Vec::new();
         self.collect(claims.get("scope"), &mut found);
-        let further = self.additional_scopes_key.as_deref().unwrap_or_default().split_whitespace();
+        let further = self.additional_scopes_key.as_deref().unwrap_or_default();
+        let further = further.split([',', ' ']).filter(|key| !key.is_empty());
         for path in further.chain([REQUESTING_PARTY_SCOPES]) {
             let steps: Vec<&str> = path.split('.').collect();
             // A claim whose own name has dots in it, too.

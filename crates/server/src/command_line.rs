@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::Error};
 
-use crate::configuration::{Configuration, ConfigurationError, Definition, FILE_VARIABLE, OPTIONS};
+use crate::configuration::{Configuration, ConfigurationError, Definition, FILE_VARIABLE, Form, OPTIONS};
 
 const CONFIG: &str = "config";
 
@@ -75,9 +75,11 @@ fn flag(option: &'static Definition, defaults: &Configuration) -> Arg {
         .value_name(option.form.placeholder())
         .action(if option.is_list() { ArgAction::Append } else { ArgAction::Set })
         // "-1" is a wrong value and not another flag; the message should say so.
-        .allow_hyphen_values(true)
+        .allow_hyphen_values(!matches!(option.form, Form::Switch))
         .help(format!("{} [default: {default}]", option.text))
         .long_help(format!("{}\n{details}", option.text));
+    // A switch without a value is on.
+    let arg = if matches!(option.form, Form::Switch) { arg.num_args(0..=1).default_missing_value("yes") } else { arg };
     match option.table() {
         "" => arg,
         // Seldom needed: `--help` has them, `-h` stays on one screen.

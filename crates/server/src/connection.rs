@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until, timeout},
 };
 
-use crate::{peer::SocketPeer, process::Process, pump::Pump, tls::Records};
+use crate::{connection_log::ConnectionLog, peer::SocketPeer, process::Process, pump::Pump, tls::Records};
 
 /// Most bytes read at once, into a buffer that belongs to the thread and not to the connection.
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -45,16 +45,17 @@ pub async fn serve(
     let client = match node.connect(peer.clone(), address.clone(), loopback) {
         Ok(client) => client,
         Err(refusal) => {
-            tracing::warn!(peer = address, "connection refused: {refusal}");
+            if process.log_limits().strangers.passes() {
+                tracing::warn!(peer = address, "connection refused: {refusal}");
+            }
             return;
         }
     };
-    let pump = Pump::new(session, client);
+    let log = ConnectionLog::new(process.log_limits().clone());
+    let pump = Pump::new(session, client, log);
     let mut connection = Connection { pump, peer, process, unread: Vec::new(), read_bytes: READ_BYTES_MAX };
-    match connection.run().await {
-        Ok(()) => tracing::debug!(peer = address, "connection ended"),
-        Err(error) => tracing::info!(peer = address, "connection lost: {error}"),
-    }
+    let ended = connection.run().await;
+    connection.pump.log_end(ended);
     connection.pump.end();
     if connection.pump.is_closing() {
         let limit = if connection.pump.peer_closes() { FAREWELL } else { LINGER };

@@ -23,7 +23,7 @@ use crate::{
     process::Process,
     protocol::NewSession,
     settings::ListenerSettings,
-    tls::{Records, Tls},
+    tls::{Records, TlsSource},
 };
 
 /// How long to wait before accepting again where it failed: most often file descriptors have run out, and trying again
@@ -45,7 +45,7 @@ pub enum Door {
         /// Where they get the time from.
         process: Arc<Process>,
         /// What their handshakes need, where they speak under TLS.
-        tls: Option<Arc<Tls>>,
+        tls: Option<Arc<TlsSource>>,
         /// The threads that serve them.
         workers: Handle,
     },
@@ -54,6 +54,14 @@ pub enum Door {
 }
 
 impl Door {
+    /// Whether one more line may say that somebody cannot be taken in.
+    fn may_log_refusal(&self) -> bool {
+        match self {
+            Self::Sessions { process, .. } => process.log_limits().accepting.passes(),
+            Self::Http(_) => true,
+        }
+    }
+
     /// Serves a connection on the runtime that the caller runs on.
     async fn serve(self, stream: std::net::TcpStream) {
         let stream = match TcpStream::from_std(stream) {
@@ -61,10 +69,12 @@ impl Door {
             Err(error) => return tracing::error!("a connection cannot be served: {error}"),
         };
         match self {
-            Self::Sessions { new_session, node, process, tls, .. } => match tls.map(Records::new).transpose() {
-                Ok(records) => connection::serve(stream, records, new_session(), node, process).await,
-                Err(error) => tracing::error!("a handshake cannot begin: {error}"),
-            },
+            Self::Sessions { new_session, node, process, tls, .. } => {
+                match tls.map(|tls| Records::new(tls.current())).transpose() {
+                    Ok(records) => connection::serve(stream, records, new_session(), node, process).await,
+                    Err(error) => tracing::error!("a handshake cannot begin: {error}"),
+                }
+            }
             Self::Http(admin) => {
                 if let Err(error) = admin.serve(stream).await {
                     tracing::debug!("an HTTP connection ended: {error}");
@@ -86,7 +96,11 @@ impl Door {
 pub async fn open(settings: &ListenerSettings) -> Result<Vec<TcpListener>, String> {
     let ListenerSettings { service, host, port, required } = settings;
     let failed = |error: &io::Error| {
-        let hint = if error.kind() == ErrorKind::AddrInUse { "another program has this port; " } else { "" };
+        let hint = if error.kind() == ErrorKind::AddrInUse {
+            "another program, or another listener of this one, has this port; "
+        } else {
+            ""
+        };
         format!("cannot listen on {host} port {port} for {}: {error}; {hint}choose another with --listen", service.name)
     };
     let addresses: Vec<SocketAddr> =
@@ -119,7 +133,9 @@ pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Recei
                 connections.spawn_on(door.clone().serve(stream), &runtime);
             }
             Err(error) => {
-                tracing::error!("cannot accept a connection: {error}; raise the limit of open files (ulimit -n)");
+                if door.may_log_refusal() {
+                    tracing::error!("cannot accept a connection: {error}; raise the limit of open files (ulimit -n)");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -4,14 +4,17 @@ mod bench;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 use ferrymq_server::{command_line::ServeArgs, serve};
 
 /// A message broker that speaks the protocols your clients already speak
 ///
 /// Without a command it serves, as `ferrymq serve` does.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "ferrymq", version, args_conflicts_with_subcommands = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -27,6 +30,24 @@ enum Command {
     Bench(bench::BenchArgs),
 }
 
+/// How alike a flag must be to what was written, from 0 to 1, to be suggested.
+const ALIKE: f64 = 0.85;
+
+/// An error without a suggestion that is far from what was written: `--nosuchflag` does not mean `--config`.
+fn with_a_good_suggestion(mut error: clap::Error) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let (written, suggested) = (text(ContextKind::InvalidArg), text(ContextKind::SuggestedArg));
+    if strsim::jaro(&written, &suggested) < ALIKE {
+        error.remove(ContextKind::SuggestedArg);
+        // It shows how the suggestion would be used.
+        error.remove(ContextKind::Usage);
+    }
+    error
+}
+
 /// Frees and reuses memory of many short-lived connections without holding on to it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -40,7 +61,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 pub static ALLOCATOR_CONFIGURATION: &[u8] = b"dirty_decay_ms:0,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
-    let line = CommandLine::parse();
+    let line = CommandLine::try_parse().unwrap_or_else(|error| with_a_good_suggestion(error).exit());
     match line.command.unwrap_or(Command::Serve(line.serve)) {
         Command::Serve(args) => serve::run(&args),
         Command::Bench(args) => bench::run(args),

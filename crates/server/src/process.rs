@@ -1,6 +1,9 @@
 //! The process around the node: the real clock, randomness, and who is told when something is due or broken.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ferrymq_model::Time;
 use ferrymq_node::Host;
@@ -11,6 +14,8 @@ use tokio::{
     task::{block_in_place, yield_now},
     time::Instant,
 };
+
+use crate::connection_log::LogLimits;
 
 /// The only place of the server that reads a clock or asks for randomness.
 ///
@@ -25,6 +30,7 @@ pub struct Process {
     /// Told when there is more to deliver than those who came upon it should do.
     deliveries: Notify,
     fault: watch::Sender<Option<String>>,
+    log_limits: Arc<LogLimits>,
     /// A sabotage: connections keep their threads.
     #[cfg(test)]
     pub never_yields: std::sync::atomic::AtomicBool,
@@ -40,6 +46,7 @@ impl Process {
             alarm: watch::Sender::new(None),
             deliveries: Notify::new(),
             fault: watch::Sender::new(None),
+            log_limits: Arc::default(),
             #[cfg(test)]
             never_yields: Default::default(),
         }
@@ -55,6 +62,12 @@ impl Process {
     #[must_use]
     pub fn instant(&self, moment: Moment) -> Instant {
         self.began + Duration::from_millis(moment.0)
+    }
+
+    /// How many lines the log takes of what clients can cause at will.
+    #[must_use]
+    pub fn log_limits(&self) -> &Arc<LogLimits> {
+        &self.log_limits
     }
 
     /// When the node's next alarm is due.

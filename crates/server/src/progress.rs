@@ -51,7 +51,10 @@ impl Queries for Progress {
             return Readiness::NotReady(format!("the server must end: {reason}"));
         }
         let reason = match *self.phase.borrow() {
-            Phase::Serving => return Readiness::Ready,
+            Phase::Serving => {
+                let full = self.node.get().and_then(|node| node.disk_is_full());
+                return full.map_or(Readiness::Ready, |why| Readiness::Blocked(format!("publishers wait: {why}")));
+            }
             Phase::Recovering => "the data directory is being recovered",
             Phase::Opening => "listeners are being opened",
             Phase::Stopping => "the server is stopping",
@@ -71,7 +74,7 @@ mod tests {
     fn why(progress: &Progress) -> String {
         match progress.readiness() {
             Readiness::Ready => "ready".into(),
-            Readiness::NotReady(reason) => reason,
+            Readiness::NotReady(reason) | Readiness::Blocked(reason) => reason,
         }
     }
 

@@ -4,6 +4,8 @@ use ferrymq_model::{Command, Event};
 use ferrymq_node::Client;
 use ferrymq_wire::{Encoder, Moment, Output, Received, Session, Step};
 
+use crate::connection_log::ConnectionLog;
+
 /// A session together with its connection to the node. Owns no socket and reads no clock, so that conversations can be
 /// played in memory.
 pub struct Pump {
@@ -25,6 +27,7 @@ pub struct Pump {
     suspended: Option<Portion>,
     /// Turns in a row whose deliveries to others wait for more of the same input.
     held_turns: u32,
+    log: ConnectionLog,
 }
 
 /// What a session has read at once.
@@ -61,7 +64,7 @@ pub type EncodeWith<'a> = &'a mut dyn FnMut(Box<dyn Encoder>);
 impl Pump {
     /// A session that begins, and its connection.
     #[must_use]
-    pub fn new(session: Box<dyn Session>, client: Client) -> Self {
+    pub fn new(session: Box<dyn Session>, client: Client, log: ConnectionLog) -> Self {
         Self {
             session,
             client,
@@ -74,6 +77,7 @@ impl Pump {
             wants_rest: false,
             suspended: None,
             held_turns: 0,
+            log,
         }
     }
 
@@ -212,6 +216,11 @@ impl Pump {
         self.peer_closes
     }
 
+    /// The connection is over, for the log: how the socket ended, where the session has not said why.
+    pub fn log_end(&mut self, socket: std::io::Result<()>) {
+        self.log.ended(socket, &self.client);
+    }
+
     /// Ends the connection. What was decided for it before may still be on its way; the peer is woken when that has left.
     pub fn end(&mut self) {
         self.client.end();
@@ -273,7 +282,7 @@ impl Pump {
                     self.peer_closes = matches!(end, Step::LetClose);
                     self.closing = true;
                 }
-                Some(Step::Log(text)) => tracing::warn!(peer = self.client.address(), "{text}"),
+                Some(Step::Log(line)) => self.log.line(line, &self.client),
             }
             self.tell_events(now, encode_with);
         }

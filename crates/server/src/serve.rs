@@ -1,15 +1,15 @@
 //! `ferrymq serve`: recovery, listeners, and an orderly end.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write as _},
     path::Path,
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ferrymq_admin::Admin;
-use ferrymq_node::{Host as _, Node, NodeSettings};
+use ferrymq_node::{Found, Host as _, Node, NodeSettings};
 use ferrymq_storage::RealDisk;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
@@ -20,38 +20,42 @@ use tokio::{
 
 use crate::{
     command_line::ServeArgs,
-    configuration,
+    configuration, definitions_file,
     listener::{Door, accept, open},
+    logs::LogLevel,
     process::Process,
     progress::{Phase, Progress},
-    protocol::{PROTOCOLS, Speech},
+    protocol::{PROTOCOLS, Service, Speech},
+    reload::{self, Reload},
     settings::{ListenerSettings, Settings},
-    tls::Tls,
+    tls::TlsSource,
     token_options,
 };
 
-/// Runs a server until it is told to stop.
+/// How often the log says how many lines were left out of it.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs a server until it is told to stop. Exits with 0 after an orderly end, and with 1 where it cannot start or must not
+/// go on.
 #[must_use]
 pub fn run(args: &ServeArgs) -> ExitCode {
-    let configuration = match args.configuration(environment()) {
+    let read = reload::reader(args.clone(), environment);
+    let configuration = match read() {
         Ok(configuration) => configuration,
         Err(error) => {
             eprintln!("ferrymq: {error}");
             return ExitCode::FAILURE;
         }
     };
-    tracing_subscriber::fmt()
-        .with_max_level(configuration.log_level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    let log_level = Arc::new(LogLevel::start(configuration.log_level));
     for name in configuration::unknown_variables(environment()) {
         tracing::warn!("environment variable {name} belongs to no option and is not used");
     }
-    let settings = &Settings::resolve(configuration);
+    let settings = &Settings::resolve(configuration.clone());
+    let reload = |tls, node| Reload { read, current: configuration, log_level, tls, node };
     let result = runtimes(settings.threads)
         .map_err(|error| format!("the server's threads cannot be started: {error}"))
-        .and_then(|(front, workers)| front.block_on(serve(settings, workers.handle())));
+        .and_then(|(front, workers)| front.block_on(serve(settings, workers.handle(), reload)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
@@ -79,12 +83,24 @@ fn runtimes(threads: usize) -> io::Result<(Runtime, Runtime)> {
 }
 
 /// Variables that are not Unicode belong to somebody else.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Serves HTTP first, so that a recovery that takes its time can be watched, and everything else once it is done.
-async fn serve(settings: &Settings, workers: &Handle) -> Result<(), String> {
+async fn serve(
+    settings: &Settings,
+    workers: &Handle,
+    reload: impl FnOnce(Option<Arc<TlsSource>>, Arc<Node>) -> Reload,
+) -> Result<(), String> {
+    let began = Instant::now();
+    // A closed terminal or a log rotation sends these; without an owner they would end the process.
+    let harmless = Harmless::new().map_err(|error| format!("signals cannot be received: {error}"))?;
+    let (version, directory) = (env!("CARGO_PKG_VERSION"), settings.data_directory.display());
+    tracing::info!("FerryMQ {version} starts, with data directory {directory}");
+    warn_of_strangers(&settings.data_directory);
     let tls = open_tls(settings)?;
     let process = Arc::new(Process::new());
     let progress = Arc::new(Progress::new(process.faults()));
@@ -112,13 +128,17 @@ async fn serve(settings: &Settings, workers: &Handle) -> Result<(), String> {
     let chores = [
         workers.spawn(ring_alarms(node.clone(), process.clone())),
         workers.spawn(deliver_the_rest(node.clone(), process.clone())),
+        workers.spawn(report_log_limits(process.clone())),
+        workers.spawn(reload(tls, node.clone()).on(harmless.hangup)),
     ];
     progress.enter(Phase::Serving);
     // Whoever has read "ready" may send a signal at once.
     let signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
+    tracing::info!("ready after {}: {}", seconds(began), announced.join(", "));
+    say_what_is_closed(settings);
     announce(&announced).map_err(|error| format!("standard output is closed: {error}"))?;
-    wait_for_the_end(&process, signals).await?;
-    tracing::info!("stopping: no new connections, flushing what is decided");
+    let end = wait_for_the_end(&process, signals).await?;
+    tracing::warn!("{end}: the server stops; {} connections are closed, no new ones are taken", node.connections());
     progress.enter(Phase::Stopping);
     // Whoever listens for it stops; a listener that is gone already does not matter.
     let _ = stop.send(true);
@@ -129,10 +149,13 @@ async fn serve(settings: &Settings, workers: &Handle) -> Result<(), String> {
         drop(chore.await);
     }
     let stopped = tokio::task::spawn_blocking(move || node.stop()).await.map_err(|error| error.to_string())?;
-    stopped.map_err(|error| format!("the last acknowledgements are not on disk and may be undone: {error}"))
+    stopped.map_err(|error| format!("the last acknowledgements are not on disk and may be undone: {error}"))?;
+    process.log_limits().report();
+    tracing::info!("stopped: everything that was decided is on disk");
+    Ok(())
 }
 
-/// Opens a listener on all its addresses; gives the lines that announce them.
+/// Opens a listener on all its addresses; gives `amqp 127.0.0.1:5672` for each.
 async fn open_listener(
     settings: &ListenerSettings,
     door: &Door,
@@ -142,22 +165,33 @@ async fn open_listener(
     let mut announced = Vec::new();
     for listener in open(settings).await? {
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
-        announced.push(format!("listening {} {bound}", settings.service.name));
+        announced.push(format!("{} {bound}", settings.service.name));
         tasks.spawn(accept(listener, door.clone(), stopped.clone()));
     }
     Ok(announced)
 }
 
-/// What the listeners that speak under TLS share. Files that are given are read even where nobody listens so, since a
-/// mistake in them is better found now.
-fn open_tls(settings: &Settings) -> Result<Option<Arc<Tls>>, String> {
+/// A given `listen` closes what opens by default; whoever misses one of those learns here how to open it.
+fn say_what_is_closed(settings: &Settings) {
+    let is_open = |service: &Service| settings.listeners.iter().any(|open| open.service.name == service.name);
+    let closed = Service::all().filter(|service| !service.is_secure && !is_open(service));
+    let closed: Vec<String> = closed
+        .map(|Service { name, port, .. }| format!("{name} (--listen {name}=127.0.0.1:{port} opens it)"))
+        .collect();
+    if !closed.is_empty() {
+        tracing::info!("closed, because listen is given and does not name it: {}", closed.join(", "));
+    }
+}
+
+/// What the listeners that speak under TLS share.
+fn open_tls(settings: &Settings) -> Result<Option<Arc<TlsSource>>, String> {
     let secure = settings.listeners.iter().find(|listener| listener.service.is_secure);
     match secure {
         Some(listener) if !settings.tls.are_given() => {
             Err(format!("{} needs tls.certificate_file and tls.key_file", listener.service.name))
         }
-        _ if settings.tls.are_given() => settings.tls.read().map(Some),
-        _ => Ok(None),
+        Some(_) => TlsSource::new(&settings.tls).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -165,8 +199,17 @@ fn open_tls(settings: &Settings) -> Result<Option<Arc<Tls>>, String> {
 async fn opened(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, String> {
     let (node_settings, definitions) = (node_settings(settings)?, settings.definitions.clone());
     let open = move || {
+        let began = Instant::now();
+        let directory = node_settings.directory.display().to_string();
         let node = Node::open(node_settings, Arc::new(RealDisk), process).map_err(|error| error.to_string())?;
-        definitions.map(|file| import(&node, &file)).transpose()?;
+        match node.found() {
+            Found { is_new: true, .. } => tracing::info!("made a new data directory {directory} in {}", seconds(began)),
+            Found { queues, messages, .. } => tracing::info!(
+                "recovered {queues} queues with {messages} messages from {directory} in {}",
+                seconds(began)
+            ),
+        }
+        definitions.map(|file| definitions_file::import(&node, &file)).transpose()?;
         Ok(node)
     };
     tokio::task::spawn_blocking(open).await.map_err(|error| error.to_string())?
@@ -181,30 +224,39 @@ fn node_settings(settings: &Settings) -> Result<NodeSettings, String> {
         directory: settings.data_directory.clone(),
         limits: settings.limits.clone(),
         storage: settings.storage.clone(),
+        fixed: settings.fixed,
         properties: dialects.collect(),
         events: settings.events,
         backends: token_options::backends(&settings.auth_backends, &settings.tokens)?,
     })
 }
 
-/// Sets up what a file of definitions says.
-fn import(node: &Node, file: &Path) -> Result<(), String> {
-    let name = file.display();
-    let json = std::fs::read(file)
-        .map_err(|error| format!("definitions {name}: {error}; name another file, or leave the option out"))?;
-    let imported = node.import_definitions(&json).map_err(|error| format!("definitions {name}: {error}"))?;
-    for what in &imported.passed_over {
-        tracing::warn!("definitions {name}: {what}");
+/// A data directory that is about to be made, and has something else in it already, may be the wrong folder.
+fn warn_of_strangers(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    let names: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    let is_ours = |name: &String| OURS.contains(&name.as_str());
+    if let Some(strange) = names.iter().find(|name| !is_ours(name))
+        && !names.iter().any(is_ours)
+    {
+        let directory = directory.display();
+        tracing::warn!("the new data directory {directory} has other files in it, such as {strange}; they stay there");
     }
-    tracing::info!("definitions {name}: {} taken in", imported.taken);
-    Ok(())
+}
+
+/// What a data directory has in it.
+const OURS: [&str; 7] = ["manifest", "lock", "checkpoint.redb", "journal", "bodies", "runs", "transient"];
+
+fn seconds(began: Instant) -> String {
+    format!("{:.2} s", began.elapsed().as_secs_f64())
 }
 
 /// Scripts and tests wait for these lines.
-fn announce(lines: &[String]) -> io::Result<()> {
+fn announce(listeners: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for line in lines {
-        writeln!(out, "{line}")?;
+    for listener in listeners {
+        writeln!(out, "listening {listener}")?;
     }
     writeln!(out, "ready")?;
     out.flush()
@@ -237,6 +289,29 @@ async fn deliver_the_rest(node: Arc<Node>, process: Arc<Process>) {
     }
 }
 
+/// Lines that were left out of the log are counted in it from time to time.
+async fn report_log_limits(process: Arc<Process>) {
+    let mut times = tokio::time::interval(REPORT_EVERY);
+    loop {
+        times.tick().await;
+        process.log_limits().report();
+    }
+}
+
+/// Signals that must not end the server. They are received, and one of them means something.
+struct Harmless {
+    hangup: Signal,
+    /// Received and forgotten.
+    _others: [Signal; 2],
+}
+
+impl Harmless {
+    fn new() -> io::Result<Self> {
+        let others = [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?];
+        Ok(Self { hangup: signal(SignalKind::hangup())?, _others: others })
+    }
+}
+
 /// The signals that ask the server to end in good order.
 struct Signals {
     terminate: Signal,
@@ -249,12 +324,13 @@ impl Signals {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, or for a fault after which the server must not go on: then with its reason.
-async fn wait_for_the_end(process: &Process, mut signals: Signals) -> Result<(), String> {
+/// Waits for SIGTERM or SIGINT, and says which it was; or for a fault after which the server must not go on: then with its
+/// reason.
+async fn wait_for_the_end(process: &Process, mut signals: Signals) -> Result<&'static str, String> {
     let mut faults = process.faults();
     tokio::select! {
-        _ = signals.terminate.recv() => Ok(()),
-        _ = signals.interrupt.recv() => Ok(()),
+        _ = signals.terminate.recv() => Ok("SIGTERM"),
+        _ = signals.interrupt.recv() => Ok("SIGINT"),
         fault = faults.wait_for(Option::is_some) => {
             Err(fault.ok().and_then(|reason| reason.clone()).unwrap_or_default())
         }

@@ -4,6 +4,7 @@ use std::{path::PathBuf, thread::available_parallelism};
 
 use ferrymq_amqp091::Identity;
 use ferrymq_model::Limits;
+use ferrymq_node::FixedStorage;
 
 use crate::{
     configuration::{Configuration, Listen},
@@ -18,7 +19,7 @@ pub struct Settings {
     /// Where everything durable is kept.
     pub data_directory: PathBuf,
     /// A file of definitions to set up.
-    pub definitions: Option<PathBuf>,
+    pub definitions: Option<DefinitionsFile>,
     /// What is listened on.
     pub listeners: Vec<ListenerSettings>,
     /// Certificates and keys, for those of them that speak under TLS.
@@ -37,6 +38,19 @@ pub struct Settings {
     pub limits: Limits,
     /// How messages are stored.
     pub storage: ferrymq_storage::Options,
+    /// What of that was asked for and cannot be changed in a data directory that is there.
+    pub fixed: FixedStorage,
+}
+
+/// Definitions to set up.
+#[derive(Clone, Debug)]
+pub struct DefinitionsFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether everything in it must be usable.
+    pub strict: bool,
+    /// Whether it is taken in again on SIGHUP.
+    pub reload: bool,
 }
 
 /// One thing to listen on.
@@ -66,11 +80,20 @@ impl Settings {
         } else {
             configuration.listen.into_iter().map(as_asked).collect()
         };
+        let asked = |key: &str, value: u32| configuration.given.contains(key).then_some(value);
+        let fixed = FixedStorage {
+            file_bytes: asked("storage.file_bytes", configuration.storage.file_bytes),
+            files: asked("storage.files", configuration.storage.files),
+        };
         // One threshold for both: a body that arrives shared is stored shared.
         let copy_bytes_max = u32::try_from(configuration.limits.copy_bytes_max).unwrap_or(u32::MAX);
         Self {
             data_directory: configuration.data_dir,
-            definitions: configuration.definitions,
+            definitions: configuration.definitions.map(|path| DefinitionsFile {
+                path,
+                strict: configuration.definitions_strict,
+                reload: configuration.definitions_reload,
+            }),
             listeners,
             tls: configuration.tls,
             auth_backends: configuration.auth_backends,
@@ -80,6 +103,7 @@ impl Settings {
             identity: configuration.identity,
             limits: configuration.limits,
             storage: ferrymq_storage::Options { copy_bytes_max, ..configuration.storage },
+            fixed,
         }
     }
 }

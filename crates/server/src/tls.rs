@@ -8,8 +8,9 @@ use std::{
 
 use ferrymq_model::Name;
 use ferrymq_wire::Outbox;
+use parking_lot::Mutex;
 use rustls::{
-    RootCertStore, ServerConfig, ServerConnection,
+    CertificateError, RootCertStore, ServerConfig, ServerConnection,
     crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
     server::{NoClientAuth, WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -42,6 +43,37 @@ pub struct TlsFiles {
 pub struct Tls {
     config: Arc<ServerConfig>,
     login: LoginSource,
+}
+
+/// The certificates that hold for new connections. They can be read again while the server runs.
+#[derive(Debug)]
+pub struct TlsSource {
+    /// Held only to take or replace the pointer.
+    current: Mutex<Arc<Tls>>,
+}
+
+impl TlsSource {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// As for [`TlsFiles::read`].
+    pub fn new(files: &TlsFiles) -> Result<Arc<Self>, String> {
+        Ok(Arc::new(Self { current: Mutex::new(files.read()?) }))
+    }
+
+    /// What holds now.
+    pub fn current(&self) -> Arc<Tls> {
+        self.current.lock().clone()
+    }
+
+    /// Reads the files again. Connections that are open keep what they began with.
+    ///
+    /// # Errors
+    /// As for [`TlsFiles::read`]; then what held before still holds.
+    pub fn reload(&self, files: &TlsFiles) -> Result<(), String> {
+        *self.current.lock() = files.read()?;
+        Ok(())
+    }
 }
 
 /// Whether clients show certificates of their own.
@@ -231,9 +263,19 @@ impl Records {
 fn refused(error: &rustls::Error, handshaking: bool) -> io::Error {
     let why = match error {
         rustls::Error::InvalidMessage(_) if handshaking => format!("the client does not speak TLS ({error})"),
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) if is_version_1(other) => {
+            "TLS: the client's certificate is of X.509 version 1, which has no place for what must be checked; make one of \
+             version 3, with openssl x509 -req by the option -extfile (docs/tls.md)"
+                .to_owned()
+        }
         _ => format!("TLS: {error}"),
     };
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// The library keeps its own reasons to itself, but for their names.
+fn is_version_1(error: &rustls::OtherError) -> bool {
+    format!("{error:?}").contains("UnsupportedCertVersion")
 }
 
 /// A socket that does not block, as a thing to write to.

@@ -95,6 +95,7 @@ impl InProcess {
             directory: folder.clone(),
             limits: Limits::default(),
             storage: Options { file_bytes: 1 << 20, ..Options::default() },
+            fixed: Default::default(),
             properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
             backends: vec![Backend::Internal],
             events: false,

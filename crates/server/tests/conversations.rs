@@ -15,8 +15,8 @@ use std::{
 use ferrymq_amqp091::{Greeting, Identity, PropertyList};
 use ferrymq_conformance::{Arrival, ConnectionId, Suite, Target, Whose};
 use ferrymq_model::{Dialect, Effect, Limits, Time};
-use ferrymq_node::{Backend, Effects, Host, Node, NodeSettings, Peer};
-use ferrymq_server::pump::Pump;
+use ferrymq_node::{Backend, Effects, FixedStorage, Host, Node, NodeSettings, Peer};
+use ferrymq_server::{connection_log::ConnectionLog, pump::Pump};
 use ferrymq_storage::{Options, RealDisk};
 use ferrymq_wire::{Encoder, Moment, Outbox};
 use parking_lot::{Condvar, Mutex};
@@ -75,13 +75,14 @@ impl Memory {
         let settings = NodeSettings {
             directory: folder.clone(),
             limits: Limits::default(),
+            fixed: FixedStorage::default(),
             storage: Options { file_bytes: 256 << 10, ..Options::default() },
             properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
             backends: vec![Backend::Internal],
             events: true,
         };
         let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
-        node.import_definitions(DEFINITIONS).expect("the definitions of the scripts are right");
+        node.import_definitions(DEFINITIONS, true).expect("the definitions of the scripts are right");
         let greeting = Arc::new(Greeting::new(&Identity::default(), node.limits().clone()));
         Self { node, host, bell: Arc::default(), greeting, connections: Vec::new(), folder }
     }
@@ -115,7 +116,7 @@ impl Target for Memory {
         let peer = Arc::new(Buffer { bell: self.bell.clone(), outgoing: Mutex::default() });
         let client = self.node.connect(peer.clone(), "memory".to_owned(), true).map_err(|why| why.to_string())?;
         let session = Box::new(ferrymq_amqp091::Connection::new(self.greeting.clone()));
-        let mut pump = Pump::new(session, client);
+        let mut pump = Pump::new(session, client, ConnectionLog::default());
         pump.opened(self.host.moment(), &mut |encoder| peer.encode_with(encoder));
         self.connections.push(Some(InMemory { pump, peer, unread: Vec::new() }));
         Ok(self.connections.len() - 1)

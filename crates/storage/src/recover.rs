@@ -38,6 +38,10 @@ pub struct Recovered {
     pub took: Duration,
     /// What tells this directory from all others.
     pub incarnation: u128,
+    /// Length of a journal file, as the directory was made, in bytes.
+    pub file_bytes: u32,
+    /// How many journal files the directory was made with.
+    pub files: u32,
 }
 
 /// A queue as it was found.
@@ -158,6 +162,7 @@ fn assemble(
     let mut recovered = replay.recovered(missing);
     recovered.took = disk.elapsed().saturating_sub(began);
     recovered.incarnation = manifest.incarnation;
+    (recovered.file_bytes, recovered.files) = (manifest.file_bytes, manifest.files);
     let start = Start { disk, layout, options, notify, driver, lock, meta, checkpoint, stamp: manifest.stamp };
     let (store, workers) = start.assemble(replay, replayed, files, found);
     Ok((store, recovered, workers))

@@ -44,8 +44,45 @@ pub enum Step {
     /// As `Close`, but it is the peer who closes the socket: it has asked for the end and was answered. Clients take an end
     /// that comes before their own for a lost connection.
     LetClose,
-    /// For the log: what the peer did wrong, with what it means. Once for each connection at most.
-    Log(String),
+    /// For the log.
+    Log(LogLine),
+}
+
+/// What a session has to tell the log. Who it is about is added by those who write it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogLine {
+    /// The peer may work from now on. What its program calls itself; empty where it does not say.
+    Opened {
+        /// A name and a version, or what the program calls this connection.
+        client: String,
+    },
+    /// The login was refused, and why.
+    LoginRefused(String),
+    /// A part of the connection has ended because of what the peer asked for on it.
+    ChannelError {
+        /// Its number.
+        channel: u16,
+        /// The protocol's code for the reason, and its text.
+        text: String,
+    },
+    /// The connection is about to end, and why. The first such line holds.
+    Ends {
+        /// Whether something went wrong: neither side has asked for the end in good order.
+        wrong: bool,
+        /// The reason, with the protocol's code for it if there is one.
+        why: String,
+    },
+}
+
+impl std::fmt::Display for LogLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Opened { client } => write!(f, "opened by {client}"),
+            Self::LoginRefused(why) => write!(f, "login refused: {why}"),
+            Self::ChannelError { channel, text } => write!(f, "channel {channel}: {text}"),
+            Self::Ends { why, .. } => f.write_str(why),
+        }
+    }
 }
 
 /// What a session answers with. Reused from call to call; the caller empties it.

@@ -21,6 +21,12 @@ impl Violation {
         Self { code, text: text.into() }
     }
 
+    /// The code and the text, as the log has them.
+    #[must_use]
+    pub fn log_text(&self) -> String {
+        format!("{} {}", self.code.number(), self.reply_text())
+    }
+
     /// The text that goes over the wire, like RabbitMQ's: the code's name, a dash, the explanation; cut to fit.
     #[must_use]
     pub fn reply_text(&self) -> String {

@@ -38,6 +38,21 @@ impl Capabilities {
     }
 }
 
+/// Most octets of a client's name that are kept for the log.
+const CLIENT_NAME_BYTES_MAX: usize = 200;
+
+/// What the client's program calls itself: the name that it has given this connection, and product and version.
+pub(super) fn client_name(client_properties: RawTable<'_>) -> String {
+    let text = |key| match client_properties.get(key) {
+        Some(RawValue::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+        _ => String::new(),
+    };
+    let parts = [text("connection_name"), text("product"), text("version")];
+    let mut name = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    name.truncate(name.floor_char_boundary(CLIENT_NAME_BYTES_MAX));
+    name
+}
+
 /// connection.start was sent.
 #[derive(Debug)]
 pub(super) struct AwaitStartOk;

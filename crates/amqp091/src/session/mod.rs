@@ -27,7 +27,7 @@ mod running;
 use std::sync::Arc;
 
 use ferrymq_model::{Command, Event, Origin, Refusal};
-use ferrymq_wire::{Moment, Output, Parsed, Reader, Received, Session, Step};
+use ferrymq_wire::{LogLine, Moment, Output, Parsed, Reader, Received, Session, Step};
 
 pub use encoder::FrameEncoder;
 pub use greeting::{Greeting, Identity};
@@ -40,7 +40,7 @@ use crate::{
     codec::{
         Malformed,
         frame::{Frame, FrameKind, HEARTBEAT, PROTOCOL_HEADER, PROTOCOL_HEADER_0_9, frame, put_method},
-        methods::{ConnectionCloseOk, Method},
+        methods::{ConnectionClose, ConnectionCloseOk, Method},
         reply_code::ReplyCode,
     },
     mapping::{self, Violation},
@@ -85,6 +85,8 @@ pub struct Connection {
     heartbeat: Heartbeat,
     /// When the state has lasted too long; means nothing in `Running` and `Closed`.
     state_ends: Moment,
+    /// What the client calls itself, until the connection is open.
+    client_name: String,
 }
 
 #[derive(Debug)]
@@ -116,6 +118,7 @@ impl Connection {
             frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX,
             heartbeat: Heartbeat::new(0, Moment(0)),
             state_ends: Moment(0),
+            client_name: String::new(),
         }
     }
 
@@ -131,7 +134,7 @@ impl Connection {
         if [PROTOCOL_HEADER, PROTOCOL_HEADER_0_9].iter().any(|header| header.starts_with(beginning)) {
             return 0;
         }
-        out.steps.push(Step::Log(format!("not the header of AMQP 0-9-1: {}", beginning.escape_ascii())));
+        out.steps.push(ends(true, format!("not the header of AMQP 0-9-1: {}", beginning.escape_ascii())));
         out.send(|out| out.extend_from_slice(&PROTOCOL_HEADER));
         self.close(out);
         input.len()
@@ -148,6 +151,7 @@ impl Connection {
         let method = Method::read(frame.payload).map_err(|malformed| Fault::unreadable(0, frame.payload, malformed))?;
         self.state = match (std::mem::replace(&mut self.state, State::Closed), &method) {
             (State::AwaitStartOk(state), Method::ConnectionStartOk(start_ok)) => {
+                self.client_name = handshake::client_name(start_ok.client_properties);
                 State::AwaitLogin(state.start_ok(start_ok, &self.greeting, out)?)
             }
             (State::AwaitTuneOk(state), Method::ConnectionTuneOk(tune_ok)) => {
@@ -157,7 +161,8 @@ impl Connection {
                 State::AwaitOpen(tuned)
             }
             (State::AwaitOpen(state), Method::ConnectionOpen(open)) => State::AwaitVhost(state.open(open, out)),
-            (_, Method::ConnectionClose(_)) => {
+            (_, Method::ConnectionClose(close)) => {
+                out.steps.push(closed_by_client(close));
                 out.send(|out| put_method(out, 0, &ConnectionCloseOk));
                 out.steps.push(Step::LetClose);
                 State::Closed
@@ -211,7 +216,8 @@ impl Connection {
 
     /// The client did something that ends the connection: everything of it goes, then the close leaves.
     fn fail(&mut self, fault: &Fault, now: Moment, out: &mut Output) {
-        out.steps.push(Step::Log(fault.violation.reply_text()));
+        let orderly = fault.violation.code == ReplyCode::ConnectionForced;
+        out.steps.push(ends(!orderly, fault.violation.log_text()));
         if matches!(self.state, State::Running(_)) {
             out.command(Command::CloseConnection { origin: fault.origin, reply: false });
         }
@@ -225,7 +231,7 @@ impl Connection {
 
     /// The node refused the login: the client is told why only if it said that it can be.
     fn refuse_login(&mut self, login: &AwaitLogin, refusal: &Refusal, now: Moment, out: &mut Output) {
-        out.steps.push(Step::Log(format!("login refused: {refusal}")));
+        out.steps.push(Step::Log(LogLine::LoginRefused(refusal.to_string())));
         if login.capabilities.authentication_failure_close {
             let text = format!(
                 "Login was refused using authentication mechanism {}. For details see the broker logfile.",
@@ -306,7 +312,10 @@ impl Session for Connection {
             (State::AwaitLogin(state), Event::Refused { refusal, .. }) => {
                 return self.refuse_login(&state, &refusal, now, out);
             }
-            (State::AwaitVhost(state), Event::VhostOpened) => State::Running(state.opened()),
+            (State::AwaitVhost(state), Event::VhostOpened) => {
+                out.steps.push(Step::Log(LogLine::Opened { client: std::mem::take(&mut self.client_name) }));
+                State::Running(state.opened())
+            }
             (State::AwaitNode, Event::ConnectionClosed) => {
                 out.steps.push(Step::LetClose);
                 State::Closed
@@ -314,15 +323,17 @@ impl Session for Connection {
             (State::Running(mut running), Event::Refused { origin, refusal }) => {
                 let violation = Violation::from(&refusal);
                 if violation.code.is_hard() {
-                    out.steps.push(Step::Log(violation.reply_text()));
+                    out.steps.push(ends(true, violation.log_text()));
                     out.command(Command::CloseConnection { origin, reply: false });
                     return self.enter(State::AwaitCloseOk, now);
                 }
+                let (channel, text) = (origin.channel, violation.log_text());
+                out.steps.push(Step::Log(LogLine::ChannelError { channel, text }));
                 running.refused(origin, out);
                 State::Running(running)
             }
             (State::AwaitVhost(_), Event::Refused { refusal, .. }) => {
-                out.steps.push(Step::Log(refusal.to_string()));
+                out.steps.push(ends(true, Violation::from(&refusal).log_text()));
                 return self.enter(State::AwaitCloseOk, now);
             }
             (State::Running(mut running), Event::Blocked(reason)) => {
@@ -365,7 +376,7 @@ impl Session for Connection {
                     Due::Nothing => {}
                     Due::Send => out.send(|out| out.extend_from_slice(&HEARTBEAT)),
                     Due::GiveUp => {
-                        out.steps.push(Step::Log("missed heartbeats from client".into()));
+                        out.steps.push(ends(true, "missed heartbeats from client".into()));
                         self.close(out);
                     }
                 }
@@ -373,7 +384,7 @@ impl Session for Connection {
             _ if now < self.state_ends => {}
             State::Silent | State::AwaitCloseOk | State::AwaitNode => self.close(out),
             _ => {
-                out.steps.push(Step::Log("the handshake took too long".into()));
+                out.steps.push(ends(true, "the handshake took too long".into()));
                 self.close(out);
             }
         }
@@ -389,4 +400,15 @@ impl Session for Connection {
     fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
+}
+
+/// The connection is about to end.
+fn ends(wrong: bool, why: String) -> Step {
+    Step::Log(LogLine::Ends { wrong, why })
+}
+
+/// The client has asked for the end. Some say with a code that something was wrong on their side.
+fn closed_by_client(close: &ConnectionClose<'_>) -> Step {
+    let wrong = close.reply_code != ReplyCode::ReplySuccess.number() && close.reply_code != 0;
+    ends(wrong, format!("closed by the client: {} {}", close.reply_code, close.reply_text))
 }

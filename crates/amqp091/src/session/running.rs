@@ -1,7 +1,7 @@
 //! An open connection: its channels, and what a frame on each of them means.
 
 use ferrymq_model::{Command, Limits, Name, Origin};
-use ferrymq_wire::{Moment, Output};
+use ferrymq_wire::{LogLine, Moment, Output, Step};
 
 use super::{
     Fault,
@@ -141,6 +141,8 @@ impl Running {
 
     /// Ends a channel because of what a client did on it. Its end is asked for first, so that nothing follows the close.
     fn refuse(&mut self, fault: &Fault, out: &mut Output) {
+        let (channel, text) = (fault.origin.channel, fault.violation.log_text());
+        out.steps.push(Step::Log(LogLine::ChannelError { channel, text }));
         out.command(Command::CloseChannel { origin: fault.origin, reply: false });
         out.send(|out| {
             mapping::put_close(out, fault.origin, &fault.violation);
@@ -303,7 +305,8 @@ fn connection_frame(frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<N
     }
     let method = Method::read(frame.payload).map_err(|malformed| Fault::unreadable(0, frame.payload, malformed))?;
     match method {
-        Method::ConnectionClose(_) => {
+        Method::ConnectionClose(close) => {
+            out.steps.push(super::closed_by_client(&close));
             out.command(Command::CloseConnection { origin: mapping::origin(0, ConnectionClose::ID), reply: true });
             Ok(Next::Close)
         }

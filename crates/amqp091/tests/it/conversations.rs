@@ -18,7 +18,7 @@ use ferrymq_amqp091::{Connection, Greeting, Identity};
 use ferrymq_model::{
     BodyRef, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
 };
-use ferrymq_wire::{Encoder, Moment, Outbox, Output, Session, Step};
+use ferrymq_wire::{Encoder, LogLine, Moment, Outbox, Output, Session, Step};
 
 use super::{show::show, text};
 
@@ -94,7 +94,9 @@ impl Conversation {
                     self.said.push_back("X: client".to_owned());
                     assert!(self.session.is_closed());
                 }
-                Step::Log(text) => self.said.push_back(format!("L: {text}")),
+                // Every conversation would have this line; most clients here have no name.
+                Step::Log(LogLine::Opened { client }) if client.is_empty() => {}
+                Step::Log(line) => self.said.push_back(format!("L: {line}")),
             }
         }
     }
@@ -333,6 +335,7 @@ conversations! {
     channel_not_open
     channel_twice
     channels_max
+    client_name
     content
     content_missing
     content_too_long

@@ -106,6 +106,18 @@ impl Client {
         &self.address
     }
 
+    /// Who has logged in.
+    #[must_use]
+    pub fn user(&self) -> Option<&Name> {
+        self.identity.as_ref().map(|identity| &identity.name)
+    }
+
+    /// The vhost that was opened.
+    #[must_use]
+    pub fn vhost(&self) -> Option<&Name> {
+        self.vhost.as_ref()
+    }
+
     /// Whether the login was right.
     #[must_use]
     pub fn is_logged_in(&self) -> bool {

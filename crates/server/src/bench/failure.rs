@@ -63,7 +63,9 @@ impl fmt::Display for Failure {
             Failure::Protocol(what) => {
                 write!(f, "the server does not speak AMQP 0-9-1 as expected: {what}. Is this the right port?")
             }
-            Failure::Closed { code, text } => write!(f, "the server closed: {code} {text}. {}", remedy(*code)),
+            Failure::Closed { code, text } => {
+                write!(f, "the server closed: {code} {}. {}", text.trim_end_matches('.'), remedy(*code))
+            }
             Failure::Nacked { tag } => write!(
                 f,
                 "the server refused to confirm message {tag}. The queue is limited or the server is in trouble; its log should say which"

@@ -67,7 +67,7 @@ fn text_of(option: &Definition, value: &Spanned<DeValue<'_>>) -> Result<String, 
     match value.get_ref() {
         DeValue::String(text) => Ok(text.to_string()),
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.to_string()),
-        DeValue::Boolean(value) if matches!(option.form, Form::Choice(_)) => Ok(value.to_string()),
+        DeValue::Boolean(value) if matches!(option.form, Form::Switch) => Ok(value.to_string()),
         DeValue::Array(values) if option.is_list() => {
             let texts: Option<Vec<&str>> = values.iter().map(|value| value.get_ref().as_str()).collect();
             texts.map(|texts| texts.join(",")).ok_or_else(|| "every value of the list is a text in quotes".into())

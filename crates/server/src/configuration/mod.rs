@@ -8,9 +8,11 @@ mod file;
 mod options;
 #[cfg(test)]
 mod page;
+mod useless;
 mod value;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
 };
@@ -24,7 +26,7 @@ use crate::{
 };
 
 pub use options::{Definition, OPTIONS};
-pub use value::Listen;
+pub use value::{Form, Listen};
 
 /// What the variables of all options begin with.
 const PREFIX: &str = "FERRYMQ_";
@@ -39,6 +41,10 @@ pub struct Configuration {
     pub data_dir: PathBuf,
     /// What is set up at every start.
     pub definitions: Option<PathBuf>,
+    /// Whether everything in it must be usable.
+    pub definitions_strict: bool,
+    /// Whether it is taken in again on SIGHUP.
+    pub definitions_reload: bool,
     /// What to listen on; empty: every protocol on its own port, on this machine only.
     pub listen: Vec<Listen>,
     /// What is logged.
@@ -59,6 +65,8 @@ pub struct Configuration {
     pub limits: Limits,
     /// How messages are stored.
     pub storage: ferrymq_storage::Options,
+    /// The keys of the options that somebody has set.
+    pub given: BTreeSet<&'static str>,
 }
 
 impl Default for Configuration {
@@ -66,6 +74,8 @@ impl Default for Configuration {
         Self {
             data_dir: "./data".into(),
             definitions: None,
+            definitions_strict: false,
+            definitions_reload: false,
             listen: Vec::new(),
             log_level: tracing::Level::INFO,
             tls: TlsFiles::default(),
@@ -76,6 +86,7 @@ impl Default for Configuration {
             identity: Identity::default(),
             limits: Limits::default(),
             storage: ferrymq_storage::Options::default(),
+            given: BTreeSet::new(),
         }
     }
 }
@@ -117,6 +128,7 @@ impl Configuration {
         value: &str,
         place: impl FnOnce() -> String,
     ) -> Result<(), ConfigurationError> {
+        self.given.insert(option.key);
         option.set(self, value).map_err(|problem| ConfigurationError { place: place(), problem })
     }
 }

@@ -87,6 +87,22 @@ macro_rules! other {
     };
 }
 
+/// Something that is on or off.
+macro_rules! switch {
+    ($($field:ident).+, $text:literal) => {
+        Definition {
+            key: key(concat!($(".", stringify!($field)),+)),
+            form: Form::Switch,
+            text: $text,
+            show: |configuration| value::show_switch(configuration.$($field).+),
+            set: |_, configuration, text| {
+                configuration.$($field).+ = value::switch(text)?;
+                Ok(())
+            },
+        }
+    };
+}
+
 /// One of the words in `$names`.
 macro_rules! choice {
     ($($field:ident).+, $names:expr, $text:literal) => {
@@ -129,6 +145,12 @@ pub const OPTIONS: &[Definition] = &[
         "A definitions file as RabbitMQ exports it (docs/definitions.md). At every start it sets up users, vhosts, \
          permissions, policies, exchanges, queues and bindings"
     ),
+    switch!(
+        definitions_strict,
+        "Whether the server refuses to start where something in that file cannot be used or is not known; nothing of it is \
+         taken in then. Otherwise what cannot be used is left out, with a line in the log"
+    ),
+    switch!(definitions_reload, "Whether that file is taken in again on SIGHUP, too"),
     Definition {
         key: "auth_backends",
         form: Form::Choices(|| value::names_of(value::BACKENDS)),
@@ -153,12 +175,11 @@ pub const OPTIONS: &[Definition] = &[
         Level,
         value::level,
         |level: &tracing::Level| level.to_string().to_lowercase(),
-        "How much the server logs to standard error"
+        "How much the server logs to standard error. Read again on SIGHUP"
     ),
     number!(threads, Count, 0, 1_024, "The number of threads that serve connections; 0 means one for each processor"),
-    choice!(
+    switch!(
         events,
-        value::NO_OR_YES,
         "Whether the server publishes events (of queues, exchanges, bindings, connections, logins) to the exchange \
          amq.rabbitmq.event of the vhost / (docs/tracing.md)"
     ),
@@ -168,7 +189,8 @@ pub const OPTIONS: &[Definition] = &[
         file,
         show_file,
         "The server's certificate in PEM form, followed by the intermediate certificates up to its authority. With \
-         certificate and key, the default listeners also include amqps"
+         certificate and key, the default listeners also include amqps; where listen is given, it must name amqps. Read \
+         again on SIGHUP"
     ),
     other!(tls.key_file, File, file, show_file, "The private key of the server's certificate, in PEM form"),
     choice!(
@@ -223,16 +245,17 @@ pub const OPTIONS: &[Definition] = &[
         some_text,
         show_text,
         "A claim that contains further scopes; a.b means the claim b inside the claim a. Several are separated by \
-         spaces"
+         commas or spaces"
     ),
     other!(
         oauth2.preferred_username_claims,
         Texts,
         value::texts,
         |claims: &[String]| if claims.is_empty() { "none".to_owned() } else { claims.join(", ") },
-        "The claims that can name the user. The first that a token has counts; then sub, then client_id"
+        "The claims that can name the user, separated by commas or spaces. The first that a token has counts; then sub, \
+         then client_id"
     ),
-    choice!(oauth2.verify_aud, value::YES_OR_NO, "Whether a token's audience must contain this server"),
+    switch!(oauth2.verify_aud, "Whether a token's audience must contain this server"),
     other!(oauth2.jwks_file, File, file, show_file, "The keys for the signatures of tokens, as a JSON Web Key Set"),
     other!(
         oauth2.public_key_file,
@@ -334,9 +357,8 @@ pub const OPTIONS: &[Definition] = &[
         "The consumer timeout: how long a consumer may hold a delivery before its channel is closed, in milliseconds. 0 \
          means no timeout"
     ),
-    choice!(
+    switch!(
         limits.flow_can_stop,
-        value::NO_OR_YES,
         "Whether a client may stop the deliveries of a channel with channel.flow. RabbitMQ refuses this with 540, and \
          some clients expect the refusal"
     ),
@@ -367,7 +389,7 @@ pub const OPTIONS: &[Definition] = &[
         Bytes,
         256 << 10,
         1 << 30,
-        "The length of one journal file. It is fixed when a data directory is created"
+        "The length of one journal file. It is fixed when a data directory is created; another length is refused afterwards"
     ),
     number!(
         storage.files,
@@ -375,7 +397,7 @@ pub const OPTIONS: &[Definition] = &[
         5,
         64,
         "The number of journal files. One of them is reserved for acknowledgements when the disk is full. The number is \
-         fixed when a data directory is created"
+         fixed when a data directory is created; another number is refused afterwards"
     ),
     number!(
         storage.transient_bytes_max,

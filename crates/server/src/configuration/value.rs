@@ -18,6 +18,8 @@ pub enum Form {
     Path,
     /// A file.
     File,
+    /// Yes or no, for which `true` and `false` are understood, too.
+    Switch,
     /// One of some words, which stand in a [`Names`].
     Choice(fn() -> Vec<&'static str>),
     /// Some of such words, in an order.
@@ -54,8 +56,10 @@ impl Form {
             Self::Number(..) => "NUMBER",
             Self::Path => "DIR",
             Self::File => "FILE",
+            Self::Switch => "YES|NO",
             Self::Choice(_) | Self::Choices(_) => "WORD",
-            Self::Text | Self::Texts => "TEXT",
+            Self::Text => "TEXT",
+            Self::Texts => "TEXT,TEXT",
             Self::Level => "LEVEL",
             Self::Listeners => "PROTOCOL=HOST:PORT",
         }
@@ -68,6 +72,7 @@ impl Form {
                 format!("{} to {}", show_number(*unit, *range.start()), show_number(*unit, *range.end()))
             }
             Self::Level => "error, warn, info, debug, trace".into(),
+            Self::Switch => "yes, no".into(),
             Self::Choice(names) | Self::Choices(names) => names().join(", "),
             Self::Path | Self::File | Self::Text | Self::Texts | Self::Listeners => String::new(),
         }
@@ -124,9 +129,6 @@ pub fn text(text: &str) -> Result<String, String> {
 /// The names that an option of form [`Form::Choice`] takes, each with what it stands for.
 pub type Names<T> = [(&'static str, T)];
 
-/// What may be switched on.
-pub const NO_OR_YES: &Names<bool> = &[("no", false), ("yes", true)];
-
 /// Whether clients show certificates.
 pub const CLIENT_CERTIFICATES: &Names<ClientCertificates> = &[
     ("none", ClientCertificates::None),
@@ -151,8 +153,19 @@ pub const SAN_TYPES: &Names<SanType> = &[
     ("other_name", SanType::OtherName),
 ];
 
-/// Yes or no.
-pub const YES_OR_NO: &Names<bool> = &[("true", true), ("false", false)];
+/// Reads a switch.
+pub fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err(format!("'{text}' is not known; allowed: {}", Form::Switch.allowed())),
+    }
+}
+
+/// A switch as it is written.
+pub fn show_switch(on: bool) -> String {
+    if on { "yes" } else { "no" }.to_owned()
+}
 
 /// Where users may be known.
 pub const BACKENDS: &Names<BackendName> = &[("internal", BackendName::Internal), ("oauth2", BackendName::Tokens)];
@@ -175,9 +188,10 @@ pub fn show_choices<T: PartialEq>(values: &[T], names: &Names<T>) -> String {
     values.iter().map(|value| show_choice(value, names)).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads texts, separated by commas.
+/// Reads texts, separated by commas or blanks.
 pub fn texts(texts: &str) -> Result<Vec<String>, String> {
-    texts.split(',').map(|one| text(one.trim())).collect()
+    let found: Vec<String> = texts.split([',', ' ']).filter(|one| !one.is_empty()).map(str::to_owned).collect();
+    if found.is_empty() { text("").map(|_| Vec::new()) } else { Ok(found) }
 }
 
 /// Reads one of some names.

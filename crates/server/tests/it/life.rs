@@ -53,7 +53,10 @@ fn a_port_in_use_is_an_error_that_helps() {
     let listen = format!("amqp={}", server.address("amqp"));
     let (code, log) = fails(ferrymq().args(["--listen", &listen, "--data-dir"]).arg(other.0.join("data")));
     assert_eq!(code, Some(1));
-    assert!(log.contains("another program has this port; choose another with --listen"), "{log}");
+    assert!(
+        log.contains("another program, or another listener of this one, has this port; choose another with --listen"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -68,4 +71,46 @@ fn a_wrong_option_in_a_file_is_found_before_anything_starts() {
         file.display()
     );
     assert_eq!(log, expected);
+}
+
+#[test]
+fn a_directory_keeps_the_number_of_journal_files_it_was_made_with() {
+    let data = Folder::new();
+    let serve = || {
+        let mut command = ferrymq();
+        command.args(["--listen", "amqp=127.0.0.1:0", "--storage-file-bytes", "256 KiB"]);
+        command
+    };
+    assert!(Running::start_with(&data, serve().args(["--storage-files", "6"])).terminate().success());
+    let (code, log) = fails(serve().args(["--storage-files", "7", "--data-dir"]).arg(data.0.join("data")));
+    assert_eq!(code, Some(1));
+    let expected = "storage.files is 7, and the data directory was made with 6, which stays; leave the option out";
+    assert!(log.contains(expected), "{log}");
+    assert!(Running::start_with(&data, &mut serve()).terminate().success());
+}
+
+#[test]
+fn a_new_data_directory_with_other_files_in_it_is_named() {
+    let data = Folder::new();
+    std::fs::create_dir(data.0.join("data")).unwrap();
+    std::fs::write(data.0.join("data/x.txt"), "").unwrap();
+    let serve = || Running::start_logged(&data, ferrymq().args(["--listen", "amqp=127.0.0.1:0"]));
+    let log = serve().terminate_logged();
+    assert!(log.contains("has other files in it, such as x.txt; they stay there"), "{log}");
+    assert!(!serve().terminate_logged()[log.len()..].contains("x.txt"), "the second time it is a data directory");
+}
+
+#[test]
+fn its_name_and_its_version_are_what_one_calls_it() {
+    let output = ferrymq().arg("-V").output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("ferrymq {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_flag_is_suggested_only_where_it_is_like_what_was_written() {
+    let (code, log) = fails(ferrymq().args(["serve", "--nosuchflag"]));
+    assert_eq!(code, Some(2));
+    assert!(log.contains("'--nosuchflag'") && !log.contains("--config"), "{log}");
+    let (_, log) = fails(ferrymq().args(["serve", "--data-dri", "x"]));
+    assert!(log.contains("a similar argument exists: '--data-dir'"), "{log}");
 }

@@ -5,7 +5,9 @@
 
 #[expect(dead_code, reason = "the unit tests of the server use other parts of it")]
 mod client;
+mod definitions;
 mod fairness;
 mod life;
+mod logs;
 mod running;
 mod tls;

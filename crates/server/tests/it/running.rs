@@ -41,6 +41,8 @@ impl Drop for Folder {
 pub struct Running {
     process: Child,
     lines: Vec<String>,
+    /// Where its log is, if it was started so that it can be read.
+    log: Option<PathBuf>,
 }
 
 impl Running {
@@ -62,7 +64,34 @@ impl Running {
                 break;
             }
         }
-        Self { process, lines }
+        Self { process, lines, log: None }
+    }
+
+    /// The same, with a log that can be read.
+    pub fn start_logged(data: &Folder, command: &mut Command) -> Self {
+        let log = data.0.join("log");
+        let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
+        let mut running = Self::start_with(data, command.stderr(Stdio::from(file)));
+        running.log = Some(log);
+        running
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.as_ref().expect("it was started with a log")).unwrap()
+    }
+
+    /// Waits until the log has this in it; gives the log. The limit bounds failures, not successes.
+    pub fn logged(&self, text: &str) -> String {
+        let began = std::time::Instant::now();
+        loop {
+            let log = self.log();
+            if log.contains(text) {
+                return log;
+            }
+            assert!(began.elapsed().as_secs() < 60, "the log never has `{text}`: {log}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// Where a protocol is served.
@@ -82,11 +111,23 @@ impl Running {
         (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
 
+    /// Sends a signal, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        assert!(kill.args(["-s", name, &self.process.id().to_string()]).status().unwrap().success());
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub fn terminate(mut self) -> ExitStatus {
-        let signalled = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
-        assert!(signalled.success());
+        self.signal("TERM");
         self.process.wait().unwrap()
+    }
+
+    /// The same; gives the whole log.
+    pub fn terminate_logged(self) -> String {
+        let log = self.log.clone().expect("it was started with a log");
+        assert!(self.terminate().success());
+        std::fs::read_to_string(log).unwrap()
     }
 }
 

@@ -13,6 +13,7 @@ use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 use crate::running::{Folder, Running, fails, ferrymq};
@@ -64,7 +65,9 @@ impl Scene {
             Some(name) => {
                 let chain = vec![CertificateDer::from_pem_file(file(name, "certificate")).unwrap()];
                 let key = PrivateKeyDer::from_pem_file(file(name, "key")).unwrap();
-                config.with_client_auth_cert(chain, key).unwrap()
+                // Without the checks of its own that a client makes: some of these certificates are bad on purpose.
+                let certified = CertifiedKey::new(chain, ring::sign::any_supported_type(&key).unwrap());
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
         };
         let connection = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
@@ -198,6 +201,44 @@ fn files_that_cannot_be_used_stop_the_start() {
 }
 
 #[test]
+fn certificates_are_read_again_on_sighup() {
+    let (scene, renewed) = (Scene::new(), Scene::new());
+    let mut command = scene.command("server_certificate.pem", "server_key.pem");
+    let server = Running::start_logged(&scene.folder, &mut command);
+    scene.gets_in(&server, None).unwrap();
+    assert!(renewed.gets_in(&server, None).is_err(), "it trusts another authority");
+    for name in ["server_certificate.pem", "server_key.pem"] {
+        std::fs::copy(renewed.certificates.path(name), scene.certificates.path(name)).unwrap();
+    }
+    server.signal("HUP");
+    server.logged("certificates were read again");
+    renewed.gets_in(&server, None).unwrap();
+    // What cannot be used changes nothing.
+    std::fs::write(scene.certificates.path("server_key.pem"), "").unwrap();
+    server.signal("HUP");
+    server.logged("certificates stay as they are: tls.key_file");
+    renewed.gets_in(&server, None).unwrap();
+}
+
+/// As `openssl x509 -req` makes them without `-extfile`.
+#[test]
+fn a_certificate_of_version_1_is_refused_with_what_to_do() {
+    let scene = Scene::new();
+    for (name, pem) in [
+        ("old_certificate.pem", include_str!("version_1/client_certificate.pem")),
+        ("old_key.pem", include_str!("version_1/client_key.pem")),
+        ("old_ca.pem", include_str!("version_1/ca.pem")),
+    ] {
+        std::fs::write(scene.certificates.path(name), pem).unwrap();
+    }
+    let mut command = scene.command("server_certificate.pem", "server_key.pem");
+    command.args(["--tls-client-certificates", "required", "--tls-client-ca-file"]);
+    let server = Running::start_logged(&scene.folder, command.arg(scene.certificates.path("old_ca.pem")));
+    assert!(scene.gets_in(&server, Some("old")).is_err());
+    server.logged("the client's certificate is of X.509 version 1");
+}
+
+#[test]
 fn options_that_do_not_fit_together_stop_the_start() {
     let scene = Scene::new();
     let data = &scene.folder.0;
@@ -209,6 +250,11 @@ fn options_that_do_not_fit_together_stop_the_start() {
     let good = || scene.command("server_certificate.pem", "server_key.pem");
     not_started(good().args(["--tls-client-certificates", "required"]), data, "needs tls.client_ca_file");
     not_started(good().args(["--tls-login-from", "common_name"]), data, "needs tls.client_certificates");
+    let mut plain = ferrymq();
+    plain.args(["--listen", "amqp=127.0.0.1:0"]);
+    plain.arg("--tls-certificate-file").arg(scene.certificates.path("server_certificate.pem"));
+    plain.arg("--tls-key-file").arg(scene.certificates.path("server_key.pem"));
+    not_started(&mut plain, data, "add one, such as --listen amqps=127.0.0.1:5671");
     let ca = scene.certificates.path("ca_certificate.pem");
     not_started(good().arg("--tls-client-ca-file").arg(ca), data, "of no use while tls.client_certificates is none");
 }

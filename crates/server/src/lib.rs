@@ -5,6 +5,7 @@ pub mod command_line;
 pub mod configuration;
 mod connection;
 mod listener;
+pub mod panics;
 mod peer;
 mod process;
 mod progress;

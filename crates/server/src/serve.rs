@@ -22,6 +22,7 @@ use crate::{
     command_line::ServeArgs,
     configuration,
     listener::{Door, accept, open},
+    panics,
     process::Process,
     progress::{Phase, Progress},
     protocol::{PROTOCOLS, Speech},
@@ -45,6 +46,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    panics::end_the_process();
     for name in configuration::unknown_variables(environment()) {
         tracing::warn!("environment variable {name} belongs to no option and is not used");
     }

@@ -7,5 +7,6 @@
 mod client;
 mod fairness;
 mod life;
+mod panics;
 mod running;
 mod tls;

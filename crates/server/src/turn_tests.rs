@@ -129,7 +129,7 @@ impl Drop for InProcess {
     fn drop(&mut self) {
         // Connections end before the node does.
         drop(self.workers.take());
-        self.node.stop();
+        self.node.stop().expect("everything can be written");
         // A folder that cannot be removed is left to the system's own cleaning.
         let _ = std::fs::remove_dir_all(&self.folder);
     }

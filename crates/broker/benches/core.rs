@@ -89,7 +89,7 @@ impl Ports for Trivial {
         black_box(sequence);
     }
 
-    fn attempts(&mut self, _: QueueId, _: Sequence, _: Sequence, _: u32) {}
+    fn attempts(&mut self, _: QueueId, _: Sequence, _: Sequence, _: u32, _: Option<Time>) {}
 
     fn takes_letters(&mut self) -> bool {
         true

@@ -88,5 +88,6 @@ impl QueueState {
         self.delivered_up_to(last);
         self.open.remove(first, last);
         self.attempts.retain(|(sequence, _)| !(first..=last).contains(sequence));
+        self.due.retain(|(sequence, _)| !(first..=last).contains(sequence));
     }
 }

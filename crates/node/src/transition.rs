@@ -279,9 +279,9 @@ impl Ports for Transition<'_> {
         self.store.delivered_up_to(queue, sequence);
     }
 
-    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32) {
+    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32, due: Option<Time>) {
         for sequence in first..=last {
-            self.store.attempts(queue, sequence, attempts, Time(0));
+            self.store.attempts(queue, sequence, attempts, due.unwrap_or_default());
         }
     }
 

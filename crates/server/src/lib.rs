@@ -9,6 +9,7 @@ mod definitions_file;
 mod listener;
 mod log_limit;
 mod logs;
+pub mod panics;
 mod peer;
 mod process;
 mod progress;

@@ -23,6 +23,7 @@ use crate::{
     configuration, definitions_file,
     listener::{Door, accept, open},
     logs::LogLevel,
+    panics,
     process::Process,
     progress::{Phase, Progress},
     protocol::{PROTOCOLS, Service, Speech},
@@ -48,6 +49,7 @@ pub fn run(args: &ServeArgs) -> ExitCode {
         }
     };
     let log_level = Arc::new(LogLevel::start(configuration.log_level));
+    panics::end_the_process();
     for name in configuration::unknown_variables(environment()) {
         tracing::warn!("environment variable {name} belongs to no option and is not used");
     }

@@ -192,7 +192,7 @@ impl Queue {
             let DyingStretch { lane, first, last, reason, .. } = stretch;
             let mark = reason.as_attempts();
             self.lanes.get_mut(lane).attempts.set_all(first, last, mark);
-            ports.attempts(self.id.lane(lane), first, last, mark);
+            ports.attempts(self.id.lane(lane), first, last, mark, None);
         }
     }
 

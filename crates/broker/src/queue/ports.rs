@@ -30,8 +30,9 @@ pub trait Ports {
     /// Everything up to `sequence` was delivered at least once.
     fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence);
 
-    /// The messages `first..=last` have now been delivered and come back so many times.
-    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32);
+    /// The messages `first..=last` have now been delivered and come back so many times, and are not delivered again before
+    /// `due`.
+    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32, due: Option<Time>);
 
     /// Whether storage has room for letters. Where it has none, what would become one waits until
     /// [`Shard::room_again`](super::Shard::room_again).

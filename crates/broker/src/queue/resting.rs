@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_model::{DeathReason, Sequence, Settled, Settlement, Time};
+use ferrymq_model::{Sequence, Settled, Settlement, Time};
 
 use super::shard::Queue;
 use super::{Ports, Recovered, RetryDelay};
@@ -46,7 +46,7 @@ impl Resting {
 
 impl RetryDelay {
     /// How long a message rests that has now come back so often, in milliseconds.
-    fn ms(&self, attempts: u32) -> u64 {
+    pub(super) fn ms(&self, attempts: u32) -> u64 {
         self.min_ms.saturating_mul(attempts.into()).min(self.max_ms)
     }
 }
@@ -60,43 +60,46 @@ impl Queue {
         })
     }
 
-    /// Messages that have just come back rest first: stretches of those that have come back equally often, each with how
-    /// often. All messages that came back with them have `bytes_each`.
-    pub(super) fn lay_down(
-        &mut self,
-        number: u8,
-        stretches: &[(Sequence, Sequence, u32)],
-        bytes_each: u64,
-        retry: RetryDelay,
-        now: Time,
-    ) {
-        for (first, last, attempts) in stretches {
+    /// Messages that have come back rest first: stretches of those that are due at the same time, each with that. All messages
+    /// that came back with them have `bytes_each`.
+    pub(super) fn lay_down(&mut self, number: u8, stretches: &[(Sequence, Sequence, Time)], bytes_each: u64) {
+        for (first, last, due) in stretches {
             let messages = last - first + 1;
             let bytes = messages * bytes_each;
             self.lanes.get_mut(number).withdraw(*first, *last);
             self.ready -= messages;
             self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
-            self.resting.add(now.after_ms(retry.ms(*attempts)), number, *first, Rest { last: *last, bytes });
+            self.resting.add(*due, number, *first, Rest { last: *last, bytes });
         }
     }
 
-    /// After a restart, those that had come back rest anew: since when they did is not known. Where some of a lane were
-    /// transient and are gone, which ones is not known either, and what is left is ready.
+    /// After a restart, those that had come back rest until they are due, but no longer than they could have from the start: the
+    /// clock may have been set back. Where some of a lane were transient and are gone, which ones is not known, and what is left
+    /// is ready.
     pub(super) fn lay_down_again(&mut self, found: &Recovered, now: Time) {
         let state = &found.state;
-        let Some(retry) = self.settings.retry.filter(|_| !state.attempts.is_empty()) else { return };
-        if found.messages != state.next - state.head + state.open.len() {
+        if state.due.is_empty() || found.messages != state.next - state.head + state.open.len() {
             return;
         }
-        let mut stretches: Vec<(Sequence, Sequence, u32)> = Vec::new();
-        let lives = |(_, attempts): &&(Sequence, u32)| DeathReason::from_attempts(*attempts).is_none();
-        for (sequence, attempts) in state.attempts.iter().filter(lives) {
+        let latest = self.settings.retry.map_or(Time(u64::MAX), |retry| now.after_ms(retry.max_ms));
+        let mut stretches: Vec<(Sequence, Sequence, Time)> = Vec::new();
+        for (sequence, due) in state.due.iter().filter(|(_, due)| *due > now) {
+            let due = latest.min(*due);
             match stretches.last_mut() {
-                Some((_, last, same)) if *last + 1 == *sequence && same == attempts => *last = *sequence,
-                _ => stretches.push((*sequence, *sequence, *attempts)),
+                Some((_, last, same)) if *last + 1 == *sequence && *same == due => *last = *sequence,
+                _ => stretches.push((*sequence, *sequence, due)),
             }
         }
-        self.lay_down(found.lane, &stretches, found.body_bytes / found.messages, retry, now);
+        self.lay_down(found.lane, &stretches, found.body_bytes / found.messages);
+    }
+
+    /// Which messages of a lane rest, and until when: ascending.
+    pub(super) fn resting_in(&self, number: u8) -> Vec<(Sequence, Time)> {
+        let stretches = self.resting.stretches.iter().filter(|((_, lane, _), _)| *lane == number);
+        let mut due: Vec<_> =
+            stretches.flat_map(|((until, _, first), rest)| (*first..=rest.last).map(|one| (one, *until))).collect();
+        due.sort_unstable();
+        due
     }
 
     /// Those that rest are purged: they count as ready until the caller has taken them off.

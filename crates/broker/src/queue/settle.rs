@@ -87,20 +87,18 @@ impl Queue {
                 let lane = self.lanes.get_mut(number);
                 let (mut worn, mut tired) = (Vec::new(), Vec::new());
                 lane.release(first, last, |first, last, count| {
-                    ports.attempts(queue, first, last, count);
+                    let due = retry.filter(|_| count <= attempts_max).map(|retry| now.after_ms(retry.ms(count)));
+                    ports.attempts(queue, first, last, count, due);
                     if count > attempts_max {
                         worn.push((first, last));
-                    } else if retry.is_some() {
-                        tired.push((first, last, count));
                     }
+                    tired.extend(due.map(|due| (first, last, due)));
                 });
                 self.counters.released += messages;
                 self.ready += messages;
                 self.ready_bytes += body_bytes;
                 self.front_expires = None;
-                if let Some(retry) = retry {
-                    self.lay_down(number, &tired, body_bytes / messages, retry, now);
-                }
+                self.lay_down(number, &tired, body_bytes / messages);
                 for (first, last) in worn {
                     self.lanes.get_mut(number).withdraw(first, last);
                     self.ready -= last - first + 1;

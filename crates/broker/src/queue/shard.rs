@@ -182,7 +182,9 @@ impl Shard {
     /// What the lane that is stored under this id must remember over a restart, where it was ever used.
     #[must_use]
     pub fn state(&self, lane: QueueId) -> Option<QueueState> {
-        self.queues.get(&lane.queue())?.lanes.get(lane_of(lane)).map(Lane::state)
+        let (queue, number) = (self.queues.get(&lane.queue())?, lane_of(lane));
+        let state = queue.lanes.get(number)?.state();
+        Some(QueueState { due: queue.resting_in(number), ..state })
     }
 
     /// The queue was declared again: its lease starts anew.

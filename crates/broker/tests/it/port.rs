@@ -7,7 +7,7 @@ use std::rc::Rc;
 use ferrymq_broker::{Content, Dead, Delivery, Due, Letter, Next, Ports, Recovered, Taken};
 use ferrymq_model::{
     CatalogEntry, DeathReason, Dialect, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
-    QueueState, Sequence, Settled, SubscriptionId,
+    QueueState, Sequence, Settled, SubscriptionId, Time,
 };
 
 use crate::random::Random;
@@ -333,12 +333,15 @@ impl Ports for Port {
         self.state(queue).delivered_up_to(sequence);
     }
 
-    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32) {
+    fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32, due: Option<Time>) {
         self.decided();
         let state = self.state(queue);
         state.attempts.retain(|(sequence, _)| !(first..=last).contains(sequence));
         state.attempts.extend((first..=last).map(|sequence| (sequence, attempts)));
         state.attempts.sort_unstable();
+        state.due.retain(|(sequence, _)| !(first..=last).contains(sequence));
+        state.due.extend(due.into_iter().flat_map(|due| (first..=last).map(move |sequence| (sequence, due))));
+        state.due.sort_unstable();
     }
 
     fn takes_letters(&mut self) -> bool {

@@ -118,31 +118,41 @@ fn what_rests_expires_afterwards() {
 }
 
 #[test]
-fn what_had_come_back_rests_anew_after_a_restart() {
+fn what_had_come_back_is_due_at_its_time_also_after_a_restart() {
     let mut bench = resting(true, true, settings("q"));
     bench.consume(1, false, 0);
     publish(&mut bench, 5);
     delivered(&mut bench, NOW);
     settle(&mut bench, 2, 3, Settlement::Fail, NOW);
     delivered(&mut bench, NOW.after_ms(100));
-    settle(&mut bench, 3, 3, Settlement::Fail, NOW.after_ms(100));
-    settle(&mut bench, 4, 4, Settlement::Accept, NOW.after_ms(100));
+    settle(&mut bench, 3, 3, Settlement::Fail, NOW.after_ms(110));
+    settle(&mut bench, 2, 2, Settlement::Fail, NOW.after_ms(120));
+    settle(&mut bench, 4, 4, Settlement::Accept, NOW.after_ms(120));
     let state = bench.shard.state(QUEUE).unwrap();
+    assert_eq!(state, bench.port.states[&QUEUE], "the outcome says when each is due");
+    assert_eq!(state.due, [(2, NOW.after_ms(320)), (3, NOW.after_ms(310))]);
     let found = bench.port.recovered(QUEUE, state);
-    bench.shard = Shard::new();
-    let retry = Some(RetryDelay { failed: true, returned: false, min_ms: 100, max_ms: 1_000 });
+    let retry = Some(RetryDelay { failed: true, returned: false, min_ms: 100, max_ms: 250 });
     let settings = QueueSettings { retry, ..settings("q") };
-    bench.shard.open(QUEUE, settings.clone(), std::slice::from_ref(&found), NOW);
-    assert_eq!(counts(&bench), (2, 2, 16));
-    bench.consume(2, false, 0);
-    assert_eq!(delivered(&mut bench, NOW), [1, 5]);
-    assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [2]);
-    assert_eq!(delivered(&mut bench, NOW.after_ms(200)), [3]);
-
+    let mut restarted = |messages: u64, at: Time| {
+        bench.shard = Shard::new();
+        let found = ferrymq_broker::Recovered { messages, ..found.clone() };
+        bench.shard.open(QUEUE, settings.clone(), &[found], at);
+        counts(&bench)
+    };
+    assert_eq!(restarted(4, NOW.after_ms(315)), (3, 1, 24), "what was due meanwhile is ready at once");
     // With a transient message among them that is lost, nobody knows which.
+    assert_eq!(restarted(3, NOW.after_ms(150)), (3, 0, 32));
+    // The clock was set back: nothing rests longer than it may.
+    assert_eq!(restarted(4, Time(NOW.0 / 2)), (2, 2, 16));
+    assert_eq!(bench.shard.deadline(), Some(Time(NOW.0 / 2 + 250)));
+
     bench.shard = Shard::new();
-    bench.shard.open(QUEUE, settings, &[ferrymq_broker::Recovered { messages: 3, ..found }], NOW);
-    assert_eq!(counts(&bench), (3, 0, 32));
+    bench.shard.open(QUEUE, settings, std::slice::from_ref(&found), NOW.after_ms(150));
+    bench.consume(2, false, 0);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(309)), [1, 5]);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(310)), [3]);
+    assert_eq!(delivered(&mut bench, NOW.after_ms(320)), [2]);
 }
 
 #[test]

@@ -9,5 +9,6 @@ mod definitions;
 mod fairness;
 mod life;
 mod logs;
+mod panics;
 mod running;
 mod tls;

@@ -7,6 +7,7 @@ mod catalog_change;
 #[cfg(test)]
 mod catalog_tests;
 mod census;
+mod check;
 mod client;
 #[cfg(test)]
 mod confirm_tests;
@@ -44,6 +45,7 @@ mod unacked;
 mod usage;
 
 pub use authentication::Backend;
+pub use check::{Checked, check};
 pub use client::Client;
 pub use connection::Peer;
 pub use definitions::{DefinitionsError, Imported};

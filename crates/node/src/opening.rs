@@ -28,6 +28,8 @@ pub enum NodeError {
     Storage(OpenError),
     /// The catalog in it cannot be read.
     Catalog(LoadError),
+    /// It cannot be written.
+    Write(FatalError),
     /// It was made otherwise than is asked for now: what, and what would be right.
     Fixed(String),
 }
@@ -36,6 +38,7 @@ impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage(error) => error.fmt(f),
+            Self::Write(error) => error.fmt(f),
             Self::Fixed(why) => f.write_str(why),
             Self::Catalog(error) => write!(f, "the catalog in the data directory cannot be read: {error}"),
         }
@@ -46,6 +49,7 @@ impl std::error::Error for NodeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Storage(error) => Some(error),
+            Self::Write(error) => Some(error),
             Self::Catalog(error) => Some(error),
             Self::Fixed(_) => None,
         }

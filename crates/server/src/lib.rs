@@ -1,6 +1,7 @@
 //! The server around a node: command line, settings, listeners, connections.
 
 mod certificate;
+pub mod check;
 pub mod command_line;
 pub mod configuration;
 mod connection;

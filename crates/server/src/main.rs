@@ -8,7 +8,7 @@ use clap::{
     Parser, Subcommand,
     error::{ContextKind, ContextValue},
 };
-use ferrymq_server::{command_line::ServeArgs, serve};
+use ferrymq_server::{check, command_line::ServeArgs, serve};
 
 /// A message broker that speaks the protocols your clients already speak
 ///
@@ -26,6 +26,10 @@ struct CommandLine {
 enum Command {
     /// Run a server
     Serve(ServeArgs),
+    /// Read everything in a data directory that no server uses, and list what is damaged
+    Check(check::CheckArgs),
+    /// Give up what is damaged in a data directory that no server uses: exactly that, and for good
+    Repair(check::CheckArgs),
     /// Measure a server: the built-in load generator
     Bench(bench::BenchArgs),
 }
@@ -64,6 +68,8 @@ fn main() -> ExitCode {
     let line = CommandLine::try_parse().unwrap_or_else(|error| with_a_good_suggestion(error).exit());
     match line.command.unwrap_or(Command::Serve(line.serve)) {
         Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args, false),
+        Command::Repair(args) => check::run(&args, true),
         Command::Bench(args) => bench::run(args),
     }
 }

@@ -9,6 +9,7 @@
 //! ([`Notify::durable`]), [`Store::next`] finds it, [`Store::settle`] takes it out.
 
 mod cache;
+mod check;
 mod checkpoint;
 mod disk;
 mod driver;
@@ -40,6 +41,7 @@ mod store;
 mod stored;
 mod transient;
 
+pub use check::Damage;
 pub use disk::{Disk, DiskFile, DiskLock, Open, RealDisk};
 pub use driver::{Driver, Turn, Worker};
 pub use error::{FatalError, OpenError};

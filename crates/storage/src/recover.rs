@@ -63,13 +63,13 @@ const FILE_BYTES_MIN: u32 = 256 << 10;
 const FILES_MIN: u32 = 5;
 
 /// Where everything is in a data directory.
-struct Layout {
+pub(crate) struct Layout {
     directory: PathBuf,
     manifest: PathBuf,
     checkpoint: PathBuf,
     journal: PathBuf,
-    bodies: PathBuf,
-    runs: Folders,
+    pub bodies: PathBuf,
+    pub runs: Folders,
 }
 
 impl Layout {
@@ -81,7 +81,7 @@ impl Layout {
         disk.sync_folder(&self.directory).map_err(OpenError::io("sync", &self.directory))
     }
 
-    fn of(directory: &Path) -> Self {
+    pub fn of(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
             manifest: directory.join("manifest"),

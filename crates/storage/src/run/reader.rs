@@ -95,6 +95,12 @@ impl RunReader {
         self.content
     }
 
+    /// The first and the last message of a block, as the index says.
+    pub fn keys(&self, block: usize) -> ((QueueId, Sequence), (QueueId, Sequence)) {
+        let entry = &self.index[block];
+        (entry.first, entry.last)
+    }
+
     /// Reads a block, and sees that it is the one that the index names.
     pub fn read_block(&self, block: usize) -> Result<Block, Unreadable> {
         let entry = &self.index[block];

@@ -58,6 +58,8 @@ struct World {
     chance: u64,
     /// Called before each operation, where others may have a turn.
     before: Option<Hook>,
+    /// How often something was not opened.
+    refused: u64,
 }
 
 /// What is called before an operation.
@@ -208,6 +210,11 @@ impl FakeDisk {
         self.0.lock().faults = faults;
     }
 
+    /// How often something was not opened, because there were no descriptors.
+    pub fn refused(&self) -> u64 {
+        self.0.lock().refused
+    }
+
     /// How many operations there were so far.
     pub fn operations(&self) -> u64 {
         self.0.lock().operations
@@ -330,8 +337,9 @@ impl World {
         Ok(())
     }
 
-    fn may_open(&self, path: &Path) -> io::Result<()> {
+    fn may_open(&mut self, path: &Path) -> io::Result<()> {
         if Faults::concern(self.faults.refuse_open_of, path) {
+            self.refused += 1;
             return Err(io::Error::from_raw_os_error(EMFILE));
         }
         Ok(())
@@ -358,7 +366,7 @@ impl Disk for FakeDisk {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let world = self.0.lock();
+        let mut world = self.0.lock();
         world.may_open(folder)?;
         if !world.is_folder(folder) {
             return Err(io::ErrorKind::NotFound.into());

@@ -9,6 +9,7 @@ mod fixtures;
 mod fuzz;
 mod merging;
 mod packed;
+mod promises;
 mod rig;
 mod sabotages;
 mod simulation;

@@ -1,0 +1,41 @@
+//! `ferrymq check` and `ferrymq repair`: a data directory without a server.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use ferrymq_storage::RealDisk;
+
+/// Which data directory.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The data directory
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// Reads everything in a data directory; with `repair` gives up what cannot be read. Exit code 0 where all is well, or was
+/// repaired; 1 otherwise.
+#[must_use]
+pub fn run(args: &CheckArgs, repair: bool) -> ExitCode {
+    if !args.directory.join("manifest").is_file() {
+        eprintln!("error: {} is not a data directory: it has no manifest", args.directory.display());
+        return ExitCode::FAILURE;
+    }
+    match ferrymq_node::check(Arc::new(RealDisk), &args.directory, repair) {
+        Ok(checked) => {
+            for line in checked.notes.iter().chain(&checked.damages) {
+                println!("{line}");
+            }
+            let verdict = match (checked.damages.len(), repair) {
+                (0, _) => "all of it can be read",
+                (_, true) => "what is listed above was given up",
+                (_, false) => "nothing was changed; 'ferrymq repair' gives up what is listed above",
+            };
+            println!("{} queues, {} messages: {verdict}", checked.queues, checked.messages);
+            if checked.damages.is_empty() || repair { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

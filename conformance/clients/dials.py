@@ -13,36 +13,6 @@ import sys
 
 from server import SKIPPED
 
-SOURCE = r"""
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-static volatile long *dials; /* shared with the program: class Dials says what they are */
-__attribute__((constructor)) static void begin(void) {
-    int file = open(getenv("FERRYMQ_DIALS"), O_RDWR);
-    dials = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-}
-static int sync_with(long call, int file) {
-    if (dials[3] > 0 && __sync_sub_and_fetch(&dials[3], 1) == 0) kill(getpid(), SIGKILL);
-    __sync_add_and_fetch(&dials[4], 1);
-    while (dials[1] > 0) usleep(1000);
-    return dials[2] ? 0 : syscall(call, file);
-}
-int fdatasync(int file) { return sync_with(SYS_fdatasync, file); }
-int fsync(int file) { return sync_with(SYS_fsync, file); }
-int clock_gettime(clockid_t id, struct timespec *now) {
-    int result = syscall(SYS_clock_gettime, id, now);
-    if (result == 0 && id == CLOCK_REALTIME) now->tv_sec += dials[0];
-    return result;
-}
-"""
-
-
 class Dials:
     """Numbers that the library reads: seconds added to the wall clock; whether syncs are held back until that is 0 again;
     whether they do nothing; the n-th sync from now that kills the server. And one that it writes: how many syncs began."""
@@ -53,9 +23,8 @@ class Dials:
         if shutil.which("cc") is None:
             print("skipped: there is no C compiler `cc`")
             sys.exit(SKIPPED)
-        source, self.library, self.file = (os.path.join(folder, name) for name in ("dials.c", "dials.so", "dials"))
-        with open(source, "w") as file:
-            file.write(SOURCE)
+        self.library, self.file = (os.path.join(folder, name) for name in ("dials.so", "dials"))
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "dials.c")
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", self.library, source], check=True)
         with open(self.file, "w+b") as file:
             file.write(bytes(4096))

@@ -398,7 +398,7 @@ fn refuse_close(id: MethodId, arguments: &[u8]) -> Outcome<()> {
         return Ok(());
     }
     let why = arguments.get(2..).map(String::from_utf8_lossy).unwrap_or_default();
-    Err(Failure::Wrong(format!("the server closed the channel or the connection: {why}")))
+    Err(Failure::Closed(why.into_owned()))
 }
 
 fn cut_short() -> Failure {

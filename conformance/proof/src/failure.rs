@@ -7,6 +7,8 @@ use std::io;
 pub enum Failure {
     /// The connection is gone, or nothing came for too long.
     Lost(io::Error),
+    /// The server has closed the connection or the channel, and said why.
+    Closed(String),
     /// The server, or the machine under it, did something else than it should.
     Wrong(String),
 }
@@ -17,6 +19,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost(why) => write!(f, "the connection was lost: {why}"),
+            Self::Closed(why) => write!(f, "the server closed the channel or the connection: {why}"),
             Self::Wrong(why) => f.write_str(why),
         }
     }

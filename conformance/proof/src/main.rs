@@ -4,6 +4,8 @@
 mod client;
 mod confirms;
 mod crash;
+mod dials;
+mod disk;
 mod failure;
 mod memory;
 mod random;
@@ -35,6 +37,16 @@ enum Proof {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Takes the power from the server's disk under load and in recovery, and holds it to what it promised
+    PowerLoss {
+        #[arg(long, default_value_t = 5)]
+        rounds: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// With syncs that do nothing: then it must fail, and that is what this proves
+        #[arg(long)]
+        without_syncs: bool,
+    },
     /// Reads the server's system calls: no confirm before the sync that covers it
     Confirms,
     /// Watches the server's memory while messages are published, wait and are drained
@@ -58,6 +70,16 @@ fn main() -> ExitCode {
     let CommandLine { binary, proof } = CommandLine::parse();
     let proved = match proof {
         Proof::Crash { rounds, seed } => crash::run(&binary, rounds, seed),
+        Proof::PowerLoss { .. } if !disk::can_run() => {
+            eprintln!("this machine has no root, loop devices and ext4 for us");
+            return ExitCode::from(SKIPPED);
+        }
+        Proof::PowerLoss { rounds, seed, without_syncs } => match disk::own_namespace() {
+            Ok(Some(code)) => return ExitCode::from(code),
+            Ok(None) if without_syncs => crash::run_without_syncs(&binary, rounds, seed),
+            Ok(None) => crash::run_with_power_losses(&binary, rounds, seed),
+            Err(why) => Err(why),
+        },
         Proof::Confirms if !confirms::can_run() => {
             eprintln!("there is no strace here");
             return ExitCode::from(SKIPPED);

@@ -1,11 +1,13 @@
 //! The real binary as a process: started, watched until it is ready, and killed without warning.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,6 +21,8 @@ pub struct Launch {
     options: Vec<String>,
     /// A program that runs the binary, with its options: a tracer.
     under: Vec<String>,
+    environment: Vec<(&'static str, OsString)>,
+    data: PathBuf,
 }
 
 impl Launch {
@@ -29,7 +33,8 @@ impl Launch {
         let folder = std::env::temp_dir().join(format!("ferrymq-proof-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        Ok(Self { binary: binary.to_owned(), folder, options, under: Vec::new() })
+        let data = folder.join("data");
+        Ok(Self { binary: binary.to_owned(), folder, options, under: Vec::new(), environment: Vec::new(), data })
     }
 
     /// Runs the binary under another program.
@@ -38,13 +43,25 @@ impl Launch {
         self
     }
 
-    /// Where the data directory and the log are.
+    /// Keeps the data directory in this folder.
+    pub fn on(mut self, folder: &Path) -> Self {
+        self.data = folder.join("data");
+        self
+    }
+
+    /// Adds to the environment of the binary.
+    pub fn with_environment(mut self, variables: Vec<(&'static str, OsString)>) -> Self {
+        self.environment = variables;
+        self
+    }
+
+    /// Where the log is, and the data directory, unless it was put elsewhere.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     pub fn data(&self) -> PathBuf {
-        self.folder.join("data")
+        self.data.clone()
     }
 
     /// What all servers of this launch have written to standard error.
@@ -70,6 +87,7 @@ impl Launch {
             .args(["serve", "--listen", "amqp=127.0.0.1:0", "--data-dir"])
             .arg(self.data())
             .args(&self.options)
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log.map_err(|why| why.to_string())?)
@@ -107,6 +125,11 @@ impl Starting {
         }
         let ended = self.child.wait().map_err(|why| why.to_string())?;
         Err(format!("the server ended with {ended} before it was ready"))
+    }
+
+    /// Stops the process where it stands, which may be anywhere.
+    pub fn pause(&self) -> Result<(), String> {
+        pause(&self.child)
     }
 
     /// Kills the process; says whether that was before it was ready.
@@ -148,6 +171,24 @@ impl Server {
         }
     }
 
+    /// Stops the process where it stands, which may be anywhere.
+    pub fn pause(&self) -> Result<(), String> {
+        pause(&self.child)
+    }
+
+    /// SIGTERM: the server ends in good order, and says so by its exit code.
+    pub fn terminate(&mut self) -> Result<(), String> {
+        let server = Pid::from_child(&self.child);
+        kill_process(server, Signal::TERM).map_err(|why| format!("SIGTERM: {why}"))?;
+        let ended = self.child.wait().map_err(|why| why.to_string())?;
+        if ended.success() { Ok(()) } else { Err(format!("the server ended with {ended} when it was asked to stop")) }
+    }
+
+    /// Whether the process has been killed by itself.
+    pub fn has_ended(&mut self) -> Result<bool, String> {
+        self.child.try_wait().map(|ended| ended.is_some()).map_err(|why| why.to_string())
+    }
+
     /// SIGKILL, as near to a power cut as a process can come.
     pub fn kill(&mut self) -> Result<(), String> {
         end(&mut self.child)
@@ -171,6 +212,28 @@ impl Drop for Server {
         // It fails only where the process is gone already, which is what is wanted.
         let _ = self.kill();
     }
+}
+
+fn pause(child: &Child) -> Result<(), String> {
+    kill_process(Pid::from_child(child), Signal::STOP).map_err(|why| format!("SIGSTOP: {why}"))?;
+    // A thread that is in a system call stops when that is done.
+    while !all_stand(child.id())? {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn all_stand(process: u32) -> Result<bool, String> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).map_err(|why| format!("the server's threads: {why}"))?;
+    for task in tasks.filter_map(Result::ok) {
+        // One that has just ended stands still, too.
+        let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { continue };
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if !matches!(state, Some('T' | 'Z' | 'X') | None) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn end(child: &mut Child) -> Result<(), String> {

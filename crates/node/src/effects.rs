@@ -219,7 +219,8 @@ impl Effects {
         if self.records.capacity() == 0
             && let Some(spare) = SPARE.with_borrow_mut(Spare::take)
         {
-            *self = spare;
+            // What is pushed next may have to wait for the journal already.
+            *self = Self { held: std::mem::take(&mut self.held), ..spare };
         }
     }
 
@@ -405,6 +406,21 @@ mod tests {
             });
         });
         texts
+    }
+
+    /// Also where memory is had from effects that were sent before.
+    #[test]
+    fn a_reply_waits_for_the_journal_whatever_memory_it_stands_in() {
+        let mut sent = Effects::default();
+        sent.frames(b"sent before");
+        sent.recycle();
+        let (mut effects, mut out) = (Effects::default(), Effects::default());
+        effects.hold(Position(10));
+        effects.reply(Origin::default(), Reply::TxCommitted);
+        effects.take(Position(9), &mut out);
+        assert!(out.is_empty(), "it was answered before it was durable");
+        effects.take(Position(10), &mut out);
+        assert_eq!(texts(&out), ["TxCommitted"]);
     }
 
     /// Effects come out in order, and those behind a reply that waits for the journal wait with it.

@@ -27,6 +27,8 @@ const USAGE: &str = "usage: cargo x COMMAND
                         deliveries per second beside RabbitMQ, where that is installed
   crash [--rounds N] [--seed S]
                         kills the server under load and holds it to what it promised
+  power-loss [--rounds N] [--seed S] [--without-syncs]
+                        takes the power from the server's disk, on a real file system
   fuzz [TARGET] [--seconds N] [--seed S]
                         hunts for inputs that break a promise, and adds what it finds to fuzz/corpus
   tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&workspace, &rest),
         "check" => check::run(&workspace),
         "crash" => proof::crash(&workspace, &rest),
+        "power-loss" => proof::power_loss(&workspace, &rest),
         "fuzz" => fuzz::run(&workspace, &rest),
         "codegen" => codegen::run(&workspace),
         "test" => test::run(&workspace, rest.first().map(String::as_str)),

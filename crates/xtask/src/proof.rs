@@ -13,6 +13,8 @@ const SKIPPED: i32 = 77;
 /// What `cargo x test` runs: each proof's name, and its arguments.
 const PROOFS: &[(&str, &[&str])] = &[
     ("proof crash", &["crash", "--rounds", "20"]),
+    ("proof power loss", &["power-loss", "--rounds", "5"]),
+    ("proof power loss without syncs", &["power-loss", "--rounds", "5", "--without-syncs"]),
     ("proof confirms", &["confirms"]),
     ("proof memory persistent", &["memory", "--messages", "400000"]),
     ("proof memory persistent in 1000 queues", &["memory", "--messages", "400000", "--queues", "1000"]),
@@ -28,6 +30,19 @@ const PROOFS: &[(&str, &[&str])] = &[
 pub fn crash(workspace: &Workspace, args: &[String]) -> Result<(), String> {
     step::build_binaries()?;
     step::run("crash", program(workspace).arg("crash").args(args))
+}
+
+/// `cargo x power-loss [--rounds N] [--seed S] [--without-syncs]`.
+pub fn power_loss(workspace: &Workspace, args: &[String]) -> Result<(), String> {
+    step::build_binaries()?;
+    let status = program(workspace).arg("power-loss").args(args).status().map_err(|why| why.to_string())?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(SKIPPED) => {
+            Err("this machine cannot do it: it takes root, loop devices, mkfs.ext4 and unshare".to_owned())
+        }
+        _ => Err(format!("power-loss: {status}, see above")),
+    }
 }
 
 /// One after the other: each of them looks at a busy server.

@@ -1,7 +1,8 @@
 //! What a data directory shows from outside: which uses of the journal files are still there, and which runs.
 //!
-//! A use of a journal file is its *generation*, which stands in its first group. A file is written over only when its
-//! last generation was retired, so the lowest generation that is left says how many were retired, at least.
+//! A use of a journal file is its *generation*: files of one length follow each other in the journal, and the first group of
+//! each says where in the journal it stands. A file is written over only when its last generation was retired, so the lowest
+//! generation that is left says how many were retired, at least.
 
 use std::fs::{self, File};
 use std::io;
@@ -48,16 +49,19 @@ fn names(folder: &Path) -> Result<Vec<String>, String> {
 
 /// The generation that a journal file holds; none if it was never used.
 fn generation(path: &Path) -> io::Result<Option<u64>> {
-    let mut head = [0; 16];
-    File::open(path)?.read_exact_at(&mut head, FIRST_GROUP)?;
+    let (mut head, file) = ([0; 24], File::open(path)?);
+    file.read_exact_at(&mut head, FIRST_GROUP)?;
     let (magic, rest) = head.split_at(4);
-    let number = rest.last_chunk().map(|number| u64::from_le_bytes(*number));
-    Ok(number.filter(|_| magic == GROUP_MAGIC))
+    let position = rest.last_chunk().map(|position| u64::from_le_bytes(*position));
+    let bytes = file.metadata()?.len().max(1);
+    Ok(position.filter(|_| magic == GROUP_MAGIC).map(|position| position / bytes + 1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FILE_BYTES: u64 = 16_384;
 
     #[test]
     fn a_journal_file_that_was_written_over_counts() {
@@ -68,8 +72,9 @@ mod tests {
         let write = |file: &str, generation: u64| {
             let mut bytes = vec![0; FIRST_GROUP as usize];
             bytes.extend_from_slice(GROUP_MAGIC);
-            bytes.extend_from_slice(&[0; 4]);
-            bytes.extend_from_slice(&generation.to_le_bytes());
+            bytes.extend_from_slice(&[0; 12]);
+            bytes.extend_from_slice(&((generation - 1) * FILE_BYTES + FIRST_GROUP).to_le_bytes());
+            bytes.resize(FILE_BYTES as usize, 0);
             fs::write(folder.join("journal").join(file), bytes).unwrap();
         };
         fs::write(folder.join("journal/02.journal"), vec![0; 8192]).unwrap();

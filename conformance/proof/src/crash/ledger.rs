@@ -37,6 +37,8 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 struct Message {
     state: State,
+    /// It survives a restart.
+    persistent: bool,
     acked_ms: u32,
     /// When it was first delivered; 0 is never.
     delivered_ms: u32,
@@ -75,8 +77,9 @@ pub struct Ledger {
     /// Messages that are not acked, about.
     pub waiting: AtomicU64,
     pub confirmed: AtomicU64,
-    /// Of those, the ones with bodies over [`OWN_FILE_BYTES`].
+    /// Of those, the ones with bodies over [`OWN_FILE_BYTES`], and the transient ones.
     pub long: AtomicU64,
+    pub transient: AtomicU64,
     pub acked: AtomicU64,
 }
 
@@ -101,6 +104,7 @@ impl Ledger {
             waiting: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
             long: AtomicU64::new(0),
+            transient: AtomicU64::new(0),
             acked: AtomicU64::new(0),
         }
     }
@@ -113,14 +117,21 @@ impl Ledger {
         self.queues[queue].lock().expect("nobody panics with a ledger in hand")
     }
 
-    /// Marks a message of `bytes` as about to be published to these queues.
-    pub fn sending(&self, identity: Identity, queues: &[usize]) {
+    /// Marks a message as about to be published to these queues.
+    pub fn sending(&self, identity: Identity, queues: &[usize], persistent: bool) {
         for &queue in queues {
             let mut ledger = self.queue(queue);
             let messages = &mut ledger.publishers[usize::from(identity.publisher)];
             debug_assert_eq!(messages.len() as u64, identity.sequence, "sequences have no holes");
-            messages.push(Message { state: State::Sent, acked_ms: 0, delivered_ms: 0, delivered_now: false });
+            messages.push(Message {
+                state: State::Sent,
+                persistent,
+                acked_ms: 0,
+                delivered_ms: 0,
+                delivered_now: false,
+            });
         }
+        self.transient.fetch_add(u64::from(!persistent), Relaxed);
         self.waiting.fetch_add(queues.len() as u64, Relaxed);
     }
 
@@ -204,6 +215,7 @@ impl QueueLedger {
         let now_before = |ms: u32, by: u32| ms.saturating_add(by) <= killed_ms;
         let message = self.message(identity)?;
         let wrong = match message.state {
+            _ if !message.persistent => Some("it is transient, and came again after a restart".to_owned()),
             State::Acked if now_before(message.acked_ms, ACK_FINAL_MS) => {
                 Some(format!("its ack was sent {} ms before the kill, and it came again", killed_ms - message.acked_ms))
             }
@@ -235,7 +247,7 @@ impl QueueLedger {
                 if message.delivered_now || message.state == State::Gone {
                     continue;
                 }
-                if message.state == State::Safe && lost.is_none() {
+                if message.state == State::Safe && message.persistent && lost.is_none() {
                     lost = Some((publisher, sequence));
                 }
                 message.state = State::Gone;
@@ -271,7 +283,7 @@ mod tests {
     /// One message, confirmed.
     fn ledger() -> Ledger {
         let ledger = Ledger::new(1, 1);
-        ledger.sending(MESSAGE, &[0]);
+        ledger.sending(MESSAGE, &[0], true);
         ledger.confirmed(MESSAGE, &[0], 100);
         ledger
     }
@@ -294,9 +306,18 @@ mod tests {
     #[test]
     fn what_was_not_confirmed_may_be_lost_but_not_come_later() {
         let ledger = Ledger::new(1, 1);
-        ledger.sending(MESSAGE, &[0]);
+        ledger.sending(MESSAGE, &[0], true);
         assert!(restart(&ledger, None, 0).is_ok());
         assert!(restart(&ledger, Some(false), 0).is_err());
+    }
+
+    #[test]
+    fn a_transient_message_goes_with_a_restart() {
+        let ledger = Ledger::new(1, 1);
+        ledger.sending(MESSAGE, &[0], false);
+        ledger.confirmed(MESSAGE, &[0], 100);
+        assert!(restart(&ledger, Some(false), 0).is_err());
+        assert!(restart(&ledger, None, 0).is_ok());
     }
 
     #[test]

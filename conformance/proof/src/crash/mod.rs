@@ -1,4 +1,5 @@
-//! The server under load, killed at random moments and started again on what it left, round after round.
+//! The server under load, ended at random moments and started again on what it left, round after round. It ends by SIGKILL, in
+//! one of its syncs, in good order, or with a power loss.
 //!
 //! Every round starts the server, takes a look at all that is in its queues and holds it against the ledger, then puts
 //! it under load and kills it. In some rounds it is killed again while it recovers. The seed decides the plan; threads
@@ -22,13 +23,15 @@ use data::Progress;
 use dead_letters::DeadLetters;
 use ledger::{Finding, Ledger, Restored};
 use load::Life;
-use plan::{CONSUMERS_PER_QUEUE, FILES_PER_ROUND, PUBLISHERS, QUEUES, Round};
+use plan::{CONSUMERS_PER_QUEUE, Ending, FILES_PER_ROUND, PUBLISHERS, QUEUES, Round};
 use transactions::Transactions;
 
 use crate::client::{Arrival, Client};
+use crate::dials::{Dial, Dials};
+use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::random::Random;
-use crate::server::{Launch, Server};
+use crate::server::{Launch, Server, Starting};
 
 const FANOUT: &str = "amq.fanout";
 /// How long a load may stand still before the server counts as stuck.
@@ -70,6 +73,9 @@ impl std::fmt::Display for Trouble {
 #[derive(Debug)]
 struct Tally {
     kills: u64,
+    kills_in_a_sync: u64,
+    stops: u64,
+    power_losses: u64,
     kills_in_recovery: u64,
     restored: Restored,
     /// Journal files that a round retired, and runs that it wrote, at least.
@@ -80,7 +86,16 @@ struct Tally {
 impl Default for Tally {
     fn default() -> Self {
         let restored = Restored::default();
-        Self { kills: 0, kills_in_recovery: 0, restored, retired_min: u64::MAX, runs_min: u64::MAX }
+        Self {
+            kills: 0,
+            kills_in_a_sync: 0,
+            stops: 0,
+            power_losses: 0,
+            kills_in_recovery: 0,
+            restored,
+            retired_min: u64::MAX,
+            runs_min: u64::MAX,
+        }
     }
 }
 
@@ -88,6 +103,10 @@ impl Default for Tally {
 #[derive(Debug)]
 struct Crash {
     launch: Launch,
+    /// Where there is a C compiler.
+    dials: Option<Dials>,
+    /// Where every life ends with a power loss.
+    disk: Option<Disk>,
     ledger: Ledger,
     transactions: Transactions,
     dead_letters: DeadLetters,
@@ -102,20 +121,8 @@ struct Crash {
 /// Runs the rounds; a failure names its seed, round, queue, publisher and sequence.
 pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
     println!("crash: {rounds} rounds with seed {seed}");
-    let mut crash = Crash {
-        launch: Launch::new(binary, &plan::OPTIONS)?,
-        ledger: Ledger::new(QUEUES, PUBLISHERS),
-        transactions: Transactions::default(),
-        dead_letters: DeadLetters::default(),
-        seed,
-        killed_ms: 0,
-        start_took: Duration::ZERO,
-        tally: Tally::default(),
-    };
-    for round in 0..rounds {
-        crash.play(round).map_err(|why| crash.blame(round, &why))?;
-    }
-    crash.last_look(rounds).map_err(|why| crash.blame(rounds, &why))?;
+    let mut crash = Crash::new(binary, seed)?;
+    crash.rounds(rounds)?;
     if rounds >= ROUNDS_THAT_MERGE && crash.merges() == 0 {
         return Err(format!("seed {seed}: in {rounds} rounds no files of waiting messages were merged"));
     }
@@ -124,15 +131,142 @@ pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// As [`run`], but every life of the server ends with a power loss.
+pub fn run_with_power_losses(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
+    println!("power loss: {rounds} rounds with seed {seed}");
+    let mut crash = Crash::new(binary, seed)?.on_a_disk()?;
+    crash.rounds(rounds)?;
+    println!("{}", crash.summary(rounds));
+    // The mounts go first.
+    drop(crash.disk);
+    crash.launch.clean();
+    Ok(())
+}
+
+/// The test of the test: with syncs that do nothing, a round must find something.
+pub fn run_without_syncs(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
+    println!("power loss: up to {rounds} rounds with seed {seed}, with syncs that do nothing");
+    let mut crash = Crash::new(binary, seed)?.on_a_disk()?;
+    let dials = crash.dials.as_ref().ok_or("without a C compiler syncs cannot be made to do nothing")?;
+    dials.turn(Dial::NoSync, 1)?;
+    for round in 0..=rounds {
+        match crash.play(round) {
+            Ok(()) => {}
+            Err(why) if crash.tally.power_losses > 0 => {
+                println!("power loss: noticed in round {round}, as it must be: {why}");
+                drop(crash.disk);
+                crash.launch.clean();
+                return Ok(());
+            }
+            Err(why) => return Err(crash.blame(round, &why)),
+        }
+    }
+    Err(format!("seed {seed}: {rounds} power losses did not show that syncs do nothing"))
+}
+
 impl Crash {
+    fn new(binary: &Path, seed: u64) -> Result<Self, String> {
+        let launch = Launch::new(binary, &plan::OPTIONS)?;
+        let dials = Dials::build(launch.folder())?;
+        let environment = dials.as_ref().map(Dials::environment).unwrap_or_default();
+        Ok(Self {
+            launch: launch.with_environment(environment),
+            dials,
+            disk: None,
+            ledger: Ledger::new(QUEUES, PUBLISHERS),
+            transactions: Transactions::default(),
+            dead_letters: DeadLetters::default(),
+            seed,
+            killed_ms: 0,
+            start_took: Duration::ZERO,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Keeps the data on a disk that can lose its power.
+    fn on_a_disk(self) -> Result<Self, String> {
+        let disk = Disk::new(self.launch.folder())?;
+        let launch = self.launch.on(disk.folder());
+        Ok(Self { launch, disk: Some(disk), ..self })
+    }
+
+    fn rounds(&mut self, rounds: u64) -> Result<(), String> {
+        for round in 0..rounds {
+            self.play(round).map_err(|why| self.blame(round, &why))?;
+        }
+        self.last_look(rounds).map_err(|why| self.blame(rounds, &why))
+    }
+
+    /// What the seed says, where the machine can do it.
+    fn plan(&self, round: u64) -> Round {
+        let mut plan = Round::of(self.seed, round);
+        if self.disk.is_some() {
+            plan.ending = Ending::PowerLoss;
+        } else if self.dials.is_none() && matches!(plan.ending, Ending::KillInSync(_)) {
+            plan.ending = Ending::Kill;
+        }
+        plan
+    }
+
+    /// Ends a server that recovers; says whether that was before it was ready.
+    fn end_in_recovery(&mut self, starting: Starting) -> Result<bool, String> {
+        let Some(disk) = &self.disk else {
+            self.tally.kills += 1;
+            return starting.kill();
+        };
+        starting.pause()?;
+        disk.freeze()?;
+        let in_recovery = starting.kill()?;
+        disk.restore()?;
+        self.tally.power_losses += 1;
+        Ok(in_recovery)
+    }
+
+    /// Ends a life of the server; gives the moment, by the ledger's clock.
+    fn end(&self, server: &mut Server, ending: Ending) -> Result<u32, String> {
+        match ending {
+            Ending::Kill => server.kill()?,
+            Ending::Stop => {
+                // What comes after the signal may not be read any more.
+                let moment = self.ledger.now_ms();
+                server.terminate()?;
+                return Ok(moment);
+            }
+            Ending::KillInSync(number) => self.wait_for_the_sync(server, number)?,
+            Ending::PowerLoss => {
+                let disk = self.disk.as_ref().expect("only a disk of our own loses its power");
+                server.pause()?;
+                let moment = self.ledger.now_ms();
+                disk.freeze()?;
+                server.kill()?;
+                disk.restore()?;
+                return Ok(moment);
+            }
+        }
+        Ok(self.ledger.now_ms())
+    }
+
+    /// The server kills itself in its n-th sync.
+    fn wait_for_the_sync(&self, server: &mut Server, number: u64) -> Result<(), String> {
+        let dials = self.dials.as_ref().expect("the plan has this ending only where there are dials");
+        dials.turn(Dial::KillAtSync, number.cast_signed())?;
+        let since = Instant::now();
+        while !server.has_ended()? {
+            thread::sleep(Duration::from_millis(1));
+            if since.elapsed() > STUCK {
+                return Err(format!("there were not {number} syncs in {} s", STUCK.as_secs()));
+            }
+        }
+        Ok(())
+    }
+
     fn play(&mut self, round: u64) -> Result<(), Trouble> {
-        let plan = Round::of(self.seed, round);
+        let plan = self.plan(round);
         let mut how_it_started = "";
         if let Some(part) = plan.recovery_kill {
             let starting = self.launch.begin()?;
             thread::sleep(self.start_took.mul_f64(part));
-            let in_recovery = starting.kill()?;
-            self.tally.kills += 1;
+            let in_recovery = self.end_in_recovery(starting)?;
             self.tally.kills_in_recovery += u64::from(in_recovery);
             how_it_started = if in_recovery { ", killed in recovery before" } else { ", killed after recovery before" };
         }
@@ -144,23 +278,30 @@ impl Crash {
         let restored = self.look(&server, round)?;
         let confirmed_before = self.ledger.confirmed.load(Relaxed);
         let before = Progress::of(&self.launch.data())?;
-        let newest_run = self.load(&mut server, &plan, round, before)?;
-        self.killed_ms = self.ledger.now_ms();
-
-        let after = Progress::of(&self.launch.data())?;
-        let (retired, runs) = (after.retired - before.retired, newest_run.saturating_sub(before.newest_run));
+        let (after, killed_ms) = self.load(&mut server, &plan, round, before)?;
+        self.killed_ms = killed_ms;
+        let (retired, runs) = (after.retired - before.retired, after.newest_run.saturating_sub(before.newest_run));
         println!(
             "round {round}: started in {} ms{how_it_started}, {} found, {} confirmed, {retired} journal files retired, \
-             {runs} runs written, killed {} ms later",
+             {runs} runs written, {:?} {} ms later",
             self.start_took.as_millis(),
             restored.there,
             self.ledger.confirmed.load(Relaxed) - confirmed_before,
+            plan.ending,
             plan.load_ms,
         );
         if retired < FILES_RETIRED_MIN || runs == 0 {
             return Err(format!("only {retired} journal files were retired, and {runs} runs written").into());
         }
-        self.tally.kills += 1;
+        match plan.ending {
+            Ending::Kill => self.tally.kills += 1,
+            Ending::KillInSync(_) => {
+                self.tally.kills += 1;
+                self.tally.kills_in_a_sync += 1;
+            }
+            Ending::Stop => self.tally.stops += 1,
+            Ending::PowerLoss => self.tally.power_losses += 1,
+        }
         self.tally.retired_min = self.tally.retired_min.min(retired);
         self.tally.runs_min = self.tally.runs_min.min(runs);
         Ok(())
@@ -185,11 +326,17 @@ impl Crash {
         Ok(all)
     }
 
-    /// Puts the server under load, and kills it when the plan says. Gives the number of the newest run that was seen: none
-    /// may be left.
-    fn load(&self, server: &mut Server, plan: &Round, round: u64, before: Progress) -> Result<u64, Trouble> {
+    /// Puts the server under load, and ends it when the plan says. Gives how far its files had come, and when it ended.
+    fn load(
+        &self,
+        server: &mut Server,
+        plan: &Round,
+        round: u64,
+        before: Progress,
+    ) -> Result<(Progress, u32), Trouble> {
         let (killing, failed) = (AtomicBool::new(false), AtomicBool::new(false));
-        let life = &Life { ledger: &self.ledger, address: server.address(), killing, failed };
+        let (ledger, address, ends_in_order) = (&self.ledger, server.address(), plan.ending == Ending::Stop);
+        let life = &Life { ledger, address, killing, ends_in_order, failed };
         let random = |purpose: usize| Random::new(self.seed, &[round, purpose as u64]);
         thread::scope(|scope| {
             let mut clients = Vec::new();
@@ -208,23 +355,28 @@ impl Crash {
             clients.push(scope.spawn(move || life.until_killed(DeadLetters::reject)));
             let waited = self.wait_for_the_moment(life, server, plan, before);
             life.killing.store(true, Relaxed);
+            // Where nobody has found anything, it ends as planned; the clients of one that is left alive would go on.
+            let ending = if waited.is_ok() && !life.failed.load(Relaxed) { plan.ending } else { Ending::Kill };
+            let ended_at = self.end(server, ending);
             let killed = server.kill();
             let ended: Vec<_> = clients.into_iter().map(|client| client.join().expect("no client panics")).collect();
             // A finding says more than that the load stopped because of it.
             let found = ended.into_iter().find_map(Result::err);
-            found.map_or(Ok(()), Err).and(killed.map_err(Trouble::from)).and(waited.map_err(Trouble::from))
+            found.map_or(Ok(()), Err)?;
+            killed?;
+            Ok((waited?, ended_at?))
         })
     }
 
-    /// Until enough journal files are retired and a run was written, and then the time that the plan gives. Gives the number
-    /// of the newest run that was seen.
+    /// Until enough journal files are retired and a run was written, and then the time that the plan gives. Gives how far the
+    /// files have come; of the runs, none may be left.
     fn wait_for_the_moment(
         &self,
         life: &Life<'_>,
         server: &mut Server,
         plan: &Round,
         before: Progress,
-    ) -> Result<u64, String> {
+    ) -> Result<Progress, String> {
         let data = self.launch.data();
         let (mut last, mut moved, mut newest_run) = (before, Instant::now(), before.newest_run);
         while (last.retired < before.retired + FILES_PER_ROUND || newest_run == before.newest_run)
@@ -245,7 +397,8 @@ impl Crash {
             thread::sleep(Duration::from_millis(1));
             server.check_alive()?;
         }
-        Ok(newest_run.max(Progress::of(&data)?.newest_run))
+        let last = Progress::of(&data)?;
+        Ok(Progress { newest_run: newest_run.max(last.newest_run), ..last })
     }
 
     fn blame(&self, round: u64, why: &Trouble) -> String {
@@ -262,20 +415,32 @@ impl Crash {
     }
 
     fn summary(&self, rounds: u64) -> String {
-        let Tally { kills, kills_in_recovery, restored, retired_min, runs_min } = &self.tally;
-        format!(
-            "crash: {rounds} rounds with seed {}: {kills} kills, {kills_in_recovery} of them in recovery; {} messages \
-             confirmed, {} of them with a file of their own, {} transactions committed, {} dead letters, {} acks sent, {} \
-             messages found after restarts; none lost, out of order, or back when it must not be. No half of a \
-             transaction or of a dead letter. Each round \
-             retired at least {retired_min} journal files and wrote at least {runs_min} runs; runs were merged {} times. Undone by a kill, each within two seconds before it: {} acks, {} marks of a delivery.",
-            self.seed,
+        let Tally { restored, retired_min, runs_min, .. } = &self.tally;
+        let ends = format!(
+            "{} kills, {} of them in a sync, {} clean stops, {} power losses, {} ends in recovery",
+            self.tally.kills,
+            self.tally.kills_in_a_sync,
+            self.tally.stops,
+            self.tally.power_losses,
+            self.tally.kills_in_recovery
+        );
+        let load = format!(
+            "{} messages confirmed, {} of them with a file of their own and {} transient, {} transactions committed, {} dead \
+             letters, {} acks sent, {} messages found after restarts",
             self.ledger.confirmed.load(Relaxed),
             self.ledger.long.load(Relaxed),
+            self.ledger.transient.load(Relaxed),
             self.transactions.commits(),
             self.dead_letters.letters(),
             self.ledger.acked.load(Relaxed),
             restored.there,
+        );
+        format!(
+            "crash: {rounds} rounds with seed {}: {ends}; {load}; none lost, out of order, or back when it must not be. No \
+             half of a transaction or of a dead letter. Each round retired at least {retired_min} journal files and wrote at \
+             least {runs_min} runs; runs were merged {} times. Undone by an end, each within two seconds before it: {} acks, \
+             {} marks of a delivery.",
+            self.seed,
             self.merges(),
             restored.acked_again,
             restored.unmarked,

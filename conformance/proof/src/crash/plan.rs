@@ -28,9 +28,26 @@ pub const FILES_PER_ROUND: u64 = 12;
 
 const LOAD_MS_MAX: u64 = 3_000;
 
+/// How a life of the server ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Ending {
+    /// SIGKILL, at a moment.
+    Kill,
+    /// SIGKILL by itself, in the n-th sync from that moment.
+    KillInSync(u64),
+    /// SIGTERM: it ends in good order.
+    Stop,
+    /// The disk has no more than what was synced, or written by chance.
+    PowerLoss,
+}
+
+/// The farthest sync in which a server is killed.
+const SYNCS_MAX: u64 = 40;
+
 /// One round: load, kill, start, perhaps killed while it recovers, and started again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Round {
+    pub ending: Ending,
     /// How long the load goes on after it has had its journal files retired.
     pub load_ms: u64,
     /// A kill in recovery, after this part of the time that the last start took.
@@ -43,7 +60,12 @@ impl Round {
         let mut random = Random::new(seed, &[round]);
         let load_ms = random.below(LOAD_MS_MAX);
         let part = random.below(1_000) as f64 / 1_000.0;
-        Self { load_ms, recovery_kill: (round % 3 == 1).then_some(part) }
+        let ending = match random.below(4) {
+            0 => Ending::Kill,
+            1 => Ending::Stop,
+            _ => Ending::KillInSync(1 + random.below(SYNCS_MAX)),
+        };
+        Self { ending, load_ms, recovery_kill: (round % 3 == 1).then_some(part) }
     }
 }
 

@@ -1,0 +1,27 @@
+/* Stands before libc in a server that is watched: see dials.py and proof/src/dials.rs, which turn the dials. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+static volatile long *dials; /* shared with the program: class Dials says what they are */
+__attribute__((constructor)) static void begin(void) {
+    int file = open(getenv("FERRYMQ_DIALS"), O_RDWR);
+    dials = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+}
+static int sync_with(long call, int file) {
+    if (dials[3] > 0 && __sync_sub_and_fetch(&dials[3], 1) == 0) kill(getpid(), SIGKILL);
+    __sync_add_and_fetch(&dials[4], 1);
+    while (dials[1] > 0) usleep(1000);
+    return dials[2] ? 0 : syscall(call, file);
+}
+int fdatasync(int file) { return sync_with(SYS_fdatasync, file); }
+int fsync(int file) { return sync_with(SYS_fsync, file); }
+int clock_gettime(clockid_t id, struct timespec *now) {
+    int result = syscall(SYS_clock_gettime, id, now);
+    if (result == 0 && id == CLOCK_REALTIME) now->tv_sec += dials[0];
+    return result;
+}

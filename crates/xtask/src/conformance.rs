@@ -8,6 +8,7 @@ use std::cell::Cell;
 use ferrymq_conformance::{Served, Suite, Tcp, identify};
 
 use crate::clients::{self, Against};
+use crate::pages;
 use crate::step::{self, Tally};
 use crate::workspace::Workspace;
 
@@ -46,7 +47,7 @@ fn spaced(name: &str) -> String {
 }
 
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
-    let (what, args) = args.split_first().ok_or("conformance of what: amqp or clients?")?;
+    let (what, args) = args.split_first().ok_or("conformance of what: amqp, clients or pages?")?;
     let order = Order::parse(args)?;
     if order.against.is_none() || what == "clients" {
         step::build_binaries()?;
@@ -59,7 +60,11 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
             let against = order.against.clone().map_or_else(binary, Against::Address);
             clients::run(workspace, &against, |name| order.wants(name), &mut tally)?;
         }
-        other => return Err(format!("conformance knows amqp and clients, not `{other}`")),
+        "pages" => {
+            clients::fetch_wheels(workspace, &mut tally)?;
+            pages::run(workspace, |name| order.wants(name), &mut tally)?;
+        }
+        other => return Err(format!("conformance knows amqp, clients and pages, not `{other}`")),
     }
     order.all_matched(what)?;
     tally.close()
@@ -131,7 +136,9 @@ impl Order {
     fn all_matched(&self, what: &str) -> Result<(), String> {
         let unmatched = self.filters.iter().find(|filter| !filter.matched.get());
         unmatched.map_or(Ok(()), |filter| {
-            let names = if what == "amqp" {
+            let names = if what == "pages" {
+                "the names are those of the pages, such as docs/tls.md"
+            } else if what == "amqp" {
                 "the names are those of the files in conformance/amqp"
             } else {
                 "`cargo x conformance clients client` runs all programs and shows their names"

@@ -8,6 +8,7 @@ mod clients;
 mod codegen;
 mod conformance;
 mod fuzz;
+mod pages;
 mod proof;
 mod step;
 mod test;
@@ -35,7 +36,9 @@ const USAGE: &str = "usage: cargo x COMMAND
   conformance amqp [--against HOST:PORT] [--record] [SCRIPT]...
                         plays the protocol scripts against our binary or a running server
   conformance clients [--against HOST:PORT] [PROGRAM]...
-                        runs the real clients in the same way";
+                        runs the real clients in the same way
+  conformance pages [PAGE]...
+                        runs the console blocks of README and docs";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

@@ -6,6 +6,7 @@
 
 use crate::clients::{self, Against};
 use crate::conformance::{self, Filter};
+use crate::pages;
 use crate::proof;
 use crate::step::{self, Tally};
 use crate::workspace::{Workspace, cargo};
@@ -18,6 +19,11 @@ pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<(), String> {
     step::cargo_test(&mut tests, &mut tally)?;
     tally.add(from_outside(workspace, filter));
     let part = filter.map(Filter::new);
+    let mut pages = Tally::default();
+    let ran = clients::fetch_wheels(workspace, &mut pages)
+        .and_then(|()| pages::run(workspace, |name| part.as_ref().is_none_or(|part| part.wants(name)), &mut pages));
+    pages.require("pages", ran);
+    tally.add(pages);
     tally.add(proof::run(workspace, |name| part.as_ref().is_none_or(|part| part.wants(name))));
     match filter {
         Some(filter) if tally.is_empty() => Err(format!("no test has `{filter}` in its name")),

@@ -22,6 +22,7 @@ use ferrymq_conformance::Certificates;
 use crate::step::{self, Tally};
 use crate::workspace::Workspace;
 use program::{Failure, Program};
+pub use python::fetch_wheels;
 
 const LAPIN: &str = "ferrymq-conformance-lapin";
 

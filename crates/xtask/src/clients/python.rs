@@ -20,6 +20,20 @@ pub fn programs(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) ->
     Ok(found.into_iter().map(program).collect())
 }
 
+/// Fetches pika for the pages, which tell their readers to install it, and have no network. Where there is no Python, the
+/// pages are not run either.
+pub fn fetch_wheels(workspace: &Workspace, tally: &mut Tally) -> Result<(), String> {
+    let Some(python) = with_clients(workspace, &["wheels"], tally)? else { return Ok(()) };
+    let requirements = requirements(workspace)?;
+    let pika = requirements.lines().find(|line| line.starts_with("pika==")).ok_or("pika is not pinned")?;
+    let wheels = workspace.target.join("clients/wheels");
+    install_once(&wheels, pika, || {
+        let mut download = Command::new(&python);
+        download.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"]);
+        step::run("pika's wheel", download.arg(&wheels).arg(pika))
+    })
+}
+
 /// The versions that everything here is pinned to.
 pub fn requirements(workspace: &Workspace) -> Result<String, String> {
     read(&workspace.root.join(FOLDER).join("requirements.txt"))

@@ -1,0 +1,141 @@
+//! The blocks of a page: which commands they show, and what these print.
+//!
+//! In a ```` ```console ```` block each command begins with `$ `; the lines behind it are what it prints, of which `...`
+//! stands for any. A comment above a block says what is special about it:
+//! `<!-- not run: REASON -->`, `<!-- run last -->` for one that needs what a later block makes, and `<!-- file: NAME -->`
+//! for one of any language that the reader is to save. `<!-- run: COMMAND -->` is a command of its own, which the reader
+//! does not see.
+
+/// Commands that belong together.
+#[derive(Debug, Default, PartialEq)]
+pub struct Block {
+    /// The number of its first line in the page.
+    pub line: usize,
+    pub commands: Vec<ShownCommand>,
+    /// Whether it runs behind all others of the page.
+    pub last: bool,
+}
+
+/// A command with what it is said to print.
+#[derive(Debug, Default, PartialEq)]
+pub struct ShownCommand {
+    /// With the lines of a text that it is given (`<<'END'`).
+    pub text: String,
+    pub prints: Vec<String>,
+}
+
+/// What a comment says of the block below it.
+#[derive(Clone, Debug, PartialEq)]
+enum Note {
+    NotRun,
+    Last,
+    File(String),
+}
+
+impl Block {
+    /// All blocks of a page that are to be run, in the order in which they are.
+    pub fn all(page: &str) -> Result<Vec<Self>, String> {
+        let mut blocks = Vec::new();
+        let mut lines = page.lines().enumerate().map(|(index, line)| (index + 1, line));
+        let mut note = None;
+        while let Some((number, line)) = lines.next() {
+            let said = line.strip_prefix("<!-- ").and_then(|line| line.strip_suffix(" -->"));
+            if let Some(said) = said {
+                match said.strip_prefix("run: ") {
+                    Some(command) => blocks.push(Self::of_one(number, command.to_owned())),
+                    None => note = read_note(said),
+                }
+                continue;
+            }
+            let Some(language) = line.strip_prefix("```") else {
+                note = note.filter(|_| line.is_empty());
+                continue;
+            };
+            let body: Vec<&str> = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+            match (note.take(), language) {
+                (Some(Note::NotRun), _) => {}
+                (Some(Note::File(name)), _) => {
+                    blocks.push(Self::of_one(
+                        number,
+                        format!("cat > {name} <<'END_OF_FILE'\n{}\nEND_OF_FILE", body.join("\n")),
+                    ));
+                }
+                (note, "console") => {
+                    let commands = read_console(&body).map_err(|why| format!("line {number}: {why}"))?;
+                    blocks.push(Self { line: number, commands, last: note == Some(Note::Last) });
+                }
+                _ => {}
+            }
+        }
+        blocks.sort_by_key(|block| block.last);
+        Ok(blocks)
+    }
+
+    fn of_one(line: usize, text: String) -> Self {
+        Self { line, commands: vec![ShownCommand { text, prints: Vec::new() }], last: false }
+    }
+}
+
+fn read_note(said: &str) -> Option<Note> {
+    match said.split_once(": ") {
+        Some(("not run", reason)) if !reason.is_empty() => Some(Note::NotRun),
+        Some(("file", name)) => Some(Note::File(name.to_owned())),
+        None if said == "run last" => Some(Note::Last),
+        _ => None,
+    }
+}
+
+fn read_console(body: &[&str]) -> Result<Vec<ShownCommand>, String> {
+    let mut commands: Vec<ShownCommand> = Vec::new();
+    let mut lines = body.iter();
+    while let Some(line) = lines.next() {
+        if let Some(text) = line.strip_prefix("$ ") {
+            let mut text = text.to_owned();
+            if let Some((_, end)) =
+                text.split_once("<<'").and_then(|(_, rest)| rest.split_once('\'').map(|(end, _)| ((), end.to_owned())))
+            {
+                for line in lines.by_ref() {
+                    text.push('\n');
+                    text.push_str(line);
+                    if **line == end {
+                        break;
+                    }
+                }
+            }
+            commands.push(ShownCommand { text, prints: Vec::new() });
+        } else {
+            let command = commands.last_mut().ok_or("the first line of a console block is `$ COMMAND`")?;
+            command.prints.push((*line).to_owned());
+        }
+    }
+    Ok(commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_read_with_their_notes() {
+        let page = "# Title\n\n```console\n$ cat > x <<'END'\n$ not a command\nEND\n$ cat x\n$ not a command\n```\n\n\
+                    <!-- not run: it wants systemd -->\n```console\n$ systemctl start\n```\n\n\
+                    <!-- file: a.toml -->\n```toml\nthreads = 2\n```\n<!-- run: ferrymq serve --config a.toml -->\n\n\
+                    ```json\n{}\n```\n";
+        let blocks = Block::all(page).unwrap();
+        assert_eq!(blocks.len(), 3);
+        assert_eq!(blocks[0].line, 3);
+        assert_eq!(blocks[0].commands[0].text, "cat > x <<'END'\n$ not a command\nEND");
+        assert_eq!(blocks[0].commands.len(), 3, "the last line is read as a command, as readers would");
+        assert!(blocks[1].commands[0].text.starts_with("cat > a.toml <<'END_OF_FILE'\nthreads = 2\n"));
+        assert_eq!(blocks[2].commands[0].text, "ferrymq serve --config a.toml");
+    }
+
+    #[test]
+    fn a_block_that_needs_later_ones_runs_last_and_prints_are_kept() {
+        let page = "<!-- run last -->\n```console\n$ a\none\n...\n```\n\n```console\n$ b\n```\n";
+        let blocks = Block::all(page).unwrap();
+        assert_eq!(blocks[0].commands[0].text, "b");
+        assert_eq!(blocks[1].commands[0].prints, ["one", "..."]);
+        assert!(Block::all("```console\nno command\n```\n").is_err());
+    }
+}

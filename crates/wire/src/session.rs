@@ -1,18 +1,18 @@
-//! The contract of a session: the state machine of one connection in one protocol.
+//! The trait of a session: the state machine of one connection in one protocol.
 //!
-//! A session is pure. It is given the peer's bytes, events and the time; it answers with steps: bytes for the peer and
-//! commands for the node, in order. It owns no socket, reads no clock and never waits.
+//! A session is pure. It takes the peer's bytes, events and the time, and returns steps: bytes for the peer and commands for
+//! the node, in order. It owns no socket, reads no clock and never waits.
 //!
-//! What the node decides comes back in two ways. *Effects* go to the connection's socket through its [`Encoder`], in the
-//! order in which they were decided, whichever thread decided them; the session does not see them. *Events* tell the
-//! session what changes its own state.
+//! The node's decisions come back in two ways. *Effects* go to the connection's socket through its [`Encoder`], in the order
+//! in which they were decided, whichever thread decided them; the session does not see them. *Events* tell the session what
+//! changes its own state.
 
 use ferrymq_model::{Command, Effect, Event};
 
 use crate::Outbox;
 
-/// Time since the process began, in milliseconds. Heartbeats and handshakes count by it; unlike [`ferrymq_model::Time`] it
-/// means nothing to another process.
+/// Time since the start of the process, in milliseconds. Heartbeats and handshakes use it. Unlike [`ferrymq_model::Time`] it
+/// has no meaning in another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(pub u64);
 
@@ -23,51 +23,51 @@ impl Moment {
         Self(self.0.saturating_add(ms))
     }
 
-    /// Milliseconds from `earlier` to this moment, 0 if it lies ahead.
+    /// Milliseconds from `earlier` to this moment, 0 if `earlier` is later.
     #[must_use]
     pub fn since_ms(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// One thing to be done, in order.
+/// One thing that the server must do, in order.
 #[derive(Debug)]
 pub enum Step {
-    /// Send these bytes of [`Output::bytes`] to the peer, behind all effects decided so far.
+    /// Send these bytes of [`Output::bytes`] to the peer, after all effects decided so far.
     Send(std::ops::Range<usize>),
     /// Ask this of the node.
     Command(Command),
-    /// From here on effects are encoded with this: what the handshake settled is known.
+    /// Use this encoder for effects from now on: the handshake has settled the limits.
     Encode(Box<dyn Encoder>),
-    /// Send what is on its way, then close the socket. Nothing that follows is carried out.
+    /// Send what waits, then close the socket. Ignore all steps that follow.
     Close,
-    /// As `Close`, but it is the peer who closes the socket: it has asked for the end and was answered. Clients take an end
-    /// that comes before their own for a lost connection.
+    /// As `Close`, but the peer closes the socket: it has asked for the end and has its answer. If the server closed first,
+    /// clients would report a lost connection.
     LetClose,
     /// For the log.
     Log(LogLine),
 }
 
-/// What a session has to tell the log. Who it is about is added by those who write it.
+/// A line of the log from a session. The caller adds the user, vhost and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogLine {
-    /// The peer may work from now on. What its program calls itself; empty where it does not say.
+    /// The connection is open. The name that the client's program gives; empty if it gives none.
     Opened {
-        /// A name and a version, or what the program calls this connection.
+        /// A name and a version, or the program's name for this connection.
         client: String,
     },
-    /// The login was refused, and why.
+    /// The login was refused: the reason.
     LoginRefused(String),
-    /// A part of the connection has ended because of what the peer asked for on it.
+    /// A channel was closed because of the peer's request on it.
     ChannelError {
         /// Its number.
         channel: u16,
         /// The protocol's code for the reason, and its text.
         text: String,
     },
-    /// The connection is about to end, and why. The first such line holds.
+    /// The connection is about to end: the reason. Only the first such line counts.
     Ends {
-        /// Whether something went wrong: neither side has asked for the end in good order.
+        /// Whether something went wrong: neither side has closed the connection in good order.
         wrong: bool,
         /// The reason, with the protocol's code for it if there is one.
         why: String,
@@ -85,21 +85,21 @@ impl std::fmt::Display for LogLine {
     }
 }
 
-/// What a session answers with. Reused from call to call; the caller empties it.
+/// The output of a session. It is reused from call to call; the caller empties it.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// Bytes for the peer; `Step::Send` says which and when.
+    /// Bytes for the peer; each `Step::Send` names its part of them.
     pub bytes: Vec<u8>,
     /// What to do.
     pub steps: Vec<Step>,
 }
 
 impl Output {
-    /// At so many steps a session pauses, so that one client's input is carried out in portions and others have their
-    /// turn between them.
+    /// At this number of steps a session pauses. So one client's input is carried out in portions, with other clients
+    /// between them.
     pub const STEPS_MAX: usize = 128;
 
-    /// Appends frames that `write` makes, as one step; joins them to a `Send` just before.
+    /// Appends the frames that `write` makes as one step, or adds them to the `Send` just before.
     pub fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
@@ -115,7 +115,7 @@ impl Output {
         self.steps.push(Step::Command(command));
     }
 
-    /// Whether there is so much to do that the session should pause: see [`Received::paused`].
+    /// Whether the session should pause, because there are so many steps: see [`Received::paused`].
     #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -129,23 +129,23 @@ impl Output {
     }
 }
 
-/// How far a session read.
+/// How far a session has read its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Bytes of the input it has done with. The rest is offered again, with more behind it.
+    /// How many bytes of the input it has used. The caller offers the rest again, with more bytes after it.
     pub consumed: usize,
-    /// The session wants its steps carried out, and their events, before it reads on: a command's outcome decides how the
-    /// next bytes are understood, or the output is full. Call again with the rest even if nothing more has arrived.
+    /// The caller must carry out the steps and return their events before the session reads on: the result of a command
+    /// decides how to read the next bytes, or the output is full. Then call again with the rest, even if nothing has arrived.
     pub paused: bool,
-    /// How many bytes the input should hold at least before it is worth calling again; 0 where it cannot say.
+    /// How many bytes the input should have before the next call; 0 if the session does not know.
     pub wanted: usize,
 }
 
 /// The state machine of one connection.
 ///
-/// The caller carries out the steps of each call before it makes the next one, in order, and gives back each event that
-/// this brings, before the remaining steps of that batch. A command that is refused does not stop the commands behind it
-/// on other channels; those on the same channel are ignored by the node until the session closes the channel.
+/// The caller carries out the steps of each call in order, before the next call. A step may cause an event; the caller
+/// returns it to the session before the remaining steps. A refused command does not stop later commands on other channels.
+/// The node ignores later commands on the same channel until the session closes that channel.
 pub trait Session: Send {
     /// The connection was accepted. A session whose protocol lets the server speak first does so here.
     fn opened(&mut self, now: Moment, out: &mut Output);
@@ -153,26 +153,25 @@ pub trait Session: Send {
     /// Reads the peer's bytes. Spans of the commands point into `input`.
     fn receive(&mut self, input: &[u8], now: Moment, out: &mut Output) -> Received;
 
-    /// Learns what became of a command, or what the server wants.
+    /// Takes the result of a command, or a wish of the server.
     fn event(&mut self, event: Event, now: Moment, out: &mut Output);
 
-    /// When [`Session::timeout`] is to be called; `None` where nothing is awaited. Asked after every other call.
+    /// When the server must call [`Session::timeout`]; `None` if it need not. The server asks after every other call.
     fn deadline(&self) -> Option<Moment>;
 
-    /// The deadline has come: heartbeats, handshakes that take too long.
+    /// The deadline is reached: a heartbeat is due, or a handshake takes too long.
     fn timeout(&mut self, now: Moment, out: &mut Output);
 
-    /// Bytes it keeps of what has arrived in part, such as messages of which frames are missing.
+    /// How many bytes it keeps of messages that have arrived only in part.
     fn held_bytes(&self) -> usize {
         0
     }
 
-    /// Whether nothing further is read from the peer: the rest of its input is thrown away.
+    /// Whether the session reads no more from the peer; the caller drops the rest of the input.
     fn is_closed(&self) -> bool;
 }
 
-/// Turns effects into the protocol's bytes. Called for one effect after the other, by whichever thread drains the
-/// connection's mailbox.
+/// Turns effects into the protocol's bytes, one after the other, on the thread that drains the connection's mailbox.
 pub trait Encoder: Send + std::fmt::Debug {
     /// Appends the effect's frames.
     fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox);

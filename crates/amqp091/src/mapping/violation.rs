@@ -21,7 +21,7 @@ impl Violation {
         Self { code, text: text.into() }
     }
 
-    /// The code and the text, as the log has them.
+    /// The code and the text, for the log.
     #[must_use]
     pub fn log_text(&self) -> String {
         format!("{} {}", self.code.number(), self.reply_text())

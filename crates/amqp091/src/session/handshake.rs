@@ -38,10 +38,10 @@ impl Capabilities {
     }
 }
 
-/// Most octets of a client's name that are kept for the log.
+/// The log keeps at most this many octets of a client's name.
 const CLIENT_NAME_BYTES_MAX: usize = 200;
 
-/// What the client's program calls itself: the name that it has given this connection, and product and version.
+/// The name that the client's program gives: its name for this connection, and product and version.
 pub(super) fn client_name(client_properties: RawTable<'_>) -> String {
     let text = |key| match client_properties.get(key) {
         Some(RawValue::Text(text)) => String::from_utf8_lossy(text).into_owned(),

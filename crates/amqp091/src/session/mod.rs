@@ -49,7 +49,7 @@ use crate::{
 /// Largest frame in bytes before the handshake has settled a limit; RabbitMQ's.
 const HANDSHAKE_FRAME_BYTES_MAX: u32 = 8192;
 
-/// How long a client that is not told why its login failed waits, in milliseconds: as long as with RabbitMQ.
+/// How long a client waits that does not learn why its login failed, in milliseconds; RabbitMQ's value.
 const SILENCE_MS: u64 = 3_000;
 
 /// What a client did wrong, and with which request.
@@ -64,7 +64,7 @@ impl Fault {
         Self { origin: mapping::origin(channel, method), violation }
     }
 
-    /// A method that cannot be read; its class and number are named if they are there.
+    /// A method that cannot be read; its class and number are named if they have arrived.
     fn unreadable(channel: u16, payload: &[u8], malformed: Malformed) -> Self {
         let mut reader = Reader::new(payload);
         let method = match (malformed, reader.u16(), reader.u16()) {
@@ -83,15 +83,15 @@ pub struct Connection {
     state: State,
     frame_bytes_max: u32,
     heartbeat: Heartbeat,
-    /// When the state has lasted too long; means nothing in `Running` and `Closed`.
+    /// When the state has lasted too long; ignored in `Running` and `Closed`.
     state_ends: Moment,
-    /// What the client calls itself, until the connection is open.
+    /// The name that the client's program gives, until the connection is open.
     client_name: String,
 }
 
 #[derive(Debug)]
 enum State {
-    /// The client has to say which protocol it speaks.
+    /// The client must send its protocol header.
     AwaitHeader,
     AwaitStartOk(AwaitStartOk),
     AwaitLogin(AwaitLogin),
@@ -99,11 +99,11 @@ enum State {
     AwaitOpen(AwaitOpen),
     AwaitVhost(AwaitVhost),
     Running(Running),
-    /// The client has closed the connection, and the node clears up.
+    /// The client has closed the connection, and the node removes what belongs to it.
     AwaitNode,
-    /// We have closed the connection.
+    /// The server has closed the connection.
     AwaitCloseOk,
-    /// The login failed and the client is not told: it waits, so that trying passwords takes time.
+    /// The login failed, and the client does not learn why. It waits, so that guessing passwords takes time.
     Silent,
     Closed,
 }
@@ -122,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// The protocol header (section 4.2.2); says how many bytes were taken.
+    /// The protocol header (section 4.2.2); returns how many bytes it used.
     fn protocol_header(&mut self, input: &[u8], out: &mut Output) -> usize {
         let length = PROTOCOL_HEADER.len();
         if [PROTOCOL_HEADER, PROTOCOL_HEADER_0_9].iter().any(|header| input.starts_with(header)) {
@@ -175,7 +175,7 @@ impl Connection {
         Ok(())
     }
 
-    /// After our close only its answer counts; a close that crosses ours is answered.
+    /// After the server's close only close-ok counts. If the client has sent a close at the same time, the server answers it.
     fn closing(&mut self, frame: &Frame<'_>, out: &mut Output) {
         if frame.channel != 0 || frame.kind != FrameKind::Method {
             return;
@@ -190,7 +190,7 @@ impl Connection {
         }
     }
 
-    /// Takes one frame; says whether the caller is to pause, and where to read on.
+    /// Takes one frame; returns where to read on, and whether the caller must pause.
     fn frame(&mut self, frame: &Frame<'_>, input: &[u8], end: usize, now: Moment, out: &mut Output) -> (usize, bool) {
         let done = match &mut self.state {
             State::Running(running) => running.frame(frame, input, end, &self.greeting.limits, out),
@@ -214,14 +214,14 @@ impl Connection {
         }
     }
 
-    /// The client did something that ends the connection: everything of it goes, then the close leaves.
+    /// The client made a mistake that closes the connection: the node removes what belongs to it, then the close is sent.
     fn fail(&mut self, fault: &Fault, now: Moment, out: &mut Output) {
         let orderly = fault.violation.code == ReplyCode::ConnectionForced;
         out.steps.push(ends(!orderly, fault.violation.log_text()));
         if matches!(self.state, State::Running(_)) {
             out.command(Command::CloseConnection { origin: fault.origin, reply: false });
         }
-        // In the handshake every error is one of the connection.
+        // In the handshake every error closes the connection.
         let connection = Origin { channel: 0, ..fault.origin };
         out.send(|out| {
             mapping::put_close(out, connection, &fault.violation);
@@ -229,7 +229,7 @@ impl Connection {
         self.enter(State::AwaitCloseOk, now);
     }
 
-    /// The node refused the login: the client is told why only if it said that it can be.
+    /// The node refused the login. The client learns why only if it has the capability for that.
     fn refuse_login(&mut self, login: &AwaitLogin, refusal: &Refusal, now: Moment, out: &mut Output) {
         out.steps.push(Step::Log(LogLine::LoginRefused(refusal.to_string())));
         if login.capabilities.authentication_failure_close {
@@ -299,7 +299,7 @@ impl Session for Connection {
                 Parsed::Malformed(_) if matches!(self.state, State::AwaitCloseOk) => self.close(out),
                 Parsed::Malformed(malformed) => {
                     self.fail(&Fault::new(0, (0, 0), malformed.into()), now, out);
-                    // What follows cannot be read, not even for its close-ok.
+                    // Nothing after a malformed frame can be read, not even its close-ok.
                     self.close(out);
                 }
             }
@@ -354,7 +354,7 @@ impl Session for Connection {
                 self.state = state;
                 return self.fail(&Fault::new(0, (0, 0), Violation::from(&refusal)), now, out);
             }
-            // What became of a command that the client's or our own close has overtaken.
+            // The result of a command that came before a close by the client or the server.
             (state, _) => state,
         };
     }
@@ -407,7 +407,7 @@ fn ends(wrong: bool, why: String) -> Step {
     Step::Log(LogLine::Ends { wrong, why })
 }
 
-/// The client has asked for the end. Some say with a code that something was wrong on their side.
+/// The client has closed the connection. Some clients report an error of their own with a code.
 fn closed_by_client(close: &ConnectionClose<'_>) -> Step {
     let wrong = close.reply_code != ReplyCode::ReplySuccess.number() && close.reply_code != 0;
     ends(wrong, format!("closed by the client: {} {}", close.reply_code, close.reply_text))

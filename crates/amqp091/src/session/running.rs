@@ -27,33 +27,33 @@ pub(super) struct Running {
     vhost: Name,
     channels_max: u16,
     frame_bytes_max: u32,
-    /// The client wants to know when its publishes have to wait.
+    /// The client wants to know when it is blocked.
     wants_blocked: bool,
     blocking: Blocking,
     channels: Channels,
 }
 
-/// How long there must be no room before the client is told, in milliseconds. A journal that is full for a moment is
-/// nobody's news: it slows publishers down through their sockets.
+/// How long there must be no space before the client gets `connection.blocked`, in milliseconds. When the journal is full
+/// for a moment only, publishers just become slower through their sockets.
 const BLOCKED_MS_MIN: u64 = 1_000;
 
-/// What the client knows of room for its publishes.
+/// Whether the client is blocked.
 #[derive(Debug)]
 enum Blocking {
-    /// There is room.
+    /// There is space for its publishes.
     No,
-    /// There is none, and if that lasts until then the client is told why.
+    /// There is no space. If that lasts until this moment, the client gets `connection.blocked`.
     Since { told_at: Moment, reason: String },
-    /// There is none, and the client was told.
+    /// There is no space, and the client has got `connection.blocked`.
     Told,
 }
 
-/// What is to be done after a frame.
+/// What to do after a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Read on at this place of the input.
     Read(usize),
-    /// Carry out what was asked for, then read on at this place.
+    /// Carry out the steps, then read on at this place.
     Pause(usize),
     /// The client ends the connection.
     Close,
@@ -65,26 +65,26 @@ impl Running {
         Self { vhost, channels_max, frame_bytes_max, wants_blocked, blocking: Blocking::No, channels }
     }
 
-    /// The node has no room for what this connection publishes.
+    /// The node has no space for what this connection publishes.
     pub fn blocked(&mut self, reason: String, now: Moment) {
         if self.wants_blocked && matches!(self.blocking, Blocking::No) {
             self.blocking = Blocking::Since { told_at: now.after_ms(BLOCKED_MS_MIN), reason };
         }
     }
 
-    /// There is room again.
+    /// There is space again.
     pub fn unblocked(&mut self, out: &mut Output) {
         if matches!(std::mem::replace(&mut self.blocking, Blocking::No), Blocking::Told) {
             out.send(|out| put_method(out, 0, &ConnectionUnblocked));
         }
     }
 
-    /// Bytes of publishes that have arrived in part.
+    /// Bytes of publishes that have arrived only in part.
     pub fn gathered_bytes(&self) -> usize {
         self.channels.gathered_bytes()
     }
 
-    /// When the client is to be told that it has to wait.
+    /// When `connection.blocked` is due.
     pub fn deadline(&self) -> Option<Moment> {
         match &self.blocking {
             Blocking::Since { told_at, .. } => Some(*told_at),
@@ -92,7 +92,7 @@ impl Running {
         }
     }
 
-    /// Tells the client that it has to wait, if it is time to.
+    /// Sends `connection.blocked`, if it is due.
     pub fn timeout(&mut self, now: Moment, out: &mut Output) {
         if let Blocking::Since { told_at, reason } = &self.blocking
             && now >= *told_at
@@ -139,7 +139,8 @@ impl Running {
         }
     }
 
-    /// Ends a channel because of what a client did on it. Its end is asked for first, so that nothing follows the close.
+    /// Closes a channel because of a client's mistake. It asks the node for the channel's end first, so that no effect follows
+    /// the close.
     fn refuse(&mut self, fault: &Fault, out: &mut Output) {
         let (channel, text) = (fault.origin.channel, fault.violation.log_text());
         out.steps.push(Step::Log(LogLine::ChannelError { channel, text }));
@@ -150,7 +151,7 @@ impl Running {
         self.now_closing(fault.origin.channel);
     }
 
-    /// The node has refused a request, and the channel's close is on its way: the channel ends there, too.
+    /// The node has refused a request, and the channel's close is on its way: mark the channel as closed.
     pub fn refused(&mut self, origin: Origin, out: &mut Output) {
         if self.channels.get(origin.channel).is_some_and(|channel| !channel.closing) {
             out.command(Command::CloseChannel { origin, reply: false });
@@ -175,21 +176,21 @@ impl Running {
                 return Err(Fault::new(channel, method.id(), violation));
             }
             Method::ChannelClose(_) => {
-                // What the node still has to say about this channel comes before it can be opened again.
+                // The node's remaining answers about this channel come before the client can open it again.
                 out.command(Command::CloseChannel { origin: mapping::origin(channel, ChannelClose::ID), reply: true });
                 self.channels.close(channel);
                 return Ok(Next::Pause(end));
             }
             Method::AccessRequest(_) => out.send(|out| put_method(out, channel, &AccessRequestOk { ticket: 1 })),
             Method::QueueDeclare(declare) if mapping::names_replies(declare.queue) => {
-                // It is always there, for everybody, whatever the arguments say.
+                // It always exists, for every client, whatever the arguments are.
                 if !declare.no_wait {
                     let (queue, message_count, consumer_count) = (mapping::REPLIES, 0, 1);
                     let declared = QueueDeclareOk { queue, message_count, consumer_count };
                     out.send(|out| put_method(out, channel, &declared));
                 }
             }
-            // Answers to what we never ask for, or that need no further step.
+            // Answers to methods that the server never sends, or that need no further step.
             Method::BasicCancelOk(_) | Method::ChannelFlowOk(_) | Method::ChannelCloseOk(_) => {}
             method => {
                 let command = mapping::command(channel, method);
@@ -221,7 +222,7 @@ impl Running {
                 Ok(Next::Read(end))
             }
             Method::ChannelCloseOk(_) => Ok(Next::Read(end)),
-            // Several clients settle from another thread and learn of the channel's end a moment too late.
+            // Several clients settle from another thread, and learn a moment too late that the channel is closed.
             Method::BasicAck(_) | Method::BasicNack(_) | Method::BasicReject(_)
                 if self.channels.was_closed_lately(number) =>
             {
@@ -234,7 +235,7 @@ impl Running {
         }
     }
 
-    /// A frame on a channel that we have closed: only its end is of interest.
+    /// A frame on a channel that the server has closed: only close and close-ok count.
     fn closing(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
         if frame.kind == FrameKind::Method {
             match Method::read(frame.payload) {
@@ -247,7 +248,7 @@ impl Running {
     }
 }
 
-/// Takes a publish, as a whole if it is there, and others that lie behind it; says where to read on.
+/// Takes a publish, and the complete publishes that follow it; returns where to read on.
 #[inline]
 fn begin(
     channel: &mut Channel,
@@ -322,7 +323,7 @@ fn connection_frame(frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<N
     }
 }
 
-/// A frame of a kind that does not belong where it came.
+/// A frame of a kind that is not allowed at this point.
 pub(super) fn unexpected(frame: &Frame<'_>, text: String) -> Fault {
     Fault::new(frame.channel, (0, 0), Violation::new(ReplyCode::UnexpectedFrame, text))
 }

@@ -147,10 +147,10 @@ pub const OPTIONS: &[Definition] = &[
     ),
     switch!(
         definitions_strict,
-        "Whether the server refuses to start where something in that file cannot be used or is not known; nothing of it is \
-         taken in then. Otherwise what cannot be used is left out, with a line in the log"
+        "Whether an entry of the definitions file that cannot be used, or an unknown key, stops the start; then the server \
+         imports nothing. Otherwise it leaves such entries out and logs each of them"
     ),
-    switch!(definitions_reload, "Whether that file is taken in again on SIGHUP, too"),
+    switch!(definitions_reload, "Whether the server also imports the definitions file on SIGHUP"),
     Definition {
         key: "auth_backends",
         form: Form::Choices(|| value::names_of(value::BACKENDS)),
@@ -175,7 +175,7 @@ pub const OPTIONS: &[Definition] = &[
         Level,
         value::level,
         |level: &tracing::Level| level.to_string().to_lowercase(),
-        "How much the server logs to standard error. Read again on SIGHUP"
+        "How much the server logs to standard error. SIGHUP applies a new value"
     ),
     number!(threads, Count, 0, 1_024, "The number of threads that serve connections; 0 means one for each processor"),
     switch!(
@@ -189,8 +189,8 @@ pub const OPTIONS: &[Definition] = &[
         file,
         show_file,
         "The server's certificate in PEM form, followed by the intermediate certificates up to its authority. With \
-         certificate and key, the default listeners also include amqps; where listen is given, it must name amqps. Read \
-         again on SIGHUP"
+         certificate and key, the default listeners also include amqps; if listen is given, it must name amqps. The server \
+         reads the files again on SIGHUP"
     ),
     other!(tls.key_file, File, file, show_file, "The private key of the server's certificate, in PEM form"),
     choice!(

@@ -1,6 +1,7 @@
 //! A connection as the node sees it: its mailbox of effects, and the accounts of what it has been given.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, OnceLock,
@@ -108,6 +109,9 @@ impl Connection {
             channels: HashMap::new(),
             subscriptions: HashMap::new(),
             subscriptions_made: 0,
+            unconfirmed: Vec::new(),
+            awaiting_journal: Vec::new(),
+            looked_at: Position(0),
             waiting: Vec::new(),
             full: false,
             awaiting: false,
@@ -217,6 +221,12 @@ pub struct Mailbox {
     pub channels: HashMap<u16, Channel>,
     pub subscriptions: HashMap<u32, Subscription>,
     subscriptions_made: u32,
+    /// Channels that have published since confirms were looked at.
+    unconfirmed: Vec<u16>,
+    /// Channels with publishes that wait for the journal, not those in `unconfirmed`.
+    awaiting_journal: Vec<u16>,
+    /// The durable position when those were looked at.
+    looked_at: Position,
     /// Subscriptions that were refused a delivery for want of credit.
     waiting: Vec<u32>,
     /// Whether one of them was refused because of the connection's account.
@@ -250,6 +260,10 @@ pub struct Channel {
     pub transaction: Option<Transaction>,
     /// Where answers to this channel's requests go, where it has asked for that.
     pub reply_address: Option<ReplyAddress>,
+    /// Its subscriptions by their tags.
+    tags: BTreeMap<Name, u32>,
+    /// Whether it is listed among those that have publishes to be confirmed.
+    unconfirmed: bool,
     /// Whether the log has said that the channel is at its limit of unsettled deliveries.
     limit_was_logged: bool,
 }
@@ -267,6 +281,8 @@ impl Default for Channel {
             confirms: None,
             transaction: None,
             reply_address: None,
+            tags: BTreeMap::new(),
+            unconfirmed: false,
             limit_was_logged: false,
         }
     }
@@ -304,9 +320,13 @@ fn handed(delivery: &Offer<'_>, delivery_tag: u64) -> Handed {
 impl Mailbox {
     /// Adds a subscription and gives its number in the connection, which is not used again.
     pub fn subscribe(&mut self, tag: Name, queue: Name, channel: u16, no_ack: bool, timeout_ms: u64) -> u32 {
-        let prefetch = self.channels.get(&channel).map_or(0, |channel| channel.prefetch);
         let number = self.subscriptions_made;
         self.subscriptions_made += 1;
+        let found = self.channels.get_mut(&channel);
+        let prefetch = found.map_or(0, |found| {
+            found.tags.insert(tag.clone(), number);
+            found.prefetch
+        });
         let subscription =
             Subscription { tag, queue, channel, no_ack, prefetch, timeout_ms, unacked: 0, waiting: false };
         self.subscriptions.insert(number, subscription);
@@ -314,9 +334,27 @@ impl Mailbox {
     }
 
     /// The subscription called `tag` on `channel`.
-    pub fn subscription(&self, channel: u16, tag: &str) -> Option<u32> {
-        let found = |subscription: &Subscription| subscription.channel == channel && *subscription.tag == *tag;
-        self.subscriptions.iter().find(|(_, subscription)| found(subscription)).map(|(number, _)| *number)
+    pub fn subscription(&self, channel: u16, tag: &Name) -> Option<u32> {
+        self.channels.get(&channel)?.tags.get(tag).copied()
+    }
+
+    /// Takes a subscription out.
+    pub fn unsubscribe(&mut self, number: u32) -> Option<Subscription> {
+        let ended = self.subscriptions.remove(&number)?;
+        if let Some(channel) = self.channels.get_mut(&ended.channel) {
+            channel.tags.remove(&ended.tag);
+        }
+        Some(ended)
+    }
+
+    /// Takes a channel out with its subscriptions, in the order in which they came.
+    pub fn remove_channel(&mut self, number: u16) -> Option<(Channel, Vec<(u32, Subscription)>)> {
+        let mut channel = self.channels.remove(&number)?;
+        let mut numbers: Vec<u32> = std::mem::take(&mut channel.tags).into_values().collect();
+        numbers.sort_unstable();
+        let ended = numbers.into_iter().filter_map(|number| Some((number, self.subscriptions.remove(&number)?)));
+        let ended = ended.collect();
+        Some((channel, ended))
     }
 
     /// Gives a message to a subscription, if its account, its channel's and the connection's allow it: takes from all
@@ -485,21 +523,35 @@ impl Mailbox {
     /// `count` more publishes of a channel were decided; `position` where some of them wait for the journal. Those in
     /// `refused`, counted from 1, some queue did not take.
     pub fn published(&mut self, channel: u16, count: u64, refused: &[u64], position: Option<Position>) {
-        if let Some(confirms) = self.channels.get_mut(&channel).and_then(|channel| channel.confirms.as_mut()) {
+        let Some(found) = self.channels.get_mut(&channel) else { return };
+        if let Some(confirms) = &mut found.confirms {
             for ahead in refused {
                 self.effects.not_confirmed(channel, confirms.refuse(*ahead));
             }
             confirms.published(count, position);
+            if count > 0 && !std::mem::replace(&mut found.unconfirmed, true) {
+                self.unconfirmed.push(channel);
+            }
         }
     }
 
-    /// Confirms what can be, with `durable` as the durable position.
+    /// Confirms what can be, with `durable` as the durable position. Channels that wait for the journal are looked at only
+    /// when it has come further.
     pub fn confirm(&mut self, durable: Position) {
-        for (number, channel) in &mut self.channels {
-            if let Some((last, multiple)) = channel.confirms.as_mut().and_then(|confirms| confirms.take(durable)) {
-                self.effects.confirm(*number, last, multiple);
+        let Self { unconfirmed, awaiting_journal, channels, effects, .. } = self;
+        let mut waits = |number: &u16| {
+            let Some(channel) = channels.get_mut(number) else { return false };
+            let Some(confirms) = &mut channel.confirms else { return false };
+            if let Some((last, multiple)) = confirms.take(durable) {
+                effects.confirm(*number, last, multiple);
             }
+            channel.unconfirmed = confirms.is_waiting();
+            channel.unconfirmed
+        };
+        if std::mem::replace(&mut self.looked_at, durable) != durable {
+            awaiting_journal.retain(&mut waits);
         }
+        awaiting_journal.extend(unconfirmed.drain(..).filter(&mut waits));
     }
 
     /// Whether the channel's publisher wants to hear when its messages are safe.
@@ -509,8 +561,8 @@ impl Mailbox {
 
     /// Whether something in here waits for the journal to come further than `durable`.
     pub fn awaits_journal(&self, durable: Position) -> bool {
-        let waits = |channel: &Channel| channel.confirms.as_ref().is_some_and(Confirms::is_waiting);
-        self.effects.held().is_some_and(|position| position > durable) || self.channels.values().any(waits)
+        self.effects.held().is_some_and(|position| position > durable)
+            || !(self.awaiting_journal.is_empty() && self.unconfirmed.is_empty())
     }
 
     /// Answers a command.

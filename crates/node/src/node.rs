@@ -19,11 +19,12 @@ use crate::{
     catalog_change,
     census::Census,
     client::Client,
-    connection::{Connection, Durable, Get, Peer},
+    connection::{Connection, Durable, Peer},
     failed::FailedQueues,
     firehose::Firehose,
     host::Host,
     login::Logins,
+    mailbox::Get,
     replies::ReplyAddresses,
     transition::{Aftermath, CatalogLock, Core, Transition},
 };

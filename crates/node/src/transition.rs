@@ -9,9 +9,10 @@ use ferrymq_model::{
 use ferrymq_storage::{Handle, Room, Store};
 
 use crate::{
-    connection::{Connection, Get, Subscription, subscription_parts},
+    connection::{Connection, subscription_parts},
     dead_letters,
     firehose::{Firehose, Shown, Tap},
+    mailbox::{Get, Subscription},
     node::Node,
     patience::Patience,
     schedules,

@@ -5,7 +5,8 @@ use ferrymq_model::{Access, ConsumeCommand, GetCommand, Name, Object, Origin, Qo
 
 use super::Client;
 use crate::{
-    connection::{Get, subscription_id},
+    connection::subscription_id,
+    mailbox::Get,
     transition::{Aftermath, CatalogLock},
 };
 

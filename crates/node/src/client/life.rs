@@ -7,8 +7,9 @@ use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 
 use super::{Client, publish::RouteCache};
 use crate::{
-    connection::{Channel, Subscription, subscription_id},
+    connection::subscription_id,
     firehose::Who,
+    mailbox::{Channel, Subscription},
     transition::{Aftermath, CatalogLock},
 };
 

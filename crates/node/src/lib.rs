@@ -27,6 +27,7 @@ mod firehose;
 mod host;
 mod login;
 mod made;
+mod mailbox;
 mod node;
 mod opening;
 mod patience;

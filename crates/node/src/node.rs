@@ -19,11 +19,12 @@ use crate::{
     catalog_change,
     census::Census,
     client::Client,
-    connection::{Connection, Durable, Get, Peer},
+    connection::{Connection, Durable, Peer},
     failed::FailedQueues,
     firehose::Firehose,
     host::Host,
     login::Logins,
+    mailbox::Get,
     replies::ReplyAddresses,
     transition::{Aftermath, CatalogLock, Core, Transition},
 };
@@ -168,14 +169,14 @@ impl Node {
     /// [`Refusal::ResourceLimit`] where there are too many.
     pub fn connect(self: &Arc<Self>, peer: Arc<dyn Peer>, address: String, loopback: bool) -> Result<Client, Refusal> {
         let mut core = self.core.lock();
-        let slot = core.connections.iter().position(Option::is_none).unwrap_or(core.connections.len());
-        if slot >= self.limits.connections_max as usize {
+        if core.open_connections() >= self.limits.connections_max as usize {
             let max = self.limits.connections_max;
             return Err(Refusal::ResourceLimit(format!("connections_max ({max}) connections are open")));
         }
-        if slot == core.connections.len() {
+        let slot = core.free_slots.pop().unwrap_or_else(|| {
             core.connections.push(None);
-        }
+            core.connections.len() - 1
+        });
         let id = ConnectionId(slot as u64);
         let serial = self.connections_made.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(id, serial, peer, self.durable.clone(), &self.limits));
@@ -207,7 +208,7 @@ impl Node {
         drop(catalog);
         self.settle_down(aftermath, Some(connection));
         self.gets.lock().retain(|get| !Arc::ptr_eq(&get.connection, connection));
-        self.core.lock().connections[connection.id.0 as usize] = None;
+        self.core.lock().free_slot(connection.id.0 as usize);
     }
 
     pub(crate) fn now(&self) -> Time {

@@ -162,8 +162,16 @@ impl Node {
             host,
             durable: messenger.durable.clone(),
             catalog: catalog.into(),
-            core: Core { shard, store: Some(store), connections: Vec::new(), alarm: None, patience, catalog_position }
-                .into(),
+            core: Core {
+                shard,
+                store: Some(store),
+                connections: Vec::new(),
+                free_slots: Vec::new(),
+                alarm: None,
+                patience,
+                catalog_position,
+            }
+            .into(),
             awaiting: Default::default(),
             gets: Default::default(),
             replies: Default::default(),

@@ -9,9 +9,10 @@ use ferrymq_model::{
 use ferrymq_storage::{Handle, Room, Store};
 
 use crate::{
-    connection::{Connection, Get, Subscription, subscription_parts},
+    connection::{Connection, subscription_parts},
     dead_letters,
     firehose::{Firehose, Shown, Tap},
+    mailbox::{Get, Subscription},
     node::Node,
     patience::Patience,
     schedules,
@@ -26,6 +27,8 @@ pub struct Core {
     pub store: Option<Store>,
     /// By the slot in their ids.
     pub connections: Vec<Option<Arc<Connection>>>,
+    /// Slots that had a connection and have none, the one that came free last at the end.
+    pub free_slots: Vec<usize>,
     /// When the host was last told to ring.
     pub alarm: Option<Time>,
     pub patience: Patience,
@@ -61,6 +64,17 @@ impl Core {
             found: None,
         };
         Some((shard, transition))
+    }
+
+    /// How many connections there are.
+    pub fn open_connections(&self) -> usize {
+        self.connections.len() - self.free_slots.len()
+    }
+
+    /// The connection in this slot has ended.
+    pub fn free_slot(&mut self, slot: usize) {
+        self.connections[slot] = None;
+        self.free_slots.push(slot);
     }
 
     /// When the host should ring, where that has changed.
@@ -139,7 +153,7 @@ impl Transition<'_> {
             let (slot, number) = subscription_parts(subscription);
             let Some(Some(connection)) = self.connections.get(slot) else { continue };
             let mut mailbox = connection.mailbox();
-            if let Some(ended) = mailbox.subscriptions.remove(&number) {
+            if let Some(ended) = mailbox.unsubscribe(number) {
                 mailbox.effects.cancelled(ended.channel, ended.tag.clone());
                 drop(mailbox);
                 self.aftermath.ended.push((connection.clone(), ended));

@@ -1,5 +1,7 @@
 //! Exchanges that give each message to one of what is bound to them: by a hash, or by chance.
 
+use std::collections::BTreeMap;
+
 use ferrymq_model::{Arguments, Identity, Refusal, Value};
 
 use super::bindings::{Binding, Target};
@@ -55,22 +57,32 @@ pub(super) fn weight(key: &[u8]) -> Result<u32, Refusal> {
 pub(super) struct Shares {
     by: HashedBy,
     /// By the bindings' slots.
-    shares: Vec<(usize, u32, Target)>,
+    shares: BTreeMap<usize, (u32, Target)>,
+    /// How many have each weight.
+    weights: BTreeMap<u32, usize>,
 }
 
 impl Shares {
     pub(super) fn new(arguments: &Arguments) -> Self {
         // The arguments were checked when the exchange was declared.
-        Self { by: HashedBy::parse(arguments).unwrap_or(HashedBy::RoutingKey), shares: Vec::new() }
+        let by = HashedBy::parse(arguments).unwrap_or(HashedBy::RoutingKey);
+        Self { by, shares: BTreeMap::new(), weights: BTreeMap::new() }
     }
 
     pub(super) fn add(&mut self, slot: usize, binding: &Binding) {
         let weight = weight(&binding.key).unwrap_or(1);
-        self.shares.push((slot, weight, binding.target.clone()));
+        self.shares.insert(slot, (weight, binding.target.clone()));
+        *self.weights.entry(weight).or_insert(0) += 1;
     }
 
     pub(super) fn remove(&mut self, slot: usize) {
-        self.shares.retain(|(other, ..)| *other != slot);
+        let Some((weight, _)) = self.shares.remove(&slot) else { return };
+        if let Some(count) = self.weights.get_mut(&weight) {
+            *count -= 1;
+            if *count == 0 {
+                self.weights.remove(&weight);
+            }
+        }
     }
 
     /// Whether the routing key alone decides.
@@ -89,17 +101,27 @@ impl Shares {
             },
             HashedBy::Identity(identity) => hash(0, &envelope.identity(*identity).unwrap_or_default()),
         };
-        let drawn = |(_, weight, target): &&(usize, u32, Target)| {
-            let number = match target {
-                Target::Queue(id) => hash(seed, &id.0.to_be_bytes()),
-                Target::Exchange(name) => hash(seed, name.as_bytes()),
-            };
+        let number = |target: &Target| match target {
+            Target::Queue(id) => hash(seed, &id.0.to_be_bytes()) >> 11,
+            Target::Exchange(name) => hash(seed, name.as_bytes()) >> 11,
+        };
+        let shares = self.shares.values();
+        if self.weights.len() == 1 {
+            // Of equal weights the highest number has the lowest logarithm; the first one where two are equal.
+            return shares.map(|(_, target)| (number(target), target)).reduce(higher).map(|(_, target)| target);
+        }
+        let drawn = |(weight, target): &&(u32, Target)| {
             // Uniform over (0, 1], as a time until the first of `weight` equal events.
-            let uniform = ((number >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+            let uniform = (number(target) + 1) as f64 / (1_u64 << 53) as f64;
             -uniform.ln() / f64::from(*weight)
         };
-        self.shares.iter().min_by(|a, b| drawn(a).total_cmp(&drawn(b))).map(|(_, _, target)| target)
+        let drawn = shares.map(|share| (drawn(&share), &share.1));
+        drawn.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, target)| target)
     }
+}
+
+fn higher<'a>(one: (u64, &'a Target), other: (u64, &'a Target)) -> (u64, &'a Target) {
+    if other.0 > one.0 { other } else { one }
 }
 
 /// FNV-1a, and a last stir so that all bits depend on all bytes. Never change it: it says who gets which message.

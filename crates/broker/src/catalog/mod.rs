@@ -21,6 +21,7 @@ mod queue_arguments;
 mod queues;
 mod routing;
 mod scopes;
+mod targets;
 mod topics;
 mod vhosts;
 

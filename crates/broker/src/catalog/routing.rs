@@ -2,6 +2,7 @@
 //! stands still, unless an exchange looks at more than keys.
 
 use std::cell::LazyCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferrymq_model::{Destination, ExchangeKind, ExchangeSpec, Identity, Name, QueueId, Refusal, Table};
@@ -12,6 +13,7 @@ use super::exchanges::Exchange;
 use super::hashing::{Shares, hash};
 use super::headers::Matcher;
 use super::history::{History, wants_not_to_be_kept};
+use super::targets::Targets;
 use super::topics::Topics;
 use super::{Catalog, Vhost, delayed, jms};
 use crate::queue::sabotage::{Sabotage, Saboteur};
@@ -24,48 +26,13 @@ pub(super) enum Router {
     Fanout(Targets),
     Topic(Topics),
     /// By the bindings' slots.
-    Headers(Vec<(usize, Matcher, Target)>),
+    Headers(BTreeMap<usize, (Matcher, Target)>),
     ConsistentHash(Shares),
     ModulusHash(Targets),
     Random(Targets),
     RecentHistory(Targets, Arc<History>),
     /// By the bindings' slots. Without a selector a binding leads nowhere.
-    JmsTopic(Vec<(usize, Option<Expression>, Target)>),
-}
-
-/// What bindings lead to, in ascending order, each with the number of bindings that do.
-#[derive(Debug, Default)]
-pub(super) struct Targets(Vec<(Target, u32)>);
-
-impl Targets {
-    pub(super) fn add(&mut self, target: &Target) {
-        match self.find(target) {
-            Ok(at) => self.0[at].1 += 1,
-            Err(at) => self.0.insert(at, (target.clone(), 1)),
-        }
-    }
-
-    pub(super) fn remove(&mut self, target: &Target) {
-        let at = self.find(target).expect("only a target that is there is removed");
-        self.0[at].1 -= 1;
-        if self.0[at].1 == 0 {
-            self.0.remove(at);
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// One of them, by a number.
-    fn nth(&self, number: u64) -> Option<&Target> {
-        let at = number.checked_rem(self.0.len() as u64)?;
-        self.0.get(at as usize).map(|(target, _)| target)
-    }
-
-    fn find(&self, target: &Target) -> Result<usize, usize> {
-        self.0.binary_search_by(|(other, _)| other.cmp(target))
-    }
+    JmsTopic(BTreeMap<usize, (Option<Expression>, Target)>),
 }
 
 /// What a message has reached so far.
@@ -85,7 +52,7 @@ pub(super) struct Found<'a> {
 
 impl Found<'_> {
     pub(super) fn add_all(&mut self, targets: &Targets) {
-        targets.0.iter().for_each(|(target, _)| self.add(target));
+        targets.iter().for_each(|target| self.add(target));
     }
 
     fn add(&mut self, target: &Target) {
@@ -174,14 +141,14 @@ impl Router {
             ExchangeKind::Direct => Self::Direct(HashMap::new()),
             ExchangeKind::Fanout => Self::Fanout(Targets::default()),
             ExchangeKind::Topic => Self::Topic(Topics::default()),
-            ExchangeKind::Headers => Self::Headers(Vec::new()),
+            ExchangeKind::Headers => Self::Headers(BTreeMap::new()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(Shares::new(&spec.arguments)),
             ExchangeKind::ModulusHash => Self::ModulusHash(Targets::default()),
             ExchangeKind::Random | ExchangeKind::LocalRandom => Self::Random(Targets::default()),
             ExchangeKind::RecentHistory => {
                 Self::RecentHistory(Targets::default(), Arc::new(History::new(&spec.arguments)))
             }
-            ExchangeKind::JmsTopic => Self::JmsTopic(Vec::new()),
+            ExchangeKind::JmsTopic => Self::JmsTopic(BTreeMap::new()),
             ExchangeKind::Delayed => unreachable!("no exchange routes as one that lets messages wait"),
         }
     }
@@ -195,9 +162,11 @@ impl Router {
             | Self::RecentHistory(targets, _) => targets.add(&binding.target),
             Self::ConsistentHash(shares) => shares.add(slot, binding),
             Self::Topic(topics) => topics.add(&binding.key, &binding.target),
-            Self::Headers(matchers) => matchers.push((slot, Matcher::new(&binding.arguments), binding.target.clone())),
+            Self::Headers(matchers) => {
+                matchers.insert(slot, (Matcher::new(&binding.arguments), binding.target.clone()));
+            }
             Self::JmsTopic(selectors) => {
-                selectors.push((slot, jms::selector(&binding.arguments).ok(), binding.target.clone()));
+                selectors.insert(slot, (jms::selector(&binding.arguments).ok(), binding.target.clone()));
             }
         }
     }
@@ -217,8 +186,8 @@ impl Router {
             | Self::RecentHistory(targets, _) => targets.remove(&binding.target),
             Self::ConsistentHash(shares) => shares.remove(slot),
             Self::Topic(topics) => topics.remove(&binding.key, &binding.target),
-            Self::Headers(matchers) => matchers.retain(|(other, ..)| *other != slot),
-            Self::JmsTopic(selectors) => selectors.retain(|(other, ..)| *other != slot),
+            Self::Headers(matchers) => drop(matchers.remove(&slot)),
+            Self::JmsTopic(selectors) => drop(selectors.remove(&slot)),
         }
     }
 
@@ -232,13 +201,13 @@ impl Router {
             Self::Topic(topics) => keys.for_each(|key| topics.matches(key, found)),
             Self::Headers(matchers) => {
                 found.holds = Holds::Once;
-                let matching = matchers.iter().filter(|(_, matcher, _)| matcher.matches(&envelope.headers));
-                matching.for_each(|(_, _, target)| found.add(target));
+                let matching = matchers.values().filter(|(matcher, _)| matcher.matches(&envelope.headers));
+                matching.for_each(|(_, target)| found.add(target));
             }
             Self::JmsTopic(selectors) => {
                 found.holds = Holds::Once;
                 let headers = envelope.headers();
-                for (_, selector, target) in selectors {
+                for (selector, target) in selectors.values() {
                     if selector.as_ref().is_some_and(|selector| selector.selects(&|name| headers.get(name))) {
                         found.add(target);
                     }

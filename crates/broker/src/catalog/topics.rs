@@ -5,10 +5,11 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::bindings::Target;
-use super::routing::{Found, Targets};
+use super::routing::Found;
+use super::targets::Targets;
 
-/// Patterns as a tree with a word on each edge. A routing key walks it with all nodes that it may have reached at once,
-/// so that many `#` cost a set of nodes and never a search.
+/// Patterns as a tree with a word on each edge. Every node is visited at most once for a routing key, with all the places in
+/// the key at which one can stand there. So a key costs at most as much as all patterns have words, whatever they are.
 #[derive(Debug)]
 pub(super) struct Topics {
     nodes: Slab<Node>,
@@ -22,13 +23,8 @@ struct Node {
     any: Option<usize>,
     /// Behind `#`.
     rest: Option<usize>,
-    /// Whether this node stands behind `#` itself: any word leads back to it.
-    repeats: bool,
     targets: Targets,
 }
-
-/// Nodes that a key may have reached.
-type Reached = SmallVec<[usize; 32]>;
 
 impl Default for Topics {
     fn default() -> Self {
@@ -69,40 +65,47 @@ impl Topics {
 
     /// Finds the targets of all patterns that match.
     pub(super) fn matches(&self, key: &[u8], found: &mut Found<'_>) {
-        let (mut reached, mut next) = (Reached::new(), Reached::new());
-        self.enter(self.root, &mut reached);
-        for word in words(key) {
-            for &at in &reached {
-                let node = &self.nodes[at];
-                if node.repeats {
-                    self.enter(at, &mut next);
-                }
-                if let Some(&child) = node.words.get(word) {
-                    self.enter(child, &mut next);
-                }
-                if let Some(child) = node.any {
-                    self.enter(child, &mut next);
-                }
-            }
-            // Two ways may lead to one node.
-            next.sort_unstable();
-            next.dedup();
-            std::mem::swap(&mut reached, &mut next);
-            next.clear();
-            if reached.is_empty() {
-                return;
-            }
-        }
-        for &at in &reached {
-            found.add_all(&self.nodes[at].targets);
+        let words: SmallVec<[&[u8]; 16]> = words(key).collect();
+        if words.len() < 64 {
+            self.visit(self.root, &1, &Key::<u64>::new(&words), found);
+        } else {
+            self.visit(self.root, &Many::default().with(0), &Key::<Many>::new(&words), found);
         }
     }
 
-    /// A node is reached, and with it the one behind `#`, which may stand for no word.
-    fn enter(&self, at: usize, reached: &mut Reached) {
-        reached.push(at);
-        if let Some(rest) = self.nodes[at].rest {
-            self.enter(rest, reached);
+    /// A node is reached at some places of the key.
+    fn visit<P: Places>(&self, at: usize, places: &P, key: &Key<'_, P>, found: &mut Found<'_>) {
+        let node = &self.nodes[at];
+        if places.has(key.words.len()) {
+            found.add_all(&node.targets);
+        }
+        if let Some(rest) = node.rest {
+            self.visit(rest, &places.and_all_behind(&key.all), key, found);
+        }
+        let before_words = places.and(&key.before_words);
+        if before_words.is_empty() {
+            return;
+        }
+        if let Some(any) = node.any {
+            self.visit(any, &before_words.behind(), key, found);
+        }
+        if node.words.len() < before_words.count() {
+            for (word, child) in &node.words {
+                let alike = key.places_of(word).map(|alike| before_words.and(alike));
+                if let Some(alike) = alike.filter(|alike| !alike.is_empty()) {
+                    self.visit(*child, &alike.behind(), key, found);
+                }
+            }
+        } else if !node.words.is_empty() {
+            before_words.each(|place| {
+                // A word that comes again is looked up at its first place.
+                let alike = before_words.and(&key.alike[place]);
+                if alike.first() == place
+                    && let Some(child) = node.words.get(key.words[place])
+                {
+                    self.visit(*child, &alike.behind(), key, found);
+                }
+            });
         }
     }
 
@@ -116,7 +119,7 @@ impl Topics {
     }
 
     fn grow(&mut self, at: usize, word: &[u8]) -> usize {
-        let child = self.nodes.insert(Node { repeats: word == b"#", ..Node::default() });
+        let child = self.nodes.insert(Node::default());
         let node = &mut self.nodes[at];
         match word {
             b"*" => node.any = Some(child),
@@ -141,6 +144,173 @@ impl Node {
             word => {
                 self.words.remove(word);
             }
+        }
+    }
+}
+
+/// A routing key: place `n` is before its word `n`, and the last one behind all.
+struct Key<'a, P> {
+    words: &'a [&'a [u8]],
+    /// For each word, before which words that are like it a place is.
+    alike: SmallVec<[P; 16]>,
+    all: P,
+    before_words: P,
+}
+
+impl<'a, P: Places> Key<'a, P> {
+    fn new(words: &'a [&'a [u8]]) -> Self {
+        let mut places: HashMap<&[u8], P> = HashMap::new();
+        let small = words.len() <= 8;
+        if !small {
+            for (place, word) in words.iter().enumerate() {
+                let of_word = places.entry(word).or_default();
+                *of_word = std::mem::take(of_word).with(place);
+            }
+        }
+        let looked_for = |word: &[u8]| {
+            let same = words.iter().enumerate().filter(|(_, other)| **other == word);
+            same.fold(P::default(), |places, (place, _)| places.with(place))
+        };
+        let alike = words.iter().map(|word| if small { looked_for(word) } else { places[*word].clone() }).collect();
+        let before_words = (0..words.len()).fold(P::default(), P::with);
+        Self { words, alike, all: before_words.clone().with(words.len()), before_words }
+    }
+
+    /// Before which words a place is that are `word`.
+    fn places_of(&self, word: &[u8]) -> Option<&P> {
+        self.words.iter().position(|other| *other == word).map(|place| &self.alike[place])
+    }
+}
+
+/// A set of places.
+trait Places: Clone + Default {
+    fn has(&self, place: usize) -> bool;
+    fn with(self, place: usize) -> Self;
+    fn and(&self, other: &Self) -> Self;
+    /// One place further each; none of them is the last one.
+    fn behind(&self) -> Self;
+    /// These, and those of `all` that are behind the first one.
+    fn and_all_behind(&self, all: &Self) -> Self;
+    fn is_empty(&self) -> bool;
+    fn count(&self) -> usize;
+    /// The first one, of a set that is not empty.
+    fn first(&self) -> usize;
+    fn each(&self, each: impl FnMut(usize));
+}
+
+/// Of keys with few words: nearly all.
+impl Places for u64 {
+    #[inline]
+    fn has(&self, place: usize) -> bool {
+        self >> place & 1 == 1
+    }
+
+    #[inline]
+    fn with(self, place: usize) -> Self {
+        self | 1 << place
+    }
+
+    #[inline]
+    fn and(&self, other: &Self) -> Self {
+        self & other
+    }
+
+    #[inline]
+    fn behind(&self) -> Self {
+        self << 1
+    }
+
+    #[inline]
+    fn and_all_behind(&self, all: &Self) -> Self {
+        // The lowest bit and all above it.
+        (self | self.wrapping_neg()) & all
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        *self == 0
+    }
+
+    #[inline]
+    fn count(&self) -> usize {
+        self.count_ones() as usize
+    }
+
+    #[inline]
+    fn first(&self) -> usize {
+        self.trailing_zeros() as usize
+    }
+
+    #[inline]
+    fn each(&self, mut each: impl FnMut(usize)) {
+        let mut rest = *self;
+        while rest != 0 {
+            each(rest.first());
+            rest &= rest - 1;
+        }
+    }
+}
+
+/// Of keys with many words, 64 places in each part. A part that is missing is empty.
+#[derive(Clone, Default)]
+struct Many(SmallVec<[u64; 5]>);
+
+impl Many {
+    fn part(&self, at: usize) -> u64 {
+        self.0.get(at).copied().unwrap_or(0)
+    }
+}
+
+impl Places for Many {
+    fn has(&self, place: usize) -> bool {
+        self.part(place / 64).has(place % 64)
+    }
+
+    fn with(mut self, place: usize) -> Self {
+        if self.0.len() <= place / 64 {
+            self.0.resize(place / 64 + 1, 0);
+        }
+        self.0[place / 64] |= 1 << (place % 64);
+        self
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one & other).collect())
+    }
+
+    fn behind(&self) -> Self {
+        let carried = |at: usize| at.checked_sub(1).map_or(0, |before| self.part(before) >> 63);
+        // The last one may go into one part more.
+        Self((0..=self.0.len()).map(|at| self.part(at) << 1 | carried(at)).collect())
+    }
+
+    fn and_all_behind(&self, all: &Self) -> Self {
+        let mut begun = false;
+        let part = |(at, all): (usize, &u64)| {
+            let part = self.part(at);
+            let behind = if begun { u64::MAX } else { part.and_all_behind(&u64::MAX) };
+            begun |= part != 0;
+            behind & all
+        };
+        Self(all.0.iter().enumerate().map(part).collect())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|part| *part == 0)
+    }
+
+    fn count(&self) -> usize {
+        self.0.iter().map(Places::count).sum()
+    }
+
+    fn first(&self) -> usize {
+        let at = self.0.iter().position(|part| *part != 0).unwrap_or(0);
+        at * 64 + self.part(at).first()
+    }
+
+    fn each(&self, mut each: impl FnMut(usize)) {
+        for (at, part) in self.0.iter().enumerate() {
+            part.each(|place| each(at * 64 + place));
         }
     }
 }

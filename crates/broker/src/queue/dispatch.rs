@@ -6,7 +6,8 @@ use hashbrown::HashMap;
 use super::lanes::lane_of;
 use super::letters::{Doomed, without_letter};
 use super::sabotage::Sabotage;
-use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription, Turn};
+use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription};
+use super::turns::Turn;
 use super::{Content, Delivery, Got, Next, Ports, Taken};
 
 /// How many messages a queue may move before the next one that is lined up has its turn.
@@ -244,7 +245,7 @@ impl Queue {
         whom: Offer,
         ports: &mut impl Ports,
     ) -> Option<Turn> {
-        while let Some(turn) = self.turns.front().copied() {
+        while let Some(turn) = self.turns.front() {
             if whom == Offer::ToAutoAck && !turn.no_ack {
                 return None;
             }
@@ -256,13 +257,10 @@ impl Queue {
                 } else {
                     self.counters.delivered += 1;
                 }
-                if self.turns.len() > 1 {
-                    self.turns.pop_front();
-                    self.take_turn(turn);
-                }
+                self.turns.rotate();
                 return Some(turn);
             }
-            self.turns.pop_front();
+            self.turns.pop();
             subscriptions.get_mut(&turn.subscription).expect("a turn belongs to a subscription").waiting = true;
         }
         None

@@ -17,6 +17,7 @@ mod settings;
 mod settle;
 mod shard;
 mod timers;
+mod turns;
 
 pub use commit::Committed;
 pub(crate) use dispatch::Settling;

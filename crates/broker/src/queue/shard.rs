@@ -4,7 +4,8 @@
 //! straight from its publisher to a consumer), so a transition that makes a queue's messages deliverable just lines the
 //! queue up, and the caller decides when to let go of the lock between two rounds.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ferrymq_model::{Place, QueueId, QueueState, Refusal, SubscriptionId, Time};
 use hashbrown::HashMap;
@@ -18,6 +19,7 @@ use super::{
     limits::LengthLimit,
     resting::Resting,
     timers::Timers,
+    turns::{Turn, Turns},
 };
 use crate::catalog::queue_tombstone;
 use crate::schedule::Schedule;
@@ -66,9 +68,13 @@ pub(super) struct Queue {
     pub(super) unacked: u64,
     pub(super) unacked_bytes: u64,
     /// Subscriptions with credit, as far as is known, in the order in which they are served.
-    pub(super) turns: VecDeque<Turn>,
-    /// All subscriptions, in the order in which they came.
-    pub(super) subscriptions: Vec<SubscriptionId>,
+    pub(super) turns: Turns,
+    /// All subscriptions, by priority and in the order in which they came.
+    pub(super) subscriptions: BTreeMap<(Reverse<i64>, u64), SubscriptionId>,
+    /// How many there have been.
+    subscribed: u64,
+    /// The only subscription wants no other beside it.
+    exclusive: bool,
     /// Where only one subscription is active: which one.
     active: Option<SubscriptionId>,
     /// Storage is asked for the front message and reads.
@@ -86,19 +92,12 @@ pub(super) struct Queue {
     pub(super) saboteur: Saboteur,
 }
 
-/// A subscription's place in the order of service.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
-    pub(super) subscription: SubscriptionId,
-    pub(super) no_ack: bool,
-    pub(super) priority: i64,
-}
-
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) queue: QueueId,
     pub(super) turn: Turn,
-    pub(super) exclusive: bool,
+    /// Which one of its queue's it is, in the order in which they came.
+    number: u64,
     /// It has no credit and is not among its queue's turns.
     pub(super) waiting: bool,
 }
@@ -202,17 +201,19 @@ impl Shard {
     /// take over from it.
     pub fn consume(&mut self, queue: QueueId, subscriber: Subscriber, now: Time) -> Result<bool, Refusal> {
         let Some(found) = self.queues.get_mut(&queue) else { return Ok(false) };
-        let taken = found.subscriptions.iter().any(|other| self.subscriptions[other].exclusive);
         let alone = found.subscriptions.is_empty() && !found.settings.single_active;
-        if taken || (subscriber.exclusive && !alone) {
+        if found.exclusive || (subscriber.exclusive && !alone) {
             return Err(Refusal::AccessRefused(format!("{} in exclusive use", found.shown())));
         }
         let turn = Turn { subscription: subscriber.id, no_ack: subscriber.no_ack, priority: subscriber.priority };
-        found.subscriptions.push(subscriber.id);
+        let number = found.subscribed;
+        found.subscribed += 1;
+        found.exclusive = subscriber.exclusive;
+        found.subscriptions.insert((Reverse(turn.priority), number), subscriber.id);
         found.activate(turn);
         found.last_used = now;
         found.set_timer(&mut self.timers);
-        let subscription = Subscription { queue, turn, exclusive: subscriber.exclusive, waiting: false };
+        let subscription = Subscription { queue, turn, number, waiting: false };
         self.subscriptions.insert(subscriber.id, subscription);
         self.line_up_if_restless(queue);
         Ok(true)
@@ -222,13 +223,18 @@ impl Shard {
     pub fn cancel(&mut self, subscription: SubscriptionId, now: Time, ports: &mut impl Ports) {
         let Some(ended) = self.subscriptions.remove(&subscription) else { return };
         let queue = self.queues.get_mut(&ended.queue).expect("a subscription's queue is there");
-        queue.subscriptions.retain(|other| *other != subscription);
-        queue.turns.retain(|turn| turn.subscription != subscription);
+        queue.subscriptions.remove(&(Reverse(ended.turn.priority), ended.number));
+        queue.exclusive = false;
+        // Of those of whom only one may be active, no other has a turn.
+        let may_have_turn = !queue.settings.single_active || queue.active == Some(subscription);
+        if may_have_turn && !ended.waiting {
+            queue.turns.remove(subscription);
+        }
         if queue.active == Some(subscription) {
             queue.active = None;
-            let others = queue.subscriptions.iter().map(|other| self.subscriptions[other].turn);
-            if let Some(next) = others.min_by_key(|turn| std::cmp::Reverse(turn.priority)) {
-                queue.activate(next);
+            if let Some(next) = queue.subscriptions.values().next() {
+                let turn = self.subscriptions[next].turn;
+                queue.activate(turn);
             }
         }
         queue.last_used = now;
@@ -245,7 +251,9 @@ impl Shard {
     pub fn cancel_all(&mut self, queue: QueueId, ports: &mut impl Ports) {
         let Some(found) = self.queues.get_mut(&queue) else { return };
         found.turns.clear();
-        for subscription in std::mem::take(&mut found.subscriptions) {
+        found.exclusive = false;
+        found.active = None;
+        for subscription in std::mem::take(&mut found.subscriptions).into_values() {
             self.subscriptions.remove(&subscription);
             ports.cancelled(subscription);
         }
@@ -260,7 +268,7 @@ impl Shard {
                 continue;
             }
             let queue = self.queues.get_mut(&subscription.queue).expect("a subscription's queue is there");
-            queue.take_turn(subscription.turn);
+            queue.turns.push(subscription.turn);
             let id = queue.id;
             self.line_up_if_restless(id);
         }
@@ -325,7 +333,7 @@ impl Shard {
     pub(super) fn remove(&mut self, id: QueueId, ports: &mut impl Ports) {
         let mut queue = self.queues.remove(&id).expect("only a queue that is there is removed");
         self.timers.move_to(id, &mut queue.timer, None);
-        for subscription in &queue.subscriptions {
+        for subscription in queue.subscriptions.values() {
             self.subscriptions.remove(subscription);
             ports.cancelled(*subscription);
         }
@@ -369,8 +377,10 @@ impl Queue {
             limit: LengthLimit::of(&settings),
             unacked: 0,
             unacked_bytes: 0,
-            turns: VecDeque::new(),
-            subscriptions: Vec::new(),
+            turns: Turns::default(),
+            subscriptions: BTreeMap::new(),
+            subscribed: 0,
+            exclusive: false,
             active: None,
             parked: false,
             lined_up: false,
@@ -397,13 +407,7 @@ impl Queue {
             }
             self.active = Some(turn.subscription);
         }
-        self.take_turn(turn);
-    }
-
-    /// Puts a subscription behind all of its own priority or a higher one.
-    pub(super) fn take_turn(&mut self, turn: Turn) {
-        let behind = self.turns.iter().rev().take_while(|other| other.priority < turn.priority).count();
-        self.turns.insert(self.turns.len() - behind, turn);
+        self.turns.push(turn);
     }
 
     /// When the queue goes if it stays unused, where it would.

@@ -7,6 +7,7 @@ mod arguments;
 mod catalog;
 mod deaths;
 mod desk;
+mod doubling;
 mod hashing;
 mod history;
 mod jms;

@@ -3,6 +3,8 @@
 use ferrymq_broker::{Caller, Catalog, Envelope};
 use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Destination, Name, Origin, QueueId, Table, Value};
 
+use crate::random::Random;
+
 /// A catalog with one queue, bound to one exchange.
 struct Bound {
     catalog: Catalog,
@@ -95,4 +97,34 @@ fn header_arguments() {
             }
         }
     }
+}
+
+/// Whether a pattern matches a key, by its definition.
+fn matches_by_definition(pattern: &[&str], key: &[&str]) -> bool {
+    match (pattern, key) {
+        ([], key) => key.is_empty(),
+        (["#", rest @ ..], key) => (0..=key.len()).any(|from| matches_by_definition(rest, &key[from..])),
+        ([_, ..], []) => false,
+        ([first, rest @ ..], [word, others @ ..]) => {
+            (*first == "*" || first == word) && matches_by_definition(rest, others)
+        }
+    }
+}
+
+/// Short and long patterns and keys, of few words, so that many match; beyond 63 words a key is looked at otherwise.
+#[test]
+fn topic_patterns_of_any_length_match_as_defined() {
+    let (mut random, mut matching) = (Random::new(4), 0);
+    for round in 0..3_000 {
+        let pattern: Vec<&str> =
+            (0..1 + random.below(6)).map(|_| ["#", "*", "a", "b"][random.below(4) as usize]).collect();
+        let length = if round % 3 == 0 { 60 + random.below(80) } else { 1 + random.below(8) };
+        let key: Vec<&str> = (0..length).map(|_| ["a", "b"][usize::from(random.below(8) == 0)]).collect();
+        let bound = Bound::new("amq.topic", &pattern.join("."), Table::default());
+        let (pattern, key) = (&pattern[..], &key[..]);
+        let expected = matches_by_definition(pattern, key);
+        matching += u32::from(expected);
+        assert_eq!(bound.matches(&key.join("."), &Table::default()), expected, "{pattern:?} on {key:?}");
+    }
+    assert!((500..2_500).contains(&matching), "{matching} of 3,000 match");
 }

@@ -5,7 +5,8 @@ use ferrymq_model::{Access, ConsumeCommand, GetCommand, Name, Object, Origin, Qo
 
 use super::Client;
 use crate::{
-    connection::{Get, subscription_id},
+    connection::subscription_id,
+    mailbox::Get,
     transition::{Aftermath, CatalogLock},
 };
 
@@ -35,7 +36,7 @@ impl Client {
             Ok(())
         });
         if result.is_err() {
-            self.connection.mailbox().subscriptions.remove(&number);
+            self.connection.mailbox().unsubscribe(number);
         }
         drop(catalog);
         self.settle_down(aftermath);
@@ -64,7 +65,7 @@ impl Client {
         let ended = {
             let mut mailbox = self.connection.mailbox();
             let number = mailbox.subscription(origin.channel, tag);
-            number.and_then(|number| Some((number, mailbox.subscriptions.remove(&number)?)))
+            number.and_then(|number| Some((number, mailbox.unsubscribe(number)?)))
         };
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
         let catalog = self.node.catalog.read();

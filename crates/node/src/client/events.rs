@@ -3,12 +3,7 @@
 use ferrymq_model::{Arguments, Name, Refusal};
 
 use super::Client;
-use crate::{
-    connection::{Connection, Subscription},
-    events::Told,
-    firehose::NODE,
-    node::Node,
-};
+use crate::{connection::Connection, events::Told, firehose::NODE, mailbox::Subscription, node::Node};
 
 impl Client {
     pub(super) fn tell_authentication(&self, event: &'static str, user: &Name, refusal: Option<&Refusal>) {

@@ -7,8 +7,9 @@ use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 
 use super::{Client, publish::RouteCache};
 use crate::{
-    connection::{Channel, subscription_id},
+    connection::subscription_id,
     firehose::Who,
+    mailbox::{Channel, Subscription},
     transition::{Aftermath, CatalogLock},
 };
 
@@ -119,29 +120,22 @@ impl Client {
     /// Ends a channel's subscriptions and gives back what it holds.
     fn end_channel(&mut self, channel: u16) {
         let mut held = Vec::new();
-        let mut over = Vec::new();
-        let ended: Vec<u32> = {
+        let ended = {
             let mut mailbox = self.connection.mailbox();
             self.node.let_go(mailbox.roll_back(channel));
             mailbox.settle(channel, 0, true, &mut held);
-            let ended = mailbox.channels.remove(&channel);
-            if ended.is_some() {
-                let Caller { vhost, user, .. } = self.caller();
-                self.node.census.close_channel(vhost, user);
-            }
-            if let Some(replies) = ended.and_then(|channel| channel.reply_address) {
+            mailbox.remove_channel(channel)
+        };
+        let mut over = Vec::new();
+        if let Some((channel, subscriptions)) = ended {
+            let Caller { vhost, user, .. } = self.caller();
+            self.node.census.close_channel(vhost, user);
+            if let Some(replies) = channel.reply_address {
                 self.node.replies.remove(&replies.address);
             }
-            let of_channel = |subscription: &crate::connection::Subscription| subscription.channel == channel;
-            let subscriptions = mailbox.subscriptions.iter();
-            let mut ended: Vec<u32> =
-                subscriptions.filter(|(_, one)| of_channel(one)).map(|(number, _)| *number).collect();
-            ended.sort_unstable();
-            for number in &ended {
-                over.extend(mailbox.subscriptions.remove(number));
-            }
-            ended
-        };
+            over = subscriptions;
+        }
+        let (ended, over): (Vec<u32>, Vec<Subscription>) = over.into_iter().unzip();
         if ended.is_empty() && held.is_empty() {
             self.tell_channel_closed(channel, &over);
             return;

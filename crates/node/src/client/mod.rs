@@ -22,7 +22,8 @@ use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Re
 
 use crate::{
     authentication::Identity,
-    connection::{Channel, Connection},
+    connection::Connection,
+    mailbox::Channel,
     node::{Node, WORK_OF_CHANGE},
     touched::Touched,
     transition::Aftermath,

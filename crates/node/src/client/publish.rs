@@ -10,7 +10,7 @@ use super::{
     fan_out::{FanOut, HELD_TARGETS_MAX},
 };
 use crate::{
-    census::Batch, connection::Channel, firehose::Tap, node::Node, replies::ReplyTarget, transaction,
+    census::Batch, firehose::Tap, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
     transition::Aftermath,
 };
 

@@ -1,0 +1,232 @@
+//! Work is bounded by what it touches: sixteen times as many of anything cost sixteen times as much, and not 256 times.
+//!
+//! Counted is the processor time of the test's thread, so that a busy machine does not change the verdict.
+
+use std::time::Duration;
+
+use ferrymq_broker::{Caller, Catalog, Envelope};
+use ferrymq_model::{
+    BindCommand, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, Destination, Name, Origin, QueueId,
+    SubscriptionId, Table,
+};
+
+use crate::port::Event;
+use crate::queues::{Bench, NOW, QUEUE, settings};
+use crate::random::Random;
+
+/// Processor time of this thread so far.
+fn processor_time() -> Duration {
+    // The kernel brings the count up to date when it looks for who is next.
+    std::thread::yield_now();
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+/// What `work` takes after `prepare`, the least of three times.
+fn time_of<T>(mut prepare: impl FnMut() -> T, mut work: impl FnMut(&mut T)) -> Duration {
+    let once = |_| {
+        let mut prepared = prepare();
+        let before = processor_time();
+        work(&mut prepared);
+        processor_time() - before
+    };
+    (0..3).map(once).min().unwrap()
+}
+
+/// Fails where sixteen times as much costs more than 64 times as much: what is linear costs sixteen times, with caches that
+/// do not hold so much perhaps thirty; what is a square, 256.
+fn check_linear<T>(what: &str, prepare: impl Fn(usize) -> T, mut work: impl FnMut(&mut T)) {
+    const FEW: usize = 1_000;
+    let [few, many] = [FEW, 16 * FEW].map(|count| time_of(|| prepare(count), &mut work));
+    assert!(many <= 64 * few, "{what}: {few:?}, and {many:?} for sixteen times as many");
+}
+
+/// A catalog with one exchange of a type.
+struct Bound {
+    catalog: Catalog,
+    queues: Vec<QueueId>,
+}
+
+const NAMES: [&str; 2] = ["/", "guest"];
+
+impl Bound {
+    fn new(kind: &str) -> Self {
+        let mut catalog = Catalog::fresh("", &mut Vec::new());
+        let exchange = DeclareExchange {
+            origin: Origin::default(),
+            exchange: Name::from("x"),
+            kind: Name::from(kind),
+            passive: false,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        let [vhost, user] = NAMES.map(Name::from);
+        let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
+        catalog.declare_exchange(&caller, &exchange, &mut Vec::new()).unwrap();
+        Self { catalog, queues: Vec::new() }
+    }
+
+    fn declare(&mut self, queue: &str) {
+        let [vhost, user] = NAMES.map(Name::from);
+        let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
+        let declare = DeclareQueue {
+            origin: Origin::default(),
+            queue: Name::from(queue),
+            passive: false,
+            durable: false,
+            exclusive: true,
+            auto_delete: false,
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        self.queues.push(self.catalog.declare_queue(&caller, &declare, 0, &mut Vec::new()).unwrap().queue);
+    }
+
+    fn bind(&mut self, queue: &str, key: &str) {
+        let [vhost, user] = NAMES.map(Name::from);
+        let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
+        let bind = BindCommand {
+            origin: Origin::default(),
+            destination: Destination::Queue(Name::from(queue)),
+            exchange: Name::from("x"),
+            key: key.as_bytes().to_vec(),
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        self.catalog.bind(&caller, &bind, &mut Vec::new()).unwrap();
+    }
+
+    /// So many queues, each bound once.
+    fn queues(kind: &str, count: usize) -> Self {
+        let mut bound = Self::new(kind);
+        for number in 0..count {
+            let name = format!("q{number}");
+            bound.declare(&name);
+            bound.bind(&name, "1");
+        }
+        bound
+    }
+
+    /// One queue, bound so often.
+    fn keys(kind: &str, count: usize) -> Self {
+        let mut bound = Self::new(kind);
+        bound.declare("q");
+        (1..=count).for_each(|key| bound.bind("q", &key.to_string()));
+        bound
+    }
+
+    fn forget_queues(&mut self) {
+        for queue in std::mem::take(&mut self.queues) {
+            self.catalog.forget_queue(queue, &mut Vec::new());
+        }
+    }
+
+    fn delete_exchange(&mut self) {
+        let [vhost, user] = NAMES.map(Name::from);
+        let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
+        let delete =
+            DeleteExchange { origin: Origin::default(), exchange: Name::from("x"), if_unused: false, no_wait: false };
+        self.catalog.delete_exchange(&caller, &delete, &mut Vec::new()).unwrap();
+    }
+
+    fn route(&self, key: &str) -> Vec<QueueId> {
+        let mut targets = Vec::new();
+        self.catalog.route("/", "x", key.as_bytes(), &[], &Envelope::EMPTY, &mut targets).unwrap();
+        targets
+    }
+}
+
+const KINDS: [&str; 7] =
+    ["direct", "fanout", "topic", "headers", "x-consistent-hash", "x-modulus-hash", "x-recent-history"];
+
+#[test]
+fn queues_go_in_linear_time_however_they_are_bound() {
+    for kind in KINDS {
+        let prepare = |count| Bound::queues(kind, count);
+        check_linear(&format!("queues bound to a {kind} exchange"), prepare, Bound::forget_queues);
+    }
+}
+
+#[test]
+fn a_queue_goes_in_linear_time_however_often_it_is_bound() {
+    for kind in KINDS {
+        let prepare = |count| Bound::keys(kind, count);
+        check_linear(&format!("bindings of a queue to a {kind} exchange"), prepare, Bound::forget_queues);
+    }
+}
+
+#[test]
+fn an_exchange_goes_in_linear_time_however_much_is_bound_to_it() {
+    for kind in KINDS {
+        let prepare = |count| Bound::queues(kind, count);
+        check_linear(&format!("a {kind} exchange"), prepare, Bound::delete_exchange);
+    }
+}
+
+#[test]
+fn queues_are_bound_in_linear_time() {
+    for kind in KINDS {
+        let work = |count: &mut usize| drop(Bound::queues(kind, *count));
+        check_linear(&format!("bindings to a {kind} exchange"), |count| count, work);
+    }
+}
+
+#[test]
+fn subscriptions_of_one_queue_come_and_go_in_linear_time() {
+    for single_active in [false, true] {
+        let bench = |count| {
+            let mut settings = settings("q");
+            settings.single_active = single_active;
+            (Bench::with(settings), count as u64)
+        };
+        let work = |(bench, count): &mut (Bench, u64)| {
+            // Priorities that are all different, and all alike.
+            for of_each in [|number| number as i64, |_| 0_i64] {
+                (0..*count).for_each(|id| bench.consume(id, true, of_each(id)));
+                bench.publish_to(&[QUEUE], false, Default::default());
+                bench.dispatch();
+                (0..*count).for_each(|id| bench.shard.cancel(SubscriptionId(id), NOW, &mut bench.port));
+            }
+            let delivered = |event: &&Event| matches!(event, Event::Delivered { .. });
+            assert_eq!(bench.port.events.iter().filter(delivered).count(), 2);
+        };
+        check_linear(&format!("subscriptions, single active: {single_active}"), bench, work);
+    }
+}
+
+/// Patterns of which each place of a key may be reached in as many ways as there are: the match costs no more than it took
+/// to make them.
+#[test]
+fn a_topic_match_costs_at_most_what_its_patterns_have_cost() {
+    const WORDS: usize = 120;
+    let mut random = Random::new(1);
+    let mut bound = Bound::new("topic");
+    bound.declare("q");
+    let patterns: Vec<String> = (0..1_000)
+        .map(|_| (0..WORDS).map(|_| ["#", "*", ""][random.below(3) as usize]).collect::<Vec<_>>().join("."))
+        .collect();
+    let before = processor_time();
+    patterns.iter().for_each(|pattern| bound.bind("q", pattern));
+    let made = processor_time() - before;
+    let key = ".".repeat(WORDS - 1);
+    let matched = time_of(|| (), |()| assert_eq!(bound.route(&key), bound.queues));
+    assert!(matched <= made, "made in {made:?}, matched in {matched:?}");
+}
+
+#[test]
+fn a_chain_of_wildcards_costs_no_search() {
+    const WORDS: usize = 120;
+    let time_of_chain = |word: &str| {
+        let mut bound = Bound::new("topic");
+        bound.declare("q");
+        bound.bind("q", &vec![word; WORDS].join("."));
+        let key = ".".repeat(WORDS - 1);
+        let work = |(): &mut ()| (0..100).for_each(|_| assert_eq!(bound.route(&key), bound.queues));
+        time_of(|| (), work)
+    };
+    let [any_number, one] = ["#", "*"].map(time_of_chain);
+    assert!(any_number <= 8 * one, "{any_number:?} for any number of words each, {one:?} for one each");
+}

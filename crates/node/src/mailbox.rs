@@ -1,0 +1,462 @@
+//! What is on its way to a connection, and the accounts of what it has been given.
+
+use std::collections::BTreeMap;
+
+use ferrymq_broker::{Delivery as Offer, Stretch};
+use ferrymq_model::{
+    ConnectionId, Event, Limits, MessageRef, Name, Origin, Place, Position, QueueId, Refusal, Reply, Settlement,
+    SubscriptionId, Time,
+};
+use hashbrown::HashMap;
+
+use crate::{
+    confirms::Confirms,
+    connection::subscription_id,
+    effects::{Effects, Handed},
+    replies::ReplyAddress,
+    transaction::{Settling, Transaction},
+    unacked::{Delivery, Unacked},
+};
+
+/// What is on its way to a connection, and what it has been given. Under the connection's lock.
+#[derive(Debug)]
+pub struct Mailbox {
+    pub effects: Effects,
+    pub draining: bool,
+    /// Bytes that wait for the socket, as last heard. Asked for under this lock by whoever has written, so that of two
+    /// that write at once the later one's answer stands: an old large one would stop deliveries for ever.
+    pub backlog: usize,
+    backlog_max: usize,
+    unacked_max: usize,
+    /// How long a delivery that was asked for may be held; 0 is without end.
+    timeout_ms: u64,
+    pub events: Vec<Event>,
+    pub channels: HashMap<u16, Channel>,
+    pub subscriptions: HashMap<u32, Subscription>,
+    subscriptions_made: u32,
+    /// Channels that have published since confirms were looked at.
+    unconfirmed: Vec<u16>,
+    /// Channels with publishes that wait for the journal, not those in `unconfirmed`.
+    awaiting_journal: Vec<u16>,
+    /// The durable position when those were looked at.
+    looked_at: Position,
+    /// Subscriptions that were refused a delivery for want of credit.
+    pub waiting: Vec<u32>,
+    /// Whether one of them was refused because of the connection's account.
+    pub full: bool,
+    /// Whether the connection is listed among those that wait for the journal.
+    pub awaiting: bool,
+    /// Whether the journal has come far enough for something in here, and the owner is to send it.
+    pub overdue: bool,
+    /// Whether the connection has ended, and its owner waits until everything has left.
+    pub ending: bool,
+}
+
+/// What a channel has been given, and what it asked for.
+#[derive(Debug)]
+pub struct Channel {
+    /// Ended by a refusal: commands are ignored until the session closes it.
+    pub refused: bool,
+    /// What an empty queue name stands for.
+    pub last_queue: Option<Name>,
+    /// Limit of unsettled deliveries for each subscription made from now on; 0 is none.
+    pub prefetch: u16,
+    /// Limit of unsettled deliveries over all subscriptions; 0 is none.
+    pub prefetch_global: u16,
+    /// Whether deliveries flow.
+    pub active: bool,
+    pub unacked: Unacked,
+    /// Unsettled deliveries to subscriptions, which is what prefetch counts; `unacked` has those of get besides.
+    delivered: u32,
+    pub confirms: Option<Confirms>,
+    /// What waits for a commit, where the channel works in transactions.
+    pub transaction: Option<Transaction>,
+    /// Where answers to this channel's requests go, where it has asked for that.
+    pub reply_address: Option<ReplyAddress>,
+    /// Its subscriptions by their tags.
+    tags: BTreeMap<Name, u32>,
+    /// Whether it is listed among those that have publishes to be confirmed.
+    unconfirmed: bool,
+    /// Whether the log has said that the channel is at its limit of unsettled deliveries.
+    limit_was_logged: bool,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            refused: false,
+            last_queue: None,
+            prefetch: 0,
+            prefetch_global: 0,
+            active: true,
+            unacked: Unacked::default(),
+            delivered: 0,
+            confirms: None,
+            transaction: None,
+            reply_address: None,
+            tags: BTreeMap::new(),
+            unconfirmed: false,
+            limit_was_logged: false,
+        }
+    }
+}
+
+/// A request for one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Get {
+    pub origin: Origin,
+    pub queue: QueueId,
+    pub no_ack: bool,
+}
+
+/// A subscription's account.
+#[derive(Debug)]
+pub struct Subscription {
+    pub tag: Name,
+    pub queue: Name,
+    pub channel: u16,
+    pub no_ack: bool,
+    /// Limit of unsettled deliveries; 0 is none.
+    pub prefetch: u16,
+    /// How long it may hold a delivery; 0 is without end.
+    pub timeout_ms: u64,
+    pub unacked: u32,
+    pub waiting: bool,
+}
+
+/// What a consumer is told of a delivery.
+fn handed(delivery: &Offer<'_>, delivery_tag: u64) -> Handed {
+    let attempts = delivery.shows_attempts.then_some(delivery.attempts);
+    Handed { delivery_tag, redelivered: delivery.redelivered, attempts }
+}
+
+impl Mailbox {
+    /// An empty one.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            effects: Effects::default(),
+            draining: false,
+            backlog: 0,
+            backlog_max: limits.outbox_bytes_max,
+            unacked_max: limits.unacked_max as usize,
+            timeout_ms: limits.consumer_timeout_ms,
+            events: Vec::new(),
+            channels: HashMap::new(),
+            subscriptions: HashMap::new(),
+            subscriptions_made: 0,
+            unconfirmed: Vec::new(),
+            awaiting_journal: Vec::new(),
+            looked_at: Position(0),
+            waiting: Vec::new(),
+            full: false,
+            awaiting: false,
+            overdue: false,
+            ending: false,
+        }
+    }
+
+    /// Adds a subscription and gives its number in the connection, which is not used again.
+    pub fn subscribe(&mut self, tag: Name, queue: Name, channel: u16, no_ack: bool, timeout_ms: u64) -> u32 {
+        let number = self.subscriptions_made;
+        self.subscriptions_made += 1;
+        let found = self.channels.get_mut(&channel);
+        let prefetch = found.map_or(0, |found| {
+            found.tags.insert(tag.clone(), number);
+            found.prefetch
+        });
+        let subscription =
+            Subscription { tag, queue, channel, no_ack, prefetch, timeout_ms, unacked: 0, waiting: false };
+        self.subscriptions.insert(number, subscription);
+        number
+    }
+
+    /// The subscription called `tag` on `channel`.
+    pub fn subscription(&self, channel: u16, tag: &Name) -> Option<u32> {
+        self.channels.get(&channel)?.tags.get(tag).copied()
+    }
+
+    /// Takes a subscription out.
+    pub fn unsubscribe(&mut self, number: u32) -> Option<Subscription> {
+        let ended = self.subscriptions.remove(&number)?;
+        if let Some(channel) = self.channels.get_mut(&ended.channel) {
+            channel.tags.remove(&ended.tag);
+        }
+        Some(ended)
+    }
+
+    /// Takes a channel out with its subscriptions, in the order in which they came.
+    pub fn remove_channel(&mut self, number: u16) -> Option<(Channel, Vec<(u32, Subscription)>)> {
+        let mut channel = self.channels.remove(&number)?;
+        let mut numbers: Vec<u32> = std::mem::take(&mut channel.tags).into_values().collect();
+        numbers.sort_unstable();
+        let ended = numbers.into_iter().filter_map(|number| Some((number, self.subscriptions.remove(&number)?)));
+        let ended = ended.collect();
+        Some((channel, ended))
+    }
+
+    /// Gives a message to a subscription, if its account, its channel's and the connection's allow it: takes from all
+    /// three or from none. Refused, the subscription waits, and `take_waiting` will name it.
+    pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(&number) else { return false };
+        let Some(channel) = self.channels.get_mut(&subscription.channel) else { return false };
+        let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
+        if full || !channel.has_credit(subscription, self.unacked_max) {
+            self.full |= full;
+            if channel.unacked.len() >= self.unacked_max && !std::mem::replace(&mut channel.limit_was_logged, true) {
+                let (number, max) = (subscription.channel, self.unacked_max);
+                tracing::warn!(
+                    "channel {number} holds unacked_max ({max}) deliveries: it gets no more until some are settled"
+                );
+            }
+            if !subscription.waiting {
+                subscription.waiting = true;
+                self.waiting.push(number);
+            }
+            return false;
+        }
+        let delivery_tag = if subscription.no_ack {
+            channel.unacked.skip()
+        } else {
+            subscription.unacked += 1;
+            channel.delivered += 1;
+            let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
+            channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes }, now)
+        };
+        self.effects.deliver(subscription.channel, &subscription.tag, handed(delivery, delivery_tag), message);
+        true
+    }
+
+    /// Gives a message that was asked for; credit does not count for these.
+    pub fn got(&mut self, get: Get, delivery: &Offer<'_>, remaining: u64, message: &MessageRef<'_>, now: Time) {
+        let Some(channel) = self.channels.get_mut(&get.origin.channel) else { return };
+        let delivery_tag = if get.no_ack {
+            channel.unacked.skip()
+        } else {
+            let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
+            channel.unacked.push(Delivery { place, subscription: None, body_bytes }, now)
+        };
+        self.effects.got(get.origin.channel, handed(delivery, delivery_tag), remaining, message);
+    }
+
+    /// Takes deliveries off the channel's account, and what they cost off their subscriptions'. False: no such tag.
+    pub fn settle(&mut self, channel: u16, tag: u64, multiple: bool, taken: &mut Vec<Stretch>) -> bool {
+        let Self { channels, subscriptions, .. } = self;
+        let Some(channel) = channels.get_mut(&channel) else { return false };
+        let delivered = &mut channel.delivered;
+        channel.unacked.settle(tag, multiple, |_, delivery| {
+            add_to(taken, &delivery);
+            give_back(delivered, subscriptions, &delivery);
+        })
+    }
+
+    /// Takes deliveries off the channel's list until its transaction is committed. False: no such tag.
+    pub fn set_aside(&mut self, channel: u16, tag: u64, multiple: bool, settlement: Settlement) -> bool {
+        let Some(channel) = self.channels.get_mut(&channel) else { return false };
+        let Some(transaction) = &mut channel.transaction else { return false };
+        let mut deliveries = Vec::new();
+        let known = channel.unacked.settle(tag, multiple, |tag, delivery| deliveries.push((tag, delivery)));
+        if !deliveries.is_empty() {
+            transaction.settlements.push(Settling { settlement, deliveries });
+        }
+        known
+    }
+
+    /// The settlements of a transaction come to their end: gives back their credit, and what is to be decided.
+    pub fn committed(&mut self, channel: u16, settlements: Vec<Settling>) -> Vec<(Settlement, Vec<Stretch>)> {
+        let Self { channels, subscriptions, .. } = self;
+        let Some(channel) = channels.get_mut(&channel) else { return Vec::new() };
+        let mut decided = Vec::with_capacity(settlements.len());
+        for Settling { settlement, deliveries } in settlements {
+            let mut stretches = Vec::new();
+            for (_, delivery) in &deliveries {
+                add_to(&mut stretches, delivery);
+                give_back(&mut channel.delivered, subscriptions, delivery);
+            }
+            decided.push((settlement, stretches));
+        }
+        decided
+    }
+
+    /// The transaction of a channel is forgotten: what it had settled is unsettled again. Gives the bytes that its publishes
+    /// took.
+    pub fn roll_back(&mut self, channel: u16) -> usize {
+        let Some(channel) = self.channels.get_mut(&channel) else { return 0 };
+        let Some(transaction) = channel.transaction.as_mut().map(std::mem::take) else { return 0 };
+        for (tag, delivery) in transaction.settlements.into_iter().flat_map(|settling| settling.deliveries) {
+            channel.unacked.put_back(tag, delivery);
+        }
+        transaction.bytes
+    }
+
+    /// Refuses the channels that hold a delivery for too long; says whether there are some. As in RabbitMQ, only the
+    /// oldest delivery of a channel counts.
+    pub fn end_patience(&mut self, now: Time) -> bool {
+        let mut over = Vec::new();
+        for (number, channel) in &self.channels {
+            let Some((since, delivery)) = channel.unacked.oldest() else { continue };
+            let subscription = delivery.subscription.and_then(|number| self.subscriptions.get(&number));
+            let timeout_ms = subscription.map_or(self.timeout_ms, |subscription| subscription.timeout_ms);
+            if timeout_ms > 0 && !channel.refused && now.since_ms(since) > timeout_ms {
+                over.push((*number, timeout_ms));
+            }
+        }
+        for (channel, timeout_ms) in &over {
+            let text = format!(
+                "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \
+                 timeout value can be configured, see consumers doc guide to learn more"
+            );
+            let mut events = Vec::new();
+            let origin = Origin { channel: *channel, method: 0 };
+            self.refuse(origin, &Refusal::PreconditionFailed(text), &mut events);
+            self.events.append(&mut events);
+        }
+        !over.is_empty()
+    }
+
+    /// Gives an answer to a channel that has an address for them. False: that is no longer so, or far too much waits for
+    /// its socket.
+    pub fn deliver_reply(&mut self, channel: u16, message: &MessageRef<'_>) -> bool {
+        if self.is_flooded() || self.effects.len_bytes() >= 4 * self.backlog_max {
+            return false;
+        }
+        let Some(found) = self.channels.get_mut(&channel) else { return false };
+        let Some(reply_address) = &found.reply_address else { return false };
+        let handed = Handed { delivery_tag: found.unacked.skip(), redelivered: false, attempts: None };
+        self.effects.deliver(channel, &reply_address.tag, handed, message);
+        true
+    }
+
+    /// Whether subscriptions that waited for the connection's account could go on.
+    pub fn is_refilled(&self) -> bool {
+        self.full && self.has_room()
+    }
+
+    /// Whether far more waits for the socket than deliveries alone could pile up: returns, confirms and replies, for which
+    /// there is no credit.
+    pub fn is_flooded(&self) -> bool {
+        self.backlog >= 4 * self.backlog_max
+    }
+
+    fn has_room(&self) -> bool {
+        self.backlog + self.effects.len_bytes() < self.backlog_max / 2
+    }
+
+    /// The subscriptions that waited for credit, in the order in which they began to; empty while the connection's
+    /// account is the reason and has not recovered.
+    pub fn take_waiting(&mut self, connection: ConnectionId) -> Vec<SubscriptionId> {
+        if self.waiting.is_empty() || (self.full && !self.has_room()) {
+            return Vec::new();
+        }
+        self.full = false;
+        let waiting = std::mem::take(&mut self.waiting);
+        for number in &waiting {
+            if let Some(subscription) = self.subscriptions.get_mut(number) {
+                subscription.waiting = false;
+            }
+        }
+        waiting.into_iter().map(|number| subscription_id(connection, number)).collect()
+    }
+
+    /// `count` more publishes of a channel were decided; `position` where some of them wait for the journal. Those in
+    /// `refused`, counted from 1, some queue did not take.
+    pub fn published(&mut self, channel: u16, count: u64, refused: &[u64], position: Option<Position>) {
+        let Some(found) = self.channels.get_mut(&channel) else { return };
+        if let Some(confirms) = &mut found.confirms {
+            for ahead in refused {
+                self.effects.not_confirmed(channel, confirms.refuse(*ahead));
+            }
+            confirms.published(count, position);
+            if count > 0 && !std::mem::replace(&mut found.unconfirmed, true) {
+                self.unconfirmed.push(channel);
+            }
+        }
+    }
+
+    /// Confirms what can be, with `durable` as the durable position. Channels that wait for the journal are looked at only
+    /// when it has come further.
+    pub fn confirm(&mut self, durable: Position) {
+        let Self { unconfirmed, awaiting_journal, channels, effects, .. } = self;
+        let mut waits = |number: &u16| {
+            let Some(channel) = channels.get_mut(number) else { return false };
+            let Some(confirms) = &mut channel.confirms else { return false };
+            if let Some((last, multiple)) = confirms.take(durable) {
+                effects.confirm(*number, last, multiple);
+            }
+            channel.unconfirmed = confirms.is_waiting();
+            channel.unconfirmed
+        };
+        if std::mem::replace(&mut self.looked_at, durable) != durable {
+            awaiting_journal.retain(&mut waits);
+        }
+        awaiting_journal.extend(unconfirmed.drain(..).filter(&mut waits));
+    }
+
+    /// Whether the channel's publisher wants to hear when its messages are safe.
+    pub fn confirms(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(|channel| channel.confirms.is_some())
+    }
+
+    /// Whether something in here waits for the journal to come further than `durable`.
+    pub fn awaits_journal(&self, durable: Position) -> bool {
+        self.effects.held().is_some_and(|position| position > durable)
+            || !(self.awaiting_journal.is_empty() && self.unconfirmed.is_empty())
+    }
+
+    /// Answers a command.
+    pub fn reply(&mut self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
+        if !no_wait {
+            if let Some(position) = after {
+                self.effects.hold(position);
+            }
+            self.effects.reply(origin, reply);
+        }
+    }
+
+    /// Refuses a command: its channel is deaf until the session has closed it.
+    pub fn refuse(&mut self, origin: Origin, refusal: &Refusal, events: &mut Vec<Event>) {
+        if let Some(channel) = self.channels.get_mut(&origin.channel) {
+            channel.refused = true;
+        }
+        self.effects.refused(origin, refusal.clone());
+        events.push(Event::Refused { origin, refusal: refusal.clone() });
+    }
+}
+
+impl Channel {
+    fn has_credit(&self, subscription: &Subscription, unacked_max: usize) -> bool {
+        if !self.active || self.refused {
+            return false;
+        }
+        subscription.no_ack
+            || (within(subscription.unacked, subscription.prefetch)
+                && within(self.delivered, self.prefetch_global)
+                && self.unacked.len() < unacked_max)
+    }
+}
+
+/// A delivery comes to its end: what it cost comes back to its channel and its subscription.
+fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>, delivery: &Delivery) {
+    if let Some(number) = delivery.subscription {
+        *delivered -= 1;
+        if let Some(subscription) = subscriptions.get_mut(&number) {
+            subscription.unacked -= 1;
+        }
+    }
+}
+
+/// Adds a delivery to stretches, joining it to the last one where it follows.
+fn add_to(stretches: &mut Vec<Stretch>, delivery: &Delivery) {
+    let Place { queue, sequence } = delivery.place;
+    let body_bytes = u64::from(delivery.body_bytes);
+    match stretches.last_mut() {
+        Some(last) if last.queue == queue && last.last + 1 == sequence => {
+            last.last = sequence;
+            last.body_bytes += body_bytes;
+        }
+        _ => stretches.push(Stretch { queue, first: sequence, last: sequence, body_bytes }),
+    }
+}
+
+fn within(unacked: u32, limit: u16) -> bool {
+    limit == 0 || unacked < u32::from(limit)
+}

@@ -208,7 +208,7 @@ impl Queue {
     /// A record names this sequence, so it was given: to a message that came before and is gone, or that did not survive. It is
     /// never given again, or what is said of the old message would be believed of the new one.
     pub fn saw(&mut self, sequence: Sequence) {
-        if !sabotage::is(Sabotage::MarksApart) {
+        if !sabotage::is(Sabotage::GiveNumbersAgain) {
             self.skip_to(sequence.saturating_add(1));
         }
     }

@@ -22,8 +22,10 @@ pub(crate) enum Sabotage {
     AcceptRollback,
     /// What was replayed is not written again.
     TrustTheCache,
-    /// Marks of delivery stand outside of their unit, and numbers that they name are given again.
-    MarksApart,
+    /// Numbers that records name are given again.
+    GiveNumbersAgain,
+    /// Groups of other directories count as our own.
+    AnyStamp,
 }
 
 /// Whether storage is to be broken in this way.

@@ -144,6 +144,27 @@ fn no_body_is_ever_taken_for_a_group() {
     }
 }
 
+/// The group around such a body may be torn, so that what looks like a group stands behind the journal's end.
+#[test]
+fn no_body_in_a_torn_end_is_taken_for_a_group() {
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, small());
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        publish(store, b"first", &[place(Q, 1)]);
+    });
+    assert!(shard.flush());
+    publish_block(&shard, &disk, 2, foreign_group);
+    let disk = disk.copy();
+    drop(shard);
+    let around = groups(&disk)[groups(&disk).len() - 2];
+    disk.meddle(&journal(), |bytes| bytes[around..around + BLOCK].fill(0));
+    let (shard, recovered) = open(&disk, small());
+    assert_eq!(recovered.queues[0].messages, 2, "{:?}", recovered.missing);
+    shard.with(|store| publish(store, b"goes on", &[place(Q, recovered.queues[0].state.next)]));
+    assert!(shard.flush());
+}
+
 /// After a failed sync the page cache shows what the disk has not. A restart must not build upon that.
 #[test]
 fn a_failed_sync_is_not_trusted_after_a_restart() {

@@ -53,6 +53,26 @@ fn damage_taken_for_a_torn_tail_is_noticed() {
 }
 
 #[test]
+fn numbers_that_are_given_again_are_noticed() {
+    is_noticed("GiveNumbersAgain", "promises::settled_transient_messages_hide_nothing_after_a_restart");
+}
+
+#[test]
+fn a_group_of_another_directory_is_noticed() {
+    is_noticed("AnyStamp", "promises::no_body_in_a_torn_end_is_taken_for_a_group");
+}
+
+#[test]
+fn trust_in_the_page_cache_is_noticed() {
+    is_noticed("TrustTheCache", "promises::a_failed_sync_is_not_trusted_after_a_restart");
+}
+
+#[test]
+fn a_checkpoint_that_fell_back_is_noticed() {
+    is_noticed("AcceptRollback", "promises::a_checkpoint_that_has_lost_its_last_commit_is_damaged");
+}
+
+#[test]
 fn a_disk_that_lies_about_syncing_is_noticed() {
     let lied = std::panic::catch_unwind(|| {
         for seed in 0..20 {

@@ -215,6 +215,12 @@ impl FakeDisk {
         self.0.lock().refused
     }
 
+    /// There are descriptors again.
+    pub fn stop_refusing(&self) {
+        let mut world = self.0.lock();
+        (world.faults.refuse_open_of, world.refused) = (None, 0);
+    }
+
     /// How many operations there were so far.
     pub fn operations(&self) -> u64 {
         self.0.lock().operations

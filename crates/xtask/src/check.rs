@@ -20,9 +20,12 @@ pub fn run(workspace: &Workspace) -> Result<(), String> {
         let package = workspace.members.iter().find(|package| package.folder == program.folder);
         package.is_some_and(|package| !SHELL.contains(&package.short()))
     };
+    let mut failed = Vec::new();
     for program in programs.iter().filter(is_pure) {
         let name = format!("tests in {}", workspace.shown(&program.folder));
-        step::run(&name, Command::new(&program.executable).arg("--quiet").current_dir(&program.folder))?;
+        failed.extend(
+            step::run(&name, Command::new(&program.executable).arg("--quiet").current_dir(&program.folder)).err(),
+        );
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed.join(", ")) }
 }

@@ -112,6 +112,8 @@ pub struct Node {
     /// Bytes of messages that have arrived in part or wait for a commit.
     pub(crate) uploads_bytes: AtomicUsize,
     pub(crate) stalled: AtomicBool,
+    /// Storage's own word on that, which is up at once. That it tells us may take as long as a sync.
+    pub(crate) storage_stalled: Arc<AtomicBool>,
     /// Whether they wait because the disk takes no more.
     pub(crate) disk_full: AtomicBool,
     /// Why publishers wait, while they do.
@@ -226,6 +228,11 @@ impl Node {
 
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Acquire)
+    }
+
+    /// Whether publishers are to be read no further: they were told to wait, or will be.
+    pub(crate) fn holds_publishers(&self) -> bool {
+        self.is_stalled() || self.storage_stalled.load(Ordering::Acquire)
     }
 
     /// What a queue has on disk cannot be read: its subscriptions end, and what is asked of it is refused from now on,

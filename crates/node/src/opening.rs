@@ -153,6 +153,7 @@ impl Node {
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
         let histories = HistoryBudget::new(settings.limits.histories_bytes_max);
+        let storage_stalled = store.stalled();
         let node = Arc::new(Self {
             limits: settings.limits,
             properties: settings.properties,
@@ -177,6 +178,7 @@ impl Node {
             replies: Default::default(),
             uploads_bytes: 0.into(),
             stalled: false.into(),
+            storage_stalled,
             stall_reason: Default::default(),
             disk_full: false.into(),
             failed: Default::default(),

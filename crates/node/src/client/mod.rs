@@ -141,7 +141,7 @@ impl Client {
     /// and does not read the answers.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.is_blocked() || self.connection.mailbox().is_flooded()
+        (self.has_published && self.node.holds_publishers()) || self.connection.mailbox().is_flooded()
     }
 
     /// Sends the session's own bytes, behind everything decided so far.

@@ -140,14 +140,7 @@ impl Node {
             tracing::warn!("events are not told: {refusal}");
             tells_events = false;
         }
-        // One unit: a fresh catalog is there as a whole or not at all, and what is dropped goes with what belongs to it.
-        store.begin_unit();
-        let shard = load_shard(&catalog, &recovered, &mut store, now);
-        for entry in &changes {
-            store.put(entry);
-        }
-        store.end_unit();
-        store.request_flush();
+        let shard = write_changes(&catalog, &recovered, &mut store, &changes, now);
         messenger.durable.set(store.durable_position());
         // What was recovered is durable.
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
@@ -290,6 +283,25 @@ fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Re
         tracing::warn!("dropped, because what it belongs to is not there: {orphan}");
     }
     Ok(loaded.catalog)
+}
+
+/// Opens the durable queues, and writes what has changed at the start. That is one unit: a fresh catalog is there as a whole or
+/// not at all, and what is dropped goes with what belongs to it.
+fn write_changes(
+    catalog: &Catalog,
+    recovered: &Recovered,
+    store: &mut Store,
+    changes: &[CatalogEntry],
+    now: Time,
+) -> Shard {
+    store.begin_unit();
+    let shard = load_shard(catalog, recovered, store, now);
+    for entry in changes {
+        store.put(entry);
+    }
+    store.end_unit();
+    store.request_flush();
+    shard
 }
 
 /// Opens the durable queues with what storage found of their lanes.

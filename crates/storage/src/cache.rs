@@ -176,6 +176,11 @@ impl Cache {
         self.drop_surplus_bodies();
     }
 
+    /// Whether bodies are on their way to their files.
+    pub fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
     /// A body's file is gone.
     pub fn forget_own_file(&mut self, number: u64) {
         let key = BodyKey::OwnFile(number);

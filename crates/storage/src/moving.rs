@@ -215,6 +215,7 @@ impl Store {
     /// Takes the files that may be removed now.
     pub(crate) fn take_dead(&mut self) -> Vec<Dead> {
         let durable = self.shared.durable();
+        self.cache.written(durable);
         let may_go = |dead: &Dead| match dead.file {
             DeadFile::Run(run) if run.is_transient() => true,
             _ => dead.position <= durable,
@@ -224,10 +225,10 @@ impl Store {
         gone
     }
 
-    /// Whether there are files to look at again: those that wait for the journal to be durable before they can be removed,
+    /// Whether there are files to look at again: long bodies that are being written, those that wait for the journal to be durable before they can be removed,
     /// and runs of which so much may be settled by then that they are worth merging.
     pub(crate) fn has_files(&self) -> bool {
-        !self.dead.is_empty() || !self.runs.is_empty()
+        !self.dead.is_empty() || !self.runs.is_empty() || self.cache.has_unwritten()
     }
 
     /// A queue's message cannot be read from where it was wanted; false if nobody wants it from there any more.

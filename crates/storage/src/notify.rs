@@ -49,6 +49,8 @@ pub enum Stall {
     JournalFull,
     /// Messages in memory are being moved to disk and that cannot keep up.
     MemoryFull,
+    /// Long bodies are being written to files of their own and that cannot keep up.
+    BodiesWaiting,
     /// The disk does not take what must be moved out of the journal.
     NoSpace(Arc<str>),
 }
@@ -58,6 +60,7 @@ impl fmt::Display for Stall {
         match self {
             Self::JournalFull => out.write_str("the journal is full and is being moved to disk"),
             Self::MemoryFull => out.write_str("transient messages in memory are at their limit"),
+            Self::BodiesWaiting => out.write_str("long message bodies in memory wait to be written to disk"),
             Self::NoSpace(error) => write!(out, "the disk takes no more: {error}"),
         }
     }

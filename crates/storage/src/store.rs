@@ -122,6 +122,8 @@ impl Store {
             };
             self.cache.insert_unwritten(number, body, self.appender.position());
             self.cache.written(self.shared.durable());
+            // Its memory is given back when it is written, also if nothing else comes.
+            self.spill.go();
         }
         let segment = SegmentId::journal(appended.generation);
         self.follow_appender();

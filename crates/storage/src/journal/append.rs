@@ -171,6 +171,9 @@ impl Appender {
             None => {}
         }
         open.messages += 1;
+        if own_file.is_some() && open.bodies_crowd() && open.room == crate::Room::Open {
+            Pen::stall(&self.shared, &mut open);
+        }
         self.pen.finish(&self.shared, open, total);
         Appended { generation: self.pen.generation, message: (at + head) as u32 }
     }

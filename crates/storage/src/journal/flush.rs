@@ -311,12 +311,10 @@ impl Flusher {
                 }
             }
         }
-        match closed.own_files.first() {
-            Some((number, _)) => {
-                self.own_files.sync_names().map_err(|error| self.own_file_failed("sync the folder of", *number, &error))
-            }
-            None => Ok(()),
-        }
+        let Some((number, _)) = closed.own_files.first() else { return Ok(()) };
+        self.own_files.sync_names().map_err(|error| self.own_file_failed("sync the folder of", *number, &error))?;
+        self.shared.bodies_written(closed.own_files.iter().map(|(_, body)| body.len() as u64).sum());
+        Ok(())
     }
 
     fn own_file_failed(&self, what: &'static str, number: u64, error: &io::Error) -> FatalError {

@@ -162,6 +162,17 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// So many bytes of long bodies are in their files.
+    pub fn bodies_written(&self, bytes: u64) {
+        let mut open = self.open.lock();
+        let was_crowded = open.bodies_crowd();
+        open.bodies_waiting -= bytes;
+        if was_crowded && !open.bodies_crowd() {
+            let room = if open.must_wait() { open.stall() } else { Room::Open };
+            open.set_room(room, &self.stalled);
+        }
+    }
+
     /// What could not be written was, or is not needed any more.
     pub fn space_again(&self) {
         let mut open = self.open.lock();
@@ -212,6 +223,9 @@ pub(crate) struct Mark {
     group: u64,
     index: u32,
 }
+
+/// How much of long bodies may wait in memory for files of their own before publishers wait.
+const BODIES_WAITING_MAX: u64 = 16 << 20;
 
 /// Tells marks of units from those of groups.
 const UNIT: u64 = 1 << 63;
@@ -298,6 +312,8 @@ pub(crate) struct OpenGroup {
     delivered: Vec<Place>,
     bodies: Vec<(u32, Bytes)>,
     own_files: Vec<(u64, Bytes)>,
+    /// Bytes of bodies that are to get files of their own and have none yet, in this group and in closed ones.
+    bodies_waiting: u64,
     /// The unit that is being written.
     unit: Option<Unit>,
     /// Counts units.
@@ -346,6 +362,7 @@ impl OpenGroup {
             delivered: Vec::new(),
             bodies: Vec::new(),
             own_files: Vec::new(),
+            bodies_waiting: 0,
             unit: None,
             units: 0,
             unit_delivered: Vec::new(),
@@ -431,7 +448,13 @@ impl OpenGroup {
 
     /// A body is to be in a file of its own before this group is written.
     pub fn write_own_file(&mut self, number: u64, body: Bytes) {
+        self.bodies_waiting += body.len() as u64;
         self.own_files.push((number, body));
+    }
+
+    /// Whether more waits for files of its own than may be in memory.
+    pub fn bodies_crowd(&self) -> bool {
+        self.bodies_waiting > BODIES_WAITING_MAX
     }
 
     /// Whether the disk takes nothing that must be moved out of the journal, and no file is left but the one that was kept
@@ -572,13 +595,14 @@ impl OpenGroup {
 
     /// Whether there is a reason for publishers to wait.
     fn must_wait(&self) -> bool {
-        self.memory_full || self.no_space.is_some() || self.is_short()
+        self.memory_full || self.no_space.is_some() || self.bodies_crowd() || self.is_short()
     }
 
     pub fn stall(&self) -> Room {
         Room::Stalled(match &self.no_space {
             Some(reason) => Stall::NoSpace(Arc::clone(reason)),
             None if self.memory_full => Stall::MemoryFull,
+            None if self.bodies_crowd() => Stall::BodiesWaiting,
             None => Stall::JournalFull,
         })
     }

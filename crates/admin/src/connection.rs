@@ -1,8 +1,9 @@
 //! One HTTP connection, from the first byte to the last, and the limits that hold before anybody has logged in.
 
 use std::{
+    collections::VecDeque,
     io,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -11,11 +12,15 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
 
 use crate::Admin;
 
-/// HTTP connections at once. Over it a new one is closed at once.
+/// HTTP connections at once. Over it the oldest one is closed: whoever probes health comes, asks and goes, and must not be
+/// kept out by those who come and do not ask.
 const CONNECTIONS_MAX: usize = 256;
 
 /// How long a peer may take over the head of a request; an idle connection counts as one that takes too long.
@@ -24,23 +29,45 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// How many bytes the head of a request may have. Over it: 431.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// How many connections are open.
+/// The connections that are open, the oldest first.
 #[derive(Debug, Default)]
-pub struct Open(AtomicUsize);
+pub struct Open(Mutex<Connections>);
+
+#[derive(Debug, Default)]
+struct Connections {
+    made: u64,
+    open: VecDeque<(u64, Arc<Notify>)>,
+}
 
 impl Open {
-    fn enter(&self) -> Option<Entered<'_>> {
-        // Given back on drop, also where there was no room.
-        let entered = Entered(self);
-        (self.0.fetch_add(1, Ordering::Relaxed) < CONNECTIONS_MAX).then_some(entered)
+    /// One more connection; where it is one too many, the oldest is told to end.
+    fn enter(&self) -> Entered<'_> {
+        let mut connections = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if connections.open.len() >= CONNECTIONS_MAX
+            && let Some((_, oldest)) = connections.open.pop_front()
+        {
+            oldest.notify_one();
+        }
+        let (number, ended) = (connections.made, Arc::new(Notify::new()));
+        connections.made += 1;
+        connections.open.push_back((number, ended.clone()));
+        Entered { open: self, number, ended }
     }
 }
 
-struct Entered<'a>(&'a Open);
+struct Entered<'a> {
+    open: &'a Open,
+    number: u64,
+    /// Told when the connection is to end.
+    ended: Arc<Notify>,
+}
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        let mut connections = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(at) = connections.open.binary_search_by_key(&self.number, |(number, _)| *number) {
+            connections.open.remove(at);
+        }
     }
 }
 
@@ -50,15 +77,17 @@ impl Admin {
     /// # Errors
     /// Where the peer does not speak HTTP/1.1, is too slow, or is one too many.
     pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
-        let Some(_entered) = self.open.enter() else {
-            return Err(io::Error::other(format!("{CONNECTIONS_MAX} HTTP connections are open")));
-        };
-        http1::Builder::new()
+        let entered = self.open.enter();
+        let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()))
-            .await
-            .map_err(io::Error::other)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
+        tokio::select! {
+            served = served => served.map_err(io::Error::other),
+            () = entered.ended.notified() => {
+                Err(io::Error::other(format!("{CONNECTIONS_MAX} HTTP connections are open, and this was the oldest")))
+            }
+        }
     }
 }

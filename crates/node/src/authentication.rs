@@ -3,7 +3,11 @@
 use ferrymq_broker::Rights;
 use ferrymq_model::{Name, Refusal, Time};
 
+use std::sync::{Arc, Weak};
+
 use crate::{
+    connection::Connection,
+    login::{self, Waits},
     node::{GUEST, Node},
     tokens::{Token, TokenSettings},
 };
@@ -18,7 +22,7 @@ pub enum Backend {
 }
 
 /// Who a connection acts for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub name: Name,
     /// What has proved it, where that also says what the user may do.
@@ -55,6 +59,48 @@ impl Node {
         Err(refused(user, &reasons.join("; ")))
     }
 
+    /// Whether checking this takes no computing worth speaking of.
+    pub(crate) fn is_checked_soon(&self, user: &Name, password: &[u8]) -> bool {
+        if !self.backends.iter().any(|backend| matches!(backend, Backend::Internal)) {
+            return true;
+        }
+        let catalog = self.catalog.read();
+        catalog.user(user).is_some_and(|found| self.logins.is_remembered(user, password, &found.password_hash))
+    }
+
+    /// Checks a password off the thread that asks, and tells the connection. Those who ask for the same at a time share one
+    /// check.
+    ///
+    /// # Errors
+    /// [`Refusal::LoginFailed`] where too many checks wait.
+    pub(crate) fn check_later(
+        self: &Arc<Self>,
+        user: Name,
+        password: Vec<u8>,
+        loopback: bool,
+        connection: &Arc<Connection>,
+    ) -> Result<(), Refusal> {
+        let key = self.logins.key_of(&user, &password, loopback);
+        match self.logins.wait(key.clone(), connection) {
+            Waits::WithOthers => return Ok(()),
+            Waits::InVain => return Err(refused(&user, "too many passwords wait to be checked")),
+            Waits::First => {}
+        }
+        let node = Arc::downgrade(self);
+        self.host.compute(Box::new(move || {
+            let Some(node) = node.upgrade() else { return };
+            // Who has gone meanwhile does not cost a check.
+            let checked = node.logins.is_awaited(&key).then(|| node.check_password(&user, &password, loopback));
+            let waiting = node.logins.answered(&key);
+            for connection in waiting.iter().filter_map(Weak::upgrade) {
+                let checked = checked.clone().unwrap_or_else(|| node.check_password(&user, &password, loopback));
+                connection.mailbox().login = Some(Box::new(checked));
+                connection.wake();
+            }
+        }));
+        Ok(())
+    }
+
     /// Takes the word of the connection itself for who the user is, who need not have a password then.
     pub(crate) fn check_proof(&self, proof: Result<Name, String>, loopback: bool) -> Result<Identity, Refusal> {
         let name = proof.map_err(Refusal::LoginFailed)?;
@@ -83,7 +129,12 @@ impl Node {
     }
 
     fn check_own(&self, user: &Name, password: &[u8]) -> Result<Identity, String> {
-        let kept = self.catalog.read().user(user).map(|user| user.password_hash.clone()).ok_or(NOBODY)?;
+        let kept = self.catalog.read().user(user).map(|user| user.password_hash.clone());
+        let Some(kept) = kept else {
+            // It takes as long as for a user who is there, so that nobody learns from that who is.
+            login::check_in_vain(password);
+            return Err(NOBODY.to_owned());
+        };
         if !self.logins.check(user, password, &kept) {
             return Err("the password is wrong".to_owned());
         }

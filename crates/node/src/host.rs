@@ -28,6 +28,12 @@ pub trait Host: Send + Sync {
         work();
     }
 
+    /// Computes something that takes long on purpose, such as checking a password, on a thread that serves no connection.
+    /// For each processor there is one such work at a time; the others wait in the order in which they came.
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+
     /// The server must end, and say why: what is decided from now on cannot be made durable.
     fn fault(&self, reason: String);
 }

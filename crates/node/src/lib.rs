@@ -26,6 +26,8 @@ mod failed;
 mod firehose;
 mod host;
 mod login;
+#[cfg(test)]
+mod login_tests;
 mod made;
 mod mailbox;
 mod node;

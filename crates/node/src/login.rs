@@ -1,6 +1,9 @@
 //! Passwords: how they are kept, and how a login is checked without paying for it each time.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use argon2::{Argon2, PasswordHash, PasswordHasher, PasswordVerifier};
 use base64ct::{Base64, Encoding};
@@ -8,6 +11,8 @@ use ferrymq_model::Name;
 use md5::Md5;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256, Sha512};
+
+use crate::connection::Connection;
 
 /// The hash under which a new password is kept: argon2id, in PHC string format.
 pub fn hash(password: &[u8]) -> String {
@@ -70,6 +75,33 @@ fn is_right_at_rabbitmq(algorithm: &str, password: &[u8], salted: &[u8]) -> bool
     digest.len() == kept.len() && digest.iter().zip(kept).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
+/// A hash that no password has.
+const NOBODYS: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Takes as long as a check of a password that is wrong.
+pub fn check_in_vain(password: &[u8]) {
+    std::hint::black_box(is_right(password, NOBODYS));
+}
+
+/// What is checked: user, digest of the password, whether the client is on this machine.
+pub type Check = (Name, [u8; 32], bool);
+
+/// Checks that may wait; with more, whoever asks is refused at once. One takes some 25 ms of a processor, and no client
+/// waits for longer than its handshake may take.
+const WAITING_MAX: usize = 512;
+
+/// How a check waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// It is to be made.
+    First,
+    /// Somebody else has asked for the same.
+    WithOthers,
+    /// Too many wait.
+    InVain,
+}
+
 /// Logins that were right before. Checking a password costs tens of milliseconds on purpose; a client that connects
 /// again with the same one should not pay again, and a thousand that connect at once should not stop everybody else.
 #[derive(Debug)]
@@ -78,20 +110,80 @@ pub struct Logins {
     key: [u8; 16],
     /// By user: the kept hash it was checked against, and the digest of the password.
     right: Mutex<HashMap<Name, (String, [u8; 32])>>,
+    /// Who waits for which check.
+    waiting: Mutex<HashMap<Check, Vec<Weak<Connection>>>>,
+    /// A sabotage: each check is made for itself.
+    #[cfg(test)]
+    pub never_shares: std::sync::atomic::AtomicBool,
 }
 
 impl Logins {
     pub fn new(key: u128) -> Self {
-        Self { key: key.to_ne_bytes(), right: Mutex::default() }
+        Self {
+            key: key.to_ne_bytes(),
+            right: Mutex::default(),
+            waiting: Mutex::default(),
+            #[cfg(test)]
+            never_shares: Default::default(),
+        }
+    }
+
+    fn digest(&self, password: &[u8]) -> [u8; 32] {
+        Sha256::new().chain_update(self.key).chain_update(password).finalize().into()
+    }
+
+    /// What tells this check from others.
+    pub fn key_of(&self, user: &Name, password: &[u8], loopback: bool) -> Check {
+        (user.clone(), self.digest(password), loopback)
+    }
+
+    /// A connection waits for a check.
+    pub fn wait(&self, check: Check, connection: &Arc<Connection>) -> Waits {
+        let mut waiting = self.waiting.lock();
+        let count = waiting.len();
+        let awaited_by = Arc::downgrade(connection);
+        if let Some(others) = waiting.get_mut(&check) {
+            others.push(awaited_by);
+            #[cfg(test)]
+            if self.never_shares.load(std::sync::atomic::Ordering::Relaxed) {
+                return Waits::First;
+            }
+            return Waits::WithOthers;
+        }
+        if count >= WAITING_MAX {
+            return Waits::InVain;
+        }
+        waiting.insert(check, vec![awaited_by]);
+        Waits::First
+    }
+
+    /// Whether anybody is there still who waits for it.
+    pub fn is_awaited(&self, check: &Check) -> bool {
+        self.waiting.lock().get(check).is_some_and(|waiting| waiting.iter().any(|one| one.strong_count() > 0))
+    }
+
+    /// The check was made: who has waited for it.
+    pub fn answered(&self, check: &Check) -> Vec<Weak<Connection>> {
+        self.waiting.lock().remove(check).unwrap_or_default()
+    }
+
+    /// Whether this was right before.
+    pub fn is_remembered(&self, user: &Name, password: &[u8], kept: &str) -> bool {
+        let digest = self.digest(password);
+        self.right.lock().get(user).is_some_and(|(hash, right)| hash == kept && *right == digest)
     }
 
     /// Whether `password` is the one that is kept as `kept` for `user`.
     pub fn check(&self, user: &Name, password: &[u8], kept: &str) -> bool {
-        let digest: [u8; 32] = Sha256::new().chain_update(self.key).chain_update(password).finalize().into();
-        if self.right.lock().get(user).is_some_and(|(hash, right)| hash == kept && *right == digest) {
+        if self.is_remembered(user, password, kept) {
             return true;
         }
         let right = is_right(password, kept);
+        if !kept.starts_with("$argon2") {
+            // A hash of RabbitMQ's is checked in no time, and none at all sooner: nobody is to learn which one it is.
+            check_in_vain(password);
+        }
+        let digest = self.digest(password);
         if right {
             self.right.lock().insert(user.clone(), (kept.to_owned(), digest));
         }

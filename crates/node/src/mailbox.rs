@@ -10,6 +10,7 @@ use ferrymq_model::{
 use hashbrown::HashMap;
 
 use crate::{
+    authentication::Identity,
     confirms::Confirms,
     connection::subscription_id,
     effects::{Effects, Handed},
@@ -31,6 +32,8 @@ pub struct Mailbox {
     /// How long a delivery that was asked for may be held; 0 is without end.
     timeout_ms: u64,
     pub events: Vec<Event>,
+    /// What came of the login, once that was checked.
+    pub login: Option<Box<Result<Identity, Refusal>>>,
     pub channels: HashMap<u16, Channel>,
     pub subscriptions: HashMap<u32, Subscription>,
     subscriptions_made: u32,
@@ -141,6 +144,7 @@ impl Mailbox {
             unacked_max: limits.unacked_max as usize,
             timeout_ms: limits.consumer_timeout_ms,
             events: Vec::new(),
+            login: None,
             channels: HashMap::new(),
             subscriptions: HashMap::new(),
             subscriptions_made: 0,

@@ -37,6 +37,9 @@ pub(crate) const WORK_OF_CHANGE: u64 = 32;
 pub(crate) const WORK_OF_WRITE: u64 = 16;
 const WORK_OF_ROUND: u64 = 64;
 
+/// Queues of a connection that ends which go under one hold of the locks.
+const HELD_QUEUES_MAX: usize = 128;
+
 /// How often a connection goes on with its own deliveries before others have their turn.
 const ROUNDS_MAX: u32 = 8;
 
@@ -199,16 +202,24 @@ impl Node {
     /// A connection has ended: its exclusive queues go, and its slot is free.
     pub(crate) fn disconnect(self: &Arc<Self>, connection: &Arc<Connection>) {
         let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id).collect();
-        let mut aftermath = Aftermath::default();
-        let catalog = self.catalog.read();
-        self.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
-            for queue in exclusive {
-                // A queue that is gone already has nothing to refuse.
-                let _ = shard.delete(queue, ferrymq_broker::DeleteWhen::default(), ports);
+        let mut delete = || {
+            for queues in exclusive.chunks(HELD_QUEUES_MAX) {
+                let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
+                self.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+                    for queue in queues {
+                        // A queue that is gone already has nothing to refuse.
+                        let _ = shard.delete(*queue, ferrymq_broker::DeleteWhen::default(), ports);
+                    }
+                });
+                drop(catalog);
+                self.settle_down(aftermath, Some(connection));
             }
-        });
-        drop(catalog);
-        self.settle_down(aftermath, Some(connection));
+        };
+        if exclusive.len() > HELD_QUEUES_MAX {
+            self.host.lengthy(&mut delete);
+        } else {
+            delete();
+        }
         self.gets.lock().retain(|get| !Arc::ptr_eq(&get.connection, connection));
         self.core.lock().free_slot(connection.id.0 as usize);
     }

@@ -2,6 +2,7 @@
 
 use std::{
     sync::Arc,
+    thread::available_parallelism,
     time::{Duration, SystemTime},
 };
 
@@ -10,7 +11,7 @@ use ferrymq_node::Host;
 use ferrymq_wire::Moment;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::{block_in_place, yield_now},
     time::Instant,
 };
@@ -29,6 +30,10 @@ pub struct Process {
     alarm: watch::Sender<Option<Time>>,
     /// Told when there is more to deliver than those who came upon it should do.
     deliveries: Notify,
+    /// One permit for each processor.
+    computing: Arc<Semaphore>,
+    /// Where work is handed to threads; none where nothing is served.
+    runtime: Option<Handle>,
     fault: watch::Sender<Option<String>>,
     log_limits: Arc<LogLimits>,
     /// A sabotage: connections keep their threads.
@@ -45,6 +50,8 @@ impl Process {
             began_at: wall_clock(),
             alarm: watch::Sender::new(None),
             deliveries: Notify::new(),
+            computing: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
+            runtime: Handle::try_current().ok(),
             fault: watch::Sender::new(None),
             log_limits: Arc::default(),
             #[cfg(test)]
@@ -131,6 +138,17 @@ impl Host for Process {
         let on_worker =
             Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
         if on_worker { block_in_place(work) } else { work() }
+    }
+
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) {
+        let Some(runtime) = &self.runtime else { return work() };
+        let computing = self.computing.clone();
+        runtime.spawn(async move {
+            // It is never closed.
+            let _permit = computing.acquire_owned().await;
+            // What panics has said so.
+            drop(tokio::task::spawn_blocking(work).await);
+        });
     }
 
     fn fault(&self, reason: String) {

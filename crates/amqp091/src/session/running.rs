@@ -241,6 +241,11 @@ impl Running {
             match Method::read(frame.payload) {
                 Ok(Method::ChannelCloseOk(_)) => self.channels.close(frame.channel),
                 Ok(Method::ChannelClose(_)) => out.send(|out| put_method(out, frame.channel, &ChannelCloseOk)),
+                Ok(method @ Method::ChannelOpen(_)) => {
+                    // Our close was never acknowledged, so the number is not free.
+                    let violation = Violation::new(ReplyCode::ChannelError, "second 'channel.open' seen");
+                    return Err(Fault::new(frame.channel, method.id(), violation));
+                }
                 _ => {}
             }
         }

@@ -54,7 +54,34 @@ impl Matcher {
         let mut found = self
             .wanted
             .iter()
-            .map(|(key, value)| headers.get(key).is_some_and(|header| *value == Value::Void || header == value));
+            .map(|(key, value)| headers.get(key).is_some_and(|header| *value == Value::Void || alike(header, value)));
         if self.any { found.any(|matches| matches) } else { found.all(|matches| matches) }
+    }
+}
+
+/// Whether a header is what a binding wants. Text and bytes are the same, as long as their octets are: which of the two a
+/// client sends depends on its language.
+fn alike(header: &Value, wanted: &Value) -> bool {
+    match (header, wanted) {
+        (Value::Text(text), Value::Bytes(bytes)) | (Value::Bytes(bytes), Value::Text(text)) => {
+            text.as_bytes() == *bytes
+        }
+        _ => header == wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_bytes_match_each_other() {
+        let table = |value| Table(vec![("k".to_owned(), value)]);
+        let (text, bytes) = (Value::Text("v".to_owned()), Value::Bytes(b"v".to_vec()));
+        for (wanted, header) in [(&text, &bytes), (&bytes, &text), (&bytes, &bytes)] {
+            assert!(Matcher::new(&table(wanted.clone())).matches(&table(header.clone())), "{wanted:?} {header:?}");
+        }
+        let other = Value::Bytes(b"w".to_vec());
+        assert!(!Matcher::new(&table(text)).matches(&table(other)));
     }
 }

@@ -7,6 +7,7 @@ use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 
 use super::{Client, publish::RouteCache};
 use crate::{
+    authentication::Identity,
     connection::subscription_id,
     firehose::Who,
     mailbox::{Channel, Subscription},
@@ -15,18 +16,37 @@ use crate::{
 
 impl Client {
     /// Checks who is there. The session answers the peer itself, because how depends on what the peer can do.
-    pub(super) fn log_in(&mut self, login: &Login, events: &mut Vec<Event>) {
-        let claimed = match login {
-            Login::Password { user, .. } => user.clone(),
-            Login::Certificate => Name::default(),
-        };
-        let mut checked = Err(Refusal::LoginFailed(String::new()));
-        self.node.host.lengthy(&mut || {
-            checked = match login {
-                Login::Password { user, password } => self.node.check_password(user, password, self.loopback),
-                Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
+    pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
+        let checked = match login {
+            Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
+            Login::Password { user, password } => {
+                self.claimed = user.clone();
+                if self.node.is_checked_soon(&user, &password) {
+                    self.node.check_password(&user, &password, self.loopback)
+                } else {
+                    match self.node.check_later(user, password, self.loopback, &self.connection) {
+                        Ok(()) => {
+                            self.is_checked = true;
+                            return self.take_login(events);
+                        }
+                        Err(refusal) => Err(refusal),
+                    }
+                }
             }
-        });
+        };
+        self.logged_in(checked, events);
+    }
+
+    /// Takes what came of the login, if that was checked meanwhile.
+    pub(super) fn take_login(&mut self, events: &mut Vec<Event>) {
+        let checked = self.connection.mailbox().login.take();
+        if let Some(checked) = checked.filter(|_| self.is_checked) {
+            self.is_checked = false;
+            self.logged_in(*checked, events);
+        }
+    }
+
+    fn logged_in(&mut self, checked: Result<Identity, Refusal>, events: &mut Vec<Event>) {
         match checked {
             Ok(identity) => {
                 self.tell_authentication("user.authentication.success", &identity.name, None);
@@ -34,7 +54,7 @@ impl Client {
                 events.push(Event::LoggedIn);
             }
             Err(refusal) => {
-                self.tell_authentication("user.authentication.failure", &claimed, Some(&refusal));
+                self.tell_authentication("user.authentication.failure", &self.claimed, Some(&refusal));
                 events.push(Event::Refused { origin: Origin::default(), refusal });
             }
         }

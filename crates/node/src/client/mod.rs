@@ -41,6 +41,10 @@ pub struct Client {
     address: String,
     loopback: bool,
     identity: Option<Identity>,
+    /// The user that the client says it is.
+    claimed: Name,
+    /// Its password is being checked.
+    is_checked: bool,
     vhost: Option<Name>,
     /// Publishes that were not decided yet.
     publishes: Vec<Publish>,
@@ -84,6 +88,8 @@ impl Client {
             address,
             loopback,
             identity: None,
+            claimed: Name::default(),
+            is_checked: false,
             vhost: None,
             publishes: Vec::new(),
             undrained: Touched::default(),
@@ -141,7 +147,11 @@ impl Client {
     /// and does not read the answers.
     #[must_use]
     pub fn is_paused(&self) -> bool {
+<<<<<<< HEAD
         (self.has_published && self.node.holds_publishers()) || self.connection.mailbox().is_flooded()
+=======
+        self.is_checked || self.is_blocked() || self.connection.mailbox().is_flooded()
+>>>>>>> fairness
     }
 
     /// Sends the session's own bytes, behind everything decided so far.
@@ -316,7 +326,7 @@ impl Client {
 
     fn carry_out(&mut self, command: Command, events: &mut Vec<Event>) {
         let (origin, result) = match command {
-            Command::Login(login) => return self.log_in(&login, events),
+            Command::Login(login) => return self.log_in(login, events),
             Command::OpenVhost { origin, vhost } => (origin, self.open_vhost(origin, vhost, events)),
             // One too many is refused in the connection's name; clients do not wait for that on the channel.
             Command::OpenChannel(origin) => (Origin { method: 0, ..origin }, self.open_channel(origin)),
@@ -352,6 +362,9 @@ impl Client {
 
     /// Takes events that others left for this connection's session, and sends what waited for the journal.
     pub fn take_events(&mut self, events: &mut Vec<Event>) {
+        if self.is_checked {
+            self.take_login(events);
+        }
         let mut mailbox = self.connection.mailbox();
         events.append(&mut mailbox.events);
         if mailbox.overdue {

@@ -409,13 +409,14 @@ impl Client {
         let message = message_of(publish, input);
         let catalog = self.node.catalog.read();
         let caller = self.caller();
+        let more_keys = publish.more_keys();
+        catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
+        // As in RabbitMQ, who may not publish at all is told that first.
         if let Some(claimed) = publish.rare.as_ref().and_then(|rare| rare.user.as_ref())
             && claimed != caller.user
         {
             catalog.check_claim(&caller, claimed)?;
         }
-        let more_keys = publish.more_keys();
-        catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
         let mut queues = Vec::new();
         let holds = self.node.route(&catalog, caller.vhost, publish, &message, purpose, &mut queues)?;
         drop(catalog);

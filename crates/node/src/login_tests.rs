@@ -1,0 +1,119 @@
+//! Checks of passwords: shared by those who ask for the same, and bounded.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use ferrymq_model::{Command, Event, Login, Name, Time};
+use parking_lot::Mutex;
+
+use crate::{
+    Client, Effects, Host, Node, Peer,
+    rig_tests::{Folder, Gate, Still, open},
+};
+
+/// Keeps what is to be computed until the test says so.
+#[derive(Default)]
+struct Waiting(Mutex<Vec<Box<dyn FnOnce() + Send>>>);
+
+impl Host for Waiting {
+    fn now(&self) -> Time {
+        Still.now()
+    }
+
+    fn wall(&self) -> Time {
+        Still.wall()
+    }
+
+    fn random(&self) -> u128 {
+        Still.random()
+    }
+
+    fn alarm(&self, _: Option<Time>) {}
+
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) {
+        self.0.lock().push(work);
+    }
+
+    fn fault(&self, reason: String) {
+        panic!("{reason}");
+    }
+}
+
+struct Nobody;
+
+impl Peer for Nobody {
+    fn send(&self, _: &Effects) {}
+
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    fn wake(&self) {}
+}
+
+fn connect(node: &Arc<Node>, password: &str) -> (Client, Vec<Event>) {
+    let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
+    let login = Login::Password { user: Name::from("guest"), password: password.as_bytes().to_vec() };
+    let mut events = Vec::new();
+    client.command(b"", Command::Login(login), &mut events);
+    (client, events)
+}
+
+/// How many checks are begun where many log in at once with the same password; all of them are let in.
+fn checks_of_many(sabotage: impl FnOnce(&Node)) -> usize {
+    let (folder, host) = (Folder::new(), Arc::new(Waiting::default()));
+    let node = open(&folder, Arc::<Gate>::default(), host.clone());
+    sabotage(&node);
+    let mut clients: Vec<Client> = (0..20)
+        .map(|_| {
+            let (client, events) = connect(&node, "guest");
+            assert!(events.is_empty() && client.is_paused(), "nothing is read from it meanwhile: {events:?}");
+            client
+        })
+        .collect();
+    let checks = std::mem::take(&mut *host.0.lock());
+    let count = checks.len();
+    checks.into_iter().for_each(|check| check());
+    for client in &mut clients {
+        let mut events = Vec::new();
+        client.take_events(&mut events);
+        assert!(matches!(events[..], [Event::LoggedIn]) && !client.is_paused(), "{events:?}");
+    }
+    let (_, events) = connect(&node, "guest");
+    assert!(matches!(events[..], [Event::LoggedIn]), "what was right is not checked again: {events:?}");
+    drop(clients);
+    node.stop().unwrap();
+    count
+}
+
+#[test]
+fn those_who_log_in_alike_share_one_check() {
+    assert_eq!(checks_of_many(|_| {}), 1);
+}
+
+#[test]
+fn checks_that_are_not_shared_are_noticed() {
+    assert!(checks_of_many(|node| node.logins.never_shares.store(true, Ordering::Relaxed)) > 1);
+}
+
+#[test]
+fn so_many_checks_wait_and_no_more_and_none_for_those_who_have_gone() {
+    let (folder, host) = (Folder::new(), Arc::new(Waiting::default()));
+    let node = open(&folder, Arc::<Gate>::default(), host.clone());
+    let clients: Vec<(Client, Vec<Event>)> =
+        (0..520).map(|number| connect(&node, &format!("wrong {number}"))).collect();
+    let refused = |events: &Vec<Event>| matches!(events[..], [Event::Refused { .. }]);
+    assert_eq!(clients.iter().filter(|(_, events)| refused(events)).count(), 8);
+    let checks = std::mem::take(&mut *host.0.lock());
+    assert_eq!(checks.len(), 512);
+    drop(clients);
+    // Were each of these made, this would take a processor ten seconds.
+    checks.into_iter().for_each(|check| check());
+    let (mut client, _) = connect(&node, "guest");
+    let check = host.0.lock().pop().unwrap();
+    check();
+    let mut events = Vec::new();
+    client.take_events(&mut events);
+    assert!(matches!(events[..], [Event::LoggedIn]), "there is room again: {events:?}");
+    drop(client);
+    node.stop().unwrap();
+}

@@ -147,11 +147,8 @@ impl Client {
     /// and does not read the answers.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-<<<<<<< HEAD
-        (self.has_published && self.node.holds_publishers()) || self.connection.mailbox().is_flooded()
-=======
-        self.is_checked || self.is_blocked() || self.connection.mailbox().is_flooded()
->>>>>>> fairness
+        let held = self.has_published && self.node.holds_publishers();
+        self.is_checked || held || self.connection.mailbox().is_flooded()
     }
 
     /// Sends the session's own bytes, behind everything decided so far.

@@ -26,12 +26,14 @@ def certificate(name):
 
 class Server:
     """A server for the length of a `with` block, reachable at `host` and `port`, and under TLS at `tls_port` if wanted;
-    a binary is started with `options`, with `environment` beside its own, and by `prepare` before it is run."""
+    a binary is started with `options`, with `environment` beside its own, `prepare` called before
+    it is run, and its data on `disk` instead of in a folder of its own."""
 
-    def __init__(self, options=(), tls=False, environment=None, prepare=None):
+    def __init__(self, options=(), tls=False, environment=None, prepare=None, disk=None):
         self.options = options
         self.environment = environment or {}
         self.prepare = prepare
+        self.disk = disk
         self.tls = tls
         self.tls_port = 0
         self.http_port = 0
@@ -99,7 +101,12 @@ class Server:
     @property
     def data(self):
         """The data directory of a binary."""
-        return os.path.join(self.folder.name, "data")
+        return os.path.join(self.disk or self.folder.name, "data")
+
+    def memory_mib(self):
+        """What a binary has in memory."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmRSS"))
 
     def tls_options(self):
         if not self.tls:

@@ -1,0 +1,30 @@
+"""Long bodies that are on disk and confirmed leave memory, however many come at the same moment."""
+
+import threading
+
+import pika
+from pika_client import connect, wait_until
+from server import Server
+
+MIB = 1 << 20
+CONNECTIONS, BODY, WRITTEN_MAX = 24, 16 * MIB, 100  # the last: MiB more than at the start
+PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
+
+
+def publish(channel):
+    channel.confirm_delivery()
+    channel.basic_publish("", "q", bytes(BODY), PERSISTENT)
+
+
+with Server() as server:
+    server.must_be_ours_to_kill()
+    channels = [connect(server).channel() for _ in range(CONNECTIONS)]
+    channels[0].queue_declare("q", durable=True)
+    start = server.memory_mib()
+    threads = [threading.Thread(target=publish, args=(channel,)) for channel in channels]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Ends by the watchdog in `server` where it stays.
+    wait_until(lambda: server.memory_mib() - start <= WRITTEN_MAX, channels[0].connection)

@@ -17,8 +17,8 @@ pub struct Pump {
     closing: bool,
     /// The end is for the peer to make.
     peer_closes: bool,
-    /// The session was told that the node has no room for what this connection publishes.
-    blocked: bool,
+    /// Why the session was told that the node has no room for what this connection publishes.
+    blocked: Option<String>,
     /// What was done in this turn, in the node's units of work.
     done: u64,
     /// Input was left over: see [`Pump::wants_rest`].
@@ -72,7 +72,7 @@ impl Pump {
             events: Vec::new(),
             closing: false,
             peer_closes: false,
-            blocked: false,
+            blocked: None,
             done: 0,
             wants_rest: false,
             suspended: None,
@@ -183,9 +183,9 @@ impl Pump {
 
     /// Tells the session when its publishes have to wait, and when they need not any more.
     fn tell_room(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
-        if self.client.is_blocked() != self.blocked {
-            let reason = self.client.block_reason();
-            self.blocked = reason.is_some();
+        let reason = self.client.block_reason();
+        if reason != self.blocked {
+            self.blocked.clone_from(&reason);
             self.events.push(reason.map_or(Event::Unblocked, Event::Blocked));
             self.tell_events(now, encode_with);
         }

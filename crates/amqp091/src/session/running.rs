@@ -69,6 +69,9 @@ impl Running {
     pub fn blocked(&mut self, reason: String, now: Moment) {
         if self.wants_blocked && matches!(self.blocking, Blocking::No) {
             self.blocking = Blocking::Since { told_at: now.after_ms(BLOCKED_MS_MIN), reason };
+        } else if let Blocking::Since { reason: kept, .. } = &mut self.blocking {
+            // What the client is told is why it waits by then.
+            *kept = reason;
         }
     }
 

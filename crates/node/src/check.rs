@@ -61,13 +61,13 @@ impl Notify for Owner {
 ///
 /// # Errors
 /// Where the directory cannot be opened: it is in use, or damaged in a place that nothing can be done without.
-pub fn check(disk: Arc<dyn Disk>, directory: &Path, repair: bool) -> Result<Checked, NodeError> {
+pub fn check(disk: &Arc<dyn Disk>, directory: &Path, repair: bool) -> Result<Checked, NodeError> {
     let owner = Arc::new(Owner::default());
     let options = Options { repair, ..Options::default() };
-    let opened = ferrymq_storage::open(Arc::clone(&disk), directory, options, owner.clone());
+    let opened = ferrymq_storage::open(Arc::clone(disk), directory, options, owner.clone());
     let (store, recovered) = opened.map_err(NodeError::Storage)?;
     let catalog = Catalog::load(&recovered.entries, &mut Vec::new()).map_err(NodeError::Catalog)?.catalog;
-    let damages = store.verify(&disk, directory);
+    let damages = store.verify(disk, directory);
     let checked = Checked {
         notes: recovered.missing.clone(),
         damages: damages.iter().map(|damage| sentence(damage, &catalog)).collect(),

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use ferrymq_storage::RealDisk;
+use ferrymq_storage::{Disk, RealDisk};
 
 /// Which data directory.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,7 +20,8 @@ pub fn run(args: &CheckArgs, repair: bool) -> ExitCode {
         eprintln!("error: {} is not a data directory: it has no manifest", args.directory.display());
         return ExitCode::FAILURE;
     }
-    match ferrymq_node::check(Arc::new(RealDisk), &args.directory, repair) {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    match ferrymq_node::check(&disk, &args.directory, repair) {
         Ok(checked) => {
             for line in checked.notes.iter().chain(&checked.damages) {
                 println!("{line}");

@@ -61,6 +61,8 @@ pub(crate) struct Checkpoint {
     path: PathBuf,
     database: Option<Database>,
     mark: Mark,
+    /// The last commit that was tried: a number is never used for two.
+    tried: u64,
 }
 
 /// What is to change.
@@ -77,7 +79,7 @@ impl Checkpoint {
     pub fn create(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), OpenError> {
         disk.open(path, Open::Empty).map_err(OpenError::io("create", path))?;
         let mark = Mark::create(disk, path)?;
-        let mut checkpoint = Self { disk: Arc::clone(disk), path: path.to_owned(), database: None, mark };
+        let mut checkpoint = Self { disk: Arc::clone(disk), path: path.to_owned(), database: None, mark, tried: 0 };
         let mut meta =
             Meta { first_generation: 1, synced: Position::default(), starts: 0, next_run: 1, applied: 0, commit: 0 };
         checkpoint.commit(&mut meta, []).map_err(|error| OpenError::checkpoint(path, error))?;
@@ -98,7 +100,7 @@ impl Checkpoint {
             }
         }
         let mark = Mark::open(&disk, path)?;
-        let checkpoint = Self { disk, path: path.to_owned(), database: None, mark };
+        let checkpoint = Self { disk, path: path.to_owned(), database: None, mark, tried: 0 };
         // redb panics on some kinds of damage; to us that is damage like any other.
         let read = panic::catch_unwind(AssertUnwindSafe(|| checkpoint.read(path)));
         read.unwrap_or_else(|_| Err(OpenError::damaged(path, 0, "the database cannot make sense of it")))
@@ -175,7 +177,8 @@ impl Checkpoint {
         meta: &mut Meta,
         changes: impl IntoIterator<Item = &'a Changes>,
     ) -> Result<(), redb::Error> {
-        let next = Meta { commit: meta.commit + 1, ..*meta };
+        self.tried = self.tried.max(meta.commit) + 1;
+        let next = Meta { commit: self.tried, ..*meta };
         let committed = self.try_commit(&next, changes).and_then(|()| Ok(self.mark.set(next.commit)?));
         match committed {
             Ok(()) => *meta = next,

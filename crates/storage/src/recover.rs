@@ -36,8 +36,6 @@ pub struct Recovered {
     pub missing: Vec<String>,
     /// How long it took.
     pub took: Duration,
-    /// What tells this directory from all others.
-    pub incarnation: u128,
     /// Length of a journal file, as the directory was made, in bytes.
     pub file_bytes: u32,
     /// How many journal files the directory was made with.
@@ -161,7 +159,6 @@ fn assemble(
     missing.extend(found.explain());
     let mut recovered = replay.recovered(missing);
     recovered.took = disk.elapsed().saturating_sub(began);
-    recovered.incarnation = manifest.incarnation;
     (recovered.file_bytes, recovered.files) = (manifest.file_bytes, manifest.files);
     let start = Start { disk, layout, options, notify, driver, lock, meta, checkpoint, stamp: manifest.stamp };
     let (store, workers) = start.assemble(replay, replayed, files, found);

@@ -90,7 +90,7 @@ impl Replay {
         let mut queues: Vec<_> = self.queues.values().map(queue).collect();
         queues.sort_by_key(|queue| queue.id);
         let entries = self.entries.iter().map(entry).collect();
-        Recovered { entries, queues, missing, took: Duration::ZERO, incarnation: 0, file_bytes: 0, files: 0 }
+        Recovered { entries, queues, missing, took: Duration::ZERO, file_bytes: 0, files: 0 }
     }
 
     /// The queue, marked as changed in the generation that the record stands in, and the segments. That is not always the

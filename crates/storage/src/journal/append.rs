@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ferrymq_model::{BodyRef, CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, Time};
 use parking_lot::MutexGuard;
 
-use super::open::{Asleep, Mark, OpenGroup, Settlement, Shared};
+use super::closed::Settlement;
+use super::open::{Asleep, Mark, OpenGroup, Shared};
 use super::record::{
     ATTEMPTS_BYTES, DELIVERED_BYTES, ENQUEUE_BYTES, ENTRY_BYTES, Kind, QUEUE_BYTES, SETTLE_BYTES, TARGET_BYTES,
     write_delivered, write_head,

@@ -18,8 +18,9 @@ use std::time::Duration;
 use ferrymq_model::{Position, Time};
 use parking_lot::MutexGuard;
 
+use super::closed::Closed;
 use super::group::{self, ALIGN, GROUP_BYTES, GroupHeader, HEADER_BYTES, SectionHeader};
-use super::open::{Asleep, Closed, OpenGroup, Shared};
+use super::open::{Asleep, OpenGroup, Shared};
 use super::position;
 use crate::disk::Disk;
 use crate::driver::Turn;
@@ -305,7 +306,7 @@ impl Flusher {
         for (number, body) in &closed.own_files {
             while let Err(error) = self.own_files.write(*number, body) {
                 let passes = matches!(kind_of(&error), Kind::Full | Kind::Passing);
-                self.shared.no_space(&error.to_string());
+                self.shared.body_failed(&error.to_string());
                 if !passes || !self.shared.pause(RETRY) {
                     return Err(self.own_file_failed("write", *number, &error));
                 }

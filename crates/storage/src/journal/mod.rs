@@ -5,6 +5,7 @@
 //! journal is durable. Between them stands [`Shared`], whose lock is held for the length of one record.
 
 mod append;
+mod closed;
 mod files;
 mod flush;
 mod group;

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use ferrymq_model::{Place, Position, QueueId, Sequence, Settled};
 use parking_lot::{Condvar, Mutex};
 
+use super::closed::{Closed, Settlement, Unit};
 use super::files::JournalFiles;
 use super::group::{HEADER_BYTES, align};
-use super::record::{DELIVERED_BYTES, Kind, SETTLE_BYTES, write_delivered, write_head};
+use super::record::{DELIVERED_BYTES, SETTLE_BYTES, write_delivered};
 use super::{FIRST_GROUP, position};
 use crate::driver::Driver;
 use crate::error::FatalError;
@@ -162,12 +163,21 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// A long body cannot be written for now: publishers wait until it is.
+    pub fn body_failed(&self, reason: &str) {
+        let mut open = self.open.lock();
+        open.body_error = Some(reason.into());
+        let room = open.stall();
+        open.set_room(room, &self.stalled);
+    }
+
     /// So many bytes of long bodies are in their files.
     pub fn bodies_written(&self, bytes: u64) {
         let mut open = self.open.lock();
-        let was_crowded = open.bodies_crowd();
+        let held_up = open.bodies_crowd() || open.body_error.is_some();
         open.bodies_waiting -= bytes;
-        if was_crowded && !open.bodies_crowd() {
+        open.body_error = None;
+        if held_up && !open.bodies_crowd() {
             let room = if open.must_wait() { open.stall() } else { Room::Open };
             open.set_room(room, &self.stalled);
         }
@@ -230,24 +240,6 @@ const BODIES_WAITING_MAX: u64 = 16 << 20;
 /// Tells marks of units from those of groups.
 const UNIT: u64 = 1 << 63;
 
-/// Messages that left a queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settlement {
-    pub queue: QueueId,
-    pub first: Sequence,
-    pub last: Sequence,
-    pub why: Settled,
-}
-
-impl Settlement {
-    pub fn write(&self, out: &mut FieldWriter<'_>) {
-        write_head(out, Kind::Settle, SETTLE_BYTES, self.why as u8);
-        out.u64(self.queue.0);
-        out.u64(self.first);
-        out.u64(self.last);
-    }
-}
-
 /// Where a journal that was replayed ends, and where it goes on.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -257,45 +249,6 @@ pub(crate) struct Tail {
     pub image: Arc<Image>,
     pub free: VecDeque<usize>,
     pub taken: VecDeque<(u64, usize)>,
-}
-
-/// A group that is complete and waits to be written.
-#[derive(Debug)]
-pub(crate) struct Closed {
-    pub generation: u64,
-    pub number: u64,
-    pub start: u32,
-    /// Records of the image end here.
-    pub end: u32,
-    /// The merged settlements and marks of delivery, which stand behind the records.
-    pub merged: Vec<u8>,
-    /// A unit that the next group goes on with.
-    pub unfinished: Option<Unit>,
-    /// Where the unit ended that earlier groups began; 0 if there was none.
-    pub finished_to: u32,
-    pub image: Arc<Image>,
-    /// Shared bodies, by where they belong.
-    pub bodies: Vec<(u32, Bytes)>,
-    /// Bodies with files of their own, which must be there first.
-    pub own_files: Vec<(u64, Bytes)>,
-    /// Where the journal is when this group is synced.
-    pub up_to: Position,
-}
-
-impl Closed {
-    /// Whether there is nothing in it.
-    pub fn is_seal(&self) -> bool {
-        self.end == self.start + HEADER_BYTES as u32 && self.merged.is_empty()
-    }
-}
-
-/// A unit that is being written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unit {
-    /// Where it begins in this group.
-    pub from: u32,
-    /// Whether it began in an earlier one.
-    pub carried: bool,
 }
 
 /// The group that records go to.
@@ -334,7 +287,10 @@ pub(crate) struct OpenGroup {
     free: VecDeque<usize>,
     /// Which file a generation is in, ascending.
     taken: VecDeque<(u64, usize)>,
+    /// Why runs or checkpoints cannot be written.
     no_space: Option<Arc<str>>,
+    /// Why a long body cannot be written.
+    body_error: Option<Arc<str>>,
     pub room: Room,
     /// What was said of it last.
     pub room_told: Room,
@@ -376,6 +332,7 @@ impl OpenGroup {
             free: tail.free,
             taken: tail.taken,
             no_space: None,
+            body_error: None,
             room: Room::Open,
             room_told: Room::Open,
             was_short: false,
@@ -595,11 +552,12 @@ impl OpenGroup {
 
     /// Whether there is a reason for publishers to wait.
     fn must_wait(&self) -> bool {
-        self.memory_full || self.no_space.is_some() || self.bodies_crowd() || self.is_short()
+        let fails = self.no_space.is_some() || self.body_error.is_some();
+        fails || self.memory_full || self.bodies_crowd() || self.is_short()
     }
 
     pub fn stall(&self) -> Room {
-        Room::Stalled(match &self.no_space {
+        Room::Stalled(match self.no_space.as_ref().or(self.body_error.as_ref()) {
             Some(reason) => Stall::NoSpace(Arc::clone(reason)),
             None if self.memory_full => Stall::MemoryFull,
             None if self.bodies_crowd() => Stall::BodiesWaiting,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, QueueId, Sequence, Settled};
-use ferrymq_storage::{Next, OpenError, Options};
+use ferrymq_storage::{Next, OpenError, Options, Room};
 
 use crate::fake_disk::{Chance, FakeDisk, Faults};
 use crate::rig::{Shard, facts, message, open_on, place, publish, small, until};
@@ -119,16 +119,21 @@ fn publish_block(shard: &Shard, disk: &FakeDisk, number: Sequence, block: impl F
     assert!(groups(disk).contains(&at), "what looks like a group stands where one could");
 }
 
+fn with_a_first_message() -> (FakeDisk, std::sync::Arc<Shard>) {
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, small());
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        publish(store, b"first", &[place(Q, 1)]);
+    });
+    assert!(shard.flush());
+    (disk, shard)
+}
+
 #[test]
 fn no_body_is_ever_taken_for_a_group() {
     for kill in [true, false] {
-        let disk = FakeDisk::default();
-        let (shard, _) = open(&disk, small());
-        shard.with(|store| {
-            store.create_queue(QueueId(Q), true);
-            publish(store, b"first", &[place(Q, 1)]);
-        });
-        assert!(shard.flush());
+        let (disk, shard) = with_a_first_message();
         // A whole group of another server's journal, at the place that it names.
         publish_block(&shard, &disk, 2, foreign_group);
         // One of our own, at another place than its own.
@@ -147,13 +152,7 @@ fn no_body_is_ever_taken_for_a_group() {
 /// The group around such a body may be torn, so that what looks like a group stands behind the journal's end.
 #[test]
 fn no_body_in_a_torn_end_is_taken_for_a_group() {
-    let disk = FakeDisk::default();
-    let (shard, _) = open(&disk, small());
-    shard.with(|store| {
-        store.create_queue(QueueId(Q), true);
-        publish(store, b"first", &[place(Q, 1)]);
-    });
-    assert!(shard.flush());
+    let (disk, shard) = with_a_first_message();
     publish_block(&shard, &disk, 2, foreign_group);
     let disk = disk.copy();
     drop(shard);
@@ -365,4 +364,23 @@ fn long_keys_and_annotations_come_back() {
     drop(shard);
     let (shard, _) = open(&disk.after_kill(), small());
     check(&shard);
+}
+
+/// Publishers wait from the first long body that has no room until it has some, and are not told to go on in between.
+#[test]
+fn a_long_body_without_room_holds_publishers_until_it_has_some() {
+    let (disk, shard) = with_a_first_message();
+    disk.set_faults(Faults { space_left: Some(0), ..Faults::default() });
+    let bytes = Bytes::from(vec![7; 100_000]);
+    let body = BodyRef::Shared(&bytes);
+    let before = disk.operations();
+    shard.with(|store| store.enqueue(&message(body), &facts(body), &[place(Q, 2)], &[]));
+    // A try makes the file, writes to it and takes it away.
+    until(|| disk.operations() >= before + 9);
+    assert_eq!(shard.heard(|heard| heard.rooms.iter().filter(|room| **room == Room::Open).count()), 0);
+    assert!(matches!(shard.with(|store| store.room()), Room::Stalled(_)));
+    disk.set_faults(Faults::default());
+    shard.wait_for_room();
+    assert!(shard.flush());
+    assert_eq!(shard.messages(Q).len(), 2);
 }

@@ -25,6 +25,9 @@ const IDLE_TURNS_MAX: usize = 20_000;
 /// How often something is not opened before it can be again.
 const REFUSED_MAX: u64 = 30;
 
+/// A life that has begun with what was recovered, or why it has not, and the model.
+type Begun = Result<(Arc<Life>, Recovered), Box<(OpenError, Model)>>;
+
 /// One life of a store.
 #[derive(Debug)]
 struct Life {
@@ -90,7 +93,7 @@ impl Notify for Listener {
 
 impl Life {
     /// Opens a store on a disk, with what should be in it.
-    fn begin(disk: FakeDisk, model: Model, chance: &mut Chance) -> Result<(Arc<Self>, Recovered), (OpenError, Model)> {
+    fn begin(disk: FakeDisk, model: Model, chance: &mut Chance) -> Begun {
         let shard = Arc::new(Shard::default());
         let life = Arc::new(Self {
             disk,
@@ -112,7 +115,7 @@ impl Life {
         );
         let (store, recovered, workers) = match opened {
             Ok(opened) => opened,
-            Err(error) => return Err((error, std::mem::take(&mut life.story.lock().0))),
+            Err(error) => return Err(Box::new((error, std::mem::take(&mut life.story.lock().0)))),
         };
         *life.shard.store.lock() = Some(store);
         *life.workers.lock() = workers.into_iter().map(Some).collect();
@@ -245,7 +248,7 @@ pub fn live(seed: u64) -> u64 {
     for life in 0..3 {
         let (life, recovered) = match Life::begin(disk.clone(), model, &mut chance) {
             Ok(begun) => begun,
-            Err((error, _)) => panic!("life {life} does not begin: {error}"),
+            Err(failed) => panic!("life {life} does not begin: {}", failed.0),
         };
         println!("life: promised {promised:?}; {:?}", recovered.missing);
         life.story.lock().0.check(&life.shard, &recovered, promised);
@@ -269,12 +272,12 @@ pub fn live(seed: u64) -> u64 {
             disk.set_faults(Faults { stop_at: Some(chance.below(40)), ..Faults::default() });
             match Life::begin(disk.clone(), model, &mut chance) {
                 Ok((life, _)) => model = life.end().0,
-                Err((_, kept)) => model = kept,
+                Err(failed) => model = failed.1,
             }
             disk = disk.after_power_loss(&mut chance);
         }
     }
-    let (life, recovered) = Life::begin(disk, model, &mut chance).map_err(|(error, _)| error).unwrap();
+    let (life, recovered) = Life::begin(disk, model, &mut chance).map_err(|failed| failed.0).unwrap();
     life.story.lock().0.check(&life.shard, &recovered, promised);
     life.end();
     println!("merged {merged}");

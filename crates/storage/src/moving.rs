@@ -225,8 +225,8 @@ impl Store {
         gone
     }
 
-    /// Whether there are files to look at again: long bodies that are being written, those that wait for the journal to be durable before they can be removed,
-    /// and runs of which so much may be settled by then that they are worth merging.
+    /// Whether there is something to look at again: long bodies on their way to their files, files that wait for the journal
+    /// to be durable before they can be removed, and runs of which so much may be settled by then that they are worth merging.
     pub(crate) fn has_files(&self) -> bool {
         !self.dead.is_empty() || !self.runs.is_empty() || self.cache.has_unwritten()
     }

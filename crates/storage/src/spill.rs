@@ -151,7 +151,7 @@ impl Spill {
                 self.shared.space_again();
                 match self.merge() {
                     Ok(true) => continue,
-                    Ok(false) => return (waiting || !self.strays.is_empty()).then_some(RETRY),
+                    Ok(false) => return waiting.then_some(RETRY),
                     Err(Undone::Stopped) => return Some(NO_STORE),
                     // Nobody waits for it.
                     Err(Undone::Failed(_)) => return Some(RETRY),

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{Arguments, Dialect, Name, Table, Time};
+use crate::{Arguments, Dialect, FiledBody, Name, Table, Time};
 
 /// A range of the session's input, or of a publish's own [`Rare::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -57,6 +57,8 @@ pub enum Body {
     Span(Span),
     /// In a buffer of its own.
     Shared(Bytes),
+    /// In a buffer, and in a file of its own already.
+    Filed(Box<FiledBody>),
 }
 
 /// One message to be routed.

@@ -28,7 +28,7 @@ pub use effect::{Effect, Event, Reply, ReturnReason};
 pub use ids::{ChannelKey, ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
-pub use message::{BodyRef, Dialect, Facts, MessageRef, OwnedBody, OwnedMessage};
+pub use message::{BodyRef, Dialect, Facts, FiledBody, MessageRef, OwnedBody, OwnedMessage};
 pub use name::{Name, NameError};
 pub use query::{Queries, Readiness, Usage, UsageReport};
 pub use refusal::{Object, Refusal};

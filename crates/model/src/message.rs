@@ -1,5 +1,7 @@
 //! A message: the producer's own bytes, and the few facts that decide how it is handled.
 
+use std::{any::Any, fmt, sync::Arc};
+
 use bytes::Bytes;
 
 use crate::{Name, Time};
@@ -30,6 +32,31 @@ pub enum BodyRef<'a> {
     Inline(&'a [u8]),
     /// Larger than the copy threshold: shared, never copied under a lock.
     Shared(&'a Bytes),
+    /// Shared, and in a file of its own already.
+    Filed(&'a FiledBody),
+}
+
+/// A long body that storage has put into a file of its own.
+#[derive(Clone)]
+pub struct FiledBody {
+    /// The body itself.
+    pub bytes: Bytes,
+    /// The file's number.
+    pub number: u64,
+    /// CRC-32C of the body.
+    pub crc: u32,
+    /// Keeps the file as long as no stored message names it. Dropping the last one gives an unused file up. `None` where a
+    /// stored message names the file.
+    pub claim: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for FiledBody {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("FiledBody")
+            .field("number", &self.number)
+            .field("bytes", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl BodyRef<'_> {
@@ -39,6 +66,17 @@ impl BodyRef<'_> {
         match self {
             Self::Inline(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Filed(filed) => &filed.bytes,
+        }
+    }
+
+    /// The buffer, where the body is in one that can be shared.
+    #[must_use]
+    pub fn shared(&self) -> Option<&Bytes> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Shared(bytes) => Some(bytes),
+            Self::Filed(filed) => Some(&filed.bytes),
         }
     }
 }
@@ -115,6 +153,8 @@ pub enum OwnedBody {
     Inline(Box<[u8]>),
     /// In a shared buffer.
     Shared(Bytes),
+    /// In a shared buffer, and in a file.
+    Filed(Box<FiledBody>),
 }
 
 impl OwnedMessage {
@@ -130,6 +170,7 @@ impl OwnedMessage {
             body: match &self.body {
                 OwnedBody::Inline(bytes) => BodyRef::Inline(bytes),
                 OwnedBody::Shared(bytes) => BodyRef::Shared(bytes),
+                OwnedBody::Filed(filed) => BodyRef::Filed(filed),
             },
         }
     }
@@ -140,6 +181,7 @@ impl From<BodyRef<'_>> for OwnedBody {
         match body {
             BodyRef::Inline(bytes) => Self::Inline(bytes.into()),
             BodyRef::Shared(bytes) => Self::Shared(bytes.clone()),
+            BodyRef::Filed(filed) => Self::Filed(Box::new(filed.clone())),
         }
     }
 }

@@ -6,7 +6,9 @@
 use std::{cell::RefCell, collections::VecDeque};
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason};
+use ferrymq_model::{
+    BodyRef, Dialect, Effect, FiledBody, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason,
+};
 
 use crate::census::Batch;
 
@@ -163,7 +165,7 @@ impl Effects {
                 self.bytes.extend_from_slice(body);
                 (len_u32(body), None)
             }
-            BodyRef::Shared(body) => {
+            BodyRef::Shared(body) | BodyRef::Filed(FiledBody { bytes: body, .. }) => {
                 self.shared_bytes += body.len();
                 (0, Some(body.clone()))
             }

@@ -12,6 +12,7 @@ use std::{
 
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
 use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
+use ferrymq_storage::BodyFiles;
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -108,6 +109,8 @@ pub struct Node {
     pub(crate) durable: Arc<Durable>,
     pub(crate) catalog: RwLock<Catalog>,
     pub(crate) core: Mutex<Core>,
+    /// Where long bodies are put into files.
+    pub(crate) bodies: Arc<BodyFiles>,
     /// Connections with something to send once the journal is durable. Held only to add one or to take all.
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
     /// Gets whose message storage is reading. Held only to add one or to take some.

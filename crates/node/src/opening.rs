@@ -146,7 +146,7 @@ impl Node {
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
         let histories = HistoryBudget::new(settings.limits.histories_bytes_max);
-        let storage_stalled = store.stalled();
+        let (storage_stalled, bodies) = (store.stalled(), store.bodies());
         let node = Arc::new(Self {
             limits: settings.limits,
             properties: settings.properties,
@@ -166,6 +166,7 @@ impl Node {
                 catalog_position,
             }
             .into(),
+            bodies,
             awaiting: Default::default(),
             gets: Default::default(),
             replies: Default::default(),

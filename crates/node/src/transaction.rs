@@ -27,6 +27,7 @@ pub fn kept_bytes(publish: &Publish) -> usize {
     let shared = match &publish.body {
         Body::Span(_) => 0,
         Body::Shared(body) => body.len(),
+        Body::Filed(filed) => filed.bytes.len(),
     };
     publish.source(&[]).len() + shared
 }
@@ -35,7 +36,7 @@ pub fn kept_bytes(publish: &Publish) -> usize {
 pub fn kept(publish: &Publish, message: &MessageRef<'_>) -> Publish {
     let inline: &[u8] = match message.body {
         BodyRef::Inline(body) => body,
-        BodyRef::Shared(_) => &[],
+        BodyRef::Shared(_) | BodyRef::Filed(_) => &[],
     };
     let mut head = Vec::with_capacity(
         message.exchange.len() + message.routing_key.len() + message.properties.len() + inline.len(),
@@ -50,6 +51,7 @@ pub fn kept(publish: &Publish, message: &MessageRef<'_>) -> Publish {
     let body = match message.body {
         BodyRef::Inline(body) => Body::Span(part(body)),
         BodyRef::Shared(body) => Body::Shared(body.clone()),
+        BodyRef::Filed(filed) => Body::Filed(Box::new(filed.clone())),
     };
     let mut rare = publish.rare.clone().unwrap_or_default();
     rare.head = Some(Bytes::from(head));

@@ -134,6 +134,7 @@ impl Pump {
             self.wants_rest = self.count_work();
             if !done {
                 self.suspended = Some(portion);
+                self.wants_rest |= self.client.is_filing();
                 continue;
             }
             consumed += portion.received.consumed;
@@ -144,7 +145,7 @@ impl Pump {
             self.client.uploads(self.session.held_bytes(), &mut self.events);
             self.tell_events(now, encode_with);
             self.tell_room(now, encode_with);
-            self.wants_rest = portion.waits || self.client.is_sending();
+            self.wants_rest = portion.waits || self.client.is_sending() || self.client.has_collected();
             self.held_turns = 0;
             return consumed;
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use ferrymq_model::{Position, QueueId, Sequence};
+use ferrymq_model::{BodyRef, FiledBody, Position, QueueId, Sequence};
 use hashbrown::HashMap;
 
 use crate::run::{Block, RunId};
@@ -33,6 +33,25 @@ struct CachedBlock {
     run: RunId,
     block: Block,
     queues: Vec<(QueueId, Sequence, Sequence)>,
+}
+
+#[derive(Debug)]
+enum CachedBody {
+    InRun(Bytes),
+    OwnFile(FiledBody),
+}
+
+impl CachedBody {
+    fn len(&self) -> u64 {
+        self.as_ref().bytes().len() as u64
+    }
+
+    fn as_ref(&self) -> BodyRef<'_> {
+        match self {
+            Self::InRun(bytes) => BodyRef::Shared(bytes),
+            Self::OwnFile(filed) => BodyRef::Filed(filed),
+        }
+    }
 }
 
 /// How much of one kind is in memory, and in which order it came.
@@ -73,7 +92,7 @@ impl<T: Copy + PartialEq> Share<T> {
 pub(crate) struct Cache {
     blocks: HashMap<BlockNumber, CachedBlock, foldhash::fast::FixedState>,
     windows: BTreeMap<(QueueId, Sequence), Window>,
-    bodies: HashMap<BodyKey, Bytes, foldhash::fast::FixedState>,
+    bodies: HashMap<BodyKey, CachedBody, foldhash::fast::FixedState>,
     block_share: Share<BlockNumber>,
     body_share: Share<BodyKey>,
     /// Bodies that are on their way to their file, with the position that says they are there.
@@ -112,12 +131,12 @@ impl Cache {
 
     /// Bytes of all that is in it.
     pub fn held_bytes(&self) -> u64 {
-        let bodies: u64 = self.bodies.values().map(|body| body.len() as u64).sum();
+        let bodies: u64 = self.bodies.values().map(CachedBody::len).sum();
         self.block_share.bytes + bodies
     }
 
-    pub fn body(&self, key: BodyKey) -> Option<&Bytes> {
-        self.bodies.get(&key)
+    pub fn body(&self, key: BodyKey) -> Option<BodyRef<'_>> {
+        self.bodies.get(&key).map(CachedBody::as_ref)
     }
 
     pub fn insert_block(&mut self, run: RunId, block: Block) {
@@ -145,13 +164,23 @@ impl Cache {
         }
         let bodies = self.bodies.keys().filter(|key| matches!(key, BodyKey::InRun(run, _) if gone(run)));
         for key in bodies.copied().collect::<Vec<_>>() {
-            let bytes = self.bodies.remove(&key).map_or(0, |body| body.len() as u64);
+            let bytes = self.bodies.remove(&key).map_or(0, |body| body.len());
             self.body_share.remove(key, bytes);
         }
     }
 
-    pub fn insert_body(&mut self, key: BodyKey, body: Bytes) {
-        let bytes = body.len() as u64;
+    /// A body that was read from a run.
+    pub fn insert_from_run(&mut self, run: RunId, at: u64, body: Bytes) {
+        self.insert(BodyKey::InRun(run, at), CachedBody::InRun(body));
+    }
+
+    /// A body that is in its file.
+    pub fn insert_filed(&mut self, filed: FiledBody) {
+        self.insert(BodyKey::OwnFile(filed.number), CachedBody::OwnFile(filed));
+    }
+
+    fn insert(&mut self, key: BodyKey, body: CachedBody) {
+        let bytes = body.len();
         if self.bodies.insert(key, body).is_none() {
             self.body_share.add(key, bytes);
         }
@@ -159,8 +188,9 @@ impl Cache {
     }
 
     /// Keeps a body until its file is written, and for a while after.
-    pub fn insert_unwritten(&mut self, number: u64, body: Bytes, written_at: Position) {
-        self.bodies.insert(BodyKey::OwnFile(number), body);
+    pub fn insert_unwritten(&mut self, filed: FiledBody, written_at: Position) {
+        let number = filed.number;
+        self.bodies.insert(BodyKey::OwnFile(number), CachedBody::OwnFile(filed));
         self.unwritten.push_back((written_at, number));
     }
 
@@ -170,7 +200,7 @@ impl Cache {
             let Some((_, number)) = self.unwritten.pop_front() else { return };
             let key = BodyKey::OwnFile(number);
             if let Some(body) = self.bodies.get(&key) {
-                self.body_share.add(key, body.len() as u64);
+                self.body_share.add(key, body.len());
             }
         }
         self.drop_surplus_bodies();
@@ -185,12 +215,12 @@ impl Cache {
     pub fn forget_own_file(&mut self, number: u64) {
         let key = BodyKey::OwnFile(number);
         let Some(body) = self.bodies.remove(&key) else { return };
-        self.body_share.remove(key, body.len() as u64);
+        self.body_share.remove(key, body.len());
     }
 
     fn drop_surplus_bodies(&mut self) {
         while let Some(oldest) = self.body_share.surplus() {
-            self.body_share.bytes -= self.bodies.remove(&oldest).map_or(0, |body| body.len() as u64);
+            self.body_share.bytes -= self.bodies.remove(&oldest).map_or(0, |body| body.len());
         }
     }
 

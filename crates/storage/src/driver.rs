@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::filing::Filer;
 use crate::journal::Flusher;
 use crate::read_ahead::Reader;
 use crate::spill::Spill;
@@ -29,6 +30,7 @@ pub struct Worker(Work);
 
 enum Work {
     Flush(Box<Flusher>),
+    File(Box<Filer>),
     Read(Box<Reader>),
     Spill(Box<Spill>),
 }
@@ -36,6 +38,10 @@ enum Work {
 impl Worker {
     pub(crate) fn flush(flusher: Flusher) -> Self {
         Self(Work::Flush(Box::new(flusher)))
+    }
+
+    pub(crate) fn file(filer: Filer) -> Self {
+        Self(Work::File(Box::new(filer)))
     }
 
     pub(crate) fn read(reader: Reader) -> Self {
@@ -51,6 +57,7 @@ impl Worker {
     pub fn name(&self) -> &'static str {
         match self.0 {
             Work::Flush(_) => "flush",
+            Work::File(_) => "file",
             Work::Read(_) => "read",
             Work::Spill(_) => "spill",
         }
@@ -60,6 +67,7 @@ impl Worker {
     pub fn turn(&mut self) -> Turn {
         match &mut self.0 {
             Work::Flush(flusher) => flusher.turn(false),
+            Work::File(filer) => filer.turn(false),
             Work::Read(reader) => reader.turn(false),
             Work::Spill(spill) => spill.turn(),
         }

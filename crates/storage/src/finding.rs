@@ -133,7 +133,7 @@ impl Store {
             (None, None, StoredBody::Here(bytes)) => BodyRef::Inline(bytes),
             (None, key, _) => {
                 let body = key.and_then(|key| self.cache.body(key));
-                BodyRef::Shared(body.expect("a handle is given for what is there"))
+                body.expect("a handle is given for what is there")
             }
         };
         stored.with_body(body)
@@ -173,10 +173,10 @@ impl Store {
             for loaded in loaded.into_iter().rev() {
                 match loaded {
                     // The run was merged with others since.
-                    Loaded::Block(run, _) | Loaded::Body(BodyKey::InRun(run, _), _)
-                        if !self.runs.contains_key(&run) => {}
+                    Loaded::Block(run, _) | Loaded::Body(run, ..) if !self.runs.contains_key(&run) => {}
                     Loaded::Block(run, block) => self.cache.insert_block(run, block),
-                    Loaded::Body(key, body) => self.cache.insert_body(key, body),
+                    Loaded::Body(run, at, body) => self.cache.insert_from_run(run, at, body),
+                    Loaded::Filed(filed) => self.cache.insert_filed(filed),
                 }
             }
             queues.push(want.queue);

@@ -47,11 +47,11 @@ impl OwnFiles {
     }
 
     /// Writes a body and syncs it; its name survives after [`Self::sync_names`]. What a failed try left is taken away: nobody
-    /// can have referred to it.
-    pub fn write(&self, number: u64, body: &[u8]) -> io::Result<()> {
+    /// can have referred to it. Gives the body's CRC.
+    pub fn write(&self, number: u64, body: &[u8]) -> io::Result<u32> {
         let path = self.path_of(number);
         let file = self.disk.open(&path, Open::New)?;
-        let written = Self::fill(&*file, number, body).and_then(|()| file.sync_data());
+        let written = Self::fill(&*file, number, body).and_then(|crc| file.sync_data().map(|()| crc));
         if written.is_err() {
             // If it cannot be removed now, the next start sets it aside.
             let _ = self.disk.remove(&path);
@@ -59,18 +59,20 @@ impl OwnFiles {
         written
     }
 
-    fn fill(file: &dyn DiskFile, number: u64, body: &[u8]) -> io::Result<()> {
+    fn fill(file: &dyn DiskFile, number: u64, body: &[u8]) -> io::Result<u32> {
+        let body_crc = crc32c::crc32c(body);
         let mut header = [0; HEADER_BYTES];
         let mut out = FieldWriter::new(&mut header);
         out.put(MAGIC);
         out.u32(VERSION);
-        out.u32(crc32c::crc32c(body));
+        out.u32(body_crc);
         out.u64(number);
         out.u64(body.len() as u64);
         out.u32(0);
         let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
         header[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-        file.write_at(0, &[IoSlice::new(&header), IoSlice::new(body)])
+        file.write_at(0, &[IoSlice::new(&header), IoSlice::new(body)])?;
+        Ok(body_crc)
     }
 
     /// Makes the names of all of them survive a power loss.

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferrymq_model::{QueueId, Sequence};
+use ferrymq_model::{FiledBody, QueueId, Sequence};
 use parking_lot::{Condvar, Mutex};
 
 use crate::cache::BodyKey;
@@ -47,7 +47,9 @@ pub(crate) enum Wanted {
 #[derive(Debug)]
 pub(crate) enum Loaded {
     Block(RunId, Block),
-    Body(BodyKey, Bytes),
+    /// From a run, and where in it.
+    Body(RunId, u64, Bytes),
+    Filed(FiledBody),
 }
 
 /// What the shard and the read-ahead thread share.
@@ -195,11 +197,12 @@ impl Reader {
     fn read(&mut self, want: &Want) -> Result<Vec<Loaded>, Unreadable> {
         match want.what {
             Wanted::Block(run) => self.read_blocks(run, want.queue, want.sequence),
-            Wanted::Body(key @ BodyKey::OwnFile(_), place, bytes) => {
-                Ok(vec![Loaded::Body(key, self.own_files.read(place, bytes)?)])
+            Wanted::Body(BodyKey::OwnFile(number), place, length) => {
+                let bytes = self.own_files.read(place, length)?;
+                Ok(vec![Loaded::Filed(FiledBody { bytes, number, crc: place.crc, claim: None })])
             }
-            Wanted::Body(key @ BodyKey::InRun(run, _), place, bytes) => {
-                Ok(vec![Loaded::Body(key, self.open(run)?.read_body(place, bytes)?)])
+            Wanted::Body(BodyKey::InRun(run, at), place, length) => {
+                Ok(vec![Loaded::Body(run, at, self.open(run)?.read_body(place, length)?)])
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::checkpoint::{Checkpoint, Meta};
 use crate::disk::{Disk, DiskLock};
 use crate::driver::{Driver, Worker};
 use crate::error::OpenError;
+use crate::filing::{self, BodyFiles, Filer};
 use crate::journal::{self, Begin, Chain, Flusher, JournalFiles, OpenGroup, Replayed, Shared};
 use crate::manifest::Manifest;
 use crate::merge::Merging;
@@ -99,9 +100,10 @@ pub fn open(
     notify: Arc<dyn Notify>,
 ) -> Result<(Store, Recovered), OpenError> {
     let (mut store, recovered, workers) = assemble(disk, directory, options, notify, None)?;
-    let (flusher, reader, spill) = workers;
+    let Workers { flusher, filer, reader, spill } = workers;
     let failed = || OpenError::io("start a thread for", directory);
     store.own_thread(journal::spawn(flusher).map_err(failed())?);
+    store.own_thread(filing::spawn(filer).map_err(failed())?);
     store.own_thread(read_ahead::spawn(reader).map_err(failed())?);
     store.own_thread(spill::spawn(spill).map_err(failed())?);
     Ok((store, recovered))
@@ -115,13 +117,20 @@ pub fn open_driven(
     options: Options,
     notify: Arc<dyn Notify>,
     driver: Arc<dyn Driver>,
-) -> Result<(Store, Recovered, [Worker; 3]), OpenError> {
-    let (store, recovered, (flusher, reader, spill)) = assemble(disk, directory, options, notify, Some(driver))?;
-    Ok((store, recovered, [Worker::flush(flusher), Worker::read(reader), Worker::spill(spill)]))
+) -> Result<(Store, Recovered, [Worker; 4]), OpenError> {
+    let (store, recovered, workers) = assemble(disk, directory, options, notify, Some(driver))?;
+    let Workers { flusher, filer, reader, spill } = workers;
+    let workers = [Worker::flush(flusher), Worker::file(filer), Worker::read(reader), Worker::spill(spill)];
+    Ok((store, recovered, workers))
 }
 
 /// What storage's threads work with.
-type Workers = (Flusher, Reader, Spill);
+struct Workers {
+    flusher: Flusher,
+    filer: Filer,
+    reader: Reader,
+    spill: Spill,
+}
 
 fn assemble(
     disk: Arc<dyn Disk>,
@@ -203,6 +212,11 @@ impl Start {
             driver: self.driver,
         });
         let (reads, signal) = (Arc::<ReadQueue>::default(), Arc::<SpillSignal>::default());
+        // No file has such a number, whatever the checkpoint knows of.
+        let next_body = (self.meta.starts << 32).max(found.last_body + 1);
+        // The longest record must fit a file beside everything else that one must hold.
+        let own_file_bytes = self.options.own_file_bytes.min(self.options.file_bytes / 4);
+        let bodies = Arc::new(BodyFiles::new(next_body, own_file_bytes));
         let parts = Parts {
             shared: Arc::clone(&shared),
             writer: replayed.writer,
@@ -211,8 +225,7 @@ impl Start {
             touched: replay.touched,
             runs: replay.runs,
             own_files: replay.own_files,
-            // No file has such a number, whatever the checkpoint knows of.
-            next_own_file: (self.meta.starts << 32).max(found.last_body + 1),
+            bodies: Arc::clone(&bodies),
             changed_entries: replay.changed_entries,
             deleted: replay.deleted,
             reads: Arc::clone(&reads),
@@ -223,6 +236,7 @@ impl Start {
         let own_files = OwnFiles::new(Arc::clone(&self.disk), self.layout.bodies);
         let (disk, notify, folders) = (|| Arc::clone(&self.disk), || Arc::clone(&self.notify), self.layout.runs);
         let flusher = Flusher::new(Arc::clone(&shared), notify(), disk(), own_files.clone(), &self.options, chain);
+        let filer = Filer::new(bodies, own_files.clone(), disk(), notify());
         let reader = Reader::new(Arc::clone(&reads), disk(), folders.clone(), own_files.clone(), notify());
         let spill = Spill {
             signal,
@@ -241,7 +255,7 @@ impl Start {
             // The first look also waits until the store is installed.
             pause: Some(spill::NO_STORE),
         };
-        (store, (flusher, reader, spill))
+        (store, Workers { flusher, filer, reader, spill })
     }
 }
 

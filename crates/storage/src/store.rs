@@ -7,15 +7,16 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use ferrymq_model::{
-    BodyRef, CatalogEntry, EntryKind, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, Time,
+    BodyRef, CatalogEntry, EntryKind, Facts, FiledBody, MessageRef, Place, Position, QueueId, Sequence, Settled, Time,
 };
 use hashbrown::{HashMap, HashSet};
 
 use crate::cache::{BodyKey, Cache};
 use crate::disk::DiskLock;
 use crate::error::FatalError;
+use crate::filing::BodyFiles;
 use crate::image::ImageWriter;
-use crate::journal::{Appender, Shared, TARGET_BYTES};
+use crate::journal::{Appender, OwnFile, Shared, TARGET_BYTES};
 use crate::moving::{Dead, DeadFile, Leaving, date_dead};
 use crate::notify::Room;
 use crate::options::Options;
@@ -44,7 +45,7 @@ pub struct Store {
     pub(crate) extents_max: usize,
     /// How many messages need each body that has a file of its own.
     pub(crate) own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
-    next_own_file: u64,
+    bodies: Arc<BodyFiles>,
     /// Files that nobody needs any more.
     pub(crate) dead: Vec<Dead>,
     /// What the next checkpoint must say of the catalog.
@@ -58,7 +59,6 @@ pub struct Store {
     /// Whether publishers were told to wait for room for transient messages.
     memory_full: bool,
     pub(crate) copy_bytes_max: u32,
-    own_file_bytes: u32,
     targets_max: usize,
     threads: Vec<JoinHandle<()>>,
     /// Held as long as the directory is ours.
@@ -83,7 +83,7 @@ impl Store {
         if places.len() > self.targets_max {
             return self.enqueue_in_portions(message, facts, places);
         }
-        let own_file = (facts.body_bytes > self.own_file_bytes).then(|| self.new_own_file(places));
+        let own_file = self.bodies.takes(facts.body_bytes as usize).then(|| self.own_file(message, places));
         self.enqueue_record(message, facts, places, own_file);
     }
 
@@ -99,31 +99,40 @@ impl Store {
         }
     }
 
+    /// The file that the message's body is in, or is to be written to.
     #[cold]
-    fn new_own_file(&mut self, places: &[Place]) -> u64 {
-        let number = self.next_own_file;
-        self.next_own_file += 1;
-        self.own_files.insert(number, places.len() as u32);
+    fn own_file(&mut self, message: &MessageRef<'_>, places: &[Place]) -> OwnFile {
+        let file = match message.body {
+            BodyRef::Filed(filed) if self.takes_up(filed.number) => {
+                OwnFile { number: filed.number, written: Some(filed.crc) }
+            }
+            _ => OwnFile { number: self.bodies.next_number(), written: None },
+        };
+        let number = file.number;
+        *self.own_files.entry(number).or_default() += places.len() as u32;
         for place in places {
             let key = self.keys.find(place.queue).expect("a message's queues are there");
             let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             queue.add_own_file(place.sequence, number);
         }
-        number
+        file
+    }
+
+    /// Whether this file is there, and stays as long as a message names it.
+    fn takes_up(&mut self, number: u64) -> bool {
+        if self.own_files.contains_key(&number) || self.bodies.adopt(number) {
+            return true;
+        }
+        // The last message that named it has gone, and the file has not.
+        let dead = self.dead.iter().position(|dead| dead.file == DeadFile::Body(number));
+        dead.map(|index| self.dead.swap_remove(index)).is_some()
     }
 
     #[inline]
-    fn enqueue_record(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place], own_file: Option<u64>) {
+    fn enqueue_record(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place], own_file: Option<OwnFile>) {
         let appended = self.appender.enqueue(message, facts, places, own_file);
-        if let Some(number) = own_file {
-            let body = match message.body {
-                BodyRef::Shared(bytes) => bytes.clone(),
-                BodyRef::Inline(bytes) => Bytes::copy_from_slice(bytes),
-            };
-            self.cache.insert_unwritten(number, body, self.appender.position());
-            self.cache.written(self.shared.durable());
-            // Its memory is given back when it is written, also if nothing else comes.
-            self.spill.go();
+        if let Some(file) = own_file {
+            self.keep_body(message, file);
         }
         let segment = SegmentId::journal(appended.generation);
         self.follow_appender();
@@ -135,6 +144,21 @@ impl Store {
             current.bodies.insert(appended.message, body);
         }
         self.push_slot(slot, places);
+    }
+
+    /// Whoever wants the message soon need not wait for its body to be read.
+    #[cold]
+    fn keep_body(&mut self, message: &MessageRef<'_>, file: OwnFile) {
+        let bytes = message.body.shared().cloned().unwrap_or_else(|| Bytes::copy_from_slice(message.body.bytes()));
+        let crc = file.written.unwrap_or_else(|| crc32c::crc32c(&bytes));
+        let filed = FiledBody { bytes, number: file.number, crc, claim: None };
+        if file.written.is_some() {
+            return self.cache.insert_filed(filed);
+        }
+        self.cache.insert_unwritten(filed, self.appender.position());
+        self.cache.written(self.shared.durable());
+        // Its memory is given back when it is written, also if nothing else comes.
+        self.spill.go();
     }
 
     fn enqueue_transient(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place]) {
@@ -171,10 +195,7 @@ impl Store {
     }
 
     fn shared_body(&self, message: &MessageRef<'_>) -> Option<Bytes> {
-        match message.body {
-            BodyRef::Shared(bytes) if bytes.len() > self.copy_bytes_max as usize => Some(bytes.clone()),
-            _ => None,
-        }
+        message.body.shared().filter(|bytes| bytes.len() > self.copy_bytes_max as usize).cloned()
     }
 
     /// Messages leave a queue. Those of `first..=last` that are not in it are passed over.
@@ -325,6 +346,13 @@ impl Store {
         self.shared.durable()
     }
 
+    /// Where long bodies are handed in before their messages are decided. A long body that was not is written by the flush
+    /// thread, and the whole journal waits for that.
+    #[must_use]
+    pub fn bodies(&self) -> Arc<BodyFiles> {
+        Arc::clone(&self.bodies)
+    }
+
     /// Somebody waits for what was decided so far: flush soon. What nobody waits for is written and synced a little later.
     pub fn request_flush(&self) {
         self.appender.request_flush();
@@ -375,6 +403,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.spill.stop();
+        self.bodies.stop();
         self.reads.stop();
         self.shared.stop();
         for thread in self.threads.drain(..) {
@@ -424,7 +453,7 @@ pub(crate) struct Parts {
     pub touched: Vec<Vec<QueueId>>,
     pub runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
     pub own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
-    pub next_own_file: u64,
+    pub bodies: Arc<BodyFiles>,
     pub changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
     pub deleted: Vec<QueueId>,
     pub reads: Arc<ReadQueue>,
@@ -447,7 +476,7 @@ impl Store {
             crowded: None,
             extents_max: options.extents_max as usize,
             own_files: parts.own_files,
-            next_own_file: parts.next_own_file,
+            bodies: parts.bodies,
             dead: Vec::new(),
             changed_entries: parts.changed_entries,
             deleted: parts.deleted,
@@ -456,8 +485,6 @@ impl Store {
             spill: parts.spill,
             memory_full: false,
             copy_bytes_max: options.copy_bytes_max,
-            // The longest record must fit a file beside everything else that one must hold.
-            own_file_bytes: options.own_file_bytes.min(options.file_bytes / 4),
             targets_max: options.file_bytes as usize / 8 / TARGET_BYTES,
             threads: Vec::new(),
             _lock: parts.lock,

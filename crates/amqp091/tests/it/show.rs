@@ -115,6 +115,7 @@ fn show_publish(publish: &Publish, input: &[u8]) -> String {
     let body = match &publish.body {
         Body::Span(span) => text(*span),
         Body::Shared(bytes) => format!("shared {}", bytes.escape_ascii()),
+        Body::Filed(filed) => format!("filed {}", filed.bytes.escape_ascii()),
     };
     write!(line, " {}: {body}", publish.properties.len).unwrap();
     line

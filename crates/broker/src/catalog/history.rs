@@ -37,6 +37,7 @@ impl KeptMessage {
         let body = match &self.message.body {
             OwnedBody::Inline(body) => body.len(),
             OwnedBody::Shared(body) => body.len(),
+            OwnedBody::Filed(filed) => filed.bytes.len(),
         };
         let keys: usize = self.more_keys.iter().map(Vec::len).sum();
         OVERHEAD_BYTES + body + keys + self.message.properties.len() + self.message.routing_key.len()

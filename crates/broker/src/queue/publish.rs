@@ -80,6 +80,16 @@ impl Shard {
         published
     }
 
+    /// Whether a message to these targets is stored so that it survives a restart, as far as is known before it is published.
+    #[must_use]
+    pub fn stores(&self, targets: &[QueueId], persistent: bool) -> bool {
+        targets.iter().any(|id| match (self.queues.get(id), self.schedules.get(id)) {
+            (Some(queue), _) => queue.settings.durable && (persistent || queue.settings.persists_all),
+            (None, Some(schedule)) => persistent && schedule.settings.durable,
+            (None, None) => false,
+        })
+    }
+
     /// Offers a message that was just stored, if nothing else is ready. Where it stands before all others, its expiry is
     /// looked at.
     fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {

@@ -8,6 +8,7 @@ mod consume;
 mod declare;
 mod events;
 mod fan_out;
+mod filing;
 mod history;
 mod life;
 mod publish;
@@ -19,6 +20,7 @@ use std::{cell::Cell, fmt, sync::Arc};
 
 use ferrymq_broker::{Caller, Epoch, Stretch};
 use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Settlement, SubscriptionId};
+use ferrymq_storage::Filing;
 
 use crate::{
     authentication::Identity,
@@ -62,6 +64,8 @@ pub struct Client {
     uploads_bytes: usize,
     /// Messages that go to many queues, and have not reached all of them.
     fan_out: Option<FanOut>,
+    /// The first of `publishes` waits for its body to be in a file of its own.
+    filing: Option<Filing>,
     /// There is `fan_out`, or `publishes` were too much for once.
     left_publishes: bool,
     /// Some of `undrained` wait for nothing but their turn.
@@ -100,6 +104,7 @@ impl Client {
             has_published: false,
             uploads_bytes: 0,
             fan_out: None,
+            filing: None,
             left_publishes: false,
             is_sending: false,
             work: Cell::new(0),
@@ -134,13 +139,13 @@ impl Client {
     /// Whether there is no room for what this connection publishes.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.has_published && self.node.is_stalled()
+        self.has_published && self.node.is_stalled() || self.filing_reason().is_some()
     }
 
     /// Why there is no room for what this connection publishes.
     #[must_use]
     pub fn block_reason(&self) -> Option<String> {
-        self.is_blocked().then(|| self.node.stall_reason.lock().clone())
+        self.filing_reason().or_else(|| self.is_blocked().then(|| self.node.stall_reason.lock().clone()))
     }
 
     /// Whether this connection should not be read for now: there is no room for what it publishes, or it asks and asks
@@ -148,7 +153,7 @@ impl Client {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let held = self.has_published && self.node.holds_publishers();
-        self.is_checked || held || self.connection.mailbox().is_flooded()
+        self.is_checked || held || self.is_filing() || self.connection.mailbox().is_flooded()
     }
 
     /// Sends the session's own bytes, behind everything decided so far.
@@ -268,6 +273,7 @@ impl Client {
     /// The session keeps so many bytes of messages that have arrived in part. Where all connections together keep too many,
     /// the one that has just added to them must go.
     pub fn uploads(&mut self, bytes: usize, events: &mut Vec<Event>) {
+        let bytes = bytes + self.filing_bytes();
         let before = std::mem::replace(&mut self.uploads_bytes, bytes);
         if bytes <= before {
             self.node.let_go(before - bytes);

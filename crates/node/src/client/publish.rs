@@ -106,7 +106,7 @@ impl Client {
             // What was allowed before is not any more.
             self.routes = RouteCache::default();
         }
-        if !self.fan_out_some(work_max) {
+        if !self.fan_out_some(work_max) || !self.has_filed() {
             return;
         }
         let mut publishes = std::mem::take(&mut self.publishes);
@@ -132,7 +132,7 @@ impl Client {
                 self.fan_out_some(if events.is_empty() { work_max } else { u64::MAX });
             }
             rest = &mut rest[done..];
-            if self.fan_out.is_some() {
+            if self.fan_out.is_some() || self.filing.is_some() {
                 break;
             }
         }
@@ -294,8 +294,8 @@ impl Client {
         aftermath.shown.extend(shown);
     }
 
-    /// Routes the first publishes, as many as fill [`HELD_TARGETS_MAX`] queues, and refuses what may not be published. Says
-    /// whether anybody wants confirms.
+    /// Routes the first publishes, as many as fill [`HELD_TARGETS_MAX`] queues, and refuses what may not be published. Stops
+    /// before one whose body is to be in a file first. Says whether anybody wants confirms.
     fn route_some(
         &mut self,
         input: &[u8],
@@ -316,6 +316,9 @@ impl Client {
                 }
             };
             last = Some((channel, takes));
+            if !matches!(takes, Takes::Nothing) && self.files_body(publish, input) {
+                break;
+            }
             let routed = match takes {
                 Takes::Nothing => Ok(Route::Ignored),
                 Takes::All => self.route_one(publish, input, targets, Purpose::Publish),
@@ -376,7 +379,7 @@ impl Client {
         Ok(Route::Ignored)
     }
 
-    fn route(
+    pub(super) fn route(
         &mut self,
         publish: &Publish,
         input: &[u8],
@@ -482,7 +485,7 @@ impl Takes {
 
 /// Why a message is routed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Publish,
     /// To see whether it can be; it is published later, or never.
     Check,
@@ -538,6 +541,7 @@ pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRe
         body: match &publish.body {
             Body::Span(span) => BodyRef::Inline(part(*span)),
             Body::Shared(bytes) => BodyRef::Shared(bytes),
+            Body::Filed(filed) => BodyRef::Filed(filed),
         },
     }
 }
@@ -562,6 +566,7 @@ pub(super) fn body_bytes(publish: &Publish) -> usize {
     match &publish.body {
         Body::Span(span) => span.len as usize,
         Body::Shared(bytes) => bytes.len(),
+        Body::Filed(filed) => filed.bytes.len(),
     }
 }
 

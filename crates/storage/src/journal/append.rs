@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use ferrymq_model::{BodyRef, CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, Time};
+use bytes::Bytes;
+use ferrymq_model::{CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, Time};
 use parking_lot::MutexGuard;
 
 use super::closed::Settlement;
@@ -28,6 +29,14 @@ pub(crate) struct Appended {
     pub generation: u64,
     /// Where the stored message begins in its image.
     pub message: u32,
+}
+
+/// The file of a body that does not stand in the journal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnFile {
+    pub number: u64,
+    /// The body's CRC, where the file is there already; otherwise it is to be written before the group.
+    pub written: Option<u32>,
 }
 
 /// The only writer of the journal.
@@ -131,28 +140,25 @@ impl Appender {
         message: &MessageRef<'_>,
         facts: &Facts,
         targets: &[Place],
-        own_file: Option<u64>,
+        own_file: Option<OwnFile>,
     ) -> Appended {
         let head = ENQUEUE_BYTES + targets.len() * TARGET_BYTES;
         let body = head + stored::head_bytes(message, facts);
         let total = body + stored::tail_bytes(facts, own_file.is_some());
         let mut open = self.pen.open_with_room(&self.shared, total);
         let at = open.end as usize;
-        let copied = match (message.body, own_file) {
-            (BodyRef::Shared(bytes), Some(number)) => {
-                open.write_own_file(number, bytes.clone());
-                total
-            }
-            (BodyRef::Inline(bytes), Some(number)) => {
-                open.write_own_file(number, bytes::Bytes::copy_from_slice(bytes));
-                total
-            }
-            (BodyRef::Shared(bytes), None) if bytes.len() > self.copy_bytes_max => {
+        let copied = match (message.body.shared(), own_file) {
+            (Some(bytes), None) if bytes.len() > self.copy_bytes_max => {
                 open.share_body((at + body) as u32, bytes.clone());
                 body
             }
             _ => total,
         };
+        let to_write = own_file.filter(|file| file.written.is_none());
+        if let Some(file) = to_write {
+            let body = message.body.shared().cloned();
+            open.write_own_file(file.number, body.unwrap_or_else(|| Bytes::copy_from_slice(message.body.bytes())));
+        }
         let mut out = FieldWriter::new(self.pen.writer.reserve(at..at + copied));
         write_head(&mut out, Kind::Enqueue, total, 0);
         out.u32(targets.len() as u32);
@@ -164,15 +170,15 @@ impl Appender {
         }
         stored::write_head(&mut out, message, facts, own_file.is_some());
         match own_file {
-            Some(number) => {
-                let crc = crc32c::crc32c(message.body.bytes());
+            Some(OwnFile { number, written }) => {
+                let crc = written.unwrap_or_else(|| crc32c::crc32c(message.body.bytes()));
                 stored::write_place(&mut out, BodyPlace { at: number, crc });
             }
             None if copied == total => out.put(message.body.bytes()),
             None => {}
         }
         open.messages += 1;
-        if own_file.is_some() && open.bodies_crowd() && open.room == crate::Room::Open {
+        if to_write.is_some() && open.bodies_crowd() && open.room == crate::Room::Open {
             Pen::stall(&self.shared, &mut open);
         }
         self.pen.finish(&self.shared, open, total);

@@ -14,7 +14,7 @@ mod record;
 mod replay;
 mod survey;
 
-pub(crate) use append::Appender;
+pub(crate) use append::{Appender, OwnFile};
 pub(crate) use files::{FIRST_GROUP, JournalFiles};
 pub(crate) use flush::{Chain, Flusher, spawn};
 pub(crate) use open::{Mark, OpenGroup, Shared};

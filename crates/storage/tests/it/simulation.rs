@@ -161,7 +161,8 @@ impl Life {
             // It passes, as it does where connections end.
             self.disk.stop_refusing();
         }
-        let at = self.chance.lock().below(3) as usize;
+        let workers = self.workers.lock().len() as u64;
+        let at = self.chance.lock().below(workers) as usize;
         let Some(mut worker) = self.workers.lock().get_mut(at).and_then(Option::take) else {
             // It is in the middle of something; whoever waits for it waits for time, too.
             self.pass(Duration::from_micros(100));
@@ -217,7 +218,8 @@ impl Life {
         // Nobody has a turn while they go.
         self.depth.store(usize::MAX / 2, Relaxed);
         drop(std::mem::take(&mut *self.workers.lock()));
-        let model = std::mem::take(&mut self.story.lock().0);
+        let mut model = std::mem::take(&mut self.story.lock().0);
+        model.give_up_filing();
         drop(self.shard.store.lock().take());
         (model, promised)
     }

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, Position, QueueId, Settled};
-use ferrymq_storage::{OpenError, Options, Recovered, Room};
+use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, FiledBody, Position, QueueId, Settled};
+use ferrymq_storage::{Filing, Next, OpenError, Options, Recovered, Room};
 
 use crate::fake_disk::{Chance, FakeDisk};
 use crate::rig::{Shard, facts, message, open_on, place, small};
@@ -39,12 +39,14 @@ struct Queue {
 type Changes = Vec<(Position, Option<Vec<u8>>)>;
 
 /// What must be there.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Model {
     queues: BTreeMap<u64, Queue>,
     entries: BTreeMap<Vec<u8>, Changes>,
     /// Messages that went from one queue to another in one unit.
     moves: Vec<((u64, u64), (u64, u64))>,
+    /// Long bodies on their way to their files.
+    filing: Vec<(Filing, Bytes)>,
     next_queue: u64,
     told: u64,
 }
@@ -149,18 +151,54 @@ impl Model {
         if shard.with(|store| store.room()) != Room::Open {
             return;
         }
+        if chance.one_in(3) && self.publish_filed(shard, chance) {
+            return;
+        }
         let body = Bytes::from(self.new_body(chance));
+        let files = shard.with(|store| store.bodies());
+        if files.takes(body.len()) && chance.one_in(2) {
+            return self.filing.push((files.file(body.clone(), Box::new(|| ())), body));
+        }
+        self.publish_body(shard, chance, &body, None);
+    }
+
+    /// Publishes the first body that waited for its file, or gives it up; false where none is there.
+    fn publish_filed(&mut self, shard: &Shard, chance: &mut Chance) -> bool {
+        if self.filing.is_empty() {
+            return false;
+        }
+        if chance.one_in(5) {
+            self.filing.remove(0);
+            return true;
+        }
+        let Some(filed) = self.filing[0].0.take() else { return false };
+        let (_, body) = self.filing.remove(0);
+        assert_eq!(filed.bytes, body);
+        self.publish_body(shard, chance, &body, Some(&filed));
+        true
+    }
+
+    /// Nobody will publish what waits.
+    pub fn give_up_filing(&mut self) {
+        self.filing.clear();
+    }
+
+    fn publish_body(&mut self, shard: &Shard, chance: &mut Chance, body: &Bytes, filed: Option<&FiledBody>) {
         let targets: BTreeSet<u64> = (0..=chance.below(3)).filter_map(|_| self.some_queue(chance)).collect();
         let is_durable = !chance.one_in(5);
         let places: Vec<_> = targets.iter().map(|id| place(*id, self.queues[id].next)).collect();
         let (durable, transient) = if is_durable { (&places[..], &[][..]) } else { (&[][..], &places[..]) };
         let put_at = shard.with(|store| {
-            let body = if body.len() > 2048 { BodyRef::Shared(&body) } else { BodyRef::Inline(&body) };
+            let body = match filed {
+                Some(filed) => BodyRef::Filed(filed),
+                None if body.len() > 2048 => BodyRef::Shared(body),
+                None => BodyRef::Inline(body),
+            };
             store.enqueue(&message(body), &facts(body), durable, transient);
             store.position()
         });
         for id in targets {
-            self.add(id, &body, is_durable, put_at);
+            self.add(id, body, is_durable, put_at);
         }
     }
 
@@ -193,10 +231,21 @@ impl Model {
         }
         let target = place(to, self.queues[&to].next);
         let at = shard.with(|store| {
+            // Where the body is there, the file that it is in is used again.
+            let found = match store.next(QueueId(from), number) {
+                Next::Message { sequence, handle, .. } if sequence == number => Some(store.message(handle).owned()),
+                _ => None,
+            };
+            let body = found.as_ref().map_or(BodyRef::Inline(&kept.body), |found| found.borrowed().body);
             store.begin_unit();
-            store.settle(QueueId(from), number, number, Settled::DeadLettered);
-            let body = BodyRef::Inline(&kept.body);
+            let settles_first = chance.one_in(2);
+            if settles_first {
+                store.settle(QueueId(from), number, number, Settled::DeadLettered);
+            }
             store.enqueue(&message(body), &facts(body), &[target], &[]);
+            if !settles_first {
+                store.settle(QueueId(from), number, number, Settled::DeadLettered);
+            }
             store.end_unit();
             store.position()
         });

@@ -1,0 +1,349 @@
+//! Long bodies on their way to files of their own, before their messages are decided.
+//!
+//! ```text
+//! publisher: BodyFiles::file ──▶ waiting ──▶ thread: write, sync, sync the folder ──▶ Filing::take ──▶ Store::enqueue
+//!                                   ▲ no room │
+//!                                   └─────────┘ tried again every second
+//! ```
+//! Only the publisher waits for its body: the journal names a file that is complete. A file that no message names goes when
+//! its last [`FiledBody::claim`] does; one that a crash leaves is found at the next start, where nothing names it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrymq_model::FiledBody;
+use hashbrown::HashSet;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::disk::Disk;
+use crate::driver::Turn;
+use crate::error::{FatalError, Kind, kind_of};
+use crate::notify::Notify;
+use crate::own_file::OwnFiles;
+
+/// When a body is tried again for which there was no room, or no means.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where publishers hand in long bodies. Needs no lock of the shard.
+#[derive(Debug)]
+pub struct BodyFiles {
+    own_file_bytes: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The next file's number.
+    next_number: u64,
+    waiting: Vec<Waiting>,
+    /// Files that are complete and that no message names yet.
+    unnamed: HashSet<u64>,
+    /// Files that no message will ever name.
+    unused: Vec<u64>,
+    stop: bool,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("State").field("waiting", &self.waiting.len()).field("unnamed", &self.unnamed.len()).finish()
+    }
+}
+
+/// A body that has no file yet.
+struct Waiting {
+    number: u64,
+    body: Bytes,
+    progress: Arc<Mutex<Progress>>,
+    wake: Box<dyn Fn() + Send>,
+}
+
+/// What became of a body that was handed in.
+#[derive(Debug)]
+enum Progress {
+    /// Nothing yet. Why the last try failed, if there was one.
+    Waits(Option<Arc<str>>),
+    Done(FiledBody),
+    /// The publisher has gone, or has taken it.
+    Over,
+}
+
+/// A body on its way to its file. Dropping it gives the body up.
+#[derive(Debug)]
+pub struct Filing {
+    progress: Arc<Mutex<Progress>>,
+    bytes: usize,
+}
+
+impl Filing {
+    /// The body, once it is in its file.
+    #[must_use]
+    pub fn take(&mut self) -> Option<FiledBody> {
+        let mut progress = self.progress.lock();
+        if !matches!(*progress, Progress::Done(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut *progress, Progress::Over) {
+            Progress::Done(filed) => Some(filed),
+            Progress::Waits(_) | Progress::Over => None,
+        }
+    }
+
+    /// Whether the body is not in its file yet.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(*self.progress.lock(), Progress::Waits(_))
+    }
+
+    /// Why the body could not be written so far.
+    #[must_use]
+    pub fn reason(&self) -> Option<Arc<str>> {
+        match &*self.progress.lock() {
+            Progress::Waits(reason) => reason.clone(),
+            Progress::Done(_) | Progress::Over => None,
+        }
+    }
+
+    /// Length of the body.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Filing {
+    fn drop(&mut self) {
+        // A claim that goes takes the lock on the state, so it goes after this one.
+        let _claim = std::mem::replace(&mut *self.progress.lock(), Progress::Over);
+    }
+}
+
+/// Held by everybody who may still publish a body; see [`FiledBody::claim`].
+struct Claim {
+    files: Arc<BodyFiles>,
+    number: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.files.release(self.number);
+    }
+}
+
+impl BodyFiles {
+    pub(crate) fn new(next_number: u64, own_file_bytes: u32) -> Self {
+        let state = Mutex::new(State { next_number, ..State::default() });
+        Self { own_file_bytes: own_file_bytes as usize, state, changed: Condvar::new() }
+    }
+
+    /// Whether a body of this length gets a file of its own where its message is stored.
+    #[must_use]
+    pub fn takes(&self, body_bytes: usize) -> bool {
+        body_bytes > self.own_file_bytes
+    }
+
+    /// Has a body written to a file of its own. `wake` is called, from another thread, when it is there, and when a try
+    /// failed for a reason that is new.
+    #[must_use]
+    pub fn file(&self, body: Bytes, wake: Box<dyn Fn() + Send>) -> Filing {
+        let progress = Arc::new(Mutex::new(Progress::Waits(None)));
+        let filing = Filing { progress: Arc::clone(&progress), bytes: body.len() };
+        let mut state = self.state.lock();
+        let number = state.take_number();
+        state.waiting.push(Waiting { number, body, progress, wake });
+        self.changed.notify_one();
+        filing
+    }
+
+    /// A number that no file has.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.state.lock().take_number()
+    }
+
+    /// A message names this file from now on. False where it is not one that waits for that.
+    pub(crate) fn adopt(&self, number: u64) -> bool {
+        self.state.lock().unnamed.remove(&number)
+    }
+
+    /// Nobody will publish this body any more.
+    fn release(&self, number: u64) {
+        let mut state = self.state.lock();
+        if state.unnamed.remove(&number) {
+            state.unused.push(number);
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_one();
+    }
+}
+
+impl State {
+    fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+}
+
+/// Starts the thread.
+pub(crate) fn spawn(mut filer: Filer) -> io::Result<JoinHandle<()>> {
+    let run = move || while filer.turn(true) != Turn::Over {};
+    thread::Builder::new().name("bodies".to_owned()).spawn(run)
+}
+
+/// The thread's state.
+pub(crate) struct Filer {
+    files: Arc<BodyFiles>,
+    own_files: OwnFiles,
+    disk: Arc<dyn Disk>,
+    notify: Arc<dyn Notify>,
+    /// When bodies that could not be written are tried again.
+    later: Option<Duration>,
+    /// How many of those that wait were tried and failed.
+    tried: usize,
+}
+
+impl Filer {
+    pub fn new(files: Arc<BodyFiles>, own_files: OwnFiles, disk: Arc<dyn Disk>, notify: Arc<dyn Notify>) -> Self {
+        Self { files, own_files, disk, notify, later: None, tried: 0 }
+    }
+
+    /// Writes what waits; sleeps first until there is something, if it may.
+    pub fn turn(&mut self, may_sleep: bool) -> Turn {
+        let (waiting, unused) = match self.wait(may_sleep) {
+            Ok(work) => work,
+            Err(turn) => return turn,
+        };
+        for number in unused {
+            // If it cannot be removed now, the next start sets it aside.
+            let _ = self.disk.remove(&self.own_files.path_of(number));
+        }
+        match self.write_all(waiting) {
+            Ok(()) => Turn::Worked,
+            Err(error) => {
+                self.notify.fatal(&error);
+                Turn::Over
+            }
+        }
+    }
+
+    fn wait(&mut self, may_sleep: bool) -> Result<(Vec<Waiting>, Vec<u64>), Turn> {
+        let files = Arc::clone(&self.files);
+        let mut state = files.state.lock();
+        loop {
+            if state.stop {
+                return Err(Turn::Over);
+            }
+            let due = self.later.is_none_or(|at| at <= self.disk.elapsed());
+            if !state.unused.is_empty() || state.waiting.len() > self.tried || due && self.tried > 0 {
+                let waiting = if due {
+                    std::mem::take(&mut state.waiting)
+                } else {
+                    // Those that failed a moment ago would fail again.
+                    state.waiting.split_off(self.tried)
+                };
+                self.later = if due { None } else { self.later };
+                self.tried = if due { 0 } else { self.tried };
+                return Ok((waiting, std::mem::take(&mut state.unused)));
+            }
+            if !may_sleep {
+                return Err(Turn::Idle(self.later));
+            }
+            self.sleep(&mut state);
+        }
+    }
+
+    fn sleep(&self, state: &mut MutexGuard<'_, State>) {
+        match self.later {
+            Some(at) => {
+                let left = at.saturating_sub(self.disk.elapsed());
+                let _ = self.files.changed.wait_for(state, left);
+            }
+            None => self.files.changed.wait(state),
+        }
+    }
+
+    /// Writes bodies and makes their names survive. Those that there is no room for wait on.
+    fn write_all(&mut self, waiting: Vec<Waiting>) -> Result<(), FatalError> {
+        let (mut written, mut failed) = (Vec::new(), Vec::new());
+        for one in waiting {
+            if matches!(*one.progress.lock(), Progress::Over) {
+                continue;
+            }
+            match self.own_files.write(one.number, &one.body) {
+                Ok(crc) => written.push((one, crc)),
+                Err(error) if may_pass(&error) => failed.push((one, error.to_string().into())),
+                Err(error) => return Err(self.fatal("write", one.number, &error)),
+            }
+        }
+        if let Some((first, _)) = written.first() {
+            match self.own_files.sync_names() {
+                Ok(()) => written.drain(..).for_each(|(one, crc)| self.done(one, crc)),
+                Err(error) if may_pass(&error) => {
+                    // Written again, all of it: the names of these may not survive.
+                    for (one, _) in written {
+                        let _ = self.disk.remove(&self.own_files.path_of(one.number));
+                        failed.push((one, error.to_string().into()));
+                    }
+                }
+                Err(error) => return Err(self.fatal("sync the folder of", first.number, &error)),
+            }
+        }
+        if !failed.is_empty() {
+            self.put_back(failed);
+        }
+        Ok(())
+    }
+
+    fn done(&self, one: Waiting, crc: u32) {
+        let claim = Claim { files: Arc::clone(&self.files), number: one.number };
+        self.files.state.lock().unnamed.insert(one.number);
+        let filed = FiledBody { bytes: one.body, number: one.number, crc, claim: Some(Arc::new(claim)) };
+        let mut progress = one.progress.lock();
+        if matches!(*progress, Progress::Over) {
+            // The publisher has gone; with the claim the file goes, too.
+            drop(progress);
+            return;
+        }
+        *progress = Progress::Done(filed);
+        drop(progress);
+        (one.wake)();
+    }
+
+    fn put_back(&mut self, failed: Vec<(Waiting, Arc<str>)>) {
+        self.later = Some(self.disk.elapsed() + RETRY);
+        let mut waiting = Vec::with_capacity(failed.len());
+        for (one, reason) in failed {
+            let mut progress = one.progress.lock();
+            let is_news = matches!(&*progress, Progress::Waits(last) if last.as_ref() != Some(&reason));
+            if is_news {
+                *progress = Progress::Waits(Some(reason));
+            }
+            drop(progress);
+            if is_news {
+                (one.wake)();
+            }
+            waiting.push(one);
+        }
+        let mut state = self.files.state.lock();
+        // In front of what has come meanwhile, behind those that were tried before.
+        let at = self.tried;
+        self.tried += waiting.len();
+        state.waiting.splice(at..at, waiting);
+    }
+
+    fn fatal(&self, what: &'static str, number: u64, error: &io::Error) -> FatalError {
+        FatalError { what, file: self.own_files.path_of(number), error: error.to_string() }
+    }
+}
+
+/// Whether a body may be written later that could not be written now.
+fn may_pass(error: &io::Error) -> bool {
+    matches!(kind_of(error), Kind::Full | Kind::Passing)
+}

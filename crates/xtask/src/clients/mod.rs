@@ -109,9 +109,9 @@ fn report(program: &Program, ended: Result<String, Failure>, started: Instant, t
             println!("{name} ... ok ({seconds:.1} s) {last}");
             tally.record(name, Ok(()));
         }
-        Err(Failure::CannotRunHere) => {
+        Err(Failure::CannotRunHere(why)) => {
             println!("{name} ... skipped");
-            tally.skip(name, "it kills its server, and this one is not ours to kill");
+            tally.skip(name, &why);
         }
         Err(Failure::Wrong(why)) => {
             println!("{name} ... FAILED ({seconds:.1} s)\n{why}");

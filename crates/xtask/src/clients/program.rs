@@ -50,7 +50,8 @@ pub struct Place<'a> {
 
 #[derive(Debug)]
 pub enum Failure {
-    CannotRunHere,
+    /// With the reason.
+    CannotRunHere(String),
     Wrong(String),
 }
 
@@ -128,7 +129,7 @@ impl Program {
         let status = child.wait().map_err(|why| why.to_string())?;
         match status.code() {
             Some(0) => Ok(said),
-            Some(SKIPPED) => Err(Failure::CannotRunHere),
+            Some(SKIPPED) => Err(Failure::CannotRunHere(reason_of(&said))),
             _ => {
                 let log =
                     served.map_or_else(String::new, |served| format!("--- the server's log\n{}---", served.log()));
@@ -156,6 +157,12 @@ impl Program {
         command.env("FERRYMQ_AT", address).envs(secure.map(|secure| ("FERRYMQ_TLS_AT", secure)));
         command.envs((self.address_variables)(&Place { host, port, tls_port }));
     }
+}
+
+/// Why a program was skipped, by its own words.
+fn reason_of(said: &str) -> String {
+    let reason = said.lines().find_map(|line| line.strip_prefix("skipped: "));
+    reason.unwrap_or("it does not say why").to_owned()
 }
 
 /// Collects what the program says until it ends, and restarts its server when it asks for it.

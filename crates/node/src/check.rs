@@ -40,6 +40,8 @@ impl Notify for Owner {
 
     fn room(&self, _: &Room) {}
 
+    fn long_bodies_wait(&self, _: Option<&str>) {}
+
     fn queue_failed(&self, _: QueueId, _: &str) {}
 
     fn merged(&self, _: usize) {}

@@ -122,6 +122,8 @@ pub struct Node {
     pub(crate) storage_stalled: Arc<AtomicBool>,
     /// Whether they wait because the disk takes no more.
     pub(crate) disk_full: AtomicBool,
+    /// Why long bodies cannot be written, while they cannot.
+    pub(crate) long_bodies_wait: Mutex<Option<String>>,
     /// Why publishers wait, while they do.
     pub(crate) stall_reason: Mutex<String>,
     pub(crate) replies: ReplyAddresses,
@@ -162,7 +164,8 @@ impl Node {
     /// Why the disk takes no more, while it does not.
     #[must_use]
     pub fn disk_is_full(&self) -> Option<String> {
-        self.disk_full.load(Ordering::Acquire).then(|| self.stall_reason.lock().clone())
+        let full = self.disk_full.load(Ordering::Acquire).then(|| self.stall_reason.lock().clone());
+        full.or_else(|| self.long_bodies_wait.lock().clone())
     }
 
     /// How many connections there are.

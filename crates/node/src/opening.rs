@@ -89,6 +89,16 @@ impl Notify for Messenger {
         }
     }
 
+    fn long_bodies_wait(&self, reason: Option<&str>) {
+        match reason {
+            Some(reason) => tracing::warn!("publishers of long message bodies wait: the disk takes no more: {reason}"),
+            None => tracing::info!("publishers of long message bodies go on"),
+        }
+        if let Some(node) = self.node() {
+            *node.long_bodies_wait.lock() = reason.map(str::to_owned);
+        }
+    }
+
     fn queue_failed(&self, queue: QueueId, reason: &str) {
         match self.node() {
             Some(node) => node.stop_queue(queue.queue(), reason),
@@ -175,6 +185,7 @@ impl Node {
             storage_stalled,
             stall_reason: Default::default(),
             disk_full: false.into(),
+            long_bodies_wait: Default::default(),
             failed: Default::default(),
             histories,
             firehose: Default::default(),

@@ -203,6 +203,8 @@ pub(crate) struct Filer {
     own_files: OwnFiles,
     disk: Arc<dyn Disk>,
     notify: Arc<dyn Notify>,
+    /// Why bodies wait, as it was told.
+    told: Option<Arc<str>>,
     /// When bodies that could not be written are tried again.
     later: Option<Duration>,
     /// How many of those that wait were tried and failed.
@@ -211,7 +213,7 @@ pub(crate) struct Filer {
 
 impl Filer {
     pub fn new(files: Arc<BodyFiles>, own_files: OwnFiles, disk: Arc<dyn Disk>, notify: Arc<dyn Notify>) -> Self {
-        Self { files, own_files, disk, notify, later: None, tried: 0 }
+        Self { files, own_files, disk, notify, told: None, later: None, tried: 0 }
     }
 
     /// Writes what waits; sleeps first until there is something, if it may.
@@ -295,8 +297,14 @@ impl Filer {
                 Err(error) => return Err(self.fatal("sync the folder of", first.number, &error)),
             }
         }
+        let reason = failed.first().map(|(_, reason): &(_, Arc<str>)| Arc::clone(reason));
         if !failed.is_empty() {
             self.put_back(failed);
+        }
+        // What others wait for is not known here.
+        if (reason.is_some() || self.tried == 0) && self.told != reason {
+            self.notify.long_bodies_wait(reason.as_deref());
+            self.told = reason;
         }
         Ok(())
     }

@@ -19,6 +19,9 @@ pub trait Notify: Send + Sync + 'static {
     /// Publishers must wait, or may go on.
     fn room(&self, room: &Room);
 
+    /// Long bodies cannot be written, and why; or all could be that waited. Their publishers wait, and nobody else.
+    fn long_bodies_wait(&self, reason: Option<&str>);
+
     /// What a queue has on disk cannot be read; it can neither take nor give messages any more.
     fn queue_failed(&self, queue: QueueId, reason: &str);
 

@@ -5,6 +5,7 @@ mod basics;
 mod bench;
 mod fake_disk;
 mod faults;
+mod filing;
 mod fixtures;
 mod fuzz;
 mod merging;

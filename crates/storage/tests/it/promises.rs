@@ -11,11 +11,11 @@ use crate::fake_disk::{Chance, FakeDisk, Faults};
 use crate::rig::{Shard, facts, message, open_on, place, publish, small, until};
 use crate::story::DATA;
 
-const Q: u64 = 256;
+pub const Q: u64 = 256;
 /// Groups stand at multiples of this.
 const BLOCK: usize = 4096;
 
-fn open(disk: &FakeDisk, options: Options) -> (std::sync::Arc<Shard>, ferrymq_storage::Recovered) {
+pub fn open(disk: &FakeDisk, options: Options) -> (std::sync::Arc<Shard>, ferrymq_storage::Recovered) {
     open_on(std::sync::Arc::new(disk.clone()), Path::new(DATA), options).unwrap()
 }
 

@@ -34,6 +34,8 @@ pub struct Heard {
     pub rooms: Vec<Room>,
     /// How many runs became others.
     pub merged: usize,
+    /// Why long bodies wait.
+    pub long_bodies_wait: Option<String>,
     loads: u64,
 }
 
@@ -65,6 +67,10 @@ impl Notify for Ears {
 
     fn room(&self, room: &Room) {
         self.hear(|heard| heard.rooms.push(room.clone()));
+    }
+
+    fn long_bodies_wait(&self, reason: Option<&str>) {
+        self.hear(|heard| heard.long_bodies_wait = reason.map(str::to_owned));
     }
 
     fn queue_failed(&self, queue: QueueId, _reason: &str) {

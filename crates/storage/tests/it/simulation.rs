@@ -71,6 +71,10 @@ impl Notify for Listener {
         self.ears.room(room);
     }
 
+    fn long_bodies_wait(&self, reason: Option<&str>) {
+        self.ears.long_bodies_wait(reason);
+    }
+
     fn queue_failed(&self, queue: QueueId, reason: &str) {
         self.ears.queue_failed(queue, reason);
     }

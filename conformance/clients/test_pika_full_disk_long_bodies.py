@@ -1,8 +1,5 @@
 """A full disk ends by itself once consumers have drained it, also if long bodies filled it; and until then it stops nobody but
 those who publish what there is no room for.
-
-Not a test yet, because FerryMQ does not keep this promise: a long body that cannot be written holds the whole journal up. It
-becomes one with its name, `test_...`.
 """
 
 import os
@@ -45,6 +42,9 @@ with own_mounts.small_disk(DISK_MIB) as disk:
         channel.confirm_delivery()
         publisher = Publisher(server)
         wait_until(lambda: "takes no more" in server.log() or "no space" in server.log().lower(), other)
+        # Nobody else waits.
+        channel.basic_publish("", "short", b"x", PERSISTENT)
+        channel.queue_declare("one more", durable=True)
         consumer, acked = connect(server).channel(), 0
         while (got := consumer.basic_get("long"))[0] is not None:
             consumer.basic_ack(got[0].delivery_tag)

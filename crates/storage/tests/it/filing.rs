@@ -1,0 +1,145 @@
+//! Long bodies that are in their files before their messages are decided.
+
+use bytes::Bytes;
+use ferrymq_model::{BodyRef, FiledBody, QueueId, Settled};
+use ferrymq_storage::{Filing, Room};
+
+use crate::fake_disk::{FakeDisk, Faults};
+use crate::promises::{Q, open};
+use crate::rig::{Shard, facts, message, place, publish, small, until};
+
+const OTHER: u64 = 512;
+
+fn file(shard: &Shard, body: &Bytes) -> Filing {
+    shard.with(|store| store.bodies()).file(body.clone(), Box::new(|| ()))
+}
+
+fn filed(filing: &mut Filing) -> FiledBody {
+    let mut filed = None;
+    until(|| {
+        filed = filed.take().or_else(|| filing.take());
+        filed.is_some()
+    });
+    filed.unwrap()
+}
+
+fn body_files(disk: &FakeDisk) -> usize {
+    disk.files().iter().filter(|path| path.to_string_lossy().ends_with(".body")).count()
+}
+
+/// While there is no room for a long body, everybody else goes on, and then it does, too.
+#[test]
+fn nobody_waits_for_a_long_body_but_its_publisher() {
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, small());
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        publish(store, b"first", &[place(Q, 1)]);
+    });
+    assert!(shard.flush());
+    disk.set_faults(Faults { refuse_open_of: Some("bodies"), ..Faults::default() });
+    let body = Bytes::from(vec![7; 100_000]);
+    let mut filing = file(&shard, &body);
+    until(|| filing.reason().is_some());
+    assert!(shard.heard(|heard| heard.long_bodies_wait.is_some()), "an operator is told");
+    shard.with(|store| publish(store, b"short", &[place(Q, 2)]));
+    assert!(shard.flush());
+    assert_eq!(shard.with(|store| store.room()), Room::Open);
+    disk.set_faults(Faults::default());
+    let filed = filed(&mut filing);
+    shard.with(|store| {
+        let body = BodyRef::Filed(&filed);
+        store.enqueue(&message(body), &facts(body), &[place(Q, 3)], &[]);
+    });
+    assert!(shard.flush());
+    until(|| shard.heard(|heard| heard.long_bodies_wait.is_none()));
+    shard.close();
+    let (shard, _) = open(&disk.after_kill(), small());
+    assert_eq!(shard.messages(Q).last(), Some(&(3, body.to_vec())));
+}
+
+/// A file goes when nobody will publish its body any more, whether it was written or not.
+#[test]
+fn a_body_that_is_given_up_leaves_no_file() {
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, small());
+    let body = Bytes::from(vec![7; 100_000]);
+    let mut written = file(&shard, &body);
+    drop(filed(&mut written));
+    let mut ready = file(&shard, &body);
+    until(|| !ready.waits());
+    drop(ready);
+    until(|| body_files(&disk) == 0);
+    // One that somebody may still publish stays.
+    ready = file(&shard, &body);
+    let kept = filed(&mut ready);
+    drop(ready);
+    drop(file(&shard, &body));
+    assert!(body_files(&disk) >= 1);
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        let body = BodyRef::Filed(&kept);
+        store.enqueue(&message(body), &facts(body), &[place(Q, 1)], &[]);
+    });
+    drop(kept);
+    assert!(shard.flush());
+    until(|| body_files(&disk) == 1);
+    assert_eq!(shard.messages(Q).len(), 1);
+}
+
+/// A message that moves on takes its body's file with it, also where it has left its queue first; the file goes with the last.
+#[test]
+fn a_message_that_moves_keeps_its_file() {
+    for settles_first in [true, false] {
+        let disk = FakeDisk::default();
+        let (shard, _) = open(&disk, small());
+        let body = Bytes::from(vec![7; 100_000]);
+        let filed = filed(&mut file(&shard, &body));
+        shard.with(|store| {
+            store.create_queue(QueueId(Q), true);
+            store.create_queue(QueueId(OTHER), true);
+            let body = BodyRef::Filed(&filed);
+            store.enqueue(&message(body), &facts(body), &[place(Q, 1)], &[]);
+            let settle = |store: &mut ferrymq_storage::Store| store.settle(QueueId(Q), 1, 1, Settled::DeadLettered);
+            store.begin_unit();
+            if settles_first {
+                settle(store);
+            }
+            store.enqueue(&message(body), &facts(body), &[place(OTHER, 1)], &[]);
+            if !settles_first {
+                settle(store);
+            }
+            store.end_unit();
+        });
+        assert!(shard.flush());
+        shard.close();
+        drop(shard);
+        let (shard, _) = open(&disk.after_kill(), small());
+        assert_eq!(body_files(&disk), 1, "nothing was written twice");
+        assert_eq!(shard.messages(OTHER), [(1, body.to_vec())]);
+        shard.with(|store| store.settle(QueueId(OTHER), 1, 1, Settled::Accepted));
+        assert!(shard.flush());
+        shard.close();
+    }
+}
+
+/// The file of a body is gone with its last message. Whoever has kept the body may publish it again all the same.
+#[test]
+fn a_body_whose_file_is_gone_is_written_again() {
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, small());
+    let body = Bytes::from(vec![7; 100_000]);
+    let filed = filed(&mut file(&shard, &body));
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    for sequence in [1, 2] {
+        shard.with(|store| {
+            let body = BodyRef::Filed(&filed);
+            store.enqueue(&message(body), &facts(body), &[place(Q, sequence)], &[]);
+        });
+        assert!(shard.flush());
+        assert_eq!(shard.messages(Q), [(sequence, body.to_vec())]);
+        shard.with(|store| store.settle(QueueId(Q), sequence, sequence, Settled::Accepted));
+        assert!(shard.flush());
+        until(|| body_files(&disk) == 0);
+    }
+}

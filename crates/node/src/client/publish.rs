@@ -10,7 +10,7 @@ use super::{
     fan_out::{FanOut, HELD_TARGETS_MAX},
 };
 use crate::{
-    census::Batch, firehose::Tap, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
+    census::Batch, firehose::Tap, ledger::Kind, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
     transition::Aftermath,
 };
 
@@ -367,10 +367,8 @@ impl Client {
         self.route_one(publish, input, targets, Purpose::Check)?;
         let kept = transaction::kept(publish, &message_of(publish, input));
         let bytes = transaction::kept_bytes(&kept);
-        if let Err(refusal) = self.node.hold(bytes) {
-            self.node.let_go(bytes);
-            return Err(refusal);
-        }
+        self.connection.account.add(Kind::Transactions, bytes);
+        self.node.look_at_ledger_if_due();
         self.with_channel(publish.origin.channel, |channel| {
             let transaction = channel.transaction.get_or_insert_default();
             transaction.publishes.push(kept);

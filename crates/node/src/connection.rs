@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use ferrymq_model::{ConnectionId, Limits, Name, Position, SubscriptionId};
+use ferrymq_model::{ConnectionId, Event, Limits, Name, Position, Refusal, SubscriptionId};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
@@ -167,6 +167,19 @@ impl Connection {
         let mut mailbox = self.mailbox.lock();
         self.heard(&mut mailbox);
         mailbox.is_refilled()
+    }
+
+    /// Why the ledger of memory closes this connection, if it does and the session does not know yet.
+    pub fn take_ledger_close(&self) -> Option<Refusal> {
+        if !self.account.is_closing() {
+            return None;
+        }
+        let mut mailbox = self.mailbox.lock();
+        let at = mailbox.events.iter().position(|event| matches!(event, Event::Close(_)))?;
+        match mailbox.events.remove(at) {
+            Event::Close(refusal) => Some(refusal),
+            _ => None,
+        }
     }
 
     /// Asks how much waits for the socket.

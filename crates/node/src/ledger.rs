@@ -122,6 +122,12 @@ impl Account {
         self.ledger.is_exceeded.load(Ordering::Acquire) && self.should_wait()
     }
 
+    /// Whether the connection is to be closed because of what it holds.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CLOSING
+    }
+
     #[cold]
     fn should_wait(&self) -> bool {
         match self.state.load(Ordering::Acquire) {

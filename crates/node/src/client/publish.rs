@@ -369,6 +369,11 @@ impl Client {
         let bytes = transaction::kept_bytes(&kept);
         self.connection.account.add(Kind::Transactions, bytes);
         self.node.look_at_ledger_if_due();
+        if let Some(refusal) = self.connection.take_ledger_close() {
+            // It must not reach its commit.
+            self.connection.account.subtract(Kind::Transactions, bytes);
+            return Err(refusal);
+        }
         self.with_channel(publish.origin.channel, |channel| {
             let transaction = channel.transaction.get_or_insert_default();
             transaction.publishes.push(kept);

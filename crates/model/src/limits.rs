@@ -28,9 +28,15 @@ pub struct Limits {
     pub batch_messages_max: usize,
     /// A body of up to this many bytes is copied; a larger one is shared.
     pub copy_bytes_max: usize,
-    /// Bytes of messages that have arrived only in part or wait for a commit, over all connections. Over it, a connection
-    /// that sends more is refused: [`crate::Refusal::ResourceLimit`].
+    /// Bytes of messages that have arrived only in part or wait for a commit, over all connections. Over it, the connection
+    /// that holds the most is read no further, and closed if that lasts: [`crate::Refusal::ResourceLimit`].
     pub uploads_bytes_max: usize,
+    /// Bytes of memory of the process; 0 means no limit. Over it, if connections hold more than half of it, the connection that holds the most is
+    /// read no further, and closed if that lasts: [`crate::Refusal::ResourceLimit`].
+    pub memory_bytes_max: u64,
+    /// How long a frame or message may stay incomplete while nothing more of it arrives, in milliseconds; at most twice as
+    /// long may pass until the connection is closed. 0 means no limit.
+    pub incomplete_ms_max: u64,
     /// Bytes of the messages that all `x-recent-history` exchanges keep together. Over it they keep fewer.
     pub histories_bytes_max: usize,
     /// Most connections at once. Over it new ones are closed at once.
@@ -53,6 +59,8 @@ impl Default for Limits {
             batch_messages_max: 128,
             copy_bytes_max: 2_048,
             uploads_bytes_max: 512 << 20,
+            memory_bytes_max: 0,
+            incomplete_ms_max: 60_000,
             histories_bytes_max: 64 << 20,
             connections_max: 100_000,
         }

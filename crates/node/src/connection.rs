@@ -8,10 +8,16 @@ use std::{
     },
 };
 
-use ferrymq_model::{ConnectionId, Limits, Name, Position, SubscriptionId};
+use ferrymq_model::{ConnectionId, Event, Limits, Name, Position, Refusal, SubscriptionId};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::{census::Accounts, effects::Effects, firehose::Who, mailbox::Mailbox};
+use crate::{
+    census::Accounts,
+    effects::Effects,
+    firehose::Who,
+    ledger::{Account, Kind, Ledger},
+    mailbox::Mailbox,
+};
 
 /// The socket behind a connection: what the server gives the node for each connection.
 pub trait Peer: Send + Sync {
@@ -71,6 +77,8 @@ pub struct Connection {
     pub who: OnceLock<Who>,
     /// Where what it does is counted, since then.
     pub accounts: OnceLock<Accounts>,
+    /// The memory that it holds.
+    pub account: Account,
     /// Held only to add or take effects and to move credit, never while anything is encoded or written. Last in the
     /// order of locks.
     mailbox: Mutex<Mailbox>,
@@ -83,10 +91,17 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub fn new(id: ConnectionId, serial: u64, peer: Arc<dyn Peer>, durable: Arc<Durable>, limits: &Limits) -> Self {
-        let mailbox = Mailbox::new(limits);
+    pub fn new(
+        id: ConnectionId,
+        serial: u64,
+        peer: Arc<dyn Peer>,
+        durable: Arc<Durable>,
+        ledger: Arc<Ledger>,
+        limits: &Limits,
+    ) -> Self {
+        let (mailbox, account) = (Mailbox::new(limits).into(), Account::new(ledger));
         let (who, accounts) = (OnceLock::new(), OnceLock::new());
-        Self { id, serial, peer, durable, who, accounts, mailbox: Mutex::new(mailbox) }
+        Self { id, serial, peer, durable, who, accounts, account, mailbox }
     }
 
     pub fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
@@ -97,12 +112,12 @@ impl Connection {
     /// others add faster than it leaves, the owner goes on.
     pub fn drain(&self) -> bool {
         for _ in 0..DRAINS_MAX {
-            let batch = {
+            let (batch, was_flooded) = {
                 let mut mailbox = self.mailbox.lock();
                 if mailbox.draining {
                     return false;
                 }
-                let mut batch = Effects::default();
+                let (mut batch, was_flooded) = (Effects::default(), mailbox.is_flooded());
                 mailbox.effects.take(self.durable.get(), &mut batch);
                 if batch.is_empty() {
                     if mailbox.ending {
@@ -111,7 +126,7 @@ impl Connection {
                     return mailbox.is_refilled();
                 }
                 mailbox.draining = true;
-                batch
+                (batch, was_flooded)
             };
             // Before it is sent, so that whoever has got a message finds it counted.
             if let Some(accounts) = self.accounts.get().filter(|_| batch.handed().messages > 0) {
@@ -120,8 +135,12 @@ impl Connection {
             self.peer.send(&batch);
             batch.recycle();
             let mut mailbox = self.mailbox.lock();
-            mailbox.backlog = self.peer.waiting();
+            self.heard(&mut mailbox);
             mailbox.draining = false;
+            if was_flooded {
+                // Its owner may wait for that.
+                self.peer.wake();
+            }
         }
         self.peer.wake();
         false
@@ -130,12 +149,6 @@ impl Connection {
     /// From now on the owner is woken whenever everything has left.
     pub fn end(&self) {
         self.mailbox.lock().ending = true;
-    }
-
-    /// Bytes that are on their way to it.
-    pub fn waiting_bytes(&self) -> usize {
-        let mailbox = self.mailbox.lock();
-        mailbox.backlog + mailbox.effects.len_bytes()
     }
 
     /// Whether everything has left. Somebody else may be sending, and some of it may wait for the journal.
@@ -152,8 +165,27 @@ impl Connection {
     /// The socket has taken bytes. Says whether subscriptions wait that could go on now.
     pub fn written(&self) -> bool {
         let mut mailbox = self.mailbox.lock();
-        mailbox.backlog = self.peer.waiting();
+        self.heard(&mut mailbox);
         mailbox.is_refilled()
+    }
+
+    /// Why the ledger of memory closes this connection, if it does and the session does not know yet.
+    pub fn take_ledger_close(&self) -> Option<Refusal> {
+        if !self.account.is_closing() {
+            return None;
+        }
+        let mut mailbox = self.mailbox.lock();
+        let at = mailbox.events.iter().position(|event| matches!(event, Event::Close(_)))?;
+        match mailbox.events.remove(at) {
+            Event::Close(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Asks how much waits for the socket.
+    fn heard(&self, mailbox: &mut Mailbox) {
+        mailbox.backlog = self.peer.waiting();
+        self.account.set(Kind::Outbox, mailbox.backlog + mailbox.effects.len_bytes());
     }
 
     /// What people call the connection.

@@ -34,6 +34,12 @@ pub trait Host: Send + Sync {
         work();
     }
 
+    /// Memory of the process in bytes, without what it shares with others; `None` where nobody can say. Files may be read for it,
+    /// so it is asked only when connections hold much.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// The server must end, and say why: what is decided from now on cannot be made durable.
     fn fault(&self, reason: String);
 }

@@ -25,6 +25,9 @@ mod events;
 mod failed;
 mod firehose;
 mod host;
+mod ledger;
+#[cfg(test)]
+mod ledger_tests;
 mod login;
 #[cfg(test)]
 mod login_tests;

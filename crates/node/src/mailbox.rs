@@ -320,7 +320,7 @@ impl Mailbox {
     /// Gives an answer to a channel that has an address for them. False: that is no longer so, or far too much waits for
     /// its socket.
     pub fn deliver_reply(&mut self, channel: u16, message: &MessageRef<'_>) -> bool {
-        if self.is_flooded() || self.effects.len_bytes() >= 4 * self.backlog_max {
+        if self.is_flooded() {
             return false;
         }
         let Some(found) = self.channels.get_mut(&channel) else { return false };
@@ -338,7 +338,7 @@ impl Mailbox {
     /// Whether far more waits for the socket than deliveries alone could pile up: returns, confirms and replies, for which
     /// there is no credit.
     pub fn is_flooded(&self) -> bool {
-        self.backlog >= 4 * self.backlog_max
+        self.backlog + self.effects.len_bytes() >= 4 * self.backlog_max
     }
 
     fn has_room(&self) -> bool {

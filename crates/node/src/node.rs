@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -24,6 +24,7 @@ use crate::{
     failed::FailedQueues,
     firehose::Firehose,
     host::Host,
+    ledger::Ledger,
     login::Logins,
     mailbox::Get,
     replies::ReplyAddresses,
@@ -115,8 +116,8 @@ pub struct Node {
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
     /// Gets whose message storage is reading. Held only to add one or to take some.
     pub(crate) gets: Mutex<Vec<PendingGet>>,
-    /// Bytes of messages that have arrived in part or wait for a commit.
-    pub(crate) uploads_bytes: AtomicUsize,
+    /// The memory that connections hold.
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) stalled: AtomicBool,
     /// Storage's own word on that, which is up at once. That it tells us may take as long as a sync.
     pub(crate) storage_stalled: Arc<AtomicBool>,
@@ -190,7 +191,8 @@ impl Node {
         });
         let id = ConnectionId(slot as u64);
         let serial = self.connections_made.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(id, serial, peer, self.durable.clone(), &self.limits));
+        let (durable, ledger) = (self.durable.clone(), self.ledger.clone());
+        let connection = Arc::new(Connection::new(id, serial, peer, durable, ledger, &self.limits));
         core.connections[slot] = Some(connection.clone());
         drop(core);
         Ok(Client::new(self.clone(), connection, address, loopback))
@@ -418,26 +420,6 @@ impl Node {
         })
     }
 
-    /// So many bytes more are kept of messages that have arrived in part or wait for a commit; they count whatever the answer.
-    ///
-    /// # Errors
-    /// [`Refusal::ResourceLimit`] where that is too much for all connections together.
-    pub(crate) fn hold(&self, bytes: usize) -> Result<(), Refusal> {
-        let (all, max) =
-            (self.uploads_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes, self.limits.uploads_bytes_max);
-        if all <= max {
-            return Ok(());
-        }
-        Err(Refusal::ResourceLimit(format!(
-            "messages that have arrived in part or wait for a commit take {all} bytes, more than uploads_bytes_max ({max})"
-        )))
-    }
-
-    /// So many bytes are kept no longer.
-    pub(crate) fn let_go(&self, bytes: usize) {
-        self.uploads_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     pub(crate) fn durable_position(&self) -> Position {
         self.durable.get()
     }
@@ -541,6 +523,7 @@ impl Node {
     /// Expiry and everything else that is due. The host calls it when it was told to.
     pub fn ring(&self) {
         self.end_patience(self.now());
+        self.watch_ledger(self.now());
         let (now, mut aftermath) = (self.now(), Aftermath::default());
         let catalog = self.catalog.read();
         let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {

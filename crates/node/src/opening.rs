@@ -14,6 +14,7 @@ use crate::{
     connection::Durable,
     events,
     host::Host,
+    ledger::Ledger,
     login::{self, Logins},
     node::{FixedStorage, Found, Node, NodeSettings},
     patience::Patience,
@@ -157,8 +158,10 @@ impl Node {
         let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
         let histories = HistoryBudget::new(settings.limits.histories_bytes_max);
         let (storage_stalled, bodies) = (store.stalled(), store.bodies());
+        let ledger = Arc::new(Ledger::new(&settings.limits));
         let node = Arc::new(Self {
             limits: settings.limits,
+            ledger,
             properties: settings.properties,
             backends: settings.backends,
             logins: Logins::new(host.random()),
@@ -173,6 +176,7 @@ impl Node {
                 free_slots: Vec::new(),
                 alarm: None,
                 patience,
+                ledger_due: None,
                 catalog_position,
             }
             .into(),
@@ -180,7 +184,6 @@ impl Node {
             awaiting: Default::default(),
             gets: Default::default(),
             replies: Default::default(),
-            uploads_bytes: 0.into(),
             stalled: false.into(),
             storage_stalled,
             stall_reason: Default::default(),

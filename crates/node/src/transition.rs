@@ -32,6 +32,8 @@ pub struct Core {
     /// When the host was last told to ring.
     pub alarm: Option<Time>,
     pub patience: Patience,
+    /// When the node looks at the ledger of memory again, if it has to.
+    pub ledger_due: Option<Time>,
     /// The catalog is durable as it is now when this position is.
     pub catalog_position: Position,
 }
@@ -79,7 +81,7 @@ impl Core {
 
     /// When the host should ring, where that has changed.
     pub fn move_alarm(&mut self) -> Option<Option<Time>> {
-        let due = [self.shard.deadline(), self.patience.due()].into_iter().flatten().min();
+        let due = [self.shard.deadline(), self.patience.due(), self.ledger_due].into_iter().flatten().min();
         (std::mem::replace(&mut self.alarm, due) != due).then_some(due)
     }
 }

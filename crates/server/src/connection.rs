@@ -223,6 +223,7 @@ impl Connection {
             self.unread.clear();
             self.unread.extend_from_slice(&input[consumed..]);
             self.unread.shrink_to(if self.unread.is_empty() { 0 } else { READ_BYTES_MAX });
+            self.pump.kept(self.unread.capacity());
             if self.pump.wants_rest() {
                 self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
             } else if count == space - kept {
@@ -244,6 +245,7 @@ impl Connection {
         if !rest.is_empty() {
             self.unread = rest;
         }
+        self.pump.kept(self.unread.capacity());
     }
 
     fn take(&mut self, input: &[u8]) -> usize {

@@ -10,6 +10,7 @@ mod definitions_file;
 mod listener;
 mod log_limit;
 mod logs;
+mod memory;
 pub mod panics;
 mod peer;
 mod process;

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::connection_log::LogLimits;
+use crate::{connection_log::LogLimits, memory};
 
 /// The only place of the server that reads a clock or asks for randomness.
 ///
@@ -149,6 +149,10 @@ impl Host for Process {
             // What panics has said so.
             drop(tokio::task::spawn_blocking(work).await);
         });
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        memory::own_bytes()
     }
 
     fn fault(&self, reason: String) {

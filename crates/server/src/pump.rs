@@ -142,7 +142,6 @@ impl Pump {
             if portion.received.paused && !portion.waits {
                 continue;
             }
-            self.client.uploads(self.session.held_bytes(), &mut self.events);
             self.tell_events(now, encode_with);
             self.tell_room(now, encode_with);
             self.wants_rest = portion.waits || self.client.is_sending() || self.client.has_collected();
@@ -155,6 +154,11 @@ impl Pump {
             self.client.go_on_sending();
         }
         consumed
+    }
+
+    /// So many bytes of input are kept until they are offered again. Called after each call of [`Pump::input`].
+    pub fn kept(&mut self, unread: usize) {
+        self.client.holds(self.session.held_bytes(), unread);
     }
 
     /// Says whether the turn is over.

@@ -102,6 +102,12 @@ async fn serve(
     let harmless = Harmless::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     let (version, directory) = (env!("CARGO_PKG_VERSION"), settings.data_directory.display());
     tracing::info!("FerryMQ {version} starts, with data directory {directory}");
+    match settings.limits.memory_bytes_max {
+        0 => tracing::warn!(
+            "the machine's memory cannot be read, so there is no memory budget (limits.memory_bytes_max)"
+        ),
+        bytes => tracing::info!("the memory budget is {} MiB", bytes >> 20),
+    }
     warn_of_strangers(&settings.data_directory);
     let tls = open_tls(settings)?;
     let process = Arc::new(Process::new());

@@ -8,6 +8,7 @@ use ferrymq_node::FixedStorage;
 
 use crate::{
     configuration::{Configuration, Listen},
+    memory,
     protocol::Service,
     tls::TlsFiles,
     token_options::{BackendName, TokenOptions},
@@ -85,6 +86,11 @@ impl Settings {
             file_bytes: asked("storage.file_bytes", configuration.storage.file_bytes),
             files: asked("storage.files", configuration.storage.files),
         };
+        // Where no budget is given, it follows the machine. If that cannot be read, there is none.
+        let memory_bytes_max = match configuration.limits.memory_bytes_max {
+            0 => memory::budget_bytes().unwrap_or(0),
+            bytes => bytes,
+        };
         // One threshold for both: a body that arrives shared is stored shared.
         let copy_bytes_max = u32::try_from(configuration.limits.copy_bytes_max).unwrap_or(u32::MAX);
         Self {
@@ -101,7 +107,7 @@ impl Settings {
             events: configuration.events,
             threads,
             identity: configuration.identity,
-            limits: configuration.limits,
+            limits: Limits { memory_bytes_max, ..configuration.limits },
             storage: ferrymq_storage::Options { copy_bytes_max, ..configuration.storage },
             fixed,
         }

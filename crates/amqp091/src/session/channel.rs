@@ -32,8 +32,13 @@ impl Channels {
 
     /// Bytes of publishes that have arrived in part.
     pub fn gathered_bytes(&self) -> usize {
-        let gathered = |channel: &Channel| channel.assembly.as_ref().map_or(0, |assembly| assembly.bytes());
-        self.open.iter().map(gathered).sum()
+        self.gathered().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The channels with a publish that has arrived in part, and how many bytes of it.
+    pub fn gathered(&self) -> impl Iterator<Item = (u16, usize)> {
+        let gathered = |channel: &Channel| Some((channel.number, channel.assembly.as_ref()?.bytes()));
+        self.open.iter().filter_map(gathered)
     }
 
     /// The channel with this number.

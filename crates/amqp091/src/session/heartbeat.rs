@@ -47,6 +47,11 @@ impl Heartbeat {
         self.last_received = now;
     }
 
+    /// Whether the server does not read from the peer.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// When something is due.
     pub fn deadline(&self) -> Option<Moment> {
         (self.interval_ms > 0).then(|| self.give_up().map_or(self.next_send, |give_up| give_up.min(self.next_send)))

@@ -21,6 +21,7 @@ mod encoder;
 mod greeting;
 mod handshake;
 mod heartbeat;
+mod incomplete;
 mod mechanism;
 mod running;
 
@@ -34,6 +35,7 @@ pub use greeting::{Greeting, Identity};
 
 use handshake::{AwaitLogin, AwaitOpen, AwaitStartOk, AwaitTuneOk, AwaitVhost};
 use heartbeat::{Due, Heartbeat};
+use incomplete::Incomplete;
 use running::{Next, Running};
 
 use crate::{
@@ -83,6 +85,7 @@ pub struct Connection {
     state: State,
     frame_bytes_max: u32,
     heartbeat: Heartbeat,
+    incomplete: Incomplete,
     /// When the state has lasted too long; ignored in `Running` and `Closed`.
     state_ends: Moment,
     /// The name that the client's program gives, until the connection is open.
@@ -117,6 +120,7 @@ impl Connection {
             state: State::AwaitHeader,
             frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX,
             heartbeat: Heartbeat::new(0, Moment(0)),
+            incomplete: Incomplete::default(),
             state_ends: Moment(0),
             client_name: String::new(),
         }
@@ -249,6 +253,14 @@ impl Connection {
         }
     }
 
+    /// All of the input was taken but `rest` bytes.
+    fn is_incomplete(&mut self, taken: usize, rest: usize, now: Moment) {
+        if let State::Running(running) = &self.state {
+            let ms = self.greeting.limits.incomplete_ms_max;
+            self.incomplete.read(taken, rest, now, ms, || running.gathered_bytes() > 0);
+        }
+    }
+
     fn enter(&mut self, state: State, now: Moment) {
         self.state = state;
         self.state_ends = now.after_ms(self.greeting.limits.handshake_ms_max);
@@ -295,7 +307,10 @@ impl Session for Connection {
                         return Received { consumed: at, paused: true, wanted: 0 };
                     }
                 }
-                Parsed::Incomplete(wanted) => return Received { consumed: at, paused: false, wanted },
+                Parsed::Incomplete(wanted) => {
+                    self.is_incomplete(at, rest.len(), now);
+                    return Received { consumed: at, paused: false, wanted };
+                }
                 Parsed::Malformed(_) if matches!(self.state, State::AwaitCloseOk) => self.close(out),
                 Parsed::Malformed(malformed) => {
                     self.fail(&Fault::new(0, (0, 0), malformed.into()), now, out);
@@ -361,7 +376,10 @@ impl Session for Connection {
 
     fn deadline(&self) -> Option<Moment> {
         match &self.state {
-            State::Running(running) => running.deadline().into_iter().chain(self.heartbeat.deadline()).min(),
+            State::Running(running) => {
+                let deadlines = [running.deadline(), self.heartbeat.deadline(), self.incomplete.deadline()];
+                deadlines.into_iter().flatten().min()
+            }
             State::Closed => None,
             _ => Some(self.state_ends),
         }
@@ -372,6 +390,11 @@ impl Session for Connection {
             State::Closed => {}
             State::Running(running) => {
                 running.timeout(now, out);
+                let (ms, is_read) = (self.greeting.limits.incomplete_ms_max, !self.heartbeat.is_paused());
+                if self.incomplete.has_stopped(now, ms, is_read, running.gathered()) {
+                    let why = format!("nothing more of an incomplete frame or message has arrived for {ms} ms");
+                    return self.fail(&Fault::new(0, (0, 0), Violation::from(&Refusal::ResourceLimit(why))), now, out);
+                }
                 match self.heartbeat.due(now) {
                     Due::Nothing => {}
                     Due::Send => out.send(|out| out.extend_from_slice(&HEARTBEAT)),

@@ -87,6 +87,11 @@ impl Running {
         self.channels.gathered_bytes()
     }
 
+    /// The channels with a publish that has arrived only in part, and how many bytes of it.
+    pub fn gathered(&self) -> impl Iterator<Item = (u16, usize)> {
+        self.channels.gathered()
+    }
+
     /// When `connection.blocked` is due.
     pub fn deadline(&self) -> Option<Moment> {
         match &self.blocking {

@@ -10,6 +10,7 @@ use crate::{
     authentication::Identity,
     connection::subscription_id,
     firehose::Who,
+    ledger::Kind,
     mailbox::{Channel, Subscription},
     transition::{Aftermath, CatalogLock},
 };
@@ -142,7 +143,7 @@ impl Client {
         let mut held = Vec::new();
         let ended = {
             let mut mailbox = self.connection.mailbox();
-            self.node.let_go(mailbox.roll_back(channel));
+            self.connection.account.subtract(Kind::Transactions, mailbox.roll_back(channel));
             mailbox.settle(channel, 0, true, &mut held);
             mailbox.remove_channel(channel)
         };
@@ -186,7 +187,7 @@ impl Client {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        self.uploads(0, &mut Vec::new());
+        self.holds(0, 0);
         if self.left_publishes {
             // They had come before the end.
             self.decide_collected(&[], &mut Vec::new());

@@ -25,6 +25,7 @@ use ferrymq_storage::Filing;
 use crate::{
     authentication::Identity,
     connection::Connection,
+    ledger::Kind,
     mailbox::Channel,
     node::{Node, WORK_OF_CHANGE},
     touched::Touched,
@@ -60,8 +61,6 @@ pub struct Client {
     epoch: Option<Epoch>,
     routes: RouteCache,
     has_published: bool,
-    /// Bytes that this connection's session keeps of messages that have arrived in part.
-    uploads_bytes: usize,
     /// Messages that go to many queues, and have not reached all of them.
     fan_out: Option<FanOut>,
     /// The first of `publishes` waits for its body to be in a file of its own.
@@ -102,7 +101,6 @@ impl Client {
             epoch: None,
             routes: RouteCache::default(),
             has_published: false,
-            uploads_bytes: 0,
             fan_out: None,
             filing: None,
             left_publishes: false,
@@ -153,6 +151,7 @@ impl Client {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let held = self.has_published && self.node.holds_publishers();
+        let held = held || self.connection.account.is_held_up();
         self.is_checked || held || self.is_filing() || self.connection.mailbox().is_flooded()
     }
 
@@ -270,16 +269,12 @@ impl Client {
         }
     }
 
-    /// The session keeps so many bytes of messages that have arrived in part. Where all connections together keep too many,
-    /// the one that has just added to them must go.
-    pub fn uploads(&mut self, bytes: usize, events: &mut Vec<Event>) {
-        let bytes = bytes + self.filing_bytes();
-        let before = std::mem::replace(&mut self.uploads_bytes, bytes);
-        if bytes <= before {
-            self.node.let_go(before - bytes);
-        } else if let Err(refusal) = self.node.hold(bytes - before) {
-            events.push(Event::Close(refusal));
-        }
+    /// The session keeps `uploads` bytes of messages that have arrived in part, and `unread` bytes of input wait for it. When all
+    /// connections together hold too much memory, the one that holds the most is closed.
+    pub fn holds(&mut self, uploads: usize, unread: usize) {
+        self.connection.account.set(Kind::Uploads, uploads + self.filing_bytes());
+        self.connection.account.set(Kind::Unread, unread);
+        self.node.look_at_ledger_if_due();
     }
 
     /// Decides what was collected, and sends what that brought.
@@ -396,6 +391,7 @@ impl Client {
         if self.connection.written() {
             self.resume();
         }
+        self.node.look_at_ledger_if_due();
     }
 
     /// Sends what is in this connection's mailbox, and goes on with its subscriptions as long as the socket takes it.

@@ -10,7 +10,7 @@ use super::{
     fan_out::{FanOut, HELD_TARGETS_MAX},
 };
 use crate::{
-    census::Batch, firehose::Tap, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
+    census::Batch, firehose::Tap, ledger::Kind, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
     transition::Aftermath,
 };
 
@@ -367,8 +367,11 @@ impl Client {
         self.route_one(publish, input, targets, Purpose::Check)?;
         let kept = transaction::kept(publish, &message_of(publish, input));
         let bytes = transaction::kept_bytes(&kept);
-        if let Err(refusal) = self.node.hold(bytes) {
-            self.node.let_go(bytes);
+        self.connection.account.add(Kind::Transactions, bytes);
+        self.node.look_at_ledger_if_due();
+        if let Some(refusal) = self.connection.take_ledger_close() {
+            // It must not reach its commit.
+            self.connection.account.subtract(Kind::Transactions, bytes);
             return Err(refusal);
         }
         self.with_channel(publish.origin.channel, |channel| {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     census::Batch,
+    ledger::Kind,
     transition::{Aftermath, CatalogLock},
 };
 
@@ -31,7 +32,7 @@ impl Client {
     pub(super) fn tx_rollback(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.check_transaction(origin)?;
         let bytes = self.connection.mailbox().roll_back(origin.channel);
-        self.node.let_go(bytes);
+        self.connection.account.subtract(Kind::Transactions, bytes);
         self.reply(origin, false, None, Reply::TxRolledBack);
         Ok(())
     }
@@ -43,7 +44,7 @@ impl Client {
             let mut mailbox = self.connection.mailbox();
             let found = mailbox.channels.get_mut(&channel).and_then(|channel| channel.transaction.as_mut());
             let transaction = found.map(std::mem::take).unwrap_or_default();
-            self.node.let_go(transaction.bytes);
+            self.connection.account.subtract(Kind::Transactions, transaction.bytes);
             (transaction.publishes, mailbox.committed(channel, transaction.settlements))
         };
         let waiting = self.connection.mailbox().take_waiting(self.connection.id);

@@ -338,8 +338,26 @@ pub const OPTIONS: &[Definition] = &[
         Bytes,
         1 << 20,
         1 << 40,
-        "The memory for messages that have arrived only in part or wait for a commit, over all connections. A client \
-         that sends more is disconnected (506)"
+        "The memory for messages that have arrived only in part or wait for a commit, over all connections. Above it the \
+         server reads no more from the connection that holds the most of it, and disconnects it after a second (506)"
+    ),
+    number!(
+        limits.memory_bytes_max,
+        Bytes,
+        0,
+        1 << 50,
+        "The memory budget of the process; 0 means 40 % of the machine's memory, or of the cgroup's limit if there is one. Above \
+         it, if connections hold more than half of it (messages in part, unread input, open transactions, output that \
+         clients do not read), the server reads no more from the connection that holds the most, and disconnects it \
+         after a second (506)"
+    ),
+    number!(
+        limits.incomplete_ms_max,
+        Named,
+        0,
+        86_400_000,
+        "How long a frame or a message may stay incomplete while nothing more of it arrives, in milliseconds. After that \
+         time, or at most twice that time, the server disconnects the client (506). 0 means no limit"
     ),
     number!(
         limits.histories_bytes_max,

@@ -9,6 +9,7 @@ mod definitions;
 mod fairness;
 mod life;
 mod logs;
+mod memory;
 mod panics;
 mod running;
 mod tls;

@@ -1,0 +1,354 @@
+//! The ledger of memory: what each connection holds, and what follows when all of them hold too much.
+//!
+//! A connection's account changes once for each turn or write, not for each message. When a limit is exceeded, the connection
+//! that holds the most is read no further, while others go on. If that lasts for [`GRACE_MS`], it is closed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+};
+
+use ferrymq_model::{Event, Limits, Refusal, Time};
+use parking_lot::Mutex;
+
+use crate::node::Node;
+
+/// How long a limit may be exceeded before the connection that holds the most is closed, in milliseconds.
+const GRACE_MS: u64 = 1_000;
+
+/// While a limit is exceeded, the node looks this often, in milliseconds.
+const LOOK_MS: u64 = 100;
+
+/// While connections hold a good part of the budget, the node looks this often, in milliseconds: others take memory, too.
+const WATCH_MS: u64 = 1_000;
+
+/// When connections hold so many bytes more, it is time to look again.
+const STEP_BYTES: usize = 1 << 20;
+
+/// This part of the budget belongs to the connections, whatever else takes memory: a half.
+const SHARE: usize = 2;
+
+/// A connection that holds less than this is read on, however much others hold.
+const READ_ON_BYTES: usize = 64 << 10;
+
+/// What a connection holds memory for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Messages that have arrived only in part.
+    Uploads,
+    /// Input that was read and not taken yet.
+    Unread,
+    /// Publishes that wait for a commit.
+    Transactions,
+    /// Output that the peer has not read.
+    Outbox,
+}
+
+/// All kinds, with the names that the ledger shows.
+const KINDS: [(Kind, &str); 4] = [
+    (Kind::Uploads, "messages that have arrived in part"),
+    (Kind::Unread, "unread input"),
+    (Kind::Transactions, "open transactions"),
+    (Kind::Outbox, "outboxes of connections"),
+];
+
+/// Bytes by [`Kind`].
+#[derive(Debug, Default)]
+struct Bytes([AtomicUsize; KINDS.len()]);
+
+impl Bytes {
+    fn get(&self, kind: Kind) -> usize {
+        self.0[kind as usize].load(Ordering::Relaxed)
+    }
+
+    fn of(&self, pool: Pool) -> usize {
+        match pool {
+            Pool::Uploads => self.get(Kind::Uploads) + self.get(Kind::Transactions),
+            Pool::Memory => KINDS.iter().map(|(kind, _)| self.get(*kind)).sum(),
+        }
+    }
+}
+
+/// What has a limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pool {
+    /// [`Limits::uploads_bytes_max`]: messages in part, and those that wait for a commit.
+    Uploads,
+    /// [`Limits::memory_bytes_max`]: the memory of the process.
+    Memory,
+}
+
+/// The account of one connection. Gives everything back when it is dropped.
+#[derive(Debug)]
+pub struct Account {
+    ledger: Arc<Ledger>,
+    bytes: Bytes,
+    state: AtomicU8,
+}
+
+const FREE: u8 = 0;
+const HELD_UP: u8 = 1;
+const CLOSING: u8 = 2;
+
+impl Account {
+    pub fn new(ledger: Arc<Ledger>) -> Self {
+        Self { ledger, bytes: Bytes::default(), state: AtomicU8::new(FREE) }
+    }
+
+    /// The connection holds so many bytes of this kind now. The caller looks at the ledger afterwards, if it is due.
+    #[inline]
+    pub fn set(&self, kind: Kind, bytes: usize) {
+        if self.bytes.get(kind) != bytes {
+            let before = self.bytes.0[kind as usize].swap(bytes, Ordering::Relaxed);
+            self.ledger.change(kind, before, bytes);
+        }
+    }
+
+    /// The connection holds so many bytes of this kind more.
+    pub fn add(&self, kind: Kind, bytes: usize) {
+        self.bytes.0[kind as usize].fetch_add(bytes, Ordering::Relaxed);
+        self.ledger.change(kind, 0, bytes);
+    }
+
+    /// The connection holds so many bytes of this kind no longer.
+    pub fn subtract(&self, kind: Kind, bytes: usize) {
+        self.bytes.0[kind as usize].fetch_sub(bytes, Ordering::Relaxed);
+        self.ledger.change(kind, bytes, 0);
+    }
+
+    /// Whether the connection is not to be read for now.
+    #[inline]
+    pub fn is_held_up(&self) -> bool {
+        self.ledger.is_exceeded.load(Ordering::Acquire) && self.should_wait()
+    }
+
+    /// Whether the connection is to be closed because of what it holds.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CLOSING
+    }
+
+    #[cold]
+    fn should_wait(&self) -> bool {
+        match self.state.load(Ordering::Acquire) {
+            FREE => self.ledger.is_full.load(Ordering::Acquire) && self.bytes.of(Pool::Memory) >= READ_ON_BYTES,
+            state => state == HELD_UP,
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        KINDS.iter().for_each(|(kind, _)| self.set(*kind, 0));
+    }
+}
+
+/// What all connections hold together.
+#[derive(Debug)]
+pub struct Ledger {
+    uploads_bytes_max: usize,
+    memory_bytes_max: usize,
+    bytes: Bytes,
+    /// It is time to look when a pool has more bytes than this.
+    look_at: [AtomicUsize; 2],
+    /// A limit is exceeded.
+    is_exceeded: AtomicBool,
+    /// It is exceeded by so much that nobody who holds much may go on.
+    is_full: AtomicBool,
+    /// Since when a limit is exceeded, or since the last connection was closed for it. Held by whoever looks; before all other
+    /// locks of the node.
+    since: Mutex<Option<Time>>,
+}
+
+/// A limit that is exceeded.
+#[derive(Clone, Copy, Debug)]
+struct Excess {
+    pool: Pool,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Ledger {
+    pub fn new(limits: &Limits) -> Self {
+        let memory_bytes_max = match limits.memory_bytes_max {
+            0 => usize::MAX,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        };
+        Self {
+            uploads_bytes_max: limits.uploads_bytes_max,
+            memory_bytes_max,
+            bytes: Bytes::default(),
+            look_at: [limits.uploads_bytes_max, memory_bytes_max / SHARE].map(AtomicUsize::new),
+            is_exceeded: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
+            since: Mutex::new(None),
+        }
+    }
+
+    /// Bytes by what they are held for.
+    pub fn by_owner(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        KINDS.iter().map(|(kind, name)| (*name, self.bytes.get(*kind) as u64))
+    }
+
+    /// Whether connections hold so much more than at the last look that it is time for another one.
+    #[inline]
+    pub fn is_due(&self) -> bool {
+        let exceeds = |pool: Pool| self.bytes.of(pool) > self.look_at[pool as usize].load(Ordering::Relaxed);
+        exceeds(Pool::Memory) || exceeds(Pool::Uploads)
+    }
+
+    fn change(&self, kind: Kind, before: usize, after: usize) {
+        let total = &self.bytes.0[kind as usize];
+        if after >= before {
+            total.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            total.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections hold a part of the budget that is worth watching.
+    fn is_watched(&self) -> bool {
+        self.bytes.of(Pool::Memory) > self.memory_bytes_max / SHARE
+    }
+
+    /// The limit that is exceeded. `memory` asks for the memory of the whole process, if somebody can say it: a body that waits
+    /// in many outboxes counts in each of them, and is there once.
+    fn excess(&self, memory: impl FnOnce() -> Option<u64>) -> Option<Excess> {
+        let [uploads, all] = [Pool::Uploads, Pool::Memory].map(|pool| self.bytes.of(pool));
+        let look_at = |pool: Pool, bytes| self.look_at[pool as usize].store(bytes, Ordering::Relaxed);
+        let exceeds = uploads > self.uploads_bytes_max;
+        look_at(Pool::Uploads, if exceeds { uploads + STEP_BYTES } else { self.uploads_bytes_max });
+        if exceeds {
+            return Some(Excess { pool: Pool::Uploads, bytes: uploads, bytes_max: self.uploads_bytes_max });
+        }
+        if !self.is_watched() {
+            look_at(Pool::Memory, self.memory_bytes_max / SHARE);
+            return None;
+        }
+        let bytes = memory().map_or(all, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let (pool, bytes_max) = (Pool::Memory, self.memory_bytes_max);
+        look_at(pool, all.saturating_add((bytes_max.saturating_sub(bytes) / 4).max(STEP_BYTES)));
+        (bytes > bytes_max).then_some(Excess { pool, bytes, bytes_max })
+    }
+}
+
+impl Excess {
+    /// Why the connection that holds the most is closed.
+    fn refusal(&self, account: &Account) -> Refusal {
+        let Self { pool, bytes, bytes_max } = self;
+        let most = account.bytes.of(*pool);
+        Refusal::ResourceLimit(match pool {
+            Pool::Uploads => format!(
+                "this connection holds the most ({most} bytes) of messages that have arrived in part or wait for a commit; \
+                 all take {bytes} bytes, more than uploads_bytes_max ({bytes_max})"
+            ),
+            Pool::Memory => {
+                let kinds = KINDS.iter().filter(|(kind, _)| account.bytes.get(*kind) > 0);
+                let kinds: Vec<String> =
+                    kinds.map(|(kind, name)| format!("{name}: {}", account.bytes.get(*kind))).collect();
+                format!(
+                    "this connection holds the most memory ({most} bytes); the server takes {bytes} bytes, more than \
+                     memory_bytes_max ({bytes_max}); {}",
+                    kinds.join(", ")
+                )
+            }
+        })
+    }
+
+    /// Whether it is more than an eighth over the limit.
+    fn is_large(&self) -> bool {
+        self.bytes > self.bytes_max + self.bytes_max / 8
+    }
+}
+
+impl Node {
+    /// Looks at the ledger, if connections hold so much more that it is time to. The caller holds no lock.
+    #[inline]
+    pub(crate) fn look_at_ledger_if_due(&self) {
+        if self.ledger.is_due() {
+            self.look_at_ledger();
+        }
+    }
+
+    /// Looks whether a limit is exceeded: then the connection that holds the most is held up, and closed if that does not help.
+    #[cold]
+    pub(crate) fn look_at_ledger(&self) {
+        let Some(mut since) = self.ledger.since.try_lock() else { return };
+        let now = self.now();
+        let excess = self.ledger.excess(|| self.host.memory_bytes());
+        let due = match excess {
+            Some(excess) => {
+                self.ledger.is_exceeded.store(true, Ordering::Release);
+                self.relieve(excess, &mut since, now);
+                Some(now.after_ms(LOOK_MS))
+            }
+            None => {
+                if since.take().is_some() {
+                    self.read_all_on();
+                }
+                self.ledger.is_watched().then(|| now.after_ms(WATCH_MS))
+            }
+        };
+        let moved = {
+            let mut core = self.core.lock();
+            core.ledger_due = due;
+            core.move_alarm()
+        };
+        if let Some(due) = moved {
+            self.host.alarm(due);
+        }
+    }
+
+    /// Looks at the ledger when the time has come.
+    pub(crate) fn watch_ledger(&self, now: Time) {
+        if self.core.lock().ledger_due.is_some_and(|due| due <= now) {
+            self.look_at_ledger();
+        }
+    }
+
+    /// Holds up or closes the connection that holds the most, unless enough of them are closing already.
+    fn relieve(&self, mut excess: Excess, since: &mut Option<Time>, now: Time) {
+        let connections = self.core.lock().connections.clone();
+        let (mut closing, mut most, mut most_free) = (0, None, None);
+        for connection in connections.iter().flatten() {
+            let (bytes, account) = (connection.account.bytes.of(excess.pool), &connection.account);
+            match account.state.load(Ordering::Acquire) {
+                CLOSING => closing += bytes,
+                state => {
+                    most = most.max(Some((bytes, connection.serial)));
+                    if state == FREE {
+                        most_free = most_free.max(Some((bytes, connection.serial)));
+                    }
+                }
+            }
+        }
+        excess.bytes = excess.bytes.saturating_sub(closing);
+        let find = |most: Option<(usize, u64)>| {
+            connections.iter().flatten().find(|one| most.is_some_and(|(_, serial)| serial == one.serial))
+        };
+        self.ledger.is_full.store(excess.is_large(), Ordering::Release);
+        let Some(holder) = find(most).filter(|_| excess.bytes > excess.bytes_max) else { return };
+        let began = *since.get_or_insert(now);
+        if now.since_ms(began) >= GRACE_MS || holder.account.bytes.of(excess.pool) > excess.bytes_max {
+            holder.account.state.store(CLOSING, Ordering::Release);
+            holder.mailbox().events.push(Event::Close(excess.refusal(&holder.account)));
+            holder.wake();
+            *since = Some(now);
+        } else if let Some(holder) = find(most_free) {
+            holder.account.state.store(HELD_UP, Ordering::Release);
+        }
+    }
+
+    /// No limit is exceeded any more: all connections are read on.
+    fn read_all_on(&self) {
+        self.ledger.is_exceeded.store(false, Ordering::Release);
+        self.ledger.is_full.store(false, Ordering::Release);
+        let connections = self.core.lock().connections.clone();
+        for connection in connections.iter().flatten() {
+            let state = &connection.account.state;
+            // One that is closing stays so.
+            let _ = state.compare_exchange(HELD_UP, FREE, Ordering::AcqRel, Ordering::Acquire);
+            connection.wake();
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What follows when connections hold too much memory: the one that holds the most is held up, and closed after a second.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use ferrymq_model::{Body, Command, DeclareQueue, Dialect, Event, Limits, Name, Publish, Refusal, Span, Time};
+use ferrymq_storage::{Options, RealDisk};
+
+use crate::rig_tests::{Folder, carry_out, login, origin};
+use crate::{Backend, Client, Effects, Host, Node, NodeSettings, Peer};
+
+const MAX: usize = 32 << 20;
+
+/// A clock that the test moves, and a process whose memory it sets.
+#[derive(Default)]
+struct Played {
+    now: AtomicU64,
+    /// 0: nobody can say.
+    memory: AtomicU64,
+}
+
+impl Host for Played {
+    fn now(&self) -> Time {
+        Time(self.now.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Time {
+        self.now()
+    }
+
+    fn random(&self) -> u128 {
+        7
+    }
+
+    fn alarm(&self, _: Option<Time>) {}
+
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(self.memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    fn fault(&self, reason: String) {
+        panic!("{reason}");
+    }
+}
+
+/// A socket that takes all but `waiting` bytes.
+#[derive(Default)]
+struct Socket {
+    waiting: AtomicUsize,
+}
+
+impl Peer for Socket {
+    fn send(&self, _: &Effects) {}
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn wake(&self) {}
+}
+
+struct Rig {
+    node: Arc<Node>,
+    host: Arc<Played>,
+    _folder: Folder,
+}
+
+impl Rig {
+    fn new(limits: Limits) -> Self {
+        let (folder, host) = (Folder::new(), Arc::new(Played::default()));
+        let node = open(&folder.0, limits, host.clone());
+        Self { node, host, _folder: folder }
+    }
+
+    fn client(&self) -> (Client, Arc<Socket>) {
+        let socket = Arc::new(Socket::default());
+        let mut client = self.node.connect(socket.clone(), "test".to_owned(), true).unwrap();
+        carry_out(&mut client, b"", login());
+        (client, socket)
+    }
+
+    /// Time passes, and the host rings as it was told to.
+    fn pass(&self, ms: u64) {
+        for _ in 0..ms / 100 {
+            self.host.now.fetch_add(100, Ordering::Relaxed);
+            self.node.ring();
+        }
+    }
+}
+
+fn open(folder: &Path, limits: Limits, host: Arc<Played>) -> Arc<Node> {
+    let settings = NodeSettings {
+        directory: folder.to_owned(),
+        limits,
+        storage: Options { file_bytes: 256 << 10, ..Options::default() },
+        fixed: Default::default(),
+        properties: Default::default(),
+        backends: vec![Backend::Internal],
+        events: false,
+    };
+    Node::open(settings, Arc::new(RealDisk), host).unwrap()
+}
+
+/// Why the connection is to end, if it is.
+fn end_of(client: &mut Client) -> Option<String> {
+    let mut events = Vec::new();
+    client.take_events(&mut events);
+    events.into_iter().find_map(|event| match event {
+        Event::Close(Refusal::ResourceLimit(why)) => Some(why),
+        _ => None,
+    })
+}
+
+fn uploads() -> Limits {
+    Limits { uploads_bytes_max: MAX, ..Limits::default() }
+}
+
+fn memory() -> Limits {
+    Limits { memory_bytes_max: MAX as u64, outbox_bytes_max: MAX, ..Limits::default() }
+}
+
+#[test]
+fn who_holds_the_most_is_held_up_and_then_closed_and_others_go_on() {
+    let rig = Rig::new(uploads());
+    let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
+    holder.holds(MAX / 100 * 95, 0);
+    other.holds(MAX / 100 * 4, 0);
+    assert!(!holder.is_paused() && !other.is_paused(), "there is room");
+    other.holds(MAX / 100 * 8, 0);
+    assert!(holder.is_paused() && !other.is_paused(), "only the largest is held up");
+    other.holds(MAX / 100 * 25, 0);
+    rig.pass(100);
+    assert!(holder.is_paused() && other.is_paused(), "the memory is used up");
+    rig.pass(800);
+    assert_eq!((end_of(&mut holder), end_of(&mut other)), (None, None));
+    rig.pass(200);
+    let why = end_of(&mut holder).expect("the holder is closed");
+    assert!(why.contains("uploads_bytes_max") && why.contains(&(MAX / 100 * 95).to_string()), "{why}");
+    holder.end();
+    rig.pass(100);
+    assert!(!other.is_paused(), "there is room again");
+    rig.pass(5_000);
+    assert_eq!(end_of(&mut other), None);
+}
+
+#[test]
+fn who_gives_back_in_time_stays() {
+    let rig = Rig::new(uploads());
+    let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
+    holder.holds(MAX / 100 * 95, 0);
+    other.holds(MAX / 100 * 8, 0);
+    rig.pass(500);
+    assert!(holder.is_paused());
+    other.holds(0, 0);
+    rig.pass(200);
+    assert!(!holder.is_paused());
+    rig.pass(5_000);
+    assert_eq!(end_of(&mut holder), None);
+}
+
+#[test]
+fn who_alone_holds_more_than_the_limit_is_closed_at_once() {
+    let rig = Rig::new(uploads());
+    let (mut client, _) = rig.client();
+    client.holds(MAX + 1, 0);
+    assert!(end_of(&mut client).is_some());
+}
+
+#[test]
+fn open_transactions_count_and_a_rollback_gives_back() {
+    let rig = Rig::new(uploads());
+    let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
+    holder.holds(MAX / 100 * 95, 0);
+    let queue = DeclareQueue {
+        origin: origin(),
+        queue: Name::from("q"),
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        no_wait: false,
+        arguments: Default::default(),
+    };
+    carry_out(&mut other, b"", vec![Command::DeclareQueue(queue), Command::TxSelect(origin())]);
+    let body = Body::Shared(vec![0; MAX / 100 * 8].into());
+    carry_out(&mut other, b"q", vec![Command::Publish(publish(body))]);
+    assert!(holder.is_paused() && !other.is_paused());
+    carry_out(&mut other, b"", vec![Command::TxRollback(origin())]);
+    rig.pass(100);
+    assert!(!holder.is_paused());
+}
+
+fn publish(body: Body) -> Publish {
+    let empty = Span { start: 0, len: 0 };
+    Publish {
+        origin: origin(),
+        dialect: Dialect::Amqp091,
+        exchange: empty,
+        routing_key: Span { start: 0, len: 1 },
+        properties: empty,
+        body,
+        mandatory: false,
+        persistent: false,
+        priority: None,
+        expiration_ms: None,
+        rare: None,
+    }
+}
+
+#[test]
+fn output_that_is_not_read_counts_in_the_budget() {
+    let rig = Rig::new(memory());
+    let ((mut holder, socket), (mut other, _)) = (rig.client(), rig.client());
+    socket.waiting.store(MAX / 2, Ordering::Relaxed);
+    holder.written();
+    other.holds(MAX / 4, MAX / 4 + 1);
+    assert_eq!(end_of(&mut holder), None);
+    // The largest of all kinds together.
+    assert!(other.is_paused());
+    rig.pass(1_100);
+    let why = end_of(&mut other).expect("the largest is closed");
+    assert!(why.contains("memory_bytes_max") && why.contains("unread input: 8388609"), "{why}");
+    other.end();
+    rig.pass(5_000);
+    assert_eq!(end_of(&mut holder), None);
+    let ledger = rig.node.usage().memory;
+    assert!(ledger.contains(&("outboxes of connections", MAX as u64 / 2)), "{ledger:?}");
+    drop(holder);
+    assert!(rig.node.usage().memory.contains(&("outboxes of connections", 0)));
+}
+
+/// A body in many outboxes counts in each of them, and is there once.
+#[test]
+fn what_is_there_once_closes_nobody() {
+    let rig = Rig::new(memory());
+    rig.host.memory.store(MAX as u64 / 2, Ordering::Relaxed);
+    let (mut clients, sockets): (Vec<_>, Vec<_>) = (0..8).map(|_| rig.client()).unzip();
+    for (client, socket) in clients.iter_mut().zip(&sockets) {
+        socket.waiting.store(MAX / 2, Ordering::Relaxed);
+        client.written();
+        rig.pass(2_000);
+    }
+    assert!(clients.iter_mut().all(|client| end_of(client).is_none() && !client.is_paused()));
+    // The process has grown, and nobody's account has.
+    rig.host.memory.store(MAX as u64 + 1, Ordering::Relaxed);
+    rig.pass(3_000);
+    assert!(clients.iter_mut().any(|client| end_of(client).is_some()));
+}
+
+/// What others take may fill the budget; then connections that hold less than half of it are not the reason.
+#[test]
+fn what_others_take_closes_no_connection() {
+    let rig = Rig::new(memory());
+    let (mut client, _) = rig.client();
+    rig.host.memory.store(2 * MAX as u64, Ordering::Relaxed);
+    client.holds(MAX / 2, 0);
+    rig.pass(5_000);
+    assert!(end_of(&mut client).is_none() && !client.is_paused());
+}

@@ -121,6 +121,8 @@ pub struct Node {
     pub(crate) stalled: AtomicBool,
     /// Storage's own word on that, which is up at once. That it tells us may take as long as a sync.
     pub(crate) storage_stalled: Arc<AtomicBool>,
+    /// Whether everybody waits for the journal: it is that far behind.
+    pub(crate) storage_overfull: Arc<AtomicBool>,
     /// Whether they wait because the disk takes no more.
     pub(crate) disk_full: AtomicBool,
     /// Why long bodies cannot be written, while they cannot.
@@ -252,6 +254,11 @@ impl Node {
     /// Whether publishers are to be read no further: they were told to wait, or will be.
     pub(crate) fn holds_publishers(&self) -> bool {
         self.is_stalled() || self.storage_stalled.load(Ordering::Acquire)
+    }
+
+    /// Whether nobody is to be read: the journal has no room even for what is settled.
+    pub(crate) fn holds_everybody(&self) -> bool {
+        self.storage_overfull.load(Ordering::Acquire)
     }
 
     /// What a queue has on disk cannot be read: its subscriptions end, and what is asked of it is refused from now on,

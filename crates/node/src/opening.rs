@@ -157,7 +157,7 @@ impl Node {
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
         let histories = HistoryBudget::new(settings.limits.histories_bytes_max);
-        let (storage_stalled, bodies) = (store.stalled(), store.bodies());
+        let (storage_stalled, storage_overfull, bodies) = (store.stalled(), store.overfull(), store.bodies());
         let ledger = Arc::new(Ledger::new(&settings.limits));
         let node = Arc::new(Self {
             limits: settings.limits,
@@ -186,6 +186,7 @@ impl Node {
             replies: Default::default(),
             stalled: false.into(),
             storage_stalled,
+            storage_overfull,
             stall_reason: Default::default(),
             disk_full: false.into(),
             long_bodies_wait: Default::default(),

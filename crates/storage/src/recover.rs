@@ -208,6 +208,7 @@ impl Start {
             synced: Condvar::new(),
             durable: AtomicU64::new(replayed.end.0),
             stalled: Arc::default(),
+            overfull: Arc::default(),
             files,
             driver: self.driver,
         });

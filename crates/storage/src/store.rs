@@ -371,6 +371,13 @@ impl Store {
         Arc::clone(&self.shared.stalled)
     }
 
+    /// A flag that is up while the journal is so far behind that nothing more may be asked of it, by nobody: what is settled
+    /// while publishers wait takes room, too. [`Notify::room`](crate::Notify::room) is called when it goes down.
+    #[must_use]
+    pub fn overfull(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.overfull)
+    }
+
     /// Writes what there is a journal file for, syncs it, and ends storage's threads. The shard's lock must not be held: a
     /// thread may be waiting for it.
     ///

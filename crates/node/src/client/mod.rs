@@ -150,7 +150,7 @@ impl Client {
     /// and does not read the answers.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        let held = self.has_published && self.node.holds_publishers();
+        let held = self.has_published && self.node.holds_publishers() || self.node.holds_everybody();
         let held = held || self.connection.account.is_held_up();
         self.is_checked || held || self.is_filing() || self.connection.mailbox().is_flooded()
     }

@@ -287,6 +287,7 @@ impl Pen {
         if open.room == crate::Room::Open && open.is_short() {
             Self::stall(shared, open);
         }
+        shared.overfull.store(open.is_overfull(), std::sync::atomic::Ordering::Release);
         shared.changed.notify_all();
     }
 

@@ -163,7 +163,12 @@ impl Flusher {
         let shared = Arc::clone(&self.shared);
         let mut open = shared.open.lock();
         loop {
-            if open.room_told != open.room || (open.was_short && open.room == Room::Open) {
+            let overfull = open.is_overfull();
+            if open.room_told != open.room
+                || (open.was_short && open.room == Room::Open)
+                || open.overfull_told != overfull
+            {
+                open.overfull_told = overfull;
                 open.was_short = open.room != Room::Open;
                 open.room_told = open.room.clone();
                 return Ok(Work { room: Some(open.room.clone()), ..Work::default() });

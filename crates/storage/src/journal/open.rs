@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub synced: Condvar,
     pub durable: AtomicU64,
     pub stalled: Arc<AtomicBool>,
+    /// Whether all must wait, also those who publish nothing.
+    pub overfull: Arc<AtomicBool>,
     pub files: JournalFiles,
     /// Who has the turns where storage has no threads of its own.
     pub driver: Option<Arc<dyn Driver>>,
@@ -160,6 +162,7 @@ impl Shared {
         open.no_space = None;
         let room = if open.must_wait() { open.stall() } else { Room::Open };
         open.set_room(room, &self.stalled);
+        self.overfull.store(open.is_overfull(), Ordering::Release);
         self.changed.notify_all();
     }
 
@@ -237,6 +240,9 @@ pub(crate) struct Mark {
 /// How much of long bodies may wait in memory for files of their own before publishers wait.
 const BODIES_WAITING_MAX: u64 = 16 << 20;
 
+/// At this many times its files the journal takes nothing more.
+const OVERFULL: usize = 2;
+
 /// Tells marks of units from those of groups.
 const UNIT: u64 = 1 << 63;
 
@@ -294,6 +300,8 @@ pub(crate) struct OpenGroup {
     pub room: Room,
     /// What was said of it last.
     pub room_told: Room,
+    /// Whether all must wait, as it was told last.
+    pub overfull_told: bool,
     /// There was no room meanwhile, even if there is some again: whoever met with that waits to be told.
     pub was_short: bool,
     failed: Option<FatalError>,
@@ -335,6 +343,7 @@ impl OpenGroup {
             body_error: None,
             room: Room::Open,
             room_told: Room::Open,
+            overfull_told: false,
             was_short: false,
             failed: None,
             awaited: Position(0),
@@ -543,6 +552,13 @@ impl OpenGroup {
         let has_file = self.taken.back().is_some_and(|(last, _)| *last >= self.generation);
         let nearly_full = self.end > self.file_bytes / 4 * 3;
         !has_file || self.taken.len() > self.files || (nearly_full && self.is_in_last_file())
+    }
+
+    /// Whether the journal has so many files more than it should that nothing more may be asked of it: acknowledgements go on
+    /// while publishers wait, and each takes room.
+    pub fn is_overfull(&self) -> bool {
+        let first = self.taken.front().map_or(self.generation, |(first, _)| *first);
+        self.generation - first > (OVERFULL * self.files) as u64
     }
 
     /// Whether no file is left but the one that is kept back.

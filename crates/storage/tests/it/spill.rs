@@ -1,10 +1,14 @@
 //! What waits long leaves memory and the journal, and comes back in order.
 
+use std::path::Path;
+use std::sync::{Arc, atomic::Ordering};
+
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, QueueId, Settled};
+use ferrymq_model::{BodyRef, QueueId, Settled, Time};
 use ferrymq_storage::{Options, Room, Store};
 
-use crate::rig::{Folder, Shard, facts, message, place, publish, small, until};
+use crate::fake_disk::{FakeDisk, Faults};
+use crate::rig::{Folder, Shard, facts, message, open_on, place, publish, small, until};
 
 const Q: u64 = 256;
 
@@ -221,4 +225,32 @@ fn long_bodies_are_stored_once_and_come_back() {
     shard.close();
     let (shard, _) = folder.open(small()).unwrap();
     assert_eq!(shard.with(|store| store.room()), Room::Open);
+}
+
+/// What takes room while publishers wait is held up too, before the journal has grown without end.
+#[test]
+fn a_journal_that_nothing_can_be_moved_out_of_holds_everybody_up() {
+    let disk = FakeDisk::default();
+    let (shard, _) = open_on(Arc::new(disk.clone()), Path::new("/data"), small()).unwrap();
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        publish(store, b"waits", &[place(Q, 1)]);
+    });
+    assert!(shard.flush());
+    let overfull = shard.with(|store| store.overfull());
+    let is_overfull = || overfull.load(Ordering::Acquire);
+    disk.set_faults(Faults { refuse_open_of: Some("runs"), ..Faults::default() });
+    // What a client that publishes nothing may ask for.
+    let mut asked = 0_u32;
+    while !is_overfull() {
+        asked += 1;
+        shard.with(|store| store.attempts(QueueId(Q), 1, asked, Time(0)));
+        assert!(asked < 200_000, "nobody is held up");
+    }
+    assert!(!matches!(shard.with(|store| store.room()), Room::Open), "and publishers were before");
+    disk.set_faults(Faults::default());
+    until(|| !is_overfull());
+    until(|| shard.heard(|heard| heard.rooms.last() == Some(&Room::Open)));
+    assert!(shard.flush());
+    shard.close();
 }

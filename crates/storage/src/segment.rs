@@ -72,6 +72,8 @@ impl Segments {
 
     /// Begins the next one.
     pub fn push(&mut self, image: Arc<Image>, first_section: u64) {
+        let before = self.segments.back().map_or(0, |last| last.first_section);
+        debug_assert!(before <= first_section, "sections are numbered on from segment to segment");
         self.segments.push_back(Segment::new(image, first_section));
     }
 

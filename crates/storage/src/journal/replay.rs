@@ -243,7 +243,9 @@ impl Walk<'_> {
         let filled = accepted.last().map_or(0, |(found, _)| found.end());
         generation.writer.publish(filled as usize);
         let image = Arc::clone(generation.writer.image());
-        let first = accepted.first().map_or(0, |(found, _)| found.header.number);
+        // Where nothing of it is whole, the next group will be its first.
+        let next = self.last.map_or(1, |last| last.number + 1);
+        let first = accepted.first().map_or(next, |(found, _)| found.header.number);
         self.visitor.generation(generation.number, first, Arc::clone(&image));
         for (found, broken) in accepted {
             if broken {

@@ -19,9 +19,9 @@ use tokio::{
 
 use crate::Admin;
 
-/// HTTP connections at once. Over it the oldest one is closed: whoever probes health comes, asks and goes, and must not be
-/// kept out by those who come and do not ask.
-const CONNECTIONS_MAX: usize = 256;
+/// HTTP connections at once, unless the server says otherwise. Over it the oldest one is closed: whoever probes health comes,
+/// asks and goes, and must not be kept out by those who come and do not ask.
+pub const CONNECTIONS_MAX: usize = 256;
 
 /// How long a peer may take over the head of a request; an idle connection counts as one that takes too long.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
@@ -30,8 +30,11 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// The connections that are open, the oldest first.
-#[derive(Debug, Default)]
-pub struct Open(Mutex<Connections>);
+#[derive(Debug)]
+pub struct Open {
+    connections_max: usize,
+    connections: Mutex<Connections>,
+}
 
 #[derive(Debug, Default)]
 struct Connections {
@@ -40,10 +43,14 @@ struct Connections {
 }
 
 impl Open {
+    pub fn new(connections_max: usize) -> Self {
+        Self { connections_max, connections: Mutex::default() }
+    }
+
     /// One more connection; where it is one too many, the oldest is told to end.
     fn enter(&self) -> Entered<'_> {
-        let mut connections = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if connections.open.len() >= CONNECTIONS_MAX
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if connections.open.len() >= self.connections_max
             && let Some((_, oldest)) = connections.open.pop_front()
         {
             oldest.notify_one();
@@ -64,7 +71,7 @@ struct Entered<'a> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        let mut connections = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = self.open.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(at) = connections.open.binary_search_by_key(&self.number, |(number, _)| *number) {
             connections.open.remove(at);
         }
@@ -86,7 +93,8 @@ impl Admin {
         tokio::select! {
             served = served => served.map_err(io::Error::other),
             () = entered.ended.notified() => {
-                Err(io::Error::other(format!("{CONNECTIONS_MAX} HTTP connections are open, and this was the oldest")))
+                let max = self.open.connections_max;
+                Err(io::Error::other(format!("{max} HTTP connections are open, and this was the oldest")))
             }
         }
     }

@@ -37,6 +37,12 @@ impl Admin {
             .method_not_allowed_fallback(answer::method_not_allowed)
             .layer(middleware::map_response(answer::sign))
             .with_state(queries);
-        Self { router, open: Arc::default() }
+        Self { router, open: Arc::new(connection::Open::new(connection::CONNECTIONS_MAX)) }
+    }
+
+    /// The same, with at most this many connections at once, if that is fewer; the oldest makes room for a new one.
+    #[must_use]
+    pub fn with_connections_max(self, max: usize) -> Self {
+        Self { open: Arc::new(connection::Open::new(max.min(connection::CONNECTIONS_MAX))), ..self }
     }
 }

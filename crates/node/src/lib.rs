@@ -23,6 +23,7 @@ mod definitions;
 mod effects;
 mod events;
 mod failed;
+mod failed_logins;
 mod firehose;
 mod host;
 mod ledger;

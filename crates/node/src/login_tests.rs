@@ -117,3 +117,66 @@ fn so_many_checks_wait_and_no_more_and_none_for_those_who_have_gone() {
     drop(client);
     node.stop().unwrap();
 }
+
+/// A host whose clock the test moves.
+#[derive(Default)]
+struct Moving(std::sync::atomic::AtomicU64);
+
+impl Host for Moving {
+    fn now(&self) -> Time {
+        Still.now().after_ms(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Time {
+        self.now()
+    }
+
+    fn random(&self) -> u128 {
+        Still.random()
+    }
+
+    fn alarm(&self, _: Option<Time>) {}
+
+    fn fault(&self, reason: String) {
+        panic!("{reason}");
+    }
+}
+
+/// Whether a login from another machine was answered.
+fn is_answered(client: &mut Client) -> bool {
+    let mut events = Vec::new();
+    client.take_events(&mut events);
+    !events.is_empty()
+}
+
+#[test]
+fn failures_from_another_machine_are_slowed_and_those_from_here_are_not() {
+    let folder = Folder::new();
+    let host = Arc::new(Moving::default());
+    let node = open(&folder, Arc::<Gate>::default(), host.clone());
+    let attempt = |address: &str, loopback| {
+        let mut client = node.connect(Arc::new(Nobody), address.to_owned(), loopback).unwrap();
+        let login = Login::Password { user: Name::from("nobody"), password: b"guess".to_vec() };
+        let mut events = Vec::new();
+        client.command(b"", Command::Login(login), &mut events);
+        let answered = !events.is_empty() || is_answered(&mut client);
+        (client, answered)
+    };
+    for _ in 0..10 {
+        assert!(attempt("127.0.0.1:1", true).1);
+    }
+    for _ in 0..5 {
+        assert!(attempt("10.0.0.1:1", false).1);
+    }
+    let (mut client, answered) = attempt("10.0.0.1:2", false);
+    assert!(!answered, "the sixth waits");
+    assert!(attempt("10.0.0.2:1", false).1, "others do not");
+    host.0.store(99, Ordering::Relaxed);
+    node.ring();
+    assert!(!is_answered(&mut client));
+    host.0.store(100, Ordering::Relaxed);
+    node.ring();
+    assert!(is_answered(&mut client));
+    drop(client);
+    node.stop().unwrap();
+}

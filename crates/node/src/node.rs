@@ -22,6 +22,7 @@ use crate::{
     client::Client,
     connection::{Connection, Durable, Peer},
     failed::FailedQueues,
+    failed_logins::Slowed,
     firehose::Firehose,
     host::Host,
     ledger::Ledger,
@@ -106,6 +107,7 @@ pub struct Node {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) backends: Vec<Backend>,
     pub(crate) logins: Logins,
+    pub(crate) slowed: Slowed,
     pub(crate) census: Census,
     pub(crate) durable: Arc<Durable>,
     pub(crate) catalog: RwLock<Catalog>,
@@ -528,9 +530,10 @@ impl Node {
     }
 
     /// Expiry and everything else that is due. The host calls it when it was told to.
-    pub fn ring(&self) {
+    pub fn ring(self: &Arc<Self>) {
         self.end_patience(self.now());
         self.watch_ledger(self.now());
+        self.check_those_who_waited(self.now());
         let (now, mut aftermath) = (self.now(), Aftermath::default());
         let catalog = self.catalog.read();
         let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {

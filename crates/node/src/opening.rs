@@ -165,6 +165,7 @@ impl Node {
             properties: settings.properties,
             backends: settings.backends,
             logins: Logins::new(host.random()),
+            slowed: Default::default(),
             census: Default::default(),
             host,
             durable: messenger.durable.clone(),
@@ -177,6 +178,7 @@ impl Node {
                 alarm: None,
                 patience,
                 ledger_due: None,
+                logins_due: None,
                 catalog_position,
             }
             .into(),

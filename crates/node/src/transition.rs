@@ -34,6 +34,8 @@ pub struct Core {
     pub patience: Patience,
     /// When the node looks at the ledger of memory again, if it has to.
     pub ledger_due: Option<Time>,
+    /// When the first of those who wait because logins have failed is to be checked.
+    pub logins_due: Option<Time>,
     /// The catalog is durable as it is now when this position is.
     pub catalog_position: Position,
 }
@@ -81,7 +83,8 @@ impl Core {
 
     /// When the host should ring, where that has changed.
     pub fn move_alarm(&mut self) -> Option<Option<Time>> {
-        let due = [self.shard.deadline(), self.patience.due(), self.ledger_due].into_iter().flatten().min();
+        let due =
+            [self.shard.deadline(), self.patience.due(), self.ledger_due, self.logins_due].into_iter().flatten().min();
         (std::mem::replace(&mut self.alarm, due) != due).then_some(due)
     }
 }

@@ -7,6 +7,7 @@ pub mod configuration;
 mod connection;
 pub mod connection_log;
 mod definitions_file;
+mod descriptors;
 mod listener;
 mod log_limit;
 mod logs;

@@ -13,7 +13,7 @@ use ferrymq_node::Node;
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     runtime::Handle,
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -48,6 +48,8 @@ pub enum Door {
         tls: Option<Arc<TlsSource>>,
         /// The threads that serve them.
         workers: Handle,
+        /// One for each connection, until its socket is closed.
+        places: Arc<Semaphore>,
     },
     /// The HTTP interface, served on the thread that accepts.
     Http(Admin),
@@ -59,6 +61,15 @@ impl Door {
         match self {
             Self::Sessions { process, .. } => process.log_limits().accepting.passes(),
             Self::Http(_) => true,
+        }
+    }
+
+    /// A place for one more connection.
+    fn place(&self) -> Result<Option<OwnedSemaphorePermit>, NoPlace> {
+        match self {
+            Self::Sessions { places, .. } => places.clone().try_acquire_owned().map(Some).map_err(|_| NoPlace),
+            // Its oldest connections make room.
+            Self::Http(_) => Ok(None),
         }
     }
 
@@ -89,6 +100,18 @@ impl Door {
             Self::Sessions { workers, .. } => workers.clone(),
             Self::Http(_) => Handle::current(),
         }
+    }
+}
+
+/// All descriptors that connections may take are taken.
+#[derive(Debug)]
+struct NoPlace;
+
+impl std::fmt::Display for NoPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "the limit of open files allows no more; the rest is for storage and health (raise it with ulimit -n)",
+        )
     }
 }
 
@@ -130,7 +153,18 @@ pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Recei
         while connections.try_join_next().is_some() {}
         match accepted.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
-                connections.spawn_on(door.clone().serve(stream), &runtime);
+                let Ok(place) = door.place() else {
+                    if door.may_log_refusal() {
+                        tracing::error!("a connection is refused: {NoPlace}");
+                    }
+                    continue;
+                };
+                let served = door.clone().serve(stream);
+                let served = async move {
+                    served.await;
+                    drop(place);
+                };
+                connections.spawn_on(served, &runtime);
             }
             Err(error) => {
                 if door.may_log_refusal() {

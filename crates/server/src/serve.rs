@@ -14,13 +14,14 @@ use ferrymq_storage::RealDisk;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
 };
 
 use crate::{
     command_line::ServeArgs,
     configuration, definitions_file,
+    descriptors::{self, Shares},
     listener::{Door, accept, open},
     logs::LogLevel,
     panics,
@@ -102,19 +103,16 @@ async fn serve(
     let harmless = Harmless::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     let (version, directory) = (env!("CARGO_PKG_VERSION"), settings.data_directory.display());
     tracing::info!("FerryMQ {version} starts, with data directory {directory}");
-    match settings.limits.memory_bytes_max {
-        0 => tracing::warn!(
-            "the machine's memory cannot be read, so there is no memory budget (limits.memory_bytes_max)"
-        ),
-        bytes => tracing::info!("the memory budget is {} MiB", bytes >> 20),
-    }
+    say_the_budget(settings.limits.memory_bytes_max);
     warn_of_strangers(&settings.data_directory);
     let tls = open_tls(settings)?;
     let process = Arc::new(Process::new());
     let progress = Arc::new(Progress::new(process.faults()));
     let (stop, stopped) = watch::channel(false);
     let (mut announced, mut tasks) = (Vec::new(), JoinSet::new());
-    let admin = Admin::new(progress.clone());
+    let shares = descriptors::shares();
+    let admin = Admin::new(progress.clone()).with_connections_max(shares.map_or(usize::MAX, |shares| shares.http));
+    let places = places(shares, settings.limits.connections_max);
     for listener in
         settings.listeners.iter().filter(|listener| matches!(listener.service.protocol.speech, Speech::Http))
     {
@@ -129,8 +127,8 @@ async fn serve(
         let is_secure = listener.service.is_secure;
         let new_session = open(&settings.identity, node.limits(), is_secure && settings.tls.can_prove());
         let tls = tls.clone().filter(|_| is_secure);
-        let (node, process, workers) = (node.clone(), process.clone(), workers.clone());
-        let door = Door::Sessions { new_session, node, process, tls, workers };
+        let (node, process, workers, places) = (node.clone(), process.clone(), workers.clone(), places.clone());
+        let door = Door::Sessions { new_session, node, process, tls, workers, places };
         announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
     }
     let chores = [
@@ -177,6 +175,28 @@ async fn open_listener(
         tasks.spawn(accept(listener, door.clone(), stopped.clone()));
     }
     Ok(announced)
+}
+
+/// How much memory the server takes before connections that hold much of it end.
+fn say_the_budget(bytes: u64) {
+    match bytes {
+        0 => tracing::warn!(
+            "the machine's memory cannot be read, so there is no memory budget (limits.memory_bytes_max)"
+        ),
+        bytes => tracing::info!("the memory budget is {} MiB", bytes >> 20),
+    }
+}
+
+/// One for each connection of a client, so that descriptors are left for storage, health and operators.
+fn places(shares: Option<Shares>, connections_max: u32) -> Arc<Semaphore> {
+    let Some(Shares { limit, sessions, .. }) = shares else { return Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) };
+    if sessions < connections_max as usize {
+        tracing::info!(
+            "the limit of open files ({limit}) allows {sessions} connections, fewer than limits.connections_max \
+             ({connections_max}); raise it with ulimit -n"
+        );
+    }
+    Arc::new(Semaphore::new(sessions.min(Semaphore::MAX_PERMITS)))
 }
 
 /// A given `listen` closes what opens by default; whoever misses one of those learns here how to open it.

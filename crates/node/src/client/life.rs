@@ -25,7 +25,13 @@ impl Client {
                 if self.node.is_checked_soon(&user, &password) {
                     self.node.check_password(&user, &password, self.loopback)
                 } else {
-                    match self.node.check_later(user, password, self.loopback, &self.connection) {
+                    let connection = &self.connection;
+                    let checked = if self.loopback {
+                        self.node.check_later(user, password, true, connection)
+                    } else {
+                        self.node.check_in_line(user, password, &self.address, connection)
+                    };
+                    match checked {
                         Ok(()) => {
                             self.is_checked = true;
                             return self.take_login(events);
@@ -43,6 +49,13 @@ impl Client {
         let checked = self.connection.mailbox().login.take();
         if let Some(checked) = checked.filter(|_| self.is_checked) {
             self.is_checked = false;
+            if !self.loopback {
+                let mut failed = self.node.slowed.failed.lock();
+                match &*checked {
+                    Ok(_) => failed.succeeded(&self.address, &self.claimed),
+                    Err(_) => failed.failed(&self.address, &self.claimed, self.node.now()),
+                }
+            }
             self.logged_in(*checked, events);
         }
     }

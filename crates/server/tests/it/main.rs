@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "the unit tests of the server use other parts of it")]
 mod client;
 mod definitions;
+mod descriptors;
 mod fairness;
 mod life;
 mod logs;

@@ -140,9 +140,7 @@ impl Node {
             drop(store.close());
             return Err(NodeError::Fixed(why));
         }
-        for missing in &recovered.missing {
-            tracing::warn!("{missing}");
-        }
+        recovered.missing.iter().for_each(|missing| tracing::warn!("{missing}"));
         let (now, mut changes) = (host.now(), Vec::new());
         let mut catalog = load_catalog(&recovered.entries, &mut changes)?;
         let mut tells_events = settings.events;

@@ -37,6 +37,8 @@ mod mailbox;
 mod node;
 mod opening;
 mod patience;
+#[cfg(test)]
+mod publish_tests;
 mod replies;
 #[cfg(test)]
 mod rig_tests;

@@ -140,6 +140,9 @@ pub struct Node {
     /// What `x-recent-history` exchanges may take.
     pub(crate) histories: HistoryBudget,
     pub(crate) found: Found,
+    /// A sabotage: a batch counts messages, whatever the number of their deliveries.
+    #[cfg(test)]
+    pub(crate) counts_messages: AtomicBool,
 }
 
 pub(crate) struct PendingGet {

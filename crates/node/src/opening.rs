@@ -140,11 +140,8 @@ impl Node {
             drop(store.close());
             return Err(NodeError::Fixed(why));
         }
-        for missing in &recovered.missing {
-            tracing::warn!("{missing}");
-        }
-        let now = host.now();
-        let mut changes = Vec::new();
+        recovered.missing.iter().for_each(|missing| tracing::warn!("{missing}"));
+        let (now, mut changes) = (host.now(), Vec::new());
         let mut catalog = load_catalog(&recovered.entries, &mut changes)?;
         let mut tells_events = settings.events;
         if tells_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
@@ -156,12 +153,11 @@ impl Node {
         // What was recovered is durable.
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
-        let histories = HistoryBudget::new(settings.limits.histories_bytes_max);
         let (storage_stalled, storage_overfull, bodies) = (store.stalled(), store.overfull(), store.bodies());
-        let ledger = Arc::new(Ledger::new(&settings.limits));
         let node = Arc::new(Self {
+            histories: HistoryBudget::new(settings.limits.histories_bytes_max),
+            ledger: Ledger::new(&settings.limits).into(),
             limits: settings.limits,
-            ledger,
             properties: settings.properties,
             backends: settings.backends,
             logins: Logins::new(host.random()),
@@ -193,11 +189,12 @@ impl Node {
             disk_full: false.into(),
             long_bodies_wait: Default::default(),
             failed: Default::default(),
-            histories,
             firehose: Default::default(),
             tells_events,
             connections_made: 0.into(),
             found: found(&recovered),
+            #[cfg(test)]
+            counts_messages: false.into(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);

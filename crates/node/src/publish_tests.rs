@@ -1,0 +1,153 @@
+//! Publishing. Who may not publish is told that before anything else. A batch counts deliveries: the shard's lock is let go after at most 128 of them, whatever the number of messages. The same
+//! test notices a node whose batches count messages, which is the sabotage "batch counts messages".
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use ferrymq_model::{
+    Arguments, BindCommand, Body, Command, DeclareQueue, Destination, Dialect, Event, Login, Name, Origin, Publish,
+    Rare, Refusal, Span, Table, Time,
+};
+
+use crate::definition_import::Import;
+use crate::rig_tests::{Folder, Gate, Still, carry_out, login, open, origin};
+use crate::{Effects, Host, Peer};
+
+const QUEUES: usize = 300;
+const MESSAGES: usize = 100;
+
+/// Each decision asks for the time.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Host for Counting {
+    fn now(&self) -> Time {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Still.now()
+    }
+
+    fn wall(&self) -> Time {
+        Still.wall()
+    }
+
+    fn random(&self) -> u128 {
+        Still.random()
+    }
+
+    fn alarm(&self, _: Option<Time>) {}
+
+    fn fault(&self, reason: String) {
+        panic!("{reason}");
+    }
+}
+
+struct Nobody;
+
+impl Peer for Nobody {
+    fn send(&self, _: &Effects) {}
+
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    fn wake(&self) {}
+}
+
+/// How often the node asks for the time while messages go to many queues.
+fn decisions(counts_messages: bool) -> usize {
+    let (folder, host) = (Folder::new(), Arc::new(Counting::default()));
+    let node = open(&folder, Arc::<Gate>::default(), host.clone());
+    node.counts_messages.store(counts_messages, Ordering::Relaxed);
+    let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
+    let mut commands = login();
+    for number in 0..QUEUES {
+        let queue = Name::from(&*format!("q{number}"));
+        commands.push(Command::DeclareQueue(DeclareQueue {
+            origin: origin(),
+            queue: queue.clone(),
+            passive: false,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: Arguments::default(),
+        }));
+        commands.push(Command::Bind(BindCommand {
+            origin: origin(),
+            destination: Destination::Queue(queue),
+            exchange: Name::from("amq.fanout"),
+            key: Default::default(),
+            no_wait: false,
+            arguments: Table::default(),
+        }));
+    }
+    carry_out(&mut client, b"", commands);
+    let before = host.0.load(Ordering::Relaxed);
+    carry_out(&mut client, b"amq.fanout", vec![Command::Publish(publish()); MESSAGES]);
+    let decisions = host.0.load(Ordering::Relaxed) - before;
+    drop(client);
+    node.stop().unwrap();
+    decisions
+}
+
+fn publish() -> Publish {
+    let empty = Span { start: 0, len: 0 };
+    Publish {
+        origin: origin(),
+        dialect: Dialect::Amqp091,
+        exchange: Span { start: 0, len: 10 },
+        routing_key: empty,
+        properties: empty,
+        body: Body::Span(empty),
+        mandatory: false,
+        persistent: false,
+        priority: None,
+        expiration_ms: None,
+        rare: None,
+    }
+}
+
+#[test]
+fn the_lock_is_let_go_after_so_many_deliveries() {
+    let decisions = decisions(false);
+    assert!(decisions >= QUEUES * MESSAGES / 128, "{decisions}");
+}
+
+#[test]
+fn a_batch_that_counts_messages_is_noticed() {
+    let decisions = decisions(true);
+    assert!(decisions < QUEUES * MESSAGES / 128, "{decisions}");
+}
+
+/// What a user without any permission is told whose message claims to be from somebody else.
+#[test]
+fn permission_is_looked_at_before_the_user_id() {
+    let folder = Folder::new();
+    let node = open(&folder, Arc::<Gate>::default(), Arc::new(Still));
+    let definitions = serde_json::json!({
+        "users": [{"name": "limited", "password": "limited", "tags": ""}],
+        "vhosts": [{"name": "/"}],
+        "permissions": [{"user": "limited", "vhost": "/", "configure": "^$", "write": "^$", "read": "^$"}],
+    });
+    let hash = crate::login::hash(b"limited");
+    let passwords = [("limited".to_owned(), hash)].into();
+    let mut catalog = node.catalog.write();
+    let mut import = Import::new(&mut catalog, &passwords);
+    import.take_in(&definitions);
+    drop(catalog);
+    let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
+    let login = Login::Password { user: Name::from("limited"), password: b"limited".to_vec() };
+    let open_vhost = Command::OpenVhost { origin: Origin::default(), vhost: Name::from("/") };
+    carry_out(&mut client, b"", vec![Command::Login(login), open_vhost, Command::OpenChannel(origin())]);
+    let rare = Rare { user: Some(Name::from("somebody")), ..Rare::default() };
+    let publish = Publish { rare: Some(Box::new(rare)), ..publish() };
+    let mut events = Vec::new();
+    client.command(b"amq.fanout", Command::Publish(publish), &mut events);
+    client.finish(b"amq.fanout", &mut events);
+    let refused = events.iter().any(|event| matches!(event, Event::Refused { refusal: Refusal::AccessRefused(_), .. }));
+    assert!(refused, "{events:?}");
+    drop(client);
+    node.stop().unwrap();
+}

@@ -23,6 +23,7 @@ use crate::own_file::OwnFiles;
 use crate::read_ahead::{self, Folders, ReadQueue, Reader};
 use crate::replay::Replay;
 use crate::run;
+use crate::sabotage::{self, Sabotage};
 use crate::spill::{self, Spill, SpillSignal};
 use crate::store::{Parts, Store};
 
@@ -161,7 +162,9 @@ fn assemble(
     let found = Files::look(&*disk, &layout, &replay)?;
     meta.next_run = meta.next_run.max(found.next_run);
     meta.starts = (meta.starts + 1).max(found.last_body >> 32);
-    meta.synced = replayed.end;
+    if !sabotage::is(Sabotage::NoSyncedAtStart) {
+        meta.synced = replayed.end;
+    }
     checkpoint.commit(&mut meta, []).map_err(|error| OpenError::checkpoint(&layout.checkpoint, error))?;
 
     let mut missing = replayed.missing.clone();

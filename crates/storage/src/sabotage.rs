@@ -26,6 +26,24 @@ pub(crate) enum Sabotage {
     GiveNumbersAgain,
     /// Groups of other directories count as our own.
     AnyStamp,
+    /// A queue from which messages were only settled is not in the next checkpoint.
+    SettleWithoutTouch,
+    /// A checkpoint is committed when a generation retires, and what it speaks of is not synced.
+    RetireBeforeSync,
+    /// A checkpoint is committed after a merge, and what it speaks of is not synced.
+    MergeBeforeSync,
+    /// Groups do not say up to where the journal was synced.
+    NoSyncedInGroups,
+    /// What was replayed is not synced.
+    NoSyncInRecovery,
+    /// The checkpoint of a start does not say that what was replayed is synced.
+    NoSyncedAtStart,
+    /// The names of a new journal's files are not synced.
+    NoSyncOfNewFolder,
+    /// The name of an added journal file is not synced.
+    NoSyncOfAddedFile,
+    /// The name of a new checkpoint is not synced.
+    NoSyncOfCheckpointName,
 }
 
 /// Whether storage is to be broken in this way.

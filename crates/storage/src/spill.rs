@@ -219,7 +219,9 @@ impl Spill {
         let mut portions = Vec::new();
         let applied = self.shared.last_section();
         let position = self.snapshot(batch, &mut portions)?;
-        self.wait_durable(position)?;
+        if !sabotage::is(Sabotage::RetireBeforeSync) {
+            self.wait_durable(position)?;
+        }
         if sabotage::is(Sabotage::FreeBeforeCheckpoint) {
             self.visit(Store::retire_oldest)?;
             self.shared.release(generation);

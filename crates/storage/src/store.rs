@@ -23,6 +23,7 @@ use crate::options::Options;
 use crate::queue::{Attempts, Keys, Queue, QueueKey, Slot};
 use crate::read_ahead::ReadQueue;
 use crate::run::RunId;
+use crate::sabotage::{self, Sabotage};
 use crate::segment::{SegmentId, Segments};
 use crate::spill::SpillSignal;
 use crate::transient::Transient;
@@ -210,7 +211,9 @@ impl Store {
         if durable {
             let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             self.appender.settle(queue.id, first, last, why, &mut queue.settled_in);
-            touch(queue, key, &mut self.journal);
+            if !sabotage::is(Sabotage::SettleWithoutTouch) {
+                touch(queue, key, &mut self.journal);
+            }
             self.follow_appender();
         }
         if emptied {

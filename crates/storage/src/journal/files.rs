@@ -18,6 +18,7 @@ use super::group::ALIGN;
 use crate::disk::{Disk, DiskFile, Open};
 use crate::error::OpenError;
 use crate::fields::{FieldWriter, Fields};
+use crate::sabotage::{self, Sabotage};
 
 /// Where groups begin in a journal file.
 pub(crate) const FIRST_GROUP: u32 = ALIGN;
@@ -62,6 +63,9 @@ impl JournalFiles {
         for number in 0..files {
             let path = path_of(folder, number);
             create_file(disk, &path, file_bytes).map_err(OpenError::io("create", &path))?;
+        }
+        if sabotage::is(Sabotage::NoSyncOfNewFolder) {
+            return Ok(());
         }
         disk.sync_folder(folder).map_err(OpenError::io("sync", folder))
     }
@@ -114,7 +118,9 @@ impl JournalFiles {
         let draft = path.with_extension("draft");
         create_file(disk, &draft, self.file_bytes)?;
         disk.rename(&draft, &path)?;
-        disk.sync_folder(&self.folder)?;
+        if !sabotage::is(Sabotage::NoSyncOfAddedFile) {
+            disk.sync_folder(&self.folder)?;
+        }
         let file = disk.open(&path, Open::Existing)?;
         self.files.write().push(Arc::new(JournalFile { path, file }));
         Ok(number)

@@ -373,7 +373,7 @@ impl Flusher {
             void: false,
             position: position(self.shared.files.file_bytes, closed.generation, closed.start).0,
             number: closed.number,
-            synced: self.shared.durable().0,
+            synced: if sabotage::is(Sabotage::NoSyncedInGroups) { 0 } else { self.shared.durable().0 },
             bytes,
             chain,
             previous: self.chain.group,

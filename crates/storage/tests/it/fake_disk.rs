@@ -78,7 +78,16 @@ struct Names<T> {
     now: BTreeMap<PathBuf, T>,
     synced: BTreeMap<PathBuf, T>,
     /// Changes that were not synced, in order.
-    changes: Vec<(PathBuf, Option<T>)>,
+    changes: Vec<Change<T>>,
+}
+
+/// One change of a folder, which a power loss leaves whole or not at all.
+#[derive(Clone, Debug)]
+struct Change<T> {
+    path: PathBuf,
+    to: Option<T>,
+    /// The name that was given up for this one.
+    from: Option<PathBuf>,
 }
 
 impl<T> Default for Names<T> {
@@ -89,35 +98,61 @@ impl<T> Default for Names<T> {
 
 impl<T: Clone> Names<T> {
     fn change(&mut self, path: &Path, to: Option<T>) {
-        apply(&mut self.now, path, to.clone());
-        self.changes.push((path.to_owned(), to));
+        self.make(Change { path: path.to_owned(), to, from: None });
+    }
+
+    fn rename(&mut self, from: &Path, path: &Path, to: T) {
+        self.make(Change { path: path.to_owned(), to: Some(to), from: Some(from.to_owned()) });
+    }
+
+    fn make(&mut self, change: Change<T>) {
+        change.apply(&mut self.now);
+        self.changes.push(change);
     }
 
     /// The names in one folder survive a power loss from here on.
     fn sync(&mut self, folder: &Path) {
         let (here, elsewhere): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.changes).into_iter().partition(|(path, _)| path.parent() == Some(folder));
+            std::mem::take(&mut self.changes).into_iter().partition(|change| change.path.parent() == Some(folder));
         self.changes = elsewhere;
-        here.into_iter().for_each(|(path, to)| apply(&mut self.synced, &path, to));
+        here.iter().for_each(|change| change.apply(&mut self.synced));
     }
 
-    /// What a power loss leaves: of each folder's changes the first few.
+    /// What a power loss leaves: of each folder's changes the first few, or some of them. No name has a later change without
+    /// its earlier ones.
     fn after_power_loss(&self, chance: &mut Chance) -> Self {
-        let folders: BTreeSet<_> = self.changes.iter().map(|(path, _)| path.parent()).collect();
+        let folders: BTreeSet<_> = self.changes.iter().map(|change| change.path.parent()).collect();
         let mut now = self.synced.clone();
         for folder in folders {
-            let here = self.changes.iter().filter(|(path, _)| path.parent() == folder);
-            let kept = chance.below(here.clone().count() as u64 + 1) as usize;
-            here.take(kept).for_each(|(path, to)| apply(&mut now, path, to.clone()));
+            let here: Vec<_> = self.changes.iter().filter(|change| change.path.parent() == folder).collect();
+            if chance.one_in(2) {
+                let kept = chance.below(here.len() as u64 + 1) as usize;
+                here[..kept].iter().for_each(|change| change.apply(&mut now));
+                continue;
+            }
+            let mut lost = BTreeSet::new();
+            for change in here {
+                let names = [Some(&change.path), change.from.as_ref()];
+                if names.iter().flatten().any(|name| lost.contains(*name)) || chance.one_in(2) {
+                    lost.extend(names.into_iter().flatten());
+                } else {
+                    change.apply(&mut now);
+                }
+            }
         }
         Self { synced: now.clone(), now, changes: Vec::new() }
     }
 }
 
-fn apply<T>(names: &mut BTreeMap<PathBuf, T>, path: &Path, to: Option<T>) {
-    match to {
-        Some(to) => drop(names.insert(path.to_owned(), to)),
-        None => drop(names.remove(path)),
+impl<T: Clone> Change<T> {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, T>) {
+        if let Some(from) = &self.from {
+            names.remove(from);
+        }
+        match &self.to {
+            Some(to) => drop(names.insert(self.path.clone(), to.clone())),
+            None => drop(names.remove(&self.path)),
+        }
     }
 }
 
@@ -417,8 +452,7 @@ impl Disk for FakeDisk {
         world.may_open(to)?;
         world.operate()?;
         let inode = *world.files.now.get(from).ok_or(io::ErrorKind::NotFound)?;
-        world.files.change(from, None);
-        world.files.change(to, Some(inode));
+        world.files.rename(from, to, inode);
         Ok(())
     }
 

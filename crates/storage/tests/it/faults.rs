@@ -69,6 +69,22 @@ fn power_fails_at_every_operation() {
     }
 }
 
+/// Whatever is left of a directory that was being made, the next start makes it or finishes it.
+#[test]
+fn power_fails_in_the_first_start() {
+    let disk = FakeDisk::default();
+    drop(open(&disk).unwrap());
+    for stop_at in 0..disk.operations() {
+        for seed in 0..5 {
+            let disk = FakeDisk::default();
+            disk.set_faults(Faults { stop_at: Some(stop_at), ..Faults::default() });
+            drop(open(&disk));
+            let disk = disk.after_power_loss(&mut Chance::new(seed));
+            open(&disk).unwrap_or_else(|error| panic!("operation {stop_at}, seed {seed}: {error}"));
+        }
+    }
+}
+
 #[test]
 fn power_fails_in_many_stories() {
     for seed in 1_000..1_100 {

@@ -1,7 +1,5 @@
 //! Runs that hold little, and queues that are in many runs: what lives is written anew, and nothing is lost on the way.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, QueueId, Settled};
 use ferrymq_storage::Options;
@@ -162,7 +160,7 @@ fn power_fails_while_runs_are_merged() {
 
 type Told = Vec<(u64, ferrymq_model::Position, Option<ferrymq_model::Position>)>;
 
-fn merge_story(shard: &Arc<Shard>) -> Told {
+fn merge_story(shard: &Shard) -> Told {
     let mut told = Told::new();
     shard.with(|store| store.create_queue(QueueId(Q), true));
     for number in 1..=6_000 {

@@ -8,14 +8,14 @@ use ferrymq_model::{BodyRef, QueueId, Sequence, Settled};
 use ferrymq_storage::{Next, OpenError, Options, Room};
 
 use crate::fake_disk::{Chance, FakeDisk, Faults};
-use crate::rig::{Shard, facts, message, open_on, place, publish, small, until};
+use crate::rig::{Owned, Shard, facts, message, open_on, place, publish, small, until};
 use crate::story::DATA;
 
 pub const Q: u64 = 256;
 /// Groups stand at multiples of this.
 const BLOCK: usize = 4096;
 
-pub fn open(disk: &FakeDisk, options: Options) -> (std::sync::Arc<Shard>, ferrymq_storage::Recovered) {
+pub fn open(disk: &FakeDisk, options: Options) -> (Owned, ferrymq_storage::Recovered) {
     open_on(std::sync::Arc::new(disk.clone()), Path::new(DATA), options).unwrap()
 }
 
@@ -119,7 +119,7 @@ fn publish_block(shard: &Shard, disk: &FakeDisk, number: Sequence, block: impl F
     assert!(groups(disk).contains(&at), "what looks like a group stands where one could");
 }
 
-fn with_a_first_message() -> (FakeDisk, std::sync::Arc<Shard>) {
+fn with_a_first_message() -> (FakeDisk, Owned) {
     let disk = FakeDisk::default();
     let (shard, _) = open(&disk, small());
     shard.with(|store| {
@@ -304,6 +304,78 @@ fn a_bit_in_the_last_group_stops_the_start_once_the_server_was_idle_or_stopped()
         shard.close();
         drop(shard);
         drop(open(&rotten, small()));
+    }
+}
+
+/// Publishes this many messages of 1,000 bytes, as a publisher does that waits when it is told to.
+fn fill(shard: &Shard, queue: u64, numbers: std::ops::RangeInclusive<Sequence>) {
+    for number in numbers {
+        shard.wait_for_room();
+        shard.with(|store| publish(store, &[7; 1000], &[place(queue, number)]));
+        assert!(!number.is_multiple_of(100) || shard.flush());
+    }
+}
+
+/// A queue that is only settled changes, too, and the checkpoint must know when the journal file with that is written over.
+#[test]
+fn what_was_settled_long_ago_stays_settled() {
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, small());
+    shard.with(|store| [Q, 2 * Q].iter().for_each(|queue| store.create_queue(QueueId(*queue), true)));
+    fill(&shard, Q, 1..=100);
+    // The journal goes round, and its files with the first queue are written over.
+    fill(&shard, 2 * Q, 1..=3_000);
+    shard.with(|store| store.settle(QueueId(Q), 1, 60, Settled::Accepted));
+    fill(&shard, 2 * Q, 3_001..=6_000);
+    let disk = disk.after_power_loss(&mut Chance::new(1));
+    drop(shard);
+    let (shard, _) = open(&disk, small());
+    let left: Vec<Sequence> = shard.messages(Q).iter().map(|(number, _)| *number).collect();
+    assert_eq!(left, (61..=100).collect::<Vec<_>>());
+}
+
+/// A start has synced what it replayed. It says so in the checkpoint, since it may write no group before it ends.
+#[test]
+fn damage_in_what_a_start_replayed_stops_the_next() {
+    let options = || Options { sync_wait_ms: 60_000, ..small() };
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, options());
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        publish(store, b"confirmed", &[place(Q, 1)]);
+    });
+    assert!(shard.flush());
+    let disk = disk.after_kill();
+    drop(shard);
+    let last = *groups(&disk).last().unwrap();
+    let (shard, _) = open(&disk, options());
+    let rotten = disk.after_kill();
+    drop(shard);
+    assert_eq!(*groups(&rotten).last().unwrap(), last, "the second life wrote no group");
+    rotten.meddle(&journal(), |bytes| bytes[last + 140] ^= 1);
+    let error = open_on(std::sync::Arc::new(rotten), Path::new(DATA), options()).err().expect("damage is noticed");
+    assert!(matches!(&error, OpenError::Damaged { position, .. } if *position == last as u64), "{error}");
+}
+
+/// What is confirmed in a file that was added to the journal is there after a power loss, and so is the file's name.
+#[test]
+fn a_file_that_was_added_outlives_a_power_loss() {
+    for seed in 0..10 {
+        let disk = FakeDisk::default();
+        let (shard, _) = open(&disk, small());
+        shard.with(|store| store.create_queue(QueueId(Q), true));
+        assert!(shard.flush());
+        // Eight files full, and no run can be written: nothing leaves the journal.
+        disk.set_faults(Faults { refuse_open_of: Some("runs"), ..Faults::default() });
+        shard.with(|store| (1..=2_000).for_each(|number| publish(store, &[7; 1000], &[place(Q, number)])));
+        let added = Path::new(DATA).join("journal/05.journal");
+        until(|| disk.files().contains(&added));
+        disk.set_faults(Faults::default());
+        assert!(shard.flush());
+        let disk = disk.after_power_loss(&mut Chance::new(seed));
+        drop(shard);
+        let (shard, _) = open(&disk, small());
+        assert_eq!(shard.messages(Q).len(), 2_000, "seed {seed}");
     }
 }
 

@@ -206,17 +206,37 @@ impl Folder {
         Self(path)
     }
 
-    pub fn open(&self, options: Options) -> Result<(Arc<Shard>, Recovered), OpenError> {
+    pub fn open(&self, options: Options) -> Result<(Owned, Recovered), OpenError> {
         open_on(Arc::new(RealDisk), &self.0, options)
     }
 }
 
+/// The shard as a test holds it. When it goes, the store goes, also while one of storage's threads tells the shard something.
+#[derive(Debug)]
+pub struct Owned(Arc<Shard>);
+
+impl std::ops::Deref for Owned {
+    type Target = Shard;
+
+    fn deref(&self) -> &Shard {
+        &self.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // The threads that it waits for may want the lock.
+        let store = self.0.store.lock().take();
+        drop(store);
+    }
+}
+
 /// Opens a data directory on some disk.
-pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<(Arc<Shard>, Recovered), OpenError> {
+pub fn open_on(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<(Owned, Recovered), OpenError> {
     let shard = Arc::new(Shard::default());
     let (store, recovered) = open(disk, path, options, Arc::new(Ears::of(&shard)))?;
     *shard.store.lock() = Some(store);
-    Ok((shard, recovered))
+    Ok((Owned(shard), recovered))
 }
 
 impl Drop for Folder {

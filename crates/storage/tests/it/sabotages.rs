@@ -17,6 +17,12 @@ fn is_noticed(sabotage: &str, test: &str) {
     assert!(!passes(test, Some(sabotage)), "{test} did not notice {sabotage}");
 }
 
+/// As [`is_noticed`], by the simulation, which passes as a test of its own while nothing is broken.
+fn is_noticed_in_lives(sabotage: &str) {
+    let test = "simulation::what_was_promised_is_there_in_five_hundred_lives";
+    assert!(!passes(test, Some(sabotage)), "{test} did not notice {sabotage}");
+}
+
 #[test]
 fn a_confirm_before_the_sync_is_noticed() {
     is_noticed("ConfirmBeforeSync", "faults::power_fails_in_many_stories");
@@ -70,6 +76,54 @@ fn trust_in_the_page_cache_is_noticed() {
 #[test]
 fn a_checkpoint_that_fell_back_is_noticed() {
     is_noticed("AcceptRollback", "promises::a_checkpoint_that_has_lost_its_last_commit_is_damaged");
+}
+
+#[test]
+fn a_settled_queue_that_is_not_in_the_checkpoint_is_noticed() {
+    is_noticed("SettleWithoutTouch", "promises::what_was_settled_long_ago_stays_settled");
+}
+
+#[test]
+fn a_checkpoint_before_the_sync_of_what_it_speaks_of_is_noticed() {
+    is_noticed_in_lives("RetireBeforeSync");
+}
+
+#[test]
+fn a_merge_before_the_sync_of_what_it_speaks_of_is_noticed() {
+    is_noticed_in_lives("MergeBeforeSync");
+}
+
+#[test]
+fn groups_that_do_not_say_what_was_synced_are_noticed() {
+    is_noticed(
+        "NoSyncedInGroups",
+        "promises::a_bit_in_the_last_group_stops_the_start_once_the_server_was_idle_or_stopped",
+    );
+}
+
+#[test]
+fn a_recovery_that_does_not_sync_is_noticed() {
+    is_noticed_in_lives("NoSyncInRecovery");
+}
+
+#[test]
+fn a_start_that_does_not_say_what_was_synced_is_noticed() {
+    is_noticed("NoSyncedAtStart", "promises::damage_in_what_a_start_replayed_stops_the_next");
+}
+
+#[test]
+fn names_of_a_new_journal_that_are_not_synced_are_noticed() {
+    is_noticed("NoSyncOfNewFolder", "faults::power_fails_in_many_stories");
+}
+
+#[test]
+fn the_name_of_an_added_file_that_is_not_synced_is_noticed() {
+    is_noticed("NoSyncOfAddedFile", "promises::a_file_that_was_added_outlives_a_power_loss");
+}
+
+#[test]
+fn the_name_of_a_checkpoint_that_is_not_synced_is_noticed() {
+    is_noticed("NoSyncOfCheckpointName", "faults::power_fails_in_the_first_start");
 }
 
 #[test]

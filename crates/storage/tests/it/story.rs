@@ -13,7 +13,7 @@ use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, FiledBody, Position, Queue
 use ferrymq_storage::{Filing, Next, OpenError, Options, Recovered, Room};
 
 use crate::fake_disk::{Chance, FakeDisk};
-use crate::rig::{Shard, facts, message, open_on, place, small};
+use crate::rig::{Owned, Shard, facts, message, open_on, place, small};
 
 /// Where the data directory is.
 pub const DATA: &str = "/data";
@@ -63,7 +63,7 @@ pub fn options() -> Options {
     }
 }
 
-pub fn open(disk: &FakeDisk) -> Result<(Arc<Shard>, Recovered), OpenError> {
+pub fn open(disk: &FakeDisk) -> Result<(Owned, Recovered), OpenError> {
     open_on(Arc::new(disk.clone()), Path::new(DATA), options())
 }
 

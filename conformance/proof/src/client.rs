@@ -151,8 +151,43 @@ impl Client {
         self.method(CHANNEL, (60, 20), |out| consume_arguments(out, queue, true));
     }
 
+    /// Declares a durable exchange that delays messages and then routes by the key.
+    pub fn declare_delaying(&mut self, exchange: &str) -> Outcome<()> {
+        let mut arguments = Vec::new();
+        short(&mut arguments, "x-delayed-type");
+        arguments.extend_from_slice(b"S\0\0\0\x06direct");
+        self.call((40, 10), |out| {
+            out.extend_from_slice(&[0, 0]);
+            short(out, exchange);
+            short(out, "x-delayed-message");
+            out.push(1 << 1);
+            out.extend_from_slice(&(arguments.len() as u32).to_be_bytes());
+            out.extend_from_slice(&arguments);
+        })
+        .map(drop)
+    }
+
     /// Adds a publish to what the next flush sends.
     pub fn publish(&mut self, exchange: &str, key: &str, persistent: bool, body: &[u8]) {
+        // Of all properties only delivery-mode.
+        self.publish_with(exchange, key, &[0x10, 0, if persistent { 2 } else { 1 }], body);
+    }
+
+    /// As [`publish`](Self::publish), of a persistent message with a delay.
+    pub fn publish_delayed(&mut self, exchange: &str, key: &str, delay_ms: i32, body: &[u8]) {
+        // headers, and delivery-mode.
+        let mut properties = vec![0x30, 0];
+        let mut headers = Vec::new();
+        short(&mut headers, "x-delay");
+        headers.push(b'I');
+        headers.extend_from_slice(&delay_ms.to_be_bytes());
+        properties.extend_from_slice(&(headers.len() as u32).to_be_bytes());
+        properties.extend_from_slice(&headers);
+        properties.push(2);
+        self.publish_with(exchange, key, &properties, body);
+    }
+
+    fn publish_with(&mut self, exchange: &str, key: &str, properties: &[u8], body: &[u8]) {
         self.method(CHANNEL, (60, 40), |out| {
             out.extend_from_slice(&[0, 0]);
             short(out, exchange);
@@ -162,8 +197,7 @@ impl Client {
         self.frame(HEADER, CHANNEL, |out| {
             out.extend_from_slice(&[0, 60, 0, 0]);
             out.extend_from_slice(&(body.len() as u64).to_be_bytes());
-            // Of all properties only delivery-mode.
-            out.extend_from_slice(&[0x10, 0, if persistent { 2 } else { 1 }]);
+            out.extend_from_slice(properties);
         });
         for piece in body.chunks(PIECE_BYTES) {
             self.frame(BODY, CHANNEL, |out| out.extend_from_slice(piece));

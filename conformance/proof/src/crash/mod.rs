@@ -1,5 +1,5 @@
 //! The server under load, ended at random moments and started again on what it left, round after round. It ends by SIGKILL, in
-//! one of its syncs, in good order, or with a power loss.
+//! one of its syncs, in the middle of one of its writes to a chosen file, in good order, or with a power loss.
 //!
 //! Every round starts the server, takes a look at all that is in its queues and holds it against the ledger, then puts
 //! it under load and kills it. In some rounds it is killed again while it recovers. The seed decides the plan; threads
@@ -8,11 +8,13 @@
 mod body;
 mod data;
 mod dead_letters;
+mod delayed;
 mod ledger;
 mod load;
 mod plan;
 mod transactions;
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use body::Identity;
 use data::Progress;
 use dead_letters::DeadLetters;
+use delayed::Delayed;
 use ledger::{Finding, Ledger, Restored};
 use load::Life;
 use plan::{CONSUMERS_PER_QUEUE, Ending, FILES_PER_ROUND, PUBLISHERS, QUEUES, Round};
@@ -34,6 +37,8 @@ use crate::random::Random;
 use crate::server::{Launch, Server, Starting};
 
 const FANOUT: &str = "amq.fanout";
+/// The file beside the data directory that says in which write the server ends itself.
+const KILL_AT_WRITE: &str = "kill-at-write";
 /// How long a load may stand still before the server counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);
 /// With fewer journal files retired than these a round would not have proved much.
@@ -74,6 +79,7 @@ impl std::fmt::Display for Trouble {
 struct Tally {
     kills: u64,
     kills_in_a_sync: u64,
+    kills_in_a_write: u64,
     stops: u64,
     power_losses: u64,
     kills_in_recovery: u64,
@@ -89,6 +95,7 @@ impl Default for Tally {
         Self {
             kills: 0,
             kills_in_a_sync: 0,
+            kills_in_a_write: 0,
             stops: 0,
             power_losses: 0,
             kills_in_recovery: 0,
@@ -110,6 +117,7 @@ struct Crash {
     ledger: Ledger,
     transactions: Transactions,
     dead_letters: DeadLetters,
+    delayed: Delayed,
     seed: u64,
     /// When the server was last killed under load, by the ledger's clock.
     killed_ms: u32,
@@ -168,7 +176,8 @@ impl Crash {
     fn new(binary: &Path, seed: u64) -> Result<Self, String> {
         let launch = Launch::new(binary, &plan::OPTIONS)?;
         let dials = Dials::build(launch.folder())?;
-        let environment = dials.as_ref().map(Dials::environment).unwrap_or_default();
+        let mut environment = dials.as_ref().map(Dials::environment).unwrap_or_default();
+        environment.push(("FERRYMQ_KILL_AT_WRITE", launch.folder().join(KILL_AT_WRITE).into()));
         Ok(Self {
             launch: launch.with_environment(environment),
             dials,
@@ -176,6 +185,7 @@ impl Crash {
             ledger: Ledger::new(QUEUES, PUBLISHERS),
             transactions: Transactions::default(),
             dead_letters: DeadLetters::default(),
+            delayed: Delayed::default(),
             seed,
             killed_ms: 0,
             start_took: Duration::ZERO,
@@ -233,6 +243,7 @@ impl Crash {
                 return Ok(moment);
             }
             Ending::KillInSync(number) => self.wait_for_the_sync(server, number)?,
+            Ending::KillInWrite(file, number) => self.wait_for_the_write(server, file, number)?,
             Ending::PowerLoss => {
                 let disk = self.disk.as_ref().expect("only a disk of our own loses its power");
                 server.pause()?;
@@ -250,14 +261,16 @@ impl Crash {
     fn wait_for_the_sync(&self, server: &mut Server, number: u64) -> Result<(), String> {
         let dials = self.dials.as_ref().expect("the plan has this ending only where there are dials");
         dials.turn(Dial::KillAtSync, number.cast_signed())?;
-        let since = Instant::now();
-        while !server.has_ended()? {
-            thread::sleep(Duration::from_millis(1));
-            if since.elapsed() > STUCK {
-                return Err(format!("there were not {number} syncs in {} s", STUCK.as_secs()));
-            }
-        }
-        Ok(())
+        wait_for_the_end(server, &format!("{number} syncs"))
+    }
+
+    /// The server ends itself in the n-th write to such a file.
+    fn wait_for_the_write(&self, server: &mut Server, file: &str, number: u64) -> Result<(), String> {
+        let (order, draft) = (self.launch.folder().join(KILL_AT_WRITE), self.launch.folder().join("draft"));
+        let written = fs::write(&draft, format!("{file} {number}")).and_then(|()| fs::rename(&draft, &order));
+        written.map_err(|why| format!("{}: {why}", order.display()))?;
+        wait_for_the_end(server, &format!("{number} writes to {file}"))?;
+        fs::remove_file(&order).map_err(|why| format!("{}: {why}", order.display()))
     }
 
     fn play(&mut self, round: u64) -> Result<(), Trouble> {
@@ -299,6 +312,10 @@ impl Crash {
                 self.tally.kills += 1;
                 self.tally.kills_in_a_sync += 1;
             }
+            Ending::KillInWrite(..) => {
+                self.tally.kills += 1;
+                self.tally.kills_in_a_write += 1;
+            }
             Ending::Stop => self.tally.stops += 1,
             Ending::PowerLoss => self.tally.power_losses += 1,
         }
@@ -321,6 +338,7 @@ impl Crash {
         }
         self.transactions.look(server)?;
         self.dead_letters.look(server)?;
+        self.delayed.look(server, || self.ledger.now_ms())?;
         self.ledger.recount(all.there - all.acked);
         self.tally.restored.add(all);
         Ok(all)
@@ -353,6 +371,8 @@ impl Crash {
             let random = Random::new(self.seed, &[round, 51]);
             clients.push(scope.spawn(move || life.until_killed(|life| self.dead_letters.publish(life, random))));
             clients.push(scope.spawn(move || life.until_killed(DeadLetters::reject)));
+            let random = Random::new(self.seed, &[round, 52]);
+            clients.push(scope.spawn(move || life.until_killed(|life| self.delayed.publish(life, random))));
             let waited = self.wait_for_the_moment(life, server, plan, before);
             life.killing.store(true, Relaxed);
             // Where nobody has found anything, it ends as planned; the clients of one that is left alive would go on.
@@ -417,21 +437,23 @@ impl Crash {
     fn summary(&self, rounds: u64) -> String {
         let Tally { restored, retired_min, runs_min, .. } = &self.tally;
         let ends = format!(
-            "{} kills, {} of them in a sync, {} clean stops, {} power losses, {} ends in recovery",
+            "{} kills, {} of them in a sync and {} in a write, {} clean stops, {} power losses, {} ends in recovery",
             self.tally.kills,
             self.tally.kills_in_a_sync,
+            self.tally.kills_in_a_write,
             self.tally.stops,
             self.tally.power_losses,
             self.tally.kills_in_recovery
         );
         let load = format!(
             "{} messages confirmed, {} of them with a file of their own and {} transient, {} transactions committed, {} dead \
-             letters, {} acks sent, {} messages found after restarts",
+             letters, {} delayed, {} acks sent, {} messages found after restarts",
             self.ledger.confirmed.load(Relaxed),
             self.ledger.long.load(Relaxed),
             self.ledger.transient.load(Relaxed),
             self.transactions.commits(),
             self.dead_letters.letters(),
+            self.delayed.came(),
             self.ledger.acked.load(Relaxed),
             restored.there,
         );
@@ -469,7 +491,20 @@ fn declare(server: &Server) -> Result<(), Trouble> {
     }
     Transactions::declare(&mut client)?;
     DeadLetters::declare(&mut client)?;
+    Delayed::declare(&mut client)?;
     Ok(client.close()?)
+}
+
+/// Waits until the server has ended itself, as it was told to.
+fn wait_for_the_end(server: &mut Server, after: &str) -> Result<(), String> {
+    let since = Instant::now();
+    while !server.has_ended()? {
+        thread::sleep(Duration::from_millis(1));
+        if since.elapsed() > STUCK {
+            return Err(format!("there were not {after} in {} s", STUCK.as_secs()));
+        }
+    }
+    Ok(())
 }
 
 fn look_into(

@@ -35,6 +35,8 @@ pub enum Ending {
     Kill,
     /// SIGKILL by itself, in the n-th sync from that moment.
     KillInSync(u64),
+    /// It ends itself in the n-th write from that moment to files with this in their path, which it does by half.
+    KillInWrite(&'static str, u64),
     /// SIGTERM: it ends in good order.
     Stop,
     /// The disk has no more than what was synced, or written by chance.
@@ -43,6 +45,9 @@ pub enum Ending {
 
 /// The farthest sync in which a server is killed.
 const SYNCS_MAX: u64 = 40;
+
+/// The farthest write in which a server is killed, for each kind of file.
+const WRITES_MAX: [(&str, u64); 4] = [("journal/", 400), ("runs/", 60), ("checkpoint", 60), ("bodies/", 2)];
 
 /// One round: load, kill, start, perhaps killed while it recovers, and started again.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,9 +65,13 @@ impl Round {
         let mut random = Random::new(seed, &[round]);
         let load_ms = random.below(LOAD_MS_MAX);
         let part = random.below(1_000) as f64 / 1_000.0;
-        let ending = match random.below(4) {
+        let ending = match random.below(6) {
             0 => Ending::Kill,
             1 => Ending::Stop,
+            2 | 3 => {
+                let (file, most) = WRITES_MAX[random.below(WRITES_MAX.len() as u64) as usize];
+                Ending::KillInWrite(file, 1 + random.below(most))
+            }
             _ => Ending::KillInSync(1 + random.below(SYNCS_MAX)),
         };
         Self { ending, load_ms, recovery_kill: (round % 3 == 1).then_some(part) }

@@ -1,6 +1,8 @@
 //! The one door to the machine: files, clocks and chance. Everything storage reads or writes goes through [`Disk`], so that
 //! tests can put a disk under the engine that stops, tears, loses what was not synced, runs full or lies.
 
+#[cfg(debug_assertions)]
+mod kill;
 mod real;
 
 use std::fmt::Debug;

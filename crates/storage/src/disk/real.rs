@@ -54,7 +54,11 @@ impl Disk for RealDisk {
         let empty = how == Open::Empty;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(empty).truncate(empty).create_new(how == Open::New).mode(FILE_MODE);
-        Ok(Box::new(RealFile(options.open(path)?)))
+        Ok(Box::new(RealFile {
+            file: options.open(path)?,
+            #[cfg(debug_assertions)]
+            path: path.to_owned(),
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -85,23 +89,32 @@ struct RealLock(#[expect(dead_code, reason = "the lock lives as long as the file
 impl DiskLock for RealLock {}
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    #[cfg(debug_assertions)]
+    path: std::path::PathBuf,
+}
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
+        self.file.set_len(bytes)
     }
 
     fn write_at(&self, mut position: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        #[cfg(debug_assertions)]
+        if let Some(half) = super::kill::half_of_the_last(&self.path, parts) {
+            self.file.write_all_at(&half, position)?;
+            std::process::abort();
+        }
         let mut parts: Vec<IoSlice<'_>> = parts.iter().filter(|part| !part.is_empty()).copied().collect();
         let mut parts = parts.as_mut_slice();
         while !parts.is_empty() {
             let some = &parts[..parts.len().min(PARTS_MAX)];
-            match rustix::io::pwritev(&self.0, some, position) {
+            match rustix::io::pwritev(&self.file, some, position) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     position += written as u64;
@@ -115,10 +128,10 @@ impl DiskFile for RealFile {
     }
 
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(into, position)
+        self.file.read_exact_at(into, position)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 }

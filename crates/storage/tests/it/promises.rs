@@ -353,7 +353,7 @@ fn damage_in_what_a_start_replayed_stops_the_next() {
     drop(shard);
     assert_eq!(*groups(&rotten).last().unwrap(), last, "the second life wrote no group");
     rotten.meddle(&journal(), |bytes| bytes[last + 140] ^= 1);
-    let error = open_on(std::sync::Arc::new(rotten), Path::new(DATA), options()).err().expect("damage is noticed");
+    let error = open_on(std::sync::Arc::new(rotten), Path::new(DATA), options()).expect_err("damage is noticed");
     assert!(matches!(&error, OpenError::Damaged { position, .. } if *position == last as u64), "{error}");
 }
 

@@ -42,6 +42,7 @@ pub use load::{LoadError, Loaded};
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};
 pub use policy_settings::policy_settings;
 pub use queue_arguments::QueueKind;
+pub(crate) use queues::give_back;
 pub use queues::{Declared, QueueRecord, random_text};
 pub use routing::{Envelope, Holds};
 pub use scopes::Scopes;
@@ -63,7 +64,8 @@ use crate::queue::sabotage::Saboteur;
 #[derive(Debug)]
 pub struct Catalog {
     vhosts: HashMap<Name, Vhost>,
-    queues: HashMap<QueueId, QueueRecord>,
+    /// Boxed, so that the table's free places are small.
+    queues: HashMap<QueueId, Box<QueueRecord>>,
     /// The queues that go with a connection.
     owned: HashMap<ConnectionId, BTreeSet<QueueId>>,
     users: HashMap<Name, User>,

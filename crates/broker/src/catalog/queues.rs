@@ -6,6 +6,8 @@ use ferrymq_model::{
     Access, Arguments, CatalogEntry, ConnectionId, DeclareQueue, Name, Object, QueueId, QueueOwner, QueueSpec, Refusal,
 };
 
+use hashbrown::HashMap;
+
 use super::happenings::Happening;
 use super::queue_arguments::{self, QueueKind};
 use super::{Caller, Catalog, arguments, entries, missing, shown, without_line_ends};
@@ -209,12 +211,12 @@ impl Catalog {
     /// The queue with that id.
     #[must_use]
     pub fn queue_by_id(&self, id: QueueId) -> Option<&QueueRecord> {
-        self.queues.get(&id)
+        self.queues.get(&id).map(Box::as_ref)
     }
 
     /// All queues of all vhosts, in no order.
     pub fn queues(&self) -> impl Iterator<Item = &QueueRecord> {
-        self.queues.values()
+        self.queues.values().map(Box::as_ref)
     }
 
     /// The queues that go with a connection, in the order in which they were made.
@@ -225,6 +227,7 @@ impl Catalog {
     /// A queue has gone from its shard, which has written so: its bindings go with it. Does nothing if that was done.
     pub fn forget_queue(&mut self, id: QueueId, changes: &mut Vec<CatalogEntry>) {
         let Some(queue) = self.queues.remove(&id) else { return };
+        give_back(&mut self.queues);
         if let QueueOwner::Connection(connection) = queue.owner
             && let Some(owned) = self.owned.get_mut(&connection)
         {
@@ -235,6 +238,7 @@ impl Catalog {
         }
         let vhost = self.vhosts.get_mut(&queue.settings.vhost).expect("a queue's vhost is there");
         vhost.queues.remove(&queue.settings.name);
+        give_back(&mut vhost.queues);
         vhost.epoch.advance();
         self.note_queue_gone(&queue.settings.vhost, &queue.settings.name, queue.bindings.iter().copied());
         for slot in queue.bindings {
@@ -256,7 +260,8 @@ impl Catalog {
         let vhost = self.vhosts.get_mut(&settings.vhost).expect("a queue's vhost is there");
         vhost.queues.insert(settings.name.clone(), id);
         vhost.epoch.advance();
-        self.queues.insert(id, QueueRecord { id, kind, spec, owner, settings, bindings: BTreeSet::new() });
+        let record = QueueRecord { id, kind, spec, owner, settings, bindings: BTreeSet::new() };
+        self.queues.insert(id, Box::new(record));
     }
 
     pub(super) fn next_queue_id(&mut self, changes: &mut Vec<CatalogEntry>) -> QueueId {
@@ -267,6 +272,14 @@ impl Catalog {
         let id = QueueId(self.next_queue * QueueId::LANES);
         self.next_queue += 1;
         id
+    }
+}
+
+/// Gives memory back where very much of it is free: what was large once need not be so for ever.
+pub(crate) fn give_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+    const KEPT: usize = 1_024;
+    if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
+        map.shrink_to((2 * map.len()).max(KEPT / 2));
     }
 }
 
@@ -295,5 +308,21 @@ mod tests {
         assert_eq!(&*server_named(1), "amq.gen-AAAAAAAAAAAAAAAAAAAAAQ");
         assert_eq!(&*server_named(u128::MAX), "amq.gen-_____________________w");
         assert_eq!(&*server_named(0x0102_0304 << 96), "amq.gen-AQIDBAAAAAAAAAAAAAAAAA");
+    }
+}
+
+#[cfg(test)]
+mod table_tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_was_large_gives_its_memory_back() {
+        const MANY: usize = 100_000;
+        let mut table: HashMap<usize, usize> = (0..MANY).map(|number| (number, number)).collect();
+        for number in 0..MANY {
+            table.remove(&number);
+            give_back(&mut table);
+        }
+        assert!(table.capacity() <= 2_048, "{}", table.capacity());
     }
 }

@@ -21,7 +21,7 @@ use super::{
     timers::Timers,
     turns::{Turn, Turns},
 };
-use crate::catalog::queue_tombstone;
+use crate::catalog::{give_back, queue_tombstone};
 use crate::schedule::Schedule;
 
 /// How many messages one transition moves at most, so that the shard's lock is never held for long.
@@ -332,6 +332,7 @@ impl Shard {
 
     pub(super) fn remove(&mut self, id: QueueId, ports: &mut impl Ports) {
         let mut queue = self.queues.remove(&id).expect("only a queue that is there is removed");
+        give_back(&mut self.queues);
         self.timers.move_to(id, &mut queue.timer, None);
         for subscription in queue.subscriptions.values() {
             self.subscriptions.remove(subscription);

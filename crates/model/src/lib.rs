@@ -3,6 +3,7 @@
 //! Every other crate depends on this crate; it depends on none of them. It has no logic beyond what keeps a value well
 //! formed, does no IO and reads no clock.
 
+mod buffer;
 mod catalog;
 mod command;
 mod effect;
@@ -16,6 +17,7 @@ mod refusal;
 mod state;
 mod value;
 
+pub use buffer::BodyBuffer;
 pub use catalog::{
     Access, Arguments, BindingSpec, CatalogEntry, EntryKind, ExchangeKind, ExchangeSpec, QueueOwner, QueueSpec,
 };

@@ -42,9 +42,13 @@ struct Portion {
 /// Turns after which deliveries to others do not wait for more of the same input any longer.
 const HELD_TURNS_MAX: u32 = 8;
 
-/// Units of work after which a turn is over: about two milliseconds. A unit is about what it takes to put one small message
-/// into one queue; see [`Client::take_work`].
-const TURN_WORK: u64 = 20_000;
+/// Units of work after which a turn is over, as soon as what was read is taken: about two milliseconds. A unit is about what
+/// it takes to put one small message into one queue; see [`Client::take_work`].
+const TURN_WORK: u64 = 15_000;
+
+/// Units of work after which a turn is over although input is left over, which has to be kept until the next one. What is
+/// read at once rarely makes so much.
+const TURN_WORK_MAX: u64 = 2 * TURN_WORK;
 
 impl std::fmt::Debug for Pump {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,8 +110,8 @@ impl Pump {
         self.carry_out(&mut out, &[], None, now, encode_with);
     }
 
-    /// Bytes have come from the peer, behind those that were left over; says how many of them are done with. Stops where the
-    /// turn is over. The rest must be offered again: see [`Pump::wants_rest`].
+    /// Bytes have come from the peer, behind those that were left over; says how many of them are done with. Stops where they
+    /// are far too much for one turn. The rest must be offered again: see [`Pump::wants_rest`].
     pub fn input(&mut self, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) -> usize {
         let mut consumed = 0;
         self.wants_rest = false;
@@ -161,10 +165,10 @@ impl Pump {
         self.client.holds(self.session.held_bytes(), unread);
     }
 
-    /// Says whether the turn is over.
+    /// Says whether so much was done that even what was read already has to wait.
     fn count_work(&mut self) -> bool {
         self.done += self.client.take_work();
-        self.turn_is_over()
+        self.done >= TURN_WORK_MAX
     }
 
     /// Time has passed, or the node woke this connection: looks at the session's deadline and at the node's events, and

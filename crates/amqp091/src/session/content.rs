@@ -5,7 +5,7 @@
 //! have arrived, never with the length in the header.
 
 use bytes::Bytes;
-use ferrymq_model::{Body, Dialect, Limits, Name, Object, Origin, Publish, Refusal, Span};
+use ferrymq_model::{Body, BodyBuffer, Dialect, Limits, Name, Object, Origin, Publish, Refusal, Span};
 
 use super::encoder::BASIC;
 use crate::{
@@ -40,7 +40,7 @@ impl Assembly {
     pub fn bytes(&self) -> usize {
         match self {
             Self::AwaitHeader(start) => start.head.len(),
-            Self::AwaitBody(gathered) => gathered.start.head.len() + gathered.body.len(),
+            Self::AwaitBody(gathered) => gathered.start.head.len() + gathered.body.bytes().len(),
         }
     }
 }
@@ -62,7 +62,7 @@ pub(super) struct AwaitBody {
     start: AwaitHeader,
     properties: Span,
     facts: PublishFacts,
-    body: Vec<u8>,
+    body: BodyBuffer,
     /// How much of the body is missing; at least one byte.
     missing: u64,
 }
@@ -138,7 +138,7 @@ fn body(input: &[u8], body: &[u8], terms: Terms<'_>) -> Body {
     if body.len() <= terms.limits.copy_bytes_max {
         Body::Span(span(input, body))
     } else {
-        Body::Shared(Bytes::copy_from_slice(body))
+        Body::Shared(BodyBuffer::copy(body))
     }
 }
 
@@ -248,7 +248,8 @@ impl AwaitHeader {
         let header = ContentHeader::read(payload)?;
         let facts = check_header(&header, terms)?;
         let properties = append(&mut self.head, facts.shown.as_deref().unwrap_or(header.properties));
-        let message = AwaitBody { start: self, properties, facts, body: Vec::new(), missing: header.body_bytes };
+        let body = BodyBuffer::with_room(usize::try_from(header.body_bytes).unwrap_or(usize::MAX));
+        let message = AwaitBody { start: self, properties, facts, body, missing: header.body_bytes };
         Ok(message.gathered(terms))
     }
 }
@@ -260,7 +261,7 @@ impl AwaitBody {
             return Err(Violation::new(ReplyCode::FrameError, text));
         };
         self.missing = missing;
-        self.body.extend_from_slice(payload);
+        self.body.append(payload);
         Ok(self.gathered(terms))
     }
 
@@ -272,15 +273,13 @@ impl AwaitBody {
             start: AwaitHeader { origin, mut head, exchange, routing_key, mandatory },
             properties,
             facts,
-            mut body,
+            body,
             ..
         } = self;
-        let body = if body.len() <= terms.limits.copy_bytes_max {
-            Body::Span(append(&mut head, &body))
+        let body = if body.bytes().len() <= terms.limits.copy_bytes_max {
+            Body::Span(append(&mut head, body.bytes()))
         } else {
-            // It grew by doubling, may wait long, and is counted by its length.
-            body.shrink_to_fit();
-            Body::Shared(Bytes::from(body))
+            Body::Shared(body.share())
         };
         let mut rare = facts.rare.unwrap_or_default();
         rare.head = Some(Bytes::from(head));

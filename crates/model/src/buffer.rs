@@ -1,0 +1,174 @@
+//! Memory for long bodies, which is used again: the allocator would give it back to the system with each body, and the system
+//! would have to find, zero and map it again for the next one.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// A body's memory while it is filled. When the body that comes of it is dropped, by whichever thread, the memory is kept
+/// for another one.
+#[derive(Debug)]
+pub struct BodyBuffer(Vec<u8>);
+
+/// Memory is kept in classes, four for each doubling of length, so that a body has at most a quarter more than it needs.
+const CLASSES: usize = 40;
+/// Shorter memory is not kept: for that the allocator needs no system call.
+const BYTES_MIN: usize = 1 << 11;
+/// Longer memory than this is not kept, and not taken before the bytes that it is for have arrived.
+const BYTES_MAX: usize = BYTES_MIN << (CLASSES / 4);
+/// Memory that is kept at most.
+const SPARE_BYTES_MAX: usize = 4 << 20;
+
+/// Held to take or to give one buffer, never while anything is copied or freed.
+static SPARE: Mutex<Spare> = Mutex::new(Spare { classes: [const { Vec::new() }; CLASSES], bytes: 0 });
+
+struct Spare {
+    classes: [Vec<Vec<u8>>; CLASSES],
+    bytes: usize,
+}
+
+impl BodyBuffer {
+    /// An empty buffer with room for so many bytes, if that is not very much: it grows.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        let bytes = bytes.min(BYTES_MAX);
+        let Some(class) = class_for(bytes) else { return Self(Vec::with_capacity(bytes)) };
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take(class);
+        Self(spare.unwrap_or_else(|| Vec::with_capacity(class_bytes(class))))
+    }
+
+    /// A copy of a body.
+    #[must_use]
+    pub fn copy(body: &[u8]) -> Bytes {
+        let mut buffer = Self::with_room(body.len());
+        buffer.append(body);
+        buffer.share()
+    }
+
+    /// Adds to it.
+    pub fn append(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The body, which is complete.
+    #[must_use]
+    pub fn share(mut self) -> Bytes {
+        if self.0.capacity() > BYTES_MAX {
+            // It grew by doubling, may wait long, and is counted by its length.
+            self.0.shrink_to_fit();
+        }
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for BodyBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for BodyBuffer {
+    fn drop(&mut self) {
+        let mut memory = std::mem::take(&mut self.0);
+        memory.clear();
+        let Some(class) = class_of(memory.capacity()) else { return };
+        let surplus = SPARE.lock().unwrap_or_else(PoisonError::into_inner).put(class, memory);
+        drop(surplus);
+    }
+}
+
+impl Spare {
+    fn take(&mut self, class: usize) -> Option<Vec<u8>> {
+        let memory = self.classes[class].pop()?;
+        self.bytes -= memory.capacity();
+        Some(memory)
+    }
+
+    /// Gives back what is too much: one of another class goes first, for bodies of that length may come no more.
+    fn put(&mut self, class: usize, memory: Vec<u8>) -> Vec<Vec<u8>> {
+        let (mut surplus, bytes) = (Vec::new(), memory.capacity());
+        while self.bytes + bytes > SPARE_BYTES_MAX {
+            let Some(other) = (0..CLASSES).find(|other| *other != class && !self.classes[*other].is_empty()) else {
+                surplus.push(memory);
+                return surplus;
+            };
+            surplus.extend(self.take(other));
+        }
+        self.bytes += bytes;
+        self.classes[class].push(memory);
+        surplus
+    }
+}
+
+/// The class whose memory has room for so many bytes.
+fn class_for(bytes: usize) -> Option<usize> {
+    if bytes <= BYTES_MIN || bytes > BYTES_MAX {
+        return None;
+    }
+    let doubling = (bytes - 1).ilog2();
+    let quarter = (bytes - 1) >> (doubling - 2) & 3;
+    Some((doubling - BYTES_MIN.ilog2()) as usize * 4 + quarter)
+}
+
+/// Bytes that memory of this class has.
+fn class_bytes(class: usize) -> usize {
+    (BYTES_MIN << (class / 4)) / 4 * (class % 4 + 5)
+}
+
+/// The class that this memory is of.
+fn class_of(capacity: usize) -> Option<usize> {
+    class_for(capacity).filter(|class| class_bytes(*class) == capacity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_at_most_a_quarter_too_long() {
+        for bytes in (BYTES_MIN + 1..20_000).chain([65_536, 131_072, 1_000_000, BYTES_MAX - 1, BYTES_MAX]) {
+            let class = class_for(bytes).unwrap();
+            assert!(class < CLASSES && class_bytes(class) >= bytes, "{bytes}");
+            assert!(class_bytes(class) <= bytes + bytes / 4 + 1, "{bytes}");
+            assert_eq!(class_of(class_bytes(class)), Some(class));
+        }
+        assert_eq!([class_for(BYTES_MIN), class_for(BYTES_MAX + 1)], [None, None]);
+    }
+
+    #[test]
+    fn memory_is_used_again_and_what_is_kept_is_bounded() {
+        let mut spare = Spare { classes: [const { Vec::new() }; CLASSES], bytes: 0 };
+        for class in 0..CLASSES {
+            for _ in 0..SPARE_BYTES_MAX / class_bytes(class) + 2 {
+                spare.put(class, Vec::with_capacity(class_bytes(class)));
+                let kept: usize = spare.classes.iter().flatten().map(Vec::capacity).sum();
+                assert_eq!(kept, spare.bytes);
+                assert!(kept <= SPARE_BYTES_MAX);
+            }
+            assert!(spare.take(class).is_some(), "the last length that was used is kept");
+        }
+    }
+
+    #[test]
+    fn a_body_is_what_was_appended() {
+        for bytes in [0, 1, BYTES_MIN + 1, 100_000, BYTES_MAX + 1] {
+            let body: Vec<u8> = (0..bytes).map(|at| at as u8).collect();
+            let mut buffer = BodyBuffer::with_room(bytes);
+            body.chunks(999).for_each(|chunk| buffer.append(chunk));
+            let shared = buffer.share();
+            assert_eq!(shared, body);
+            let part = shared.slice(bytes / 2..);
+            drop(shared);
+            // Memory that is still in use is nobody else's.
+            let other = BodyBuffer::copy(&vec![0xff; bytes]);
+            assert_eq!(part, body[bytes / 2..]);
+            drop(other);
+        }
+    }
+}

@@ -31,7 +31,9 @@ pub fn run(args: &CheckArgs, repair: bool) -> ExitCode {
                 (_, true) => "what is listed above was given up",
                 (_, false) => "nothing was changed; 'ferrymq repair' gives up what is listed above",
             };
-            println!("{} queues, {} messages: {verdict}", checked.queues, checked.messages);
+            let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+            let (queues, messages) = (counted(checked.queues as u64, "queue"), counted(checked.messages, "message"));
+            println!("{queues}, {messages}: {verdict}");
             if checked.damages.is_empty() || repair { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {

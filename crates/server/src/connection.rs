@@ -3,7 +3,7 @@
 use std::{cell::RefCell, io, sync::Arc, time::Duration};
 
 use ferrymq_node::{Node, Peer};
-use ferrymq_wire::Session;
+use ferrymq_wire::{Moment, Session};
 use tokio::{
     io::Interest,
     net::TcpStream,
@@ -151,15 +151,9 @@ impl Connection {
                     }
                 }
                 () = std::future::ready(()), if rest => self.take_rest(),
-                () = peer.woken() => self.attend()?,
+                () = peer.woken() => closed = self.look(reading, rest)?,
                 () = &mut alarm => {
-                    // The peer may have been heard from and not read: only then is it silent for too long.
-                    if rest {
-                        self.take_rest();
-                    } else if reading {
-                        closed = self.read(SocketPeer::read_unasked)?;
-                    }
-                    self.attend()?;
+                    closed = self.look(reading, rest)?;
                     alarm.as_mut().reset(self.next_alarm());
                 }
             }
@@ -195,9 +189,31 @@ impl Connection {
         self.pump.deadline().map_or_else(|| Instant::now() + NEVER, |deadline| self.process.instant(deadline))
     }
 
+    /// Does what is due, and looks at what the node has for this connection; true where the peer has closed it.
+    ///
+    /// The peer may have been heard from and not read: only then is it silent for too long. What is due is decided before
+    /// the peer is read, because the process may be stopped for a while between the two.
+    fn look(&mut self, reading: bool, rest: bool) -> io::Result<bool> {
+        let now = self.process.moment();
+        let mut closed = false;
+        if self.pump.deadline().is_some_and(|deadline| deadline <= now) {
+            if rest {
+                self.take_rest();
+            } else if reading {
+                closed = self.read(SocketPeer::read_unasked)?;
+            }
+        }
+        self.attend_at(now)?;
+        Ok(closed)
+    }
+
     fn attend(&mut self) -> io::Result<()> {
+        self.attend_at(self.process.moment())
+    }
+
+    fn attend_at(&mut self, now: Moment) -> io::Result<()> {
         let peer = self.peer.clone();
-        self.pump.attend(self.process.moment(), &mut |encoder| peer.encode_with(encoder));
+        self.pump.attend(now, &mut |encoder| peer.encode_with(encoder));
         peer.flush()?;
         self.pump.written();
         Ok(())

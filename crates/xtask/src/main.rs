@@ -13,6 +13,7 @@ mod proof;
 mod step;
 mod test;
 mod tidy;
+mod under_load;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ const USAGE: &str = "usage: cargo x COMMAND
 
   check                 the inner loop: format, clippy, tidy and the pure tests
   test [FILTER]         every test; FILTER keeps those whose name contains it
+  under-load [--rounds N] [FILTER]
+                        the Rust tests again and again beside six busy threads
   codegen               writes the code that the tables in spec/ determine
   bench [--runs N] [--seconds N]
                         deliveries per second beside RabbitMQ, where that is installed
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(&workspace, &rest),
         "codegen" => codegen::run(&workspace),
         "test" => test::run(&workspace, rest.first().map(String::as_str)),
+        "under-load" => under_load::run(&rest),
         "conformance" => conformance::run(&workspace, &rest),
         "tidy" => tidy::run(&workspace, rest.iter().any(|arg| arg == "--bless")),
         "" | "help" | "--help" => {

@@ -3,7 +3,10 @@
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
+
+use ferrymq_amqp091::codec::frame::HEARTBEAT;
 
 use crate::{
     client::{Client, publish},
@@ -37,4 +40,27 @@ fn heartbeats_health_and_signals_do_not_wait_for_a_flood() {
         }
         assert!(server.terminate().success());
     });
+}
+
+/// A machine that slept, or a process that was stopped: the heartbeats of clients that live all wait in the sockets.
+#[test]
+fn a_pause_of_the_server_ends_no_connection_whose_heartbeats_wait() {
+    let data = Folder::new();
+    let server =
+        Running::start_with(&data, ferrymq().args(["serve", "--listen", "amqp=127.0.0.1:0", "--threads", "1"]));
+    let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(server.address("amqp"), 1).unwrap()).collect();
+    let heartbeats = |clients: &mut [Client], count: usize| {
+        for _ in 0..count {
+            clients.iter_mut().for_each(|client| client.send(&HEARTBEAT).unwrap());
+            thread::sleep(Duration::from_millis(200));
+        }
+    };
+    heartbeats(&mut clients, 3);
+    server.signal("STOP");
+    // Longer than the two intervals after which a silent client is given up.
+    heartbeats(&mut clients, 15);
+    server.signal("CONT");
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.declare(&format!("q{number}")).unwrap();
+    }
 }

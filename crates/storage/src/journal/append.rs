@@ -12,6 +12,7 @@ use super::record::{
     ATTEMPTS_BYTES, DELIVERED_BYTES, ENQUEUE_BYTES, ENTRY_BYTES, Kind, QUEUE_BYTES, SETTLE_BYTES, TARGET_BYTES,
     write_delivered, write_head,
 };
+use super::unit_settled::UnitSettled;
 use super::{FIRST_GROUP, group::HEADER_BYTES};
 use crate::fields::FieldWriter;
 use crate::image::{Image, ImageWriter};
@@ -45,6 +46,7 @@ pub(crate) struct Appender {
     shared: Arc<Shared>,
     pen: Pen,
     copy_bytes_max: usize,
+    unit_settled: UnitSettled,
 }
 
 /// What the appender changes while it holds the lock on what it shares.
@@ -75,7 +77,7 @@ impl Appender {
             group_bytes: options.group_bytes,
             file_bytes: options.file_bytes,
         };
-        Self { shared, pen, copy_bytes_max: options.copy_bytes_max as usize }
+        Self { shared, pen, copy_bytes_max: options.copy_bytes_max as usize, unit_settled: UnitSettled::default() }
     }
 
     /// Everything decided so far is durable when this position is.
@@ -128,6 +130,7 @@ impl Appender {
         }
         let mut open = self.shared.open.lock();
         open.end_unit();
+        self.unit_settled.end_unit(open.position());
         if open.asleep != Asleep::No {
             self.shared.changed.notify_all();
         }
@@ -190,14 +193,35 @@ impl Appender {
     pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled, mark: &mut Mark) {
         let mut open = self.pen.open_with_room(&self.shared, SETTLE_BYTES);
         if !open.in_unit() {
-            open.settle(queue, first, last, why, mark);
-            return self.pen.finish(&self.shared, open, 0);
+            if self.unit_settled.is_empty() {
+                open.settle(queue, first, last, why, mark);
+                return self.pen.finish(&self.shared, open, 0);
+            }
+            drop(open);
+            return self.settle_what_no_unit_has(queue, first, last, why, mark);
         }
+        self.unit_settled.add(queue, first, last, self.shared.durable());
         // Merged settlements count with their group, those of a unit with the unit, which may be longer.
         let at = open.end as usize;
         let mut out = FieldWriter::new(self.pen.writer.reserve(at..at + SETTLE_BYTES));
         Settlement { queue, first, last, why }.write(&mut out);
         self.pen.finish(&self.shared, open, SETTLE_BYTES);
+    }
+
+    #[cold]
+    fn settle_what_no_unit_has(
+        &mut self,
+        queue: QueueId,
+        first: Sequence,
+        last: Sequence,
+        why: Settled,
+        mark: &mut Mark,
+    ) {
+        for (first, last) in self.unit_settled.leave_out(queue, first, last, self.shared.durable()) {
+            let mut open = self.pen.open_with_room(&self.shared, SETTLE_BYTES);
+            open.settle(queue, first, last, why, mark);
+            self.pen.finish(&self.shared, open, 0);
+        }
     }
 
     /// A queue was delivered up to here.

@@ -13,6 +13,7 @@ mod open;
 mod record;
 mod replay;
 mod survey;
+mod unit_settled;
 
 pub(crate) use append::{Appender, OwnFile};
 pub(crate) use files::{FIRST_GROUP, JournalFiles};

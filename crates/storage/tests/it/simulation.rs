@@ -304,6 +304,15 @@ fn what_was_promised_is_there_in_five_hundred_lives() {
     }
 }
 
+/// Each of these found a fault once: a settlement took a message away that a lost unit had moved, and a run's sections were
+/// numbered backwards.
+#[test]
+fn seeds_that_found_faults() {
+    for seed in [7230, 63_480, 62_840] {
+        live(seed);
+    }
+}
+
 #[test]
 fn a_seed_replays_a_run() {
     for seed in 0..10 {

@@ -26,6 +26,13 @@ struct Kept {
     settled_at: Option<Position>,
 }
 
+impl Kept {
+    /// Its length, when it was put there and when it was settled.
+    fn times(&self) -> (usize, Position, Option<Position>) {
+        (self.body.len(), self.put_at, self.settled_at)
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Queue {
     next: u64,
@@ -305,7 +312,12 @@ impl Model {
             let source_was_durable = self.queues[&from.0].messages[&from.1].put_at <= durable;
             if source_was_durable && kept.settled_at.is_none() && [from.0, to.0].iter().all(|id| there.contains_key(id))
             {
-                assert!(is_there(*from) || is_there(*to), "a unit by half: {from:?} is gone and {to:?} is not there");
+                assert!(
+                    is_there(*from) || is_there(*to),
+                    "a unit by half: {from:?} is gone and {to:?} is not there: {:?} and {:?} of {durable:?}",
+                    self.queues[&from.0].messages[&from.1].times(),
+                    kept.times()
+                );
             }
         }
         self.check_entries(recovered, durable);

@@ -23,6 +23,8 @@ const VISIT_MESSAGES: usize = 8192;
 pub(crate) const VISIT_QUEUES: usize = 256;
 /// How many closed journal generations may be resident.
 const RESIDENT_GENERATIONS: usize = 1;
+/// So much of the current generation stays in memory while nothing is asked.
+const RESTING_BYTES_MAX: usize = 1 << 20;
 /// How many transient chunks go to one run at least, if there are so many.
 const TRANSIENT_CHUNKS: usize = 8;
 
@@ -74,7 +76,9 @@ pub(crate) struct Cursor {
 impl Store {
     /// The journal generation that is to be retired now, if one is.
     pub(crate) fn generation_to_retire(&mut self) -> Option<Batch> {
-        if self.journal.len() <= RESIDENT_GENERATIONS + 1 {
+        let resident = if self.rests { 0 } else { RESIDENT_GENERATIONS };
+        if self.journal.len() <= resident + 1 {
+            self.rests = false;
             return None;
         }
         let number = self.journal.first_number();
@@ -85,6 +89,20 @@ impl Store {
         let last = self.journal.second().map_or(0, |next| next.first_section - 1);
         batch.sections = Sections { first: self.journal.get(id).first_section, last };
         Some(batch)
+    }
+
+    /// Nothing was asked for a while. Where nothing lives in the journal, all of it is retired, and memory that is kept for the
+    /// next generations goes. Says whether there is something to retire.
+    pub(crate) fn rest(&mut self) -> bool {
+        self.appender.drop_spares();
+        if self.journal.iter().any(|segment| segment.live > 0) {
+            return false;
+        }
+        if self.appender.image().filled() > RESTING_BYTES_MAX && self.appender.next_generation() {
+            self.follow_appender();
+        }
+        self.rests = self.journal.len() > 1;
+        self.rests
     }
 
     /// The transient chunks that are to be moved now, if some are.

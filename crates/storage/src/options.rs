@@ -29,6 +29,8 @@ pub struct Options {
     pub write_wait_ms: u64,
     /// When something is synced that nobody waits for.
     pub sync_wait_ms: u64,
+    /// When nothing was asked for so long, memory of the journal that nothing lives in is given back.
+    pub rest_ms: u64,
     /// Whether damage to what was synced is given up at the start, instead of stopping it.
     pub repair: bool,
 }
@@ -49,6 +51,7 @@ impl Default for Options {
             group_wait_us: 300,
             write_wait_ms: 10,
             sync_wait_ms: 1000,
+            rest_ms: 5_000,
             repair: false,
         }
     }

@@ -24,7 +24,7 @@ use crate::read_ahead::{self, Folders, ReadQueue, Reader};
 use crate::replay::Replay;
 use crate::run;
 use crate::sabotage::{self, Sabotage};
-use crate::spill::{self, Spill, SpillSignal};
+use crate::spill::{self, Rest, Spill, SpillSignal};
 use crate::store::{Parts, Store};
 
 /// What a data directory held.
@@ -255,6 +255,7 @@ impl Start {
             next_transient_run: 0,
             merging: Merging::new(self.options.merge_bytes),
             copy_bytes_max: self.options.copy_bytes_max,
+            rest: Rest::new(self.options.rest_ms),
             strays: found.strays,
             // The first look also waits until the store is installed.
             pause: Some(spill::NO_STORE),

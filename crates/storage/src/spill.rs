@@ -93,6 +93,32 @@ impl From<io::Error> for Undone {
     }
 }
 
+/// Notices that nothing is asked of storage any more.
+pub(crate) struct Rest {
+    after: Duration,
+    /// What had been decided when it was looked at, and since when no more was.
+    seen: Option<(Position, Duration)>,
+    /// Memory was given back since.
+    over: bool,
+}
+
+impl Rest {
+    pub fn new(after_ms: u64) -> Self {
+        Self { after: Duration::from_millis(after_ms), seen: None, over: false }
+    }
+
+    /// So much is decided now. Says whether it is time to give memory back.
+    fn has_come(&mut self, position: Position, now: Duration) -> bool {
+        match self.seen {
+            Some((seen, since)) if seen == position => !self.over && now.saturating_sub(since) >= self.after,
+            _ => {
+                (self.seen, self.over) = (Some((position, now)), false);
+                false
+            }
+        }
+    }
+}
+
 /// What the spill thread works with.
 pub(crate) struct Spill {
     pub signal: Arc<SpillSignal>,
@@ -107,6 +133,7 @@ pub(crate) struct Spill {
     pub next_transient_run: u32,
     pub merging: Merging,
     pub copy_bytes_max: u32,
+    pub rest: Rest,
     /// Files that nothing named at the start. They go when a later checkpoint does not name them either.
     pub strays: Vec<PathBuf>,
     /// When to look again, if nobody calls.
@@ -151,7 +178,11 @@ impl Spill {
                 self.shared.space_again();
                 match self.merge() {
                     Ok(true) => continue,
-                    Ok(false) => return waiting.then_some(RETRY),
+                    Ok(false) => match self.rest() {
+                        Ok(true) => continue,
+                        Ok(false) => return (waiting || !self.rest.over).then_some(RETRY),
+                        Err(_) => return Some(NO_STORE),
+                    },
                     Err(Undone::Stopped) => return Some(NO_STORE),
                     // Nobody waits for it.
                     Err(Undone::Failed(_)) => return Some(RETRY),
@@ -170,6 +201,20 @@ impl Spill {
                 }
             }
         }
+    }
+
+    /// After a while in which nothing was asked, gives back memory of the journal. Says whether there is more to do.
+    fn rest(&mut self) -> Result<bool, Undone> {
+        let now = self.disk.elapsed();
+        let position = self.visit(|store| store.position())?;
+        if !self.rest.has_come(position, now) {
+            return Ok(false);
+        }
+        let more = self.visit(|store| store.rest())?;
+        // What that wrote asks for nothing.
+        let position = self.visit(|store| store.position())?;
+        self.rest = Rest { seen: Some((position, now)), over: !more, ..self.rest };
+        Ok(more)
     }
 
     /// Looks into the store. It may be gone at any time, and then nothing that was learned from it may be acted upon.

@@ -57,6 +57,8 @@ pub struct Store {
     /// What was asked of the read-ahead thread and is not there yet.
     pub(crate) wanted: HashSet<(QueueId, Option<BodyKey>), foldhash::fast::FixedState>,
     spill: Arc<SpillSignal>,
+    /// Whether journal generations are retired earlier than usual, because nothing is asked.
+    pub(crate) rests: bool,
     /// Whether publishers were told to wait for room for transient messages.
     memory_full: bool,
     pub(crate) copy_bytes_max: u32,
@@ -402,7 +404,7 @@ impl Store {
 
     /// A new journal generation is a new segment.
     #[inline]
-    fn follow_appender(&mut self) {
+    pub(crate) fn follow_appender(&mut self) {
         while u64::from(self.journal.next_number()) <= self.appender.generation() {
             self.journal.push(Arc::clone(self.appender.image()), self.appender.first_section());
             self.spill.go();
@@ -493,6 +495,7 @@ impl Store {
             reads: parts.reads,
             wanted: HashSet::default(),
             spill: parts.spill,
+            rests: false,
             memory_full: false,
             copy_bytes_max: options.copy_bytes_max,
             targets_max: options.file_bytes as usize / 8 / TARGET_BYTES,

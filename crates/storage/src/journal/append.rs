@@ -105,6 +105,22 @@ impl Appender {
         self.pen.spare.iter().map(|image| image.filled() as u64).sum()
     }
 
+    /// Gives up the images that are kept for the next generations.
+    pub fn drop_spares(&mut self) {
+        self.pen.spare.clear();
+    }
+
+    /// Goes on in the next generation; not within a unit, nor where the journal is short of files.
+    pub fn next_generation(&mut self) -> bool {
+        let mut open = self.shared.open.lock();
+        if open.in_unit() || open.room != crate::Room::Open || !open.has_free_file() {
+            return false;
+        }
+        // Nothing was decided: what is durable by now stays all there is.
+        self.pen.next_generation(&self.shared, &mut open, 0);
+        true
+    }
+
     /// Takes back the image of a generation that is over.
     pub fn recycle(&mut self, image: Arc<Image>) {
         if self.pen.spare.len() < SPARE_IMAGES {

@@ -561,6 +561,11 @@ impl OpenGroup {
         self.generation - first > (OVERFULL * self.files) as u64
     }
 
+    /// Whether a generation more would have a file, and others beside it.
+    pub fn has_free_file(&self) -> bool {
+        self.free.len() > Self::KEPT_BACK + 1
+    }
+
     /// Whether no file is left but the one that is kept back.
     fn is_in_last_file(&self) -> bool {
         self.taken.len() + Self::KEPT_BACK >= self.files

@@ -254,3 +254,30 @@ fn a_journal_that_nothing_can_be_moved_out_of_holds_everybody_up() {
     assert!(shard.flush());
     shard.close();
 }
+
+/// Once everything is settled and nothing is asked any more, the journal takes no memory to speak of; and it goes on from there.
+#[test]
+fn a_journal_that_rests_gives_its_memory_back() {
+    let disk = FakeDisk::default();
+    let options = || Options { rest_ms: 50, file_bytes: 4 << 20, ..small() };
+    let (shard, _) = open_on(Arc::new(disk.clone()), Path::new("/data"), options()).unwrap();
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    let mut next = 1;
+    for _ in 0..2 {
+        let first = next;
+        while next < first + 12_000 {
+            shard.wait_for_room();
+            shard.with(|store| publish(store, &[7; 1_000], &[place(Q, next)]));
+            next += 1;
+        }
+        assert!(shard.flush());
+        shard.with(|store| store.settle(QueueId(Q), first, next - 1, Settled::Accepted));
+        until(|| shard.with(|store| store.stats().memory.journal) < 1 << 20);
+    }
+    shard.with(|store| publish(store, b"last", &[place(Q, next)]));
+    assert!(shard.flush());
+    shard.close();
+    drop(shard);
+    let (shard, _) = open_on(Arc::new(disk.after_kill()), Path::new("/data"), options()).unwrap();
+    assert_eq!(shard.messages(Q), [(next, b"last".to_vec())]);
+}

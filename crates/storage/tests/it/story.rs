@@ -62,6 +62,7 @@ pub struct Model {
 pub fn options() -> Options {
     Options {
         sync_wait_ms: 5,
+        rest_ms: 20,
         transient_bytes_max: 1 << 20,
         read_bytes_max: 128 << 10,
         merge_bytes: 1,

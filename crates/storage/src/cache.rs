@@ -211,6 +211,15 @@ impl Cache {
         !self.unwritten.is_empty()
     }
 
+    /// Forgets all that can be read again.
+    pub fn clear(&mut self) {
+        if self.unwritten.is_empty() {
+            let bytes_max = self.block_share.bytes_max + self.body_share.bytes_max;
+            // Blocks have numbers that are never used again.
+            *self = Self { next_block: self.next_block, ..Self::new(bytes_max) };
+        }
+    }
+
     /// A body's file is gone.
     pub fn forget_own_file(&mut self, number: u64) {
         let key = BodyKey::OwnFile(number);

@@ -92,12 +92,13 @@ impl Store {
     }
 
     /// Nothing was asked for a while. Where nothing lives in the journal, all of it is retired, and memory that is kept for the
-    /// next generations goes. Says whether there is something to retire.
+    /// next generations goes, with what was read back. Says whether there is something to retire.
     pub(crate) fn rest(&mut self) -> bool {
         self.appender.drop_spares();
         if self.journal.iter().any(|segment| segment.live > 0) {
             return false;
         }
+        self.cache.clear();
         if self.appender.image().filled() > RESTING_BYTES_MAX && self.appender.next_generation() {
             self.follow_appender();
         }

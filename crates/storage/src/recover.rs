@@ -191,7 +191,16 @@ struct Start {
 }
 
 impl Start {
+    /// Where long bodies are put into files.
+    fn bodies(&self, found: &Files) -> Arc<BodyFiles> {
+        // No file has such a number, whatever the checkpoint knows of.
+        let next = (self.meta.starts << 32).max(found.last_body + 1);
+        // The longest record must fit a file beside everything else that one must hold.
+        Arc::new(BodyFiles::new(next, self.options.own_file_bytes.min(self.options.file_bytes / 4)))
+    }
+
     fn assemble(self, replay: Replay, replayed: Replayed, files: JournalFiles, found: Files) -> (Store, Workers) {
+        let bodies = self.bodies(&found);
         let chain = Chain {
             stamp: self.stamp,
             group: replayed.chain.0,
@@ -216,11 +225,6 @@ impl Start {
             driver: self.driver,
         });
         let (reads, signal) = (Arc::<ReadQueue>::default(), Arc::<SpillSignal>::default());
-        // No file has such a number, whatever the checkpoint knows of.
-        let next_body = (self.meta.starts << 32).max(found.last_body + 1);
-        // The longest record must fit a file beside everything else that one must hold.
-        let own_file_bytes = self.options.own_file_bytes.min(self.options.file_bytes / 4);
-        let bodies = Arc::new(BodyFiles::new(next_body, own_file_bytes));
         let parts = Parts {
             shared: Arc::clone(&shared),
             writer: replayed.writer,

@@ -327,7 +327,10 @@ impl Pen {
         if open.room == crate::Room::Open && open.is_short() {
             Self::stall(shared, open);
         }
-        shared.overfull.store(open.is_overfull(), std::sync::atomic::Ordering::Release);
+        if open.is_overfull() {
+            open.was_overfull = true;
+            shared.overfull.store(true, std::sync::atomic::Ordering::Release);
+        }
         shared.changed.notify_all();
     }
 

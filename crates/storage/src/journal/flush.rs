@@ -167,8 +167,9 @@ impl Flusher {
             if open.room_told != open.room
                 || (open.was_short && open.room == Room::Open)
                 || open.overfull_told != overfull
+                || (open.was_overfull && !overfull)
             {
-                open.overfull_told = overfull;
+                (open.overfull_told, open.was_overfull) = (overfull, overfull);
                 open.was_short = open.room != Room::Open;
                 open.room_told = open.room.clone();
                 return Ok(Work { room: Some(open.room.clone()), ..Work::default() });

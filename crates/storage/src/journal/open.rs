@@ -302,6 +302,8 @@ pub(crate) struct OpenGroup {
     pub room_told: Room,
     /// Whether all must wait, as it was told last.
     pub overfull_told: bool,
+    /// All had to wait meanwhile, even if they need not any more: whoever met with that waits to be told.
+    pub was_overfull: bool,
     /// There was no room meanwhile, even if there is some again: whoever met with that waits to be told.
     pub was_short: bool,
     failed: Option<FatalError>,
@@ -344,6 +346,7 @@ impl OpenGroup {
             room: Room::Open,
             room_told: Room::Open,
             overfull_told: false,
+            was_overfull: false,
             was_short: false,
             failed: None,
             awaited: Position(0),

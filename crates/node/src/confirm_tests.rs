@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use ferrymq_model::{
-    Arguments, Body, Command, DeclareQueue, Dialect, Effect, GetCommand, Name, Position, Publish, Reply, Settle,
-    Settlement, Span, Usage,
+    Arguments, Body, Command, DeclareQueue, Effect, GetCommand, Name, Position, Publish, Reply, Settle, Settlement,
+    Span, Usage,
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::rig_tests::{Folder, Gate, Still, carry_out, login, open, origin};
+use crate::rig_tests::{Folder, Gate, Still, carry_out, login, open, origin, publish};
 use crate::{Client, Effects, Node, Peer};
 
 #[test]
@@ -30,7 +30,7 @@ fn what_a_client_does_is_counted_for_its_vhost_and_its_user() {
     let node = open(&folder, Arc::default(), Arc::new(Still));
     let mut client = node.connect(seen.clone(), "test".to_owned(), true).unwrap();
     declare(&mut client);
-    publish(&mut client);
+    publish_one(&mut client);
     seen.wait(|what| what.confirmed);
     let get = GetCommand { origin: origin(), queue: Name::from("q"), no_ack: false };
     carry_out(&mut client, b"", vec![Command::Get(get)]);
@@ -62,7 +62,7 @@ fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
 
     sabotage(&node);
     gate.hold();
-    publish(&mut client);
+    publish_one(&mut client);
     gate.wait_for_a_sync();
     let too_early = seen.what.lock().confirmed;
     gate.release();
@@ -87,22 +87,10 @@ fn declare(client: &mut Client) {
     carry_out(client, b"", [login(), vec![confirm, Command::DeclareQueue(queue)]].concat());
 }
 
-fn publish(client: &mut Client) {
+fn publish_one(client: &mut Client) {
     let input = b"q";
-    let empty = Span { start: 0, len: 0 };
-    let publish = Publish {
-        origin: origin(),
-        dialect: Dialect::Amqp091,
-        exchange: empty,
-        routing_key: Span { start: 0, len: 1 },
-        properties: empty,
-        body: Body::Span(Span { start: 0, len: 1 }),
-        mandatory: false,
-        persistent: true,
-        priority: None,
-        expiration_ms: None,
-        rare: None,
-    };
+    let key = Span { start: 0, len: 1 };
+    let publish = Publish { routing_key: key, persistent: true, ..publish(Body::Span(key)) };
     carry_out(client, input, vec![Command::Publish(publish)]);
 }
 

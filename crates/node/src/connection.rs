@@ -12,7 +12,7 @@ use ferrymq_model::{ConnectionId, Event, Limits, Name, Position, Refusal, Subscr
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    census::Accounts,
+    counters::Accounts,
     effects::Effects,
     firehose::Who,
     ledger::{Account, Kind, Ledger},

@@ -10,7 +10,7 @@ use ferrymq_model::{
     BodyRef, Dialect, Effect, FiledBody, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason,
 };
 
-use crate::census::Batch;
+use crate::counters::Batch;
 
 /// One effect; its texts stand in [`Effects::texts`] and its bytes in [`Effects::bytes`], in the order of the fields that
 /// give their lengths.

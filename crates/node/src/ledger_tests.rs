@@ -8,10 +8,10 @@ use std::{
     },
 };
 
-use ferrymq_model::{Body, Command, DeclareQueue, Dialect, Event, Limits, Name, Publish, Refusal, Span, Time};
+use ferrymq_model::{Body, Command, DeclareQueue, Event, Limits, Name, Publish, Refusal, Span, Time};
 use ferrymq_storage::{Options, RealDisk};
 
-use crate::rig_tests::{Folder, carry_out, login, origin};
+use crate::rig_tests::{Folder, carry_out, login, origin, publish};
 use crate::{Backend, Client, Effects, Host, Node, NodeSettings, Peer};
 
 const MAX: usize = 32 << 20;
@@ -188,28 +188,15 @@ fn open_transactions_count_and_a_rollback_gives_back() {
     };
     carry_out(&mut other, b"", vec![Command::DeclareQueue(queue), Command::TxSelect(origin())]);
     let body = Body::Shared(vec![0; MAX / 100 * 8].into());
-    carry_out(&mut other, b"q", vec![Command::Publish(publish(body))]);
+    carry_out(
+        &mut other,
+        b"q",
+        vec![Command::Publish(Publish { routing_key: Span { start: 0, len: 1 }, ..publish(body) })],
+    );
     assert!(holder.is_paused() && !other.is_paused());
     carry_out(&mut other, b"", vec![Command::TxRollback(origin())]);
     rig.pass(100);
     assert!(!holder.is_paused());
-}
-
-fn publish(body: Body) -> Publish {
-    let empty = Span { start: 0, len: 0 };
-    Publish {
-        origin: origin(),
-        dialect: Dialect::Amqp091,
-        exchange: empty,
-        routing_key: Span { start: 0, len: 1 },
-        properties: empty,
-        body,
-        mandatory: false,
-        persistent: false,
-        priority: None,
-        expiration_ms: None,
-        rare: None,
-    }
 }
 
 #[test]

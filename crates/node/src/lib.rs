@@ -6,13 +6,14 @@ mod authentication;
 mod catalog_change;
 #[cfg(test)]
 mod catalog_tests;
-mod census;
 mod check;
 mod client;
 #[cfg(test)]
 mod confirm_tests;
 mod confirms;
 mod connection;
+mod consumer_timeouts;
+mod counters;
 mod dead_letters;
 mod definition_entries;
 mod definition_import;
@@ -36,7 +37,6 @@ mod made;
 mod mailbox;
 mod node;
 mod opening;
-mod patience;
 #[cfg(test)]
 mod publish_tests;
 mod replies;

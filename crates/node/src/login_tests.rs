@@ -6,8 +6,8 @@ use ferrymq_model::{Command, Event, Login, Name, Time};
 use parking_lot::Mutex;
 
 use crate::{
-    Client, Effects, Host, Node, Peer,
-    rig_tests::{Folder, Gate, Still, open},
+    Client, Host, Node,
+    rig_tests::{Folder, Gate, Nobody, Still, open},
 };
 
 /// Keeps what is to be computed until the test says so.
@@ -36,18 +36,6 @@ impl Host for Waiting {
     fn fault(&self, reason: String) {
         panic!("{reason}");
     }
-}
-
-struct Nobody;
-
-impl Peer for Nobody {
-    fn send(&self, _: &Effects) {}
-
-    fn waiting(&self) -> usize {
-        0
-    }
-
-    fn wake(&self) {}
 }
 
 fn connect(node: &Arc<Node>, password: &str) -> (Client, Vec<Event>) {

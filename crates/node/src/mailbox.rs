@@ -294,7 +294,7 @@ impl Mailbox {
 
     /// Refuses the channels that hold a delivery for too long; says whether there are some. As in RabbitMQ, only the
     /// oldest delivery of a channel counts.
-    pub fn end_patience(&mut self, now: Time) -> bool {
+    pub fn end_overdue_channels(&mut self, now: Time) -> bool {
         let mut over = Vec::new();
         for (number, channel) in &self.channels {
             let Some((since, delivery)) = channel.unacked.oldest() else { continue };

@@ -18,9 +18,9 @@ use parking_lot::{Mutex, RwLock};
 use crate::{
     authentication::Backend,
     catalog_change,
-    census::Census,
     client::Client,
     connection::{Connection, Durable, Peer},
+    counters::Counters,
     failed::FailedQueues,
     failed_logins::Slowed,
     firehose::Firehose,
@@ -108,7 +108,7 @@ pub struct Node {
     pub(crate) backends: Vec<Backend>,
     pub(crate) logins: Logins,
     pub(crate) slowed: Slowed,
-    pub(crate) census: Census,
+    pub(crate) counters: Counters,
     pub(crate) durable: Arc<Durable>,
     pub(crate) catalog: RwLock<Catalog>,
     pub(crate) core: Mutex<Core>,
@@ -516,16 +516,16 @@ impl Node {
     }
 
     /// Ends channels that have held a delivery for too long.
-    fn end_patience(&self, now: Time) {
+    fn end_overdue_channels(&self, now: Time) {
         let connections = {
             let mut core = self.core.lock();
-            if !core.patience.is_over(now) {
+            if !core.consumer_timeouts.is_over(now) {
                 return;
             }
             core.connections.clone()
         };
         for connection in connections.iter().flatten() {
-            if connection.mailbox().end_patience(now) {
+            if connection.mailbox().end_overdue_channels(now) {
                 connection.drain();
                 connection.wake();
             }
@@ -534,7 +534,7 @@ impl Node {
 
     /// Expiry and everything else that is due. The host calls it when it was told to.
     pub fn ring(self: &Arc<Self>) {
-        self.end_patience(self.now());
+        self.end_overdue_channels(self.now());
         self.watch_ledger(self.now());
         self.check_those_who_waited(self.now());
         let (now, mut aftermath) = (self.now(), Aftermath::default());

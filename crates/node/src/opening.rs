@@ -12,12 +12,12 @@ use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQ
 
 use crate::{
     connection::Durable,
+    consumer_timeouts::ConsumerTimeouts,
     events,
     host::Host,
     ledger::Ledger,
     login::{self, Logins},
     node::{FixedStorage, Found, Node, NodeSettings},
-    patience::Patience,
     schedules,
     transition::{Aftermath, CatalogLock, Core},
 };
@@ -152,7 +152,7 @@ impl Node {
         messenger.durable.set(store.durable_position());
         // What was recovered is durable.
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
-        let patience = Patience::new(settings.limits.consumer_timeout_ms, now);
+        let consumer_timeouts = ConsumerTimeouts::new(settings.limits.consumer_timeout_ms, now);
         let (storage_stalled, storage_overfull, bodies) = (store.stalled(), store.overfull(), store.bodies());
         let node = Arc::new(Self {
             histories: HistoryBudget::new(settings.limits.histories_bytes_max),
@@ -162,7 +162,7 @@ impl Node {
             backends: settings.backends,
             logins: Logins::new(host.random()),
             slowed: Default::default(),
-            census: Default::default(),
+            counters: Default::default(),
             host,
             durable: messenger.durable.clone(),
             catalog: catalog.into(),
@@ -172,7 +172,7 @@ impl Node {
                 connections: Vec::new(),
                 free_slots: Vec::new(),
                 alarm: None,
-                patience,
+                consumer_timeouts,
                 ledger_due: None,
                 logins_due: None,
                 catalog_position,

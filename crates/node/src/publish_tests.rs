@@ -1,5 +1,6 @@
-//! Publishing. Who may not publish is told that before anything else. A batch counts deliveries: the shard's lock is let go after at most 128 of them, whatever the number of messages. The same
-//! test notices a node whose batches count messages, which is the sabotage "batch counts messages".
+//! Publishing. Who may not publish is told that before anything else. A batch counts deliveries: the shard's lock is let go
+//! after at most 128 of them, whatever the number of messages. The same test notices a node whose batches count messages, which
+//! is the sabotage "batch counts messages".
 
 use std::sync::{
     Arc,
@@ -7,13 +8,13 @@ use std::sync::{
 };
 
 use ferrymq_model::{
-    Arguments, BindCommand, Body, Command, DeclareQueue, Destination, Dialect, Event, Login, Name, Origin, Publish,
-    Rare, Refusal, Span, Table, Time,
+    Arguments, BindCommand, Body, Command, DeclareQueue, Destination, Event, Login, Name, Origin, Publish, Rare,
+    Refusal, Span, Table, Time,
 };
 
+use crate::Host;
 use crate::definition_import::Import;
-use crate::rig_tests::{Folder, Gate, Still, carry_out, login, open, origin};
-use crate::{Effects, Host, Peer};
+use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, login, open, origin, publish};
 
 const QUEUES: usize = 300;
 const MESSAGES: usize = 100;
@@ -41,18 +42,6 @@ impl Host for Counting {
     fn fault(&self, reason: String) {
         panic!("{reason}");
     }
-}
-
-struct Nobody;
-
-impl Peer for Nobody {
-    fn send(&self, _: &Effects) {}
-
-    fn waiting(&self) -> usize {
-        0
-    }
-
-    fn wake(&self) {}
 }
 
 /// How often the node asks for the time while messages go to many queues.
@@ -85,28 +74,16 @@ fn decisions(counts_messages: bool) -> usize {
     }
     carry_out(&mut client, b"", commands);
     let before = host.0.load(Ordering::Relaxed);
-    carry_out(&mut client, b"amq.fanout", vec![Command::Publish(publish()); MESSAGES]);
+    carry_out(&mut client, b"amq.fanout", vec![Command::Publish(to_fanout()); MESSAGES]);
     let decisions = host.0.load(Ordering::Relaxed) - before;
     drop(client);
     node.stop().unwrap();
     decisions
 }
 
-fn publish() -> Publish {
-    let empty = Span { start: 0, len: 0 };
-    Publish {
-        origin: origin(),
-        dialect: Dialect::Amqp091,
-        exchange: Span { start: 0, len: 10 },
-        routing_key: empty,
-        properties: empty,
-        body: Body::Span(empty),
-        mandatory: false,
-        persistent: false,
-        priority: None,
-        expiration_ms: None,
-        rare: None,
-    }
+/// To the exchange whose name is the input.
+fn to_fanout() -> Publish {
+    Publish { exchange: Span { start: 0, len: 10 }, ..publish(Body::Span(Span { start: 0, len: 0 })) }
 }
 
 #[test]
@@ -142,7 +119,7 @@ fn permission_is_looked_at_before_the_user_id() {
     let open_vhost = Command::OpenVhost { origin: Origin::default(), vhost: Name::from("/") };
     carry_out(&mut client, b"", vec![Command::Login(login), open_vhost, Command::OpenChannel(origin())]);
     let rare = Rare { user: Some(Name::from("somebody")), ..Rare::default() };
-    let publish = Publish { rare: Some(Box::new(rare)), ..publish() };
+    let publish = Publish { rare: Some(Box::new(rare)), ..to_fanout() };
     let mut events = Vec::new();
     client.command(b"amq.fanout", Command::Publish(publish), &mut events);
     client.finish(b"amq.fanout", &mut events);

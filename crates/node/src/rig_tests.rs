@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ferrymq_model::{Command, Event, Limits, Login, Name, Origin, Time};
+use ferrymq_model::{Body, Command, Dialect, Event, Limits, Login, Name, Origin, Publish, Span, Time};
 use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, Options, RealDisk};
 use parking_lot::{Condvar, Mutex};
 
-use crate::{Backend, Client, Host, Node, NodeSettings};
+use crate::{Backend, Client, Effects, Host, Node, NodeSettings, Peer};
 
 pub fn open(folder: &Folder, gate: Arc<Gate>, host: Arc<dyn Host>) -> Arc<Node> {
     let settings = NodeSettings {
@@ -65,6 +65,37 @@ impl Host for Still {
 
     fn fault(&self, reason: String) {
         panic!("{reason}");
+    }
+}
+
+/// A peer that takes everything and shows nothing.
+pub struct Nobody;
+
+impl Peer for Nobody {
+    fn send(&self, _: &Effects) {}
+
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    fn wake(&self) {}
+}
+
+/// A transient publish to the default exchange, on channel 1; its names are empty.
+pub fn publish(body: Body) -> Publish {
+    let empty = Span { start: 0, len: 0 };
+    Publish {
+        origin: origin(),
+        dialect: Dialect::Amqp091,
+        exchange: empty,
+        routing_key: empty,
+        properties: empty,
+        body,
+        mandatory: false,
+        persistent: false,
+        priority: None,
+        expiration_ms: None,
+        rare: None,
     }
 }
 

@@ -10,11 +10,11 @@ use ferrymq_storage::{Handle, Room, Store};
 
 use crate::{
     connection::{Connection, subscription_parts},
+    consumer_timeouts::ConsumerTimeouts,
     dead_letters,
     firehose::{Firehose, Shown, Tap},
     mailbox::{Get, Subscription},
     node::Node,
-    patience::Patience,
     schedules,
     touched::Touched,
 };
@@ -31,7 +31,7 @@ pub struct Core {
     pub free_slots: Vec<usize>,
     /// When the host was last told to ring.
     pub alarm: Option<Time>,
-    pub patience: Patience,
+    pub consumer_timeouts: ConsumerTimeouts,
     /// When the node looks at the ledger of memory again, if it has to.
     pub ledger_due: Option<Time>,
     /// When the first of those who wait because logins have failed is to be checked.
@@ -49,13 +49,13 @@ impl Core {
         now: Time,
         aftermath: &'a mut Aftermath,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
-        let Self { shard, store, connections, patience, catalog_position, .. } = self;
+        let Self { shard, store, connections, consumer_timeouts, catalog_position, .. } = self;
         let store = store.as_mut()?;
         let transition = Transition {
             store,
             connections,
             catalog,
-            patience,
+            consumer_timeouts,
             catalog_position,
             catalog_changed: false,
             node,
@@ -83,8 +83,10 @@ impl Core {
 
     /// When the host should ring, where that has changed.
     pub fn move_alarm(&mut self) -> Option<Option<Time>> {
-        let due =
-            [self.shard.deadline(), self.patience.due(), self.ledger_due, self.logins_due].into_iter().flatten().min();
+        let due = [self.shard.deadline(), self.consumer_timeouts.due(), self.ledger_due, self.logins_due]
+            .into_iter()
+            .flatten()
+            .min();
         (std::mem::replace(&mut self.alarm, due) != due).then_some(due)
     }
 }
@@ -125,7 +127,7 @@ pub struct Transition<'a> {
     store: &'a mut Store,
     connections: &'a [Option<Arc<Connection>>],
     catalog: CatalogLock<'a>,
-    patience: &'a mut Patience,
+    consumer_timeouts: &'a mut ConsumerTimeouts,
     catalog_position: &'a mut Position,
     /// Whether the unit that is being written has changes of the catalog.
     catalog_changed: bool,
@@ -251,7 +253,7 @@ impl Transition<'_> {
 
     /// A subscription may hold its deliveries so long.
     pub fn watch_for(&mut self, timeout_ms: u64) {
-        self.patience.watch_for(timeout_ms, self.now);
+        self.consumer_timeouts.watch_for(timeout_ms, self.now);
     }
 
     /// What the shard finds for a get goes to this channel.

@@ -8,7 +8,7 @@ impl Node {
     /// What vhosts and users have open and did, and where the memory is.
     #[must_use]
     pub fn usage(&self) -> UsageReport {
-        let [vhosts, users] = self.census.usage();
+        let [vhosts, users] = self.counters.usage();
         UsageReport { vhosts, users, memory: self.memory() }
     }
 

@@ -80,7 +80,7 @@ impl Client {
         catalog.check_entry(&caller)?;
         let connections_max = catalog.vhost_settings(&vhost)?.connections_max;
         let limits = catalog.user_limits(caller.user);
-        let accounts = self.node.census.enter(&vhost, connections_max, caller.user, limits)?;
+        let accounts = self.node.counters.enter(&vhost, connections_max, caller.user, limits)?;
         self.epoch = catalog.epoch(&vhost);
         drop(catalog);
         let who = Who { vhost: vhost.clone(), user: self.identity().name.clone(), connection: self.connection.name() };
@@ -112,7 +112,7 @@ impl Client {
     pub(super) fn open_channel(&mut self, origin: Origin) -> Result<(), Refusal> {
         let Caller { vhost, user, .. } = self.caller();
         let limits = self.node.catalog.read().user_limits(user);
-        self.node.census.open_channel(vhost, user, limits)?;
+        self.node.counters.open_channel(vhost, user, limits)?;
         let mut mailbox = self.connection.mailbox();
         mailbox.channels.insert(origin.channel, Channel::default());
         mailbox.reply(origin, false, None, Reply::ChannelOpened);
@@ -163,7 +163,7 @@ impl Client {
         let mut over = Vec::new();
         if let Some((channel, subscriptions)) = ended {
             let Caller { vhost, user, .. } = self.caller();
-            self.node.census.close_channel(vhost, user);
+            self.node.counters.close_channel(vhost, user);
             if let Some(replies) = channel.reply_address {
                 self.node.replies.remove(&replies.address);
             }
@@ -213,7 +213,7 @@ impl Client {
             self.end_channel(channel);
         }
         if let (Some(vhost), Some(identity)) = (&self.vhost, &self.identity) {
-            self.node.census.leave(vhost, &identity.name, identity.token.is_none());
+            self.node.counters.leave(vhost, &identity.name, identity.token.is_none());
         }
         self.node.disconnect(&Arc::clone(&self.connection));
         self.tell_disconnected();

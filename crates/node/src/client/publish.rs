@@ -10,7 +10,7 @@ use super::{
     fan_out::{FanOut, HELD_TARGETS_MAX},
 };
 use crate::{
-    census::Batch, firehose::Tap, ledger::Kind, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
+    counters::Batch, firehose::Tap, ledger::Kind, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
     transition::Aftermath,
 };
 

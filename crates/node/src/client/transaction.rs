@@ -11,7 +11,7 @@ use super::{
     publish::{body_bytes, facts_of, message_of},
 };
 use crate::{
-    census::Batch,
+    counters::Batch,
     ledger::Kind,
     transition::{Aftermath, CatalogLock},
 };

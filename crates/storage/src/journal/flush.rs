@@ -163,13 +163,9 @@ impl Flusher {
         let shared = Arc::clone(&self.shared);
         let mut open = shared.open.lock();
         loop {
-            let overfull = open.is_overfull();
-            if open.room_told != open.room
-                || (open.was_short && open.room == Room::Open)
-                || open.overfull_told != overfull
-                || (open.was_overfull && !overfull)
-            {
-                (open.overfull_told, open.was_overfull) = (overfull, overfull);
+            let all_go_on = open.was_overfull && !open.is_overfull();
+            if open.room_told != open.room || (open.was_short && open.room == Room::Open) || all_go_on {
+                open.was_overfull &= !all_go_on;
                 open.was_short = open.room != Room::Open;
                 open.room_told = open.room.clone();
                 return Ok(Work { room: Some(open.room.clone()), ..Work::default() });

@@ -300,9 +300,7 @@ pub(crate) struct OpenGroup {
     pub room: Room,
     /// What was said of it last.
     pub room_told: Room,
-    /// Whether all must wait, as it was told last.
-    pub overfull_told: bool,
-    /// All had to wait meanwhile, even if they need not any more: whoever met with that waits to be told.
+    /// All had to wait, and were not told yet that they need not any more.
     pub was_overfull: bool,
     /// There was no room meanwhile, even if there is some again: whoever met with that waits to be told.
     pub was_short: bool,
@@ -345,7 +343,6 @@ impl OpenGroup {
             body_error: None,
             room: Room::Open,
             room_told: Room::Open,
-            overfull_told: false,
             was_overfull: false,
             was_short: false,
             failed: None,

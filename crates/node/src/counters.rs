@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 /// The count. Who asks for one more is counted and checked in one step, so that two who come at once cannot both be the last.
 /// Its lock is held for nothing else, and nothing else is locked under it.
 #[derive(Debug, Default)]
-pub struct Census(Mutex<Counts>);
+pub struct Counters(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -85,7 +85,7 @@ impl Accounts {
     }
 }
 
-impl Census {
+impl Counters {
     /// One more connection of a user to a vhost.
     ///
     /// # Errors
@@ -192,9 +192,9 @@ mod tests {
 
     #[test]
     fn who_leaves_makes_room_for_others() {
-        let (census, vhost, user) = (Census::default(), Name::from("v"), Name::from("u"));
+        let (counters, vhost, user) = (Counters::default(), Name::from("v"), Name::from("u"));
         let limits = UserLimits { connections_max: Some(2), channels_max: Some(1) };
-        let enter = |vhost_max| census.enter(&vhost, vhost_max, &user, limits).map_err(|refusal| refusal.to_string());
+        let enter = |vhost_max| counters.enter(&vhost, vhost_max, &user, limits).map_err(|refusal| refusal.to_string());
         assert!(enter(Some(0)).unwrap_err().ends_with("connection limit (0) is reached"));
         enter(Some(1)).unwrap();
         let full = "access to vhost 'v' refused for user 'u': connection limit (1) is reached";
@@ -202,27 +202,27 @@ mod tests {
         enter(None).unwrap();
         let full = "connection refused for user 'u': user connection limit (2) is reached";
         assert_eq!(enter(None).unwrap_err(), full);
-        census.open_channel(&vhost, &user, limits).unwrap();
-        assert!(census.open_channel(&vhost, &user, limits).is_err());
-        census.close_channel(&vhost, &user);
-        census.open_channel(&vhost, &user, limits).unwrap();
-        census.close_channel(&vhost, &user);
-        census.leave(&vhost, &user, true);
+        counters.open_channel(&vhost, &user, limits).unwrap();
+        assert!(counters.open_channel(&vhost, &user, limits).is_err());
+        counters.close_channel(&vhost, &user);
+        counters.open_channel(&vhost, &user, limits).unwrap();
+        counters.close_channel(&vhost, &user);
+        counters.leave(&vhost, &user, true);
         enter(None).unwrap();
     }
 
     #[test]
     fn what_is_done_counts_for_the_vhost_and_for_the_user() {
-        let (census, vhost) = (Census::default(), Name::from("v"));
+        let (counters, vhost) = (Counters::default(), Name::from("v"));
         let users = ["a", "b"].map(Name::from);
         for (user, count) in users.iter().zip(1..) {
-            let accounts = census.enter(&vhost, None, user, UserLimits::default()).unwrap();
+            let accounts = counters.enter(&vhost, None, user, UserLimits::default()).unwrap();
             accounts.published(Batch { messages: count, bytes: 10 * count });
             accounts.delivered(Batch { messages: 5, bytes: 7 });
             accounts.acked(count);
         }
-        census.open_channel(&vhost, &users[0], UserLimits::default()).unwrap();
-        let [vhosts, _] = census.usage();
+        counters.open_channel(&vhost, &users[0], UserLimits::default()).unwrap();
+        let [vhosts, _] = counters.usage();
         let all = Usage {
             connections: 2,
             channels: 1,
@@ -234,10 +234,10 @@ mod tests {
         };
         assert_eq!(vhosts, [(vhost.clone(), all)]);
         // Who is known stays with what it did; nothing stays of who is not.
-        census.close_channel(&vhost, &users[0]);
-        census.leave(&vhost, &users[0], true);
-        census.leave(&vhost, &users[1], false);
-        let [vhosts, left] = census.usage();
+        counters.close_channel(&vhost, &users[0]);
+        counters.leave(&vhost, &users[0], true);
+        counters.leave(&vhost, &users[1], false);
+        let [vhosts, left] = counters.usage();
         assert_eq!(vhosts, [(vhost, Usage { connections: 0, channels: 0, ..all })]);
         let own =
             Usage { published: 1, published_bytes: 10, delivered: 5, delivered_bytes: 7, acked: 1, ..Usage::default() };

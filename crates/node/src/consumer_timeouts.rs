@@ -9,19 +9,19 @@ const LOOK_MS_MIN: u64 = 100;
 
 /// The node looks at all channels from time to time, instead of keeping a timer for each delivery.
 #[derive(Debug)]
-pub struct Patience {
+pub struct ConsumerTimeouts {
     /// The shortest timeout that anybody has; 0 where nobody has one.
     timeout_ms: u64,
     /// When to look next.
     due: Option<Time>,
 }
 
-impl Patience {
+impl ConsumerTimeouts {
     /// `timeout_ms` is everybody's timeout, unless it is 0.
     pub fn new(timeout_ms: u64, now: Time) -> Self {
-        let mut patience = Self { timeout_ms: 0, due: None };
-        patience.watch_for(timeout_ms, now);
-        patience
+        let mut consumer_timeouts = Self { timeout_ms: 0, due: None };
+        consumer_timeouts.watch_for(timeout_ms, now);
+        consumer_timeouts
     }
 
     pub fn due(&self) -> Option<Time> {
@@ -56,14 +56,14 @@ mod tests {
 
     #[test]
     fn looks_follow_the_shortest_timeout() {
-        let mut patience = Patience::new(1_800_000, Time(0));
-        assert_eq!(patience.due(), Some(Time(60_000)));
-        patience.watch_for(5_000, Time(1_000));
-        assert_eq!(patience.due(), Some(Time(1_500)));
-        patience.watch_for(1_800_000, Time(1_200));
-        assert!(!patience.is_over(Time(1_499)));
-        assert!(patience.is_over(Time(1_500)));
-        assert_eq!(patience.due(), Some(Time(2_000)));
-        assert_eq!(Patience::new(0, Time(0)).due(), None);
+        let mut consumer_timeouts = ConsumerTimeouts::new(1_800_000, Time(0));
+        assert_eq!(consumer_timeouts.due(), Some(Time(60_000)));
+        consumer_timeouts.watch_for(5_000, Time(1_000));
+        assert_eq!(consumer_timeouts.due(), Some(Time(1_500)));
+        consumer_timeouts.watch_for(1_800_000, Time(1_200));
+        assert!(!consumer_timeouts.is_over(Time(1_499)));
+        assert!(consumer_timeouts.is_over(Time(1_500)));
+        assert_eq!(consumer_timeouts.due(), Some(Time(2_000)));
+        assert_eq!(ConsumerTimeouts::new(0, Time(0)).due(), None);
     }
 }

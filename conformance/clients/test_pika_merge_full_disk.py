@@ -26,8 +26,14 @@ with own_mounts.small_disk(60) as disk:
             publisher.basic_publish("", "gone" if number % KEPT_OF else "kept", os.urandom(1000), PERSISTENT)
         runs = os.path.join(disk, "data", "runs")
 
+        def bytes_of(name):
+            try:
+                return os.stat(os.path.join(runs, name)).st_size
+            except FileNotFoundError:
+                return 0  # It was merged since it was listed.
+
         def run_bytes():
-            return sum(os.stat(os.path.join(runs, name)).st_size for name in os.listdir(runs))
+            return sum(map(bytes_of, os.listdir(runs)))
 
         before, pad = run_bytes(), own_mounts.fill(disk)
         # On a full disk FerryMQ does not read from clients that have published.

@@ -69,6 +69,7 @@ impl<T: Copy + PartialEq> Share<T> {
     }
 
     fn add(&mut self, item: T, bytes: u64) {
+        debug_assert!(!self.items.contains(&item), "nothing is counted twice");
         self.items.push_back(item);
         self.bytes += bytes;
     }
@@ -220,8 +221,12 @@ impl Cache {
         }
     }
 
-    /// A body's file is gone.
+    /// No message needs a body's file. One that is not written yet stays until it is: a message that moves may need it again,
+    /// and could not read it.
     pub fn forget_own_file(&mut self, number: u64) {
+        if self.unwritten.iter().any(|(_, unwritten)| *unwritten == number) {
+            return;
+        }
         let key = BodyKey::OwnFile(number);
         let Some(body) = self.bodies.remove(&key) else { return };
         self.body_share.remove(key, body.len());
@@ -242,5 +247,33 @@ impl Cache {
                 self.windows.remove(&(queue, first));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message moves before its body is in its file: the body stays, is counted once, and is not driven out by itself later.
+    #[test]
+    fn a_body_that_is_needed_again_before_it_is_written_stays() {
+        const BYTES_MAX: u64 = 200;
+        let filed = |number| FiledBody { bytes: vec![7; 150].into(), number, crc: 0, claim: None };
+        let (mut cache, key) = (Cache::new(BYTES_MAX), BodyKey::OwnFile(1));
+        cache.insert_unwritten(filed(1), Position(10));
+        cache.forget_own_file(1);
+        cache.insert_filed(filed(1));
+        cache.insert_filed(filed(2));
+        assert!(cache.body(key).is_some(), "it cannot be read yet");
+        cache.written(Position(10));
+        cache.insert_filed(filed(3));
+        assert!(cache.body(key).is_none(), "it can be");
+        for _ in 0..3 {
+            cache.insert_filed(filed(1));
+            assert!(cache.body(key).is_some(), "what came last stays");
+            cache.insert_filed(filed(2));
+        }
+        cache.forget_own_file(2);
+        assert_eq!(cache.body_share.bytes, 0);
     }
 }

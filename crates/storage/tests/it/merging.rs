@@ -59,11 +59,13 @@ fn runs_that_are_mostly_settled_become_one() {
     let before = bytes();
     settle_most(&shard, Q, 8_000);
     settle_most(&shard, 2 * Q, 8_000);
-    [Q, 2 * Q].iter().for_each(|queue| wait_until_merged(&shard, *queue));
+    // The old runs go after the queues have left them, once a checkpoint says so.
+    while bytes() >= before / 4 {
+        std::thread::yield_now();
+    }
     assert!(shard.messages(Q) == left(8_000), "before the restart");
     shard.close();
     assert!(shard.heard(|heard| heard.merged) > 1, "it is told");
-    assert!(bytes() < before / 4, "{} bytes are left of {before}", bytes());
     let (shard, recovered) = folder.open(options()).unwrap();
     assert_eq!(recovered.queues[0].messages, 400);
     assert!([Q, 2 * Q].iter().all(|queue| shard.messages(*queue) == left(8_000)), "after the restart");

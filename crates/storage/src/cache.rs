@@ -21,7 +21,8 @@ pub(crate) enum BodyKey {
 /// Number of a block in the cache.
 pub(crate) type BlockNumber = u64;
 
-/// A stretch of a queue that is in a cached block.
+/// A stretch of a queue that is in a cached block. Stretches of one run are apart; those of two may overlap, since transient
+/// and persistent messages of a queue come to different runs.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     last: Sequence,
@@ -92,7 +93,8 @@ impl<T: Copy + PartialEq> Share<T> {
 #[derive(Debug)]
 pub(crate) struct Cache {
     blocks: HashMap<BlockNumber, CachedBlock, foldhash::fast::FixedState>,
-    windows: BTreeMap<(QueueId, Sequence), Window>,
+    /// By run, queue and first sequence.
+    windows: BTreeMap<(RunId, QueueId, Sequence), Window>,
     bodies: HashMap<BodyKey, CachedBody, foldhash::fast::FixedState>,
     block_share: Share<BlockNumber>,
     body_share: Share<BodyKey>,
@@ -114,10 +116,11 @@ impl Cache {
         }
     }
 
-    /// The block that has a message, and where in it.
-    pub fn find(&self, queue: QueueId, sequence: Sequence) -> Option<(BlockNumber, usize)> {
-        let (key, window) = self.windows.range(..=(queue, sequence)).next_back()?;
-        if key.0 != queue || window.last < sequence {
+    /// The block that has a message of this run, and where in it.
+    pub fn find(&self, run: RunId, queue: QueueId, sequence: Sequence) -> Option<(BlockNumber, usize)> {
+        let (key, window) = self.windows.range((run, queue, 0)..=(run, queue, sequence)).next_back()?;
+        debug_assert_eq!((key.0, key.1), (run, queue), "the range has no other");
+        if window.last < sequence {
             return None;
         }
         let index = self.blocks.get(&window.block)?.block.find(queue, sequence)?;
@@ -144,8 +147,14 @@ impl Cache {
         let number = self.next_block;
         self.next_block += 1;
         let queues = block.queues();
+        if let Some((queue, first, _)) = queues.first()
+            && let Some(known) = self.windows.get(&(run, *queue, *first))
+        {
+            // It is the same one, and stays for longer now.
+            self.forget_block(known.block);
+        }
         for (queue, first, last) in &queues {
-            self.windows.insert((*queue, *first), Window { last: *last, block: number });
+            self.windows.insert((run, *queue, *first), Window { last: *last, block: number });
         }
         self.block_share.add(number, block.len() as u64);
         self.blocks.insert(number, CachedBlock { run, block, queues });
@@ -157,11 +166,12 @@ impl Cache {
     /// These runs are gone, and what was read from them points into them.
     pub fn forget_runs(&mut self, runs: &[RunId]) {
         let gone = |run: &RunId| runs.contains(run);
-        let blocks: Vec<_> =
-            self.blocks.iter().filter(|(_, cached)| gone(&cached.run)).map(|(block, _)| *block).collect();
-        for number in blocks {
-            self.block_share.items.retain(|other| *other != number);
-            self.drop_block(number);
+        for run in runs {
+            let last = (*run, QueueId(u64::MAX), Sequence::MAX);
+            let mut blocks: Vec<_> =
+                self.windows.range((*run, QueueId(0), 0)..=last).map(|(_, window)| window.block).collect();
+            blocks.dedup();
+            blocks.into_iter().for_each(|number| self.forget_block(number));
         }
         let bodies = self.bodies.keys().filter(|key| matches!(key, BodyKey::InRun(run, _) if gone(run)));
         for key in bodies.copied().collect::<Vec<_>>() {
@@ -238,14 +248,16 @@ impl Cache {
         }
     }
 
+    fn forget_block(&mut self, number: BlockNumber) {
+        self.block_share.items.retain(|other| *other != number);
+        self.drop_block(number);
+    }
+
     fn drop_block(&mut self, number: BlockNumber) {
         let Some(cached) = self.blocks.remove(&number) else { return };
         self.block_share.bytes -= cached.block.len() as u64;
         for (queue, first, _) in cached.queues {
-            // The same stretch may have been read again since.
-            if self.windows.get(&(queue, first)).is_some_and(|window| window.block == number) {
-                self.windows.remove(&(queue, first));
-            }
+            self.windows.remove(&(cached.run, queue, first));
         }
     }
 }

@@ -85,7 +85,7 @@ impl Store {
 
     /// A message that is on disk, if what is needed of it was read.
     fn next_moved(&mut self, queue: QueueId, sequence: Sequence, run: RunId) -> Next {
-        let Some((block, index)) = self.cache.find(queue, sequence) else {
+        let Some((block, index)) = self.cache.find(run, queue, sequence) else {
             return self.want(Want { queue, sequence, what: Wanted::Block(run) }, None);
         };
         let (bytes, run) = self.cache.stored(block, index).expect("just found");
@@ -169,6 +169,7 @@ impl Store {
                 Wanted::Body(key, ..) => Some(key),
             };
             self.wanted.remove(&(want.queue, body));
+            let something = !loaded.is_empty();
             // What is wanted first comes last, so that what was read ahead cannot drive it out.
             for loaded in loaded.into_iter().rev() {
                 match loaded {
@@ -178,6 +179,12 @@ impl Store {
                     Loaded::Body(run, at, body) => self.cache.insert_from_run(run, at, body),
                     Loaded::Filed(filed) => self.cache.insert_filed(filed),
                 }
+            }
+            if let Wanted::Block(run) = want.what
+                && something
+            {
+                let (found, is_there) = (self.cache.find(run, want.queue, want.sequence), self.runs.contains_key(&run));
+                debug_assert!(found.is_some() || !is_there, "what was read is found, or it is read for ever");
             }
             queues.push(want.queue);
         }

@@ -49,10 +49,12 @@ pub fn power_loss(workspace: &Workspace, args: &[String]) -> Result<(), String> 
 pub fn run(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Tally {
     let mut tally = Tally::default();
     for (name, args) in PROOFS.iter().filter(|(name, _)| wanted(name)) {
-        match step::status(name, program(workspace).args(*args)) {
-            Ok(status) if status.code() == Some(SKIPPED) => tally.skip(name, "what it needs is not installed here"),
-            Ok(status) if status.success() => tally.record(name, Ok(())),
-            Ok(status) => tally.record(name, Err(format!("{status}, see above"))),
+        match step::status_and_reason(name, program(workspace).args(*args)) {
+            Ok((status, _)) if status.code() == Some(SKIPPED) => {
+                tally.skip(name, "what it needs is not installed here")
+            }
+            Ok((status, _)) if status.success() => tally.record(name, Ok(())),
+            Ok((status, reason)) => tally.record(name, Err(format!("{status}: {reason}"))),
             Err(why) => tally.record(name, Err(why.to_string())),
         }
     }

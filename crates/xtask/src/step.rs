@@ -88,6 +88,21 @@ pub fn status(name: &str, command: &mut Command) -> std::io::Result<ExitStatus> 
     Ok(status)
 }
 
+/// The same for a program whose last line on standard error says why it failed; gives that line, too.
+pub fn status_and_reason(name: &str, command: &mut Command) -> std::io::Result<(ExitStatus, String)> {
+    let started = Instant::now();
+    println!("== {name}");
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take().expect("the pipe was asked for");
+    let reason = std::thread::spawn(move || {
+        let shown = BufReader::new(stderr).lines().map_while(Result::ok).inspect(|line| eprintln!("{line}"));
+        shown.filter(|line| !line.trim().is_empty()).last().unwrap_or_default()
+    });
+    let status = wait(&mut child, || println!("== {name}: {} s so far", started.elapsed().as_secs()))?;
+    println!("== {name}: {:.1} s", started.elapsed().as_secs_f32());
+    Ok((status, reason.join().expect("it only reads")))
+}
+
 /// Waits for a child's end, and calls `still_runs` after every [`SILENCE_MAX`].
 fn wait(child: &mut Child, still_runs: impl Fn() + Send) -> std::io::Result<ExitStatus> {
     meanwhile(still_runs, || child.wait())

@@ -36,7 +36,8 @@ pub struct Heard {
     pub merged: usize,
     /// Why long bodies wait.
     pub long_bodies_wait: Option<String>,
-    loads: u64,
+    /// How often something was read for a queue.
+    pub loads: u64,
 }
 
 pub struct Ears {

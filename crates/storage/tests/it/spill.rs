@@ -191,6 +191,28 @@ fn durable_and_transient_messages_of_one_queue_keep_their_order() {
     assert!(shard.messages(Q) == durable, "the durable ones after it");
 }
 
+/// Persistent and transient messages in turn come to different runs, whose stretches overlap: each block is read once.
+#[test]
+fn durable_and_transient_messages_in_turn_are_read_once() {
+    const MESSAGES: u64 = 40_000;
+    let folder = Folder::new("in-turn");
+    let (shard, _) = folder.open(Options { transient_bytes_max: 2 << 20, ..small() }).unwrap();
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    let expected: Vec<_> = (1..=MESSAGES).map(|number| (number, body(number))).collect();
+    for (number, body) in &expected {
+        shard.wait_for_room();
+        let (body, places) = (BodyRef::Inline(body), [place(Q, *number)]);
+        let (durable, transient) = if number % 2 == 0 { (&places[..], &[][..]) } else { (&[][..], &places[..]) };
+        shard.with(|store| store.enqueue(&message(body), &facts(body), durable, transient));
+    }
+    assert!(shard.flush());
+    let before = shard.heard(|heard| heard.loads);
+    assert!(shard.messages(Q) == expected);
+    let loads = shard.heard(|heard| heard.loads) - before;
+    assert!(loads > 50, "what is tested is the way over the disk: {loads}");
+    assert!(loads < MESSAGES / 20, "{loads} reads of {MESSAGES} messages");
+}
+
 #[test]
 fn long_bodies_are_stored_once_and_come_back() {
     let folder = Folder::new("bodies");

@@ -38,6 +38,8 @@ mod mailbox;
 mod node;
 mod opening;
 #[cfg(test)]
+mod pacing_tests;
+#[cfg(test)]
 mod publish_tests;
 mod replies;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_broker::{Delivery as Offer, Stretch};
+use ferrymq_broker::{Delivery as Offer, Stretch, Taken};
 use ferrymq_model::{
     ConnectionId, Event, Limits, MessageRef, Name, Origin, Place, Position, QueueId, Refusal, Reply, Settlement,
     SubscriptionId, Time,
@@ -200,9 +200,9 @@ impl Mailbox {
 
     /// Gives a message to a subscription, if its account, its channel's and the connection's allow it: takes from all
     /// three or from none. Refused, the subscription waits, and `take_waiting` will name it.
-    pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(&number) else { return false };
-        let Some(channel) = self.channels.get_mut(&subscription.channel) else { return false };
+    pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> Taken {
+        let Some(subscription) = self.subscriptions.get_mut(&number) else { return Taken::NoCredit };
+        let Some(channel) = self.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
         let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
         if full || !channel.has_credit(subscription, self.unacked_max) {
             self.full |= full;
@@ -216,7 +216,7 @@ impl Mailbox {
                 subscription.waiting = true;
                 self.waiting.push(number);
             }
-            return false;
+            return if full { Taken::Lags } else { Taken::NoCredit };
         }
         let delivery_tag = if subscription.no_ack {
             channel.unacked.skip()
@@ -227,7 +227,7 @@ impl Mailbox {
             channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes }, now)
         };
         self.effects.deliver(subscription.channel, &subscription.tag, handed(delivery, delivery_tag), message);
-        true
+        Taken::Yes
     }
 
     /// Gives a message that was asked for; credit does not count for these.

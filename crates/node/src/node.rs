@@ -143,6 +143,9 @@ pub struct Node {
     /// A sabotage: a batch counts messages, whatever the number of their deliveries.
     #[cfg(test)]
     pub(crate) counts_messages: AtomicBool,
+    /// Publishers do not wait for consumers.
+    #[cfg(test)]
+    pub(crate) never_paces: AtomicBool,
 }
 
 pub(crate) struct PendingGet {
@@ -299,6 +302,12 @@ impl Node {
             connection.drain();
             connection.wake();
         }
+    }
+
+    /// Whether publishers are ahead of a queue's consumers: see [`Shard::is_ahead`].
+    pub(crate) fn is_ahead(&self, queue: QueueId, bytes: u64) -> bool {
+        let now = self.now();
+        self.core.lock().shard.is_ahead(queue, bytes, now)
     }
 
     /// Decides something under the shard's lock, and delivers what that made deliverable. [`Node::settle_down`] is due

@@ -19,7 +19,7 @@ use crate::{
     login::{self, Logins},
     node::{FixedStorage, Found, Node, NodeSettings},
     schedules,
-    transition::{Aftermath, CatalogLock, Core},
+    transition::{Aftermath, CatalogLock, Core, Transition},
 };
 
 /// Why a node cannot open.
@@ -195,6 +195,8 @@ impl Node {
             found: found(&recovered),
             #[cfg(test)]
             counts_messages: false.into(),
+            #[cfg(test)]
+            never_paces: false.into(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
@@ -206,9 +208,25 @@ impl Node {
     /// # Errors
     /// Where something could not be written. What a confirm was sent for is safe; acknowledgements may be undone.
     pub fn stop(&self) -> Result<(), FatalError> {
+        self.post_what_waits();
         // Outside the lock: storage's threads may be waiting for it.
         let store = self.core.lock().store.take();
         store.map_or(Ok(()), Store::close)
+    }
+
+    /// Puts dead letters that wait in memory into their queues, as far as there is room: the messages have left where they
+    /// were.
+    fn post_what_waits(&self) {
+        let mut more = self.core.lock().shard.has_waiting_letters();
+        while more {
+            let mut aftermath = Aftermath::default();
+            let catalog = self.catalog.read();
+            let waits = |shard: &mut Shard, _: &mut Transition<'_>| shard.has_waiting_letters();
+            let waited = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, waits);
+            drop(catalog);
+            more = waited == Some(true) && std::mem::take(&mut aftermath.more);
+            self.settle_down(aftermath, None);
+        }
     }
 
     fn install_loaded(&self) {

@@ -324,8 +324,8 @@ impl Ports for Transition<'_> {
                 connection.mailbox().offer(number, delivery, &message, self.now)
             }
         };
-        if !taken {
-            return Taken::NoCredit;
+        if taken != Taken::Yes {
+            return taken;
         }
         if self.firehose.is_some() {
             let channel = connection.mailbox().subscriptions.get(&number).map_or(0, |one| one.channel);

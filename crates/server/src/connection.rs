@@ -19,6 +19,8 @@ const READ_BYTES_MAX: usize = 256 << 10;
 /// Fewest bytes read at once, where more would be left over at the end of a turn.
 const READ_BYTES_MIN: usize = 16 << 10;
 
+/// When a publisher that waits for its consumers looks at them again.
+const CONSUMER_LOOK: Duration = Duration::from_millis(1);
 /// How long a peer may take to read its last frames and to close, once the connection has ended.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long a peer that has asked for the end may take to close.
@@ -121,14 +123,16 @@ impl Connection {
         let peer = self.peer.clone();
         self.pump.opened(self.process.moment(), &mut |encoder| peer.encode_with(encoder));
         let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
-        let mut closed = false;
+        let (mut closed, mut next_look) = (false, Instant::now());
         while !closed && !self.pump.is_closing() {
             if self.pump.turn_is_over() {
                 self.process.give_way().await;
                 self.pump.begin_turn();
+                next_look = Instant::now() + CONSUMER_LOOK;
             }
             let waiting = peer.waiting() > 0;
-            let open = !self.pump.is_paused();
+            let waits = self.pump.waits_for_consumers();
+            let open = !waits && !self.pump.is_paused();
             let rest = open && self.pump.wants_rest();
             let reading = open && !rest;
             let interest = match (reading, waiting) {
@@ -151,6 +155,10 @@ impl Connection {
                     }
                 }
                 () = std::future::ready(()), if rest => self.take_rest(),
+                () = sleep_until(next_look), if waits => {
+                    self.pump.look_at_consumers();
+                    next_look = Instant::now() + CONSUMER_LOOK;
+                }
                 () = peer.woken() => closed = self.look(reading, rest)?,
                 () = &mut alarm => {
                     closed = self.look(reading, rest)?;
@@ -193,10 +201,15 @@ impl Connection {
     ///
     /// The peer may have been heard from and not read: only then is it silent for too long. What is due is decided before
     /// the peer is read, because the process may be stopped for a while between the two.
-    fn look(&mut self, reading: bool, rest: bool) -> io::Result<bool> {
+    fn look(&mut self, mut reading: bool, mut rest: bool) -> io::Result<bool> {
         let now = self.process.moment();
         let mut closed = false;
         if self.pump.deadline().is_some_and(|deadline| deadline <= now) {
+            if self.pump.waits_for_consumers() {
+                self.pump.wait_for_nobody();
+                rest = !self.pump.is_paused() && self.pump.wants_rest();
+                reading = !self.pump.is_paused() && !rest;
+            }
             if rest {
                 self.take_rest();
             } else if reading {

@@ -25,6 +25,8 @@ pub struct Pump {
     wants_rest: bool,
     /// What `out` holds, where steps of it are left for the next turn.
     suspended: Option<Portion>,
+    /// How often consumers are looked at, who are waited for, until input is read again.
+    looks_left: u32,
     /// Turns in a row whose deliveries to others wait for more of the same input.
     held_turns: u32,
     log: ConnectionLog,
@@ -59,6 +61,9 @@ impl std::fmt::Debug for Pump {
 /// So many bytes of input are a unit of work, too.
 const WORK_BYTES: usize = 64;
 
+/// How often a publisher looks whether its consumers have caught up, before it is read on in any case.
+const CONSUMER_LOOKS: u32 = 20;
+
 /// What it takes to look whether there is something to do, in units of work.
 const WORK_OF_LOOK: u64 = 16;
 
@@ -80,14 +85,41 @@ impl Pump {
             done: 0,
             wants_rest: false,
             suspended: None,
+            looks_left: 0,
             held_turns: 0,
             log,
         }
     }
 
-    /// Others have had their turn, and this connection's next one begins.
+    /// Others have had their turn, and this connection's next one begins; where what it published waits for its consumers,
+    /// without its input for a while.
     pub fn begin_turn(&mut self) {
         self.done = 0;
+        if self.client.is_ahead() {
+            self.looks_left = CONSUMER_LOOKS;
+            // What others are to get does not wait with it.
+            self.client.go_on_sending();
+        }
+    }
+
+    /// Whether this connection is not read because consumers are to catch up first. [`Pump::look_at_consumers`] is to be
+    /// called every millisecond then.
+    #[must_use]
+    pub fn waits_for_consumers(&self) -> bool {
+        self.looks_left > 0
+    }
+
+    /// Looks whether consumers have caught up.
+    pub fn look_at_consumers(&mut self) {
+        self.looks_left -= 1;
+        if !self.client.is_still_ahead() {
+            self.looks_left = 0;
+        }
+    }
+
+    /// Goes on in any case.
+    pub fn wait_for_nobody(&mut self) {
+        self.looks_left = 0;
     }
 
     /// Whether so much was done that others should have their turn.

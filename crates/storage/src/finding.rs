@@ -75,7 +75,7 @@ impl Store {
                 if self.cache.body(key).is_none() {
                     return self.want_body(queue, sequence, key, place, facts.body_bytes);
                 }
-            } else {
+            } else if !slot.segment.is_transient() {
                 slot.beside = true;
                 self.share_replayed_body(&slot);
             }

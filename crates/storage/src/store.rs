@@ -168,7 +168,8 @@ impl Store {
         let beside = self.shared_body(message);
         let slot = self.transient.append(message, facts, beside, places.len() as u32);
         self.push_slot(slot, places);
-        if self.transient.is_crowded() && self.transient.begins_chunk(&slot) {
+        let ended = self.transient.end_full_chunk();
+        if self.transient.is_crowded() && (ended || self.transient.begins_chunk(&slot)) {
             self.spill.go();
             self.watch_memory();
         }

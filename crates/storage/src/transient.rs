@@ -85,8 +85,7 @@ impl Transient {
     pub fn append(&mut self, message: &MessageRef<'_>, facts: &Facts, beside: Option<Bytes>, places: u32) -> Slot {
         let head = stored::head_bytes(message, facts);
         let bytes = if beside.is_some() { head } else { head + facts.body_bytes as usize };
-        let is_full = self.writer.filled() + bytes > self.writer.image().capacity();
-        if is_full || self.beside_bytes >= CHUNK_BYTES {
+        if self.writer.filled() + bytes > self.writer.image().capacity() {
             self.next_chunk(bytes);
         }
         let at = self.writer.filled();
@@ -107,6 +106,17 @@ impl Transient {
             current.bodies.insert(slot.at, body);
         }
         slot
+    }
+
+    /// Ends the current chunk where it is full, and says whether it was. Only a chunk that is over can be moved or let go, and
+    /// publishers may have to wait for that before anything else comes.
+    #[inline]
+    pub fn end_full_chunk(&mut self) -> bool {
+        let is_full = self.writer.filled() + self.beside_bytes >= CHUNK_BYTES;
+        if is_full {
+            self.next_chunk(0);
+        }
+        is_full
     }
 
     /// A queue let go of a message.

@@ -51,7 +51,7 @@ pub fn run(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Tally {
     for (name, args) in PROOFS.iter().filter(|(name, _)| wanted(name)) {
         match step::status_and_reason(name, program(workspace).args(*args)) {
             Ok((status, _)) if status.code() == Some(SKIPPED) => {
-                tally.skip(name, "what it needs is not installed here")
+                tally.skip(name, "what it needs is not installed here");
             }
             Ok((status, _)) if status.success() => tally.record(name, Ok(())),
             Ok((status, reason)) => tally.record(name, Err(format!("{status}: {reason}"))),

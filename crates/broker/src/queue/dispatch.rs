@@ -39,7 +39,9 @@ impl Shard {
     /// messages. Says whether there is more to do, so that the caller can let go of the lock first.
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
-        let posts = !self.letters.is_empty() && self.post_waiting(&mut budget, ports);
+        if !self.letters.is_empty() {
+            self.post_waiting(&mut budget, ports);
+        }
         while budget > 0
             && let Some(id) = self.runnable.pop_front()
         {
@@ -68,7 +70,8 @@ impl Shard {
                 self.line_up_if_restless(id);
             }
         }
-        posts || !self.runnable.is_empty()
+        // What was caused meanwhile is posted next time; where there is no room for it, when there is.
+        !self.runnable.is_empty() || (!self.letters.is_empty() && ports.takes_letters())
     }
 
     /// Gives one message to [`Ports::got`], whoever else would have been next.
@@ -250,7 +253,8 @@ impl Queue {
                 return None;
             }
             let delivery = self.delivery(place, content, facts, returned, turn.no_ack);
-            if ports.deliver(turn.subscription, &delivery) == Taken::Yes {
+            let taken = ports.deliver(turn.subscription, &delivery);
+            if taken == Taken::Yes {
                 self.counters.redelivered += u64::from(returned);
                 if turn.no_ack {
                     self.counters.delivered_no_ack += 1;
@@ -261,6 +265,7 @@ impl Queue {
                 return Some(turn);
             }
             self.turns.pop();
+            self.lags |= taken == Taken::Lags;
             subscriptions.get_mut(&turn.subscription).expect("a turn belongs to a subscription").waiting = true;
         }
         None

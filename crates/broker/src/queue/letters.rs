@@ -6,6 +6,7 @@
 //!
 //! A letter is put into its queues in the unit that settles the original. What it causes there (one too many, expired at
 //! once) is seen to when dispatch comes to those queues, so letters that make letters are a line and not a recursion.
+//! Only what a full queue refuses becomes a letter in the same unit: it is in no queue that could remember it.
 //!
 //! Letters add to what has to be written, so they wait where storage has no room, and with them what would become one: a
 //! chain of queues that cause letters in each other is held up like any publisher.
@@ -16,7 +17,7 @@ use ferrymq_model::{DeathReason, Facts, QueueId, Sequence, Settled, Time};
 
 use super::dispatch::Front;
 use super::sabotage::Sabotage;
-use super::shard::{Queue, Shard};
+use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard};
 use super::{Content, Dead, Letter, Next, Ports};
 
 /// A message that was found, and has come to its end.
@@ -108,21 +109,17 @@ impl Shard {
         ports.end_unit();
     }
 
-    /// Puts letters of messages that were not taken in into their queues; says whether it could go on. Those that a letter
+    /// Puts letters of messages that were not taken in into their queues, as far as there is room. Those that a letter
     /// causes go before the others: so what it causes in turn is never more than a few for each step of its way.
     #[cold]
-    pub(super) fn post_waiting(&mut self, budget: &mut usize, ports: &mut impl Ports) -> bool {
-        while *budget > 0 {
-            if self.letters.is_empty() || !ports.takes_letters() {
-                return false;
-            }
+    pub(super) fn post_waiting(&mut self, budget: &mut usize, ports: &mut impl Ports) {
+        while *budget > 0 && !self.letters.is_empty() && ports.takes_letters() {
             *budget -= 1;
             let letter = self.letters.pop_front().expect("there is one");
             let before = self.letters.len();
             self.post(&letter, ports);
             self.letters.rotate_right(self.letters.len() - before);
         }
-        !self.letters.is_empty()
     }
 
     /// Puts a letter into its queues, and says whether it got there.
@@ -130,8 +127,24 @@ impl Shard {
         if self.saboteur.does(Sabotage::LetterLost) {
             return true;
         }
-        let message = letter.message.borrowed();
-        self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports).queues > 0
+        self.publish_letter(letter, ports)
+    }
+
+    /// Publishes a message that leaves another queue or a schedule in the unit that is open, and says whether it got
+    /// anywhere. Full queues that dead-letter what they refuse do so in the same unit, or a crash would lose it: it has left
+    /// where it was. Only what a chain of more than [`ROUND_MESSAGES_MAX`] refusals causes waits in memory.
+    pub(super) fn publish_letter(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
+        let (message, waiting) = (letter.message.borrowed(), self.letters.len());
+        let published = self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports);
+        for _ in 0..ROUND_MESSAGES_MAX {
+            if self.letters.len() <= waiting {
+                break;
+            }
+            let caused = self.letters.pop_back().expect("there is one more than before");
+            let message = caused.message.borrowed();
+            self.publish(&message, &caused.facts, caused.persistent, &caused.targets, ports);
+        }
+        published.queues > 0
     }
 
     /// Storage has room again for letters: what waited for it is lined up. Says which queues that are; dispatch is due.
@@ -139,6 +152,12 @@ impl Shard {
         let held_up: Vec<_> = std::mem::take(&mut self.held_up).into_iter().collect();
         held_up.iter().for_each(|id| self.line_up_if_restless(*id));
         held_up
+    }
+
+    /// Whether letters wait in memory for their turn: of messages that queues have refused.
+    #[must_use]
+    pub fn has_waiting_letters(&self) -> bool {
+        !self.letters.is_empty()
     }
 
     /// Whether anything waits for [`Shard::room_again`].

@@ -174,6 +174,8 @@ pub enum Taken {
     Yes,
     /// Nothing was taken. The subscription waits until [`Shard::credit`](super::Shard::credit) names it.
     NoCredit,
+    /// The same, where there is credit and too much waits for the connection's socket already.
+    Lags,
 }
 
 /// Consecutive messages of one queue, all of them delivered and not settled.

@@ -19,6 +19,8 @@ pub struct Published {
     pub durable: bool,
     /// Whether any of them did not take it, because it is full.
     pub refused: bool,
+    /// One of them whose consumers lag: see [`Shard::is_ahead`].
+    pub ahead_in: Option<QueueId>,
 }
 
 impl Shard {
@@ -36,7 +38,7 @@ impl Shard {
         ports: &mut impl Ports,
     ) -> Published {
         if !message.fits() {
-            return Published { queues: targets.len() as u32, durable: false, refused: true };
+            return Published { queues: targets.len() as u32, refused: true, ..Published::default() };
         }
         let mut published = Published::default();
         let splits = targets.len() > 1 && self.has_schedule(targets);
@@ -53,6 +55,9 @@ impl Shard {
                 continue;
             };
             published.queues += 1;
+            if queue.lags {
+                published.ahead_in = Some(*id);
+            }
             if queue.refuses(facts) {
                 published.refused = true;
                 queue.refuse(message, facts, &mut self.letters, ports);
@@ -132,6 +137,12 @@ impl Shard {
 }
 
 impl Queue {
+    /// Memory that its ready messages take, or would take.
+    pub(super) fn ready_memory(&self) -> u64 {
+        const MESSAGE_BYTES: u64 = 64;
+        self.ready * MESSAGE_BYTES + self.ready_bytes
+    }
+
     /// Whether the message that was just put into this lane stands before all others.
     fn is_new_front(&mut self, lane: u8) -> bool {
         let front = self.lanes.front();

@@ -24,6 +24,9 @@ use super::{
 use crate::catalog::{give_back, queue_tombstone};
 use crate::schedule::Schedule;
 
+/// How long publishers wait for a consumer that has credit and takes nothing.
+const LAG_MS_MAX: u64 = 100;
+
 /// How many messages one transition moves at most, so that the shard's lock is never held for long.
 pub(super) const ROUND_MESSAGES_MAX: usize = 128;
 
@@ -69,6 +72,10 @@ pub(super) struct Queue {
     pub(super) unacked_bytes: u64,
     /// Subscriptions with credit, as far as is known, in the order in which they are served.
     pub(super) turns: Turns,
+    /// A subscription waits for nothing but its socket.
+    pub(super) lags: bool,
+    /// Since when that is known; none where one has gone on since.
+    lags_since: Option<Time>,
     /// All subscriptions, by priority and in the order in which they came.
     pub(super) subscriptions: BTreeMap<(Reverse<i64>, u64), SubscriptionId>,
     /// How many there have been.
@@ -225,6 +232,7 @@ impl Shard {
         let queue = self.queues.get_mut(&ended.queue).expect("a subscription's queue is there");
         queue.subscriptions.remove(&(Reverse(ended.turn.priority), ended.number));
         queue.exclusive = false;
+        (queue.lags, queue.lags_since) = (false, None);
         // Of those of whom only one may be active, no other has a turn.
         let may_have_turn = !queue.settings.single_active || queue.active == Some(subscription);
         if may_have_turn && !ended.waiting {
@@ -251,6 +259,7 @@ impl Shard {
     pub fn cancel_all(&mut self, queue: QueueId, ports: &mut impl Ports) {
         let Some(found) = self.queues.get_mut(&queue) else { return };
         found.turns.clear();
+        (found.lags, found.lags_since) = (false, None);
         found.exclusive = false;
         found.active = None;
         for subscription in std::mem::take(&mut found.subscriptions).into_values() {
@@ -269,9 +278,22 @@ impl Shard {
             }
             let queue = self.queues.get_mut(&subscription.queue).expect("a subscription's queue is there");
             queue.turns.push(subscription.turn);
+            (queue.lags, queue.lags_since) = (false, None);
             let id = queue.id;
             self.line_up_if_restless(id);
         }
+    }
+
+    /// Whether publishers are ahead of this queue's consumers: a consumer waits for nothing but its socket, and more than
+    /// `bytes` are ready. Not where the consumer has taken nothing since this was asked [`LAG_MS_MAX`] ago.
+    #[must_use]
+    pub fn is_ahead(&mut self, queue: QueueId, bytes: u64, now: Time) -> bool {
+        let Some(queue) = self.queues.get_mut(&queue) else { return false };
+        if !queue.lags || queue.ready_memory() <= bytes {
+            return false;
+        }
+        let since = *queue.lags_since.get_or_insert(now);
+        now < since.after_ms(LAG_MS_MAX)
     }
 
     /// Storage has read on for these queues, or lanes of them.
@@ -375,6 +397,8 @@ impl Queue {
             resting: Resting::default(),
             ready: 0,
             ready_bytes: 0,
+            lags: false,
+            lags_since: None,
             limit: LengthLimit::of(&settings),
             unacked: 0,
             unacked_bytes: 0,

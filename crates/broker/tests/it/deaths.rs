@@ -158,10 +158,35 @@ fn a_full_queue_refuses_whoever_waits_and_others_get_the_message() {
     bench.shard.open(other, settings("other"), &[], NOW);
     bench.consume(1, false, 0);
     let published = bench.publish_to(&[QUEUE, other], true, Facts::default());
-    assert_eq!(published, Published { queues: 2, durable: true, refused: true });
+    assert_eq!(published, Published { queues: 2, durable: true, refused: true, ..Published::default() });
     assert!(!bench.dispatch());
     assert_eq!(deaths(&mut bench), [(1, DeathReason::MaxLength)]);
     assert_eq!((ready(&bench, other), ready(&bench, LETTERS), bench.ready()), (1, 1, 0));
+}
+
+/// A rejected message goes to a full queue, which dead-letters it to a third one: all of that is one step.
+#[test]
+fn what_a_full_queue_refuses_goes_on_with_the_message_that_has_left() {
+    let (full, last) = (QueueId(768), QueueId(1024));
+    let dead_letters =
+        |exchange| Some(DeadLettering { exchange: Name::from(exchange), routing_key: None, keeps: false });
+    let mut bench = Bench::with(QueueSettings { dead_letters: dead_letters("full"), ..settings("q") });
+    let settings_of_full = QueueSettings {
+        messages_max: Some(0),
+        overflow: Overflow::RejectPublishDeadLetter,
+        dead_letters: dead_letters("last"),
+        ..settings("full")
+    };
+    bench.shard.open(full, settings_of_full, &[], NOW);
+    bench.shard.open(last, settings("last"), &[], NOW);
+    bench.port.queues.extend([("full".to_owned(), full), ("last".to_owned(), last)]);
+    bench.consume(1, false, 0);
+    publish(&mut bench, 3);
+    bench.dispatch();
+    settle(&mut bench, 1, 3, Settlement::Reject);
+    assert!(!bench.dispatch());
+    assert_eq!((ready(&bench, QUEUE), ready(&bench, full), ready(&bench, last)), (0, 0, 3));
+    assert!(!bench.shard.is_held_up(), "nothing waits in memory");
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub struct Port {
     random: Random,
     /// One in so many answers is "pending" and "no credit"; 0 is never.
     pub moody: u64,
+    /// Whoever has no credit is said to lag.
+    pub lags: bool,
     pub messages: BTreeMap<QueueId, BTreeMap<Sequence, Stored>>,
     /// As storage keeps them, from what it hears.
     pub states: BTreeMap<QueueId, QueueState>,
@@ -140,6 +142,7 @@ impl Port {
         Self {
             random,
             moody,
+            lags: moody > 0,
             messages: BTreeMap::new(),
             states: BTreeMap::new(),
             catalog: BTreeMap::new(),
@@ -361,7 +364,7 @@ impl Ports for Port {
         if credit == 0 || self.is_moody() {
             self.waiting.insert(to.0);
             self.tell(Event::Refused { subscription: to.0 });
-            return Taken::NoCredit;
+            return if self.lags { Taken::Lags } else { Taken::NoCredit };
         }
         if !delivery.settled
             && let Some(credit) = self.credit.get_mut(&to.0)

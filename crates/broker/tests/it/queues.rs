@@ -77,6 +77,44 @@ pub fn settings(name: &str) -> QueueSettings {
 }
 
 #[test]
+fn publishers_are_ahead_of_a_consumer_that_waits_for_its_socket() {
+    const TWO_MESSAGES: u64 = 2 * (64 + 8);
+    let mut bench = Bench::new();
+    bench.consume(1, true, 0);
+    let no_credit = |bench: &mut Bench, lags| {
+        bench.port.credit.insert(1, 0);
+        bench.port.lags = lags;
+    };
+    no_credit(&mut bench, true);
+    assert_eq!(bench.publish(false).ahead_in, None, "nobody knew");
+    assert_eq!(bench.publish(false).ahead_in, Some(QUEUE));
+    assert!(!bench.shard.is_ahead(QUEUE, TWO_MESSAGES, NOW), "it is not much");
+    assert!(bench.shard.is_ahead(QUEUE, TWO_MESSAGES - 1, NOW));
+    assert!(bench.shard.is_ahead(QUEUE, TWO_MESSAGES - 1, NOW.after_ms(99)));
+    assert!(!bench.shard.is_ahead(QUEUE, TWO_MESSAGES - 1, NOW.after_ms(100)), "it takes nothing");
+
+    // It takes two, and lags again.
+    bench.port.credit.insert(1, 1);
+    bench.shard.credit(&[SubscriptionId(1)]);
+    bench.dispatch();
+    assert!(!bench.shard.is_ahead(QUEUE, 0, NOW));
+    no_credit(&mut bench, true);
+    (0..3).for_each(|_| bench.publish_one(false));
+    assert!(bench.shard.is_ahead(QUEUE, TWO_MESSAGES, NOW.after_ms(150)), "it has its time again");
+    bench.shard.cancel(SubscriptionId(1), NOW, &mut bench.port);
+    assert!(!bench.shard.is_ahead(QUEUE, 0, NOW.after_ms(150)), "it is gone");
+}
+
+#[test]
+fn nobody_waits_for_a_consumer_without_credit() {
+    let mut bench = Bench::new();
+    bench.consume(1, false, 0);
+    bench.port.credit.insert(1, 0);
+    assert!((0..9).all(|_| bench.publish(true).ahead_in.is_none()));
+    assert!(!bench.shard.is_ahead(QUEUE, 0, NOW));
+}
+
+#[test]
 fn what_would_not_fit_storage_is_refused_before_anything_is_done_with_it() {
     let mut bench = Bench::new();
     let (long, properties) = ("n".repeat(256), vec![0; MessageRef::PROPERTIES_BYTES]);
@@ -95,7 +133,7 @@ fn what_would_not_fit_storage_is_refused_before_anything_is_done_with_it() {
         MessageRef { properties: &properties, ..fits },
     ] {
         let published = bench.shard.publish(&message, &Facts::default(), true, &[QUEUE], &mut bench.port);
-        assert_eq!(published, Published { queues: 1, durable: false, refused: true });
+        assert_eq!(published, Published { queues: 1, refused: true, ..Published::default() });
     }
     assert_eq!(bench.shard.counts(QUEUE).unwrap().ready, 0);
     bench.publish_one(true);
@@ -134,9 +172,9 @@ fn a_higher_priority_is_served_while_it_has_credit() {
 fn a_transient_message_for_an_auto_ack_subscription_never_reaches_storage() {
     let mut bench = Bench::new();
     bench.consume(1, true, 0);
-    assert_eq!(bench.publish(false), Published { queues: 1, durable: false, refused: false });
+    assert_eq!(bench.publish(false), Published { queues: 1, ..Published::default() });
     assert!(bench.port.states.is_empty(), "storage heard nothing");
-    assert_eq!(bench.publish(true), Published { queues: 1, durable: true, refused: false });
+    assert_eq!(bench.publish(true), Published { queues: 1, durable: true, ..Published::default() });
     assert_eq!(bench.port.states[&QUEUE], QueueState { next: 2, head: 2, ..QueueState::new() });
     assert_eq!(bench.delivered(), [(1, 1), (1, 2)]);
     let counts = bench.shard.counts(QUEUE).unwrap();

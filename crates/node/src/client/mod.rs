@@ -11,6 +11,7 @@ mod fan_out;
 mod filing;
 mod history;
 mod life;
+mod pacing;
 mod publish;
 mod replies;
 mod settle;
@@ -32,6 +33,7 @@ use crate::{
     transition::Aftermath,
 };
 use fan_out::FanOut;
+use pacing::Pacing;
 use publish::RouteCache;
 
 /// Units of work after which publishes that were collected wait for the next turn.
@@ -61,6 +63,7 @@ pub struct Client {
     epoch: Option<Epoch>,
     routes: RouteCache,
     has_published: bool,
+    pacing: Pacing,
     /// Messages that go to many queues, and have not reached all of them.
     fan_out: Option<FanOut>,
     /// The first of `publishes` waits for its body to be in a file of its own.
@@ -101,6 +104,7 @@ impl Client {
             epoch: None,
             routes: RouteCache::default(),
             has_published: false,
+            pacing: Pacing::default(),
             fan_out: None,
             filing: None,
             left_publishes: false,

@@ -170,6 +170,7 @@ impl Client {
         if self.node.firehose.is_on() {
             self.show_published(input, publishes, &routes, targets, &mut aftermath);
         }
+        let mut ahead_in = None;
         let stored = self.node.decide(&mut aftermath, |shard, ports| {
             let mut durable = false;
             for (publish, route) in publishes.iter().zip(&mut routes) {
@@ -190,10 +191,12 @@ impl Client {
                 let targets = &targets[range.clone()];
                 let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
                 durable |= published.durable;
+                ahead_in = published.ahead_in.or(ahead_in);
                 route.became(published);
             }
             (durable && wants_confirm).then(|| ports.flushed_position())
         });
+        self.pacing.published(ahead_in);
         self.worked(publishes.len().max(targets.len()) as u64);
         self.published(input, publishes, &routes, stored, aftermath);
     }

@@ -213,6 +213,27 @@ fn durable_and_transient_messages_in_turn_are_read_once() {
     assert!(loads < MESSAGES / 20, "{loads} reads of {MESSAGES} messages");
 }
 
+/// One transient message that alone takes more memory than all of them may: it goes to disk, or away, and others go on.
+#[test]
+fn nobody_waits_for_ever_for_one_long_transient_message() {
+    let folder = Folder::new("one-long");
+    let (shard, _) = folder.open(Options { transient_bytes_max: 2 << 20, ..small() }).unwrap();
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    let long = Bytes::from(vec![7; 3 << 20]);
+    for (number, settled) in [(1, true), (2, false), (3, true), (4, false)] {
+        let body = if number < 3 { BodyRef::Inline(&long) } else { BodyRef::Shared(&long) };
+        shard.with(|store| {
+            store.enqueue(&message(body), &facts(body), &[], &[place(Q, number)]);
+            if settled {
+                store.settle(QueueId(Q), number, number, Settled::Accepted);
+            }
+        });
+        shard.wait_for_room();
+    }
+    let left = shard.messages(Q);
+    assert!(left == [(2, long.to_vec()), (4, long.to_vec())]);
+}
+
 #[test]
 fn long_bodies_are_stored_once_and_come_back() {
     let folder = Folder::new("bodies");

@@ -15,7 +15,8 @@ use crate::{
 use std::sync::Arc;
 
 /// Applies a change of the catalog, which is locked for that, as one unit of the journal. What it has appended to the list of
-/// entries is written also where it is refused, because it was applied.
+/// entries is written also where it is refused, because it was applied. Where a queue or an exchange has gone that had more
+/// bindings than may go at once, [`Node::settle_down`] takes the rest away.
 ///
 /// The position is that at which the catalog is durable as it is now, whoever changed it last: who has found something that
 /// another connection has just made answers no sooner than that one.
@@ -28,7 +29,9 @@ pub fn apply<T>(
 
     let mut changes = Vec::new();
     ports.begin_unit();
+    let gone_before = ports.gone_before();
     let result = change(shard, ports, &mut changes);
+    ports.unbind_some(gone_before, &mut changes);
     ports.write_changes(&changes);
     schedules::follow_catalog(shard, ports);
     // Dead letters that wait for somebody to take them are tried again.

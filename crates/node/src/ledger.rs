@@ -1,17 +1,19 @@
 //! The ledger of memory: what each connection holds, and what follows when all of them hold too much.
 //!
-//! A connection's account changes once for each turn or write, not for each message. When a limit is exceeded, the connection
-//! that holds the most is read no further, while others go on. If that lasts for [`GRACE_MS`], it is closed.
+//! A connection's account changes once for each turn or write, not for each message. When a limit is exceeded, the user counts
+//! whose connections hold the most together: of these, the connection that holds the most is read no further, while others go
+//! on. If that lasts for [`GRACE_MS`], it is closed.
 
+use std::collections::HashMap;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
 };
 
-use ferrymq_model::{Event, Limits, Refusal, Time};
+use ferrymq_model::{Event, Limits, Name, Refusal, Time};
 use parking_lot::Mutex;
 
-use crate::node::Node;
+use crate::{connection::Connection, node::Node};
 
 /// How long a limit may be exceeded before the connection that holds the most is closed, in milliseconds.
 const GRACE_MS: u64 = 1_000;
@@ -261,6 +263,23 @@ impl Excess {
     }
 }
 
+/// The user of a connection that has opened its vhost.
+fn user_of(connection: &Connection) -> Option<&Name> {
+    connection.who.get().map(|who| &who.user)
+}
+
+/// What each user holds. A connection without a user stands for itself, and is not in it; nor are those that are closing.
+fn by_user(connections: &[Option<Arc<Connection>>], pool: Pool) -> HashMap<Option<&Name>, usize> {
+    let mut by_user = HashMap::new();
+    for connection in connections.iter().flatten() {
+        let is_closing = connection.account.state.load(Ordering::Acquire) == CLOSING;
+        if let user @ Some(_) = user_of(connection).filter(|_| !is_closing) {
+            *by_user.entry(user).or_default() += connection.account.bytes.of(pool);
+        }
+    }
+    by_user
+}
+
 impl Node {
     /// Looks at the ledger, if connections hold so much more that it is time to. The caller holds no lock.
     #[inline]
@@ -310,21 +329,24 @@ impl Node {
     fn relieve(&self, mut excess: Excess, since: &mut Option<Time>, now: Time) {
         let connections = self.core.lock().connections.clone();
         let (mut closing, mut most, mut most_free) = (0, None, None);
+        let by_user = by_user(&connections, excess.pool);
         for connection in connections.iter().flatten() {
             let (bytes, account) = (connection.account.bytes.of(excess.pool), &connection.account);
+            // All connections of a user together, then the one of them that holds the most.
+            let rank = (by_user.get(&user_of(connection)).copied().unwrap_or(bytes), bytes, connection.serial);
             match account.state.load(Ordering::Acquire) {
                 CLOSING => closing += bytes,
                 state => {
-                    most = most.max(Some((bytes, connection.serial)));
+                    most = most.max(Some(rank));
                     if state == FREE {
-                        most_free = most_free.max(Some((bytes, connection.serial)));
+                        most_free = most_free.max(Some(rank));
                     }
                 }
             }
         }
         excess.bytes = excess.bytes.saturating_sub(closing);
-        let find = |most: Option<(usize, u64)>| {
-            connections.iter().flatten().find(|one| most.is_some_and(|(_, serial)| serial == one.serial))
+        let find = |most: Option<(usize, usize, u64)>| {
+            connections.iter().flatten().find(|one| most.is_some_and(|(_, _, serial)| serial == one.serial))
         };
         self.ledger.is_full.store(excess.is_large(), Ordering::Release);
         let Some(holder) = find(most).filter(|_| excess.bytes > excess.bytes_max) else { return };

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use ferrymq_model::{Body, Command, DeclareQueue, Event, Limits, Name, Publish, Refusal, Span, Time};
+use ferrymq_model::{Body, Command, DeclareQueue, Event, Limits, Login, Name, Publish, Refusal, Span, Time};
 use ferrymq_storage::{Options, RealDisk};
 
 use crate::rig_tests::{Folder, carry_out, login, origin, publish};
@@ -84,6 +84,21 @@ impl Rig {
         (client, socket)
     }
 
+    /// As [`Rig::client`], of another user.
+    fn client_of(&self, user: &str) -> (Client, Arc<Socket>) {
+        let (name, vhost) = (Name::from(user), Name::from("/"));
+        let mut catalog = self.node.catalog.write();
+        catalog.put_user(&name, &crate::login::hash(b"secret"), &[], &mut Vec::new());
+        catalog.set_permission(&name, &vhost, [".*"; 3], &mut Vec::new()).unwrap();
+        drop(catalog);
+        let socket = Arc::new(Socket::default());
+        let mut client = self.node.connect(socket.clone(), "test".to_owned(), true).unwrap();
+        let mut commands = login();
+        commands[0] = Command::Login(Login::Password { user: name, password: b"secret".to_vec() });
+        carry_out(&mut client, b"", commands);
+        (client, socket)
+    }
+
     /// Time passes, and the host rings as it was told to.
     fn pass(&self, ms: u64) {
         for _ in 0..ms / 100 {
@@ -122,6 +137,23 @@ fn uploads() -> Limits {
 
 fn memory() -> Limits {
     Limits { memory_bytes_max: MAX as u64, outbox_bytes_max: MAX, ..Limits::default() }
+}
+
+/// A user with many connections does not pass for one who holds little.
+#[test]
+fn of_the_user_that_holds_the_most_one_connection_is_held_up_and_closed() {
+    let rig = Rig::new(uploads());
+    let mut many: Vec<Client> = (0..10).map(|_| rig.client().0).collect();
+    let (mut other, _) = rig.client_of("other");
+    other.holds(MAX / 100 * 20, 0);
+    many.iter_mut().for_each(|client| client.holds(MAX / 100 * 7, 0));
+    assert!(!other.is_paused(), "there is room");
+    many[3].holds(MAX / 100 * 18, 0);
+    assert!(many[3].is_paused() && !other.is_paused(), "another user's connection holds more, and that user less");
+    rig.pass(1_000);
+    let why = many.iter_mut().map(end_of).collect::<Vec<_>>();
+    assert!(why[3].as_ref().is_some_and(|why| why.contains("holds the most")), "{why:?}");
+    assert_eq!((why.iter().flatten().count(), end_of(&mut other)), (1, None));
 }
 
 #[test]

@@ -21,6 +21,8 @@ mod definition_limits;
 #[cfg(test)]
 mod definition_tests;
 mod definitions;
+#[cfg(test)]
+mod doubling_tests;
 mod effects;
 mod events;
 mod failed;

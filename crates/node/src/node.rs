@@ -366,22 +366,36 @@ impl Node {
     /// units of work.
     pub(crate) fn settle_for_now(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
         let mut work = self.hand_out(aftermath, own);
-        while !aftermath.gone.is_empty() {
-            aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
-            let mut catalog = self.catalog.write();
-            self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| {
-                // An alternate exchange may take from now on what went to them.
-                catalog_change::apply(shard, ports, |_, ports, changes| ports.forget_gone(changes))
+        while !aftermath.gone.is_empty() || aftermath.unbinding.is_some() {
+            if aftermath.unbinding.is_none() {
+                work += self.forget_gone(aftermath, own);
+                continue;
+            }
+            // The one who asked for it waits, and nobody else.
+            self.host.lengthy(&mut || {
+                while aftermath.unbinding.is_some() {
+                    work += self.forget_gone(aftermath, own);
+                }
             });
-            let happenings = catalog.take_happenings();
-            drop(catalog);
-            self.tell_happenings(happenings, None);
-            work += WORK_OF_CHANGE + self.hand_out(aftermath, own);
         }
         for (connection, subscription) in std::mem::take(&mut aftermath.ended) {
             connection.tell_unsubscribed(self, &subscription);
         }
         work
+    }
+
+    /// The catalog forgets what has gone, and takes away one portion of the bindings that are left of it.
+    fn forget_gone(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
+        aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
+        let mut catalog = self.catalog.write();
+        self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| {
+            // An alternate exchange may take from now on what went to them.
+            catalog_change::apply(shard, ports, |_, ports, _| ports.forget_gone())
+        });
+        let happenings = catalog.take_happenings();
+        drop(catalog);
+        self.tell_happenings(happenings, None);
+        WORK_OF_CHANGE + self.hand_out(aftermath, own)
     }
 
     /// The part of [`Node::settle_down`] that deals with messages.

@@ -307,13 +307,19 @@ fn found(recovered: &Recovered) -> Found {
     Found { is_new: recovered.entries.is_empty(), queues: queues.len(), messages }
 }
 
+/// A crash while a queue or exchange with very many bindings goes may leave that many.
+const ORPHANS_SHOWN: usize = 16;
+
 fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Catalog, NodeError> {
     if entries.is_empty() {
         return Ok(Catalog::fresh(&login::hash(b"guest"), changes));
     }
     let loaded = Catalog::load(entries, changes).map_err(NodeError::Catalog)?;
-    for orphan in &loaded.orphans {
+    for orphan in loaded.orphans.iter().take(ORPHANS_SHOWN) {
         tracing::warn!("dropped, because what it belongs to is not there: {orphan}");
+    }
+    if let Some(more @ 1..) = loaded.orphans.len().checked_sub(ORPHANS_SHOWN) {
+        tracing::warn!("dropped, because what they belong to is not there: {more} more catalog entries");
     }
     Ok(loaded.catalog)
 }

@@ -98,6 +98,8 @@ pub struct Aftermath {
     pub touched: Touched,
     /// Queues that went away: the catalog has to forget them.
     pub gone: Vec<QueueId>,
+    /// Where bindings are left of what has gone, [`Catalog::gone`] before it went: the catalog has to take them away.
+    pub unbinding: Option<u64>,
     /// Whether there is more to deliver.
     pub more: bool,
     /// Subscriptions that the server has ended.
@@ -219,9 +221,23 @@ impl Transition<'_> {
     }
 
     /// The catalog forgets the queues that went away in this transition.
-    pub fn forget_gone(&mut self, changes: &mut Vec<CatalogEntry>) {
+    pub fn forget_gone(&mut self) {
         for queue in std::mem::take(&mut self.aftermath.gone) {
-            self.catalog().forget_queue(queue, changes);
+            self.catalog().forget_queue(queue);
+        }
+    }
+
+    /// As [`Catalog::gone`] before the first change of which bindings may be left.
+    pub fn gone_before(&mut self) -> u64 {
+        self.aftermath.unbinding.take().unwrap_or_else(|| self.catalog().gone())
+    }
+
+    /// Bindings of what has gone since then are taken away, as many as may go under one hold of the catalog's lock.
+    pub fn unbind_some(&mut self, gone_before: u64, changes: &mut Vec<CatalogEntry>) {
+        if self.catalog().is_unbinding_since(gone_before) {
+            self.catalog().unbind_some(changes);
+            let is_left = self.catalog().is_unbinding_since(gone_before);
+            self.aftermath.unbinding = is_left.then_some(gone_before);
         }
     }
 
@@ -265,8 +281,8 @@ impl Transition<'_> {
 impl Aftermath {
     /// Whether nothing is left but to send a little, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
-        let Self { touched, gone, more, shown, ended } = self;
-        let nothing_else = gone.is_empty() && shown.is_empty() && ended.is_empty();
+        let Self { touched, gone, unbinding, more, shown, ended } = self;
+        let nothing_else = gone.is_empty() && unbinding.is_none() && shown.is_empty() && ended.is_empty();
         !more && nothing_else && !touched.iter().any(|connection| connection.holds_much())
     }
 

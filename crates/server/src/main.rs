@@ -31,7 +31,7 @@ enum Command {
     /// Give up what is damaged in a data directory that no server uses: exactly that, and for good
     Repair(check::CheckArgs),
     /// Measure a server: the built-in load generator
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
 }
 
 /// How alike a flag must be to what was written, from 0 to 1, to be suggested.
@@ -70,6 +70,6 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args, false),
         Command::Repair(args) => check::run(&args, true),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(*args),
     }
 }

@@ -1,7 +1,7 @@
 //! What was read back from disk and is still in memory: blocks of runs, and long bodies. Bounded in all, however many
 //! queues are read; the oldest goes first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, FiledBody, Position, QueueId, Sequence};
@@ -34,10 +34,18 @@ struct CachedBlock {
     run: RunId,
     block: Block,
     queues: Vec<(QueueId, Sequence, Sequence)>,
+    age: Age,
 }
 
 #[derive(Debug)]
-enum CachedBody {
+struct CachedBody {
+    held: HeldBody,
+    /// Its age in the share of bodies. One that is on its way to its file is in no share.
+    age: Option<Age>,
+}
+
+#[derive(Debug)]
+enum HeldBody {
     InRun(Bytes),
     OwnFile(FiledBody),
 }
@@ -48,44 +56,50 @@ impl CachedBody {
     }
 
     fn as_ref(&self) -> BodyRef<'_> {
-        match self {
-            Self::InRun(bytes) => BodyRef::Shared(bytes),
-            Self::OwnFile(filed) => BodyRef::Filed(filed),
+        match &self.held {
+            HeldBody::InRun(bytes) => BodyRef::Shared(bytes),
+            HeldBody::OwnFile(filed) => BodyRef::Filed(filed),
         }
     }
 }
 
+/// A number that is higher for what came later.
+type Age = u64;
+
 /// How much of one kind is in memory, and in which order it came.
 #[derive(Debug)]
 struct Share<T> {
-    /// Oldest first.
-    items: VecDeque<T>,
+    items: BTreeMap<Age, T>,
+    next: Age,
     bytes: u64,
     bytes_max: u64,
 }
 
-impl<T: Copy + PartialEq> Share<T> {
+impl<T: Copy> Share<T> {
     fn new(bytes_max: u64) -> Self {
-        Self { items: VecDeque::new(), bytes: 0, bytes_max }
+        Self { items: BTreeMap::new(), next: 0, bytes: 0, bytes_max }
     }
 
-    fn add(&mut self, item: T, bytes: u64) {
-        debug_assert!(!self.items.contains(&item), "nothing is counted twice");
-        self.items.push_back(item);
+    fn add(&mut self, item: T, bytes: u64) -> Age {
+        let age = self.next;
+        self.next += 1;
+        self.items.insert(age, item);
         self.bytes += bytes;
+        age
     }
 
-    fn remove(&mut self, item: T, bytes: u64) {
-        let before = self.items.len();
-        self.items.retain(|other| *other != item);
-        if self.items.len() < before {
+    fn remove(&mut self, age: Age, bytes: u64) {
+        if self.items.remove(&age).is_some() {
             self.bytes -= bytes;
         }
     }
 
     /// The oldest, if it must go. What came last always stays: somebody waits for it.
-    fn surplus(&mut self) -> Option<T> {
-        if self.bytes > self.bytes_max && self.items.len() > 1 { self.items.pop_front() } else { None }
+    fn surplus(&self) -> Option<T> {
+        if self.bytes <= self.bytes_max || self.items.len() < 2 {
+            return None;
+        }
+        self.items.values().next().copied()
     }
 }
 
@@ -98,6 +112,8 @@ pub(crate) struct Cache {
     bodies: HashMap<BodyKey, CachedBody, foldhash::fast::FixedState>,
     block_share: Share<BlockNumber>,
     body_share: Share<BodyKey>,
+    /// Where in each run the bodies are that were read from it.
+    run_bodies: BTreeSet<(RunId, u64)>,
     /// Bodies that are on their way to their file, with the position that says they are there.
     unwritten: VecDeque<(Position, u64)>,
     next_block: BlockNumber,
@@ -111,6 +127,7 @@ impl Cache {
             bodies: HashMap::default(),
             block_share: Share::new(bytes_max / 2),
             body_share: Share::new(bytes_max / 2),
+            run_bodies: BTreeSet::new(),
             unwritten: VecDeque::new(),
             next_block: 0,
         }
@@ -151,13 +168,13 @@ impl Cache {
             && let Some(known) = self.windows.get(&(run, *queue, *first))
         {
             // It is the same one, and stays for longer now.
-            self.forget_block(known.block);
+            self.drop_block(known.block);
         }
         for (queue, first, last) in &queues {
             self.windows.insert((run, *queue, *first), Window { last: *last, block: number });
         }
-        self.block_share.add(number, block.len() as u64);
-        self.blocks.insert(number, CachedBlock { run, block, queues });
+        let age = self.block_share.add(number, block.len() as u64);
+        self.blocks.insert(number, CachedBlock { run, block, queues, age });
         while let Some(oldest) = self.block_share.surplus() {
             self.drop_block(oldest);
         }
@@ -165,35 +182,38 @@ impl Cache {
 
     /// These runs are gone, and what was read from them points into them.
     pub fn forget_runs(&mut self, runs: &[RunId]) {
-        let gone = |run: &RunId| runs.contains(run);
         for run in runs {
             let last = (*run, QueueId(u64::MAX), Sequence::MAX);
             let mut blocks: Vec<_> =
                 self.windows.range((*run, QueueId(0), 0)..=last).map(|(_, window)| window.block).collect();
             blocks.dedup();
-            blocks.into_iter().for_each(|number| self.forget_block(number));
-        }
-        let bodies = self.bodies.keys().filter(|key| matches!(key, BodyKey::InRun(run, _) if gone(run)));
-        for key in bodies.copied().collect::<Vec<_>>() {
-            let bytes = self.bodies.remove(&key).map_or(0, |body| body.len());
-            self.body_share.remove(key, bytes);
+            blocks.into_iter().for_each(|number| self.drop_block(number));
+            while let Some((_, at)) = self.run_bodies.range((*run, 0)..=(*run, u64::MAX)).next().copied() {
+                self.drop_body(BodyKey::InRun(*run, at));
+            }
         }
     }
 
     /// A body that was read from a run.
     pub fn insert_from_run(&mut self, run: RunId, at: u64, body: Bytes) {
-        self.insert(BodyKey::InRun(run, at), CachedBody::InRun(body));
+        self.run_bodies.insert((run, at));
+        self.insert(BodyKey::InRun(run, at), HeldBody::InRun(body));
     }
 
     /// A body that is in its file.
     pub fn insert_filed(&mut self, filed: FiledBody) {
-        self.insert(BodyKey::OwnFile(filed.number), CachedBody::OwnFile(filed));
+        self.insert(BodyKey::OwnFile(filed.number), HeldBody::OwnFile(filed));
     }
 
-    fn insert(&mut self, key: BodyKey, body: CachedBody) {
-        let bytes = body.len();
-        if self.bodies.insert(key, body).is_none() {
-            self.body_share.add(key, bytes);
+    fn insert(&mut self, key: BodyKey, held: HeldBody) {
+        match self.bodies.get_mut(&key) {
+            // It is the same.
+            Some(body) => body.held = held,
+            None => {
+                let mut body = CachedBody { held, age: None };
+                body.age = Some(self.body_share.add(key, body.len()));
+                self.bodies.insert(key, body);
+            }
         }
         self.drop_surplus_bodies();
     }
@@ -201,7 +221,9 @@ impl Cache {
     /// Keeps a body until its file is written, and for a while after.
     pub fn insert_unwritten(&mut self, filed: FiledBody, written_at: Position) {
         let number = filed.number;
-        self.bodies.insert(BodyKey::OwnFile(number), CachedBody::OwnFile(filed));
+        self.drop_body(BodyKey::OwnFile(number));
+        let body = CachedBody { held: HeldBody::OwnFile(filed), age: None };
+        self.bodies.insert(BodyKey::OwnFile(number), body);
         self.unwritten.push_back((written_at, number));
     }
 
@@ -210,8 +232,8 @@ impl Cache {
         while self.unwritten.front().is_some_and(|(position, _)| *position <= durable) {
             let Some((_, number)) = self.unwritten.pop_front() else { return };
             let key = BodyKey::OwnFile(number);
-            if let Some(body) = self.bodies.get(&key) {
-                self.body_share.add(key, body.len());
+            if let Some(body) = self.bodies.get_mut(&key).filter(|body| body.age.is_none()) {
+                body.age = Some(self.body_share.add(key, body.len()));
             }
         }
         self.drop_surplus_bodies();
@@ -237,25 +259,26 @@ impl Cache {
         if self.unwritten.iter().any(|(_, unwritten)| *unwritten == number) {
             return;
         }
-        let key = BodyKey::OwnFile(number);
-        let Some(body) = self.bodies.remove(&key) else { return };
-        self.body_share.remove(key, body.len());
+        self.drop_body(BodyKey::OwnFile(number));
     }
 
     fn drop_surplus_bodies(&mut self) {
         while let Some(oldest) = self.body_share.surplus() {
-            self.body_share.bytes -= self.bodies.remove(&oldest).map_or(0, |body| body.len());
+            self.drop_body(oldest);
         }
     }
 
-    fn forget_block(&mut self, number: BlockNumber) {
-        self.block_share.items.retain(|other| *other != number);
-        self.drop_block(number);
+    fn drop_body(&mut self, key: BodyKey) {
+        if let BodyKey::InRun(run, at) = key {
+            self.run_bodies.remove(&(run, at));
+        }
+        let Some(body) = self.bodies.remove(&key) else { return };
+        body.age.into_iter().for_each(|age| self.body_share.remove(age, body.len()));
     }
 
     fn drop_block(&mut self, number: BlockNumber) {
         let Some(cached) = self.blocks.remove(&number) else { return };
-        self.block_share.bytes -= cached.block.len() as u64;
+        self.block_share.remove(cached.age, cached.block.len() as u64);
         for (queue, first, _) in cached.queues {
             self.windows.remove(&(cached.run, queue, first));
         }
@@ -287,5 +310,25 @@ mod tests {
         }
         cache.forget_own_file(2);
         assert_eq!(cache.body_share.bytes, 0);
+    }
+
+    /// What was read from runs that are gone goes, and nothing else.
+    #[test]
+    fn what_was_read_from_a_run_goes_with_it() {
+        let mut cache = Cache::new(1 << 20);
+        for at in 0..1_000 {
+            cache.insert_from_run(RunId(at as u32 % 50), at, vec![7; 100].into());
+        }
+        cache.insert_filed(FiledBody { bytes: vec![7; 100].into(), number: 1, crc: 0, claim: None });
+        cache.forget_runs(&[RunId(3), RunId(49), RunId(77)]);
+        for at in 0..1_000 {
+            let run = RunId(at as u32 % 50);
+            let is_gone = run == RunId(3) || run == RunId(49);
+            assert_eq!(cache.body(BodyKey::InRun(run, at)).is_none(), is_gone, "{run:?} at {at}");
+        }
+        assert!(cache.body(BodyKey::OwnFile(1)).is_some());
+        assert_eq!((cache.body_share.bytes, cache.run_bodies.len()), (961 * 100, 960));
+        cache.insert_from_run(RunId(1), 0, vec![7; 1 << 20].into());
+        assert_eq!((cache.body_share.bytes, cache.run_bodies.len()), (1 << 20, 1), "the share is kept to");
     }
 }

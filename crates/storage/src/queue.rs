@@ -19,6 +19,9 @@ use crate::segment::SegmentId;
 /// Where a queue stands in the table of queues; used again when the queue is gone.
 pub(crate) type QueueKey = u32;
 
+/// A table with room for more keys than this is made smaller when most of them are gone.
+const KEPT_KEYS: usize = 1_024;
+
 /// Finds queues by their ids.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
@@ -61,7 +64,11 @@ impl Keys {
     /// A queue is gone; its key may be given again.
     pub fn remove(&mut self, id: QueueId) -> Option<QueueKey> {
         self.last = None;
-        self.all.remove(&id)
+        let key = self.all.remove(&id);
+        if self.all.capacity() > KEPT_KEYS && self.all.len() < self.all.capacity() / 8 {
+            self.all.shrink_to(2 * self.all.len());
+        }
+        key
     }
 }
 

@@ -98,8 +98,8 @@ impl Store {
     }
 
     fn memory(&self) -> Memory {
-        let table = self.queues.capacity() * size_of::<Option<Queue>>();
-        let index: u64 = self.queues.iter().flatten().map(Queue::index_bytes).sum();
+        let table = self.queues.capacity() * size_of::<Option<Box<Queue>>>() + self.keys.len() * size_of::<Queue>();
+        let index: u64 = self.queues.iter().flatten().map(|queue| queue.index_bytes()).sum();
         Memory {
             journal: images_bytes(&self.journal) + self.appender.spare_bytes(),
             journal_bodies: self.journal.iter().map(|segment| bodies_bytes(segment.bodies.values())).sum(),

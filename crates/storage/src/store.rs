@@ -33,7 +33,8 @@ use crate::transient::Transient;
 pub struct Store {
     pub(crate) appender: Appender,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) queues: Vec<Option<Queue>>,
+    /// Boxed, so that the places of queues that are gone are small.
+    pub(crate) queues: Vec<Option<Box<Queue>>>,
     vacant: Vec<QueueKey>,
     pub(crate) keys: Keys,
     pub(crate) journal: Segments,
@@ -305,7 +306,7 @@ impl Store {
             self.queues.push(None);
             QueueKey::try_from(self.queues.len() - 1).expect("fewer than four thousand million queues")
         });
-        self.queues[key as usize] = Some(queue);
+        self.queues[key as usize] = Some(Box::new(queue));
         self.keys.insert(id, key);
         key
     }
@@ -433,7 +434,7 @@ impl Drop for Store {
 #[inline]
 pub(crate) fn lookup<'a>(
     keys: &mut Keys,
-    queues: &'a mut [Option<Queue>],
+    queues: &'a mut [Option<Box<Queue>>],
     id: QueueId,
 ) -> Option<(&'a mut Queue, QueueKey)> {
     let key = keys.find(id)?;
@@ -441,7 +442,7 @@ pub(crate) fn lookup<'a>(
 }
 
 #[inline]
-fn queue_of(queues: &mut [Option<Queue>], key: QueueKey) -> &mut Queue {
+fn queue_of(queues: &mut [Option<Box<Queue>>], key: QueueKey) -> &mut Queue {
     queues[key as usize].as_mut().expect("keys are of queues")
 }
 

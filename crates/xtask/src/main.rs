@@ -9,6 +9,7 @@ mod codegen;
 mod conformance;
 mod fuzz;
 mod pages;
+mod plots;
 mod proof;
 mod step;
 mod test;
@@ -27,8 +28,10 @@ const USAGE: &str = "usage: cargo x COMMAND
   under-load [--rounds N] [FILTER]
                         the Rust tests again and again beside six busy threads
   codegen               writes the code that the tables in spec/ determine
-  bench [--runs N] [--seconds N]
-                        deliveries per second beside RabbitMQ, where that is installed
+  bench [--runs N] [--seconds N] [--loads NAME,...] [--json FILE] [--binary FILE]
+                        deliveries per second beside RabbitMQ, where that is installed; loads are transient,
+                        durable, other sizes, a neighbour's latency beside floods (throughput, neighbour, all)
+  plots FILE [FOLDER]   pictures of what bench has kept in that file, into docs/plots
   crash [--rounds N] [--seed S]
                         kills the server under load and holds it to what it promised
   power-loss [--rounds N] [--seed S] [--without-syncs]
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let done = Workspace::load().and_then(|workspace| match command.as_str() {
         "bench" => bench::run(&workspace, &rest),
         "check" => check::run(&workspace),
+        "plots" => plots::run(&workspace, &rest),
         "crash" => proof::crash(&workspace, &rest),
         "power-loss" => proof::power_loss(&workspace, &rest),
         "fuzz" => fuzz::run(&workspace, &rest),

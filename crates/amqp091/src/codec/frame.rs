@@ -101,6 +101,16 @@ pub fn expected(
     (*rest.first()? == FRAME_END).then_some((payload, end))
 }
 
+/// Of a frame of a body that is not complete: its channel, the length of its payload, and what has arrived of that.
+#[must_use]
+pub fn begun_body(input: &[u8]) -> Option<(u16, u32, &[u8])> {
+    let (header, payload) = input.split_first_chunk::<HEADER_BYTES>()?;
+    let [octet, high, low, length @ ..] = *header;
+    let payload_bytes = u32::from_be_bytes(length);
+    let is_begun = octet == FrameKind::Body as u8 && payload.len() <= payload_bytes as usize;
+    is_begun.then_some((u16::from_be_bytes([high, low]), payload_bytes, payload))
+}
+
 /// The answer to less than a frame's header. The first octet is enough to know that it is not a frame.
 fn first_octet<'a>(input: &[u8]) -> Parsed<Frame<'a>, Malformed> {
     match input.first() {

@@ -63,7 +63,7 @@ pub(super) struct AwaitBody {
     properties: Span,
     facts: PublishFacts,
     body: BodyBuffer,
-    /// How much of the body is missing; at least one byte.
+    /// How much of the body is missing; at least one byte, unless the end of the last frame is.
     missing: u64,
 }
 
@@ -218,6 +218,27 @@ impl Assembly {
         let exchange = append(&mut head, method.exchange);
         let routing_key = append(&mut head, method.routing_key);
         Ok(Self::AwaitHeader(AwaitHeader { origin, head, exchange, routing_key, mandatory: method.mandatory }))
+    }
+
+    /// Whether the next frame may have this much payload, so that it can be taken in part.
+    pub fn takes_part_of(&self, payload_bytes: u32) -> bool {
+        matches!(self, Self::AwaitBody(message) if message.missing >= u64::from(payload_bytes))
+    }
+
+    /// Takes part of the payload of a frame that [`Assembly::takes_part_of`] has agreed to.
+    pub fn take_part(&mut self, part: &[u8]) {
+        if let Self::AwaitBody(message) = self {
+            message.missing = message.missing.saturating_sub(part.len() as u64);
+            message.body.append(part);
+        }
+    }
+
+    /// The frame that was taken in parts has ended.
+    pub fn end_frame(self, terms: Terms<'_>) -> Gathered {
+        match self {
+            Self::AwaitBody(message) => message.gathered(terms),
+            start @ Self::AwaitHeader(_) => Gathered::Partly(start),
+        }
     }
 
     /// The request that is being collected.

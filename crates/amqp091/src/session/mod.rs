@@ -41,7 +41,9 @@ use running::{Next, Running};
 use crate::{
     codec::{
         Malformed,
-        frame::{Frame, FrameKind, HEARTBEAT, PROTOCOL_HEADER, PROTOCOL_HEADER_0_9, frame, put_method},
+        frame::{
+            FRAME_END, Frame, FrameKind, HEARTBEAT, PROTOCOL_HEADER, PROTOCOL_HEADER_0_9, begun_body, frame, put_method,
+        },
         methods::{ConnectionClose, ConnectionCloseOk, Method},
         reply_code::ReplyCode,
     },
@@ -86,10 +88,20 @@ pub struct Connection {
     frame_bytes_max: u32,
     heartbeat: Heartbeat,
     incomplete: Incomplete,
+    /// A frame that is taken in parts.
+    part: Option<Part>,
     /// When the state has lasted too long; ignored in `Running` and `Closed`.
     state_ends: Moment,
     /// The name that the client's program gives, until the connection is open.
     client_name: String,
+}
+
+/// What is still to come of a frame of a long body. Its bytes go to the body as they arrive, so that none is offered twice.
+#[derive(Debug)]
+struct Part {
+    channel: u16,
+    /// Bytes of the payload.
+    missing: usize,
 }
 
 #[derive(Debug)]
@@ -121,6 +133,7 @@ impl Connection {
             frame_bytes_max: HANDSHAKE_FRAME_BYTES_MAX,
             heartbeat: Heartbeat::new(0, Moment(0)),
             incomplete: Incomplete::default(),
+            part: None,
             state_ends: Moment(0),
             client_name: String::new(),
         }
@@ -218,6 +231,53 @@ impl Connection {
         }
     }
 
+    /// Nothing after a malformed frame can be read, not even its close-ok.
+    fn malformed(&mut self, malformed: Malformed, now: Moment, out: &mut Output) {
+        if !matches!(self.state, State::AwaitCloseOk) {
+            self.fail(&Fault::new(0, (0, 0), malformed.into()), now, out);
+        }
+        self.close(out);
+    }
+
+    /// Whether the input ends with part of a frame that can be taken in parts; then that was taken.
+    fn begins_part(&mut self, rest: &[u8]) -> bool {
+        let (State::Running(running), Some((channel, bytes, payload))) = (&mut self.state, begun_body(rest)) else {
+            return false;
+        };
+        // What is short is taken faster as a whole.
+        if (bytes as usize) <= self.greeting.limits.copy_bytes_max || !running.takes_part_of(channel, bytes) {
+            return false;
+        }
+        running.take_part(channel, payload);
+        self.part = Some(Part { channel, missing: bytes as usize - payload.len() });
+        true
+    }
+
+    /// Takes more of a frame; says how much, and whether that was its end.
+    fn go_on_with_part(&mut self, input: &[u8], now: Moment, out: &mut Output) -> (usize, bool) {
+        let Some(Part { channel, missing }) = self.part.take() else { return (0, true) };
+        let (payload, rest) = input.split_at(missing.min(input.len()));
+        if let State::Running(running) = &mut self.state {
+            running.take_part(channel, payload);
+        }
+        match rest.first() {
+            None => {
+                self.part = Some(Part { channel, missing: missing - payload.len() });
+                (payload.len(), false)
+            }
+            Some(&FRAME_END) => {
+                if let State::Running(running) = &mut self.state {
+                    running.end_frame(channel, &self.greeting.limits, out);
+                }
+                (payload.len() + 1, true)
+            }
+            Some(&other) => {
+                self.malformed(Malformed::FrameEnd(other), now, out);
+                (payload.len(), true)
+            }
+        }
+    }
+
     /// The client made a mistake that closes the connection: the node removes what belongs to it, then the close is sent.
     fn fail(&mut self, fault: &Fault, now: Moment, out: &mut Output) {
         let orderly = fault.violation.code == ReplyCode::ConnectionForced;
@@ -298,7 +358,22 @@ impl Session for Connection {
                 _ if self.awaits_node() => return Received { consumed: at, paused: true, wanted: 0 },
                 _ => {}
             }
-            let rest = input.get(at..).unwrap_or_default();
+            let mut rest = input.get(at..).unwrap_or_default();
+            if self.part.is_some() {
+                let (taken, is_over) = self.go_on_with_part(rest, now, out);
+                at += taken;
+                if !is_over {
+                    self.is_incomplete(at, 0, now);
+                    return Received { consumed: at, paused: false, wanted: 1 };
+                }
+                if out.is_full() {
+                    return Received { consumed: at, paused: true, wanted: 0 };
+                }
+                if matches!(self.state, State::Closed) {
+                    continue;
+                }
+                rest = input.get(at..).unwrap_or_default();
+            }
             match frame(rest, self.frame_bytes_max) {
                 Parsed::Frame(frame, bytes) => {
                     let (next, paused) = self.frame(&frame, input, at + bytes, now, out);
@@ -307,16 +382,12 @@ impl Session for Connection {
                         return Received { consumed: at, paused: true, wanted: 0 };
                     }
                 }
+                Parsed::Incomplete(_) if self.begins_part(rest) => at = input.len(),
                 Parsed::Incomplete(wanted) => {
                     self.is_incomplete(at, rest.len(), now);
                     return Received { consumed: at, paused: false, wanted };
                 }
-                Parsed::Malformed(_) if matches!(self.state, State::AwaitCloseOk) => self.close(out),
-                Parsed::Malformed(malformed) => {
-                    self.fail(&Fault::new(0, (0, 0), malformed.into()), now, out);
-                    // Nothing after a malformed frame can be read, not even its close-ok.
-                    self.close(out);
-                }
+                Parsed::Malformed(malformed) => self.malformed(malformed, now, out),
             }
         }
     }

@@ -147,6 +147,30 @@ impl Running {
         }
     }
 
+    /// Whether part of a frame with so much payload can be taken on this channel.
+    pub fn takes_part_of(&mut self, channel: u16, payload_bytes: u32) -> bool {
+        let assembly = self.channels.get(channel).and_then(|channel| channel.assembly.as_ref());
+        assembly.is_some_and(|assembly| assembly.takes_part_of(payload_bytes))
+    }
+
+    /// Takes part of a frame's payload. On a channel that was closed meanwhile it is ignored.
+    pub fn take_part(&mut self, channel: u16, part: &[u8]) {
+        if let Some(assembly) = self.channels.get(channel).and_then(|channel| channel.assembly.as_mut()) {
+            assembly.take_part(part);
+        }
+    }
+
+    /// The frame that was taken in parts has ended.
+    pub fn end_frame(&mut self, channel: u16, limits: &Limits, out: &mut Output) {
+        let terms = Terms { limits, frame_bytes_max: self.frame_bytes_max, vhost: &self.vhost };
+        let Some(channel) = self.channels.get(channel) else { return };
+        let Some(assembly) = channel.assembly.take() else { return };
+        match assembly.end_frame(terms) {
+            Gathered::Partly(rest) => channel.assembly = Some(Box::new(rest)),
+            Gathered::Whole(publish) => out.command(Command::Publish(publish)),
+        }
+    }
+
     /// Closes a channel because of a client's mistake. It asks the node for the channel's end first, so that no effect follows
     /// the close.
     fn refuse(&mut self, fault: &Fault, out: &mut Output) {

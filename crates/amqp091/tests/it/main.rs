@@ -8,6 +8,7 @@ mod deaths;
 mod hostile;
 mod hot_path;
 mod oracle;
+mod parts;
 mod show;
 mod text;
 mod vectors;

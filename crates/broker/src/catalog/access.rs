@@ -229,7 +229,7 @@ impl Catalog {
         let mut queues: Vec<QueueId> = self.vhost(name)?.queues.values().copied().collect();
         queues.sort_unstable();
         for queue in &queues {
-            self.forget_queue(*queue, changes);
+            self.forget_queue(*queue);
         }
         let own = self.exchanges(name).filter(|(name, _)| !exchanges::is_predeclared(name));
         let exchanges: Vec<Name> = own.map(|(name, _)| name.clone()).collect();
@@ -239,6 +239,7 @@ impl Catalog {
                 self.remove_exchange(name, exchange, changes);
             }
         }
+        while self.unbind_some(changes) {}
         let vhost = self.vhosts.remove(name).expect("it was just found");
         vhost.epoch.advance();
         changes.extend(vhost.tombstones());

@@ -8,10 +8,11 @@ use super::arguments::check_length;
 use super::exchanges::check_not_default;
 use super::happenings::{BindingFacts, Happening};
 use super::queue_arguments::QueueKind;
+use super::queues::give_back;
 use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, jms, missing, without_line_ends};
 
 /// What a binding leads to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Target {
     Queue(QueueId),
     /// An exchange of the same vhost.
@@ -21,7 +22,7 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) struct Binding {
     /// What tells it from all others of the vhost.
-    identity: Box<[u8]>,
+    pub(super) identity: Box<[u8]>,
     pub(super) source: Name,
     pub(super) target: Target,
     pub(super) key: Box<[u8]>,
@@ -169,11 +170,11 @@ impl Catalog {
         let Ok(target) = vhost.target(&request.destination) else { return Ok(()) };
         let arguments = request.arguments.clone().sorted();
         let identity = entries::binding_identity(caller.vhost, &request.exchange, &target, &request.key, &arguments);
-        let Some(&slot) = vhost.binding_slots.get(&identity) else { return Ok(()) };
+        let Some(&number) = vhost.binding_numbers.get(&identity) else { return Ok(()) };
         if let Target::Queue(id) = target {
             self.queues[&id].check_open_to(caller.connection)?;
         }
-        self.remove_binding(caller.vhost, slot, changes);
+        self.remove_binding(caller.vhost, number, changes);
         Ok(())
     }
 
@@ -208,7 +209,7 @@ impl Catalog {
     ) -> bool {
         let identity = entries::binding_identity(vhost, source, target, key, &arguments);
         let vhost = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
-        if vhost.binding_slots.contains_key(&identity) {
+        if vhost.binding_numbers.contains_key(&identity) {
             return false;
         }
         let binding = Binding {
@@ -220,49 +221,49 @@ impl Catalog {
             durable,
         };
         let exchange = vhost.exchanges.get_mut(source).expect("the binding's exchange is there");
-        let slot = vhost.bindings.vacant_key();
-        exchange.router.add(slot, &binding);
-        exchange.bindings.insert(slot);
+        let number = vhost.next_binding;
+        vhost.next_binding += 1;
+        exchange.router.add(number, &binding);
+        exchange.bindings.insert(number);
         match target {
             Target::Queue(id) => {
-                self.queues.get_mut(id).expect("the binding's queue is there").bindings.insert(slot);
+                self.queues.get_mut(id).expect("the binding's queue is there").bindings.insert(number);
             }
             Target::Exchange(name) => {
                 let exchange = vhost.exchanges.get_mut(name).expect("the exchange that it leads to is there");
-                exchange.inbound.insert(slot);
+                exchange.inbound.insert(number);
             }
         }
-        vhost.bindings.insert(binding);
-        vhost.binding_slots.insert(identity, slot);
+        vhost.bindings.insert(number, Box::new(binding));
+        vhost.binding_numbers.insert(identity, number);
         vhost.epoch.advance();
         true
     }
 
     /// Takes a binding out everywhere, and an auto-delete exchange with its last.
-    pub(super) fn remove_binding(&mut self, vhost: &str, slot: usize, changes: &mut Vec<CatalogEntry>) {
+    pub(super) fn remove_binding(&mut self, vhost: &str, number: u64, changes: &mut Vec<CatalogEntry>) {
         let found = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
-        let binding = found.take_binding(slot, changes);
-        found.epoch.advance();
-        let source_is_over = found.detach_source(slot, &binding);
+        let Some(binding) = found.take_binding(number, changes) else { return };
+        let source_is_over = found.detach_source(number, &binding);
         self.note_binding(vhost, &binding, Happening::BindingGone);
-        self.detach_target(vhost, slot, &binding.target);
+        self.detach_target(vhost, number, &binding.target);
         if source_is_over {
             self.remove_exchange(vhost, binding.source, changes);
         }
     }
 
     /// Takes a binding out of the list of what it leads to, which may have gone already.
-    pub(super) fn detach_target(&mut self, vhost: &str, slot: usize, target: &Target) {
+    pub(super) fn detach_target(&mut self, vhost: &str, number: u64, target: &Target) {
         match target {
             Target::Queue(id) => {
                 if let Some(queue) = self.queues.get_mut(id) {
-                    queue.bindings.remove(&slot);
+                    queue.bindings.remove(&number);
                 }
             }
             Target::Exchange(name) => {
                 let vhost = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
                 if let Some(exchange) = vhost.exchanges.get_mut(name) {
-                    exchange.inbound.remove(&slot);
+                    exchange.inbound.remove(&number);
                 }
             }
         }
@@ -281,21 +282,24 @@ impl Vhost {
         }
     }
 
-    /// Takes a binding out of the vhost's own lists.
-    pub(super) fn take_binding(&mut self, slot: usize, changes: &mut Vec<CatalogEntry>) -> Binding {
-        let binding = self.bindings.remove(slot);
-        self.binding_slots.remove(&binding.identity);
+    /// Takes a binding out of the vhost's own lists, unless it has gone already.
+    pub(super) fn take_binding(&mut self, number: u64, changes: &mut Vec<CatalogEntry>) -> Option<Box<Binding>> {
+        let binding = self.bindings.remove(&number)?;
+        self.binding_numbers.remove(&binding.identity);
+        give_back(&mut self.bindings);
+        give_back(&mut self.binding_numbers);
+        self.epoch.advance();
         if binding.durable {
             changes.push(entries::binding_tombstone(&binding.identity));
         }
-        binding
+        Some(binding)
     }
 
-    /// Takes a binding out of its source; says whether that exchange should go now.
-    pub(super) fn detach_source(&mut self, slot: usize, binding: &Binding) -> bool {
-        let exchange = self.exchanges.get_mut(&binding.source).expect("a binding's source is there");
-        exchange.router.remove(slot, binding);
-        exchange.bindings.remove(&slot);
+    /// Takes a binding out of its source, which may have gone already; says whether that exchange should go now.
+    pub(super) fn detach_source(&mut self, number: u64, binding: &Binding) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(&binding.source) else { return false };
+        exchange.router.remove(number, binding);
+        exchange.bindings.remove(&number);
         exchange.spec.auto_delete && exchange.bindings.is_empty()
     }
 }

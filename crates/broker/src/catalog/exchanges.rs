@@ -9,7 +9,9 @@ use ferrymq_model::{
 use hashbrown::HashMap;
 
 use super::happenings::Happening;
+use super::queues::give_back;
 use super::routing::Router;
+use super::unbinding::Unbinding;
 use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, shown, without_line_ends};
 
 #[derive(Debug)]
@@ -17,9 +19,9 @@ pub(super) struct Exchange {
     pub(super) spec: ExchangeSpec,
     pub(super) router: Router,
     /// The bindings it is the source of.
-    pub(super) bindings: BTreeSet<usize>,
+    pub(super) bindings: BTreeSet<u64>,
     /// The bindings of other exchanges, or its own, that lead to it.
-    pub(super) inbound: BTreeSet<usize>,
+    pub(super) inbound: BTreeSet<u64>,
     /// Where messages go that its bindings lead nowhere.
     pub(super) alternate: Option<Name>,
     /// Where messages wait that ask for it.
@@ -143,6 +145,7 @@ impl Catalog {
         arguments::exchange_named("alternate-exchange", &whose, &spec.arguments)?;
         arguments::check_exchange(&whose, &spec)?;
         let vhost = self.vhost(vhost)?.name.clone();
+        self.unbind_before(&vhost, &name, changes);
         let schedule = self.make_schedule(&vhost, &name, &spec, changes);
         let vhost = self.vhost_mut(&vhost)?;
         if spec.durable {
@@ -156,7 +159,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Deletes an exchange with its bindings; one that is not there is as good as deleted.
+    /// Deletes an exchange; one that is not there is as good as deleted. Its bindings go by [`Catalog::unbind_some`].
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for predeclared exchanges; [`Refusal::PreconditionFailed`]
@@ -184,40 +187,20 @@ impl Catalog {
         Ok(())
     }
 
-    /// Takes an exchange out with its bindings on both sides, and with it auto-delete exchanges that were bound to
-    /// nothing else.
+    /// Takes an exchange out. Its bindings on both sides go by [`Catalog::unbind_some`], and with them auto-delete exchanges
+    /// that were bound to nothing else.
     pub(super) fn remove_exchange(&mut self, vhost: &str, name: Name, changes: &mut Vec<CatalogEntry>) {
-        let mut going = vec![name];
-        while let Some(name) = going.pop() {
-            let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
-            let exchange = found.exchanges.remove(&name).expect("only an exchange that is there is removed");
-            found.epoch.advance();
-            self.schedule_changes.extend(exchange.schedule.map(ScheduleChange::Gone));
-            let vhost_name = found.name.clone();
-            self.note(|| Happening::ExchangeGone { vhost: vhost_name, name: name.clone() });
-            let found = self.vhosts.get_mut(vhost).expect("it was there a moment ago");
-            if exchange.spec.durable {
-                changes.push(entries::exchange_tombstone(&found.name, &name));
-            }
-            for slot in exchange.inbound {
-                let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
-                let binding = found.take_binding(slot, changes);
-                self.note_binding(vhost, &binding, Happening::BindingGone);
-                let found = self.vhosts.get_mut(vhost).expect("it was there a moment ago");
-                // One that leads back to its own source has gone with it.
-                if binding.source != name && found.detach_source(slot, &binding) {
-                    going.push(binding.source);
-                }
-            }
-            for slot in exchange.bindings {
-                let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
-                if found.bindings.contains(slot) {
-                    let binding = found.take_binding(slot, changes);
-                    self.note_binding(vhost, &binding, Happening::BindingGone);
-                    self.detach_target(vhost, slot, &binding.target);
-                }
-            }
+        let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
+        let exchange = found.exchanges.remove(&name).expect("only an exchange that is there is removed");
+        give_back(&mut found.exchanges);
+        found.epoch.advance();
+        self.schedule_changes.extend(exchange.schedule.map(ScheduleChange::Gone));
+        if exchange.spec.durable {
+            changes.push(entries::exchange_tombstone(&found.name, &name));
         }
+        let vhost = found.name.clone();
+        self.note(|| Happening::ExchangeGone { vhost: vhost.clone(), name: name.clone() });
+        self.has_gone(Unbinding::of_exchange(vhost, name, exchange));
     }
 
     /// The declaration of an exchange.

@@ -86,10 +86,11 @@ impl Catalog {
     /// The bindings of a vhost that survive a restart, in no order.
     pub fn durable_bindings(&self, vhost: &str) -> impl Iterator<Item = BindingFacts> {
         let found = self.vhosts.get(vhost).into_iter();
-        let bindings = found.flat_map(|vhost| vhost.bindings.iter().map(|(_, binding)| (&vhost.name, binding)));
+        let bindings = found.flat_map(|vhost| vhost.bindings.values().map(move |binding| (vhost, binding)));
         bindings.filter(|(_, binding)| binding.durable).filter_map(|(vhost, binding)| {
+            vhost.exchanges.get(&binding.source)?;
             let (target, to_queue) = self.named(&binding.target)?;
-            Some(facts(vhost, binding, target, to_queue))
+            Some(facts(&vhost.name, binding, target, to_queue))
         })
     }
 
@@ -112,17 +113,9 @@ impl Catalog {
         let Some((target, to_queue)) = self.named(&binding.target) else { return };
         self.note(|| noted_as(facts(vhost, binding, target, to_queue)));
     }
-
-    /// A queue has just gone, and its bindings are about to.
-    pub(super) fn note_queue_gone(&mut self, vhost: &Name, name: &Name, bindings: impl Iterator<Item = usize>) {
-        let (Some(happenings), Some(found)) = (&mut self.happenings, self.vhosts.get(vhost)) else { return };
-        let gone = bindings.filter_map(|slot| found.bindings.get(slot));
-        happenings.extend(gone.map(|binding| Happening::BindingGone(facts(vhost, binding, name.clone(), true))));
-        happenings.push(Happening::QueueGone { vhost: vhost.clone(), name: name.clone() });
-    }
 }
 
-fn facts(vhost: &str, binding: &Binding, target: Name, to_queue: bool) -> BindingFacts {
+pub(super) fn facts(vhost: &str, binding: &Binding, target: Name, to_queue: bool) -> BindingFacts {
     let Binding { source, key, arguments, .. } = binding;
     let (vhost, source) = (Name::from(vhost), source.clone());
     BindingFacts { vhost, source, target, to_queue, key: key.clone(), arguments: arguments.clone() }

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use ferrymq_model::{Arguments, Identity, Refusal, Value};
+use hashbrown::HashMap;
+use slab::Slab;
 
 use super::bindings::{Binding, Target};
+use super::queues::give_back;
+use super::ring::Ring;
 use super::routing::Opened;
 
 /// What an `x-consistent-hash` exchange looks at.
@@ -49,39 +53,82 @@ pub(super) fn weight(key: &[u8]) -> Result<u32, Refusal> {
     }
 }
 
+/// Rings of each class.
+const RINGS: usize = 8;
+/// Places that a message looks at on each ring.
+const PROBES: usize = 8;
+
 /// What is bound to an `x-consistent-hash` exchange, each with its weight.
 ///
-/// Every share draws a number for the message, and the lowest wins (weighted rendezvous hashing). So a binding that comes
-/// or goes moves only the messages that it gains or loses, whatever the order of bindings, and over restarts.
+/// A binding has a point on each of eight rings, and a message looks at eight places of each ring. The binding whose point follows
+/// one of these places at the least distance gets the message (multi-probe consistent hashing). A weight is a sum of powers of
+/// two, each of which has rings of its own, where distances count half as much as on those of the power before it. So a binding
+/// that comes or goes moves only the messages that it gains or loses, whatever the order of bindings, and over restarts. The
+/// work for a message hardly depends on the number of bindings. A binding gets its share but for some per cent: points
+/// that stand very close to each other take from each other.
 #[derive(Debug)]
 pub(super) struct Shares {
     by: HashedBy,
-    /// By the bindings' slots.
-    shares: BTreeMap<usize, (u32, Target)>,
-    /// How many have each weight.
-    weights: BTreeMap<u32, usize>,
+    targets: Slab<Bound>,
+    /// By target, its place among them.
+    places: HashMap<Target, usize>,
+    /// By the power of two.
+    classes: BTreeMap<u32, Rings>,
 }
+
+/// What is bound. Bindings of one target that have a power of two in common share a point.
+#[derive(Debug)]
+struct Bound {
+    target: Target,
+    /// How many of its bindings have a power of two in their weights.
+    counts: BTreeMap<u32, usize>,
+}
+
+/// The points of targets whose weights contain the same power of two, each with the target's place.
+type Rings = [Ring; RINGS];
 
 impl Shares {
     pub(super) fn new(arguments: &Arguments) -> Self {
         // The arguments were checked when the exchange was declared.
         let by = HashedBy::parse(arguments).unwrap_or(HashedBy::RoutingKey);
-        Self { by, shares: BTreeMap::new(), weights: BTreeMap::new() }
+        Self { by, targets: Slab::new(), places: HashMap::new(), classes: BTreeMap::new() }
     }
 
-    pub(super) fn add(&mut self, slot: usize, binding: &Binding) {
-        let weight = weight(&binding.key).unwrap_or(1);
-        self.shares.insert(slot, (weight, binding.target.clone()));
-        *self.weights.entry(weight).or_insert(0) += 1;
-    }
-
-    pub(super) fn remove(&mut self, slot: usize) {
-        let Some((weight, _)) = self.shares.remove(&slot) else { return };
-        if let Some(count) = self.weights.get_mut(&weight) {
-            *count -= 1;
-            if *count == 0 {
-                self.weights.remove(&weight);
+    pub(super) fn add(&mut self, binding: &Binding) {
+        let target = &binding.target;
+        let targets = &mut self.targets;
+        let new = || targets.insert(Bound { target: target.clone(), counts: BTreeMap::new() });
+        let place = *self.places.entry(target.clone()).or_insert_with(new);
+        for class in classes(binding) {
+            let count = self.targets[place].counts.entry(class).or_default();
+            *count += 1;
+            if *count == 1 {
+                let rings = self.classes.entry(class).or_default();
+                rings.iter_mut().zip(points(class, target)).for_each(|(ring, point)| ring.insert(point, place as u64));
             }
+        }
+    }
+
+    pub(super) fn remove(&mut self, binding: &Binding) {
+        let target = &binding.target;
+        let Some(&place) = self.places.get(target) else { return };
+        for class in classes(binding) {
+            let count = self.targets[place].counts.get_mut(&class).expect("it was counted when the binding was made");
+            *count -= 1;
+            if *count > 0 {
+                continue;
+            }
+            self.targets[place].counts.remove(&class);
+            let rings = self.classes.get_mut(&class).expect("a class with a target is there");
+            rings.iter_mut().zip(points(class, target)).for_each(|(ring, point)| ring.remove(point, place as u64));
+            if rings[0].is_empty() {
+                self.classes.remove(&class);
+            }
+        }
+        if self.targets[place].counts.is_empty() {
+            self.targets.remove(place);
+            self.places.remove(target);
+            give_back(&mut self.places);
         }
     }
 
@@ -101,27 +148,49 @@ impl Shares {
             },
             HashedBy::Identity(identity) => hash(0, &envelope.identity(*identity).unwrap_or_default()),
         };
-        let number = |target: &Target| match target {
-            Target::Queue(id) => hash(seed, &id.0.to_be_bytes()) >> 11,
-            Target::Exchange(name) => hash(seed, name.as_bytes()) >> 11,
-        };
-        let shares = self.shares.values();
-        if self.weights.len() == 1 {
-            // Of equal weights the highest number has the lowest logarithm; the first one where two are equal.
-            return shares.map(|(_, target)| (number(target), target)).reduce(higher).map(|(_, target)| target);
+        let (mut least, mut nearest) = (u64::MAX, None);
+        for (class, rings) in &self.classes {
+            let mut places = Scattered(stir(seed ^ u64::from(*class)));
+            for ring in rings {
+                for place in places.by_ref().take(PROBES) {
+                    let most = least.saturating_mul(1 << class);
+                    if let Some((distance, number)) = ring.after(place, most)
+                        && distance >> class < least
+                    {
+                        (least, nearest) = (distance >> class, Some(number));
+                    }
+                }
+            }
         }
-        let drawn = |(weight, target): &&(u32, Target)| {
-            // Uniform over (0, 1], as a time until the first of `weight` equal events.
-            let uniform = (number(target) + 1) as f64 / (1_u64 << 53) as f64;
-            -uniform.ln() / f64::from(*weight)
-        };
-        let drawn = shares.map(|share| (drawn(&share), &share.1));
-        drawn.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, target)| target)
+        self.targets.get(nearest? as usize).map(|bound| &bound.target)
     }
 }
 
-fn higher<'a>(one: (u64, &'a Target), other: (u64, &'a Target)) -> (u64, &'a Target) {
-    if other.0 > one.0 { other } else { one }
+/// The powers of two of which a binding's weight is the sum.
+fn classes(binding: &Binding) -> impl Iterator<Item = u32> + use<> {
+    let weight = weight(&binding.key).unwrap_or(1);
+    (0..u32::BITS).filter(move |class| weight >> class & 1 == 1)
+}
+
+/// Where a target stands on each ring of a class.
+fn points(class: u32, target: &Target) -> Scattered {
+    let seed = u64::from(class) << 32 | 1;
+    Scattered(match target {
+        Target::Queue(id) => hash(seed, &id.0.to_be_bytes()),
+        Target::Exchange(name) => hash(seed, name.as_bytes()),
+    })
+}
+
+/// Numbers without end that look as if they were drawn (SplitMix64), the same for the same seed.
+struct Scattered(u64);
+
+impl Iterator for Scattered {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        Some(stir(self.0))
+    }
 }
 
 /// FNV-1a, and a last stir so that all bits depend on all bytes. Never change it: it says who gets which message.
@@ -130,6 +199,11 @@ pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     for byte in bytes {
         state = (state ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
+    stir(state)
+}
+
+/// All bits depend on all bits. Never change it, either.
+fn stir(mut state: u64) -> u64 {
     state = (state ^ (state >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     state = (state ^ (state >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     state ^ (state >> 33)

@@ -101,6 +101,7 @@ impl Catalog {
                 catalog.remove_exchange(&vhost, exchange, changes);
             }
         }
+        while catalog.unbind_some(changes) {}
         Ok(Loaded { catalog, orphans })
     }
 

@@ -19,19 +19,20 @@ mod policies;
 mod policy_settings;
 mod queue_arguments;
 mod queues;
+mod ring;
 mod routing;
 mod scopes;
 mod targets;
 mod topics;
+mod unbinding;
 mod vhosts;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ferrymq_model::{CatalogEntry, ConnectionId, Name, Object, QueueId, Refusal};
 use hashbrown::HashMap;
-use slab::Slab;
 
 pub use access::User;
 pub use delayed::ScheduleChange;
@@ -52,6 +53,7 @@ use access::{Permission, TopicPermission};
 use bindings::Binding;
 use exchanges::Exchange;
 use policies::Policies;
+use unbinding::Unbinding;
 
 #[cfg(debug_assertions)]
 use crate::queue::sabotage::Sabotage;
@@ -82,6 +84,10 @@ pub struct Catalog {
     happenings: Option<Vec<Happening>>,
     /// What the shard has to be told.
     schedule_changes: Vec<ScheduleChange>,
+    /// What has gone and still has bindings: by how many, then by a number that says in which order it has gone.
+    unbinding: BTreeMap<(usize, u64), Unbinding>,
+    /// How many queues and exchanges have gone.
+    gone: u64,
 }
 
 #[derive(Debug)]
@@ -92,9 +98,12 @@ struct Vhost {
     exchanges: HashMap<Name, Exchange>,
     /// The default exchange's bindings.
     queues: HashMap<Name, QueueId>,
-    bindings: Slab<Binding>,
-    /// By identity, as in the journal.
-    binding_slots: HashMap<Box<[u8]>, usize>,
+    /// By numbers, none of which is used twice. Boxed, so that the table's free places are small.
+    bindings: HashMap<u64, Box<Binding>>,
+    /// The number of the next binding.
+    next_binding: u64,
+    /// The numbers, by identity as in the journal.
+    binding_numbers: HashMap<Box<[u8]>, u64>,
     policies: Policies,
 }
 
@@ -173,6 +182,8 @@ impl Catalog {
             saboteur: Saboteur::default(),
             happenings: None,
             schedule_changes: Vec::new(),
+            unbinding: BTreeMap::new(),
+            gone: 0,
         }
     }
 
@@ -218,8 +229,9 @@ impl Vhost {
             epoch: Epoch::default(),
             exchanges: exchanges::predeclared(),
             queues: HashMap::new(),
-            bindings: Slab::new(),
-            binding_slots: HashMap::new(),
+            bindings: HashMap::new(),
+            next_binding: 0,
+            binding_numbers: HashMap::new(),
             policies: Policies::default(),
         }
     }

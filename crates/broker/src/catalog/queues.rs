@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 
 use super::happenings::Happening;
 use super::queue_arguments::{self, QueueKind};
+use super::unbinding::Unbinding;
 use super::{Caller, Catalog, arguments, entries, missing, shown, without_line_ends};
 use crate::queue::QueueSettings;
 
@@ -29,7 +30,7 @@ pub struct QueueRecord {
     pub owner: QueueOwner,
     /// What its shard must know.
     pub settings: QueueSettings,
-    pub(super) bindings: BTreeSet<usize>,
+    pub(super) bindings: BTreeSet<u64>,
 }
 
 impl QueueRecord {
@@ -224,8 +225,9 @@ impl Catalog {
         self.owned.get(&connection).into_iter().flatten().copied()
     }
 
-    /// A queue has gone from its shard, which has written so: its bindings go with it. Does nothing if that was done.
-    pub fn forget_queue(&mut self, id: QueueId, changes: &mut Vec<CatalogEntry>) {
+    /// A queue has gone from its shard, which has written so. Does nothing if that was done. Its bindings go by
+    /// [`Catalog::unbind_some`].
+    pub fn forget_queue(&mut self, id: QueueId) {
         let Some(queue) = self.queues.remove(&id) else { return };
         give_back(&mut self.queues);
         if let QueueOwner::Connection(connection) = queue.owner
@@ -240,10 +242,8 @@ impl Catalog {
         vhost.queues.remove(&queue.settings.name);
         give_back(&mut vhost.queues);
         vhost.epoch.advance();
-        self.note_queue_gone(&queue.settings.vhost, &queue.settings.name, queue.bindings.iter().copied());
-        for slot in queue.bindings {
-            self.remove_binding(&queue.settings.vhost, slot, changes);
-        }
+        let QueueSettings { vhost, name, .. } = queue.settings;
+        self.has_gone(Unbinding::of_queue(vhost, name, queue.bindings));
     }
 
     pub(super) fn insert_queue(

@@ -25,14 +25,14 @@ pub(super) enum Router {
     Direct(HashMap<Box<[u8]>, Targets>),
     Fanout(Targets),
     Topic(Topics),
-    /// By the bindings' slots.
-    Headers(BTreeMap<usize, (Matcher, Target)>),
+    /// By the bindings' numbers.
+    Headers(BTreeMap<u64, (Matcher, Target)>),
     ConsistentHash(Shares),
     ModulusHash(Targets),
     Random(Targets),
     RecentHistory(Targets, Arc<History>),
-    /// By the bindings' slots. Without a selector a binding leads nowhere.
-    JmsTopic(BTreeMap<usize, (Option<Expression>, Target)>),
+    /// By the bindings' numbers. Without a selector a binding leads nowhere.
+    JmsTopic(BTreeMap<u64, (Option<Expression>, Target)>),
 }
 
 /// What a message has reached so far.
@@ -153,25 +153,25 @@ impl Router {
         }
     }
 
-    pub(super) fn add(&mut self, slot: usize, binding: &Binding) {
+    pub(super) fn add(&mut self, number: u64, binding: &Binding) {
         match self {
             Self::Direct(by_key) => by_key.entry(binding.key.clone()).or_default().add(&binding.target),
             Self::Fanout(targets)
             | Self::ModulusHash(targets)
             | Self::Random(targets)
             | Self::RecentHistory(targets, _) => targets.add(&binding.target),
-            Self::ConsistentHash(shares) => shares.add(slot, binding),
+            Self::ConsistentHash(shares) => shares.add(binding),
             Self::Topic(topics) => topics.add(&binding.key, &binding.target),
             Self::Headers(matchers) => {
-                matchers.insert(slot, (Matcher::new(&binding.arguments), binding.target.clone()));
+                matchers.insert(number, (Matcher::new(&binding.arguments), binding.target.clone()));
             }
             Self::JmsTopic(selectors) => {
-                selectors.insert(slot, (jms::selector(&binding.arguments).ok(), binding.target.clone()));
+                selectors.insert(number, (jms::selector(&binding.arguments).ok(), binding.target.clone()));
             }
         }
     }
 
-    pub(super) fn remove(&mut self, slot: usize, binding: &Binding) {
+    pub(super) fn remove(&mut self, number: u64, binding: &Binding) {
         match self {
             Self::Direct(by_key) => {
                 let targets = by_key.get_mut(&*binding.key).expect("a binding's key is there");
@@ -184,10 +184,10 @@ impl Router {
             | Self::ModulusHash(targets)
             | Self::Random(targets)
             | Self::RecentHistory(targets, _) => targets.remove(&binding.target),
-            Self::ConsistentHash(shares) => shares.remove(slot),
+            Self::ConsistentHash(shares) => shares.remove(binding),
             Self::Topic(topics) => topics.remove(&binding.key, &binding.target),
-            Self::Headers(matchers) => drop(matchers.remove(&slot)),
-            Self::JmsTopic(selectors) => drop(selectors.remove(&slot)),
+            Self::Headers(matchers) => drop(matchers.remove(&number)),
+            Self::JmsTopic(selectors) => drop(selectors.remove(&number)),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use ferrymq_broker::{Caller, Catalog};
 use ferrymq_model::{
-    Access, CatalogEntry, ConnectionId, DeleteExchange, EntryKind, Name, Object, Origin, Refusal, Table, Value,
+    Access, CatalogEntry, ConnectionId, DeleteExchange, Destination, EntryKind, Name, Object, Origin, Refusal, Table,
+    Value,
 };
 
 use crate::desk::{Desk, check};
@@ -219,6 +220,7 @@ fn a_chain_of_auto_delete_exchanges_goes_with_its_end() {
             no_wait: false,
         };
         desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();
+        while desk.catalog.unbind_some(&mut desk.changes) {}
         let mut own: Vec<_> = desk.catalog.exchanges("/").map(|(name, _)| name.to_string()).collect();
         own.retain(|name| !name.is_empty() && !name.starts_with("amq."));
         own.sort();
@@ -304,8 +306,83 @@ fn an_epoch_moves_with_what_may_change_a_route() {
     moved("an exchange");
     desk.bind("x", "q", Table::default()).unwrap();
     moved("a binding");
-    desk.catalog.forget_queue(queue, &mut desk.changes);
+    desk.catalog.forget_queue(queue);
     moved("a queue that is gone");
     desk.catalog.set_permission(&desk.user, &desk.vhost, [".*"; 3], &mut desk.changes).unwrap();
     moved("a permission");
+}
+
+/// A crash between two portions: the start takes away the bindings that are left, and auto-delete exchanges with their last.
+#[test]
+fn bindings_that_were_not_reached_go_at_the_start() {
+    let mut desk = Desk::new();
+    let queue = desk.queue("q durable").unwrap();
+    desk.exchange("x headers durable").unwrap();
+    desk.exchange("y headers durable auto-delete").unwrap();
+    for number in 0..300 {
+        let table = Table(vec![("n".to_owned(), Value::Int(number))]);
+        desk.bind("x", "q", table.clone()).unwrap();
+        desk.bind("y", "q", table).unwrap();
+    }
+    desk.catalog.forget_queue(queue);
+    // What its shard writes when the queue goes.
+    let entry = desk.changes.iter().find(|entry| entry.kind == EntryKind::Queue).unwrap();
+    desk.changes.push(CatalogEntry { value: None, ..entry.clone() });
+    assert!(desk.catalog.unbind_some(&mut desk.changes));
+    let tombstones = |desk: &Desk| {
+        let gone = desk.changes.iter().filter(|entry| entry.kind == EntryKind::Binding && entry.value.is_none());
+        gone.count()
+    };
+    assert_eq!(tombstones(&desk), 128);
+    let desk = desk.restarted();
+    assert_eq!(desk.catalog.durable_bindings("/").count(), 0);
+    assert!(desk.catalog.exchange("/", "x").is_ok() && desk.catalog.exchange("/", "y").is_err());
+    assert_eq!(tombstones(&desk), 600);
+}
+
+/// Another connection declares an exchange again whose bindings have not all gone: it has none of them.
+#[test]
+fn an_exchange_that_comes_back_at_once_has_no_bindings() {
+    let mut desk = Desk::new();
+    for exchange in ["x fanout durable", "y fanout durable"] {
+        desk.exchange(exchange).unwrap();
+    }
+    for number in 0..300 {
+        desk.queue(&format!("q{number} durable")).unwrap();
+        desk.bind("x", &format!("q{number}"), Table::default()).unwrap();
+        let table = Table(vec![("n".to_owned(), Value::Int(number))]);
+        desk.bind_to(Destination::Exchange(Name::from("x")), "y", table).unwrap();
+    }
+    let (vhost, user) = (desk.vhost.clone(), desk.user.clone());
+    let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
+    let (exchange, if_unused) = (Name::from("x"), false);
+    let delete = DeleteExchange { origin: Origin::default(), exchange, if_unused, no_wait: false };
+    let gone_before = desk.catalog.gone();
+    desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();
+    assert!(desk.catalog.unbind_some(&mut desk.changes) && desk.catalog.is_unbinding_since(gone_before));
+    desk.exchange("x fanout durable").unwrap();
+    assert!(!desk.catalog.is_unbinding_since(gone_before));
+    desk.bind("x", "q7", Table::default()).unwrap();
+    let named = |desk: &Desk| {
+        let bindings = desk.catalog.durable_bindings("/");
+        bindings.map(|binding| format!("{} {}", binding.source, binding.target)).collect::<Vec<_>>()
+    };
+    assert_eq!(named(&desk), ["x q7"]);
+    assert_eq!(named(&desk.restarted()), ["x q7"]);
+}
+
+/// Who has few bindings does not wait for one who has many.
+#[test]
+fn few_bindings_go_before_many() {
+    let mut desk = Desk::new();
+    let queues = ["many", "few"].map(|queue| desk.queue(queue).unwrap());
+    for number in 0..1_000 {
+        let table = Table(vec![("n".to_owned(), Value::Int(number))]);
+        desk.bind("amq.headers", if number < 900 { "many" } else { "few" }, table).unwrap();
+    }
+    desk.catalog.forget_queue(queues[0]);
+    desk.catalog.unbind_some(&mut desk.changes);
+    let gone_before = desk.catalog.gone();
+    desk.catalog.forget_queue(queues[1]);
+    assert!(desk.catalog.unbind_some(&mut desk.changes) && !desk.catalog.is_unbinding_since(gone_before));
 }

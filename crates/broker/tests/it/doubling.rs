@@ -1,4 +1,4 @@
-//! Work is bounded by what it touches: sixteen times as many of anything cost sixteen times as much, and not 256 times.
+//! Work is bounded by what it touches: twice and four times as many of anything cost as much for each as before.
 //!
 //! Counted is the processor time of the test's thread, so that a busy machine does not change the verdict.
 
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ferrymq_broker::{Caller, Catalog, Envelope};
 use ferrymq_model::{
-    BindCommand, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, Destination, Name, Origin, QueueId,
-    SubscriptionId, Table,
+    BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, Destination, Name, Origin,
+    QueueId, SubscriptionId, Table,
 };
 
 use crate::port::Event;
@@ -22,23 +22,50 @@ fn processor_time() -> Duration {
     Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
-/// What `work` takes after `prepare`, the least of three times.
-fn time_of<T>(mut prepare: impl FnMut() -> T, mut work: impl FnMut(&mut T)) -> Duration {
-    let once = |_| {
-        let mut prepared = prepare();
-        let before = processor_time();
-        work(&mut prepared);
-        processor_time() - before
-    };
-    (0..3).map(once).min().unwrap()
+/// What `work` takes after `prepare`.
+fn time_once<T>(prepare: impl FnOnce() -> T, work: impl FnOnce(&mut T)) -> Duration {
+    let mut prepared = prepare();
+    let before = processor_time();
+    work(&mut prepared);
+    processor_time() - before
 }
 
-/// Fails where sixteen times as much costs more than 64 times as much: what is linear costs sixteen times, with caches that
-/// do not hold so much perhaps thirty; what is a square, 256.
-fn check_linear<T>(what: &str, prepare: impl Fn(usize) -> T, mut work: impl FnMut(&mut T)) {
-    const FEW: usize = 1_000;
-    let [few, many] = [FEW, 16 * FEW].map(|count| time_of(|| prepare(count), &mut work));
-    assert!(many <= 64 * few, "{what}: {few:?}, and {many:?} for sixteen times as many");
+/// What `work` takes after `prepare`, the least of three times.
+fn time_of<T>(mut prepare: impl FnMut() -> T, mut work: impl FnMut(&mut T)) -> Duration {
+    (0..3).map(|_| time_once(&mut prepare, &mut work)).min().unwrap()
+}
+
+const FEW: usize = 256;
+/// What one of four times as many may cost, in hundredths of what one of few costs.
+const GROWTH_MAX: u32 = 130;
+/// Others may take a processor's caches away. So each size's least time counts, of as many rounds as it takes, up to this.
+const ROUNDS_MAX: usize = 200;
+
+/// Fails where the work for each of four times as many costs more than 1.3 times as much. `times(count)` is how often `work`
+/// does what is measured after `prepare(count)`.
+fn check_growth<T>(
+    what: &str,
+    times: impl Fn(usize) -> usize,
+    prepare: impl Fn(usize) -> T,
+    mut work: impl FnMut(&mut T),
+) {
+    let counts = [FEW, 2 * FEW, 4 * FEW];
+    let mut least = [Duration::MAX; 3];
+    for _ in 0..ROUNDS_MAX {
+        for (least, count) in least.iter_mut().zip(counts) {
+            let each = time_once(|| prepare(count), &mut work) * 1_000 / times(count) as u32;
+            *least = each.min(*least);
+        }
+        if least[2] * 100 <= least[0] * GROWTH_MAX {
+            return;
+        }
+    }
+    panic!("{what}: a thousand take {least:?}, of {counts:?}");
+}
+
+/// As [`check_growth`], for work on all that was prepared.
+fn check_linear<T>(what: &str, prepare: impl Fn(usize) -> T, work: impl FnMut(&mut T)) {
+    check_growth(what, |count| count, prepare, work);
 }
 
 /// A catalog with one exchange of a type.
@@ -120,7 +147,8 @@ impl Bound {
 
     fn forget_queues(&mut self) {
         for queue in std::mem::take(&mut self.queues) {
-            self.catalog.forget_queue(queue, &mut Vec::new());
+            self.catalog.forget_queue(queue);
+            while self.catalog.unbind_some(&mut Vec::new()) {}
         }
     }
 
@@ -130,6 +158,7 @@ impl Bound {
         let delete =
             DeleteExchange { origin: Origin::default(), exchange: Name::from("x"), if_unused: false, no_wait: false };
         self.catalog.delete_exchange(&caller, &delete, &mut Vec::new()).unwrap();
+        while self.catalog.unbind_some(&mut Vec::new()) {}
     }
 
     fn route(&self, key: &str) -> Vec<QueueId> {
@@ -163,6 +192,54 @@ fn an_exchange_goes_in_linear_time_however_much_is_bound_to_it() {
     for kind in KINDS {
         let prepare = |count| Bound::queues(kind, count);
         check_linear(&format!("a {kind} exchange"), prepare, Bound::delete_exchange);
+    }
+}
+
+/// Under one hold of the catalog's lock go 128 bindings, whatever the number of those that are left.
+#[test]
+fn bindings_go_in_portions() {
+    for kind in KINDS {
+        let mut bound = Bound::keys(kind, 1_000);
+        bound.catalog.forget_queue(bound.queues[0]);
+        let (mut portions, mut is_more) = (0, true);
+        while is_more {
+            let mut changes: Vec<CatalogEntry> = Vec::new();
+            is_more = bound.catalog.unbind_some(&mut changes);
+            portions += 1;
+            assert!(changes.is_empty(), "none of them is durable");
+        }
+        assert_eq!(portions, 1_000_usize.div_ceil(128), "{kind}");
+    }
+    let prepare = |count| {
+        let mut bound = Bound::keys("headers", count);
+        bound.catalog.forget_queue(bound.queues[0]);
+        bound
+    };
+    let portion = |bound: &mut Bound| {
+        bound.catalog.unbind_some(&mut Vec::new());
+    };
+    check_growth("one portion", |_| 128, prepare, portion);
+}
+
+#[test]
+fn a_publish_to_a_consistent_hash_hardly_depends_on_the_number_of_bindings() {
+    const PUBLISHES: u64 = 2_000;
+    for weight in ["1", "3"] {
+        let prepare = |count| {
+            let mut bound = Bound::new("x-consistent-hash");
+            for number in 0..count {
+                let name = format!("q{number}");
+                bound.declare(&name);
+                bound.bind(&name, weight);
+            }
+            bound
+        };
+        let work = |bound: &mut Bound| {
+            for number in 0..PUBLISHES {
+                assert_eq!(bound.route(&number.to_string()).len(), 1);
+            }
+        };
+        check_growth(&format!("publishes, bindings of weight {weight}"), |_| PUBLISHES as usize, prepare, work);
     }
 }
 

@@ -127,3 +127,56 @@ fn a_local_random_exchange_takes_classic_queues_without_a_key() {
     // Bound with a key, which is looked at first.
     check(desk.bind_exchange("x", "y"), "Non empty binding 'k' key not permitted");
 }
+
+/// Bindings of all kinds of weights come and go: each queue has about its share, and nothing moves but what was gained or lost.
+#[test]
+fn shares_follow_weights_among_many() {
+    const WEIGHTS: [&str; 6] = ["1", "2", "3", "5", "10", "21"];
+    let mut desk = desk_with("x x-consistent-hash", &[]);
+    for number in 0..60 {
+        desk.queue(&format!("q{number}")).unwrap();
+        bind(&mut desk, "x", &format!("q{number}"), WEIGHTS[number % WEIGHTS.len()]).unwrap();
+    }
+    let owner = |desk: &Desk, number: u64| route(desk, "x", &format!("key-{number}"), "", 0).0.unwrap();
+    let mut by_weight = [0_u64; WEIGHTS.len()];
+    let owners: Vec<QueueId> = (0..20_000).map(|number| owner(&desk, number)).collect();
+    for queue in &owners {
+        let name = desk.catalog.queue_by_id(*queue).unwrap().settings.name.to_string();
+        by_weight[name[1..].parse::<usize>().unwrap() % WEIGHTS.len()] += 1;
+    }
+    let all: u64 = WEIGHTS.iter().map(|weight| weight.parse::<u64>().unwrap()).sum();
+    for (found, weight) in by_weight.iter().zip(WEIGHTS) {
+        let expected = 20_000 * weight.parse::<u64>().unwrap() / all;
+        assert!((expected * 8 / 10..expected * 12 / 10).contains(found), "weight {weight}: {found} for {expected}");
+    }
+    let gone = owners[0];
+    desk.catalog.forget_queue(gone);
+    while desk.catalog.unbind_some(&mut desk.changes) {}
+    for (number, before) in owners.into_iter().enumerate() {
+        assert!((owner(&desk, number as u64) == before) == (before != gone), "message {number}");
+    }
+}
+
+/// The same queue, bound again and again: its weights count once for each power of two, and it goes with the last binding.
+#[test]
+fn a_queue_may_be_bound_to_a_consistent_hash_often() {
+    let mut desk = desk_with("x x-consistent-hash", &[("a", "1"), ("a", "3"), ("a", "4"), ("b", "2")]);
+    let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
+    let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
+    let to_a =
+        |desk: &Desk| shares(desk, |number| route(desk, "x", &format!("key-{number}"), "", 0).0).get("a").copied();
+    assert!(to_a(&desk).unwrap() > MESSAGES * 6 / 10, "7 of 9");
+    for key in ["3", "4", "1"] {
+        assert!(to_a(&desk).is_some(), "before {key} goes");
+        let request = BindCommand {
+            origin: Origin::default(),
+            destination: Destination::Queue(Name::from("a")),
+            exchange: Name::from("x"),
+            key: key.as_bytes().to_vec(),
+            no_wait: false,
+            arguments: Table::default(),
+        };
+        desk.catalog.unbind(&caller, &request, &mut desk.changes).unwrap();
+    }
+    assert_eq!(to_a(&desk), None);
+}

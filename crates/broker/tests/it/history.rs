@@ -65,6 +65,7 @@ fn a_history_goes_with_its_exchange_and_gives_back_what_it_took() {
     let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
     let caller = ferrymq_broker::Caller::of_user(&vhost, &user, ferrymq_model::ConnectionId(1));
     desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();
+    while desk.catalog.unbind_some(&mut desk.changes) {}
     assert_eq!(budget.used(), 0);
 }
 

@@ -102,6 +102,7 @@ impl World {
     pub fn delete_exchange(&mut self, by: By, request: &DeleteExchange) -> Checked {
         let (user, vhost) = names(by);
         let answer = self.catalog.delete_exchange(&caller(by, &user, &vhost), request, &mut self.changes);
+        while self.catalog.unbind_some(&mut self.changes) {}
         let expected = self.reference.delete_exchange(by, request);
         self.agree("delete exchange", answer, expected)
     }
@@ -242,7 +243,8 @@ impl World {
                 }
                 Event::Gone { queue } => {
                     self.count("queue gone");
-                    self.catalog.forget_queue(queue, &mut self.changes);
+                    self.catalog.forget_queue(queue);
+                    while self.catalog.unbind_some(&mut self.changes) {}
                     if let Some(name) = self.names.remove(&queue) {
                         self.port.queues.remove(&name);
                     }

@@ -120,7 +120,7 @@ impl Client {
         let mut declared = ports.catalog().declare_queue(&caller, command, self.node.random(), changes)?;
         if declared.created.is_none() && !shard.has(declared.queue) {
             // It has just gone by itself, and the catalog has not heard of it yet.
-            ports.catalog().forget_queue(declared.queue, changes);
+            ports.catalog().forget_queue(declared.queue);
             declared = ports.catalog().declare_queue(&caller, command, self.node.random(), changes)?;
         }
         match declared.created.take() {
@@ -144,7 +144,7 @@ impl Client {
         let (mut aftermath, mut catalog) = (Aftermath::default(), self.node.catalog.write());
         let lock = CatalogLock::Write(&mut catalog);
         let deleted = self.node.decide_with(lock, &mut aftermath, |shard, ports| {
-            let (deleted, after) = catalog_change::apply(shard, ports, |shard, ports, changes| {
+            let (deleted, after) = catalog_change::apply(shard, ports, |shard, ports, _| {
                 let queue = match ports.catalog().queue(&caller, &name, Some(Access::Configure)) {
                     Ok(found) => found.id,
                     // A queue that is not there is as good as deleted.
@@ -153,7 +153,7 @@ impl Client {
                 };
                 let messages = shard.delete(queue, when, ports)?;
                 self.node.failed.remove(queue);
-                ports.forget_gone(changes);
+                ports.forget_gone();
                 Ok(messages)
             });
             let messages = deleted?;

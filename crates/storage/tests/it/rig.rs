@@ -173,6 +173,10 @@ impl Shard {
             if found.is_ok() {
                 return found;
             }
+            // Somebody may have asked before, and not waited.
+            if !self.with(|store| store.install_loaded()).is_empty() {
+                continue;
+            }
             let mut heard = self.hearsay.heard.lock();
             let mut goes_on = true;
             while heard.loads == loads && heard.failed.is_empty() && goes_on {

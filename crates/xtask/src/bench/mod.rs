@@ -1,40 +1,45 @@
 //! `cargo x bench`: FerryMQ's release build and RabbitMQ, where it is installed, under the same loads on this machine.
 //!
 //! Runs alternate between the servers, so that whatever else the machine does hits both, and what is reported is the
-//! median and the ratio: absolute figures of different machines or days do not compare.
+//! median and the ratio: absolute figures of different machines or days do not compare. All reports of the load generator are
+//! kept as JSON, of which `cargo x plots` makes pictures.
 
+mod loads;
+mod measure;
 mod server;
 
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::step;
 use crate::workspace::{Workspace, cargo};
+use loads::{Kind, Load};
 use server::Server;
 
-/// The presets of `ferrymq bench amqp`.
-const LOADS: [&str; 2] = ["transient", "durable"];
+const USAGE: &str = "bench [--runs N] [--seconds N] [--loads NAME,...] [--json FILE] [--binary FILE]";
 
 struct Options {
     runs: usize,
     seconds: u64,
-}
-
-/// One run's figures.
-struct Figures {
-    deliveries_per_second: f64,
-    deliveries_per_server_cpu_second: f64,
-    anonymous_bytes_max: f64,
+    loads: Vec<Load>,
+    /// Where the reports go.
+    json: Option<PathBuf>,
+    /// What is measured instead of this checkout's release build.
+    binary: Option<PathBuf>,
 }
 
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
     let options = Options::read(args)?;
-    step::run("build", cargo().args(["build", "--release", "--package", "ferrymq-server"]))?;
     let target = workspace.root.join("target");
-    let binary = target.join("release/ferrymq");
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => {
+            step::run("build", cargo().args(["build", "--release", "--package", "ferrymq-server"]))?;
+            target.join("release/ferrymq")
+        }
+    };
     let folder = target.join("bench");
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
@@ -45,104 +50,137 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
         Some(peer) => servers.push(peer),
         None => println!("RabbitMQ is not installed here (Debian: apt-get install rabbitmq-server): no ratios"),
     }
-    for load in LOADS {
-        let mut figures: Vec<Vec<Figures>> = servers.iter().map(|_| Vec::new()).collect();
+    let file = options.json.clone().unwrap_or_else(|| folder.join("bench.json"));
+    let mut measured = Vec::new();
+    for load in &options.loads {
+        let mut reports: Vec<Vec<Value>> = servers.iter().map(|_| Vec::new()).collect();
         for round in 1..=options.runs {
-            for (server, figures) in servers.iter().zip(&mut figures) {
-                let measured = measure(&binary, server, load, options.seconds)?;
+            for (server, reports) in servers.iter().zip(&mut reports) {
+                let report = measure::run(&binary, server, load, options.seconds)?;
+                let (figure, unit) = headline(load.kind);
                 println!(
-                    "{load:<10} {round}/{} {:<9} {:>9.0} /s",
-                    options.runs, server.name, measured.deliveries_per_second
+                    "{:<20} {round}/{} {:<9} {:>11.0} {unit}",
+                    load.name,
+                    options.runs,
+                    server.name,
+                    number(&report, figure)?
                 );
-                figures.push(measured);
+                reports.push(report);
             }
         }
-        print_medians(load, &servers, &figures);
+        print_medians(load, &servers, &reports)?;
+        let by_server: Vec<Value> = servers
+            .iter()
+            .zip(&reports)
+            .map(|(server, reports)| json!({"server": server.name, "reports": reports}))
+            .collect();
+        let kind = if load.kind == Kind::Neighbour { "neighbour" } else { "throughput" };
+        measured.push(json!({"load": load.name, "kind": kind, "servers": by_server}));
+        // After each load, so that what was measured stays if a later one fails.
+        let all = json!({"seconds": options.seconds, "loads": measured});
+        fs::write(&file, format!("{all:#}\n")).map_err(|why| format!("{}: {why}", file.display()))?;
     }
+    println!("all reports: {}", file.display());
     Ok(())
 }
 
 impl Options {
     fn read(args: &[String]) -> Result<Self, String> {
-        let mut options = Self { runs: 5, seconds: 30 };
+        let mut options =
+            Self { runs: 5, seconds: 30, loads: loads::chosen("transient,durable")?, json: None, binary: None };
         for pair in args.chunks(2) {
-            let number = pair.get(1).and_then(|value| value.parse::<u64>().ok()).filter(|&number| number > 0);
-            match (pair[0].as_str(), number) {
-                ("--runs", Some(number)) => options.runs = number as usize,
-                ("--seconds", Some(number)) => options.seconds = number,
-                ("--runs" | "--seconds", None) => return Err(format!("{} wants a number from 1", pair[0])),
-                (other, _) => return Err(format!("no option `{other}`: bench [--runs N] [--seconds N]")),
+            let value = pair.get(1).ok_or_else(|| format!("{} wants a value: {USAGE}", pair[0]))?;
+            let from_one = || {
+                let number = value.parse::<u64>().ok().filter(|&number| number > 0);
+                number.ok_or_else(|| format!("{} wants a number from 1", pair[0]))
+            };
+            match pair[0].as_str() {
+                "--runs" => options.runs = from_one()? as usize,
+                "--seconds" => options.seconds = from_one()?,
+                "--loads" => options.loads = loads::chosen(value)?,
+                "--json" => options.json = Some(PathBuf::from(value)),
+                "--binary" => options.binary = Some(PathBuf::from(value)),
+                other => return Err(format!("no option `{other}`: {USAGE}")),
             }
         }
         Ok(options)
     }
 }
 
-/// One run of the load generator, whose figures are void unless it has verified every message.
-fn measure(binary: &Path, server: &Server, load: &str, seconds: u64) -> Result<Figures, String> {
-    let output = Command::new(binary)
-        .args(["bench", "amqp", "throughput", "--json", "--load", load])
-        .args(["--port", &server.port.to_string()])
-        .args(["--seconds", &seconds.to_string()])
-        .args(["--server-pid", &server.pid.to_string()])
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|why| format!("{}: {why}", binary.display()))?;
-    if !output.status.success() {
-        return Err(format!("the load `{load}` failed against {}", server.name));
+/// What a load is known by: the path of the figure in a report, and its unit.
+fn headline(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Throughput => ("/deliveries_per_second", "/s"),
+        Kind::Neighbour => ("/neighbour/delivery_us/p99", "us p99"),
     }
-    let report: Value = serde_json::from_slice(&output.stdout).map_err(|why| format!("the report: {why}"))?;
-    let number = |name: &str| report[name].as_f64().ok_or_else(|| format!("no `{name}` in the report"));
-    Ok(Figures {
-        deliveries_per_second: number("deliveries_per_second")?,
-        deliveries_per_server_cpu_second: number("deliveries_per_server_cpu_second")?,
-        anonymous_bytes_max: number("server_anonymous_bytes_max")?,
-    })
 }
 
-fn print_medians(load: &str, servers: &[Server], figures: &[Vec<Figures>]) {
-    println!();
-    println!("{load:<10} {:>12} {:>21} {:>14} {:>8}", "deliveries/s", "(lowest - highest)", "/s server CPU", "RAM MiB");
-    for (server, figures) in servers.iter().zip(figures) {
-        let of = |figure: fn(&Figures) -> f64| Spread::of(figures.iter().map(figure));
-        let rate = of(|figures| figures.deliveries_per_second);
-        let per_cpu = of(|figures| figures.deliveries_per_server_cpu_second);
-        let memory = of(|figures| figures.anonymous_bytes_max);
-        println!(
-            "{:<10} {:>12.0} {:>21} {:>14.0} {:>8.1}",
-            server.name,
-            rate.median,
-            format!("({:.0} - {:.0})", rate.lowest, rate.highest),
-            per_cpu.median,
-            memory.highest / f64::from(1 << 20)
-        );
+/// A figure of a report, by its path.
+pub fn number(report: &Value, path: &str) -> Result<f64, String> {
+    report.pointer(path).and_then(Value::as_f64).ok_or_else(|| format!("no `{path}` in the report"))
+}
+
+/// The columns of a load's table: heading, path, by what the figure is divided, whether the highest is shown.
+fn columns(kind: Kind) -> &'static [(&'static str, &'static str, f64)] {
+    const MIB: f64 = (1 << 20) as f64;
+    match kind {
+        Kind::Throughput => &[
+            ("deliveries/s", "/deliveries_per_second", 1.0),
+            ("/s server CPU", "/deliveries_per_server_cpu_second", 1.0),
+            ("RAM MiB", "/server_anonymous_bytes_max", MIB),
+        ],
+        Kind::Neighbour => &[
+            ("p99 ms", "/neighbour/delivery_us/p99", 1_000.0),
+            ("p99.9 ms", "/neighbour/delivery_us/p99_9", 1_000.0),
+            ("longest ms", "/neighbour/delivery_us/max", 1_000.0),
+            ("flood/s", "/deliveries_per_second", 1.0),
+        ],
     }
-    if let [ours, peer] = figures {
-        let ratio = |figure: fn(&Figures) -> f64| {
-            Spread::of(ours.iter().map(figure)).median / Spread::of(peer.iter().map(figure)).median
-        };
-        println!(
-            "{:<10} {:>12.2} {:>21} {:>14.2}",
-            "ratio",
-            ratio(|figures| figures.deliveries_per_second),
-            "",
-            ratio(|figures| figures.deliveries_per_server_cpu_second)
-        );
+}
+
+fn print_medians(load: &Load, servers: &[Server], reports: &[Vec<Value>]) -> Result<(), String> {
+    println!("\n{:<20} {:>14} {:>12} {:>12} {:>12} {:>8}", load.name, "", "median", "lowest", "highest", "ratio");
+    for (heading, path, unit) in columns(load.kind) {
+        let spreads = reports.iter().map(|reports| {
+            let figures: Result<Vec<f64>, String> =
+                reports.iter().map(|report| number(report, path).map(|figure| figure / unit)).collect();
+            figures.map(|figures| Spread::of(figures.into_iter()))
+        });
+        let spreads: Vec<Spread> = spreads.collect::<Result<_, _>>()?;
+        for (server, spread) in servers.iter().zip(&spreads) {
+            let ratio = match &spreads[..] {
+                [ours, peer] if spread == ours => format!("{:.2}", ours.median / peer.median),
+                _ => String::new(),
+            };
+            println!(
+                "{:<20} {heading:>14} {:>12} {:>12} {:>12} {ratio:>8}",
+                server.name,
+                shown(spread.median),
+                shown(spread.lowest),
+                shown(spread.highest)
+            );
+        }
     }
     println!();
+    Ok(())
+}
+
+/// Three digits or more.
+fn shown(figure: f64) -> String {
+    if figure < 100.0 { format!("{figure:.2}") } else { format!("{figure:.0}") }
 }
 
 /// What several runs say together.
 #[derive(Debug, PartialEq)]
-struct Spread {
-    lowest: f64,
-    median: f64,
-    highest: f64,
+pub struct Spread {
+    pub lowest: f64,
+    pub median: f64,
+    pub highest: f64,
 }
 
 impl Spread {
     /// Of at least one figure.
-    fn of(figures: impl Iterator<Item = f64>) -> Self {
+    pub fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = figures.collect();
         sorted.sort_by(f64::total_cmp);
         let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
@@ -165,9 +203,9 @@ mod tests {
     #[test]
     fn options_are_numbers_from_one() {
         let read = |line: &str| Options::read(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        let options = read("--seconds 3 --runs 2").unwrap();
-        assert_eq!((options.runs, options.seconds), (2, 3));
-        for wrong in ["--runs", "--runs 0", "--runs x", "--other 1"] {
+        let options = read("--seconds 3 --runs 2 --loads durable-65536,neighbour").unwrap();
+        assert_eq!((options.runs, options.seconds, options.loads.len()), (2, 3, 13));
+        for wrong in ["--runs", "--runs 0", "--runs x", "--other 1", "--loads other"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

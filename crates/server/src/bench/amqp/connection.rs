@@ -100,6 +100,28 @@ impl Connection {
         Ok(())
     }
 
+    /// Declares a transient exchange that gives each message to all that is bound to it.
+    pub fn declare_fanout(&mut self, exchange: &str) -> Result<(), Failure> {
+        self.call(EXCHANGE_DECLARE, EXCHANGE_DECLARE_OK, |out| {
+            out.u16(0).short(exchange).short("fanout").u8(0).u32(0);
+        })?;
+        Ok(())
+    }
+
+    pub fn delete_exchange(&mut self, exchange: &str) -> Result<(), Failure> {
+        self.call(EXCHANGE_DELETE, EXCHANGE_DELETE_OK, |out| {
+            out.u16(0).short(exchange).u8(0);
+        })?;
+        Ok(())
+    }
+
+    pub fn bind(&mut self, queue: &str, exchange: &str) -> Result<(), Failure> {
+        self.call(QUEUE_BIND, QUEUE_BIND_OK, |out| {
+            out.u16(0).short(queue).short(exchange).short("").u8(0).u32(0);
+        })?;
+        Ok(())
+    }
+
     /// From now on the server confirms each message, by a tag that counts from 1.
     pub fn select_confirms(&mut self) -> Result<(), Failure> {
         self.call(CONFIRM_SELECT, CONFIRM_SELECT_OK, |out| {
@@ -108,8 +130,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Starts consuming; `prefetch` 0 is no limit.
-    pub fn consume(&mut self, queue: &str, prefetch: u16, auto_ack: bool) -> Result<(), Failure> {
+    /// Starts consuming under this tag; `prefetch` 0 is no limit.
+    pub fn consume(&mut self, queue: &str, tag: &str, prefetch: u16, auto_ack: bool) -> Result<(), Failure> {
         if prefetch > 0 {
             self.call(BASIC_QOS, BASIC_QOS_OK, |out| {
                 out.u32(0).u16(prefetch).u8(0);
@@ -117,7 +139,7 @@ impl Connection {
         }
         self.call(BASIC_CONSUME, BASIC_CONSUME_OK, |out| {
             let no_ack_bit = u8::from(auto_ack) << 1;
-            out.u16(0).short(queue).short("").u8(no_ack_bit).u32(0);
+            out.u16(0).short(queue).short(tag).u8(no_ack_bit).u32(0);
         })?;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::connection::{Connection, unexpected};
 use super::frames::*;
-use super::load::{Ack, Load};
+use super::load::{Ack, Load, Spread};
 use super::producer::filling;
 use super::target::Target;
 use crate::bench::Failure;
@@ -19,6 +19,8 @@ pub struct Consumer {
     message: Incoming,
     acks: Acks,
     arrivals: Arrivals,
+    spread: Spread,
+    producers: u16,
 }
 
 /// The message that is being put together from its frames.
@@ -36,6 +38,8 @@ struct Incoming {
 #[derive(Debug)]
 struct Acks {
     policy: Ack,
+    /// The queue of the delivery whose body is still coming.
+    coming_from: u16,
     /// Of the delivery whose body is still coming.
     coming_tag: u64,
     last_tag: u64,
@@ -44,15 +48,32 @@ struct Acks {
 }
 
 impl Consumer {
-    pub fn start(target: &Target, load: &Load, producers: usize) -> Result<Consumer, Failure> {
+    /// Consumes from these queues of the load.
+    pub fn start(
+        target: &Target,
+        load: &Load,
+        producers: u16,
+        queues: impl Iterator<Item = u16>,
+    ) -> Result<Consumer, Failure> {
         let mut connection = Connection::open(target)?;
-        connection.consume(&load.queue, load.prefetch, load.ack == Ack::Auto)?;
+        for queue in queues {
+            connection.consume(&load.queue_name(queue), &queue.to_string(), load.prefetch, load.ack == Ack::Auto)?;
+        }
         connection.set_patience(LOOK_UP_EVERY)?;
         Ok(Consumer {
             connection,
             message: Incoming::new(load.body_bytes),
-            acks: Acks { policy: load.ack, coming_tag: 0, last_tag: 0, acked_tag: 0, out: Outgoing::default() },
-            arrivals: Arrivals::new(producers),
+            acks: Acks {
+                policy: load.ack,
+                coming_from: 0,
+                coming_tag: 0,
+                last_tag: 0,
+                acked_tag: 0,
+                out: Outgoing::default(),
+            },
+            arrivals: Arrivals::new(usize::from(producers) * usize::from(load.spread.queues())),
+            spread: load.spread,
+            producers,
         })
     }
 
@@ -70,7 +91,14 @@ impl Consumer {
                         self.acks.completed();
                         match self.message.identity() {
                             Some(id) => {
-                                self.arrivals.note(id);
+                                let queue = self.acks.coming_from;
+                                match self.spread.place(id.sequence, queue).filter(|_| id.producer < self.producers) {
+                                    Some(sequence) => {
+                                        let producer = queue * self.producers + id.producer;
+                                        self.arrivals.note(Identity { producer, sequence });
+                                    }
+                                    None => self.arrivals.note_damaged(),
+                                }
                                 each(id);
                             }
                             None => self.arrivals.note_damaged(),
@@ -163,7 +191,10 @@ impl Acks {
             BASIC_DELIVER => {}
             other => return Err(unexpected(other)),
         }
-        let _consumer_tag = fields.short()?;
+        let tag = fields.short()?;
+        let queue = std::str::from_utf8(tag).ok().and_then(|tag| tag.parse().ok());
+        self.coming_from =
+            queue.ok_or_else(|| Failure::Protocol("a delivery to a consumer that is not ours".to_owned()))?;
         self.coming_tag = fields.u64()?;
         Ok(())
     }
@@ -235,12 +266,18 @@ mod tests {
 
     #[test]
     fn one_ack_stands_for_as_many_deliveries_as_asked() {
-        let mut acks =
-            Acks { policy: Ack::Multiple(50), coming_tag: 0, last_tag: 0, acked_tag: 0, out: Outgoing::default() };
+        let mut acks = Acks {
+            policy: Ack::Multiple(50),
+            coming_from: 0,
+            coming_tag: 0,
+            last_tag: 0,
+            acked_tag: 0,
+            out: Outgoing::default(),
+        };
         let ack_bytes = 21;
         for tag in 1..=120 {
             let mut deliver = Outgoing::default();
-            deliver.u16(60).u16(60).short("consumer").u64(tag).u8(0);
+            deliver.u16(60).u16(60).short("0").u64(tag).u8(0);
             acks.begin(&deliver.0).unwrap();
             acks.completed();
         }

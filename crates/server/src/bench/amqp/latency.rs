@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 
 use super::connection::Connection;
 use super::consumer::Consumer;
-use super::load::{Load, LoadArgs};
+use super::load::{Load, LoadArgs, Spread};
 use super::producer::{Batch, Confirms};
 use super::target::{Target, TargetArgs};
 use crate::bench::Failure;
@@ -59,6 +59,9 @@ pub struct LatencyArgs {
 pub fn run(args: LatencyArgs) -> Result<(), Failure> {
     let target = args.target.resolve()?;
     let load = args.load.resolve()?;
+    if load.spread != Spread::One {
+        return Err(Failure::Option("latency is measured over one queue".to_owned()));
+    }
     let server = args.server_pid.map(Process::other).transpose()?;
     sleep_exactly();
 
@@ -132,7 +135,7 @@ impl Shared {
 
 impl Run {
     fn new(target: &Target, load: &Load, schedule: Schedule) -> Result<Run, Failure> {
-        let consumer = Consumer::start(target, load, 1)?;
+        let consumer = Consumer::start(target, load, 1, 0..1)?;
         let mut producer = Connection::open(target)?;
         if load.confirm_window.is_some() {
             producer.select_confirms()?;

@@ -43,6 +43,12 @@ pub struct LoadArgs {
     /// The queue; it must be empty and is kept. Without this, one is made for the run and deleted after it
     #[arg(long)]
     queue: Option<String>,
+    /// Spread the messages of each producer over this many queues, made for the run: each to the next one
+    #[arg(long, default_value_t = 1, conflicts_with_all = ["queue", "fan_out"], value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    queues: u16,
+    /// Give each message to this many queues, made for the run, by a fanout exchange; every delivery counts
+    #[arg(long, value_name = "QUEUES", conflicts_with = "queue", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    fan_out: Option<u16>,
 }
 
 /// A load, resolved.
@@ -58,6 +64,53 @@ pub struct Load {
     pub queue: String,
     /// The queue was made for this run.
     pub queue_is_ours: bool,
+    pub spread: Spread,
+}
+
+/// Which queues the messages go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// All to the one queue.
+    One,
+    /// Each to the next of so many.
+    Rotated(u16),
+    /// Each to all of so many.
+    FanOut(u16),
+}
+
+impl Spread {
+    pub fn queues(self) -> u16 {
+        match self {
+            Self::One => 1,
+            Self::Rotated(queues) | Self::FanOut(queues) => queues,
+        }
+    }
+
+    /// Deliveries of each message.
+    pub fn copies(self) -> u64 {
+        match self {
+            Self::One | Self::Rotated(_) => 1,
+            Self::FanOut(queues) => u64::from(queues),
+        }
+    }
+
+    /// Of the messages that a producer has sent, how many a queue gets.
+    pub fn share(self, sent: u64, queue: u16) -> u64 {
+        match self {
+            Self::One | Self::FanOut(_) => sent,
+            Self::Rotated(queues) => (sent + u64::from(queues - 1 - queue)) / u64::from(queues),
+        }
+    }
+
+    /// The which of its queue's messages a producer's message is; nothing where the queue should not have it.
+    pub fn place(self, sequence: u64, queue: u16) -> Option<u64> {
+        match self {
+            Self::One | Self::FanOut(_) => Some(sequence),
+            Self::Rotated(queues) => {
+                (sequence % u64::from(queues) == u64::from(queue)).then(|| sequence / u64::from(queues))
+            }
+        }
+    }
 }
 
 /// How a consumer settles.
@@ -94,6 +147,11 @@ impl LoadArgs {
             ack,
             prefetch,
             queue_is_ours: self.queue.is_none(),
+            spread: match (self.queues, self.fan_out) {
+                (_, Some(queues)) => Spread::FanOut(queues),
+                (1, None) => Spread::One,
+                (queues, None) => Spread::Rotated(queues),
+            },
             queue: self.queue.unwrap_or(preset.queue),
         };
         load.check()?;
@@ -113,6 +171,7 @@ impl Preset {
                 prefetch: 0,
                 queue,
                 queue_is_ours: true,
+                spread: Spread::One,
             },
             Preset::Durable => Load {
                 body_bytes: 100,
@@ -122,6 +181,7 @@ impl Preset {
                 prefetch: 500,
                 queue,
                 queue_is_ours: true,
+                spread: Spread::One,
             },
         }
     }
@@ -147,23 +207,52 @@ impl Load {
         Ok(())
     }
 
-    /// Makes the queue, on a connection of its own that stays open until the queue is dropped.
+    /// The name of one of the queues. All names are as long.
+    pub fn queue_name(&self, queue: u16) -> String {
+        match self.spread {
+            Spread::One => self.queue.clone(),
+            Spread::Rotated(_) | Spread::FanOut(_) => format!("{}-{queue:05}", self.queue),
+        }
+    }
+
+    /// Exchange and routing key of a producer's message.
+    pub fn address(&self, sequence: u64) -> (String, String) {
+        match self.spread {
+            Spread::One => (String::new(), self.queue.clone()),
+            Spread::Rotated(queues) => (String::new(), self.queue_name((sequence % u64::from(queues)) as u16)),
+            Spread::FanOut(_) => (self.queue.clone(), String::new()),
+        }
+    }
+
+    /// Makes the queues, on a connection of its own that stays open until they are dropped.
     pub fn set_up(&self, target: &Target) -> Result<Connection, Failure> {
         let mut connection = Connection::open(target)?;
-        let waiting = connection.declare_queue(&self.queue, self.persistent)?;
-        if waiting > 0 {
-            return Err(Failure::Option(format!(
-                "queue {} holds {waiting} messages already: purge it, or choose another --queue",
-                self.queue
-            )));
+        if let Spread::FanOut(_) = self.spread {
+            connection.declare_fanout(&self.queue)?;
+        }
+        for queue in (0..self.spread.queues()).map(|queue| self.queue_name(queue)) {
+            let waiting = connection.declare_queue(&queue, self.persistent)?;
+            if waiting > 0 {
+                return Err(Failure::Option(format!(
+                    "queue {queue} holds {waiting} messages already: purge it, or choose another --queue"
+                )));
+            }
+            if let Spread::FanOut(_) = self.spread {
+                connection.bind(&queue, &self.queue)?;
+            }
         }
         Ok(connection)
     }
 
-    /// Deletes the queue, when it was made for this run.
+    /// Deletes the queues, when they were made for this run.
     pub fn tear_down(&self, connection: &mut Connection) -> Result<(), Failure> {
         if self.queue_is_ours {
-            connection.delete_queue(&self.queue)?;
+            for queue in 0..self.spread.queues() {
+                connection.delete_queue(&self.queue_name(queue))?;
+            }
+        }
+        if let Spread::FanOut(_) = self.spread {
+            connection.delete_exchange(&self.queue)?;
         }
         Ok(())
     }
@@ -187,7 +276,11 @@ impl fmt::Display for Load {
         if self.prefetch > 0 {
             write!(f, ", prefetch {}", self.prefetch)?;
         }
-        Ok(())
+        match self.spread {
+            Spread::One => Ok(()),
+            Spread::Rotated(queues) => write!(f, ", over {queues} queues"),
+            Spread::FanOut(queues) => write!(f, ", each to {queues} queues"),
+        }
     }
 }
 
@@ -232,6 +325,18 @@ mod tests {
         for (options, expected) in table {
             assert_eq!(load(options).unwrap().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn messages_are_spread_over_queues() {
+        let rotated = Spread::Rotated(3);
+        assert_eq!([0, 1, 2].map(|queue| rotated.share(7, queue)), [3, 2, 2]);
+        assert_eq!([rotated.place(4, 1), rotated.place(4, 0)], [Some(1), None]);
+        let all = Spread::FanOut(3);
+        assert_eq!((all.share(7, 2), all.place(4, 2), all.copies()), (7, Some(4), 3));
+        let load = load("--queues 1000 --size 100").unwrap();
+        assert_eq!(load.to_string(), "100 B transient, auto ack, over 1000 queues");
+        assert!(load.address(1_007).1.ends_with("-00007"));
     }
 
     #[test]

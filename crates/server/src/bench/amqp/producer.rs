@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::connection::Confirm;
 use super::frames::*;
-use super::load::Load;
+use super::load::{Load, Spread};
 use crate::bench::Failure;
 use crate::bench::verify::{IDENTITY_BYTES, Identity};
 
@@ -17,15 +17,25 @@ pub struct Batch {
     bytes: Vec<u8>,
     message_bytes: usize,
     identity_at: usize,
+    /// The routing keys that take turns, and where they stand.
+    keys: Vec<Vec<u8>>,
+    key_at: usize,
     producer: u16,
 }
 
 impl Batch {
     pub fn new(load: &Load, producer: u16, body_frame_bytes_max: usize) -> Batch {
         let mut out = Outgoing::default();
+        let (exchange, key) = load.address(0);
         out.method(CHANNEL, BASIC_PUBLISH, |out| {
-            out.u16(0).short("").short(&load.queue).u8(0);
+            out.u16(0).short(&exchange).short(&key).u8(0);
         });
+        // Behind the key stand the flags and the frame's end.
+        let key_at = out.0.len() - 2 - key.len();
+        let keys = match load.spread {
+            Spread::Rotated(queues) => (0..queues).map(|queue| load.queue_name(queue).into_bytes()).collect(),
+            Spread::One | Spread::FanOut(_) => Vec::new(),
+        };
         out.frame(HEADER, CHANNEL, |out| {
             out.u16(BASIC_PUBLISH.0).u16(0).u64(load.body_bytes as u64);
             // delivery-mode is the fourth property from the top; absent it is transient.
@@ -43,7 +53,7 @@ impl Batch {
         }
         let message_bytes = out.0.len();
         let messages = (BATCH_BYTES / message_bytes).max(1);
-        Batch { bytes: out.0.repeat(messages), message_bytes, identity_at, producer }
+        Batch { bytes: out.0.repeat(messages), message_bytes, identity_at, keys, key_at, producer }
     }
 
     /// Messages that one write can carry.
@@ -57,6 +67,10 @@ impl Batch {
         for (message, sequence) in bytes.chunks_exact_mut(self.message_bytes).zip(sequence..) {
             let id = Identity { producer: self.producer, sequence };
             message[self.identity_at..][..IDENTITY_BYTES].copy_from_slice(&id.to_bytes());
+            if let Some(queue) = sequence.checked_rem(self.keys.len() as u64) {
+                let key = &self.keys[queue as usize];
+                message[self.key_at..][..key.len()].copy_from_slice(key);
+            }
         }
         bytes
     }

@@ -47,7 +47,7 @@ pub struct ThroughputArgs {
     /// Connections that publish
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     producers: u16,
-    /// Connections that consume, all from the one queue
+    /// Connections that consume, all from the one queue, or each from its part of the queues
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     consumers: u16,
     /// How long to measure
@@ -93,6 +93,8 @@ struct Run<'a> {
 
 /// Each counter has one writer, which stores its own total once per batch.
 struct Shared {
+    /// Deliveries of each message that is published.
+    copies: u64,
     published: Vec<AtomicU64>,
     delivered: Vec<AtomicU64>,
     /// Messages that may be on their way, set by the main thread.
@@ -101,20 +103,28 @@ struct Shared {
     stop: AtomicBool,
     /// Everybody: go home, whatever is missing.
     abandon: AtomicBool,
-    /// What all producers sent, known when they are done.
+    /// The deliveries of what all producers sent, known when they are done.
     sent: AtomicU64,
 }
 
 impl<'a> Run<'a> {
     fn new(target: &Target, load: &'a Load, producers: u16, consumers: u16) -> Result<Run<'a>, Failure> {
         let counters = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let queues = load.spread.queues();
+        if u32::from(queues) * u32::from(producers) > u32::from(u16::MAX) {
+            return Err(Failure::Option("queues times producers must be at most 65535".to_owned()));
+        }
         let consumers = (0..consumers)
-            .map(|_| Consumer::start(target, load, usize::from(producers)))
+            .map(|consumer| {
+                let own = (0..queues).filter(|queue| queues == 1 || queue % consumers == consumer);
+                Consumer::start(target, load, producers, own)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let producers = (0..producers).map(|_| producer_connection(target, load)).collect::<Result<Vec<_>, _>>()?;
         Ok(Run {
             load,
             shared: Shared {
+                copies: load.spread.copies(),
                 published: counters(producers.len()),
                 delivered: counters(consumers.len()),
                 lead_max: AtomicU64::new(0),
@@ -148,15 +158,16 @@ impl<'a> Run<'a> {
             // The connections stay open until all is drained.
             let sent = join_all(producing);
             if let Ok(sent) = &sent {
-                let total = sent.iter().map(|(count, _)| count).sum();
-                shared.sent.store(total, Relaxed);
+                let total: u64 = sent.iter().map(|(count, _)| count).sum();
+                shared.sent.store(total * shared.copies, Relaxed);
                 shared.wait_for_the_rest(&consuming);
             }
             shared.abandon.store(true, Relaxed);
             let arrivals = join_all(consuming);
 
             let (sent, arrivals) = (sent?, arrivals?);
-            let sent: Vec<u64> = sent.iter().map(|(count, _)| *count).collect();
+            let of_queue = |queue| sent.iter().map(move |(count, _)| load.spread.share(*count, queue));
+            let sent: Vec<u64> = (0..load.spread.queues()).flat_map(of_queue).collect();
             Ok(Throughput {
                 checked_messages: arrivals.iter().map(Arrivals::count).sum(),
                 verdict: Verdict::of(&sent, &arrivals),
@@ -175,10 +186,15 @@ impl Shared {
         self.delivered.iter().map(|count| count.load(Relaxed)).sum()
     }
 
+    /// Deliveries that are still to come of what was published.
+    fn on_their_way(&self) -> u64 {
+        (self.published() * self.copies).saturating_sub(self.delivered())
+    }
+
     /// Messages that may be sent now without too much being on its way.
     fn lead_left(&self) -> u64 {
-        let on_their_way = self.published().saturating_sub(self.delivered());
-        self.lead_max.load(Relaxed).saturating_sub(on_their_way)
+        let on_their_way = self.on_their_way();
+        self.lead_max.load(Relaxed).saturating_sub(on_their_way) / self.copies
     }
 
     /// A thread that fails ends the run for all.
@@ -286,7 +302,7 @@ impl Sample {
 
 /// Sets the lead and takes samples until the time is up or a thread has failed.
 fn watch(shared: &Shared, plan: &Plan, load: &Load) -> Result<Throughput, Failure> {
-    let lead_min = 8 * Batch::new(load, 0, load.body_bytes).messages_max();
+    let lead_min = 8 * Batch::new(load, 0, load.body_bytes).messages_max() * shared.copies;
     shared.lead_max.store(lead_min, Relaxed);
     let mut progress = Progress::new();
     let start = Instant::now();
@@ -303,10 +319,7 @@ fn watch(shared: &Shared, plan: &Plan, load: &Load) -> Result<Throughput, Failur
         if recent.back() != Some(&delivered) {
             moved = Instant::now();
         } else if moved.elapsed() > PATIENCE {
-            return Err(Failure::Stalled {
-                seconds: PATIENCE.as_secs(),
-                missing: shared.published().saturating_sub(delivered),
-            });
+            return Err(Failure::Stalled { seconds: PATIENCE.as_secs(), missing: shared.on_their_way() });
         }
         recent.push_back(delivered);
         if recent.len() > LEAD_SAMPLES + 1 {
@@ -327,7 +340,7 @@ fn figures(load: &Load, plan: &Plan, first: &Sample, last: &Sample, memory_bytes
     let seconds = (last.at - first.at).as_secs_f64();
     let delivered = (last.delivered - first.delivered) as f64;
     let rate = delivered / seconds;
-    let left_over = last.published.saturating_sub(last.delivered);
+    let left_over = (last.published * load.spread.copies()).saturating_sub(last.delivered);
     let server_cpu_seconds = plan.server.map(|_| last.server_cpu_seconds - first.server_cpu_seconds);
     Throughput {
         load: load.to_string(),

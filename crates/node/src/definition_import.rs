@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 
 use ferrymq_broker::{ApplyTo, Catalog, PolicyScope, PolicySpec, QueueSettings, VhostSettings, policy_settings};
-use ferrymq_model::{CatalogEntry, Destination, ExchangeKind, ExchangeSpec, Name, QueueId, QueueSpec, Refusal, Table};
+use ferrymq_model::{
+    CatalogEntry, Destination, ExchangeKind, ExchangeSpec, Name, Object, QueueId, QueueSpec, Refusal, Table,
+};
 use serde_json::Value as Json;
 
 use crate::{
@@ -113,6 +115,8 @@ pub struct Import<'a> {
     passwords: &'a HashMap<String, String>,
     /// The vhost of entries that name none.
     vhost: String,
+    /// How many those are.
+    without_vhost: usize,
     pub changes: Vec<CatalogEntry>,
     /// Queues that the shard has to be told of.
     pub created: Vec<(QueueId, QueueSettings)>,
@@ -129,6 +133,7 @@ impl<'a> Import<'a> {
             catalog,
             passwords,
             vhost: VHOST.to_owned(),
+            without_vhost: 0,
             changes: Vec::new(),
             created: Vec::new(),
             changed: Vec::new(),
@@ -151,6 +156,13 @@ impl<'a> Import<'a> {
         for list in &LISTS {
             self.take_in_list(file, list);
         }
+        if self.without_vhost > 0 && file.get(VHOST_KEY).is_none() {
+            self.pass_over(format!(
+                "entries without the key 'vhost' ({}) are for vhost '{VHOST}'; for another one, add \"{VHOST_KEY}\": \"NAME\" \
+                 to the file",
+                self.without_vhost
+            ));
+        }
         self.close_default_user(file);
     }
 
@@ -161,6 +173,9 @@ impl<'a> Import<'a> {
             Some(_) => return self.leave_out(format!("{}: it must be a list, in []", list.name)),
         };
         let mut taken = 0;
+        if list.keys.contains(&"vhost") {
+            self.without_vhost += items.iter().filter(|item| item.get("vhost").is_none_or(Json::is_null)).count();
+        }
         for (at, item) in items.iter().enumerate() {
             let place = || place(list.name, at, item);
             if item.to_string().len() > ITEM_BYTES_MAX {
@@ -345,14 +360,13 @@ impl<'a> Import<'a> {
             "exchange" => Destination::Exchange(destination),
             other => return Err(format!("key 'destination_type' is '{other}'; it must be queue or exchange")),
         };
-        let missing = !source.is_empty() && self.catalog.exchange(&vhost, &source).is_err();
         let bound =
             self.catalog.put_binding(&vhost, &source, &destination, key.as_bytes(), &arguments, &mut self.changes);
         bound.map_err(|refusal| {
-            let problem = said(refusal);
-            // It is the one thing that is missing from a file which RabbitMQ has written itself.
-            let hint = if missing { ". rabbitmqctl leaves internal exchanges out of what it exports" } else { "" };
-            format!("{problem}{hint}")
+            // A file that rabbitmqctl has written lacks internal exchanges, but has their bindings.
+            let is_exchange = matches!(&refusal, Refusal::NotFound { object: Object::Exchange, .. });
+            let hint = if is_exchange { ". rabbitmqctl leaves internal exchanges out of what it exports" } else { "" };
+            format!("{}{hint}", said(refusal))
         })
     }
 

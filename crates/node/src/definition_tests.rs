@@ -152,11 +152,17 @@ fn the_default_user_goes_only_where_somebody_else_can_log_in() {
 fn entries_without_a_vhost_are_for_the_one_that_was_exported() {
     let mut catalog = fresh();
     let json = r#"{"original_vhost_name": "v", "vhosts": [{"name": "v"}], "queues": [{"name": "q", "durable": true}]}"#;
-    assert_eq!(import(&mut catalog, json).0.left_out, [""; 0]);
+    let imported = import(&mut catalog, json).0;
+    assert_eq!((imported.left_out, imported.passed_over), (vec![], vec![]));
     assert!(catalog.has_queue("v", "q") && !catalog.has_queue("/", "q"));
     let mut catalog = fresh();
-    import(&mut catalog, r#"{"queues": [{"name": "q", "durable": true, "arguments": [], "auto_delete": null}]}"#);
+    let json = r#"{"queues": [{"name": "q", "durable": true, "arguments": [], "auto_delete": null}]}"#;
+    let said = import(&mut catalog, json).0.passed_over;
     assert!(catalog.has_queue("/", "q"));
+    assert!(
+        said[0].starts_with("entries without the key 'vhost' (1) are for vhost '/'; for another one, add"),
+        "{said:?}"
+    );
 }
 
 /// A draft shows the same as the catalog itself would, and the catalog stays as it was.

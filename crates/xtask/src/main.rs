@@ -41,7 +41,7 @@ const USAGE: &str = "usage: cargo x COMMAND
   conformance clients [--against HOST:PORT] [PROGRAM]...
                         runs the real clients in the same way
   conformance pages [PAGE]...
-                        runs the console blocks of README and docs";
+                        runs the blocks of README and docs";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

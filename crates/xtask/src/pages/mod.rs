@@ -1,8 +1,8 @@
-//! Runs the console blocks of README and docs, from the pages themselves: what a reader types works, and prints what the
-//! page shows.
+//! Runs the blocks of README and docs, from the pages themselves: what a reader types works and prints what the page shows,
+//! a server starts with each configuration, and each Python program runs.
 //!
-//! Each page runs in a network and a `/tmp` of its own, so that the ports and paths that it names are free and nothing is
-//! left. `ferrymq` and `cargo run --release` are the binary under test there.
+//! Each page runs in a network, a `/tmp`, an `/etc` and a `/var/lib` of its own, so that the ports and paths that it names
+//! are free and nothing is left. `ferrymq` and `cargo run --release` are the binary under test there.
 
 mod block;
 mod run;

@@ -6,15 +6,20 @@ use std::process::{Command, Stdio};
 use super::block::{Block, ShownCommand};
 use crate::workspace::Workspace;
 
-/// What the shell has before the first command: a `/tmp` and a network of the page's own, and the binary under test.
+/// What the shell has before the first command: folders and a network of the page's own, the binary under test, and a Python
+/// that has pika.
 ///
 /// A server runs in the background until the next one or the page's end; it has printed `ready` when the page goes on.
 const PRELUDE: &str = r#"
 mount -t tmpfs none /tmp && ip link set lo up || exit 99
 mkdir -p /tmp/page /tmp/bin && cd /tmp/page || exit 99
+# Some of these files only root can read; no page needs them.
+cp -r --preserve=mode /etc /tmp/etc 2>/dev/null
+mount --bind /tmp/etc /etc && mount -t tmpfs none /var/lib || exit 99
 ln -s "$FERRYMQ_UNDER_TEST" /tmp/bin/ferrymq
 printf '#!/bin/sh\n[ "$*" = "run --release" ] && exec ferrymq serve\nexit 98\n' > /tmp/bin/cargo
-chmod +x /tmp/bin/cargo
+printf '#!/bin/sh\nexec "%s" "$@"\n' "$PYTHON_WITH_CLIENTS" > /tmp/bin/python
+chmod +x /tmp/bin/cargo /tmp/bin/python
 export PATH="/tmp/bin:$PATH" HOME=/tmp/page
 server=
 stop() {
@@ -57,6 +62,7 @@ pub fn page(workspace: &Workspace, blocks: &[Block]) -> Result<(), String> {
     let mut shell = apart();
     shell.args(["bash", "-c", &script]).stdin(Stdio::null()).stderr(Stdio::piped());
     shell.env("FERRYMQ_UNDER_TEST", workspace.binary("ferrymq"));
+    shell.env("PYTHON_WITH_CLIENTS", workspace.target.join("clients/python/bin/python"));
     // There is no registry in this network: pip takes what was fetched before.
     shell.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", workspace.target.join("clients/wheels"));
     let output = shell.output().map_err(|why| format!("unshare: {why}"))?;

@@ -1,4 +1,4 @@
-//! Bindings: which exchange sends what to which queue, or on to which exchange.
+//! Bindings: from an exchange to a queue, or to another exchange.
 
 use ferrymq_model::{
     Access, BindCommand, BindingSpec, CatalogEntry, Destination, ExchangeKind, Name, Object, QueueId, Refusal, Table,
@@ -10,7 +10,7 @@ use super::happenings::{BindingFacts, Happening};
 use super::queue_arguments::QueueKind;
 use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, jms, missing, without_line_ends};
 
-/// What a binding leads to.
+/// The target of a binding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Target {
     Queue(QueueId),
@@ -20,7 +20,7 @@ pub(super) enum Target {
 
 #[derive(Debug)]
 pub(super) struct Binding {
-    /// What tells it from all others of the vhost.
+    /// What distinguishes it from all other bindings of the vhost.
     identity: Box<[u8]>,
     pub(super) source: Name,
     pub(super) target: Target,
@@ -30,12 +30,12 @@ pub(super) struct Binding {
 }
 
 impl Catalog {
-    /// Binds a queue or an exchange to an exchange; does nothing where it is bound alike. Says what was bound, where that is
-    /// new.
+    /// Binds a queue or an exchange to an exchange; does nothing if the binding exists. Returns the binding if it
+    /// is new.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for the default exchange; [`Refusal::NotFound`];
-    /// [`Refusal::ResourceLocked`]; [`Refusal::PreconditionFailed`] for an `x-match` that does not exist.
+    /// [`Refusal::ResourceLocked`]; [`Refusal::PreconditionFailed`] for an unknown `x-match`.
     pub fn bind(
         &mut self,
         caller: &Caller<'_>,
@@ -53,10 +53,10 @@ impl Catalog {
         Ok(is_new.then_some(request))
     }
 
-    /// As [`Catalog::bind`], for a binding that an operator sets up: permissions are not asked.
+    /// Like [`Catalog::bind`], for a binding that an operator sets up: without permission checks.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`], [`Refusal::NotFound`], [`Refusal::PreconditionFailed`] as there.
+    /// [`Refusal::VhostNotFound`], [`Refusal::NotFound`], [`Refusal::PreconditionFailed`] like there.
     pub fn put_binding(
         &mut self,
         vhost: &Name,
@@ -72,7 +72,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// What is to be bound, if the source takes such a binding.
+    /// The new binding, if the source accepts it.
     fn check_target(
         &self,
         vhost: &str,
@@ -95,7 +95,7 @@ impl Catalog {
         Ok(target)
     }
 
-    /// An `x-local-random` exchange takes classic queues, bound without a key.
+    /// An `x-local-random` exchange accepts classic queues, bound without a key.
     fn check_local(&self, target: &Target, key: &[u8]) -> Result<(), Refusal> {
         let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
         if !key.is_empty() {
@@ -153,7 +153,7 @@ impl Catalog {
         is_new
     }
 
-    /// Takes a binding away; one that is not there is as good as gone. An auto-delete exchange goes with its last.
+    /// Removes a binding. Succeeds if there is none. An auto-delete exchange is deleted with its last binding.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for the default exchange; [`Refusal::ResourceLocked`].
@@ -177,7 +177,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// RabbitMQ wants write access to what is bound, and read access to what it is bound to.
+    /// As in RabbitMQ, this needs write access to the target, and read access to the source.
     fn check_binding(&self, caller: &Caller<'_>, request: &BindCommand) -> Result<(), Refusal> {
         match &request.destination {
             Destination::Queue(name) => self.check(caller, Access::Write, Object::Queue, name)?,
@@ -196,7 +196,7 @@ impl Catalog {
         }
     }
 
-    /// Says whether the binding is new. `arguments` must be sorted.
+    /// Returns whether the binding is new. `arguments` must be sorted.
     pub(super) fn insert_binding(
         &mut self,
         vhost: &Name,
@@ -238,7 +238,7 @@ impl Catalog {
         true
     }
 
-    /// Takes a binding out everywhere, and an auto-delete exchange with its last.
+    /// Removes a binding everywhere, and an auto-delete exchange with its last binding.
     pub(super) fn remove_binding(&mut self, vhost: &str, slot: usize, changes: &mut Vec<CatalogEntry>) {
         let found = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
         let binding = found.take_binding(slot, changes);
@@ -251,7 +251,7 @@ impl Catalog {
         }
     }
 
-    /// Takes a binding out of the list of what it leads to, which may have gone already.
+    /// Removes a binding from the list of its target, which may be deleted already.
     pub(super) fn detach_target(&mut self, vhost: &str, slot: usize, target: &Target) {
         match target {
             Target::Queue(id) => {
@@ -270,7 +270,7 @@ impl Catalog {
 }
 
 impl Vhost {
-    /// What a destination's name stands for.
+    /// The object of a destination's name.
     pub(super) fn target(&self, destination: &Destination) -> Result<Target, Refusal> {
         match destination {
             Destination::Queue(name) => match self.queues.get(name) {
@@ -281,7 +281,7 @@ impl Vhost {
         }
     }
 
-    /// Takes a binding out of the vhost's own lists.
+    /// Removes a binding from the vhost's own lists.
     pub(super) fn take_binding(&mut self, slot: usize, changes: &mut Vec<CatalogEntry>) -> Binding {
         let binding = self.bindings.remove(slot);
         self.binding_slots.remove(&binding.identity);
@@ -291,7 +291,7 @@ impl Vhost {
         binding
     }
 
-    /// Takes a binding out of its source; says whether that exchange should go now.
+    /// Removes a binding from its source. Returns whether that exchange should be deleted now.
     pub(super) fn detach_source(&mut self, slot: usize, binding: &Binding) -> bool {
         let exchange = self.exchanges.get_mut(&binding.source).expect("a binding's source is there");
         exchange.router.remove(slot, binding);

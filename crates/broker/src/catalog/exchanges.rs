@@ -1,4 +1,4 @@
-//! Exchanges: made, found again, deleted.
+//! Exchanges: declared and deleted.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +16,13 @@ use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, shown, w
 pub(super) struct Exchange {
     pub(super) spec: ExchangeSpec,
     pub(super) router: Router,
-    /// The bindings it is the source of.
+    /// The bindings of which it is the source.
     pub(super) bindings: BTreeSet<usize>,
-    /// The bindings of other exchanges, or its own, that lead to it.
+    /// The bindings of which it is the target; their sources may be other exchanges or itself.
     pub(super) inbound: BTreeSet<usize>,
-    /// Where messages go that its bindings lead nowhere.
+    /// The alternate exchange.
     pub(super) alternate: Option<Name>,
-    /// Where messages wait that ask for it.
+    /// The schedule of its delayed messages.
     pub(super) schedule: Option<QueueId>,
 }
 
@@ -49,7 +49,7 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
     ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
 ];
 
-/// The exchanges that every vhost has. They are made with it and never written down.
+/// The predeclared exchanges of every vhost. They are made with it and never journaled.
 pub(super) fn predeclared() -> HashMap<Name, Exchange> {
     PREDECLARED
         .into_iter()
@@ -66,12 +66,12 @@ pub(super) fn is_predeclared(name: &str) -> bool {
 }
 
 impl Catalog {
-    /// Makes an exchange, or makes sure that it is there as declared.
+    /// Declares an exchange, or checks that it exists with the same declaration.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission, for the default exchange and for a new reserved name;
-    /// [`Refusal::PreconditionFailed`] for an unknown kind, an argument that is not built, or another declaration than
-    /// before; [`Refusal::NotFound`] where a passive one finds nothing.
+    /// [`Refusal::PreconditionFailed`] for an unknown kind, an argument that is not implemented, or another
+    /// declaration than before; [`Refusal::NotFound`] for a passive declaration without an exchange.
     pub fn declare_exchange(
         &mut self,
         caller: &Caller<'_>,
@@ -108,10 +108,10 @@ impl Catalog {
         self.make_exchange(caller.vhost, name, spec, changes)
     }
 
-    /// As [`Catalog::declare_exchange`], for one that an operator sets up: permissions are not asked.
+    /// Like [`Catalog::declare_exchange`], for one that an operator sets up: without permission checks.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] as there.
+    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] like there.
     pub fn put_exchange(
         &mut self,
         vhost: &Name,
@@ -125,7 +125,7 @@ impl Catalog {
         self.make_exchange(vhost, name.clone(), spec.clone(), changes)
     }
 
-    /// Whether there is an exchange of that name: then it must have been declared alike.
+    /// Whether there is an exchange of that name: then its declaration must be equivalent.
     fn is_same_exchange(&self, vhost: &str, name: &str, spec: &ExchangeSpec) -> Result<bool, Refusal> {
         let Some(there) = self.vhost(vhost)?.exchanges.get(name) else { return Ok(false) };
         arguments::check_same_exchange(&shown(Object::Exchange, name, vhost), &there.spec, spec)?;
@@ -156,11 +156,11 @@ impl Catalog {
         Ok(())
     }
 
-    /// Deletes an exchange with its bindings; one that is not there is as good as deleted.
+    /// Deletes an exchange with its bindings. Succeeds if there is none.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for predeclared exchanges; [`Refusal::PreconditionFailed`]
-    /// where `if_unused` does not hold.
+    /// if `if_unused` does not hold.
     pub fn delete_exchange(
         &mut self,
         caller: &Caller<'_>,
@@ -184,7 +184,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Takes an exchange out with its bindings on both sides, and with it auto-delete exchanges that were bound to
+    /// Removes an exchange with its bindings on both sides, and with it auto-delete exchanges that were bound to
     /// nothing else.
     pub(super) fn remove_exchange(&mut self, vhost: &str, name: Name, changes: &mut Vec<CatalogEntry>) {
         let mut going = vec![name];
@@ -204,7 +204,7 @@ impl Catalog {
                 let binding = found.take_binding(slot, changes);
                 self.note_binding(vhost, &binding, Happening::BindingGone);
                 let found = self.vhosts.get_mut(vhost).expect("it was there a moment ago");
-                // One that leads back to its own source has gone with it.
+                // An exchange that is bound to itself was removed with it.
                 if binding.source != name && found.detach_source(slot, &binding) {
                     going.push(binding.source);
                 }
@@ -223,7 +223,7 @@ impl Catalog {
     /// The declaration of an exchange.
     ///
     /// # Errors
-    /// Where it, or the vhost, is not there.
+    /// If there is no such exchange or vhost.
     pub fn exchange(&self, vhost: &str, name: &str) -> Result<&ExchangeSpec, Refusal> {
         self.vhost(vhost)?.exchange(name).map(|exchange| &exchange.spec)
     }
@@ -233,7 +233,8 @@ impl Catalog {
         self.vhosts.get(vhost).into_iter().flat_map(Vhost::exchange_specs)
     }
 
-    /// Whether a client may publish to an exchange with these keys. The answer holds while the vhost's epoch stands still.
+    /// Whether a client may publish to an exchange with these keys. The answer is valid as long as the vhost's
+    /// epoch does not change.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for internal exchanges; [`Refusal::NotFound`].

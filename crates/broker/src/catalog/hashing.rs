@@ -1,4 +1,4 @@
-//! Exchanges that give each message to one of what is bound to them: by a hash, or by chance.
+//! Exchanges that route each message to one of their targets: by a hash, or at random.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use ferrymq_model::{Arguments, Identity, Refusal, Value};
 use super::bindings::{Binding, Target};
 use super::routing::Opened;
 
-/// What an `x-consistent-hash` exchange looks at.
+/// What an `x-consistent-hash` exchange hashes.
 #[derive(Debug)]
 pub(super) enum HashedBy {
     RoutingKey,
@@ -17,7 +17,7 @@ pub(super) enum HashedBy {
 
 impl HashedBy {
     /// # Errors
-    /// [`Refusal::PreconditionFailed`] for arguments that contradict each other, or that say nothing known.
+    /// [`Refusal::PreconditionFailed`] for contradicting or unknown arguments.
     pub(super) fn parse(arguments: &Arguments) -> Result<Self, Refusal> {
         let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
         match (arguments.get("hash-header"), arguments.get("hash-property")) {
@@ -35,10 +35,10 @@ impl HashedBy {
     }
 }
 
-/// How many shares of the messages a binding to an `x-consistent-hash` exchange asks for: its key says so.
+/// The weight of a binding to an `x-consistent-hash` exchange, which is its key.
 ///
 /// # Errors
-/// [`Refusal::PreconditionFailed`] where that is no number from 1 up.
+/// [`Refusal::PreconditionFailed`] if that is not a number from 1 up.
 pub(super) fn weight(key: &[u8]) -> Result<u32, Refusal> {
     let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
     let shown = String::from_utf8_lossy(key);
@@ -49,16 +49,17 @@ pub(super) fn weight(key: &[u8]) -> Result<u32, Refusal> {
     }
 }
 
-/// What is bound to an `x-consistent-hash` exchange, each with its weight.
+/// The targets of an `x-consistent-hash` exchange, each with its weight.
 ///
-/// Every share draws a number for the message, and the lowest wins (weighted rendezvous hashing). So a binding that comes
-/// or goes moves only the messages that it gains or loses, whatever the order of bindings, and over restarts.
+/// Every share gets a pseudo-random number for the message, and the lowest number wins (weighted rendezvous
+/// hashing). So a new or removed binding moves only the messages that it gains or loses, whatever the order of
+/// bindings, and also over restarts.
 #[derive(Debug)]
 pub(super) struct Shares {
     by: HashedBy,
     /// By the bindings' slots.
     shares: BTreeMap<usize, (u32, Target)>,
-    /// How many have each weight.
+    /// How many bindings have each weight.
     weights: BTreeMap<u32, usize>,
 }
 
@@ -90,7 +91,7 @@ impl Shares {
         matches!(self.by, HashedBy::RoutingKey)
     }
 
-    /// Whose message it is. One without the header or property counts as one with an empty value.
+    /// The value that is hashed. A message without the header or property counts as one with an empty value.
     pub(super) fn pick(&self, routing_key: &[u8], envelope: &Opened<'_>) -> Option<&Target> {
         let seed = match &self.by {
             HashedBy::RoutingKey => hash(0, routing_key),
@@ -107,7 +108,8 @@ impl Shares {
         };
         let shares = self.shares.values();
         if self.weights.len() == 1 {
-            // Of equal weights the highest number has the lowest logarithm; the first one where two are equal.
+            // Of equal weights, the highest number has the lowest logarithm; of two equal numbers, the first one
+            // counts.
             return shares.map(|(_, target)| (number(target), target)).reduce(higher).map(|(_, target)| target);
         }
         let drawn = |(weight, target): &&(u32, Target)| {
@@ -124,7 +126,8 @@ fn higher<'a>(one: (u64, &'a Target), other: (u64, &'a Target)) -> (u64, &'a Tar
     if other.0 > one.0 { other } else { one }
 }
 
-/// FNV-1a, and a last stir so that all bits depend on all bytes. Never change it: it says who gets which message.
+/// FNV-1a with a final mix, so that all bits depend on all bytes. Never change it: it determines which queue gets a
+/// message.
 pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325 ^ seed;
     for byte in bytes {

@@ -1,6 +1,7 @@
-//! Work is bounded by what it touches: sixteen times as many of anything cost sixteen times as much, and not 256 times.
+//! Work is proportional to what it touches: sixteen times as many of anything cost about sixteen times as much, and
+//! not 256 times.
 //!
-//! Counted is the processor time of the test's thread, so that a busy machine does not change the verdict.
+//! The processor time of the test's thread counts, so that a busy machine does not change the result.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ fn processor_time() -> Duration {
     Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
-/// What `work` takes after `prepare`, the least of three times.
+/// What `work` costs after `prepare`, the minimum of three times.
 fn time_of<T>(mut prepare: impl FnMut() -> T, mut work: impl FnMut(&mut T)) -> Duration {
     let once = |_| {
         let mut prepared = prepare();
@@ -33,8 +34,8 @@ fn time_of<T>(mut prepare: impl FnMut() -> T, mut work: impl FnMut(&mut T)) -> D
     (0..3).map(once).min().unwrap()
 }
 
-/// Fails where sixteen times as much costs more than 64 times as much: what is linear costs sixteen times, with caches that
-/// do not hold so much perhaps thirty; what is a square, 256.
+/// Fails if sixteen times as much costs more than 64 times as much: linear work costs sixteen times, and about
+/// thirty when the caches are too small; quadratic work costs 256 times.
 fn check_linear<T>(what: &str, prepare: impl Fn(usize) -> T, mut work: impl FnMut(&mut T)) {
     const FEW: usize = 1_000;
     let [few, many] = [FEW, 16 * FEW].map(|count| time_of(|| prepare(count), &mut work));
@@ -99,7 +100,7 @@ impl Bound {
         self.catalog.bind(&caller, &bind, &mut Vec::new()).unwrap();
     }
 
-    /// So many queues, each bound once.
+    /// This many queues, each bound once.
     fn queues(kind: &str, count: usize) -> Self {
         let mut bound = Self::new(kind);
         for number in 0..count {
@@ -110,7 +111,7 @@ impl Bound {
         bound
     }
 
-    /// One queue, bound so often.
+    /// One queue, bound this often.
     fn keys(kind: &str, count: usize) -> Self {
         let mut bound = Self::new(kind);
         bound.declare("q");
@@ -183,7 +184,7 @@ fn subscriptions_of_one_queue_come_and_go_in_linear_time() {
             (Bench::with(settings), count as u64)
         };
         let work = |(bench, count): &mut (Bench, u64)| {
-            // Priorities that are all different, and all alike.
+            // Priorities that are all different, and all equal.
             for of_each in [|number| number as i64, |_| 0_i64] {
                 (0..*count).for_each(|id| bench.consume(id, true, of_each(id)));
                 bench.publish_to(&[QUEUE], false, Default::default());
@@ -197,8 +198,8 @@ fn subscriptions_of_one_queue_come_and_go_in_linear_time() {
     }
 }
 
-/// Patterns of which each place of a key may be reached in as many ways as there are: the match costs no more than it took
-/// to make them.
+/// Patterns for which there are as many ways to reach a position of a key as possible: matching costs no more than
+/// making them.
 #[test]
 fn a_topic_match_costs_at_most_what_its_patterns_have_cost() {
     const WORDS: usize = 120;

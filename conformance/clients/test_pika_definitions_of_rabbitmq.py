@@ -1,4 +1,4 @@
-"""What RabbitMQ 3.10 exports (conformance/definitions/record makes the files) is taken in and works; the log names exactly
+"""What RabbitMQ 3.10 exports (conformance/definitions/record makes the files) is imported and works; the log names exactly
 what was left out."""
 
 import os
@@ -29,7 +29,7 @@ def with_export(name, use, left_out, passed_over):
         assert len(found) == len(left_out), found
         for pattern in left_out:
             assert any(re.match(pattern, line) for line in found), (pattern, found)
-        others = [line for line in said if not line.startswith(("left out: ", "taken in: "))]
+        others = [line for line in said if not line.startswith(("left out: ", "imported: "))]
         assert len(others) == len(passed_over), others
         for text in passed_over:
             assert any(line.startswith(text) for line in others), (text, others)

@@ -64,7 +64,7 @@ impl fmt::Display for Stall {
             Self::JournalFull => out.write_str("the journal is full and is being moved to disk"),
             Self::MemoryFull => out.write_str("transient messages in memory are at their limit"),
             Self::BodiesWaiting => out.write_str("long message bodies in memory wait to be written to disk"),
-            Self::NoSpace(error) => write!(out, "the disk takes no more: {error}"),
+            Self::NoSpace(error) => write!(out, "the disk accepts no more: {error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is sent and how it is settled: options, presets, and the load that they resolve to.
+//! What is sent and how it is settled: options, presets, and the load that results from them.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ pub struct LoadArgs {
     queue: Option<String>,
 }
 
-/// A load, resolved.
+/// A resolved load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
     pub body_bytes: usize,
@@ -79,7 +79,7 @@ impl LoadArgs {
         };
         let prefetch = match (ack, self.prefetch) {
             (_, Some(prefetch)) => prefetch,
-            // Without acknowledgements a prefetch means nothing.
+            // Without acknowledgements a prefetch has no effect.
             (Ack::Auto, None) => 0,
             (Ack::Multiple(_), None) => preset.prefetch,
         };
@@ -147,7 +147,7 @@ impl Load {
         Ok(())
     }
 
-    /// Makes the queue, on a connection of its own that stays open until the queue is dropped.
+    /// Declares the queue, on its own connection. That connection stays open until the queue is dropped.
     pub fn set_up(&self, target: &Target) -> Result<Connection, Failure> {
         let mut connection = Connection::open(target)?;
         let waiting = connection.declare_queue(&self.queue, self.persistent)?;
@@ -160,7 +160,7 @@ impl Load {
         Ok(connection)
     }
 
-    /// Deletes the queue, when it was made for this run.
+    /// Deletes the queue if it was made for this run.
     pub fn tear_down(&self, connection: &mut Connection) -> Result<(), Failure> {
         if self.queue_is_ours {
             connection.delete_queue(&self.queue)?;

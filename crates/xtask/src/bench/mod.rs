@@ -1,7 +1,7 @@
 //! `cargo x bench`: FerryMQ's release build and RabbitMQ, where it is installed, under the same loads on this machine.
 //!
-//! Runs alternate between the servers, so that whatever else the machine does hits both, and what is reported is the
-//! median and the ratio: absolute figures of different machines or days do not compare.
+//! Runs alternate between the servers, so that other load on the machine affects both. The report has the median
+//! and the ratio: absolute figures of different machines or days cannot be compared.
 
 mod server;
 
@@ -78,7 +78,7 @@ impl Options {
     }
 }
 
-/// One run of the load generator, whose figures are void unless it has verified every message.
+/// One run of the load generator. Its figures count only if it has verified every message.
 fn measure(binary: &Path, server: &Server, load: &str, seconds: u64) -> Result<Figures, String> {
     let output = Command::new(binary)
         .args(["bench", "amqp", "throughput", "--json", "--load", load])
@@ -132,7 +132,7 @@ fn print_medians(load: &str, servers: &[Server], figures: &[Vec<Figures>]) {
     println!();
 }
 
-/// What several runs say together.
+/// The result of several runs.
 #[derive(Debug, PartialEq)]
 struct Spread {
     lowest: f64,

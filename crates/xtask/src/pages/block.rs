@@ -1,33 +1,33 @@
-//! The blocks of a page: which commands they show, and what these print.
+//! The blocks of a page: the commands that they show, and what these print.
 //!
-//! In a ```` ```console ```` block each command begins with `$ `; the lines behind it are what it prints, of which `...`
-//! stands for any. A server starts with each ```` ```toml ```` block as its configuration, and Python runs each
-//! ```` ```python ```` block. A ```` ```text ```` block is not run. A block of any other language says in a comment above it
-//! what becomes of it.
+//! In a ```` ```console ```` block each command begins with `$ `; the lines after it are what it prints, and `...`
+//! stands for any lines. A server starts with each ```` ```toml ```` block as its configuration, and Python runs
+//! each ```` ```python ```` block. A ```` ```text ```` block is not run. A block of any other language needs a
+//! comment above it.
 //!
-//! The comments are: `<!-- not run: REASON -->`, `<!-- run last -->` for a block that needs what a later block makes,
-//! `<!-- file: NAME -->` for a block of any language that the reader saves, and `<!-- before: CODE -->` for a line of Python
-//! that the block needs and does not show. `<!-- run: COMMAND -->` is a command of its own, which the reader does not see.
+//! The comments are: `<!-- not run: REASON -->`, `<!-- run last -->` for a block that needs the results of a later
+//! block, `<!-- file: NAME -->` for a block of any language that the reader saves, and `<!-- before: CODE -->` for
+//! a line of Python that the block needs and does not show. `<!-- run: COMMAND -->` is a hidden command.
 
-/// Commands that belong together.
+/// A block with its commands.
 #[derive(Debug, Default, PartialEq)]
 pub struct Block {
     /// The number of its first line in the page.
     pub line: usize,
     pub commands: Vec<ShownCommand>,
-    /// Whether it runs behind all others of the page.
+    /// Whether it runs after all other blocks of the page.
     pub last: bool,
 }
 
-/// A command with what it is said to print.
+/// A command and its expected output.
 #[derive(Debug, Default, PartialEq)]
 pub struct ShownCommand {
-    /// With the lines of a text that it is given (`<<'END'`).
+    /// With the lines of its input (`<<'END'`).
     pub text: String,
     pub prints: Vec<String>,
 }
 
-/// What a comment says of the block below it.
+/// A comment about the next block.
 #[derive(Clone, Debug, PartialEq)]
 enum Note {
     NotRun,
@@ -37,7 +37,7 @@ enum Note {
 }
 
 impl Block {
-    /// All blocks of a page that are to be run, in the order in which they are.
+    /// All blocks of a page, in the order in which they run.
     pub fn all(page: &str) -> Result<Vec<Self>, String> {
         let mut blocks = Vec::new();
         let mut lines = page.lines().enumerate().map(|(index, line)| (index + 1, line));
@@ -71,13 +71,13 @@ impl Block {
 }
 
 impl ShownCommand {
-    /// A command of which the page does not show what it prints.
+    /// A command whose output the page does not show.
     fn silent(text: String) -> Self {
         Self { text, prints: Vec::new() }
     }
 }
 
-/// What is run for a block that begins at a line.
+/// The commands of a block that begins at a line.
 fn commands(language: &str, body: &[&str], note: Option<Note>, line: usize) -> Result<Vec<ShownCommand>, String> {
     let save = |name: &str| format!("cat > {name} <<'END_OF_FILE'\n{}\nEND_OF_FILE", body.join("\n"));
     match (note, language) {

@@ -1,5 +1,5 @@
-//! What was read back from disk and is still in memory: blocks of runs, and long bodies. Bounded in all, however many
-//! queues are read; the oldest goes first.
+//! What was read back from disk and is still in memory: blocks of runs, and long bodies. Its size is bounded,
+//! however many queues are read; the oldest goes first.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,10 +9,10 @@ use hashbrown::HashMap;
 
 use crate::run::{Block, RunId};
 
-/// A body that does not stand behind its message.
+/// A body that is not stored behind its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BodyKey {
-    /// In a file of its own, by number.
+    /// In its own file, by number.
     OwnFile(u64),
     /// In a run, by position.
     InRun(RunId, u64),
@@ -55,7 +55,7 @@ impl CachedBody {
     }
 }
 
-/// How much of one kind is in memory, and in which order it came.
+/// How much of one kind is in memory, and in which order it arrived.
 #[derive(Debug)]
 struct Share<T> {
     /// Oldest first.
@@ -83,13 +83,13 @@ impl<T: Copy + PartialEq> Share<T> {
         }
     }
 
-    /// The oldest, if it must go. What came last always stays: somebody waits for it.
+    /// The oldest, if it must go. The newest always stays: somebody waits for it.
     fn surplus(&mut self) -> Option<T> {
         if self.bytes > self.bytes_max && self.items.len() > 1 { self.items.pop_front() } else { None }
     }
 }
 
-/// The cache. Blocks and bodies have a share each, so that a long body does not drive out the block it belongs to.
+/// The cache. Blocks and bodies each have a share, so that a long body does not evict the block it belongs to.
 #[derive(Debug)]
 pub(crate) struct Cache {
     blocks: HashMap<BlockNumber, CachedBlock, foldhash::fast::FixedState>,
@@ -98,7 +98,7 @@ pub(crate) struct Cache {
     bodies: HashMap<BodyKey, CachedBody, foldhash::fast::FixedState>,
     block_share: Share<BlockNumber>,
     body_share: Share<BodyKey>,
-    /// Bodies that are on their way to their file, with the position that says they are there.
+    /// Bodies whose files are being written, with the position that says that the file is complete.
     unwritten: VecDeque<(Position, u64)>,
     next_block: BlockNumber,
 }
@@ -116,7 +116,7 @@ impl Cache {
         }
     }
 
-    /// The block that has a message of this run, and where in it.
+    /// The block that contains a message of this run, and where.
     pub fn find(&self, run: RunId, queue: QueueId, sequence: Sequence) -> Option<(BlockNumber, usize)> {
         let (key, window) = self.windows.range((run, queue, 0)..=(run, queue, sequence)).next_back()?;
         debug_assert_eq!((key.0, key.1), (run, queue), "the range has no other");
@@ -127,13 +127,13 @@ impl Cache {
         Some((window.block, index))
     }
 
-    /// The stored message, and the run it is from.
+    /// The stored message, and its run.
     pub fn stored(&self, block: BlockNumber, index: usize) -> Option<(&[u8], RunId)> {
         let cached = self.blocks.get(&block)?;
         Some((cached.block.stored(index), cached.run))
     }
 
-    /// Bytes of all that is in it.
+    /// The bytes of everything in it.
     pub fn held_bytes(&self) -> u64 {
         let bodies: u64 = self.bodies.values().map(CachedBody::len).sum();
         self.block_share.bytes + bodies
@@ -150,7 +150,7 @@ impl Cache {
         if let Some((queue, first, _)) = queues.first()
             && let Some(known) = self.windows.get(&(run, *queue, *first))
         {
-            // It is the same one, and stays for longer now.
+            // It is the same one, and now stays for longer.
             self.forget_block(known.block);
         }
         for (queue, first, last) in &queues {
@@ -163,7 +163,7 @@ impl Cache {
         }
     }
 
-    /// These runs are gone, and what was read from them points into them.
+    /// These runs are deleted, and what was read from them refers to them.
     pub fn forget_runs(&mut self, runs: &[RunId]) {
         let gone = |run: &RunId| runs.contains(run);
         for run in runs {
@@ -198,14 +198,14 @@ impl Cache {
         self.drop_surplus_bodies();
     }
 
-    /// Keeps a body until its file is written, and for a while after.
+    /// Keeps a body until its file is written, and for a while after that.
     pub fn insert_unwritten(&mut self, filed: FiledBody, written_at: Position) {
         let number = filed.number;
         self.bodies.insert(BodyKey::OwnFile(number), CachedBody::OwnFile(filed));
         self.unwritten.push_back((written_at, number));
     }
 
-    /// Bodies up to `durable` are in their files: they may go when there is no room.
+    /// Bodies up to `durable` are in their files: they may be evicted.
     pub fn written(&mut self, durable: Position) {
         while self.unwritten.front().is_some_and(|(position, _)| *position <= durable) {
             let Some((_, number)) = self.unwritten.pop_front() else { return };
@@ -217,12 +217,12 @@ impl Cache {
         self.drop_surplus_bodies();
     }
 
-    /// Whether bodies are on their way to their files.
+    /// Whether files of bodies are still being written.
     pub fn has_unwritten(&self) -> bool {
         !self.unwritten.is_empty()
     }
 
-    /// Forgets all that can be read again.
+    /// Removes everything that can be read again.
     pub fn clear(&mut self) {
         if self.unwritten.is_empty() {
             let bytes_max = self.block_share.bytes_max + self.body_share.bytes_max;
@@ -231,8 +231,8 @@ impl Cache {
         }
     }
 
-    /// No message needs a body's file. One that is not written yet stays until it is: a message that moves may need it again,
-    /// and could not read it.
+    /// No message needs a body's file. A body whose file is not written yet stays until it is: a message that is
+    /// moved may need it again, and could not read it.
     pub fn forget_own_file(&mut self, number: u64) {
         if self.unwritten.iter().any(|(_, unwritten)| *unwritten == number) {
             return;

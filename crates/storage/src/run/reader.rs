@@ -18,7 +18,7 @@ pub(crate) fn path_of(folder: &Path, run: RunId) -> PathBuf {
     folder.join(format!("{:08x}.run", run.0))
 }
 
-/// The run that a file of this name is.
+/// The run in a file of this name.
 pub(crate) fn number_of(name: &str) -> Option<RunId> {
     u32::from_str_radix(name.strip_suffix(".run")?, 16).ok().map(RunId)
 }
@@ -70,17 +70,17 @@ impl RunReader {
         self.index.get(number).filter(|entry| entry.first <= (queue, sequence)).map(|_| number)
     }
 
-    /// The queue that a block ends with.
+    /// The queue at the end of a block.
     pub fn last_queue(&self, block: usize) -> Option<QueueId> {
         self.index.get(block).map(|entry| entry.last.0)
     }
 
-    /// The queue that a block begins with.
+    /// The queue at the beginning of a block.
     pub fn first_queue(&self, block: usize) -> Option<QueueId> {
         self.index.get(block).map(|entry| entry.first.0)
     }
 
-    /// Memory that its index takes.
+    /// The memory of its index.
     pub fn index_bytes(&self) -> u64 {
         (self.index.capacity() * size_of::<BlockEntry>()) as u64
     }
@@ -90,18 +90,18 @@ impl RunReader {
         self.index.len()
     }
 
-    /// What the run was written with.
+    /// The properties of the run.
     pub fn content(&self) -> RunContent {
         self.content
     }
 
-    /// The first and the last message of a block, as the index says.
+    /// The first and the last message of a block, by the index.
     pub fn keys(&self, block: usize) -> ((QueueId, Sequence), (QueueId, Sequence)) {
         let entry = &self.index[block];
         (entry.first, entry.last)
     }
 
-    /// Reads a block, and sees that it is the one that the index names.
+    /// Reads a block, and checks that it is the one in the index.
     pub fn read_block(&self, block: usize) -> Result<Block, Unreadable> {
         let entry = &self.index[block];
         let rot = |what: &str| Unreadable::rot(&self.path, entry.position, what);
@@ -114,7 +114,7 @@ impl RunReader {
         if is_named { Ok(read) } else { Err(rot("it is not the block that the index names")) }
     }
 
-    /// Reads a body that stands between the blocks.
+    /// Reads a body between the blocks.
     pub fn read_body(&self, place: BodyPlace, bytes: u32) -> Result<Bytes, Unreadable> {
         let body = self.read(place.at, bytes)?;
         if crc32c::crc32c(&body) == place.crc {
@@ -125,7 +125,7 @@ impl RunReader {
     }
 
     fn read(&self, position: u64, bytes: u32) -> Result<Bytes, Unreadable> {
-        // The length comes from a checked index or block, and must still lie within the file.
+        // The length comes from a checked index or block, and must still be within the file.
         if position.checked_add(bytes.into()).is_none_or(|end| end > self.content.bytes) {
             return Err(Unreadable::rot(&self.path, position, "it reaches beyond the end of the file"));
         }

@@ -1,5 +1,11 @@
 //! What the log tells an operator: which connections opened and ended, what went wrong, and what the server did.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Instant,
+};
+
 use ferrymq_conformance::{Script, Tcp, Whose, identify, play};
 
 use crate::running::{Folder, Running, ferrymq};
@@ -105,20 +111,28 @@ fn names_cannot_forge_a_line_and_refusals_are_counted() {
     let data = Folder::new();
     let server = start(&data, &[]);
     let forged = "2026-01-01T00:00:00.000000Z ERROR forged";
-    for _ in 0..150 {
-        let script = format!(
-            "C: connect user=\"x\\n{forged}\" password=x\nS1.0: connection.close reply-code=403\nC1.0: connection.close-ok\n"
-        );
-        // The runner reports the refusal as a failed `connect`.
-        let played = play(&Script::parse("log", &script).unwrap(), &mut Tcp::new(server.address("amqp")), Whose::Ours);
-        assert!(played.unwrap_err().contains("reply-code=403"));
+    let script = format!(
+        "C: connect user=\"x\\n{forged}\" password=x\nS1.0: connection.close reply-code=403\nC1.0: connection.close-ok\n"
+    );
+    // The runner reports the refusal as a failed `connect`.
+    let played = play(&Script::parse("log", &script).unwrap(), &mut Tcp::new(server.address("amqp")), Whose::Ours);
+    assert!(played.unwrap_err().contains("reply-code=403"));
+    // The log takes 100 lines at once, and then 5 in a second: twice as many are too many, however slow the machine is.
+    let (began, mut strangers) = (Instant::now(), 0.0);
+    while strangers < 2.0 * (100.0 + 5.0 * began.elapsed().as_secs_f64()) {
+        let mut stranger = TcpStream::connect(server.address("amqp")).unwrap();
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        // The server answers with its own header and closes the socket; what it has not read may make that a reset.
+        let _ = stranger.read_to_end(&mut Vec::new());
+        strangers += 1.0;
     }
     assert!(identify(&mut Tcp::new(server.address("amqp"))).is_ok());
     let log = server.terminate_logged();
+    assert!(line(&log, "login refused").contains("forged"), "{log}");
     assert!(!log.lines().any(|line| line.starts_with(forged)), "{log}");
-    let refused = log.lines().filter(|line| line.contains("login refused")).count();
-    assert!((100..150).contains(&refused), "{refused} lines for 150 refused logins");
-    line(&log, "more refused logins and connections that ended before a login are not listed here");
+    let listed = log.lines().filter(|line| line.contains("connection ended before it was open")).count();
+    let more = "more refused logins and connections that ended before a login are not listed here";
+    assert!(listed >= 99 && log.contains(more), "{listed} lines for {strangers} strangers: {log}");
 }
 
 #[test]

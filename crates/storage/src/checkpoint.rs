@@ -106,7 +106,7 @@ impl Checkpoint {
         let checkpoint = Self { disk, path: path.to_owned(), database: None, mark, tried: 0 };
         // redb panics on some kinds of damage; here that is damage like any other.
         let read = panic::catch_unwind(AssertUnwindSafe(|| checkpoint.read(path)));
-        read.unwrap_or_else(|_| Err(OpenError::damaged(path, 0, "the database cannot make sense of it")))
+        read.unwrap_or_else(|_| Err(OpenError::damaged(path, 0, "the database cannot read it")))
     }
 
     fn read(mut self, path: &Path) -> Result<(Self, Loaded), OpenError> {

@@ -60,7 +60,7 @@ impl Mark {
             file.read_at(at, &mut bytes).ok().and_then(|()| read(&bytes))
         });
         let number = numbers.into_iter().flatten().max();
-        let number = number.ok_or_else(|| OpenError::damaged(&path, 0, "neither of its two copies checks"))?;
+        let number = number.ok_or_else(|| OpenError::damaged(&path, 0, "both of its copies have a wrong checksum"))?;
         Ok(Self { file, number })
     }
 

@@ -96,7 +96,7 @@ impl OwnFiles {
             return Err("the file is cut off");
         };
         if Fields(&header[HEADER_BYTES - 4..]).u32() != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
-            return Err("its header does not check");
+            return Err("its header has a wrong checksum");
         }
         let mut fields = Fields(&header[MAGIC.len()..]);
         if !header.starts_with(MAGIC) || fields.u32().is_none_or(|version| version > VERSION) {
@@ -104,7 +104,7 @@ impl OwnFiles {
         }
         let (crc, found, length) = (fields.u32(), fields.u64(), fields.u64());
         if found != Some(number) || length != Some(body.len() as u64) || crc != Some(crc32c::crc32c(body)) {
-            return Err("the body does not check");
+            return Err("the body has a wrong checksum");
         }
         Ok(bytes.slice(HEADER_BYTES..))
     }

@@ -291,7 +291,7 @@ fn read_or_make(disk: &Arc<dyn Disk>, layout: &Layout, options: &Options) -> Res
     JournalFiles::create(&**disk, &layout.journal, options.files, options.file_bytes)?;
     Checkpoint::create(disk, &layout.checkpoint)?;
     let manifest = Manifest::new(&**disk, options.file_bytes, options.files);
-    let manifest = manifest.map_err(OpenError::io("find chance for", &layout.manifest))?;
+    let manifest = manifest.map_err(OpenError::io("get random bytes for", &layout.manifest))?;
     manifest.write(&**disk, &layout.manifest)?;
     Ok(manifest)
 }

@@ -178,7 +178,7 @@ fn create_file(disk: &dyn Disk, path: &Path, file_bytes: u32) -> io::Result<()> 
 fn check_header(path: &Path, file: &dyn DiskFile, file_bytes: u32) -> Result<(), OpenError> {
     let bytes = file.len().map_err(OpenError::io("read", path))?;
     if bytes != u64::from(file_bytes) {
-        let what = format!("it has {bytes} bytes and must have {file_bytes}");
+        let what = format!("it has {bytes} bytes, and it must have {file_bytes}");
         return Err(OpenError::damaged(path, bytes, what));
     }
     let mut header = [0; HEADER_BYTES];
@@ -190,7 +190,7 @@ fn check_header(path: &Path, file: &dyn DiskFile, file_bytes: u32) -> Result<(),
     }
     let crc = Fields(&header[HEADER_BYTES - 4..]).u32();
     if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
-        return Err(damaged("its header does not check"));
+        return Err(damaged("its header has a wrong checksum"));
     }
     let version = fields.u32().unwrap_or(0);
     if version != VERSION {

@@ -368,7 +368,9 @@ impl Walk<'_> {
         while at < range.end {
             let damaged = |what: String| OpenError::damaged(&self.files.path(file), at.into(), what);
             let (record, bytes) = Record::read(image.read(at as usize..range.end as usize)).ok_or_else(|| {
-                damaged("the group checks and has a record that this version of FerryMQ cannot read".to_owned())
+                damaged(
+                    "the group has the right checksum and a record that this version of FerryMQ cannot read".to_owned(),
+                )
             })?;
             self.visitor.record(number, at, record).map_err(damaged)?;
             at += bytes as u32;

@@ -69,7 +69,7 @@ impl Block {
         };
         let checks = crc32c::crc32c(&bytes[4..]) == crc || sabotage::is(Sabotage::IgnoreCrc);
         if length as usize != bytes.len() || !checks {
-            return Err("the block does not check");
+            return Err("the block has a wrong checksum");
         }
         let block = Self { messages: messages as usize, bytes };
         let table = block.messages.checked_mul(4).and_then(|table| block.bytes.len().checked_sub(table));

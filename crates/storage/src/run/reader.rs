@@ -47,7 +47,7 @@ impl RunReader {
         file.read_at(trailer_at, &mut trailer).map_err(failed)?;
         let sections = check_header(&header, run).map_err(|what| rot(0, &what))?;
         let (index_at, entries, crc) =
-            read_trailer(&trailer).ok_or_else(|| rot(trailer_at, "the trailer does not check"))?;
+            read_trailer(&trailer).ok_or_else(|| rot(trailer_at, "the trailer has a wrong checksum"))?;
         let bytes = u64::from(entries) * BlockEntry::BYTES as u64;
         if index_at.checked_add(bytes) != Some(trailer_at) {
             return Err(rot(trailer_at, "the index does not end where the trailer begins"));
@@ -55,7 +55,7 @@ impl RunReader {
         let mut index = vec![0; bytes as usize];
         file.read_at(index_at, &mut index).map_err(failed)?;
         if crc32c::crc32c(&index) != crc {
-            return Err(rot(index_at, "the index does not check"));
+            return Err(rot(index_at, "the index has a wrong checksum"));
         }
         let mut fields = Fields(&index);
         let index: Vec<BlockEntry> = std::iter::from_fn(|| BlockEntry::read(&mut fields)).collect();
@@ -120,7 +120,7 @@ impl RunReader {
         if crc32c::crc32c(&body) == place.crc {
             Ok(body)
         } else {
-            Err(Unreadable::rot(&self.path, place.at, "the body does not check"))
+            Err(Unreadable::rot(&self.path, place.at, "the body has a wrong checksum"))
         }
     }
 
@@ -142,7 +142,7 @@ fn check_header(header: &[u8; HEADER_BYTES], run: RunId) -> Result<Sections, Str
     }
     let crc = Fields(&header[HEADER_BYTES - 4..]).u32();
     if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
-        return Err("its header does not check".to_owned());
+        return Err("its header has a wrong checksum".to_owned());
     }
     let (version, number, shard) = (fields.u32().unwrap_or(0), fields.u32(), fields.u8());
     if (version, shard) != (VERSION, Some(SHARD)) {

@@ -195,8 +195,8 @@ fn a_set_of_keys_that_cannot_be_used_is_refused_with_the_reason() {
         (r#"{"keys": []}"#, "no key"),
         (r#"{"keys": [{"kty": "oct", "use": "enc", "k": "AAAA"}]}"#, "no key"),
         (r#"{"keys": [{"kty": "oct"}]}"#, "key 0 in it: it has no k"),
-        (r#"{"keys": [{"kty": "oct", "k": ""}]}"#, "key 0 in it: k is not base 64"),
-        (r#"{"keys": [{"kty": "RSA", "n": "!", "e": "AQAB"}]}"#, "key 0 in it: n is not base 64"),
+        (r#"{"keys": [{"kty": "oct", "k": ""}]}"#, "key 0 in it: k is not in base 64"),
+        (r#"{"keys": [{"kty": "RSA", "n": "!", "e": "AQAB"}]}"#, "key 0 in it: n is not in base 64"),
         (r#"{"keys": [{"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"}]}"#, "32 bytes"),
     ] {
         let why = TokenKeys::default().add_set(set.as_bytes()).unwrap_err();

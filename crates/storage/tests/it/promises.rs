@@ -393,11 +393,9 @@ fn folders_that_are_missing_because_they_were_empty_are_made() {
     assert!(shard.flush());
 }
 
-/// A temporary lack of descriptors stops no queue: undamaged data is read later.
-#[test]
-fn a_queue_waits_while_there_are_no_descriptors() {
-    let disk = FakeDisk::default();
-    let (shard, _) = open(&disk, small());
+/// A store of which a part of the thousand messages of [`Q`] is in runs.
+fn with_runs(disk: &FakeDisk) -> Owned {
+    let (shard, _) = open(disk, small());
     shard.with(|store| store.create_queue(QueueId(Q), true));
     for number in 1..=1_000 {
         shard.wait_for_room();
@@ -405,6 +403,23 @@ fn a_queue_waits_while_there_are_no_descriptors() {
         assert!(!number.is_multiple_of(100) || shard.flush());
     }
     until(|| shard.with(|store| store.stats().runs) > 0);
+    shard
+}
+
+/// A read that nobody has waited for does not make the next reader wait for ever.
+#[test]
+fn what_was_read_for_nobody_is_found() {
+    let shard = with_runs(&FakeDisk::default());
+    assert!(matches!(shard.with(|store| store.next(QueueId(Q), 1)), Next::Pending));
+    until(|| shard.heard(|heard| heard.loads > 0));
+    assert_eq!(shard.messages(Q).len(), 1_000);
+}
+
+/// A temporary lack of descriptors stops no queue: undamaged data is read later.
+#[test]
+fn a_queue_waits_while_there_are_no_descriptors() {
+    let disk = FakeDisk::default();
+    let shard = with_runs(&disk);
     disk.set_faults(Faults { refuse_open_of: Some("runs"), ..Faults::default() });
     assert!(matches!(shard.with(|store| store.next(QueueId(Q), 1)), Next::Pending));
     until(|| disk.refused() > 2);

@@ -165,10 +165,14 @@ impl Shard {
     pub fn try_next(&self, queue: u64, from: Sequence) -> Result<Option<(Sequence, Vec<u8>)>, ()> {
         loop {
             let loads = self.hearsay.heard.lock().loads;
-            let found = self.with(|store| match store.next(QueueId(queue), from) {
-                Next::Message { sequence, handle, .. } => Ok(Some((sequence, body(&store.message(handle))))),
-                Next::End => Ok(None),
-                Next::Pending => Err(()),
+            let found = self.with(|store| {
+                // Somebody may have asked for it before and not waited: then it is read already, and no news will come.
+                store.install_loaded();
+                match store.next(QueueId(queue), from) {
+                    Next::Message { sequence, handle, .. } => Ok(Some((sequence, body(&store.message(handle))))),
+                    Next::End => Ok(None),
+                    Next::Pending => Err(()),
+                }
             });
             if found.is_ok() {
                 return found;
@@ -181,8 +185,6 @@ impl Shard {
             if !heard.failed.is_empty() || !goes_on {
                 return Err(());
             }
-            drop(heard);
-            self.with(|store| store.install_loaded());
         }
     }
 

@@ -130,10 +130,6 @@ class Server:
         self.process.stdout.close()
         return code
 
-    def log(self):
-        with open(os.path.join(self.folder.name, "log"), errors="replace") as log:
-            return log.read()
-
     def kill(self):
         """Ends the server as a power cut would, as far as a process can: SIGKILL."""
         if self.process.poll() is None:

@@ -34,16 +34,16 @@ with Server(["--storage-file-bytes", "256KiB", "--listen", "http=127.0.0.1:0"]) 
     for number in range(COUNT):
         channel.basic_publish("", "long", b"%05d" % number + bytes(15_000), PERSISTENT)
     # The journal may be full a moment before the disk is found full; then the client hears both reasons.
-    wait_until(lambda: told and "the disk takes no more" in told[-1], connection)
+    wait_until(lambda: told and "the disk accepts no more" in told[-1], connection)
     assert None not in told, told
     health = readiness(server)
-    assert health["status"] == "blocked" and "the disk takes no more" in health["reason"], health
-    assert "publishers wait: the disk takes no more" in server.log()
+    assert health["status"] == "blocked" and "the disk accepts no more" in health["reason"], health
+    assert "publishers wait: the disk accepts no more" in server.log()
 
     os.rename(runs + ".away", runs)
     wait_until(lambda: None in told, connection)
     assert readiness(server) == {"status": "ok"}
-    assert "publishers go on" in server.log()
+    assert "publishers continue" in server.log()
     receiver = connect(server)
     consumer = Collected(receiver.channel(), "long", auto_ack=True)
     wait_until(lambda: len(consumer.deliveries) >= COUNT, receiver)

@@ -1,7 +1,7 @@
-//! What the core costs by itself: nanoseconds a message, with ports that do next to nothing.
+//! The cost of the core alone: nanoseconds per message, with ports that do almost nothing.
 //!
-//! `cargo bench -p ferrymq-broker`, on an otherwise idle machine. Each line is the best of seven rounds, since what
-//! disturbs a round only ever makes it slower.
+//! `cargo bench -p ferrymq-broker`, on an otherwise idle machine. Each line is the best of seven rounds, because
+//! disturbances only make a round slower.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -58,7 +58,7 @@ fn per_message(mut round: impl FnMut()) -> f64 {
     (0..ROUNDS).map(|_| once()).fold(f64::INFINITY, f64::min)
 }
 
-/// Storage that is a ring, consumers that count.
+/// Storage that is a ring, and consumers that only count.
 #[derive(Default)]
 struct Trivial {
     stored: VecDeque<(Sequence, Facts)>,
@@ -79,7 +79,7 @@ impl Ports for Trivial {
     }
 
     fn settle(&mut self, _: QueueId, first: Sequence, last: Sequence, _: Settled) {
-        // Acks of several consumers come out of order; the ring forgets what the oldest leaves behind.
+        // Acks of several consumers arrive out of order; the ring removes what the oldest one leaves.
         while self.stored.front().is_some_and(|(sequence, _)| (first..=last).contains(sequence) || *sequence < first) {
             self.stored.pop_front();
         }
@@ -215,7 +215,7 @@ fn catalog(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> Cata
     let (vhost, user) = (Name::from("/"), Name::from("guest"));
     let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     for number in 0..queues {
-        // A few queues with many bindings each, once there are many.
+        // A few queues with many bindings each, at the larger numbers.
         let queue = Name::from(&*format!("q{}", number % 100));
         let declare = DeclareQueue {
             origin: Origin::default(),
@@ -243,7 +243,7 @@ fn catalog(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> Cata
     catalog
 }
 
-/// The other way to match topics: go through all patterns, split in advance.
+/// The other way to match topics: try all patterns, split in advance.
 fn list_of_patterns(bindings: usize, pattern: impl Fn(usize) -> String) -> f64 {
     fn matches(pattern: &[Vec<u8>], key: &[&[u8]]) -> bool {
         match (pattern, key) {

@@ -1,13 +1,13 @@
-//! The heart of FerryMQ, and pure: commands in, outcomes and effects out. No IO, no clock, no thread, no chance; the
-//! time and every seed are arguments, so that the same calls always decide the same.
+//! The core of FerryMQ, and pure: commands in, outcomes and effects out. It has no IO, no clock, no threads and no
+//! random numbers. The time and every seed are arguments, so the same calls always have the same results.
 //!
-//! Two halves that meet in [`QueueId`](ferrymq_model::QueueId) only:
+//! Two halves that share only [`QueueId`](ferrymq_model::QueueId):
 //!
-//! * [`Catalog`] knows what there is (vhosts, exchanges, queues, bindings, users, permissions) and routes. One for the
-//!   node, changed in place under one reader-writer lock. Its durable changes are appended to a list that the caller
-//!   passes, to be written to the journal.
-//! * [`Shard`] holds the queues themselves: what waits, who subscribes, what is out, what expires. It keeps no message;
-//!   it decides over sequence numbers and asks its [`Ports`] for the rest.
+//! * [`Catalog`] has the declarations (vhosts, exchanges, queues, bindings, users, permissions) and routes. There
+//!   is one per node, changed in place under one reader-writer lock. It appends its durable changes to a list that
+//!   the caller passes, for the journal.
+//! * [`Shard`] has the queues themselves: waiting messages, subscriptions, unsettled deliveries, expiry. It stores
+//!   no message; it decides about sequence numbers and asks its [`Ports`] for the rest.
 
 mod catalog;
 mod queue;

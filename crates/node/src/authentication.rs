@@ -1,4 +1,5 @@
-//! Who may come in: what a client brings as a proof, against what is kept of the users or a token says.
+//! Authentication: compares what a client sends as proof with what the catalog has of the user, or with what a
+//! token says.
 
 use ferrymq_broker::Rights;
 use ferrymq_model::{Name, Refusal, Time};
@@ -12,25 +13,25 @@ use crate::{
     tokens::{Token, TokenSettings},
 };
 
-/// Where users may be known. The first that knows one decides what that user may do.
+/// The user backends. The first one that accepts the client decides what that user may do.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// In the catalog, with their passwords and permissions.
+    /// The catalog, with its passwords and permissions.
     Internal,
-    /// In tokens that they show as passwords.
+    /// Tokens that clients send as passwords.
     Tokens(TokenSettings),
 }
 
-/// Who a connection acts for.
+/// The user for whom a connection acts.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     pub name: Name,
-    /// What has proved it, where that also says what the user may do.
+    /// The token, if a token also says what the user may do.
     pub token: Option<Token>,
 }
 
 impl Identity {
-    /// Where it stands what it may do now, by the wall clock.
+    /// The source of its permissions now, by the wall clock.
     pub fn rights(&self, now: impl FnOnce() -> Time) -> Rights<'_> {
         match &self.token {
             None => Rights::OfUser,
@@ -41,7 +42,7 @@ impl Identity {
 }
 
 impl Node {
-    /// Checks a password, which may be a token: one place after the other, until it is right in one.
+    /// Checks a password, which may be a token: one backend after the other, until one accepts it.
     pub(crate) fn check_password(&self, user: &Name, password: &[u8], loopback: bool) -> Result<Identity, Refusal> {
         let mut reasons = Vec::with_capacity(self.backends.len());
         for backend in &self.backends {
@@ -59,7 +60,7 @@ impl Node {
         Err(refused(user, &reasons.join("; ")))
     }
 
-    /// Whether checking this takes no computing worth speaking of.
+    /// Whether checking this takes almost no CPU time.
     pub(crate) fn is_checked_soon(&self, user: &Name, password: &[u8]) -> bool {
         if !self.backends.iter().any(|backend| matches!(backend, Backend::Internal)) {
             return true;
@@ -68,11 +69,11 @@ impl Node {
         catalog.user(user).is_some_and(|found| self.logins.is_remembered(user, password, &found.password_hash))
     }
 
-    /// Checks a password off the thread that asks, and tells the connection. Those who ask for the same at a time share one
+    /// Checks a password on another thread, and notifies the connection. Equal requests at the same time share one
     /// check.
     ///
     /// # Errors
-    /// [`Refusal::LoginFailed`] where too many checks wait.
+    /// [`Refusal::LoginFailed`] if too many checks wait.
     pub(crate) fn check_later(
         self: &Arc<Self>,
         user: Name,
@@ -89,7 +90,7 @@ impl Node {
         let node = Arc::downgrade(self);
         self.host.compute(Box::new(move || {
             let Some(node) = node.upgrade() else { return };
-            // Who has gone meanwhile does not cost a check.
+            // A client that has disconnected does not cost a check.
             let checked = node.logins.is_awaited(&key).then(|| node.check_password(&user, &password, loopback));
             let waiting = node.logins.answered(&key);
             for connection in waiting.iter().filter_map(Weak::upgrade) {
@@ -101,7 +102,7 @@ impl Node {
         Ok(())
     }
 
-    /// Takes the word of the connection itself for who the user is, who need not have a password then.
+    /// Accepts the user that the connection itself proves, who needs no password.
     pub(crate) fn check_proof(&self, proof: Result<Name, String>, loopback: bool) -> Result<Identity, Refusal> {
         let name = proof.map_err(Refusal::LoginFailed)?;
         let asked = self.backends.iter().any(|backend| matches!(backend, Backend::Internal));
@@ -111,12 +112,12 @@ impl Node {
         Err(refused(&name, NOBODY))
     }
 
-    /// What a user becomes who shows a new secret. A password does not end, so that any will do in its place.
+    /// The user after `update-secret`. A password does not expire, so any new secret is accepted for it.
     pub(crate) fn renewed(&self, identity: &Identity, secret: &[u8]) -> Result<Option<Token>, String> {
         if identity.token.is_none() {
             return Ok(None);
         }
-        let mut reason = "tokens are not taken".to_owned();
+        let mut reason = "tokens are not accepted".to_owned();
         for backend in &self.backends {
             let Backend::Tokens(settings) = backend else { continue };
             match settings.check(secret, self.wall()) {
@@ -131,7 +132,7 @@ impl Node {
     fn check_own(&self, user: &Name, password: &[u8]) -> Result<Identity, String> {
         let kept = self.catalog.read().user(user).map(|user| user.password_hash.clone());
         let Some(kept) = kept else {
-            // It takes as long as for a user who is there, so that nobody learns from that who is.
+            // It takes as long as for an existing user, so that nobody learns which users exist.
             login::check_in_vain(password);
             return Err(NOBODY.to_owned());
         };
@@ -144,7 +145,7 @@ impl Node {
 
 const NOBODY: &str = "there is none of that name";
 
-/// Whether the user may come from there.
+/// Whether the user may log in from that machine.
 fn from_there(identity: Identity, loopback: bool) -> Result<Identity, Refusal> {
     if *identity.name == *GUEST && !loopback {
         return Err(refused(&identity.name, "it may come from this machine only"));
@@ -152,7 +153,7 @@ fn from_there(identity: Identity, loopback: bool) -> Result<Identity, Refusal> {
     Ok(identity)
 }
 
-/// The reason is for the log: whoever tries passwords does not learn it.
+/// The reason is for the log: a client that tries passwords does not learn it.
 fn refused(user: &Name, why: &str) -> Refusal {
     Refusal::LoginFailed(format!("user '{user}': {why}"))
 }

@@ -1,7 +1,8 @@
-//! Changes of the catalog: applied, told to the shard and written to the journal in one step.
+//! Changes of the catalog: applied, sent to the shard and written to the journal in one step.
 //!
-//! The catalog's lock and the shard's are both held from the moment at which a change is applied until it stands in the
-//! journal. So the journal has all changes in the order in which they were applied, and nobody sees one that is not in it.
+//! The locks of the catalog and of the shard are both held from the moment when a change is applied until it is in
+//! the journal. So the journal has all changes in the order in which they were applied, and nobody sees a change
+//! that is not in it.
 
 use ferrymq_broker::{Catalog, Shard};
 use ferrymq_model::{CatalogEntry, Name, Position, Refusal};
@@ -18,8 +19,8 @@ use std::sync::Arc;
 /// entries is written also where it is refused, because it was applied. Where a queue or an exchange has gone that had more
 /// bindings than may go at once, [`Node::settle_down`] takes the rest away.
 ///
-/// The position is that at which the catalog is durable as it is now, whoever changed it last: who has found something that
-/// another connection has just made answers no sooner than that one.
+/// The returned position makes the current state of the catalog durable, whoever changed it last: a connection that
+/// has found what another connection has just declared is not answered before that is durable.
 pub fn apply<T>(
     shard: &mut Shard,
     ports: &mut Transition<'_>,
@@ -34,15 +35,16 @@ pub fn apply<T>(
     ports.unbind_some(gone_before, &mut changes);
     ports.write_changes(&changes);
     schedules::follow_catalog(shard, ports);
-    // Dead letters that wait for somebody to take them are tried again.
+    // Dead letters that wait for a target are tried again.
     shard.routes_changed();
     ports.end_unit();
-    // Only now: a unit may stand in two groups, and holds once both are there.
+    // Not earlier: a unit may be in two groups, and counts once both are there.
     (result, ports.catalog_position())
 }
 
 impl Node {
-    /// As [`apply`], for callers that hold no lock. `by` is the user who has asked for it, and `own` that one's connection.
+    /// Like [`apply`], for callers that hold no lock. `by` is the user who asks for the change, and `own` is that
+    /// user's connection.
     pub(crate) fn change_catalog<T>(
         &self,
         by: Option<&Name>,
@@ -59,7 +61,7 @@ impl Node {
         changed
     }
 
-    /// As [`Node::change_catalog`], for what needs nothing but the catalog.
+    /// Like [`Node::change_catalog`], for changes that need only the catalog.
     pub(crate) fn change_catalog_alone<T>(
         &self,
         by: Option<&Name>,

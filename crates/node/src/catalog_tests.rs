@@ -1,5 +1,5 @@
-//! The catalog in memory is the catalog in the journal: whatever connections change at the same time, nobody sees a change
-//! that is not in the journal, and a restart gives what was there.
+//! The catalog in memory equals the catalog in the journal: whatever connections change at the same time, nobody
+//! sees a change that is not in the journal, and a restart recovers what was there.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::rig_tests::{Folder, Gate, Still, carry_out, login, open, origin};
 use crate::{Client, Effects, Host, Node, Peer};
 
-/// What a restart must bring back, one line each.
+/// What a restart must recover, one line for each thing.
 fn durable(catalog: &Catalog) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     for vhost in catalog.vhosts() {
@@ -102,7 +102,7 @@ fn to_exchange(name: &str) -> Destination {
     Destination::Exchange(Name::from(name))
 }
 
-/// A peer that counts what it is told of declarations and deletions.
+/// A peer that counts declarations and deletions.
 #[derive(Default)]
 struct Told {
     count: Mutex<usize>,
@@ -152,15 +152,15 @@ fn connect(node: &Arc<Node>) -> Client {
     client
 }
 
-/// A host that looks at the node whenever the node reads the clock, as another connection could at that moment.
+/// A host that looks at the node whenever the node reads the clock, as another connection could do at that moment.
 #[derive(Default)]
 struct Onlooker {
     node: Mutex<Weak<Node>>,
     seen: Mutex<(BTreeSet<String>, Position)>,
-    /// How often there was something to be seen, and how often the catalog was locked.
+    /// How often something was visible, and how often the catalog was locked.
     looks: AtomicUsize,
     locked: AtomicUsize,
-    /// What could be seen and was not in the journal.
+    /// What was visible and not in the journal.
     faults: Mutex<Vec<String>>,
 }
 
@@ -227,7 +227,7 @@ fn no_change_can_be_seen_before_it_is_in_the_journal() {
         Command::Unbind(binding("plain", to_queue("q"))),
         Command::Unbind(binding("fleeting", to_exchange("delayed"))),
         consume("fleeting"),
-        // Takes its queue along, and that the exchange of the same name.
+        // Deletes its queue too, and the exchange of the same name.
         cancel(),
         delete_queue("q"),
         delete_exchange("delayed"),
@@ -266,7 +266,7 @@ impl Random {
     }
 }
 
-/// A change of one of the few things whose names have this number.
+/// A change of one of a few things, whose names contain this number.
 fn some_change(random: &mut Random, number: usize) -> Command {
     let exchange = &format!("{}{number}", ["x", "y", "fleeting"][random.below(3)]);
     let other = &format!("{}{number}", ["x", "y", "fleeting"][random.below(3)]);
@@ -284,7 +284,7 @@ fn some_change(random: &mut Random, number: usize) -> Command {
     }
 }
 
-/// Makes some changes of each number; a refused one ends the channel, which is opened anew.
+/// Makes some changes of each number. A refused change closes the channel, which is opened again.
 fn change_at_random(client: &mut Client, seed: u64, numbers: usize, start: impl Fn()) {
     let mut random = Random(seed);
     for number in 0..numbers {
@@ -301,8 +301,8 @@ fn change_at_random(client: &mut Client, seed: u64, numbers: usize, start: impl 
     }
 }
 
-/// The operating system chooses how the connections interleave, anew for each number; where changes are journaled in another
-/// order than that in which they were applied, some numbers show it.
+/// The operating system chooses the interleaving, differently for each number. If changes are journaled in another
+/// order than they were applied, some numbers show it.
 #[test]
 fn what_connections_change_at_the_same_time_is_the_same_after_a_restart() {
     const NUMBERS: usize = 8_000;
@@ -332,7 +332,7 @@ fn what_connections_change_at_the_same_time_is_the_same_after_a_restart() {
     assert!(different.is_empty(), "{} differ: {:#?}", different.len(), &different[..1]);
 }
 
-/// Who finds what another connection has just made is answered when that one is.
+/// A connection that finds what another connection has just declared is answered when that is durable.
 #[test]
 fn what_is_not_durable_is_not_found_either() {
     let (folder, gate) = (Folder::new(), Arc::new(Gate::default()));
@@ -346,7 +346,7 @@ fn what_is_not_durable_is_not_found_either() {
     drop(clients);
     node.stop().unwrap();
     drop(node);
-    // After a restart nobody has to wait for what the last life of the server has written.
+    // After a restart nobody has to wait for what was written before it.
     let node = open(&folder, gate.clone(), Arc::new(Still));
     let told = [Arc::new(Told::default()), Arc::new(Told::default())];
     let mut clients = told.clone().map(|peer| node.connect(peer, "test".to_owned(), true).unwrap());

@@ -12,17 +12,17 @@ use crate::opening::NodeError;
 /// What was found in a data directory.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// What a start would say in its log: what the last server had not finished, files that nothing names.
+    /// What a start would log: what the last server had not finished, and files that nothing refers to.
     pub notes: Vec<String>,
     /// What cannot be read, one sentence each, with file, position and the messages that are lost with it.
     pub damages: Vec<String>,
-    /// How many queues there are, lanes of priorities counted one by one.
+    /// The number of queues. Each priority of a queue counts.
     pub queues: usize,
     /// How many messages they have.
     pub messages: u64,
 }
 
-/// Owns the store while it is looked at, and hears from its threads.
+/// Owns the store during the check, and receives the calls of its threads.
 #[derive(Debug, Default)]
 struct Owner {
     store: Mutex<Option<Store>>,
@@ -58,11 +58,11 @@ impl Notify for Owner {
     }
 }
 
-/// Reads everything in a data directory that no server uses. With `repair` what cannot be read is given up: exactly that, and
-/// for good.
+/// Reads everything in a data directory that no server uses. With `repair` it removes what cannot be read: exactly
+/// that, permanently.
 ///
 /// # Errors
-/// Where the directory cannot be opened: it is in use, or damaged in a place that nothing can be done without.
+/// If the directory cannot be opened: it is in use, or damaged in a place that everything depends on.
 pub fn check(disk: &Arc<dyn Disk>, directory: &Path, repair: bool) -> Result<Checked, NodeError> {
     let owner = Arc::new(Owner::default());
     let options = Options { repair, ..Options::default() };
@@ -86,7 +86,7 @@ pub fn check(disk: &Arc<dyn Disk>, directory: &Path, repair: bool) -> Result<Che
 }
 
 impl Owner {
-    /// Gives up what is damaged, and waits until that is on disk.
+    /// Removes what is damaged, and waits until that is on disk.
     fn give_up<'a>(&self, damages: impl Iterator<Item = &'a Damage>) -> Result<(), NodeError> {
         let position = {
             let mut store = self.store.lock();
@@ -106,7 +106,7 @@ impl Owner {
     }
 }
 
-/// A damage, with the queues by their names.
+/// One damage, with the names of the queues.
 fn sentence(damage: &Damage, catalog: &Catalog) -> String {
     let stretch = |(queue, first, last): &(QueueId, u64, u64)| {
         let name = catalog.queue_by_id(queue.queue()).map_or_else(

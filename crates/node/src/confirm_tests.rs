@@ -1,5 +1,6 @@
-//! A confirm waits for the sync that covers it: a disk whose syncs can be held back shows it. The same test notices a
-//! node that does not wait, which is the sabotage "confirm before sync". And what such a client does is counted.
+//! A confirm waits for the sync that covers it: the test uses a disk whose syncs can be blocked. The same test
+//! detects a node that does not wait, which is the sabotage "confirm before sync". Another test counts what such a
+//! client does.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ fn no_confirm_before_its_sync() {
 
 #[test]
 fn a_sabotaged_node_that_confirms_before_the_sync_is_noticed() {
-    // Nothing has been synced, and the node believes that everything has.
+    // Nothing has been synced, and the node believes that everything has been.
     assert!(confirmed_before_sync(|node| node.durable.set(Position(u64::MAX))));
 }
 
@@ -51,7 +52,7 @@ fn what_a_client_does_is_counted_for_its_vhost_and_its_user() {
     node.stop().unwrap();
 }
 
-/// Publishes a persistent message and looks, while its sync is held back, whether it is confirmed already.
+/// Publishes a persistent message and checks, while its sync is blocked, whether it is confirmed already.
 fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
     let folder = Folder::new();
     let (gate, seen) = (Arc::new(Gate::default()), Arc::new(Seen::default()));
@@ -94,7 +95,7 @@ fn publish_one(client: &mut Client) {
     carry_out(client, input, vec![Command::Publish(publish)]);
 }
 
-/// What has come to the connection.
+/// What has arrived at the connection.
 #[derive(Default)]
 struct Seen {
     what: Mutex<What>,

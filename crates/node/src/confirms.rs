@@ -4,39 +4,40 @@ use std::collections::VecDeque;
 
 use ferrymq_model::Position;
 
-/// Publishes of a channel that wait for the journal. Tags count from 1; about those up to `told` the publisher knows.
+/// A channel's publishes that wait for the journal. Tags begin with 1; the publisher knows about those up to
+/// `told`.
 #[derive(Debug, Default)]
 pub struct Confirms {
     published: u64,
     told: u64,
-    /// Up to which tag publishes are safe once a position is durable; both ascend.
+    /// Up to which tag publishes are durable once a position is durable; both are ascending.
     waiting: VecDeque<(Position, u64)>,
-    /// Tags above `told` that a queue has refused, ascending: the publisher knows already.
+    /// Tags above `told` that a queue has refused, ascending: the publisher knows about them already.
     refused: VecDeque<u64>,
 }
 
 impl Confirms {
-    /// `count` more publishes were decided; `position` where some of them wait for the journal.
+    /// `count` more publishes were decided; `position` is set if some of them wait for the journal.
     pub fn published(&mut self, count: u64, position: Option<Position>) {
         self.published += count;
         match (position, self.waiting.back_mut()) {
             (Some(position), Some((last, tag))) if *last == position => *tag = self.published,
             (Some(position), _) => self.waiting.push_back((position, self.published)),
-            // Transient ones behind durable ones are confirmed with them, so that one confirm covers all.
+            // Transient ones after durable ones are confirmed with them, so that one confirm covers all.
             (None, Some((_, tag))) => *tag = self.published,
             (None, None) => {}
         }
     }
 
-    /// The publish that will be the `ahead`-th from now on was refused; gives its tag. Called in ascending order, before
-    /// [`Confirms::published`] counts it.
+    /// The publish that will be the `ahead`-th from now on was refused; returns its tag. Called in ascending order,
+    /// before [`Confirms::published`] counts it.
     pub fn refuse(&mut self, ahead: u64) -> u64 {
         let tag = self.published + ahead;
         self.refused.push_back(tag);
         tag
     }
 
-    /// The last tag that can be confirmed now, and whether it stands for more than itself.
+    /// The last tag that can be confirmed now, and whether the confirm covers several.
     pub fn take(&mut self, durable: Position) -> Option<(u64, bool)> {
         let mut safe = self.told;
         while let Some((position, tag)) = self.waiting.front()
@@ -51,7 +52,7 @@ impl Confirms {
         let known = self.refused.iter().take_while(|tag| **tag <= safe).count();
         let count = safe - self.told - known as u64;
         self.told = safe;
-        // What was refused is known already, and must not be what a confirm names.
+        // The publisher knows about refused publishes already, so a confirm must not name one.
         let mut last = safe;
         for tag in self.refused.drain(..known).rev() {
             last -= u64::from(tag == last);
@@ -89,7 +90,7 @@ mod tests {
         assert_eq!(confirms.refuse(1), 1);
         confirms.published(1, None);
         assert_eq!(confirms.take(Position(0)), None, "nothing else was published");
-        // 2 is safe, 3 was refused, 4 is safe, 5 and 6 were refused.
+        // 2 is durable, 3 was refused, 4 is durable, 5 and 6 were refused.
         assert_eq!([confirms.refuse(2), confirms.refuse(4), confirms.refuse(5)], [3, 5, 6]);
         confirms.published(5, Some(Position(10)));
         assert_eq!(confirms.take(Position(9)), None);

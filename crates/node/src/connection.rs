@@ -1,4 +1,4 @@
-//! A connection as the node sees it: the socket's side of it, and who sends what is in its mailbox.
+//! A connection in the node: the socket's side of it, and which thread sends the contents of its mailbox.
 
 use std::{
     fmt,
@@ -19,33 +19,33 @@ use crate::{
     mailbox::Mailbox,
 };
 
-/// The socket behind a connection: what the server gives the node for each connection.
+/// The socket of a connection: what the server gives the node for each connection.
 pub trait Peer: Send + Sync {
-    /// Encodes the effects, in order, behind what waits already, and tries the socket. Never waits itself. Only one
-    /// thread at a time calls it for a connection.
+    /// Encodes the effects, in order, after what is waiting already, and writes to the socket without blocking.
+    /// Only one thread at a time calls it for a connection.
     fn send(&self, effects: &Effects);
 
     /// How many bytes wait for the socket now. Called under the mailbox's lock, so it must not wait for a write.
     fn waiting(&self) -> usize;
 
-    /// The connection's owner should look: events wait for its session, or deliveries can go on.
+    /// Notifies the connection's owner: there are events for its session, or deliveries can continue.
     fn wake(&self);
 
-    /// What people call the connection: from where to where it goes.
+    /// The connection's name: from which address to which.
     fn name(&self) -> String {
         "unknown".to_owned()
     }
 
-    /// The user that the connection itself proves, by a certificate that the client has shown.
+    /// The user that a certificate of the client names.
     ///
     /// # Errors
-    /// Where it proves none: why, for the log.
+    /// If none does: the reason, for the log.
     fn proves(&self) -> Result<Name, String> {
         Err("the connection is not under TLS".to_owned())
     }
 }
 
-/// The position up to which the journal is durable; written by storage's flush thread, read by everybody.
+/// The position up to which the journal is durable. Storage's flush thread writes it, everybody reads it.
 #[derive(Debug, Default)]
 pub struct Durable(AtomicU64);
 
@@ -59,28 +59,28 @@ impl Durable {
     }
 }
 
-/// What makes a write worth while: what one input of 256 KiB causes used to leave in 28 writes. No other value than this was
-/// measured.
+/// The number of bytes that make a write efficient: the results of one input of 256 KiB took 28 writes before. No
+/// other value was measured.
 const WRITE_BYTES: usize = 16 << 10;
 
-/// How often in a row one thread hands out what comes to a connection meanwhile.
+/// How often in a row one thread sends what arrives for a connection meanwhile.
 const DRAINS_MAX: usize = 8;
 
 /// One client's connection.
 pub struct Connection {
     pub id: ConnectionId,
-    /// Its number since the process began.
+    /// Its number since the process started.
     pub serial: u64,
     peer: Arc<dyn Peer>,
     durable: Arc<Durable>,
-    /// Known since its vhost was opened.
+    /// Known after its vhost was opened.
     pub who: OnceLock<Who>,
-    /// Where what it does is counted, since then.
+    /// The counters for its actions, from then on.
     pub accounts: OnceLock<Accounts>,
     /// The memory that it holds.
     pub account: Account,
-    /// Held only to add or take effects and to move credit, never while anything is encoded or written. Last in the
-    /// order of locks.
+    /// Locked only to add or remove effects and to change credit, never while anything is encoded or written. The
+    /// last one in the lock order.
     mailbox: Mutex<Mailbox>,
 }
 
@@ -108,8 +108,8 @@ impl Connection {
         self.mailbox.lock()
     }
 
-    /// Hands out what may leave, unless somebody is doing so. Says whether subscriptions wait that could go on now. Where
-    /// others add faster than it leaves, the owner goes on.
+    /// Sends what may leave, unless another thread does so. Returns whether there are waiting subscriptions that
+    /// could continue. If others add effects faster than they leave, the owner continues.
     pub fn drain(&self) -> bool {
         for _ in 0..DRAINS_MAX {
             let (batch, was_flooded) = {
@@ -128,7 +128,7 @@ impl Connection {
                 mailbox.draining = true;
                 (batch, was_flooded)
             };
-            // Before it is sent, so that whoever has got a message finds it counted.
+            // Before it is sent, so that a client that has a message finds it counted.
             if let Some(accounts) = self.accounts.get().filter(|_| batch.handed().messages > 0) {
                 accounts.delivered(batch.handed());
             }
@@ -146,30 +146,30 @@ impl Connection {
         false
     }
 
-    /// From now on the owner is woken whenever everything has left.
+    /// From now on the owner is notified whenever everything has left.
     pub fn end(&self) {
         self.mailbox.lock().ending = true;
     }
 
-    /// Whether everything has left. Somebody else may be sending, and some of it may wait for the journal.
+    /// Whether everything has left. Another thread may be sending, and some of it may wait for the journal.
     pub fn is_drained(&self) -> bool {
         let mailbox = self.mailbox.lock();
         !mailbox.draining && mailbox.effects.is_empty()
     }
 
-    /// Whether so much waits here that it is worth a write of its own, though more may come of the same input.
+    /// Whether enough is waiting here for a write of its own, although more may follow from the same input.
     pub fn holds_much(&self) -> bool {
         self.mailbox.lock().effects.len_bytes() >= WRITE_BYTES
     }
 
-    /// The socket has taken bytes. Says whether subscriptions wait that could go on now.
+    /// The socket accepted bytes. Returns whether there are waiting subscriptions that could continue.
     pub fn written(&self) -> bool {
         let mut mailbox = self.mailbox.lock();
         self.heard(&mut mailbox);
         mailbox.is_refilled()
     }
 
-    /// Why the ledger of memory closes this connection, if it does and the session does not know yet.
+    /// Why the ledger of memory closes this connection, if it does and the session does not know it yet.
     pub fn take_ledger_close(&self) -> Option<Refusal> {
         if !self.account.is_closing() {
             return None;
@@ -182,29 +182,29 @@ impl Connection {
         }
     }
 
-    /// Asks how much waits for the socket.
+    /// Asks how many bytes wait for the socket.
     fn heard(&self, mailbox: &mut Mailbox) {
         mailbox.backlog = self.peer.waiting();
         self.account.set(Kind::Outbox, mailbox.backlog + mailbox.effects.len_bytes());
     }
 
-    /// What people call the connection.
+    /// The connection's name.
     pub fn name(&self) -> String {
         self.peer.name()
     }
 
-    /// The user that the connection itself proves, or why it proves none.
+    /// The user that a certificate names, or why none does.
     pub fn proves(&self) -> Result<Name, String> {
         self.peer.proves()
     }
 
-    /// Asks the connection's owner to look at its events and its waiting subscriptions.
+    /// Asks the connection's owner to handle its events and its waiting subscriptions.
     pub fn wake(&self) {
         self.peer.wake();
     }
 }
 
-/// A subscription's id says which connection it is on and which of its subscriptions it is.
+/// A subscription's id contains its connection and its number there.
 pub fn subscription_id(connection: ConnectionId, number: u32) -> SubscriptionId {
     SubscriptionId((connection.0 << 32) | u64::from(number))
 }

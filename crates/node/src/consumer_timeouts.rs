@@ -1,23 +1,23 @@
-//! When to look for channels that hold a delivery for too long.
+//! When to look for channels that hold a delivery for longer than the consumer timeout.
 
 use ferrymq_model::Time;
 
-/// Looks are spread so that a channel is ended at most a tenth of its time too late, and at most a minute.
+/// How often the node looks: a channel is closed at most a tenth of its timeout too late, and at most a minute.
 const LOOKS_IN_A_TIMEOUT: u64 = 10;
 const LOOK_MS_MAX: u64 = 60_000;
 const LOOK_MS_MIN: u64 = 100;
 
-/// The node looks at all channels from time to time, instead of keeping a timer for each delivery.
+/// The node looks at all channels from time to time, and has no timer for each delivery.
 #[derive(Debug)]
 pub struct ConsumerTimeouts {
-    /// The shortest timeout that anybody has; 0 where nobody has one.
+    /// The shortest timeout of all consumers; 0 if there is none.
     timeout_ms: u64,
     /// When to look next.
     due: Option<Time>,
 }
 
 impl ConsumerTimeouts {
-    /// `timeout_ms` is everybody's timeout, unless it is 0.
+    /// `timeout_ms` is the timeout of all consumers; 0 means none.
     pub fn new(timeout_ms: u64, now: Time) -> Self {
         let mut consumer_timeouts = Self { timeout_ms: 0, due: None };
         consumer_timeouts.watch_for(timeout_ms, now);
@@ -28,7 +28,7 @@ impl ConsumerTimeouts {
         self.due
     }
 
-    /// Somebody has this timeout; 0 is none.
+    /// A consumer has this timeout; 0 means none.
     pub fn watch_for(&mut self, timeout_ms: u64, now: Time) {
         if timeout_ms > 0 && (self.timeout_ms == 0 || timeout_ms < self.timeout_ms) {
             self.timeout_ms = timeout_ms;
@@ -36,7 +36,7 @@ impl ConsumerTimeouts {
         }
     }
 
-    /// Whether it is time to look; the next look is set then.
+    /// Whether it is time to look. Sets the time of the next look.
     pub fn is_over(&mut self, now: Time) -> bool {
         let over = self.due.is_some_and(|due| due <= now);
         if over {

@@ -1,4 +1,4 @@
-//! Who is connected and what they do: connections, channels and messages by vhost and by user, and the limits on them.
+//! Counters of connections, channels and messages by vhost and by user, and the limits on them.
 
 use std::{
     collections::HashMap,
@@ -12,8 +12,8 @@ use ferrymq_broker::UserLimits;
 use ferrymq_model::{Name, Refusal, Usage};
 use parking_lot::Mutex;
 
-/// The count. Who asks for one more is counted and checked in one step, so that two who come at once cannot both be the last.
-/// Its lock is held for nothing else, and nothing else is locked under it.
+/// The counters. A connection or channel is counted and checked in one step, so that two at the same time cannot
+/// both be the last allowed one. The lock is held for nothing else, and nothing else is locked under it.
 #[derive(Debug, Default)]
 pub struct Counters(Mutex<Counts>);
 
@@ -30,7 +30,8 @@ struct Account {
     activity: Arc<Activity>,
 }
 
-/// Messages of a vhost or a user since the server began. Counted without a lock, once for each batch.
+/// Messages of a vhost or a user since the start of the server. They are counted without a lock, once for each
+/// batch.
 #[derive(Debug, Default)]
 struct Activity {
     published: Tally,
@@ -44,7 +45,7 @@ struct Tally {
     bytes: AtomicU64,
 }
 
-/// Some messages, and the bytes of their bodies.
+/// A number of messages, and the bytes of their bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     pub messages: u64,
@@ -52,7 +53,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// One message more.
+    /// Adds a message.
     #[inline]
     pub fn add(&mut self, body_bytes: usize) {
         self.messages += 1;
@@ -67,7 +68,7 @@ impl Tally {
     }
 }
 
-/// Where what a connection does is counted: for its vhost, and for its user.
+/// The counters for a connection's actions: those of its vhost, and those of its user.
 #[derive(Debug)]
 pub struct Accounts([Arc<Activity>; 2]);
 
@@ -86,10 +87,10 @@ impl Accounts {
 }
 
 impl Counters {
-    /// One more connection of a user to a vhost.
+    /// Adds a connection of a user to a vhost.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] where that is too many; it is not counted then.
+    /// [`Refusal::NotAllowed`] if that is too many. Then it is not counted.
     pub fn enter(
         &self,
         vhost: &Name,
@@ -117,8 +118,8 @@ impl Counters {
         Ok(Accounts(activities))
     }
 
-    /// One connection less. Its channels were closed before. `known` says whether the user is kept somewhere: others could
-    /// come under ever new names.
+    /// Removes a connection, whose channels were closed before. `known` says whether the catalog has the user:
+    /// other names could be different each time.
     pub fn leave(&self, vhost: &Name, user: &Name, known: bool) {
         let mut counts = self.0.lock();
         let [_, own] = counts.both(vhost, user).map(|account| {
@@ -130,10 +131,10 @@ impl Counters {
         }
     }
 
-    /// One more channel of a user who is connected.
+    /// Adds a channel of a connected user.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] where that is too many; it is not counted then.
+    /// [`Refusal::NotAllowed`] if that is too many. Then it is not counted.
     pub fn open_channel(&self, vhost: &Name, user: &Name, limits: UserLimits) -> Result<(), Refusal> {
         let mut counts = self.0.lock();
         let [of_vhost, own] = counts.both(vhost, user);
@@ -147,12 +148,12 @@ impl Counters {
         Ok(())
     }
 
-    /// One channel less.
+    /// Removes a channel.
     pub fn close_channel(&self, vhost: &Name, user: &Name) {
         self.0.lock().both(vhost, user).into_iter().for_each(|account| account.channels -= 1);
     }
 
-    /// What was counted: by vhost, and by user, in the order of their names.
+    /// The counters by vhost and by user, in the order of their names.
     pub fn usage(&self) -> [Vec<(Name, Usage)>; 2] {
         let counts = self.0.lock();
         [&counts.vhosts, &counts.users].map(|accounts| {
@@ -233,7 +234,7 @@ mod tests {
             acked: 3,
         };
         assert_eq!(vhosts, [(vhost.clone(), all)]);
-        // Who is known stays with what it did; nothing stays of who is not.
+        // A known user's counters stay; those of an unknown one do not.
         counters.close_channel(&vhost, &users[0]);
         counters.leave(&vhost, &users[0], true);
         counters.leave(&vhost, &users[1], false);

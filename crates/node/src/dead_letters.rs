@@ -1,10 +1,10 @@
-//! What becomes of a message that is dead in its queue: its new properties, its new address, and where that leads.
+//! Dead-lettering: a dead message's new properties, its new routing keys, and its target queues.
 
 use ferrymq_broker::{Catalog, Dead, Envelope, History, HistoryBudget, KeptMessage, Letter};
 use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId, Time};
 
-/// Makes the letter, which says that the message died at the time `wall`. Nothing where its exchange is missing or sends it
-/// nowhere, or where it has gone in a circle.
+/// Makes the dead letter of a message that died at the time `wall`. None if its exchange is missing or routes it to
+/// no queue, or if it is in a cycle.
 pub fn letter(
     catalog: &Catalog,
     properties: &dyn Properties,
@@ -27,7 +27,8 @@ pub fn letter(
     let mut targets = Vec::new();
     let headers = || properties.headers(&made.properties);
     let vhost = &dead.queue.vhost;
-    // Nothing is drawn under the shard's lock: letters of one moment go to the same one of an x-random exchange.
+    // No random numbers under the shard's lock: dead letters of one moment go to the same queue of an x-random
+    // exchange.
     let identity = |identity| properties.identity(&made.properties, identity);
     let sent = MessageRef { exchange: &address.exchange, routing_key, properties: &made.properties, ..*message };
     let keep = |history: &History| {
@@ -72,7 +73,7 @@ pub fn letter(
     (!letter.targets.is_empty()).then_some(letter)
 }
 
-/// Whether the letter has been in the queue before, and no consumer has rejected it since.
+/// Whether the dead letter has been in the queue before, and no consumer has rejected it since.
 fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> bool {
     let Some(queue) = catalog.queue_by_id(target) else { return false };
     let name: &Name = &queue.settings.name;
@@ -92,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// Properties that are the names of the queues in which the message has died, each with `!` where it was rejected.
+    /// Properties that contain the names of the queues in which the message died, each with `!` if it was rejected.
     struct Names;
 
     impl Properties for Names {

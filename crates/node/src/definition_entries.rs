@@ -1,5 +1,5 @@
-//! One entry of a definitions file: gives what stands under a key, or says in plain words what is wrong with it and what
-//! would be right. `null` is as good as no key.
+//! One entry of a definitions file: returns the value of a key, or says in plain words what is wrong with it and
+//! what would be right. `null` means that there is no key.
 
 use ferrymq_model::{Name, Table, Value};
 use serde_json::{Map, Value as Json};
@@ -10,7 +10,7 @@ pub struct Entry<'a>(&'a Map<String, Json>);
 
 impl<'a> Entry<'a> {
     /// # Errors
-    /// Where it is not an object.
+    /// If it is not an object.
     pub fn of(json: &'a Json) -> Result<Self, String> {
         match json {
             Json::Object(map) => Ok(Self(map)),
@@ -22,12 +22,12 @@ impl<'a> Entry<'a> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
-    /// What stands there, whatever it is.
+    /// The value of a key, of any type.
     pub fn any(self, key: &str) -> &'a Json {
         self.0.get(key).unwrap_or(&Json::Null)
     }
 
-    /// A text that need not be there.
+    /// An optional text.
     pub fn text_if_any(self, key: &str) -> Result<Option<&'a str>, String> {
         match self.get(key) {
             None => Ok(None),
@@ -47,7 +47,7 @@ impl<'a> Entry<'a> {
         name(text).map_err(|why| format!("key '{key}': {why}"))
     }
 
-    /// `true` or `false`, if it is there.
+    /// `true` or `false`, optional.
     pub fn flag(self, key: &str) -> Result<Option<bool>, String> {
         match self.get(key) {
             None => Ok(None),
@@ -56,7 +56,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A whole number, if it is there.
+    /// A whole number, optional.
     pub fn whole(self, key: &str) -> Result<Option<i64>, String> {
         match self.get(key) {
             None => Ok(None),
@@ -67,7 +67,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Texts, as a list or, as some versions of RabbitMQ write them, as one text with commas.
+    /// Texts: a list or, as some versions of RabbitMQ write them, one text with commas.
     pub fn texts(self, key: &str) -> Result<Option<Vec<String>>, String> {
         let wrong =
             |value: &Json| format!("key '{key}' is {value}; it must be a list of texts, such as [\"a\", \"b\"]");
@@ -85,13 +85,13 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Names and values: an object, or as RabbitMQ 3.10 writes an operator policy, a list of pairs. None at all are an
-    /// empty one.
+    /// Names and values: an object or, as RabbitMQ 3.10 writes an operator policy, a list of pairs. Empty if the
+    /// key is missing.
     pub fn table(self, key: &str) -> Result<Table, String> {
         table(self.any(key)).map_err(|why| format!("key '{key}' {why}"))
     }
 
-    /// The entry under a key, if it is there.
+    /// The entry under a key, optional.
     pub fn inner(self, key: &str) -> Result<Option<Self>, String> {
         match self.get(key) {
             None => Ok(None),
@@ -100,14 +100,14 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// One sentence for each key that is none of these.
+    /// One sentence for each key that is not one of these.
     pub fn unknown_keys(self, known: &[&str]) -> Vec<String> {
         let unknown = self.0.keys().filter(|key| !known.contains(&key.as_str()));
         unknown.map(|key| unknown_key(key, known.iter().copied())).collect()
     }
 }
 
-/// That a key is not known, with the one that is most like it.
+/// Says that a key is not known, and names the most similar known one.
 pub fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
     match most_like(key, known) {
         Some(known) => format!("key '{key}' is not known; did you mean '{known}'?"),
@@ -115,14 +115,14 @@ pub fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> Strin
     }
 }
 
-/// What somebody may have meant who wrote `text`.
+/// The most similar known word to `text`.
 pub fn most_like<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.7;
     let rated = known.map(|known| (strsim::jaro_winkler(text, known), known)).filter(|(alike, _)| *alike >= ALIKE);
     rated.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, known)| known)
 }
 
-/// The name that stands in `text`.
+/// The name in `text`.
 pub fn name(text: &str) -> Result<Name, String> {
     Name::parse(text.as_bytes()).map_err(|_| format!("'{text}' is longer than 255 bytes"))
 }
@@ -147,7 +147,7 @@ fn value_of(json: Json) -> Result<Value, String> {
             (Some(whole), ..) => Value::Int(whole),
             (None, Some(whole), _) => Value::Unsigned(whole),
             (None, None, Some(fraction)) => Value::Float(fraction),
-            (None, None, None) => return Err(format!("has {number}, which is no number that can be kept")),
+            (None, None, None) => return Err(format!("has {number}, which is a number that AMQP cannot represent")),
         },
         Json::String(text) => Value::Text(text),
         Json::Array(values) => Value::List(values.into_iter().map(value_of).collect::<Result<_, _>>()?),

@@ -1,10 +1,12 @@
-//! One import of definitions under way: each entry is applied to the catalog as a whole or not at all, in an order in which
-//! nothing comes before what it needs.
+//! An import of definitions: each entry is applied to the catalog as a whole or not at all. Entries come after
+//! those that they need.
 
 use std::collections::HashMap;
 
 use ferrymq_broker::{ApplyTo, Catalog, PolicyScope, PolicySpec, QueueSettings, VhostSettings, policy_settings};
-use ferrymq_model::{CatalogEntry, Destination, ExchangeKind, ExchangeSpec, Name, QueueId, QueueSpec, Refusal, Table};
+use ferrymq_model::{
+    CatalogEntry, Destination, ExchangeKind, ExchangeSpec, Name, Object, QueueId, QueueSpec, Refusal, Table,
+};
 use serde_json::Value as Json;
 
 use crate::{
@@ -15,17 +17,17 @@ use crate::{
     node::GUEST,
 };
 
-/// Nobody needs longer definitions, and each must fit a record of the journal.
+/// The maximum length of an entry: it must fit into a record of the journal.
 const ITEM_BYTES_MAX: usize = 96 << 10;
 
-/// The vhost of entries that name none, as in an export of one vhost only.
+/// The vhost of entries that name none, as in an export of one vhost.
 const VHOST_KEY: &str = "original_vhost_name";
 const VHOST: &str = "/";
 
 /// The keys of a user's name and plain password.
 pub const PASSWORD_KEYS: [&str; 2] = ["name", "password"];
 
-/// Keys of the whole that say where the file comes from.
+/// Keys of the file that say where it comes from.
 const ORIGIN: [&str; 8] = [
     "rabbit_version",
     "rabbitmq_version",
@@ -37,15 +39,15 @@ const ORIGIN: [&str; 8] = [
     "explanation",
 ];
 
-/// A list of the file.
+/// A list in the file.
 struct List {
     name: &'static str,
-    /// What its entries may have.
+    /// The keys that its entries may have.
     keys: &'static [&'static str],
     take: fn(&mut Import<'_>, Entry<'_>) -> Step,
 }
 
-/// What one entry came to: an error without its place.
+/// The result of one entry: an error without its place.
 type Step = Result<(), String>;
 
 const LISTS: [List; 10] = [
@@ -106,19 +108,21 @@ const LISTS: [List; 10] = [
     },
 ];
 
-/// One import under way.
+/// A running import.
 pub struct Import<'a> {
     catalog: &'a mut Catalog,
-    /// How plain passwords are kept, by user.
+    /// The stored forms of plain passwords, by user.
     passwords: &'a HashMap<String, String>,
     /// The vhost of entries that name none.
     vhost: String,
+    /// How many entries name none.
+    without_vhost: usize,
     pub changes: Vec<CatalogEntry>,
-    /// Queues that the shard has to be told of.
+    /// New queues, for the shard.
     pub created: Vec<(QueueId, QueueSettings)>,
-    /// Queues that do something else by a policy.
+    /// Queues whose settings a policy changed.
     pub changed: Vec<(QueueId, QueueSettings)>,
-    /// Vhosts that are to be traced from now on, or not any more.
+    /// Vhosts whose tracing begins or ends.
     pub traced: Vec<(Name, bool)>,
     pub imported: Imported,
 }
@@ -129,6 +133,7 @@ impl<'a> Import<'a> {
             catalog,
             passwords,
             vhost: VHOST.to_owned(),
+            without_vhost: 0,
             changes: Vec::new(),
             created: Vec::new(),
             changed: Vec::new(),
@@ -137,7 +142,7 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Takes in what can be used of a whole file, which must be an object.
+    /// Imports what can be used of a whole file, which must be an object.
     pub fn take_in(&mut self, file: &Json) {
         if let Some(vhost) = file.get(VHOST_KEY).and_then(Json::as_str) {
             vhost.clone_into(&mut self.vhost);
@@ -151,6 +156,13 @@ impl<'a> Import<'a> {
         for list in &LISTS {
             self.take_in_list(file, list);
         }
+        if self.without_vhost > 0 && file.get(VHOST_KEY).is_none() {
+            self.pass_over(format!(
+                "entries without the key 'vhost' ({}) are for vhost '{VHOST}'; for another one, add \"{VHOST_KEY}\": \"NAME\" \
+                 to the file",
+                self.without_vhost
+            ));
+        }
         self.close_default_user(file);
     }
 
@@ -161,6 +173,9 @@ impl<'a> Import<'a> {
             Some(_) => return self.leave_out(format!("{}: it must be a list, in []", list.name)),
         };
         let mut taken = 0;
+        if list.keys.contains(&"vhost") {
+            self.without_vhost += items.iter().filter(|item| item.get("vhost").is_none_or(Json::is_null)).count();
+        }
         for (at, item) in items.iter().enumerate() {
             let place = || place(list.name, at, item);
             if item.to_string().len() > ITEM_BYTES_MAX {
@@ -203,8 +218,8 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// A file that brings its own users does not want the one with the password that everybody knows. He goes last, and
-    /// only where somebody else can log in.
+    /// A file with its own users replaces the user whose password everybody knows. That user is deleted last, and
+    /// only if somebody else can log in.
     fn close_default_user(&mut self, file: &Json) {
         let Some(users) = file.get("users").and_then(Json::as_array).filter(|users| !users.is_empty()) else { return };
         let brought = users.iter().any(|user| user.get("name").and_then(Json::as_str) == Some(GUEST));
@@ -236,7 +251,7 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// The vhost that an entry is for.
+    /// The vhost of an entry.
     fn vhost_of(&self, entry: Entry<'_>) -> Result<Name, String> {
         match entry.text_if_any("vhost")? {
             Some(vhost) => name(vhost),
@@ -339,20 +354,19 @@ impl<'a> Import<'a> {
         let key = name(entry.text_if_any("routing_key")?.unwrap_or_default())?;
         let arguments = entry.table("arguments")?;
         let destination = match entry.text("destination_type")? {
-            // Every queue is bound so by itself.
+            // Every queue has this binding without a declaration.
             "queue" if source.is_empty() && destination == key => return Ok(()),
             "queue" => Destination::Queue(destination),
             "exchange" => Destination::Exchange(destination),
             other => return Err(format!("key 'destination_type' is '{other}'; it must be queue or exchange")),
         };
-        let missing = !source.is_empty() && self.catalog.exchange(&vhost, &source).is_err();
         let bound =
             self.catalog.put_binding(&vhost, &source, &destination, key.as_bytes(), &arguments, &mut self.changes);
         bound.map_err(|refusal| {
-            let problem = said(refusal);
-            // It is the one thing that is missing from a file which RabbitMQ has written itself.
-            let hint = if missing { ". rabbitmqctl leaves internal exchanges out of what it exports" } else { "" };
-            format!("{problem}{hint}")
+            // A file that rabbitmqctl has written lacks internal exchanges, but has their bindings.
+            let is_exchange = matches!(&refusal, Refusal::NotFound { object: Object::Exchange, .. });
+            let hint = if is_exchange { ". rabbitmqctl leaves internal exchanges out of what it exports" } else { "" };
+            format!("{}{hint}", said(refusal))
         })
     }
 
@@ -369,7 +383,7 @@ fn durable(entry: Entry<'_>) -> Result<bool, String> {
     entry.flag("durable")?.ok_or_else(|| "key 'durable' is missing; add it, as true or false".to_owned())
 }
 
-/// Where something stands: its list, its number from 0, and what it is called.
+/// The place of an entry: its list, its number from 0, and its name.
 fn place(list: &str, at: usize, item: &Json) -> String {
     let said = |key: &str| item.get(key).and_then(Json::as_str);
     let name = said("name").or_else(|| said("user")).or_else(|| said("source"));
@@ -380,7 +394,7 @@ fn place(list: &str, at: usize, item: &Json) -> String {
     }
 }
 
-/// A refusal in the words of somebody who can still change the file.
+/// A refusal in the words of somebody who can change the file.
 #[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
 fn said(refusal: Refusal) -> String {
     match &refusal {
@@ -391,7 +405,7 @@ fn said(refusal: Refusal) -> String {
     }
 }
 
-/// What is wrong with a policy, with the setting that somebody may have meant.
+/// What is wrong with a policy, and the most similar known setting.
 fn with_suggestion(problem: String, definition: &Table) -> String {
     let is_named = |key: &str| problem.contains("not known") && problem.contains(&format!("'{key}'"));
     let unknown = definition.iter().map(|(key, _)| key).find(|key| is_named(key));

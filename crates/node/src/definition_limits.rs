@@ -1,5 +1,5 @@
-//! What definitions say of vhosts and users beside their names: descriptions, the type of queues, and limits, in the forms in
-//! which RabbitMQ's versions write them.
+//! What definitions say about vhosts and users besides their names: descriptions, the default queue type, and
+//! limits, in the forms of RabbitMQ's versions.
 
 use ferrymq_broker::{UserLimits, VhostSettings};
 use serde_json::Value as Json;
@@ -9,10 +9,10 @@ use crate::definition_entries::Entry;
 /// The component of the parameters that limit vhosts.
 pub const VHOST_LIMITS: &str = "vhost-limits";
 
-/// What a vhost's entry says, over what was said before; limits stay where it has none. What is in the metadata may also
-/// stand beside it, as some versions have it.
+/// A vhost's settings from its entry. Limits stay as they were if the entry has none. The keys of the metadata may
+/// also be in the entry itself, as in some versions.
 pub fn vhost_settings(entry: Entry<'_>, before: &VhostSettings) -> Result<VhostSettings, String> {
-    // Without it, everything stands beside it.
+    // Without metadata, everything is in the entry itself.
     let metadata = entry.inner("metadata")?.unwrap_or(entry);
     let text = |key| Ok::<_, String>(metadata.text_if_any(key)?.or(entry.text_if_any(key)?));
     let default_queue_type = text("default_queue_type")?.and_then(queue_type);
@@ -32,7 +32,7 @@ pub fn vhost_settings(entry: Entry<'_>, before: &VhostSettings) -> Result<VhostS
 
 const QUEUE_TYPES: [&str; 3] = ["classic", "quorum", "stream"];
 
-/// RabbitMQ writes the names of its modules, or that there is none, where nobody has chosen a type.
+/// RabbitMQ may write the name of its module. An empty name and `undefined` mean that no type is set.
 fn queue_type(kind: &str) -> Option<&str> {
     match kind {
         "" | "undefined" => None,
@@ -68,7 +68,7 @@ pub fn user_limits(limits: &Json) -> Result<UserLimits, String> {
     Ok(of_user)
 }
 
-/// Names and numbers, as an object or as a list of pairs. A negative number is no limit.
+/// Names and numbers: an object or a list of pairs. A negative number means no limit.
 fn entries(limits: &Json) -> Result<Vec<(String, Option<u32>)>, String> {
     let pair = |item: &Json| Some((item.get(0)?.as_str()?.to_owned(), item.get(1)?.clone()));
     let pairs: Option<Vec<(String, Json)>> = match limits {
@@ -105,7 +105,7 @@ mod tests {
             connections_max: Some(2),
             queues_max: None,
         };
-        // As 3.10 exports it, as 3.13 does, and as the management page had it.
+        // The forms of 3.10, of 3.13, and of the management page.
         for definition in [
             json!({"name": "v", "limits": [["max-connections", 2], ["max-queues", -1]],
                 "metadata": {"description": "d", "tags": ["t"], "default_queue_type": "quorum"}}),

@@ -1,4 +1,4 @@
-//! What comes of definitions, in a catalog of its own.
+//! Importing definitions into a catalog.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use ferrymq_model::{Access, CatalogEntry, ConnectionId, Name, Object};
 
 use crate::{definition_import::Import, definitions::Imported, login};
 
-/// As RabbitMQ 3.10.8 exports it, but for an older user beside it.
+/// As RabbitMQ 3.10.8 exports it, with an older user added.
 const EXPORTED: &str = include_str!("definitions.json");
 
 fn fresh() -> Catalog {
@@ -108,7 +108,7 @@ fn what_is_wrong_is_said_with_its_place_and_what_would_be_right() {
     }
 }
 
-/// Each entry is taken in as a whole or not at all, whatever it is that cannot be used.
+/// Each entry is imported as a whole or not at all, whatever is wrong with it.
 #[test]
 fn an_entry_that_cannot_be_used_leaves_nothing_behind() {
     for json in [
@@ -152,14 +152,20 @@ fn the_default_user_goes_only_where_somebody_else_can_log_in() {
 fn entries_without_a_vhost_are_for_the_one_that_was_exported() {
     let mut catalog = fresh();
     let json = r#"{"original_vhost_name": "v", "vhosts": [{"name": "v"}], "queues": [{"name": "q", "durable": true}]}"#;
-    assert_eq!(import(&mut catalog, json).0.left_out, [""; 0]);
+    let imported = import(&mut catalog, json).0;
+    assert_eq!((imported.left_out, imported.passed_over), (vec![], vec![]));
     assert!(catalog.has_queue("v", "q") && !catalog.has_queue("/", "q"));
     let mut catalog = fresh();
-    import(&mut catalog, r#"{"queues": [{"name": "q", "durable": true, "arguments": [], "auto_delete": null}]}"#);
+    let json = r#"{"queues": [{"name": "q", "durable": true, "arguments": [], "auto_delete": null}]}"#;
+    let said = import(&mut catalog, json).0.passed_over;
     assert!(catalog.has_queue("/", "q"));
+    assert!(
+        said[0].starts_with("entries without the key 'vhost' (1) are for vhost '/'; for another one, add"),
+        "{said:?}"
+    );
 }
 
-/// A draft shows the same as the catalog itself would, and the catalog stays as it was.
+/// A draft gives the same result as the catalog itself, and the catalog does not change.
 #[test]
 fn definitions_can_be_tried_on_a_draft() {
     let mut catalog = fresh();

@@ -1,11 +1,12 @@
-//! Definitions: users, vhosts, permissions, policies, queues, exchanges and bindings as RabbitMQ exports them in JSON,
-//! taken in at once and without asking for permissions.
+//! Definitions: users, vhosts, permissions, policies, queues, exchanges and bindings as RabbitMQ exports them in
+//! JSON. They are imported at once and without permission checks.
 //!
-//! Everything that can be used is written in one unit of the journal. What cannot be used is left out and reported; where
-//! the caller is strict, it is looked for first, on a draft of the catalog, and then nothing is taken in.
+//! Everything that can be used is written in one unit of the journal. What cannot be used is left out and reported.
+//! For a strict caller the import is tried on a draft of the catalog first, and nothing is imported if there is an
+//! error.
 //!
-//! Importing twice changes nothing the second time. What is there already under the same name stays as it is, save users,
-//! permissions and policies, which become what the file says: so RabbitMQ does it, too.
+//! A second import of the same file changes nothing. What exists already under the same name stays as it is, except
+//! for users, permissions and policies, which become what the file says. RabbitMQ does the same.
 
 use std::{collections::HashMap, fmt};
 
@@ -18,19 +19,19 @@ use crate::{
     node::Node,
 };
 
-/// What was taken in, and what was not.
+/// What was imported, and what was not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// How many things of each kind the file has that now are as it says, such as `("users", 2)`.
+    /// How many things of each kind are now as the file says, such as `("users", 2)`.
     pub taken: Vec<(&'static str, usize)>,
-    /// What cannot be used, and keys that are not known: one sentence each, which begins with the place.
+    /// Entries that cannot be used, and unknown keys: one sentence each, which begins with the place.
     pub left_out: Vec<String>,
     /// What has no meaning here, and what became of the default user: one sentence each.
     pub passed_over: Vec<String>,
 }
 
 impl Imported {
-    /// What was taken in, in words: `2 users, 1 vhost`.
+    /// What was imported, in words: `2 users, 1 vhost`.
     #[must_use]
     pub fn summary(&self) -> String {
         let counted = |(kind, count): &(&str, usize)| {
@@ -47,12 +48,12 @@ impl Imported {
     }
 }
 
-/// Why nothing was taken in.
+/// Why nothing was imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DefinitionsError {
-    /// The whole cannot be read as definitions: why.
+    /// The file cannot be read as definitions: why.
     Unreadable(String),
-    /// The caller is strict, and these cannot be used: a sentence each.
+    /// The import is strict, and these cannot be used: a sentence each.
     Strict(Vec<String>),
 }
 
@@ -62,7 +63,7 @@ impl fmt::Display for DefinitionsError {
             Self::Unreadable(why) => f.write_str(why),
             Self::Strict(left_out) => write!(
                 f,
-                "nothing was taken in, because definitions_strict is on and this cannot be used: {}",
+                "nothing was imported, because definitions_strict is set and this cannot be used: {}",
                 left_out.join("; ")
             ),
         }
@@ -72,14 +73,14 @@ impl fmt::Display for DefinitionsError {
 impl std::error::Error for DefinitionsError {}
 
 impl Node {
-    /// Takes in definitions as RabbitMQ exports them. What cannot be used is left out, unless the caller is `strict`.
+    /// Imports definitions as RabbitMQ exports them. Leaves out what cannot be used, unless the import is `strict`.
     ///
     /// # Errors
-    /// Where this is not JSON, or no object; and for a strict caller where anything in it cannot be used or is not known.
-    /// Then nothing has been taken in.
+    /// If this is not JSON or not an object; for a strict import also if anything in it cannot be used or is
+    /// unknown. Then nothing was imported.
     pub fn import_definitions(&self, json: &[u8], strict: bool) -> Result<Imported, DefinitionsError> {
         let parsed = parse(json)?;
-        // Before the lock: each of them costs tens of milliseconds.
+        // Before the lock: hashing each of them takes tens of milliseconds.
         let passwords = self.hash_passwords(&parsed);
         let (imported, _) = self.change_catalog(None, None, |shard, ports, changes| {
             if strict {
@@ -109,7 +110,8 @@ impl Node {
         Ok(imported)
     }
 
-    /// How the plain passwords in the definitions are kept, by user: as before where a user has the same one already.
+    /// The stored forms of the plain passwords in the definitions, by user: the same as before for an unchanged
+    /// password.
     fn hash_passwords(&self, parsed: &Json) -> HashMap<String, String> {
         let users = parsed.get("users").and_then(Json::as_array).into_iter().flatten();
         let [name_key, password_key] = PASSWORD_KEYS;
@@ -123,7 +125,7 @@ impl Node {
     }
 }
 
-/// What cannot be used, found out without a change.
+/// What cannot be used, determined without a change.
 fn try_on(
     catalog: &Catalog,
     parsed: &Json,
@@ -135,7 +137,7 @@ fn try_on(
     Ok(import.imported.left_out)
 }
 
-/// Reads JSON, with or without a byte order mark before it.
+/// Reads JSON, with or without a byte order mark.
 fn parse(json: &[u8]) -> Result<Json, DefinitionsError> {
     let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
     let parsed: Json = serde_json::from_slice(json).map_err(|why| {
@@ -152,7 +154,7 @@ fn parse(json: &[u8]) -> Result<Json, DefinitionsError> {
     Err(DefinitionsError::Unreadable(format!("the whole: {right}")))
 }
 
-/// The parser's words without ` at line 1 column 2`, which stands before them already.
+/// The parser's text without ` at line 1 column 2`, which is before it already.
 fn without_place(why: &serde_json::Error) -> String {
     let text = why.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()

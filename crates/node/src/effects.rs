@@ -1,7 +1,8 @@
-//! Effects on their way to a connection: copied compactly when they are decided, read back when they are encoded.
+//! Effects on their way to a connection: copied into a compact form when they are decided, read back when they are
+//! encoded.
 //!
-//! Small bodies and all names are copied into two buffers, so that pushing an effect under a lock allocates nothing once
-//! the buffers have grown; large bodies are shared.
+//! Small bodies and all names are copied into two buffers, so that pushing an effect under a lock allocates nothing
+//! once the buffers have grown. Large bodies are shared.
 
 use std::{cell::RefCell, collections::VecDeque};
 
@@ -12,8 +13,8 @@ use ferrymq_model::{
 
 use crate::counters::Batch;
 
-/// One effect; its texts stand in [`Effects::texts`] and its bytes in [`Effects::bytes`], in the order of the fields that
-/// give their lengths.
+/// One effect. Its texts are in [`Effects::texts`] and its bytes in [`Effects::bytes`], in the order of the fields
+/// with their lengths.
 #[derive(Debug)]
 enum Record {
     Frames { len: u32 },
@@ -27,18 +28,18 @@ enum Record {
     Cancelled { channel: u16, tag: Name },
 }
 
-/// What a consumer is told of a delivery beside the message.
+/// What a consumer gets with a delivery in addition to the message.
 #[derive(Clone, Copy, Debug)]
 pub struct Handed {
     /// Its number on the channel.
     pub delivery_tag: u64,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
-    /// How often it came back, where the queue tells.
+    /// How often it came back, if the queue counts that.
     pub attempts: Option<u32>,
 }
 
-/// A message's parts: lengths into the buffer, and the body if it is shared.
+/// A message's parts: lengths in the buffer, and the body if it is shared.
 #[derive(Debug)]
 struct Message {
     dialect: Dialect,
@@ -53,11 +54,11 @@ struct Message {
 #[derive(Debug, Default)]
 pub struct Effects {
     records: Vec<Record>,
-    /// Apart from the bytes, so that nobody has to check again that they are text.
+    /// Separate from the bytes, so that nobody has to check again that they are valid text.
     texts: String,
     bytes: Vec<u8>,
-    /// Replies that wait for the journal, and with them all that follows: how many records stand before, and which
-    /// position must be durable.
+    /// Replies that wait for the journal, with everything that follows them: the number of records before each, and
+    /// the position that must be durable.
     held: VecDeque<(usize, Position)>,
     shared_bytes: usize,
     /// The messages in it that are handed to the client.
@@ -70,7 +71,7 @@ impl Effects {
         self.records.is_empty()
     }
 
-    /// Bytes that are kept for them.
+    /// The capacity of its buffers in bytes.
     pub fn len_bytes(&self) -> usize {
         self.texts.len() + self.bytes.len() + self.shared_bytes
     }
@@ -85,7 +86,7 @@ impl Effects {
         self.held.back().map(|(_, position)| *position)
     }
 
-    /// All that follows waits until `position` is durable.
+    /// Everything that follows waits until `position` is durable.
     pub fn hold(&mut self, position: Position) {
         if self.held.back().is_none_or(|(_, last)| *last < position) {
             self.held.push_back((self.records.len(), position));
@@ -105,7 +106,7 @@ impl Effects {
         self.records.push(Record::Reply { origin, reply });
     }
 
-    /// Adds a no.
+    /// Adds a refusal.
     pub fn refused(&mut self, origin: Origin, refusal: Refusal) {
         self.adopt();
         self.records.push(Record::Refused { origin, refusal: Box::new(refusal) });
@@ -122,7 +123,7 @@ impl Effects {
         self.records.push(Record::Deliver { channel, tag_len, redelivered, attempts, delivery_tag, message });
     }
 
-    /// Adds a message that was asked for.
+    /// Adds a message for a get.
     pub fn got(&mut self, channel: u16, delivery: Handed, remaining: u64, message: &MessageRef<'_>) {
         self.adopt();
         self.handed.add(message.body.bytes().len());
@@ -131,7 +132,7 @@ impl Effects {
         self.records.push(Record::Got { channel, redelivered, attempts, delivery_tag, remaining, message });
     }
 
-    /// Adds a message that comes back to its publisher.
+    /// Adds a message that is returned to its publisher.
     pub fn returned(&mut self, channel: u16, reason: ReturnReason, message: &MessageRef<'_>) {
         self.adopt();
         let message = self.message(message);
@@ -144,7 +145,7 @@ impl Effects {
         self.records.push(Record::Confirm { channel, multiple, publish_tag });
     }
 
-    /// Adds word of a publish that a queue did not take.
+    /// Adds a nack for a publish that a queue refused.
     pub fn not_confirmed(&mut self, channel: u16, publish_tag: u64) {
         self.adopt();
         self.records.push(Record::NotConfirmed { channel, publish_tag });
@@ -214,8 +215,8 @@ impl Effects {
         }
     }
 
-    /// Has memory, if need be what others of this thread had. Without effects it has none, so that what is idle costs
-    /// nothing.
+    /// Makes sure that it has memory, which may come from other effects of this thread. An idle connection has
+    /// none.
     #[inline]
     fn adopt(&mut self) {
         if self.records.capacity() == 0
@@ -226,7 +227,7 @@ impl Effects {
         }
     }
 
-    /// Throws its effects away, and keeps its memory for others of this thread.
+    /// Discards its effects, and keeps its memory for others of this thread.
     pub fn recycle(mut self) {
         self.records.clear();
         self.texts.clear();
@@ -242,7 +243,7 @@ impl Effects {
     }
 }
 
-/// Memory of effects that were sent: whoever pushes next finds it warm.
+/// Memory of effects that were sent; it is still in the processor's cache when it is used again.
 #[derive(Debug, Default)]
 struct Spare {
     effects: Vec<Effects>,
@@ -250,7 +251,7 @@ struct Spare {
 }
 
 impl Spare {
-    /// What one may have that is kept: that of one input of 256 KiB.
+    /// The maximum of one buffer that is kept: that of one input of 256 KiB.
     const EACH_BYTES_MAX: usize = 1 << 20;
     /// What a thread keeps.
     const BYTES_MAX: usize = 4 << 20;
@@ -330,7 +331,7 @@ impl Record {
         }
     }
 
-    /// The length of the body, where it is handed to the client.
+    /// The length of the body, if it is handed to the client.
     fn handed_bytes(&self) -> Option<usize> {
         match self {
             Self::Deliver { message, .. } | Self::Got { message, .. } => {
@@ -360,7 +361,7 @@ impl Message {
     }
 }
 
-/// Texts and bytes that are cut off from the front.
+/// Texts and bytes that are read from the front.
 struct Cut<'a> {
     texts: &'a str,
     bytes: &'a [u8],
@@ -410,7 +411,7 @@ mod tests {
         texts
     }
 
-    /// Also where memory is had from effects that were sent before.
+    /// Also with memory from effects that were sent before.
     #[test]
     fn a_reply_waits_for_the_journal_whatever_memory_it_stands_in() {
         let mut sent = Effects::default();
@@ -425,7 +426,7 @@ mod tests {
         assert_eq!(texts(&out), ["TxCommitted"]);
     }
 
-    /// Effects come out in order, and those behind a reply that waits for the journal wait with it.
+    /// Effects come out in order, and those after a reply that waits for the journal wait with it.
     #[test]
     fn what_follows_a_held_reply_waits_with_it() {
         let shared = Bytes::from_static(b"large");

@@ -1,7 +1,7 @@
-//! Events: what happens on this node, told on the topic exchange `amq.rabbitmq.event` of vhost `/` with RabbitMQ's routing
-//! keys and headers, if the operator has switched that on.
+//! Events: what happens on this node, published to the topic exchange `amq.rabbitmq.event` of the vhost `/` with
+//! RabbitMQ's routing keys and headers, if the option `events` is set.
 //!
-//! Only who listens there costs something: without a binding nothing is put together.
+//! An event without a matching binding costs almost nothing: it is not built.
 
 use ferrymq_broker::{BindingFacts, Catalog, Happening};
 use ferrymq_model::{
@@ -18,10 +18,10 @@ use crate::{
 const VHOST: &str = "/";
 const EXCHANGE: &str = "amq.rabbitmq.event";
 
-/// Who RabbitMQ says it was when it does something by itself.
+/// The user that RabbitMQ names in events about its own actions.
 const INTERNAL: &str = "rmq-internal";
 
-/// The headers of one event, in the order in which they are said.
+/// The headers of one event, in their order.
 #[derive(Debug, Default)]
 pub struct Told(Vec<(String, Value)>);
 
@@ -50,23 +50,23 @@ impl Told {
         self.text("user_who_performed_action", user.map_or(INTERNAL, |user| user))
     }
 
-    /// Whose connection it is.
+    /// The connection of an event.
     pub fn who(self, who: &Who) -> Self {
         self.text("vhost", &who.vhost).text("user", &who.user).by(Some(&who.user))
     }
 }
 
 impl Connection {
-    /// What the connection, or a channel of it, is called in events: unique while the process lives.
+    /// The name of the connection or channel in events: unique in this process.
     pub fn pid(&self, channel: u16) -> String {
         format!("<{NODE}.{}.{channel}>", self.serial)
     }
 }
 
-/// Makes the exchange on which events are told, and has them noted.
+/// Creates the exchange for events, and begins to record them.
 ///
 /// # Errors
-/// Where there is no vhost for it, or another exchange of that name.
+/// If its vhost does not exist, or if there is another exchange of that name.
 pub fn prepare(catalog: &mut Catalog, changes: &mut Vec<CatalogEntry>) -> Result<(), Refusal> {
     let spec = ExchangeSpec {
         kind: ExchangeKind::Topic,
@@ -81,7 +81,7 @@ pub fn prepare(catalog: &mut Catalog, changes: &mut Vec<CatalogEntry>) -> Result
 }
 
 impl Node {
-    /// Tells that something has happened, to those who listen. The caller holds no lock.
+    /// Publishes an event, if anybody is bound to it. The caller holds no lock.
     pub(crate) fn tell(&self, event: &'static str, told: impl FnOnce() -> Told) {
         if !self.tells_events {
             return;
@@ -115,7 +115,7 @@ impl Node {
         }
     }
 
-    /// Tells what has happened to the catalog, and by whom, where it was a user.
+    /// Publishes the events of a catalog change, with the user who made it, if there is one.
     pub(crate) fn tell_happenings(&self, happenings: Vec<Happening>, by: Option<&Name>) {
         for happening in happenings {
             let (event, told) = told_of(&happening);

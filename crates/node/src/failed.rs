@@ -1,4 +1,4 @@
-//! Queues whose messages on disk cannot be read: what is asked of them is refused until they are purged or deleted.
+//! Queues whose messages on disk cannot be read: requests to them are refused until they are purged or deleted.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 /// Which queues have failed, and why.
 #[derive(Debug, Default)]
 pub struct FailedQueues {
-    /// Whether there are any, so that nobody pays for a look while all is well.
+    /// Whether there are any, so that the check costs nothing while there are none.
     any: AtomicBool,
     reasons: Mutex<HashMap<QueueId, String>>,
 }
@@ -22,7 +22,7 @@ impl FailedQueues {
         self.any.store(true, Ordering::Release);
     }
 
-    /// The queue was purged, or is gone.
+    /// The queue was purged or deleted.
     pub fn remove(&self, queue: QueueId) {
         if self.any.load(Ordering::Acquire) {
             let mut reasons = self.reasons.lock();
@@ -32,7 +32,7 @@ impl FailedQueues {
     }
 
     /// # Errors
-    /// [`Refusal::Fault`] where one of them has failed.
+    /// [`Refusal::Fault`] if one of them has failed.
     #[inline]
     pub fn check(&self, queues: &[QueueId]) -> Result<(), Refusal> {
         if self.any.load(Ordering::Acquire) { self.look_for(queues) } else { Ok(()) }

@@ -1,7 +1,7 @@
-//! Failed logins of late, by address and by user: whoever fails again and again waits longer before the next password is
-//! checked.
+//! Recent failed logins, by address and by user: after several failures, the next check of a password waits.
 //!
-//! Clients on this machine do not wait: behind a proxy all clients are, and one that fails must not slow the others.
+//! Clients on this machine do not wait: behind a proxy all clients are local, and one that fails must not slow the
+//! others.
 
 use std::{
     collections::HashMap,
@@ -13,43 +13,44 @@ use parking_lot::Mutex;
 
 use crate::{connection::Connection, node::Node};
 
-/// Failures of one user from one address that cost no time.
+/// How many failures of one user from one address cause no delay.
 const FREE_OF_USER: u32 = 5;
 
-/// Failures from one address, whatever the users, that cost no time.
+/// How many failures from one address, of any users, cause no delay.
 const FREE_OF_ADDRESS: u32 = 50;
 
-/// What the first failure over that costs, in milliseconds; each further one twice as much.
+/// The delay of the first failure above that, in milliseconds; it doubles with each further one.
 const WAIT_MS_MIN: u64 = 100;
 
-/// What one failure costs at most, in milliseconds.
+/// The maximum delay of one failure, in milliseconds.
 const WAIT_MS_MAX: u64 = 2_000;
 
-/// Who would wait longer than this, in milliseconds, because others from there do, is refused at once.
+/// A login that would wait longer than this, in milliseconds, is refused at once.
 const LINE_MS_MAX: u64 = 5_000;
 
-/// A failure is forgotten after so many milliseconds without another one.
+/// After this many milliseconds without another failure, one failure is forgotten.
 const FORGOTTEN_MS: u64 = 10_000;
 
-/// Addresses, and users from addresses, that are remembered. With more, those that failed least are forgotten.
+/// The maximum number of addresses, and of users from addresses, in the table. Above it, those with the fewest
+/// failures are removed.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// Logins that may wait at once.
+/// The maximum number of waiting logins.
 const WAITING_MAX: usize = 512;
 
-/// An address, and a user where its failures are counted by user.
+/// An address, with a user if its failures are counted by user.
 type Key = (Box<str>, Option<Name>);
 
 #[derive(Clone, Copy, Debug)]
 struct Failed {
     count: u32,
     last: Time,
-    /// When the last of those who wait is checked.
+    /// When the last waiting login is checked.
     checked_at: Time,
 }
 
 impl Failed {
-    /// How many are not forgotten.
+    /// How many failures are not forgotten.
     fn count(&self, now: Time) -> u32 {
         self.count.saturating_sub(u32::try_from(now.since_ms(self.last) / FORGOTTEN_MS).unwrap_or(u32::MAX))
     }
@@ -62,18 +63,19 @@ impl Failed {
     }
 }
 
-/// The table. It is small, whatever clients do.
+/// The table. Its size is bounded, whatever clients do.
 #[derive(Debug, Default)]
 pub struct FailedLogins(HashMap<Key, Failed>);
 
 fn keys(address: &str, user: &Name) -> [(Key, u32); 2] {
-    // Without the port, which is another one each time.
+    // Without the port, which is different each time.
     let host: Box<str> = address.rsplit_once(':').map_or(address, |(host, _)| host).into();
     [((host.clone(), None), FREE_OF_ADDRESS), ((host, Some(user.clone())), FREE_OF_USER)]
 }
 
 impl FailedLogins {
-    /// When a login of the user from there may be checked; it then waits in line until that. `None` if the line is too long.
+    /// When a login of the user from there may be checked; its turn is reserved then. `None` if it would wait too
+    /// long.
     pub fn line_up(&mut self, address: &str, user: &Name, now: Time) -> Option<Time> {
         let keys = keys(address, user);
         let next = |(key, free): &(Key, u32)| self.0.get(key).map_or(now, |failed| failed.next_check(*free, now));
@@ -100,7 +102,7 @@ impl FailedLogins {
             self.0.retain(|_, failed| failed.count(now) > 0);
             let mut counts: Vec<u32> = self.0.values().map(|failed| failed.count(now)).collect();
             if counts.len() > REMEMBERED_MAX {
-                // Half of them: so that this is not done each time.
+                // Half of them, so that this is rare.
                 let (_, middle, _) = counts.select_nth_unstable(REMEMBERED_MAX / 2);
                 let (middle, mut spared) = (*middle, REMEMBERED_MAX / 2);
                 self.0.retain(|_, failed| {
@@ -112,14 +114,14 @@ impl FailedLogins {
         }
     }
 
-    /// A login of the user from there was right.
+    /// A login of the user from there has succeeded.
     pub fn succeeded(&mut self, address: &str, user: &Name) {
         let [_, (key, _)] = keys(address, user);
         self.0.remove(&key);
     }
 }
 
-/// A login that waits because others have failed.
+/// A login that waits because of earlier failures.
 #[derive(Debug)]
 struct Waiting {
     until: Time,
@@ -128,16 +130,16 @@ struct Waiting {
     connection: Weak<Connection>,
 }
 
-/// Failed logins, and those who wait for them.
+/// Failed logins, and the logins that wait because of them.
 #[derive(Debug, Default)]
 pub struct Slowed {
     pub failed: Mutex<FailedLogins>,
-    /// Held only to add one or to take some.
+    /// Locked only to add or remove some.
     waiting: Mutex<Vec<Waiting>>,
 }
 
 impl Node {
-    /// Checks a password that comes from another machine, after those who failed from there have waited; see
+    /// Checks a password from another machine, after the delay that earlier failures cause; see
     /// [`Node::check_later`].
     ///
     /// # Errors
@@ -164,7 +166,7 @@ impl Node {
         Ok(())
     }
 
-    /// Checks the passwords that have waited long enough.
+    /// Checks the passwords whose delay is over.
     pub(crate) fn check_those_who_waited(self: &Arc<Self>, now: Time) {
         let is_due = self.core.lock().logins_due.is_some_and(|due| due <= now);
         if !is_due {
@@ -172,7 +174,7 @@ impl Node {
         }
         let due: Vec<Waiting> = self.slowed.waiting.lock().extract_if(.., |waiting| waiting.until <= now).collect();
         for Waiting { user, password, connection, .. } in due {
-            // Who has gone does not cost a check.
+            // A client that has disconnected does not cost a check.
             let Some(connection) = connection.upgrade() else { continue };
             if let Err(refusal) = self.check_later(user, password, false, &connection) {
                 connection.mailbox().login = Some(Box::new(Err(refusal)));

@@ -1,8 +1,8 @@
-//! The firehose: in a vhost that is traced, whatever is published or delivered is shown on its exchange
-//! `amq.rabbitmq.trace` as well.
+//! The firehose: everything that is published or delivered in a traced vhost is also published to its exchange
+//! `amq.rabbitmq.trace`.
 //!
-//! What is shown is made under the shard's lock, in the order in which things were decided, and published once the lock has
-//! been let go. While nothing is traced this costs one look at a flag for each delivery and each batch of publishes.
+//! Trace messages are built under the shard's lock, in the order of the decisions, and published after the lock is
+//! released. While nothing is traced, this costs one check of a flag for each delivery and each batch of publishes.
 
 use std::{
     collections::HashSet,
@@ -17,22 +17,23 @@ use crate::{
     transition::{Aftermath, CatalogLock},
 };
 
-/// Where it comes out, in each vhost.
+/// The exchange for trace messages, in each vhost.
 const EXCHANGE: &str = "amq.rabbitmq.trace";
 
-/// So many of the queues that a message went to are told: with the longest names they take half of what a client's frame holds.
+/// The maximum number of target queues in a trace message: with the longest names they take half of a client's
+/// frame.
 const QUEUES_MAX: usize = 256;
 
-/// What is traced. As in RabbitMQ nothing is after a restart, until somebody asks for it again.
+/// Which vhosts are traced. As in RabbitMQ, none are after a restart, until tracing is switched on again.
 #[derive(Debug, Default)]
 pub struct Firehose {
     /// Whether any vhost is traced.
     is_on: AtomicBool,
-    /// Held only to look or to change it; no other lock is taken meanwhile.
+    /// Locked only to read or change it; no other lock is taken meanwhile.
     vhosts: Mutex<HashSet<Name>>,
 }
 
-/// Whose connection it is, for those who watch.
+/// The connection of a trace message.
 #[derive(Clone, Debug)]
 pub struct Who {
     pub vhost: Name,
@@ -41,7 +42,7 @@ pub struct Who {
     pub connection: String,
 }
 
-/// A message that shows another one.
+/// A trace message.
 #[derive(Debug)]
 pub struct Shown {
     vhost: Name,
@@ -50,14 +51,14 @@ pub struct Shown {
 
 /// What happened to a message.
 pub enum Tap<'a> {
-    /// It was published, and goes to these queues.
+    /// It was published to these queues.
     Published(Vec<&'a str>),
     /// It was delivered from this queue, perhaps not for the first time.
     Delivered(&'a str, bool),
 }
 
 impl Firehose {
-    /// Whether anything is traced. A look at this is all that is spent while nothing is.
+    /// Whether anything is traced. While nothing is, this is the only cost.
     pub fn is_on(&self) -> bool {
         self.is_on.load(Ordering::Relaxed)
     }
@@ -76,7 +77,7 @@ impl Firehose {
         self.is_on.store(!vhosts.is_empty(), Ordering::Relaxed);
     }
 
-    /// The message that shows what has happened to this one on a channel; nothing where that is not traced.
+    /// The trace message for this message on a channel; none if its vhost is not traced.
     pub fn show(
         &self,
         who: &Who,
@@ -89,7 +90,7 @@ impl Firehose {
         if message.exchange == EXCHANGE || !self.traces(&who.vhost) {
             return None;
         }
-        // Else what is shown, dead-lettered to where it is delivered, would be shown without end.
+        // Otherwise a trace message that is dead-lettered to where it is delivered would be traced without end.
         if matches!(tap, Tap::Delivered(..))
             && writer.first_exchange(message.properties).is_some_and(|first| first == EXCHANGE.as_bytes())
         {
@@ -133,16 +134,16 @@ impl Firehose {
     }
 }
 
-/// What this member is called where RabbitMQ shows the name of one of its nodes.
+/// The name of this member, for where RabbitMQ has the name of a node.
 pub const NODE: &str = "ferrymq@localhost";
 
 impl Node {
-    /// Shows what is published and delivered in a vhost on its exchange `amq.rabbitmq.trace`, or stops that.
+    /// Starts or stops tracing a vhost on its exchange `amq.rabbitmq.trace`.
     pub fn trace(&self, vhost: &Name, on: bool) {
         self.firehose.set(vhost, on);
     }
 
-    /// Publishes what was shown. The caller holds no lock.
+    /// Publishes trace messages. The caller holds no lock.
     pub(crate) fn publish_shown(&self, aftermath: &mut Aftermath) {
         let shown = std::mem::take(&mut aftermath.shown);
         let (now, catalog) = (self.now(), self.catalog.read());
@@ -153,7 +154,7 @@ impl Node {
                 (message, self.route_made(&catalog, vhost, &message, false))
             })
             .collect();
-        // Nobody has to hear of it once the node has stopped.
+        // Not after the node has stopped.
         let _ = self.decide_if_open(CatalogLock::Read(&catalog), aftermath, |shard, ports| {
             for (message, targets) in routed.iter().filter(|(_, targets)| !targets.is_empty()) {
                 let body_bytes = u32::try_from(message.body.bytes().len()).expect("as long as what it shows");

@@ -1,45 +1,46 @@
-//! What the node needs from the process it lives in.
+//! What the node needs from its process.
 
 use ferrymq_model::Time;
 
-/// Time, randomness, and somebody to tell. The server implements it with the real ones, tests with fakes.
+/// Time, randomness and notifications. The server implements it with real ones, tests with fakes.
 pub trait Host: Send + Sync {
-    /// The time by which everything expires, ends or comes due: it goes on steadily and never jumps, see [`Time`].
+    /// The time for expiry, delays and timeouts: it is monotonic and never jumps, see [`Time`].
     fn now(&self) -> Time;
 
     /// The wall clock, which may jump: for timestamps that people read, and for the expiry of tokens.
     fn wall(&self) -> Time;
 
-    /// A number nobody can guess.
+    /// A random number that nobody can guess.
     fn random(&self) -> u128;
 
-    /// [`crate::Node::ring`] is to be called at this time, and at no other time announced before; `None`: not at all.
+    /// [`crate::Node::ring`] is to be called at this time, and at no time that was set before; `None`: not at all.
     fn alarm(&self, due: Option<Time>);
 
-    /// There is more to deliver than whoever came upon it should do in one turn: [`crate::Node::go_on_delivering`] is to be
-    /// called soon. Says whether it will be; where not, the caller goes on itself.
+    /// There are more deliveries than the thread that found them should send in one turn:
+    /// [`crate::Node::go_on_delivering`] is to be called soon. Returns whether it will be; if not, the caller
+    /// continues itself.
     fn deliveries_wait(&self) -> bool {
         false
     }
 
-    /// Does work that takes long because of what a client has made. Meanwhile the thread's other connections are served
-    /// by others.
+    /// Does work that takes long because of a client's data. Meanwhile other threads serve this thread's other
+    /// connections.
     fn lengthy(&self, work: &mut dyn FnMut()) {
         work();
     }
 
-    /// Computes something that takes long on purpose, such as checking a password, on a thread that serves no connection.
-    /// For each processor there is one such work at a time; the others wait in the order in which they came.
+    /// Computes something that takes long on purpose, such as the check of a password, on a thread that serves no
+    /// connection. Each processor runs one such computation at a time; the others wait in their order.
     fn compute(&self, work: Box<dyn FnOnce() + Send>) {
         work();
     }
 
-    /// Memory of the process in bytes, without what it shares with others; `None` where nobody can say. Files may be read for it,
-    /// so it is asked only when connections hold much.
+    /// The process's memory in bytes, without shared memory; `None` if it is unknown. This may read files, so it is
+    /// called only when connections hold much memory.
     fn memory_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// The server must end, and say why: what is decided from now on cannot be made durable.
+    /// The server must end with this reason: what is decided from now on cannot become durable.
     fn fault(&self, reason: String);
 }

@@ -1,4 +1,4 @@
-//! The ledger of memory: what each connection holds, and what follows when all of them hold too much.
+//! The ledger of memory: what each connection holds, and what happens when all of them hold too much.
 //!
 //! A connection's account changes once for each turn or write, not for each message. When a limit is exceeded, the user counts
 //! whose connections hold the most together: of these, the connection that holds the most is read no further, while others go
@@ -18,27 +18,28 @@ use crate::{connection::Connection, node::Node};
 /// How long a limit may be exceeded before the connection that holds the most is closed, in milliseconds.
 const GRACE_MS: u64 = 1_000;
 
-/// While a limit is exceeded, the node looks this often, in milliseconds.
+/// How often the node checks while a limit is exceeded, in milliseconds.
 const LOOK_MS: u64 = 100;
 
-/// While connections hold a good part of the budget, the node looks this often, in milliseconds: others take memory, too.
+/// How often the node checks while connections hold a large part of the budget, in milliseconds: others take
+/// memory, too.
 const WATCH_MS: u64 = 1_000;
 
-/// When connections hold so many bytes more, it is time to look again.
+/// The node checks again when connections hold this many bytes more.
 const STEP_BYTES: usize = 1 << 20;
 
-/// This part of the budget belongs to the connections, whatever else takes memory: a half.
+/// The part of the budget that belongs to connections, whatever else takes memory: a half.
 const SHARE: usize = 2;
 
-/// A connection that holds less than this is read on, however much others hold.
+/// A connection that holds less than this is always read, however much others hold.
 const READ_ON_BYTES: usize = 64 << 10;
 
-/// What a connection holds memory for.
+/// The kinds of memory that a connection holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Messages that have arrived only in part.
     Uploads,
-    /// Input that was read and not taken yet.
+    /// Input that was read and not used yet.
     Unread,
     /// Publishes that wait for a commit.
     Transactions,
@@ -46,7 +47,7 @@ pub enum Kind {
     Outbox,
 }
 
-/// All kinds, with the names that the ledger shows.
+/// All kinds, with their names in the ledger.
 const KINDS: [(Kind, &str); 4] = [
     (Kind::Uploads, "messages that have arrived in part"),
     (Kind::Unread, "unread input"),
@@ -71,16 +72,16 @@ impl Bytes {
     }
 }
 
-/// What has a limit of its own.
+/// What has its own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pool {
-    /// [`Limits::uploads_bytes_max`]: messages in part, and those that wait for a commit.
+    /// [`Limits::uploads_bytes_max`]: incomplete messages, and those that wait for a commit.
     Uploads,
     /// [`Limits::memory_bytes_max`]: the memory of the process.
     Memory,
 }
 
-/// The account of one connection. Gives everything back when it is dropped.
+/// The account of one connection. Dropping it returns everything.
 #[derive(Debug)]
 pub struct Account {
     ledger: Arc<Ledger>,
@@ -97,7 +98,8 @@ impl Account {
         Self { ledger, bytes: Bytes::default(), state: AtomicU8::new(FREE) }
     }
 
-    /// The connection holds so many bytes of this kind now. The caller looks at the ledger afterwards, if it is due.
+    /// The connection holds this many bytes of this kind now. The caller checks the ledger afterwards, if it is
+    /// due.
     #[inline]
     pub fn set(&self, kind: Kind, bytes: usize) {
         if self.bytes.get(kind) != bytes {
@@ -106,13 +108,13 @@ impl Account {
         }
     }
 
-    /// The connection holds so many bytes of this kind more.
+    /// The connection holds this many bytes more of this kind.
     pub fn add(&self, kind: Kind, bytes: usize) {
         self.bytes.0[kind as usize].fetch_add(bytes, Ordering::Relaxed);
         self.ledger.change(kind, 0, bytes);
     }
 
-    /// The connection holds so many bytes of this kind no longer.
+    /// The connection holds this many bytes less of this kind.
     pub fn subtract(&self, kind: Kind, bytes: usize) {
         self.bytes.0[kind as usize].fetch_sub(bytes, Ordering::Relaxed);
         self.ledger.change(kind, bytes, 0);
@@ -151,14 +153,14 @@ pub struct Ledger {
     uploads_bytes_max: usize,
     memory_bytes_max: usize,
     bytes: Bytes,
-    /// It is time to look when a pool has more bytes than this.
+    /// It is time to check when a pool has more bytes than this.
     look_at: [AtomicUsize; 2],
     /// A limit is exceeded.
     is_exceeded: AtomicBool,
-    /// It is exceeded by so much that nobody who holds much may go on.
+    /// A limit is exceeded by so much that no connection that holds much is read.
     is_full: AtomicBool,
-    /// Since when a limit is exceeded, or since the last connection was closed for it. Held by whoever looks; before all other
-    /// locks of the node.
+    /// Since when a limit is exceeded, or since the last connection was closed for it. Locked during the check;
+    /// before all other locks of the node.
     since: Mutex<Option<Time>>,
 }
 
@@ -187,12 +189,12 @@ impl Ledger {
         }
     }
 
-    /// Bytes by what they are held for.
+    /// Bytes by kind.
     pub fn by_owner(&self) -> impl Iterator<Item = (&'static str, u64)> {
         KINDS.iter().map(|(kind, name)| (*name, self.bytes.get(*kind) as u64))
     }
 
-    /// Whether connections hold so much more than at the last look that it is time for another one.
+    /// Whether connections hold so much more than at the last check that it is time for another one.
     #[inline]
     pub fn is_due(&self) -> bool {
         let exceeds = |pool: Pool| self.bytes.of(pool) > self.look_at[pool as usize].load(Ordering::Relaxed);
@@ -208,13 +210,13 @@ impl Ledger {
         }
     }
 
-    /// Connections hold a part of the budget that is worth watching.
+    /// Connections hold a large part of the budget.
     fn is_watched(&self) -> bool {
         self.bytes.of(Pool::Memory) > self.memory_bytes_max / SHARE
     }
 
-    /// The limit that is exceeded. `memory` asks for the memory of the whole process, if somebody can say it: a body that waits
-    /// in many outboxes counts in each of them, and is there once.
+    /// The limit that is exceeded. `memory` returns the memory of the whole process, if it is known: a body that
+    /// waits in several outboxes counts in each of them, and is in memory once.
     fn excess(&self, memory: impl FnOnce() -> Option<u64>) -> Option<Excess> {
         let [uploads, all] = [Pool::Uploads, Pool::Memory].map(|pool| self.bytes.of(pool));
         let look_at = |pool: Pool, bytes| self.look_at[pool as usize].store(bytes, Ordering::Relaxed);
@@ -281,7 +283,7 @@ fn by_user(connections: &[Option<Arc<Connection>>], pool: Pool) -> HashMap<Optio
 }
 
 impl Node {
-    /// Looks at the ledger, if connections hold so much more that it is time to. The caller holds no lock.
+    /// Checks the ledger, if connections hold so much more that it is time to. The caller holds no lock.
     #[inline]
     pub(crate) fn look_at_ledger_if_due(&self) {
         if self.ledger.is_due() {
@@ -289,7 +291,8 @@ impl Node {
         }
     }
 
-    /// Looks whether a limit is exceeded: then the connection that holds the most is held up, and closed if that does not help.
+    /// Checks whether a limit is exceeded: then the connection that holds the most is not read, and closed if that
+    /// does not help.
     #[cold]
     pub(crate) fn look_at_ledger(&self) {
         let Some(mut since) = self.ledger.since.try_lock() else { return };
@@ -318,14 +321,14 @@ impl Node {
         }
     }
 
-    /// Looks at the ledger when the time has come.
+    /// Checks the ledger when it is due.
     pub(crate) fn watch_ledger(&self, now: Time) {
         if self.core.lock().ledger_due.is_some_and(|due| due <= now) {
             self.look_at_ledger();
         }
     }
 
-    /// Holds up or closes the connection that holds the most, unless enough of them are closing already.
+    /// Stops reading or closes the connection that holds the most, unless enough connections are closing already.
     fn relieve(&self, mut excess: Excess, since: &mut Option<Time>, now: Time) {
         let connections = self.core.lock().connections.clone();
         let (mut closing, mut most, mut most_free) = (0, None, None);
@@ -361,14 +364,14 @@ impl Node {
         }
     }
 
-    /// No limit is exceeded any more: all connections are read on.
+    /// No limit is exceeded any more: all connections are read again.
     fn read_all_on(&self) {
         self.ledger.is_exceeded.store(false, Ordering::Release);
         self.ledger.is_full.store(false, Ordering::Release);
         let connections = self.core.lock().connections.clone();
         for connection in connections.iter().flatten() {
             let state = &connection.account.state;
-            // One that is closing stays so.
+            // One that is closing stays in that state.
             let _ = state.compare_exchange(HELD_UP, FREE, Ordering::AcqRel, Ordering::Acquire);
             connection.wake();
         }

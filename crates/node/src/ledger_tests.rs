@@ -1,4 +1,5 @@
-//! What follows when connections hold too much memory: the one that holds the most is held up, and closed after a second.
+//! What happens when connections hold too much memory: the one that holds the most is not read, and closed after a
+//! second.
 
 use std::{
     path::Path,
@@ -20,7 +21,7 @@ const MAX: usize = 32 << 20;
 #[derive(Default)]
 struct Played {
     now: AtomicU64,
-    /// 0: nobody can say.
+    /// 0: unknown.
     memory: AtomicU64,
 }
 
@@ -48,7 +49,7 @@ impl Host for Played {
     }
 }
 
-/// A socket that takes all but `waiting` bytes.
+/// A socket that accepts all but `waiting` bytes.
 #[derive(Default)]
 struct Socket {
     waiting: AtomicUsize,
@@ -239,7 +240,7 @@ fn output_that_is_not_read_counts_in_the_budget() {
     holder.written();
     other.holds(MAX / 4, MAX / 4 + 1);
     assert_eq!(end_of(&mut holder), None);
-    // The largest of all kinds together.
+    // The largest in total, over all kinds.
     assert!(other.is_paused());
     rig.pass(1_100);
     let why = end_of(&mut other).expect("the largest is closed");
@@ -253,7 +254,7 @@ fn output_that_is_not_read_counts_in_the_budget() {
     assert!(rig.node.usage().memory.contains(&("outboxes of connections", 0)));
 }
 
-/// A body in many outboxes counts in each of them, and is there once.
+/// A body in several outboxes counts in each of them, and is in memory once.
 #[test]
 fn what_is_there_once_closes_nobody() {
     let rig = Rig::new(memory());
@@ -265,13 +266,13 @@ fn what_is_there_once_closes_nobody() {
         rig.pass(2_000);
     }
     assert!(clients.iter_mut().all(|client| end_of(client).is_none() && !client.is_paused()));
-    // The process has grown, and nobody's account has.
+    // The process has grown, and no account has.
     rig.host.memory.store(MAX as u64 + 1, Ordering::Relaxed);
     rig.pass(3_000);
     assert!(clients.iter_mut().any(|client| end_of(client).is_some()));
 }
 
-/// What others take may fill the budget; then connections that hold less than half of it are not the reason.
+/// Other memory may fill the budget; then connections that hold less than half of it are not the reason.
 #[test]
 fn what_others_take_closes_no_connection() {
     let rig = Rig::new(memory());

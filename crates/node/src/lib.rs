@@ -1,6 +1,6 @@
-//! One member: joins the pure broker and storage, keeps connections' mailboxes and credit, and carries out what sessions
-//! ask for. Speaks no protocol, opens no socket and reads no clock: a [`Peer`] stands for a socket, a [`Host`] for the
-//! process.
+//! One member: joins the pure broker and storage, keeps connections' mailboxes and credit, and carries out the
+//! commands of sessions. It speaks no protocol, opens no socket and reads no clock: a [`Peer`] is a socket, a
+//! [`Host`] is the process.
 
 mod authentication;
 mod catalog_change;

@@ -1,4 +1,4 @@
-//! Passwords: how they are kept, and how a login is checked without paying for it each time.
+//! Passwords: how they are stored, and how repeated logins avoid the cost of a check.
 
 use std::{
     collections::HashMap,
@@ -14,26 +14,26 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::connection::Connection;
 
-/// The hash under which a new password is kept: argon2id, in PHC string format.
+/// The stored form of a new password: argon2id, in PHC string format.
 pub fn hash(password: &[u8]) -> String {
     Argon2::default().hash_password(password).expect("the default parameters are valid").to_string()
 }
 
-/// RabbitMQ's ways to hash a password, by their names in its definitions, and the prefix under which we keep such hashes.
+/// RabbitMQ's password hashes by their names in its definitions, and the prefixes of their stored forms.
 const RABBITMQS: [(&str, &str, usize); 3] = [
     ("rabbit_password_hashing_sha256", "rabbitmq-sha256:", 32),
     ("rabbit_password_hashing_sha512", "rabbitmq-sha512:", 64),
     ("rabbit_password_hashing_md5", "rabbitmq-md5:", 16),
 ];
 
-/// RabbitMQ puts so many random bytes before the digest, and before the password that is digested.
+/// The length of RabbitMQ's salt, which is before the digest, and before the password that is digested.
 const SALT_BYTES: usize = 4;
 
-/// How a hash from RabbitMQ is kept: the algorithm as it is called there, SHA-256 where it is not, and the salted hash
-/// in base 64. An empty one lets nobody in.
+/// The stored form of a hash from RabbitMQ: its name for the algorithm, SHA-256 by default, and the salted hash in
+/// base 64. An empty hash lets nobody log in.
 ///
 /// # Errors
-/// Where it is no such hash: why, and what would be right.
+/// If it is not such a hash: why, and what would be right.
 pub fn kept_as(algorithm: Option<&str>, hash: &str) -> Result<String, String> {
     let algorithm = algorithm.unwrap_or(RABBITMQS[0].0);
     let known = RABBITMQS.iter().find(|(name, ..)| *name == algorithm);
@@ -54,7 +54,7 @@ pub fn kept_as(algorithm: Option<&str>, hash: &str) -> Result<String, String> {
     }
 }
 
-/// Whether `password` is the one that is kept so: by us, or as RabbitMQ did.
+/// Whether this is the stored form of `password`: FerryMQ's or RabbitMQ's.
 pub fn is_right(password: &[u8], kept: &str) -> bool {
     for (name, prefix, _) in RABBITMQS {
         if let Some(hash) = kept.strip_prefix(prefix) {
@@ -71,7 +71,7 @@ fn is_right_at_rabbitmq(algorithm: &str, password: &[u8], salted: &[u8]) -> bool
         "rabbit_password_hashing_md5" => Md5::new().chain_update(salt).chain_update(password).finalize().to_vec(),
         _ => Sha256::new().chain_update(salt).chain_update(password).finalize().to_vec(),
     };
-    // In a time that does not tell how much of it is right.
+    // In constant time, so that the time does not tell how much of it is right.
     digest.len() == kept.len() && digest.iter().zip(kept).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
@@ -79,40 +79,41 @@ fn is_right_at_rabbitmq(algorithm: &str, password: &[u8], salted: &[u8]) -> bool
 const NOBODYS: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Takes as long as a check of a password that is wrong.
+/// Takes as long as the check of a wrong password.
 pub fn check_in_vain(password: &[u8]) {
     std::hint::black_box(is_right(password, NOBODYS));
 }
 
-/// What is checked: user, digest of the password, whether the client is on this machine.
+/// What a check is for: user, digest of the password, whether the client is on this machine.
 pub type Check = (Name, [u8; 32], bool);
 
-/// Checks that may wait; with more, whoever asks is refused at once. One takes some 25 ms of a processor, and no client
-/// waits for longer than its handshake may take.
+/// The maximum number of waiting checks; with more, a login is refused at once. One check takes about 25 ms of a
+/// processor, and no client waits for longer than its handshake may take.
 const WAITING_MAX: usize = 512;
 
-/// How a check waits.
+/// The state of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waits {
-    /// It is to be made.
+    /// It must be made.
     First,
-    /// Somebody else has asked for the same.
+    /// Another connection has asked for the same.
     WithOthers,
-    /// Too many wait.
+    /// Too many are waiting.
     InVain,
 }
 
-/// Logins that were right before. Checking a password costs tens of milliseconds on purpose; a client that connects
-/// again with the same one should not pay again, and a thousand that connect at once should not stop everybody else.
+/// Logins that succeeded before. The check of a password takes tens of milliseconds on purpose. A client that
+/// connects again with the same one should not pay again, and a thousand that connect at once should not stop all
+/// others.
 #[derive(Debug)]
 pub struct Logins {
-    /// Makes the remembered digests worthless outside this process.
+    /// Makes the stored digests useless outside this process.
     key: [u8; 16],
-    /// By user: the kept hash it was checked against, and the digest of the password.
+    /// By user: the stored form that it was checked against, and the digest of the password.
     right: Mutex<HashMap<Name, (String, [u8; 32])>>,
-    /// Who waits for which check.
+    /// Which connections wait for which check.
     waiting: Mutex<HashMap<Check, Vec<Weak<Connection>>>>,
-    /// A sabotage: each check is made for itself.
+    /// A sabotage: equal checks are not shared.
     #[cfg(test)]
     pub never_shares: std::sync::atomic::AtomicBool,
 }
@@ -132,7 +133,7 @@ impl Logins {
         Sha256::new().chain_update(self.key).chain_update(password).finalize().into()
     }
 
-    /// What tells this check from others.
+    /// What identifies this check.
     pub fn key_of(&self, user: &Name, password: &[u8], loopback: bool) -> Check {
         (user.clone(), self.digest(password), loopback)
     }
@@ -157,30 +158,31 @@ impl Logins {
         Waits::First
     }
 
-    /// Whether anybody is there still who waits for it.
+    /// Whether a connection still waits for it.
     pub fn is_awaited(&self, check: &Check) -> bool {
         self.waiting.lock().get(check).is_some_and(|waiting| waiting.iter().any(|one| one.strong_count() > 0))
     }
 
-    /// The check was made: who has waited for it.
+    /// The check was made: returns the connections that waited for it.
     pub fn answered(&self, check: &Check) -> Vec<Weak<Connection>> {
         self.waiting.lock().remove(check).unwrap_or_default()
     }
 
-    /// Whether this was right before.
+    /// Whether this succeeded before.
     pub fn is_remembered(&self, user: &Name, password: &[u8], kept: &str) -> bool {
         let digest = self.digest(password);
         self.right.lock().get(user).is_some_and(|(hash, right)| hash == kept && *right == digest)
     }
 
-    /// Whether `password` is the one that is kept as `kept` for `user`.
+    /// Whether `kept` is the stored form of `password` for `user`.
     pub fn check(&self, user: &Name, password: &[u8], kept: &str) -> bool {
         if self.is_remembered(user, password, kept) {
             return true;
         }
         let right = is_right(password, kept);
         if !kept.starts_with("$argon2") {
-            // A hash of RabbitMQ's is checked in no time, and none at all sooner: nobody is to learn which one it is.
+            // The check of a RabbitMQ hash is fast, and that of an empty one even faster: this adds the time of a slow
+            // check, so that nobody learns which one it is.
             check_in_vain(password);
         }
         let digest = self.digest(password);

@@ -1,4 +1,4 @@
-//! Checks of passwords: shared by those who ask for the same, and bounded.
+//! Checks of passwords: equal ones are shared, and their number is bounded.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -10,7 +10,7 @@ use crate::{
     rig_tests::{Folder, Gate, Nobody, Still, open},
 };
 
-/// Keeps what is to be computed until the test says so.
+/// Keeps computations until the test runs them.
 #[derive(Default)]
 struct Waiting(Mutex<Vec<Box<dyn FnOnce() + Send>>>);
 
@@ -46,7 +46,7 @@ fn connect(node: &Arc<Node>, password: &str) -> (Client, Vec<Event>) {
     (client, events)
 }
 
-/// How many checks are begun where many log in at once with the same password; all of them are let in.
+/// How many checks begin when many connections log in at once with the same password. All of them succeed.
 fn checks_of_many(sabotage: impl FnOnce(&Node)) -> usize {
     let (folder, host) = (Folder::new(), Arc::new(Waiting::default()));
     let node = open(&folder, Arc::<Gate>::default(), host.clone());
@@ -94,7 +94,7 @@ fn so_many_checks_wait_and_no_more_and_none_for_those_who_have_gone() {
     let checks = std::mem::take(&mut *host.0.lock());
     assert_eq!(checks.len(), 512);
     drop(clients);
-    // Were each of these made, this would take a processor ten seconds.
+    // If each of these were made, this would take a processor ten seconds.
     checks.into_iter().for_each(|check| check());
     let (mut client, _) = connect(&node, "guest");
     let check = host.0.lock().pop().unwrap();

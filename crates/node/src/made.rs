@@ -1,4 +1,4 @@
-//! Where messages go that the node itself makes: those that tell of events, and those that show others.
+//! Routing of messages that the node itself makes: events and trace messages.
 
 use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
 use ferrymq_model::{MessageRef, QueueId};
@@ -6,8 +6,7 @@ use ferrymq_model::{MessageRef, QueueId};
 use crate::node::Node;
 
 impl Node {
-    /// The queues that such a message reaches, over whatever kind of exchange is bound to its own. None where its vhost has
-    /// gone, and its audience with that.
+    /// The queues of such a message, through all kinds of exchanges. None if its vhost was deleted.
     pub(crate) fn route_made(
         &self,
         catalog: &Catalog,

@@ -1,4 +1,4 @@
-//! What is on its way to a connection, and the accounts of what it has been given.
+//! The effects that wait for a connection, and the accounts of its deliveries.
 
 use std::collections::BTreeMap;
 
@@ -19,35 +19,35 @@ use crate::{
     unacked::{Delivery, Unacked},
 };
 
-/// What is on its way to a connection, and what it has been given. Under the connection's lock.
+/// The effects that wait for a connection, and its deliveries. Under the connection's lock.
 #[derive(Debug)]
 pub struct Mailbox {
     pub effects: Effects,
     pub draining: bool,
-    /// Bytes that wait for the socket, as last heard. Asked for under this lock by whoever has written, so that of two
-    /// that write at once the later one's answer stands: an old large one would stop deliveries for ever.
+    /// How many bytes wait for the socket, as of the last question. The thread that has written asks under this
+    /// lock, so that of two writes the later answer counts: an old large number would stop deliveries for good.
     pub backlog: usize,
     backlog_max: usize,
     unacked_max: usize,
-    /// How long a delivery that was asked for may be held; 0 is without end.
+    /// The consumer timeout of get; 0 means none.
     timeout_ms: u64,
     pub events: Vec<Event>,
-    /// What came of the login, once that was checked.
+    /// The result of the login, after the check.
     pub login: Option<Box<Result<Identity, Refusal>>>,
     pub channels: HashMap<u16, Channel>,
     pub subscriptions: HashMap<u32, Subscription>,
     subscriptions_made: u32,
-    /// Channels that have published since confirms were looked at.
+    /// Channels that have published since the last look at confirms.
     unconfirmed: Vec<u16>,
-    /// Channels with publishes that wait for the journal, not those in `unconfirmed`.
+    /// Channels with publishes that wait for the journal, without those in `unconfirmed`.
     awaiting_journal: Vec<u16>,
-    /// The durable position when those were looked at.
+    /// The durable position at the last look at them.
     looked_at: Position,
-    /// Subscriptions that were refused a delivery for want of credit.
+    /// Subscriptions that were refused a delivery because they had no credit.
     pub waiting: Vec<u32>,
     /// Whether one of them was refused because of the connection's account.
     pub full: bool,
-    /// Whether the connection is listed among those that wait for the journal.
+    /// Whether the connection is in the list of those that wait for the journal.
     pub awaiting: bool,
     /// Whether the journal has come far enough for something in here, and the owner is to send it.
     pub overdue: bool,
@@ -55,30 +55,30 @@ pub struct Mailbox {
     pub ending: bool,
 }
 
-/// What a channel has been given, and what it asked for.
+/// The deliveries of a channel, and its settings.
 #[derive(Debug)]
 pub struct Channel {
     /// Ended by a refusal: commands are ignored until the session closes it.
     pub refused: bool,
-    /// What an empty queue name stands for.
+    /// The meaning of an empty queue name.
     pub last_queue: Option<Name>,
-    /// Limit of unsettled deliveries for each subscription made from now on; 0 is none.
+    /// The prefetch limit of each subscription that is made from now on; 0 means none.
     pub prefetch: u16,
-    /// Limit of unsettled deliveries over all subscriptions; 0 is none.
+    /// The prefetch limit over all subscriptions; 0 means none.
     pub prefetch_global: u16,
     /// Whether deliveries flow.
     pub active: bool,
     pub unacked: Unacked,
-    /// Unsettled deliveries to subscriptions, which is what prefetch counts; `unacked` has those of get besides.
+    /// Unsettled deliveries to subscriptions, which count for prefetch; `unacked` has those of get, too.
     delivered: u32,
     pub confirms: Option<Confirms>,
-    /// What waits for a commit, where the channel works in transactions.
+    /// What waits for a commit, if the channel is transactional.
     pub transaction: Option<Transaction>,
-    /// Where answers to this channel's requests go, where it has asked for that.
+    /// The reply address of this channel, if it has asked for one.
     pub reply_address: Option<ReplyAddress>,
     /// Its subscriptions by their tags.
     tags: BTreeMap<Name, u32>,
-    /// Whether it is listed among those that have publishes to be confirmed.
+    /// Whether it is in the list of those with publishes to confirm.
     unconfirmed: bool,
     /// Whether the log has said that the channel is at its limit of unsettled deliveries.
     limit_was_logged: bool,
@@ -104,7 +104,7 @@ impl Default for Channel {
     }
 }
 
-/// A request for one message.
+/// A `get`.
 #[derive(Clone, Copy, Debug)]
 pub struct Get {
     pub origin: Origin,
@@ -119,15 +119,15 @@ pub struct Subscription {
     pub queue: Name,
     pub channel: u16,
     pub no_ack: bool,
-    /// Limit of unsettled deliveries; 0 is none.
+    /// Limit of unsettled deliveries; 0 means none.
     pub prefetch: u16,
-    /// How long it may hold a delivery; 0 is without end.
+    /// The consumer timeout; 0 means none.
     pub timeout_ms: u64,
     pub unacked: u32,
     pub waiting: bool,
 }
 
-/// What a consumer is told of a delivery.
+/// What a consumer gets with a delivery.
 fn handed(delivery: &Offer<'_>, delivery_tag: u64) -> Handed {
     let attempts = delivery.shows_attempts.then_some(delivery.attempts);
     Handed { delivery_tag, redelivered: delivery.redelivered, attempts }
@@ -159,7 +159,7 @@ impl Mailbox {
         }
     }
 
-    /// Adds a subscription and gives its number in the connection, which is not used again.
+    /// Adds a subscription and returns its number in the connection, which is not used again.
     pub fn subscribe(&mut self, tag: Name, queue: Name, channel: u16, no_ack: bool, timeout_ms: u64) -> u32 {
         let number = self.subscriptions_made;
         self.subscriptions_made += 1;
@@ -174,12 +174,12 @@ impl Mailbox {
         number
     }
 
-    /// The subscription called `tag` on `channel`.
+    /// The subscription `tag` of `channel`.
     pub fn subscription(&self, channel: u16, tag: &Name) -> Option<u32> {
         self.channels.get(&channel)?.tags.get(tag).copied()
     }
 
-    /// Takes a subscription out.
+    /// Removes a subscription.
     pub fn unsubscribe(&mut self, number: u32) -> Option<Subscription> {
         let ended = self.subscriptions.remove(&number)?;
         if let Some(channel) = self.channels.get_mut(&ended.channel) {
@@ -188,7 +188,7 @@ impl Mailbox {
         Some(ended)
     }
 
-    /// Takes a channel out with its subscriptions, in the order in which they came.
+    /// Removes a channel with its subscriptions, in the order in which they were made.
     pub fn remove_channel(&mut self, number: u16) -> Option<(Channel, Vec<(u32, Subscription)>)> {
         let mut channel = self.channels.remove(&number)?;
         let mut numbers: Vec<u32> = std::mem::take(&mut channel.tags).into_values().collect();
@@ -230,7 +230,7 @@ impl Mailbox {
         Taken::Yes
     }
 
-    /// Gives a message that was asked for; credit does not count for these.
+    /// Delivers a message for a get; these need no credit.
     pub fn got(&mut self, get: Get, delivery: &Offer<'_>, remaining: u64, message: &MessageRef<'_>, now: Time) {
         let Some(channel) = self.channels.get_mut(&get.origin.channel) else { return };
         let delivery_tag = if get.no_ack {
@@ -242,7 +242,7 @@ impl Mailbox {
         self.effects.got(get.origin.channel, handed(delivery, delivery_tag), remaining, message);
     }
 
-    /// Takes deliveries off the channel's account, and what they cost off their subscriptions'. False: no such tag.
+    /// Removes deliveries from the channel's account, and their cost from their subscriptions'. False: no such tag.
     pub fn settle(&mut self, channel: u16, tag: u64, multiple: bool, taken: &mut Vec<Stretch>) -> bool {
         let Self { channels, subscriptions, .. } = self;
         let Some(channel) = channels.get_mut(&channel) else { return false };
@@ -253,7 +253,7 @@ impl Mailbox {
         })
     }
 
-    /// Takes deliveries off the channel's list until its transaction is committed. False: no such tag.
+    /// Removes deliveries from the channel's list until its transaction is committed. False: no such tag.
     pub fn set_aside(&mut self, channel: u16, tag: u64, multiple: bool, settlement: Settlement) -> bool {
         let Some(channel) = self.channels.get_mut(&channel) else { return false };
         let Some(transaction) = &mut channel.transaction else { return false };
@@ -265,7 +265,7 @@ impl Mailbox {
         known
     }
 
-    /// The settlements of a transaction come to their end: gives back their credit, and what is to be decided.
+    /// The settlements of a transaction are committed: returns their credit, and what is to be decided.
     pub fn committed(&mut self, channel: u16, settlements: Vec<Settling>) -> Vec<(Settlement, Vec<Stretch>)> {
         let Self { channels, subscriptions, .. } = self;
         let Some(channel) = channels.get_mut(&channel) else { return Vec::new() };
@@ -281,8 +281,8 @@ impl Mailbox {
         decided
     }
 
-    /// The transaction of a channel is forgotten: what it had settled is unsettled again. Gives the bytes that its publishes
-    /// took.
+    /// The transaction of a channel is rolled back: its settled deliveries are unsettled again. Returns the bytes
+    /// of its publishes.
     pub fn roll_back(&mut self, channel: u16) -> usize {
         let Some(channel) = self.channels.get_mut(&channel) else { return 0 };
         let Some(transaction) = channel.transaction.as_mut().map(std::mem::take) else { return 0 };
@@ -292,8 +292,8 @@ impl Mailbox {
         transaction.bytes
     }
 
-    /// Refuses the channels that hold a delivery for too long; says whether there are some. As in RabbitMQ, only the
-    /// oldest delivery of a channel counts.
+    /// Refuses the channels that hold a delivery for longer than the timeout. Returns whether there are any. As in
+    /// RabbitMQ, only the oldest delivery of a channel counts.
     pub fn end_overdue_channels(&mut self, now: Time) -> bool {
         let mut over = Vec::new();
         for (number, channel) in &self.channels {
@@ -317,8 +317,8 @@ impl Mailbox {
         !over.is_empty()
     }
 
-    /// Gives an answer to a channel that has an address for them. False: that is no longer so, or far too much waits for
-    /// its socket.
+    /// Gives a reply to a channel that has a reply address. False: the channel has none any more, or too much waits
+    /// for its socket.
     pub fn deliver_reply(&mut self, channel: u16, message: &MessageRef<'_>) -> bool {
         if self.is_flooded() {
             return false;
@@ -330,13 +330,13 @@ impl Mailbox {
         true
     }
 
-    /// Whether subscriptions that waited for the connection's account could go on.
+    /// Whether subscriptions that waited for the connection's account could continue.
     pub fn is_refilled(&self) -> bool {
         self.full && self.has_room()
     }
 
-    /// Whether far more waits for the socket than deliveries alone could pile up: returns, confirms and replies, for which
-    /// there is no credit.
+    /// Whether far more waits for the socket than deliveries alone could cause: returns, confirms and replies,
+    /// which need no credit.
     pub fn is_flooded(&self) -> bool {
         self.backlog + self.effects.len_bytes() >= 4 * self.backlog_max
     }
@@ -345,8 +345,8 @@ impl Mailbox {
         self.backlog + self.effects.len_bytes() < self.backlog_max / 2
     }
 
-    /// The subscriptions that waited for credit, in the order in which they began to; empty while the connection's
-    /// account is the reason and has not recovered.
+    /// The subscriptions that wait for credit, in the order in which they began to wait. Empty while the
+    /// connection's account is the reason and has not recovered.
     pub fn take_waiting(&mut self, connection: ConnectionId) -> Vec<SubscriptionId> {
         if self.waiting.is_empty() || (self.full && !self.has_room()) {
             return Vec::new();
@@ -361,8 +361,8 @@ impl Mailbox {
         waiting.into_iter().map(|number| subscription_id(connection, number)).collect()
     }
 
-    /// `count` more publishes of a channel were decided; `position` where some of them wait for the journal. Those in
-    /// `refused`, counted from 1, some queue did not take.
+    /// `count` more publishes of a channel were decided; `position` is set if some of them wait for the journal. A
+    /// queue did not accept those in `refused`, counted from 1.
     pub fn published(&mut self, channel: u16, count: u64, refused: &[u64], position: Option<Position>) {
         let Some(found) = self.channels.get_mut(&channel) else { return };
         if let Some(confirms) = &mut found.confirms {
@@ -376,8 +376,8 @@ impl Mailbox {
         }
     }
 
-    /// Confirms what can be, with `durable` as the durable position. Channels that wait for the journal are looked at only
-    /// when it has come further.
+    /// Confirms what can be confirmed, with `durable` as the durable position. Channels that wait for the journal
+    /// are only looked at when it has advanced.
     pub fn confirm(&mut self, durable: Position) {
         let Self { unconfirmed, awaiting_journal, channels, effects, .. } = self;
         let mut waits = |number: &u16| {
@@ -395,12 +395,12 @@ impl Mailbox {
         awaiting_journal.extend(unconfirmed.drain(..).filter(&mut waits));
     }
 
-    /// Whether the channel's publisher wants to hear when its messages are safe.
+    /// Whether the channel's publisher wants confirms.
     pub fn confirms(&self, channel: u16) -> bool {
         self.channels.get(&channel).is_some_and(|channel| channel.confirms.is_some())
     }
 
-    /// Whether something in here waits for the journal to come further than `durable`.
+    /// Whether something in here waits for the journal to advance beyond `durable`.
     pub fn awaits_journal(&self, durable: Position) -> bool {
         self.effects.held().is_some_and(|position| position > durable)
             || !(self.awaiting_journal.is_empty() && self.unconfirmed.is_empty())
@@ -416,7 +416,7 @@ impl Mailbox {
         }
     }
 
-    /// Refuses a command: its channel is deaf until the session has closed it.
+    /// Refuses a command: its channel ignores further commands until the session has closed it.
     pub fn refuse(&mut self, origin: Origin, refusal: &Refusal, events: &mut Vec<Event>) {
         if let Some(channel) = self.channels.get_mut(&origin.channel) {
             channel.refused = true;
@@ -438,7 +438,7 @@ impl Channel {
     }
 }
 
-/// A delivery comes to its end: what it cost comes back to its channel and its subscription.
+/// A delivery is settled: its cost returns to its channel and its subscription.
 fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>, delivery: &Delivery) {
     if let Some(number) = delivery.subscription {
         *delivered -= 1;
@@ -448,7 +448,7 @@ fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>
     }
 }
 
-/// Adds a delivery to stretches, joining it to the last one where it follows.
+/// Adds a delivery to a list of ranges, extending the last range if it follows.
 fn add_to(stretches: &mut Vec<Stretch>, delivery: &Delivery) {
     let Place { queue, sequence } = delivery.place;
     let body_bytes = u64::from(delivery.body_bytes);

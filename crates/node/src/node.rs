@@ -1,4 +1,4 @@
-//! One member: the catalog, the shard and its storage, and the connections, joined.
+//! One member: joins the catalog, the shard and its storage, and the connections.
 
 use std::{
     collections::HashMap,
@@ -32,46 +32,48 @@ use crate::{
     transition::{Aftermath, CatalogLock, Core, Transition},
 };
 
-/// Who may only come from this machine: the user of a fresh data directory, whose password everybody knows.
+/// The user who may only log in from this machine: the one of a new data directory, whose password everybody knows.
 pub(crate) const GUEST: &str = "guest";
 
-/// What things cost, in units of work: about what it takes to put one small message into one queue and to deliver it.
+/// Costs in units of work. One unit is about the work of putting one small message into one queue and delivering
+/// it.
 pub(crate) const WORK_OF_CHANGE: u64 = 32;
 pub(crate) const WORK_OF_WRITE: u64 = 16;
 const WORK_OF_ROUND: u64 = 64;
 
-/// Queues of a connection that ends which go under one hold of the locks.
+/// How many queues of an ending connection are deleted during one hold of the locks.
 const HELD_QUEUES_MAX: usize = 128;
 
-/// How often a connection goes on with its own deliveries before others have their turn.
+/// How often a connection continues with its own deliveries before others have their turn.
 const ROUNDS_MAX: u32 = 8;
 
-/// To so many connections a thread hands out at once what its input caused; the rest waits for the client's next turn, or
-/// where it is no client's, for the connections' owners.
+/// To how many connections a thread sends the results of its input at once. The rest waits for the client's next
+/// turn, or, without a client, for the connections' owners.
 const HANDED_CONNECTIONS_MAX: usize = 512;
 
-/// Up to so many connections the flush thread sends confirms itself (measured: ARCHITECTURE.md).
+/// Up to how many connections the flush thread sends confirms itself (measured: ARCHITECTURE.md).
 const FLUSHED_CONNECTIONS_MAX: usize = 16;
 
-/// What a node needs to know to open.
+/// What a node needs to open.
 pub struct NodeSettings {
-    /// Where everything durable is kept.
+    /// The directory for all durable data.
     pub directory: PathBuf,
     /// Limits of connections and queues.
     pub limits: Limits,
     /// How messages are stored.
     pub storage: ferrymq_storage::Options,
-    /// What of that was asked for, and cannot be changed in a directory that is there.
+    /// Values that were asked for and cannot change in an existing directory.
     pub fixed: FixedStorage,
     /// How each dialect's properties are read.
     pub properties: HashMap<Dialect, &'static dyn Properties>,
-    /// Where users are looked for, in this order.
+    /// The user backends, in their order.
     pub backends: Vec<Backend>,
-    /// Whether what happens is told on the exchange `amq.rabbitmq.event`.
+    /// Whether events are published to the exchange `amq.rabbitmq.event`.
     pub events: bool,
 }
 
-/// How long and how many the journal's files must be, where somebody has asked for it. They are made with the directory.
+/// The required length and number of the journal's files, if somebody asked for them. They are fixed when the
+/// directory is created.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FixedStorage {
     /// Length of one, in bytes.
@@ -80,10 +82,10 @@ pub struct FixedStorage {
     pub files: Option<u32>,
 }
 
-/// What a data directory had in it when it was opened.
+/// What a data directory contained when it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Nothing: it was just made.
+    /// Nothing: it is new.
     pub is_new: bool,
     /// Durable queues.
     pub queues: usize,
@@ -112,20 +114,20 @@ pub struct Node {
     pub(crate) durable: Arc<Durable>,
     pub(crate) catalog: RwLock<Catalog>,
     pub(crate) core: Mutex<Core>,
-    /// Where long bodies are put into files.
+    /// Writes long bodies to files.
     pub(crate) bodies: Arc<BodyFiles>,
-    /// Connections with something to send once the journal is durable. Held only to add one or to take all.
+    /// Connections with something to send after the journal is durable. Locked only to add one or to take all.
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
-    /// Gets whose message storage is reading. Held only to add one or to take some.
+    /// Gets whose message storage is reading. Locked only to add one or to take some.
     pub(crate) gets: Mutex<Vec<PendingGet>>,
     /// The memory that connections hold.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) stalled: AtomicBool,
-    /// Storage's own word on that, which is up at once. That it tells us may take as long as a sync.
+    /// Storage's own flag for that, which is set at once. The notification may take as long as a sync.
     pub(crate) storage_stalled: Arc<AtomicBool>,
-    /// Whether everybody waits for the journal: it is that far behind.
+    /// Whether everybody waits for the journal, because it is that far behind.
     pub(crate) storage_overfull: Arc<AtomicBool>,
-    /// Whether they wait because the disk takes no more.
+    /// Whether they wait because the disk is full.
     pub(crate) disk_full: AtomicBool,
     /// Why long bodies cannot be written, while they cannot.
     pub(crate) long_bodies_wait: Mutex<Option<String>>,
@@ -137,7 +139,7 @@ pub struct Node {
     pub(crate) tells_events: bool,
     /// How many connections there have been.
     pub(crate) connections_made: AtomicU64,
-    /// What `x-recent-history` exchanges may take.
+    /// The memory limit of `x-recent-history` exchanges.
     pub(crate) histories: HistoryBudget,
     pub(crate) found: Found,
     /// A sabotage: a batch counts messages, whatever the number of their deliveries.
@@ -166,13 +168,13 @@ impl Node {
         &self.limits
     }
 
-    /// What the data directory had in it.
+    /// What the data directory contained.
     #[must_use]
     pub fn found(&self) -> Found {
         self.found
     }
 
-    /// Why the disk takes no more, while it does not.
+    /// Why the disk accepts no more, while it does not.
     #[must_use]
     pub fn disk_is_full(&self) -> Option<String> {
         let full = self.disk_full.load(Ordering::Acquire).then(|| self.stall_reason.lock().clone());
@@ -188,7 +190,7 @@ impl Node {
     /// Begins a connection. `loopback` says whether the peer is on this machine.
     ///
     /// # Errors
-    /// [`Refusal::ResourceLimit`] where there are too many.
+    /// [`Refusal::ResourceLimit`] if there are too many.
     pub fn connect(self: &Arc<Self>, peer: Arc<dyn Peer>, address: String, loopback: bool) -> Result<Client, Refusal> {
         let mut core = self.core.lock();
         if core.open_connections() >= self.limits.connections_max as usize {
@@ -208,7 +210,7 @@ impl Node {
         Ok(Client::new(self.clone(), connection, address, loopback))
     }
 
-    /// Asks the sessions of all connections to tell their peers why they end, and to end.
+    /// Asks the sessions of all connections to send their peers the reason, and to end.
     pub fn close_connections(&self, why: &Refusal) {
         let connections: Vec<Arc<Connection>> = self.core.lock().connections.iter().flatten().cloned().collect();
         for connection in connections {
@@ -217,7 +219,7 @@ impl Node {
         }
     }
 
-    /// A connection has ended: its exclusive queues go, and its slot is free.
+    /// A connection has ended: its exclusive queues are deleted, and its slot is free.
     pub(crate) fn disconnect(self: &Arc<Self>, connection: &Arc<Connection>) {
         let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id).collect();
         let mut delete = || {
@@ -225,7 +227,7 @@ impl Node {
                 let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
                 self.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
                     for queue in queues {
-                        // A queue that is gone already has nothing to refuse.
+                        // A queue that was deleted already cannot be refused.
                         let _ = shard.delete(*queue, ferrymq_broker::DeleteWhen::default(), ports);
                     }
                 });
@@ -246,7 +248,7 @@ impl Node {
         self.host.now()
     }
 
-    /// What the clock on the wall says, for those outside.
+    /// The wall clock, for texts and timestamps.
     pub(crate) fn wall(&self) -> Time {
         self.host.wall()
     }
@@ -259,18 +261,18 @@ impl Node {
         self.stalled.load(Ordering::Acquire)
     }
 
-    /// Whether publishers are to be read no further: they were told to wait, or will be.
+    /// Whether publishers are not to be read: they are blocked, or will be.
     pub(crate) fn holds_publishers(&self) -> bool {
         self.is_stalled() || self.storage_stalled.load(Ordering::Acquire)
     }
 
-    /// Whether nobody is to be read: the journal has no room even for what is settled.
+    /// Whether no connection is to be read: the journal has no space even for settlements.
     pub(crate) fn holds_everybody(&self) -> bool {
         self.storage_overfull.load(Ordering::Acquire)
     }
 
-    /// What a queue has on disk cannot be read: its subscriptions end, and what is asked of it is refused from now on,
-    /// until it is purged or deleted.
+    /// A queue's messages on disk cannot be read: its subscriptions end, and requests to it are refused from now
+    /// on, until it is purged or deleted.
     pub(crate) fn stop_queue(&self, queue: QueueId, reason: &str) {
         let name = self
             .catalog
@@ -321,7 +323,7 @@ impl Node {
         self.decide_with(CatalogLock::Read(&catalog), aftermath, decide)
     }
 
-    /// As [`Node::decide`], for callers that have locked the catalog.
+    /// Like [`Node::decide`], for callers that have locked the catalog.
     pub(crate) fn decide_with<T>(
         &self,
         catalog: CatalogLock<'_>,
@@ -331,7 +333,7 @@ impl Node {
         self.decide_if_open(catalog, aftermath, decide).expect("connections end before the node stops")
     }
 
-    /// As [`Node::decide_with`], for callers that may come when the node has stopped: then nothing is decided.
+    /// Like [`Node::decide_with`], for callers that may come after the node has stopped: then nothing is decided.
     pub(crate) fn decide_if_open<T>(
         &self,
         catalog: CatalogLock<'_>,
@@ -354,16 +356,17 @@ impl Node {
         Some(result)
     }
 
-    /// Hands out what was decided, and goes on delivering for some rounds, letting go of the shard's lock between them; what
-    /// is left then is for the host to go on with. `own` is the caller's connection, which goes on by itself while its
-    /// socket takes more; others are woken for that, so that nobody works for a stranger for long.
+    /// Sends what was decided, and continues deliveries for some rounds, releasing the shard's lock between them.
+    /// The host continues with what is left. `own` is the caller's connection, which continues by itself while its
+    /// socket accepts more; other connections' owners are notified for that, so that no thread works for other
+    /// connections for long.
     pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) {
         self.settle_for_now(&mut aftermath, own);
         aftermath.touched.iter().for_each(|connection| connection.wake());
     }
 
-    /// As [`Node::settle_down`], but connections may stay touched: the caller sees to them later. Says how much was done, in
-    /// units of work.
+    /// Like [`Node::settle_down`], but connections may stay touched: the caller sends to them later. Returns the
+    /// work in units.
     pub(crate) fn settle_for_now(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
         let mut work = self.hand_out(aftermath, own);
         while !aftermath.gone.is_empty() || aftermath.unbinding.is_some() {
@@ -430,7 +433,8 @@ impl Node {
         work
     }
 
-    /// Delivers what others have left to do, for some rounds; where that is too little, the host is told again.
+    /// Continues the deliveries that others have left, for some rounds. If that is not enough, the host is notified
+    /// again.
     pub fn go_on_delivering(&self) {
         let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
         let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |_, _| ());
@@ -440,7 +444,7 @@ impl Node {
         }
     }
 
-    /// As [`Node::decide_with`], for decisions that hold together or not at all after a crash.
+    /// Like [`Node::decide_with`], for decisions that are atomic in a crash.
     pub(crate) fn decide_unit<T>(
         &self,
         catalog: CatalogLock<'_>,
@@ -459,17 +463,17 @@ impl Node {
         self.durable.get()
     }
 
-    /// The connection has something to send once the journal is durable; it says so in its mailbox. The caller drains
-    /// the mailbox after this.
+    /// The connection has something to send after the journal is durable; its mailbox says so. The caller drains
+    /// the mailbox afterwards.
     pub(crate) fn await_journal(&self, connection: &Arc<Connection>) {
         self.awaiting.lock().push(connection.clone());
-        // The flush may have returned before the connection was listed.
+        // The flush may have returned before the connection was in the list.
         connection.mailbox().confirm(self.durable.get());
     }
 
-    /// The journal has come this far: sends the confirms and replies that waited for it. A few connections are served
-    /// right here, by storage's flush thread; where there are many, each write would hold up the next flush, so their
-    /// owners are woken instead.
+    /// The journal is durable up to here: sends the confirms and replies that waited for it. For a few connections
+    /// storage's flush thread does this itself; for many, each write would delay the next flush, so their owners
+    /// are notified instead.
     pub(crate) fn journal_came(&self, durable: Position) {
         let connections = std::mem::take(&mut *self.awaiting.lock());
         let few = connections.len() <= FLUSHED_CONNECTIONS_MAX;
@@ -483,8 +487,8 @@ impl Node {
         }
     }
 
-    /// Sends what waited for the journal in a connection that is no longer listed for it, and lists it again where
-    /// something still waits.
+    /// Sends what waited for the journal in a connection that is no longer in the list, and adds it to the list
+    /// again if something still waits.
     pub(crate) fn send_durable(&self, connection: &Arc<Connection>, durable: Position) {
         let still_waits = {
             let mut mailbox = connection.mailbox();
@@ -501,7 +505,7 @@ impl Node {
         }
     }
 
-    /// Takes one message for a channel; where storage has to read it first, once it has. False: the queue has gone.
+    /// Gets one message for a channel; if storage has to read it first, after that. False: the queue was deleted.
     pub(crate) fn get(&self, connection: &Arc<Connection>, get: Get) -> bool {
         let (now, mut aftermath) = (self.now(), Aftermath::default());
         let got = loop {
@@ -525,12 +529,13 @@ impl Node {
         got != Got::Gone
     }
 
-    /// Storage has read on for these queues: gets that waited for them are tried again.
+    /// Storage has read messages of these queues: gets that waited for them are tried again.
     pub(crate) fn retry_gets(&self, queues: &[QueueId]) {
         let is_read = |waiting: &mut PendingGet| queues.iter().any(|read| read.queue() == waiting.get.queue);
         let ready: Vec<PendingGet> = self.gets.lock().extract_if(.., is_read).collect();
         for PendingGet { connection, get } in ready {
-            // One whose queue has gone while it waited finds nothing; one whose channel has ended wants nothing.
+            // If the queue was deleted meanwhile, the get finds nothing; if its channel has ended, it wants
+            // nothing.
             if !self.get(&connection, get) {
                 connection.mailbox().reply(get.origin, false, None, Reply::GetEmpty);
                 connection.drain();
@@ -538,7 +543,7 @@ impl Node {
         }
     }
 
-    /// Ends channels that have held a delivery for too long.
+    /// Closes channels that have held a delivery for longer than the timeout.
     fn end_overdue_channels(&self, now: Time) {
         let connections = {
             let mut core = self.core.lock();
@@ -555,7 +560,7 @@ impl Node {
         }
     }
 
-    /// Expiry and everything else that is due. The host calls it when it was told to.
+    /// Expiry and everything else that is due. The host calls it at the time that was set.
     pub fn ring(self: &Arc<Self>) {
         self.end_overdue_channels(self.now());
         self.watch_ledger(self.now());

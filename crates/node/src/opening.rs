@@ -1,4 +1,4 @@
-//! Opening a node: recovery first, then the joints between storage's threads and the node.
+//! Opening a node: recovery first, then the callbacks of storage's threads.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,7 +31,7 @@ pub enum NodeError {
     Catalog(LoadError),
     /// It cannot be written.
     Write(FatalError),
-    /// It was made otherwise than is asked for now: what, and what would be right.
+    /// It was created with other values than those that are asked for now: which, and what would be right.
     Fixed(String),
 }
 
@@ -57,7 +57,7 @@ impl std::error::Error for NodeError {
     }
 }
 
-/// What storage's threads call. It exists before the node does, because recovery comes first.
+/// The callbacks of storage's threads. It exists before the node, because recovery comes first.
 #[derive(Debug, Default)]
 struct Messenger {
     node: OnceLock<Weak<Node>>,
@@ -92,8 +92,10 @@ impl Notify for Messenger {
 
     fn long_bodies_wait(&self, reason: Option<&str>) {
         match reason {
-            Some(reason) => tracing::warn!("publishers of long message bodies wait: the disk takes no more: {reason}"),
-            None => tracing::info!("publishers of long message bodies go on"),
+            Some(reason) => {
+                tracing::warn!("publishers of long message bodies wait: the disk accepts no more: {reason}");
+            }
+            None => tracing::info!("publishers of long message bodies continue"),
         }
         if let Some(node) = self.node() {
             *node.long_bodies_wait.lock() = reason.map(str::to_owned);
@@ -127,10 +129,10 @@ impl Notify for Messenger {
 }
 
 impl Node {
-    /// Opens a data directory, or makes one, and recovers what is in it.
+    /// Opens a data directory, or creates one, and recovers what is in it.
     ///
     /// # Errors
-    /// Where the directory is in use, damaged, or of a newer version: one sentence that says which.
+    /// If the directory is in use, damaged, or of a newer version: one sentence that says which.
     pub fn open(settings: NodeSettings, disk: Arc<dyn Disk>, host: Arc<dyn Host>) -> Result<Arc<Self>, NodeError> {
         let messenger = Arc::new(Messenger::default());
         let (mut store, recovered) =
@@ -145,7 +147,7 @@ impl Node {
         let mut catalog = load_catalog(&recovered.entries, &mut changes)?;
         let mut tells_events = settings.events;
         if tells_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
-            tracing::warn!("events are not told: {refusal}");
+            tracing::warn!("events are not published: {refusal}");
             tells_events = false;
         }
         let shard = write_changes(&catalog, &recovered, &mut store, &changes, now);
@@ -203,10 +205,10 @@ impl Node {
         Ok(node)
     }
 
-    /// Writes and syncs what was decided, and closes the data directory. Connections should be gone.
+    /// Writes and syncs what was decided, and closes the data directory. All connections should have ended.
     ///
     /// # Errors
-    /// Where something could not be written. What a confirm was sent for is safe; acknowledgements may be undone.
+    /// If something could not be written. Confirmed messages are safe; acknowledgements may be lost.
     pub fn stop(&self) -> Result<(), FatalError> {
         self.post_what_waits();
         // Outside the lock: storage's threads may be waiting for it.
@@ -252,7 +254,7 @@ impl Node {
                 *self.stall_reason.lock() = reason.to_string();
                 self.disk_full.store(matches!(reason, Stall::NoSpace(_)), Ordering::Release);
             }
-            Room::Open if self.is_stalled() => tracing::info!("publishers go on"),
+            Room::Open if self.is_stalled() => tracing::info!("publishers continue"),
             Room::Open => {}
         }
         if *room == Room::Open {
@@ -266,8 +268,8 @@ impl Node {
         }
     }
 
-    /// There is room for letters that waited for it. Storage's thread has other things to do, so the host's alarm sends
-    /// them on.
+    /// There is space for dead letters that waited for it. Storage's thread has other work, so the host's timer
+    /// starts them.
     fn let_letters_go_on(&self) {
         let now = self.host.now();
         let mut core = self.core.lock();
@@ -324,8 +326,8 @@ fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Re
     Ok(loaded.catalog)
 }
 
-/// Opens the durable queues, and writes what has changed at the start. That is one unit: a fresh catalog is there as a whole or
-/// not at all, and what is dropped goes with what belongs to it.
+/// Opens the durable queues, and writes what has changed at the start. That is one unit: a new catalog is written
+/// as a whole or not at all, and what is dropped is dropped with everything that belongs to it.
 fn write_changes(
     catalog: &Catalog,
     recovered: &Recovered,
@@ -358,14 +360,14 @@ fn load_shard(catalog: &Catalog, recovered: &Recovered, store: &mut Store, now: 
         shard.open(queue.id, queue.settings.clone(), &lanes, now);
     }
     schedules::load(catalog, &mut found, &mut shard);
-    // Queues whose catalog entry has gone: their messages can go too.
+    // Queues without a catalog entry: their messages can be deleted too.
     for queue in found.into_keys() {
         store.delete_queue(queue);
     }
     shard
 }
 
-/// What storage found of one lane, in the broker's words.
+/// What storage found of one lane, in the broker's terms.
 pub fn recovered_lane(lane: u8, found: &RecoveredQueue) -> ferrymq_broker::Recovered {
     ferrymq_broker::Recovered {
         lane,

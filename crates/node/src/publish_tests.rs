@@ -1,6 +1,6 @@
-//! Publishing. Who may not publish is told that before anything else. A batch counts deliveries: the shard's lock is let go
-//! after at most 128 of them, whatever the number of messages. The same test notices a node whose batches count messages, which
-//! is the sabotage "batch counts messages".
+//! Publishing. A missing permission is reported before any other error. A batch counts deliveries: the shard's lock
+//! is released after at most 128 of them, whatever the number of messages. The same test detects a node whose
+//! batches count messages, which is the sabotage "batch counts messages".
 
 use std::sync::{
     Arc,
@@ -98,7 +98,7 @@ fn a_batch_that_counts_messages_is_noticed() {
     assert!(decisions < QUEUES * MESSAGES / 128, "{decisions}");
 }
 
-/// What a user without any permission is told whose message claims to be from somebody else.
+/// The error for a user without any permission whose message has somebody else's user-id.
 #[test]
 fn permission_is_looked_at_before_the_user_id() {
     let folder = Folder::new();

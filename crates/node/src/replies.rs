@@ -1,4 +1,4 @@
-//! Answers that go straight to the channel that asked, without a queue.
+//! Direct reply-to: replies that go straight to the channel that asked, without a queue.
 
 use std::sync::Arc;
 
@@ -8,21 +8,21 @@ use parking_lot::RwLock;
 
 use crate::connection::Connection;
 
-/// Where answers to an address go.
+/// The receiver of replies to an address.
 #[derive(Clone, Debug)]
 pub struct ReplyTarget {
     pub connection: Arc<Connection>,
     pub channel: u16,
 }
 
-/// A channel's own address for answers, and the name of the subscription that gets them.
+/// A channel's own reply address, and the tag of the subscription that gets the replies.
 #[derive(Clone, Debug)]
 pub struct ReplyAddress {
     pub address: Name,
     pub tag: Name,
 }
 
-/// All addresses for answers. Looked at only for messages to the default exchange that no queue takes.
+/// All reply addresses. Looked up only for messages to the default exchange that no queue matches.
 #[derive(Debug, Default)]
 pub struct ReplyAddresses(RwLock<HashMap<Name, ReplyTarget>>);
 
@@ -35,7 +35,7 @@ impl ReplyAddresses {
         self.0.write().remove(address);
     }
 
-    /// Whose address this is.
+    /// The channel of an address.
     pub fn find(&self, address: &[u8]) -> Option<ReplyTarget> {
         let addresses = self.0.read();
         if addresses.is_empty() {

@@ -1,4 +1,4 @@
-//! What tests of a whole node share: a folder, a clock that stands still, and a disk whose syncs can be held back.
+//! What tests of a whole node share: a folder, a clock that stands still, and a disk whose syncs can be blocked.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub fn origin() -> Origin {
     Origin { channel: 1, method: 0 }
 }
 
-/// Carries commands out, none of which may be refused.
+/// Carries out commands, none of which may be refused.
 pub fn carry_out(client: &mut Client, input: &[u8], commands: Vec<Command>) {
     let mut events = Vec::new();
     for command in commands {
@@ -68,7 +68,7 @@ impl Host for Still {
     }
 }
 
-/// A peer that takes everything and shows nothing.
+/// A peer that accepts everything and ignores it.
 pub struct Nobody;
 
 impl Peer for Nobody {
@@ -99,7 +99,7 @@ pub fn publish(body: Body) -> Publish {
     }
 }
 
-/// Holds syncs back while it is closed.
+/// Blocks syncs while it is closed.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -109,7 +109,7 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct GateState {
     held: bool,
-    /// Syncs that wait.
+    /// How many syncs wait.
     waiting: u32,
 }
 
@@ -196,7 +196,7 @@ impl DiskFile for GatedFile {
     }
 }
 
-/// A folder that goes with the test.
+/// A folder that is removed at the end of the test.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -209,7 +209,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A folder that cannot be removed is left to the system's own cleaning.
+        // If a folder cannot be removed, the system cleans it up later.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Schedules between the catalog, which makes them with their exchanges, and the shard, which has what waits in them.
+//! Schedules between the catalog, which creates them with their exchanges, and the shard, which has their messages.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use ferrymq_storage::RecoveredQueue;
 
 use crate::{opening, transition::Transition};
 
-/// What a message becomes whose time has come, and where it goes; nothing where its exchange has gone, or sends it nowhere.
+/// The message whose delay is over, and its targets; none if its exchange was deleted or routes it to no queue.
 pub fn come_due(
     catalog: &Catalog,
     properties: &dyn Properties,
@@ -31,7 +31,8 @@ pub fn come_due(
         };
         history.keep(kept, histories);
     };
-    // Nothing is drawn under the shard's lock: messages of one moment go to the same one of an x-random exchange.
+    // No random numbers under the shard's lock: messages of one moment go to the same queue of an x-random
+    // exchange.
     let (random, delay_ms) = (|| due.at.0, || properties.delay_ms(&made.properties));
     let envelope =
         Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
@@ -46,7 +47,7 @@ pub fn come_due(
     Some(Letter { message: sent.owned(), facts: Facts { expires, arrived: due.at, ..*due.facts }, persistent, targets })
 }
 
-/// Opens the schedules of durable exchanges with what storage found of their lanes, which it takes out of `found`.
+/// Opens the schedules of durable exchanges with what storage found of their lanes, which it removes from `found`.
 pub fn load(catalog: &Catalog, found: &mut HashMap<QueueId, &RecoveredQueue>, shard: &mut Shard) {
     for (id, settings) in catalog.schedules() {
         let lanes = (0..=u8::MAX).filter_map(|lane| Some(opening::recovered_lane(lane, found.remove(&id.lane(lane))?)));
@@ -54,7 +55,7 @@ pub fn load(catalog: &Catalog, found: &mut HashMap<QueueId, &RecoveredQueue>, sh
     }
 }
 
-/// The shard hears what has become of schedules since the catalog was changed.
+/// Tells the shard which schedules changed with the catalog.
 pub fn follow_catalog(shard: &mut Shard, ports: &mut Transition<'_>) {
     for change in ports.catalog().take_schedule_changes() {
         match change {

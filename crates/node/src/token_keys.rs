@@ -1,6 +1,7 @@
-//! The keys that tokens are signed with, and whether a signature is right (RFC 7515, 7517 and 7518).
+//! The keys that sign tokens, and the check of signatures (RFC 7515, 7517 and 7518).
 //!
-//! A key is good for its own algorithms only, whatever a token's header says: nobody can pass a public key off as a secret.
+//! A key is valid only for its own algorithms, whatever a token's header says: nobody can use a public key as a
+//! secret.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ring::{
@@ -17,9 +18,9 @@ pub struct TokenKeys(Vec<Key>);
 
 #[derive(Clone)]
 struct Key {
-    /// Tokens that name another one are not signed with it.
+    /// Tokens that name another key are not checked with it.
     id: Option<String>,
-    /// The only algorithm that it may be used with, where it says so.
+    /// The only algorithm for which it may be used, if it names one.
     algorithm: Option<String>,
     material: Material,
 }
@@ -78,10 +79,10 @@ const RSA_ALGORITHMS: [(&str, &RsaParameters); 6] = [
 ];
 
 impl TokenKeys {
-    /// Adds the keys of a set in JSON. Those that sign nothing, and those of a kind that is not known, are passed over.
+    /// Adds the keys of a set in JSON. Keys that do not sign, and keys of an unknown type, are ignored.
     ///
     /// # Errors
-    /// Where it is no such set, a key in it is malformed, or none is left.
+    /// If it is not such a set, if a key in it is malformed, or if no key remains.
     pub fn add_set(&mut self, json: &[u8]) -> Result<(), String> {
         let set: JwkSet = serde_json::from_slice(json).map_err(|why| format!("it is not a JSON Web Key Set: {why}"))?;
         let before = self.0.len();
@@ -96,11 +97,11 @@ impl TokenKeys {
         if self.0.len() == before { Err("it has no key that tokens can be signed with".to_owned()) } else { Ok(()) }
     }
 
-    /// Adds a public key in the form that certificates have (RFC 5280, `SubjectPublicKeyInfo`, DER), for tokens whichever key
-    /// they name.
+    /// Adds a public key in the form that certificates have (RFC 5280, `SubjectPublicKeyInfo`, DER). It is tried
+    /// for all tokens, whichever key they name.
     ///
     /// # Errors
-    /// Where it is none, or of a kind that is not known.
+    /// If it is not a key, or of an unknown type.
     pub fn add_public(&mut self, info: &[u8]) -> Result<(), String> {
         let unreadable = |why: x509_cert::der::Error| format!("it is not a public key: {why}");
         let info = SubjectPublicKeyInfoRef::from_der(info).map_err(unreadable)?;
@@ -117,15 +118,15 @@ impl TokenKeys {
         Ok(())
     }
 
-    /// Whether one of the keys has signed `message`, and may be used so.
+    /// Checks whether one of the keys has signed `message`, and may be used for that.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason, if not.
     pub fn check(&self, algorithm: &str, id: Option<&str>, message: &[u8], signature: &[u8]) -> Result<(), String> {
         let named = |key: &&Key| key.id.is_none() || id.is_none() || key.id.as_deref() == id;
         let mut fitting = self.0.iter().filter(named).peekable();
         if fitting.peek().is_none() {
-            return Err(format!("no key is called '{}'", id.unwrap_or_default()));
+            return Err(format!("there is no key '{}'", id.unwrap_or_default()));
         }
         if fitting.any(|key| key.has_signed(algorithm, message, signature)) {
             return Ok(());
@@ -163,7 +164,7 @@ fn is_mac(algorithm: hmac::Algorithm, key: &[u8], message: &[u8], signature: &[u
 }
 
 impl Jwk {
-    /// `None` where its kind is not known.
+    /// `None` if its type is unknown.
     fn material(&self) -> Result<Option<Material>, String> {
         let material = match (&*self.kty, self.crv.as_deref()) {
             ("RSA", _) => Material::Rsa(RsaPublicKeyComponents { n: field("n", &self.n)?, e: field("e", &self.e)? }),
@@ -189,7 +190,7 @@ fn field(name: &str, text: &Option<String>) -> Result<Vec<u8>, String> {
     let text = text.as_deref().ok_or_else(|| format!("it has no {name}"))?;
     let bytes = Base64UrlUnpadded::decode_vec(text.trim_end_matches('='));
     let some = bytes.ok().filter(|bytes| !bytes.is_empty());
-    some.ok_or_else(|| format!("{name} is not base 64 as URLs have it"))
+    some.ok_or_else(|| format!("{name} is not in base 64 for URLs"))
 }
 
 /// Modulus and exponent of a key (RFC 8017, appendix A.1.1).

@@ -1,4 +1,4 @@
-//! Tokens: which are taken, and what they come to. Those of `tokens.json` were signed with OpenSSL 3.0.
+//! Tokens: which are accepted, and what they allow. Those of `tokens.json` were signed with OpenSSL 3.0.
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
 use ferrymq_model::{Access, ConnectionId, Name, Object, Time};
@@ -38,7 +38,7 @@ fn check(settings: &TokenSettings, claims: &Json) -> Result<Token, String> {
     settings.check(signed(claims).as_bytes(), NOW)
 }
 
-/// What a token with these claims comes to, when `change` was made to the settings.
+/// The result of a token with these claims, after `change` was applied to the settings.
 fn scopes_of(claims: &Json, change: impl FnOnce(&mut TokenSettings)) -> Scopes {
     let mut settings = settings();
     change(&mut settings);
@@ -93,9 +93,7 @@ fn what_was_not_signed_by_a_known_key_is_refused() {
     let none = with_header(&json!({"alg": "none"}), &claims);
     assert!(refused(&format!("{}.", none.rsplit_once('.').unwrap().0)).contains("signature by none"));
     assert!(refused(&with_header(&json!({"alg": "HS256", "kid": "p256"}), &claims)).contains("signature"));
-    assert!(
-        refused(&with_header(&json!({"alg": "HS256", "kid": "lost"}), &claims)).contains("no key is called 'lost'")
-    );
+    assert!(refused(&with_header(&json!({"alg": "HS256", "kid": "lost"}), &claims)).contains("there is no key 'lost'"));
     assert!(refused(&with_header(&json!({"alg": "HS256", "crit": ["b64"]}), &claims)).contains("crit"));
     assert!(
         settings().check(with_header(&json!({"alg": "HS256"}), &claims).as_bytes(), NOW).is_ok(),
@@ -178,7 +176,7 @@ fn claims_in_scopes_stand_for_their_letters() {
         let scopes = scopes_of(&claims(sub), |_| {});
         let (catalog, user, vhost) = (Catalog::fresh("", &mut Vec::new()), Name::from("u"), Name::from("/"));
         let caller = Caller { rights: Rights::OfToken(&scopes), ..Caller::of_user(&vhost, &user, ConnectionId(1)) };
-        // A queue that may be read is then missing, and one that may not is refused.
+        // Then a queue that may be read is missing, and one that may not be read is refused.
         let refusal = catalog.queue(&caller, name, Some(Access::Read)).unwrap_err();
         matches!(refusal, ferrymq_model::Refusal::NotFound { object: Object::Queue, .. })
     };
@@ -197,8 +195,8 @@ fn a_set_of_keys_that_cannot_be_used_is_refused_with_the_reason() {
         (r#"{"keys": []}"#, "no key"),
         (r#"{"keys": [{"kty": "oct", "use": "enc", "k": "AAAA"}]}"#, "no key"),
         (r#"{"keys": [{"kty": "oct"}]}"#, "key 0 in it: it has no k"),
-        (r#"{"keys": [{"kty": "oct", "k": ""}]}"#, "key 0 in it: k is not base 64"),
-        (r#"{"keys": [{"kty": "RSA", "n": "!", "e": "AQAB"}]}"#, "key 0 in it: n is not base 64"),
+        (r#"{"keys": [{"kty": "oct", "k": ""}]}"#, "key 0 in it: k is not in base 64"),
+        (r#"{"keys": [{"kty": "RSA", "n": "!", "e": "AQAB"}]}"#, "key 0 in it: n is not in base 64"),
         (r#"{"keys": [{"kty": "EC", "crv": "P-256", "x": "AAAA", "y": "AAAA"}]}"#, "32 bytes"),
     ] {
         let why = TokenKeys::default().add_set(set.as_bytes()).unwrap_err();

@@ -1,5 +1,5 @@
-//! Tokens in place of passwords: JSON Web Tokens (RFC 7519) that somebody else has issued, read as RabbitMQ's OAuth 2
-//! plugin reads them. The time is an argument.
+//! Tokens as passwords: JSON Web Tokens (RFC 7519) of an identity provider, read as RabbitMQ's OAuth 2 plugin reads
+//! them. The time is an argument.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use ferrymq_broker::Scopes;
@@ -9,36 +9,36 @@ use serde_json::{Map, Value as Json};
 
 use crate::token_keys::TokenKeys;
 
-/// Which tokens are taken, and what in them says who shows them.
+/// Which tokens are accepted, and which claims name the user.
 #[derive(Clone, Debug, Default)]
 pub struct TokenSettings {
-    /// What tokens for this server have in their audience.
+    /// The server's name in the audience of tokens.
     pub resource_server_id: String,
-    /// What the scopes that concern it begin with; `None`: its id and a dot.
+    /// The prefix of scopes for this server; `None`: its id and a dot.
     pub scope_prefix: Option<String>,
-    /// A claim with further scopes: names with dots between them lead to one further in. Several are separated by spaces.
+    /// A claim with further scopes; `a.b` means the claim b inside the claim a. Several are separated by spaces.
     pub additional_scopes_key: Option<String>,
-    /// The claims that may name the user, before `sub` and `client_id`.
+    /// The claims that can name the user, before `sub` and `client_id`.
     pub preferred_username_claims: Vec<String>,
-    /// Whether the audience is looked at.
+    /// Whether the audience is checked.
     pub verify_aud: bool,
-    /// With what tokens are signed.
+    /// The keys that sign tokens.
     pub keys: TokenKeys,
 }
 
-/// What a token says, once it has been checked.
+/// A checked token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The user that it stands for.
+    /// The user.
     pub user: Name,
-    /// What its holder may do.
+    /// What the user may do.
     pub scopes: Scopes,
-    /// When that ends.
+    /// When the token expires.
     pub expires: Option<Time>,
 }
 
 impl Token {
-    /// Whether its time is over.
+    /// Whether the token has expired.
     pub fn has_expired(&self, now: Time) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
@@ -48,24 +48,24 @@ impl Token {
 struct Header {
     alg: String,
     kid: Option<String>,
-    /// Extensions that must be understood; none is.
+    /// Extensions that a reader must understand; FerryMQ understands none.
     crit: Option<Json>,
 }
 
-/// Where Keycloak keeps the scopes of a requesting party's token.
+/// Where Keycloak puts the scopes of a requesting-party token.
 const REQUESTING_PARTY_SCOPES: &str = "authorization.permissions.scopes";
 
-/// The claims that name the user where nothing else was asked for.
+/// The default claims for the user's name.
 const USERNAME_CLAIMS: [&str; 2] = ["sub", "client_id"];
 
-/// Who shows a token that names nobody, as in RabbitMQ.
+/// The user of a token that names nobody, as in RabbitMQ.
 const UNKNOWN: &str = "unknown";
 
 impl TokenSettings {
     /// Checks a token, and reads it.
     ///
     /// # Errors
-    /// Why it is not taken, for the log; the token itself stays out of that.
+    /// Why it is refused, for the log; the text does not contain the token.
     pub fn check(&self, token: &[u8], now: Time) -> Result<Token, String> {
         let claims = self.verified(token)?;
         self.check_audience(&claims)?;
@@ -112,7 +112,7 @@ impl TokenSettings {
         let further = further.split([',', ' ']).filter(|key| !key.is_empty());
         for path in further.chain([REQUESTING_PARTY_SCOPES]) {
             let steps: Vec<&str> = path.split('.').collect();
-            // A claim whose own name has dots in it, too.
+            // A claim whose own name contains dots, too.
             self.collect(claims.get(path).filter(|_| steps.len() > 1), &mut found);
             self.descend(claims, &steps, &mut found);
         }
@@ -138,7 +138,7 @@ impl TokenSettings {
         }
     }
 
-    /// Scopes as a list, as words, or as either of these under the id of the server that they are for.
+    /// Scopes as a list, as words, or as either of these under the id of their server.
     fn collect(&self, value: Option<&Json>, found: &mut Vec<String>) {
         match value {
             Some(Json::String(words)) => found.extend(words.split_whitespace().map(str::to_owned)),
@@ -153,8 +153,8 @@ impl TokenSettings {
     }
 }
 
-/// The scope with what claims say in place of their names in braces. `{vhost}` stays: it is filled in when one is asked
-/// about.
+/// The scope with the values of claims in place of their names in braces. `{vhost}` stays: it is replaced at each
+/// permission check.
 fn filled(scope: &str, claims: &Map<String, Json>) -> String {
     let (mut filled, mut rest) = (String::new(), scope);
     while let Some((before, behind)) = rest.split_once('{') {
@@ -174,7 +174,7 @@ fn filled(scope: &str, claims: &Map<String, Json>) -> String {
     filled + rest
 }
 
-/// The text as a pattern that means just its letters.
+/// A pattern that matches exactly this text.
 fn letters(text: &str) -> String {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
     let written = |octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") };
@@ -185,6 +185,6 @@ fn letters(text: &str) -> String {
 fn expiry(claims: &Map<String, Json>) -> Result<Option<Time>, String> {
     let Some(exp) = claims.get("exp") else { return Ok(None) };
     let seconds = exp.as_f64().ok_or("its expiry (exp) is not a number")?;
-    // Whole seconds, as in RabbitMQ; the conversion keeps to what there is.
+    // Whole seconds, as in RabbitMQ; the conversion saturates.
     Ok(Some(Time((seconds as u64).saturating_mul(1000))))
 }

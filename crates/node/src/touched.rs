@@ -1,4 +1,4 @@
-//! Connections whose mailboxes have something to send, each once, in the order in which that came about.
+//! Connections whose mailboxes have something to send, each once, in the order in which they were added.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use hashbrown::HashSet;
 
 use crate::connection::Connection;
 
-/// A list without doubles. Adding costs the same however many there are: one message may go to thousands.
+/// A list without duplicates. Adding takes the same time however many there are: one message may go to thousands.
 #[derive(Debug, Default)]
 pub struct Touched {
     connections: Vec<Arc<Connection>>,
-    /// The serial numbers of all, once they are too many to be looked through.
+    /// The serial numbers of all, once there are too many for a linear search.
     serials: HashSet<u64>,
 }
 
 impl Touched {
-    /// Up to so many are looked through.
+    /// The maximum number for a linear search.
     const FEW: usize = 16;
 
-    /// Adds a connection, unless it is there.
+    /// Adds a connection, unless it is in the list.
     #[inline]
     pub fn add(&mut self, connection: &Arc<Connection>) {
         let is_last = |last: &Arc<Connection>| Arc::ptr_eq(last, connection);
@@ -53,13 +53,13 @@ impl Touched {
         self.connections.iter()
     }
 
-    /// Takes them all out.
+    /// Removes and returns all.
     pub fn take(&mut self) -> Vec<Arc<Connection>> {
         self.serials.clear();
         std::mem::take(&mut self.connections)
     }
 
-    /// Adds those of a list that are not there.
+    /// Adds the connections of a list that are not in it.
     pub fn add_all(&mut self, connections: impl IntoIterator<Item = Arc<Connection>>) {
         connections.into_iter().for_each(|connection| self.add(&connection));
     }

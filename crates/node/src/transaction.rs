@@ -1,20 +1,21 @@
-//! What a channel has done since its last commit, while it works in transactions (AMQP 0-9-1 section 1.9).
+//! A channel's publishes and settlements since its last commit, in transactional mode (AMQP 0-9-1 section 1.9).
 
 use bytes::Bytes;
 use ferrymq_model::{Body, BodyRef, MessageRef, Publish, Settlement, Span};
 
 use crate::unacked::Delivery;
 
-/// Publishes and settlements that wait for a commit, in the order in which they came.
+/// Publishes and settlements that wait for a commit, in the order in which they arrived.
 #[derive(Debug, Default)]
 pub struct Transaction {
     pub publishes: Vec<Publish>,
     pub settlements: Vec<Settling>,
-    /// What the publishes take.
+    /// The bytes of the publishes.
     pub bytes: usize,
 }
 
-/// Deliveries that were settled and not yet decided: they are off the channel's list, and their credit is not back.
+/// Deliveries that were settled and not yet committed: they are off the channel's list, and their credit is not
+/// returned.
 #[derive(Debug)]
 pub struct Settling {
     pub settlement: Settlement,
@@ -22,7 +23,7 @@ pub struct Settling {
     pub deliveries: Vec<(u64, Delivery)>,
 }
 
-/// What a publish takes that was kept.
+/// The bytes of a kept publish.
 pub fn kept_bytes(publish: &Publish) -> usize {
     let shared = match &publish.body {
         Body::Span(_) => 0,
@@ -32,7 +33,7 @@ pub fn kept_bytes(publish: &Publish) -> usize {
     publish.source(&[]).len() + shared
 }
 
-/// The same publish, of a message that may have other properties now, without anything of the input it was read from.
+/// The same publish with its own data, of a message that may have other properties now.
 pub fn kept(publish: &Publish, message: &MessageRef<'_>) -> Publish {
     let inline: &[u8] = match message.body {
         BodyRef::Inline(body) => body,

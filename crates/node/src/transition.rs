@@ -1,4 +1,4 @@
-//! One hold of the shard's lock: the shard's way out to storage and to mailboxes.
+//! One hold of the shard's lock: the shard's ports to storage and to mailboxes.
 
 use std::{fmt, sync::Arc};
 
@@ -19,29 +19,29 @@ use crate::{
     touched::Touched,
 };
 
-/// What stands under the shard's lock.
+/// What is under the shard's lock.
 #[derive(Debug)]
 pub struct Core {
     pub shard: Shard,
-    /// Gone once the node has stopped.
+    /// `None` after the node has stopped.
     pub store: Option<Store>,
     /// By the slot in their ids.
     pub connections: Vec<Option<Arc<Connection>>>,
-    /// Slots that had a connection and have none, the one that came free last at the end.
+    /// Slots that had a connection and have none now; the last freed one is at the end.
     pub free_slots: Vec<usize>,
-    /// When the host was last told to ring.
+    /// When the host's timer was last set.
     pub alarm: Option<Time>,
     pub consumer_timeouts: ConsumerTimeouts,
-    /// When the node looks at the ledger of memory again, if it has to.
+    /// When the node checks the ledger of memory again, if it must.
     pub ledger_due: Option<Time>,
-    /// When the first of those who wait because logins have failed is to be checked.
+    /// When the first login that waits because of failures is to be checked.
     pub logins_due: Option<Time>,
-    /// The catalog is durable as it is now when this position is.
+    /// When this position is durable, the current catalog is durable.
     pub catalog_position: Position,
 }
 
 impl Core {
-    /// Splits into the shard and its way out; `None` once the node has stopped.
+    /// Splits into the shard and its ports; `None` after the node has stopped.
     pub fn begin<'a>(
         &'a mut self,
         node: &'a Node,
@@ -81,7 +81,7 @@ impl Core {
         self.free_slots.push(slot);
     }
 
-    /// When the host should ring, where that has changed.
+    /// When the host's timer should fire, if that has changed.
     pub fn move_alarm(&mut self) -> Option<Option<Time>> {
         let due = [self.shard.deadline(), self.consumer_timeouts.due(), self.ledger_due, self.logins_due]
             .into_iter()
@@ -91,12 +91,12 @@ impl Core {
     }
 }
 
-/// What is left to do when the shard's lock has been let go.
+/// What is left to do after the shard's lock is released.
 #[derive(Debug, Default)]
 pub struct Aftermath {
     /// Connections whose mailboxes have something to send.
     pub touched: Touched,
-    /// Queues that went away: the catalog has to forget them.
+    /// Queues that were deleted: the catalog has to remove them.
     pub gone: Vec<QueueId>,
     /// Where bindings are left of what has gone, [`Catalog::gone`] before it went: the catalog has to take them away.
     pub unbinding: Option<u64>,
@@ -104,11 +104,11 @@ pub struct Aftermath {
     pub more: bool,
     /// Subscriptions that the server has ended.
     pub ended: Vec<(Arc<Connection>, Subscription)>,
-    /// What those who watch are to see of this.
+    /// The trace messages of this transition.
     pub shown: Vec<Shown>,
 }
 
-/// The catalog, which is locked before the shard is: a dead letter is routed in the transition that makes it.
+/// The catalog, which is locked before the shard: a dead letter is routed in the transition that makes it.
 #[derive(Debug)]
 pub enum CatalogLock<'a> {
     Read(&'a Catalog),
@@ -133,18 +133,18 @@ pub struct Transition<'a> {
     catalog_position: &'a mut Position,
     /// Whether the unit that is being written has changes of the catalog.
     catalog_changed: bool,
-    /// What no lock is needed for.
+    /// Work that needs no lock.
     node: &'a Node,
-    /// Where something is traced.
+    /// If something is traced.
     firehose: Option<&'a Firehose>,
     aftermath: &'a mut Aftermath,
     now: Time,
     /// How many units of the journal were begun and not ended.
     units: u32,
     getting: Option<(Arc<Connection>, Get)>,
-    /// Subscriptions that ended and do not know it yet.
+    /// Subscriptions that have ended and were not told yet.
     cancelled: Vec<SubscriptionId>,
-    /// The message that was found last: what the shard calls its handle is its sequence.
+    /// The message that was found last; the shard's handle for it is its sequence.
     found: Option<(Sequence, Handle)>,
 }
 
@@ -155,8 +155,8 @@ impl fmt::Debug for Transition<'_> {
 }
 
 impl Transition<'_> {
-    /// The subscriptions that ended in this transition hear so, behind everything else that it says to their connections:
-    /// who deletes a queue wants to hear of that first.
+    /// Tells the subscriptions that ended in this transition, after everything else that it sends to their
+    /// connections: a client that deletes a queue expects the answer first.
     pub fn tell_cancelled(&mut self) {
         for subscription in std::mem::take(&mut self.cancelled) {
             let (slot, number) = subscription_parts(subscription);
@@ -171,7 +171,7 @@ impl Transition<'_> {
         }
     }
 
-    /// The position that makes durable what was decided so far, and for which somebody waits.
+    /// The position that makes durable what was decided so far and what somebody waits for.
     pub fn flushed_position(&self) -> Position {
         self.store.request_flush();
         self.store.position()
@@ -182,12 +182,12 @@ impl Transition<'_> {
         self.now
     }
 
-    /// A queue is made.
+    /// A queue was declared.
     pub fn create_queue(&mut self, queue: QueueId, durable: bool) {
         self.store.create_queue(queue, durable);
     }
 
-    /// Takes in what storage has read; says for which queues.
+    /// Receives what storage has read. Returns for which queues.
     pub fn install_loaded(&mut self) -> Vec<QueueId> {
         self.store.install_loaded()
     }
@@ -201,7 +201,7 @@ impl Transition<'_> {
         }
     }
 
-    /// The position that makes the catalog durable as it is now. Somebody waits for it.
+    /// The position that makes the current catalog durable. Somebody waits for it.
     pub fn catalog_position(&self) -> Position {
         if *self.catalog_position > self.store.durable_position() {
             self.store.request_flush();
@@ -209,10 +209,10 @@ impl Transition<'_> {
         *self.catalog_position
     }
 
-    /// The catalog, to be changed.
+    /// The catalog, for a change.
     ///
     /// # Panics
-    /// Where it is locked for reading only.
+    /// If it is locked only for reading.
     pub fn catalog(&mut self) -> &mut Catalog {
         match &mut self.catalog {
             CatalogLock::Write(catalog) => catalog,
@@ -248,7 +248,7 @@ impl Transition<'_> {
         self.store.message(found)
     }
 
-    /// Those who watch are to see a delivery.
+    /// Traces a delivery.
     fn show_delivered(&mut self, connection: &Connection, channel: u16, delivery: &Delivery<'_>) {
         let (Some(firehose), Some(who)) = (self.firehose, connection.who.get()) else { return };
         let Some(queue) = self.catalog.get().queue_by_id(delivery.from.queue.queue()) else { return };
@@ -267,7 +267,7 @@ impl Transition<'_> {
         self.aftermath.touch(connection);
     }
 
-    /// A subscription may hold its deliveries so long.
+    /// The consumer timeout of a subscription.
     pub fn watch_for(&mut self, timeout_ms: u64) {
         self.consumer_timeouts.watch_for(timeout_ms, self.now);
     }
@@ -279,7 +279,7 @@ impl Transition<'_> {
 }
 
 impl Aftermath {
-    /// Whether nothing is left but to send a little, to which the rest of an input may add.
+    /// Whether there is only a little to send, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
         let Self { touched, gone, unbinding, more, shown, ended } = self;
         let nothing_else = gone.is_empty() && unbinding.is_none() && shown.is_empty() && ended.is_empty();

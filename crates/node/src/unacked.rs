@@ -9,41 +9,42 @@ use ferrymq_model::{Place, Time};
 pub struct Delivery {
     /// Where the message came from.
     pub place: Place,
-    /// The subscription it went to, by its number in the connection; `None` where it was asked for with get.
+    /// The subscription that got it, by its number in the connection; `None` for get.
     pub subscription: Option<u32>,
     /// Length of its body in bytes.
     pub body_bytes: u32,
 }
 
-/// A ring of slots, one for each delivery tag from `base` on, and a map for the few that stayed behind.
+/// A ring of slots, one for each delivery tag from `base` on, and a map for the few that stay unsettled for long.
 ///
-/// Invariants: the ring's first slot is unsettled, or the ring is empty; tags in `stuck` are below `base`; `live` counts
-/// the unsettled slots of the ring.
+/// Invariants: the ring's first slot is unsettled, or the ring is empty; tags in `stuck` are below `base`; `live`
+/// counts the unsettled slots of the ring.
 #[derive(Debug)]
 pub struct Unacked {
     base: u64,
     ring: VecDeque<Option<Delivery>>,
     live: usize,
     stuck: BTreeMap<u64, Delivery>,
-    /// From which tag on deliveries were made at a time or later, both ascending: about one mark a second.
+    /// Marks: deliveries from a tag on were made at a time or later, both ascending. About one mark a second.
     marks: VecDeque<(Time, u64)>,
 }
 
 impl Default for Unacked {
-    /// Delivery tags begin at 1.
+    /// The first delivery tag is 1.
     fn default() -> Self {
         Self { base: 1, ring: VecDeque::new(), live: 0, stuck: BTreeMap::new(), marks: VecDeque::new() }
     }
 }
 
 impl Unacked {
-    /// A ring with more slots than this, most of them settled, gives its stuck deliveries to the map.
+    /// A ring with more slots than this, most of them settled, moves its stuck deliveries to the map.
     const RING_MAX: usize = 4_096;
 
-    /// How far apart in time marks are at least, in milliseconds.
+    /// The minimum time between marks, in milliseconds.
     const MARK_MS: u64 = 1_000;
 
-    /// Many marks are thinned out, so that one delivery that is never settled does not keep one for each second.
+    /// Many marks are thinned out, so that one delivery that is never settled does not keep one mark for each
+    /// second.
     const MARKS_MAX: usize = 4_096;
 
     /// How many deliveries are not settled.
@@ -51,7 +52,7 @@ impl Unacked {
         self.live + self.stuck.len()
     }
 
-    /// Takes the next delivery tag for a delivery that will be settled by the client.
+    /// Takes the next delivery tag for a delivery that the client will settle.
     pub fn push(&mut self, delivery: Delivery, now: Time) -> u64 {
         if self.ring.len() >= Self::RING_MAX && self.live * 8 < self.ring.len() {
             self.move_stuck();
@@ -65,7 +66,7 @@ impl Unacked {
         tag
     }
 
-    /// The delivery that is unsettled for longest, and since when, to a second.
+    /// The oldest unsettled delivery, and since when, to a second.
     pub fn oldest(&self) -> Option<(Time, Delivery)> {
         let in_ring = || Some((self.base, self.ring.front().copied().flatten()?));
         let (tag, delivery) = self.stuck.first_key_value().map(|(tag, delivery)| (*tag, *delivery)).or_else(in_ring)?;
@@ -79,7 +80,7 @@ impl Unacked {
             self.marks.pop_front();
         }
         if self.marks.len() >= Self::MARKS_MAX {
-            // Of two marks the later time stands for both: nobody is ended too early.
+            // If two marks are joined, the later time counts: no channel is closed too early.
             self.marks = self.marks.make_contiguous().chunks(2).map(|two| (two[two.len() - 1].0, two[0].1)).collect();
         }
         self.marks.push_back((now, tag));
@@ -95,7 +96,7 @@ impl Unacked {
         self.last()
     }
 
-    /// The last tag given; 0 where none was.
+    /// The last tag; 0 if there was none.
     fn last(&self) -> u64 {
         self.base + self.ring.len() as u64 - 1
     }
@@ -131,9 +132,9 @@ impl Unacked {
         Some(delivery)
     }
 
-    /// Settles all deliveries up to `tag`, oldest first; 0 means all so far. Says whether `tag` stood for a delivery.
+    /// Settles all deliveries up to `tag`, oldest first; 0 means all so far. Returns whether `tag` was a delivery.
     ///
-    /// A tag at which nothing is unsettled counts as unknown, as in RabbitMQ; 0 never does.
+    /// As in RabbitMQ, a tag whose delivery is settled counts as unknown; 0 never does.
     fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(u64, Delivery)) -> bool {
         let last = if tag == 0 { self.last() } else { tag };
         if tag != 0 && !self.knows(tag) {
@@ -163,7 +164,7 @@ impl Unacked {
         }
     }
 
-    /// Forgets settled slots at the front.
+    /// Removes settled slots at the front.
     fn trim(&mut self) {
         while let Some(None) = self.ring.front() {
             self.ring.pop_front();
@@ -174,7 +175,8 @@ impl Unacked {
         }
     }
 
-    /// Moves what is unsettled in a ring of settled slots to the map, so that one old delivery does not keep the ring.
+    /// Moves the unsettled deliveries of a mostly settled ring to the map, so that one old delivery does not keep
+    /// the ring.
     fn move_stuck(&mut self) {
         for (tag, slot) in (self.base..).zip(self.ring.drain(..)) {
             self.base = tag + 1;
@@ -195,7 +197,7 @@ mod tests {
         Delivery { place: Place { queue: QueueId(256), sequence }, subscription: None, body_bytes: 1 }
     }
 
-    /// Random takes agree with a plain map, with one delivery stuck for ever.
+    /// Random takes agree with a plain map, with one delivery that is never settled.
     #[test]
     fn agrees_with_a_plain_map() {
         let (mut unacked, mut plain) = (Unacked::default(), BTreeMap::new());

@@ -1,4 +1,4 @@
-//! Who uses how much: what was counted, and the ledger of memory by owner.
+//! Who uses how much: the counters, and the ledger of memory by owner.
 
 use ferrymq_model::UsageReport;
 

@@ -1,5 +1,5 @@
-//! Whom a client's certificate stands for: the user's name in it, written as RabbitMQ writes it, so that users who were
-//! set up there are found here.
+//! The user that a client's certificate names. The name has RabbitMQ's form, so that users who were set up there
+//! are found here.
 
 use ferrymq_model::Name;
 use std::net::IpAddr;
@@ -25,13 +25,13 @@ pub struct LoginSource {
 /// The part of a certificate in which the user's name stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LoginPart {
-    /// In none: nobody logs in with a certificate. The default, since some clients (py-amqp) take EXTERNAL before any
-    /// other mechanism as soon as it is offered.
+    /// None: nobody can log in with a certificate. This is the default, because some clients (py-amqp) choose
+    /// EXTERNAL before any other mechanism if it is offered.
     #[default]
     None,
-    /// The subject as a whole, in the manner of RFC 4514.
+    /// The whole subject, in the form of RFC 4514.
     DistinguishedName,
-    /// The common name in it; several are joined by commas.
+    /// The common name in the subject; several are joined by commas.
     CommonName,
     /// An alternative name.
     SubjectAlternativeName,
@@ -43,27 +43,27 @@ pub enum SanType {
     /// A host's name.
     #[default]
     Dns,
-    /// An address, as one writes it.
+    /// An address, in the usual notation.
     Ip,
     /// A mail address.
     Email,
     /// A URI.
     Uri,
-    /// Anything else that is a text, such as a principal's name.
+    /// Another name that is a text, such as a principal's name.
     OtherName,
 }
 
 impl LoginSource {
-    /// The user's name in a certificate, which was verified.
+    /// The user's name in a verified certificate.
     ///
     /// # Errors
-    /// Where there is none: why, for the log.
+    /// If the certificate has none: the reason, for the log.
     pub fn user(&self, certificate: &[u8]) -> Result<Name, String> {
         let certificate =
             Certificate::from_der(certificate).map_err(|error| format!("the certificate cannot be read: {error}"))?;
         let subject = certificate.tbs_certificate().subject();
         let found = match self.part {
-            LoginPart::None => return Err("certificates name no users here (tls.login_from is none)".to_owned()),
+            LoginPart::None => return Err("certificates do not name users (tls.login_from is none)".to_owned()),
             LoginPart::DistinguishedName => Some(distinguished_name(subject.iter_rdn())),
             LoginPart::CommonName => common_name(subject.iter()),
             LoginPart::SubjectAlternativeName => self.alternative_name(&certificate)?,
@@ -121,7 +121,7 @@ const TYPES: [(&str, &str); 16] = [
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// The last part first, as RFC 4514 has it.
+/// The last part first, as in RFC 4514.
 fn distinguished_name<'a>(parts: impl Iterator<Item = &'a RelativeDistinguishedName>) -> String {
     let written = |part: &RelativeDistinguishedName| part.iter().map(attribute).collect::<Vec<_>>().join("+");
     let mut parts: Vec<String> = parts.map(written).collect();
@@ -134,7 +134,7 @@ fn attribute(attribute: &AttributeTypeAndValue) -> String {
     let known = TYPES.iter().find(|(known, _)| *known == number);
     let name = known.map_or(number.as_str(), |(_, name)| name);
     let value = text(attribute.value.tag(), attribute.value.value());
-    // What is no text is written as its octets (RFC 4514, section 2.4).
+    // A value that is not text is written as its bytes (RFC 4514, section 2.4).
     let value = value.map_or_else(|| format!("#{}", hexadecimal(attribute.value.value())), |text| escaped(&text));
     format!("{name}={value}")
 }
@@ -146,7 +146,7 @@ fn common_name<'a>(attributes: impl Iterator<Item = &'a AttributeTypeAndValue>) 
     (!texts.is_empty()).then(|| texts.join(","))
 }
 
-/// A directory string. A teletex string is taken for Latin-1, as in RabbitMQ.
+/// A directory string. FerryMQ reads a teletex string as Latin-1, as RabbitMQ does.
 fn text(tag: Tag, octets: &[u8]) -> Option<String> {
     match tag {
         Tag::Utf8String | Tag::PrintableString | Tag::Ia5String => String::from_utf8(octets.to_vec()).ok(),
@@ -159,7 +159,7 @@ fn text(tag: Tag, octets: &[u8]) -> Option<String> {
     }
 }
 
-/// As RabbitMQ escapes a value: what RFC 4514 says, and every octet that is not printable, the tilde with them.
+/// Escapes a value as RabbitMQ does: as RFC 4514 says, and also each byte that is not printable, and the tilde.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let last = text.len().saturating_sub(1);
@@ -185,11 +185,11 @@ mod tests {
 
     use super::*;
 
-    /// Made with OpenSSL 3.0: parts with odd letters, one of two attributes, types without a name, one of each kind of
-    /// alternative name.
+    /// Made with OpenSSL 3.0: parts with unusual characters, two values of one attribute, types without a name, and
+    /// one alternative name of each type.
     const CERTIFICATE: &[u8] = include_bytes!("certificate.pem");
 
-    /// What RabbitMQ 3.10.8 made of its subject.
+    /// The text that RabbitMQ 3.10.8 makes of its subject.
     const SUBJECT: &str = "2.5.4.17=123,2.5.4.13=des\\7Ec,2.5.4.9=road 1,CN=\\#worker\\ ,OU=\\ lead#,OU=one+CN=plus,\
                            O=Ferry\\, \\\"Inc\\\"\\; \\<a\\+b\\>,L=Lund,ST=Sk\\C3\\A5ne,C=SE";
 

@@ -1,4 +1,4 @@
-//! `ferrymq check` and `ferrymq repair`: a data directory without a server.
+//! `ferrymq check` and `ferrymq repair`: they read a data directory while no server uses it.
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -12,8 +12,8 @@ pub struct CheckArgs {
     directory: PathBuf,
 }
 
-/// Reads everything in a data directory; with `repair` gives up what cannot be read. Exit code 0 where all is well, or was
-/// repaired; 1 otherwise.
+/// Reads everything in a data directory. With `repair` it removes what cannot be read. The exit code is 0 if
+/// nothing is damaged, or if everything was repaired; otherwise 1.
 #[must_use]
 pub fn run(args: &CheckArgs, repair: bool) -> ExitCode {
     if !args.directory.join("manifest").is_file() {

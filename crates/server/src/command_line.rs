@@ -8,7 +8,7 @@ use crate::configuration::{Configuration, ConfigurationError, Definition, FILE_V
 
 const CONFIG: &str = "config";
 
-/// What `ferrymq serve` was given.
+/// The arguments of `ferrymq serve`.
 #[derive(Clone, Debug)]
 pub struct ServeArgs {
     file: Option<PathBuf>,
@@ -16,10 +16,10 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// What was asked for, here, in the environment and in the file.
+    /// The configuration from the command line, the environment and the file.
     ///
     /// # Errors
-    /// Where one of them has something that no option takes.
+    /// If one of them has a value that no option accepts.
     pub fn configuration(
         &self,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -74,15 +74,15 @@ fn flag(option: &'static Definition, defaults: &Configuration) -> Arg {
         .long(option.flag().trim_start_matches('-').to_owned())
         .value_name(option.form.placeholder())
         .action(if option.is_list() { ArgAction::Append } else { ArgAction::Set })
-        // "-1" is a wrong value and not another flag; the message should say so.
+        // "-1" is a wrong value and not another flag. The error should say that.
         .allow_hyphen_values(!matches!(option.form, Form::Switch))
         .help(format!("{} [default: {default}]", option.text))
         .long_help(format!("{}\n{details}", option.text));
-    // A switch without a value is on.
+    // A switch without a value means yes.
     let arg = if matches!(option.form, Form::Switch) { arg.num_args(0..=1).default_missing_value("yes") } else { arg };
     match option.table() {
         "" => arg,
-        // Seldom needed: `--help` has them, `-h` stays on one screen.
+        // These are rarely needed: `--help` shows them, `-h` stays on one screen.
         table => arg.hide_short_help(true).help_heading(heading(table)),
     }
 }

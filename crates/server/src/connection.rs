@@ -1,4 +1,5 @@
-//! A connection's task: reads the socket, times the session, writes what the socket did not take at once.
+//! A connection's task: it reads the socket, watches the session's deadlines, and writes what the socket did not
+//! accept at once.
 
 use std::{cell::RefCell, io, sync::Arc, time::Duration};
 
@@ -13,17 +14,17 @@ use tokio::{
 
 use crate::{connection_log::ConnectionLog, peer::SocketPeer, process::Process, pump::Pump, tls::Records};
 
-/// Most bytes read at once, into a buffer that belongs to the thread and not to the connection.
+/// The maximum length of one read, into a buffer that belongs to the thread and not to the connection.
 const READ_BYTES_MAX: usize = 256 << 10;
 
-/// Fewest bytes read at once, where more would be left over at the end of a turn.
+/// The minimum length of one read, used when more input would be left at the end of a turn.
 const READ_BYTES_MIN: usize = 16 << 10;
 
 /// When a publisher that waits for its consumers looks at them again.
 const CONSUMER_LOOK: Duration = Duration::from_millis(1);
 /// How long a peer may take to read its last frames and to close, once the connection has ended.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long a peer that has asked for the end may take to close.
+/// How long a peer that has asked for the close may take to close the socket.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 thread_local! {
@@ -61,7 +62,7 @@ pub async fn serve(
     connection.pump.end();
     if connection.pump.is_closing() {
         let limit = if connection.pump.peer_closes() { FAREWELL } else { LINGER };
-        // However it ends, the connection is over.
+        // In every case the connection is over.
         drop::<Result<io::Result<()>, _>>(timeout(limit, connection.farewell()).await);
     }
     let Connection { pump, peer, .. } = connection;
@@ -69,20 +70,20 @@ pub async fn serve(
     linger(&peer).await;
 }
 
-/// Lets the peer read what was sent last: closing a socket with unread input would throw that away.
+/// Lets the peer read what was sent last: closing a socket that has unread input would discard it.
 async fn linger(peer: &SocketPeer) {
     peer.end();
     let until_closed = async {
         written(peer).await?;
         socket2::SockRef::from(peer.stream()).shutdown(std::net::Shutdown::Write)?;
-        // What is encrypted is not looked into any more.
+        // Encrypted input is not decrypted any more.
         closed(peer, |into| peer.stream().try_read(into)).await
     };
-    // However it ends, the connection is over.
+    // In every case the connection is over.
     drop::<Result<io::Result<()>, _>>(timeout(LINGER, until_closed).await);
 }
 
-/// Throws away what the peer sends, until it closes. Others have their turn after each read.
+/// Reads and discards what the peer sends, until it closes the socket. Other tasks run after each read.
 async fn closed(peer: &SocketPeer, read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<()> {
     loop {
         peer.stream().readable().await?;
@@ -95,7 +96,7 @@ async fn closed(peer: &SocketPeer, read: impl Fn(&mut [u8]) -> io::Result<usize>
     }
 }
 
-/// Resolves when the socket has taken everything.
+/// Returns when the socket has accepted everything.
 async fn written(peer: &SocketPeer) -> io::Result<()> {
     loop {
         peer.flush()?;
@@ -110,15 +111,15 @@ struct Connection {
     pump: Pump,
     peer: Arc<SocketPeer>,
     process: Arc<Process>,
-    /// Input that was not taken: part of a frame, or what was left over when a turn ended.
+    /// Input that was not used: a part of a frame, or what was left when a turn ended.
     unread: Vec<u8>,
-    /// How much is read at once: less where a turn ended before it was taken.
+    /// How much one read takes: less if the last turn ended before it used all of its input.
     read_bytes: usize,
 }
 
 impl Connection {
-    /// Reads and writes until the end. After each turn, which is a portion of work, others have theirs: nothing that this
-    /// awaits need ever wait while a client sends.
+    /// Reads and writes until the connection ends. After each turn, which is a limited amount of work, other tasks
+    /// run. So nothing that this function awaits waits for the end of a client's input.
     async fn run(&mut self) -> io::Result<()> {
         let peer = self.peer.clone();
         self.pump.opened(self.process.moment(), &mut |encoder| peer.encode_with(encoder));
@@ -142,7 +143,7 @@ impl Connection {
                 (false, false) => None,
             };
             self.arm(alarm.as_mut());
-            // In no order: input that never ends must not keep the others away.
+            // In random order: endless input must not delay the other branches.
             tokio::select! {
                 ready = peer.stream().ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
                     let ready = ready?;
@@ -169,8 +170,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what was decided before the end: another thread may be at it, and some of it may wait for the journal. Then
-    /// the peer closes, if that is for it to do.
+    /// Sends everything that was decided before the end: another thread may still write, and some of it may wait
+    /// for the journal. Then it waits until the peer closes the socket, if the peer should do that.
     async fn farewell(&mut self) -> io::Result<()> {
         while !self.pump.is_drained() {
             self.peer.woken().await;
@@ -184,7 +185,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The deadline moves with every frame; the alarm is only moved when it would ring too late.
+    /// The deadline changes with every frame. The timer is only set again if it would fire too late.
     fn arm(&self, alarm: std::pin::Pin<&mut Sleep>) {
         let next = self.next_alarm();
         if next < alarm.deadline() {
@@ -197,7 +198,7 @@ impl Connection {
         self.pump.deadline().map_or_else(|| Instant::now() + NEVER, |deadline| self.process.instant(deadline))
     }
 
-    /// Does what is due, and looks at what the node has for this connection; true where the peer has closed it.
+    /// Handles expired deadlines and what the node has for this connection. True if the peer has closed the socket.
     ///
     /// The peer may have been heard from and not read: only then is it silent for too long. What is due is decided before
     /// the peer is read, because the process may be stopped for a while between the two.
@@ -232,7 +233,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what is there. Says whether the peer has closed.
+    /// Reads what has arrived. Returns whether the peer has closed the socket.
     fn read(&mut self, read: impl FnOnce(&SocketPeer, &mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let kept = self.unread.len();
@@ -266,7 +267,7 @@ impl Connection {
         })
     }
 
-    /// Goes on with what was left over.
+    /// Continues with the input that was left.
     fn take_rest(&mut self) {
         let mut rest = std::mem::take(&mut self.unread);
         let consumed = self.take(&rest);

@@ -1,4 +1,4 @@
-//! What the log says of one connection: that it was opened, by whom; what went wrong on its channels; and why it ended.
+//! The log lines of a connection: when it opens, with its user; the errors on its channels; and why it ends.
 
 use std::{io, sync::Arc};
 
@@ -7,19 +7,19 @@ use ferrymq_wire::LogLine;
 
 use crate::log_limit::LogLimit;
 
-/// How many lines there may be of what clients can cause at will. Shared by all connections.
+/// Limits of the lines that clients can cause as often as they like. All connections share them.
 #[derive(Debug)]
 pub struct LogLimits {
-    /// Of those who have not logged in: anybody can make as many of them as they like.
+    /// Lines about connections without a login: anybody can open many of them.
     pub strangers: LogLimit,
-    /// Of channels that were closed because of an error.
+    /// Lines about channels that were closed with an error.
     pub channel_errors: LogLimit,
-    /// Of connections that cannot be taken in.
+    /// Lines about connections that the server refuses at once.
     pub accepting: LogLimit,
 }
 
 impl LogLimits {
-    /// Writes how many lines were left out of late.
+    /// Logs how many lines were suppressed since the last time.
     pub fn report(&self) {
         [&self.strangers, &self.channel_errors, &self.accepting].into_iter().for_each(LogLimit::report);
     }
@@ -39,22 +39,22 @@ impl Default for LogLimits {
 #[derive(Debug, Default)]
 pub struct ConnectionLog {
     limits: Arc<LogLimits>,
-    /// What the client's program calls itself, once the connection is open.
+    /// The name that the client's program gives itself, after the connection has opened.
     client_name: Option<Box<str>>,
-    /// Why it ends, and whether something was wrong.
+    /// Why the connection ends, and whether that is an error.
     end: Option<(bool, String)>,
-    /// Its login was refused, and the line that says so says enough.
+    /// The login was refused, and the log line about that is enough.
     is_refused: bool,
 }
 
 impl ConnectionLog {
-    /// The log of a connection that begins.
+    /// The log of a new connection.
     #[must_use]
     pub fn new(limits: Arc<LogLimits>) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    /// The session has something to say.
+    /// Logs what the session reports.
     pub fn line(&mut self, line: LogLine, client: &Client) {
         let peer = client.address();
         match line {
@@ -82,7 +82,7 @@ impl ConnectionLog {
         }
     }
 
-    /// The connection has ended: as its session said before, or as the socket says.
+    /// The connection has ended: logs the session's reason, or else the socket's.
     pub fn ended(&mut self, socket: io::Result<()>, client: &Client) {
         let peer = client.address();
         let (wrong, why) = match (self.end.take(), socket) {

@@ -1,13 +1,13 @@
-//! The file of definitions: read, taken in, and a line in the log for each thing in it that was not.
+//! The definitions file: reads it, imports it, and logs each entry that was left out.
 
 use ferrymq_node::{DefinitionsError, Node};
 
 use crate::settings::DefinitionsFile;
 
-/// Sets up what the file says. What cannot be used is left out, unless the file is to be taken strictly.
+/// Imports the file. Leaves out what cannot be used, unless the import is strict.
 ///
 /// # Errors
-/// Where the file cannot be read, or is to be taken strictly and something in it cannot be used: then nothing was taken in.
+/// If the file cannot be read, or if the import is strict and an entry cannot be used. Then nothing was imported.
 pub fn import(node: &Node, file: &DefinitionsFile) -> Result<(), String> {
     let name = file.path.display();
     let json = std::fs::read(&file.path)
@@ -18,7 +18,7 @@ pub fn import(node: &Node, file: &DefinitionsFile) -> Result<(), String> {
                 tracing::error!("definitions {name}: {problem}");
             }
             let count = problems.len();
-            format!("definitions {name}: nothing was taken in, because of {count} things in it and definitions_strict")
+            format!("definitions {name}: nothing was imported: definitions_strict is set, and {count} entries or keys cannot be used")
         }
         DefinitionsError::Unreadable(why) => format!("definitions {name}: {why}"),
     })?;
@@ -32,6 +32,6 @@ pub fn import(node: &Node, file: &DefinitionsFile) -> Result<(), String> {
         0 => String::new(),
         count => format!("; {count} left out"),
     };
-    tracing::info!("definitions {name}: taken in: {}{left_out}", imported.summary());
+    tracing::info!("definitions {name}: imported: {}{left_out}", imported.summary());
     Ok(())
 }

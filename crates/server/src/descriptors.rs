@@ -1,25 +1,26 @@
-//! File descriptors: how many of them connections may take, so that some are left for storage, and for health and operators.
+//! File descriptors: how many of them client connections may use, so that some are left for storage, health checks
+//! and operators.
 
 use std::fs;
 
-/// What storage and everything else needs, where there are enough.
+/// What storage and everything else needs, if there are enough.
 const RESERVED: usize = 128;
 
-/// Most that HTTP gets.
+/// The maximum for HTTP.
 const HTTP_MAX: usize = 256;
 
-/// How the descriptors of this process are shared.
+/// How the descriptors of this process are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     /// The limit of open files.
     pub limit: usize,
-    /// For connections of clients, from when they are accepted until their sockets are closed.
+    /// For client connections, from the accept until the socket is closed.
     pub sessions: usize,
     /// For HTTP.
     pub http: usize,
 }
 
-/// The shares under the soft limit of this process; `None` if there is none or it cannot be read.
+/// The shares below the soft limit of this process. `None` if there is no limit, or if it cannot be read.
 #[must_use]
 pub fn shares() -> Option<Shares> {
     Some(Shares::of(soft_limit(&fs::read_to_string("/proc/self/limits").ok()?)?))
@@ -32,7 +33,7 @@ impl Shares {
     }
 }
 
-/// The first number behind the name; `unlimited` is none.
+/// The first number after the name; `unlimited` is not a number.
 fn soft_limit(limits: &str) -> Option<usize> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()

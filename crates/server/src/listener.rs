@@ -1,4 +1,4 @@
-//! Listeners: opening them, and taking in who comes.
+//! Listeners: they open ports and accept connections.
 
 use std::{
     io::{self, ErrorKind},
@@ -26,29 +26,29 @@ use crate::{
     tls::{Records, TlsSource},
 };
 
-/// How long to wait before accepting again where it failed: most often file descriptors have run out, and trying again
-/// at once would only burn the processor.
+/// How long a listener waits after a failed accept. Usually there are no file descriptors left, and trying again at
+/// once would only use CPU.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long clients may take to answer when the server stops.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What stands behind a listener.
+/// What serves the connections of a listener.
 #[derive(Clone)]
 pub enum Door {
     /// Sessions over a node.
     Sessions {
-        /// Begins one.
+        /// Begins a session.
         new_session: NewSession,
         /// What they speak to.
         node: Arc<Node>,
-        /// Where they get the time from.
+        /// The clock.
         process: Arc<Process>,
-        /// What their handshakes need, where they speak under TLS.
+        /// What TLS handshakes need, for a TLS listener.
         tls: Option<Arc<TlsSource>>,
         /// The threads that serve them.
         workers: Handle,
-        /// One for each connection, until its socket is closed.
+        /// One permit for each connection, until its socket is closed.
         places: Arc<Semaphore>,
     },
     /// The HTTP interface, served on the thread that accepts.
@@ -56,7 +56,7 @@ pub enum Door {
 }
 
 impl Door {
-    /// Whether one more line may say that somebody cannot be taken in.
+    /// Whether the log may have one more line about a refused connection.
     fn may_log_refusal(&self) -> bool {
         match self {
             Self::Sessions { process, .. } => process.log_limits().accepting.passes(),
@@ -64,16 +64,16 @@ impl Door {
         }
     }
 
-    /// A place for one more connection.
+    /// Waits until there is a place for one more connection.
     fn place(&self) -> Result<Option<OwnedSemaphorePermit>, NoPlace> {
         match self {
             Self::Sessions { places, .. } => places.clone().try_acquire_owned().map(Some).map_err(|_| NoPlace),
-            // Its oldest connections make room.
+            // The oldest connections are closed.
             Self::Http(_) => Ok(None),
         }
     }
 
-    /// Serves a connection on the runtime that the caller runs on.
+    /// Serves a connection on the caller's runtime.
     async fn serve(self, stream: std::net::TcpStream) {
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
@@ -94,7 +94,7 @@ impl Door {
         }
     }
 
-    /// Where its connections are served.
+    /// The threads that serve its connections.
     fn runtime(&self) -> Handle {
         match self {
             Self::Sessions { workers, .. } => workers.clone(),
@@ -103,7 +103,7 @@ impl Door {
     }
 }
 
-/// All descriptors that connections may take are taken.
+/// All descriptors for connections are in use.
 #[derive(Debug)]
 struct NoPlace;
 
@@ -115,7 +115,7 @@ impl std::fmt::Display for NoPlace {
     }
 }
 
-/// Opens a listener on every address that its host stands for.
+/// Opens a listener on each address of its host.
 pub async fn open(settings: &ListenerSettings) -> Result<Vec<TcpListener>, String> {
     let ListenerSettings { service, host, port, required } = settings;
     let failed = |error: &io::Error| {
@@ -132,7 +132,7 @@ pub async fn open(settings: &ListenerSettings) -> Result<Vec<TcpListener>, Strin
     for address in addresses {
         match TcpListener::bind(address).await {
             Ok(listener) => listeners.push(listener),
-            // A machine without this kind of address, and nobody has asked for it.
+            // The machine does not have this kind of address, and nobody has asked for it.
             Err(error) if !required && error.kind() != ErrorKind::AddrInUse => {
                 tracing::debug!("not listening on {address}: {error}");
             }
@@ -142,7 +142,7 @@ pub async fn open(settings: &ListenerSettings) -> Result<Vec<TcpListener>, Strin
     Ok(listeners)
 }
 
-/// Takes in connections until it is told to stop, on a thread that serves no clients; then ends those that it took in.
+/// Accepts connections until the server stops, on a thread that serves no clients; then it ends these connections.
 pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Receiver<bool>) {
     let (mut connections, runtime) = (JoinSet::new(), door.runtime());
     loop {
@@ -176,7 +176,7 @@ pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Recei
     }
     drop(listener);
     if let Door::Sessions { node, .. } = door {
-        // As RabbitMQ says it.
+        // RabbitMQ's text.
         let why = "broker forced connection closure with reason 'shutdown'";
         node.close_connections(&Refusal::ConnectionForced(why.to_owned()));
         let _ = timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;

@@ -1,31 +1,31 @@
-//! How many lines the log takes of one kind: whoever can cause them at will must not be able to fill the disk with them.
+//! Limits the log lines that clients can cause as often as they like, so that they cannot fill the disk.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Lets a first hundred lines pass, then some each second, and counts the others.
+/// Allows the first hundred lines, then a number of lines per second, and counts the others.
 #[derive(Debug)]
 pub struct LogLimit {
-    /// Of what they are, for the line with their number.
+    /// What the lines are about, for the line with their number.
     what: &'static str,
-    /// Held to take or give back a line.
+    /// Held while a line is counted.
     state: Mutex<State>,
     left_out: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Lines that may pass now.
+    /// How many lines are allowed now.
     lines: f64,
-    /// When that was reckoned.
+    /// When that was computed.
     since: Instant,
 }
 
-/// Lines that may come at once.
+/// The maximum number of lines at once.
 const LINES_MAX: f64 = 100.0;
-/// Lines in a second, in the long run.
+/// The number of lines per second in the long run.
 const LINES_PER_SECOND: f64 = 5.0;
 
 impl LogLimit {
@@ -53,7 +53,7 @@ impl LogLimit {
         passes
     }
 
-    /// Writes how many lines were left out since this was called last, if any were.
+    /// Logs how many lines were suppressed since the last call, if any.
     pub fn report(&self) {
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         if left_out > 0 {

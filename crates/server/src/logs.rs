@@ -1,7 +1,7 @@
-//! The log on standard error: its level, which can be changed while the server runs, and its form.
+//! The log on standard error: its level, which can change while the server runs, and its format.
 //!
-//! Names that clients choose stand in it. Each field is escaped, so that whatever a name has in it stays in its line, and
-//! does nothing to a terminal.
+//! The log contains names that clients choose. Each field is escaped, so that a name cannot begin a new line or
+//! send control characters to a terminal.
 
 use std::fmt::{self, Debug, Write as _};
 use std::io::{self, IsTerminal as _};
@@ -28,7 +28,7 @@ impl Debug for LogLevel {
 }
 
 impl LogLevel {
-    /// Begins to log; once in a process.
+    /// Starts logging; once per process.
     #[must_use]
     pub fn start(level: Level) -> Self {
         let (filter, handle) = reload::Layer::new(LevelFilter::from_level(level));
@@ -40,7 +40,7 @@ impl LogLevel {
         Self(handle)
     }
 
-    /// Logs as much as this from now on.
+    /// Sets the level.
     pub fn set(&self, level: Level) {
         if let Err(error) = self.0.modify(|filter| *filter = LevelFilter::from_level(level)) {
             tracing::error!("the log's level stays as it is: {error}");
@@ -55,7 +55,7 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt
     write!(Escaping(writer), "{value:?}")
 }
 
-/// Passes text on, with everything escaped that is not shown as itself.
+/// Passes text on and escapes everything that is not printable.
 struct Escaping<'a, 'b>(&'a mut Writer<'b>);
 
 impl fmt::Write for Escaping<'_, '_> {
@@ -72,7 +72,7 @@ impl fmt::Write for Escaping<'_, '_> {
     }
 }
 
-/// Control characters; those that end a line elsewhere; and those that turn the direction of writing.
+/// Control characters, other line separators, and characters that change the direction of text.
 fn must_be_escaped(character: char) -> bool {
     let is_invisible = |code: u32| matches!(code, 0x2028..=0x202e | 0x2066..=0x2069 | 0x200e | 0x200f | 0xfeff);
     character.is_control() || is_invisible(u32::from(character))

@@ -28,16 +28,16 @@ enum Command {
     Serve(ServeArgs),
     /// Read everything in a data directory that no server uses, and list what is damaged
     Check(check::CheckArgs),
-    /// Give up what is damaged in a data directory that no server uses: exactly that, and for good
+    /// Remove what is damaged from a data directory that no server uses: exactly that, permanently
     Repair(check::CheckArgs),
     /// Measure a server: the built-in load generator
     Bench(Box<bench::BenchArgs>),
 }
 
-/// How alike a flag must be to what was written, from 0 to 1, to be suggested.
+/// How similar a suggested flag must be to the written one, from 0 to 1.
 const ALIKE: f64 = 0.85;
 
-/// An error without a suggestion that is far from what was written: `--nosuchflag` does not mean `--config`.
+/// Removes a bad suggestion from an error: `--nosuchflag` does not mean `--config`.
 fn with_a_good_suggestion(mut error: clap::Error) -> clap::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
@@ -46,21 +46,22 @@ fn with_a_good_suggestion(mut error: clap::Error) -> clap::Error {
     let (written, suggested) = (text(ContextKind::InvalidArg), text(ContextKind::SuggestedArg));
     if strsim::jaro(&written, &suggested) < ALIKE {
         error.remove(ContextKind::SuggestedArg);
-        // It shows how the suggestion would be used.
+        // It shows the usage of the suggested flag.
         error.remove(ContextKind::Usage);
     }
     error
 }
 
-/// Frees and reuses memory of many short-lived connections without holding on to it.
+/// This allocator returns the memory of many short-lived connections.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What is freed goes back to the system at once, and not after ten seconds: each of the allocator's arenas keeps its own,
-/// so that a backlog that was moved to disk, or the 19 MiB that checking a password takes, would count several times. What
-/// is published and delivered in small messages allocates nothing, and so pays nothing.
+/// Freed memory goes back to the system at once, and not after ten seconds: each arena of the allocator keeps its
+/// own freed memory, so a backlog that was moved to disk, or the 19 MiB for checking a password, would count
+/// several times. Publishing and delivering small messages allocates nothing, so this costs nothing there.
 ///
-/// The allocator looks for this name. It reads a pointer to text that ends in a zero, which is how a slice begins.
+/// The allocator reads the symbol of this name: a pointer to text that ends with a zero byte. A slice begins with
+/// such a pointer.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static ALLOCATOR_CONFIGURATION: &[u8] = b"dirty_decay_ms:0,muzzy_decay_ms:0\0";
 

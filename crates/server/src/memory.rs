@@ -1,15 +1,15 @@
-//! The memory of this machine and of this process, as Linux tells it.
+//! The memory of this machine and of this process, from Linux.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The part of the memory that the server takes for itself unless it is told otherwise, in percent.
+/// The default memory budget, in percent of the machine's memory.
 const PERCENT: u64 = 40;
 
-/// The memory budget: 40 % of the machine's memory, or of the limit of the cgroup if that is lower. `None` if neither can be
-/// read.
+/// The memory budget: 40 % of the machine's memory, or of the cgroup's limit if that is lower. `None` if neither
+/// can be read.
 #[must_use]
 pub fn budget_bytes() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| kib_bytes(&text, "MemTotal:"));
@@ -18,7 +18,7 @@ pub fn budget_bytes() -> Option<u64> {
     machine.into_iter().chain(limit).min().map(|bytes| bytes / 100 * PERCENT)
 }
 
-/// Memory of this process that it shares with nobody, in bytes.
+/// Memory that this process does not share with others, in bytes.
 #[must_use]
 pub fn own_bytes() -> Option<u64> {
     kib_bytes(&fs::read_to_string("/proc/self/status").ok()?, "RssAnon:")
@@ -31,7 +31,7 @@ fn kib_bytes(text: &str, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// The lowest limit of the cgroups that `groups` names (the text of `/proc/self/cgroup`), and of those above them.
+/// The lowest limit of the cgroups in `groups` (the text of `/proc/self/cgroup`) and of the cgroups above them.
 fn limit_bytes(root: &Path, groups: &str) -> Option<u64> {
     let mut limit: Option<u64> = None;
     for line in groups.lines() {
@@ -43,7 +43,7 @@ fn limit_bytes(root: &Path, groups: &str) -> Option<u64> {
             _ => continue,
         };
         let own: PathBuf = root.join(path.trim_start_matches('/'));
-        // In a container, the path may be one of the machine's, which is not there.
+        // In a container, the path may belong to the host and not exist here.
         for folder in own.ancestors().take_while(|folder| folder.starts_with(&root)) {
             // "max" is no limit.
             let found = fs::read_to_string(folder.join(file)).ok().and_then(|text| text.trim().parse().ok());
@@ -66,7 +66,7 @@ mod tests {
         assert!(budget_bytes().is_some_and(|bytes| bytes > 0));
     }
 
-    /// The lowest limit on the way up counts, whichever version of cgroups the machine has.
+    /// The lowest limit on the path counts, with both versions of cgroups.
     #[test]
     fn the_lowest_limit_of_the_cgroups_counts() {
         let root = std::env::temp_dir().join(format!("ferrymq-cgroups-{}", std::process::id()));

@@ -1,4 +1,4 @@
-//! A client's socket, plain or under TLS: what the node writes its effects to, from whichever thread decided them.
+//! A client's socket, plain or with TLS. The node writes its effects to it, from any thread.
 
 use std::{
     cell::RefCell,
@@ -16,18 +16,19 @@ use tokio::{net::TcpStream, sync::Notify};
 
 use crate::tls::Records;
 
-/// Slices of one gathered write.
+/// The number of slices in one gathered write.
 pub const SLICES_MAX: usize = 64;
 
-/// Bytes of TLS read at once, into a buffer that belongs to the thread.
+/// The number of TLS bytes that one read takes, into a buffer that belongs to the thread.
 const RECORDS_BYTES: usize = 64 << 10;
 
-/// What a thread keeps of the memory in which it encodes: an input of 256 KiB may cause so much.
+/// How much of its encoding buffer a thread keeps: an input of 256 KiB may cause this much output.
 const KEPT_BYTES: usize = 1 << 20;
 
 thread_local! {
     static RECORDS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-    /// Where effects are encoded. It belongs to a connection only while the socket has not taken everything.
+    /// The buffer for encoded effects. It belongs to a connection only while the socket has not accepted
+    /// everything.
     static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -35,21 +36,23 @@ thread_local! {
 pub struct SocketPeer {
     stream: TcpStream,
     is_encrypted: bool,
-    /// Shared by the thread that drains the mailbox and the connection's own task, which writes what the socket did not
-    /// take at once. Held while encoding and encrypting, and during one write that does not block.
+    /// The thread that drains the mailbox and the connection's own task share it; the task writes what the socket
+    /// did not accept at once. Locked while effects are encoded and encrypted, and during one write that does not
+    /// block.
     outgoing: Mutex<Outgoing>,
-    /// What waits for the socket, in bytes, for those who must not wait for its lock. Written under that lock.
+    /// How many bytes wait for the socket, for those who must not wait for the lock. Written under that lock.
     waiting: AtomicUsize,
     owner: Notify,
 }
 
 struct Outgoing {
     outbox: Outbox,
-    /// Set once the handshake has settled how effects are encoded; before that there are only the session's own frames.
+    /// Set after the handshake, which determines how effects are encoded. Before that there are only the session's
+    /// own frames.
     encoder: Option<Box<dyn Encoder>>,
-    /// What is written goes through here where the connection is not plain.
+    /// The TLS records, if the connection is not plain.
     records: Option<Records>,
-    /// The socket broke: what is sent goes nowhere, and the owner will find out.
+    /// The socket is broken: what is sent is discarded, and the connection's task will notice.
     broken: bool,
 }
 
@@ -60,7 +63,7 @@ impl fmt::Debug for SocketPeer {
 }
 
 impl SocketPeer {
-    /// A peer whose handshake begins.
+    /// A peer at the start of its handshake.
     pub fn new(stream: TcpStream, records: Option<Records>) -> Self {
         let is_encrypted = records.is_some();
         let outgoing = Mutex::new(Outgoing { outbox: Outbox::default(), encoder: None, records, broken: false });
@@ -72,38 +75,38 @@ impl SocketPeer {
         &self.stream
     }
 
-    /// Effects are encoded with this from now on.
+    /// From now on effects are encoded with this.
     pub fn encode_with(&self, encoder: Box<dyn Encoder>) {
         self.outgoing.lock().encoder = Some(encoder);
     }
 
-    /// Writes what the socket takes.
+    /// Writes as much as the socket accepts.
     ///
     /// # Errors
-    /// Where the socket is broken.
+    /// If the socket is broken.
     pub fn flush(&self) -> io::Result<()> {
         self.write(&mut self.outgoing.lock())
     }
 
-    /// Nothing more will be sent: says so where that is more than to close the socket.
+    /// Nothing more will be sent. With TLS this sends the last record.
     pub fn end(&self) {
         if let Some(records) = &mut self.outgoing.lock().records {
             records.end();
         }
     }
 
-    /// Reads what has come, as a socket does: no bytes are the end, `WouldBlock` says that there is nothing now.
+    /// Reads what has arrived, like a socket: 0 bytes mean the end, `WouldBlock` means that there is nothing now.
     ///
     /// # Errors
-    /// Where the socket is broken, or what has come is not TLS though it should be.
+    /// If the socket is broken, or if the input should be TLS and is not.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         self.read_with(into, |into| self.stream.try_read(into))
     }
 
-    /// As [`SocketPeer::read`], but asks the socket itself, and not whether the runtime has heard of something to read.
+    /// Like [`SocketPeer::read`], but asks the socket itself, and not the runtime's readiness.
     ///
     /// # Errors
-    /// As there.
+    /// Like there.
     pub fn read_unasked(&self, into: &mut [u8]) -> io::Result<usize> {
         self.read_with(into, |into| io::Read::read(&mut &*socket2::SockRef::from(&self.stream), into))
     }
@@ -120,11 +123,11 @@ impl SocketPeer {
                 let mut outgoing = self.outgoing.lock();
                 let records = outgoing.records.as_mut().expect("a connection that is encrypted has records");
                 let decrypted = records.decrypt(&bytes[..count], into);
-                // The handshake is answered, and the peer is told what was wrong with it.
+                // Answers the handshake, or tells the peer what was wrong with it.
                 let written = self.write(&mut outgoing);
                 let (made, ended) = decrypted?;
                 written?;
-                // Records of the handshake make no bytes, and are not the end.
+                // Handshake records contain no bytes for us, and are not the end.
                 if made > 0 || ended || count == 0 {
                     return Ok(made);
                 }
@@ -139,7 +142,7 @@ impl SocketPeer {
         result
     }
 
-    /// Resolves when the node wants the owner's attention.
+    /// Returns when the node has something for the connection's task.
     pub async fn woken(&self) {
         self.owner.notified().await;
     }
@@ -203,7 +206,7 @@ impl Outgoing {
         }
     }
 
-    /// What can be written as soon as the socket takes it.
+    /// What can be written as soon as the socket accepts it.
     fn waiting(&self) -> usize {
         match &self.records {
             None => self.outbox.len(),

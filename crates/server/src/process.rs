@@ -1,4 +1,4 @@
-//! The process around the node: the real clock, randomness, and who is told when something is due or broken.
+//! The process around the node: the real clock, randomness, and notifications of timers and faults.
 
 use std::{
     sync::Arc,
@@ -20,19 +20,19 @@ use crate::{connection_log::LogLimits, memory};
 
 /// The only place of the server that reads a clock or asks for randomness.
 ///
-/// Everything that the server waits for counts by the passing of time (Linux's `CLOCK_MONOTONIC`). The wall clock is read once
-/// for that, when the process begins.
+/// All waiting uses the monotonic clock (Linux's `CLOCK_MONOTONIC`). The wall clock is only read once, when the
+/// process starts.
 #[derive(Debug)]
 pub struct Process {
     began: Instant,
-    /// What the wall clock said then.
+    /// The wall clock at that moment.
     began_at: Time,
     alarm: watch::Sender<Option<Time>>,
-    /// Told when there is more to deliver than those who came upon it should do.
+    /// Notified when there are more deliveries than the threads that found them should send.
     deliveries: Notify,
     /// One permit for each processor.
     computing: Arc<Semaphore>,
-    /// Where work is handed to threads; none where nothing is served.
+    /// The runtime that runs blocking work; none if nothing is served.
     runtime: Option<Handle>,
     fault: watch::Sender<Option<String>>,
     log_limits: Arc<LogLimits>,
@@ -42,7 +42,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process whose moments count from now.
+    /// A process whose time begins now.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -65,25 +65,25 @@ impl Process {
         Moment(millis(self.began.elapsed()))
     }
 
-    /// When `moment` is.
+    /// The time of `moment`.
     #[must_use]
     pub fn instant(&self, moment: Moment) -> Instant {
         self.began + Duration::from_millis(moment.0)
     }
 
-    /// How many lines the log takes of what clients can cause at will.
+    /// The log limits for lines that clients can cause.
     #[must_use]
     pub fn log_limits(&self) -> &Arc<LogLimits> {
         &self.log_limits
     }
 
-    /// When the node's next alarm is due.
+    /// When the node's next timer fires.
     #[must_use]
     pub fn alarms(&self) -> watch::Receiver<Option<Time>> {
         self.alarm.subscribe()
     }
 
-    /// Lets others have their turn.
+    /// Lets other tasks run.
     pub async fn give_way(&self) {
         #[cfg(test)]
         if self.never_yields.load(std::sync::atomic::Ordering::Relaxed) {
@@ -92,12 +92,12 @@ impl Process {
         yield_now().await;
     }
 
-    /// Resolves when there is more to deliver than those who came upon it should do.
+    /// Returns when there are more deliveries than the threads that found them should send.
     pub async fn deliveries_waiting(&self) {
         self.deliveries.notified().await;
     }
 
-    /// Why the server must end, once it must.
+    /// Waits for a fault after which the server must end, and returns the reason.
     #[must_use]
     pub fn faults(&self) -> watch::Receiver<Option<String>> {
         self.fault.subscribe()
@@ -144,9 +144,9 @@ impl Host for Process {
         let Some(runtime) = &self.runtime else { return work() };
         let computing = self.computing.clone();
         runtime.spawn(async move {
-            // It is never closed.
+            // The semaphore is never closed.
             let _permit = computing.acquire_owned().await;
-            // What panics has said so.
+            // The panic hook has logged the panic.
             drop(tokio::task::spawn_blocking(work).await);
         });
     }
@@ -160,7 +160,7 @@ impl Host for Process {
     }
 }
 
-/// 0 where it says that it is before 1970.
+/// 0 if the clock is before 1970.
 fn wall_clock() -> Time {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Time(since.map_or(0, millis))

@@ -1,4 +1,4 @@
-//! How far the server has come: what readiness is answered from.
+//! The phases of the server. `/health/ready` answers from them.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,7 +6,7 @@ use ferrymq_model::{Queries, Readiness, UsageReport};
 use ferrymq_node::Node;
 use tokio::sync::watch;
 
-/// Where the server is in its life.
+/// The phase of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Reading the data directory.
@@ -19,7 +19,7 @@ pub enum Phase {
     Stopping,
 }
 
-/// The phase, and what may have gone wrong in it.
+/// The phase, and a fault that may have occurred.
 #[derive(Debug)]
 pub struct Progress {
     phase: watch::Sender<Phase>,
@@ -28,18 +28,18 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A server that begins. `faults` says why it must end, once it must.
+    /// A server that starts. `faults` has the reason why it must end, if there is one.
     #[must_use]
     pub fn new(faults: watch::Receiver<Option<String>>) -> Self {
         Self { phase: watch::Sender::new(Phase::Recovering), faults, node: OnceLock::new() }
     }
 
-    /// Recovery is done: the node is there to be asked.
+    /// Recovery is done: the node can be asked.
     pub fn opened(&self, node: Arc<Node>) {
         self.node.get_or_init(|| node);
     }
 
-    /// The next phase has begun.
+    /// The next phase begins.
     pub fn enter(&self, phase: Phase) {
         self.phase.send_replace(phase);
     }

@@ -1,4 +1,4 @@
-//! The protocols this server speaks: a new one adds its line here, its crate and its page in docs/, and nothing else.
+//! The protocols of this server. A new one adds its line here, its crate, and its page in docs/.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ pub type NewSession = Arc<dyn Fn() -> Box<dyn Session> + Send + Sync>;
 /// A protocol that a listener can be opened for.
 #[derive(Debug)]
 pub struct Protocol {
-    /// As the command line and the configuration call it.
+    /// Its name on the command line and in the configuration.
     pub name: &'static str,
-    /// The port it listens on where nothing else is said.
+    /// Its default port.
     pub port: u16,
-    /// Its name and its port under TLS.
+    /// Its name and its port with TLS.
     pub secure: Option<(&'static str, u16)>,
     /// What is spoken there.
     pub speech: Speech,
@@ -26,10 +26,10 @@ pub struct Protocol {
 pub enum Speech {
     /// By sessions over a node.
     Sessions {
-        /// Makes what all sessions of a listener share, and gives what begins one. The last argument says whether clients
-        /// can be known by their certificates there.
+        /// Makes what all sessions of a listener share, and returns the function that begins a session. The last
+        /// argument says whether certificates can identify clients there.
         open: fn(&Identity, &Limits, bool) -> NewSession,
-        /// Whose properties its messages have, and how they are read.
+        /// The dialect of its messages: how their properties are read.
         dialect: (Dialect, &'static dyn Properties),
     },
     /// By the HTTP interface.
@@ -45,7 +45,7 @@ impl std::fmt::Debug for Speech {
     }
 }
 
-/// Every protocol, in the order in which the documentation lists them.
+/// All protocols, in the order of the documentation.
 pub static PROTOCOLS: &[Protocol] = &[
     Protocol {
         name: "amqp",
@@ -56,21 +56,21 @@ pub static PROTOCOLS: &[Protocol] = &[
     Protocol { name: "http", port: 15672, secure: None, speech: Speech::Http },
 ];
 
-/// A protocol, plain or under TLS: what a listener is opened for.
+/// A protocol, plain or with TLS: what a listener is opened for.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
     /// What is spoken.
     pub protocol: &'static Protocol,
-    /// As the command line and the configuration call it.
+    /// Its name on the command line and in the configuration.
     pub name: &'static str,
-    /// The port it listens on where nothing else is said.
+    /// Its default port.
     pub port: u16,
-    /// Whether it is spoken under TLS.
+    /// Whether it uses TLS.
     pub is_secure: bool,
 }
 
 impl Service {
-    /// Every one, in the order in which the documentation lists them.
+    /// All of them, in the order of the documentation.
     pub fn all() -> impl Iterator<Item = Self> {
         PROTOCOLS.iter().flat_map(|protocol| {
             let plain = Self { protocol, name: protocol.name, port: protocol.port, is_secure: false };

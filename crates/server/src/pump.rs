@@ -1,4 +1,4 @@
-//! Carries out what a session asks for: the joint between the pure session and the node.
+//! Carries out the steps of a session: the link between the pure session and the node.
 
 use ferrymq_model::{Command, Event};
 use ferrymq_node::Client;
@@ -6,24 +6,24 @@ use ferrymq_wire::{Encoder, Moment, Output, Received, Session, Step};
 
 use crate::connection_log::ConnectionLog;
 
-/// A session together with its connection to the node. Owns no socket and reads no clock, so that conversations can be
-/// played in memory.
+/// A session and its connection to the node. It has no socket and reads no clock, so that conversations can run in
+/// memory.
 pub struct Pump {
     session: Box<dyn Session>,
     client: Client,
-    /// Kept for its memory; empty between calls.
+    /// Its memory is used again; it is empty between calls.
     out: Output,
     events: Vec<Event>,
     closing: bool,
-    /// The end is for the peer to make.
+    /// The peer should close the connection.
     peer_closes: bool,
-    /// Why the session was told that the node has no room for what this connection publishes.
+    /// Why the session was told that the node blocks this connection's publishes.
     blocked: Option<String>,
-    /// What was done in this turn, in the node's units of work.
+    /// The work of this turn, in the node's units.
     done: u64,
-    /// Input was left over: see [`Pump::wants_rest`].
+    /// Input is left: see [`Pump::wants_rest`].
     wants_rest: bool,
-    /// What `out` holds, where steps of it are left for the next turn.
+    /// How many bytes of `out` are used, if steps of it are left for the next turn.
     suspended: Option<Portion>,
     /// How often consumers are looked at, who are waited for, until input is read again.
     looks_left: u32,
@@ -35,21 +35,21 @@ pub struct Pump {
 /// What a session has read at once.
 struct Portion {
     received: Received,
-    /// The session waits for the node and has nothing more to say.
+    /// The session waits for the node and has nothing more to do.
     waits: bool,
-    /// No more of the same input follows at once.
+    /// The same input does not continue directly.
     ends: bool,
 }
 
-/// Turns after which deliveries to others do not wait for more of the same input any longer.
+/// The number of turns after which deliveries to other connections are no longer deferred until the input ends.
 const HELD_TURNS_MAX: u32 = 8;
 
-/// Units of work after which a turn is over, as soon as what was read is taken: about two milliseconds. A unit is about what
-/// it takes to put one small message into one queue; see [`Client::take_work`].
+/// The units of work after which a turn ends as soon as the input that was read is used: about two milliseconds.
+/// One unit is about the work of putting one small message into one queue; see [`Client::take_work`].
 const TURN_WORK: u64 = 15_000;
 
-/// Units of work after which a turn is over although input is left over, which has to be kept until the next one. What is
-/// read at once rarely makes so much.
+/// The units of work after which a turn ends even if input is left, which must be kept for the next turn. One read
+/// rarely causes so much work.
 const TURN_WORK_MAX: u64 = 2 * TURN_WORK;
 
 impl std::fmt::Debug for Pump {
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Pump {
     }
 }
 
-/// So many bytes of input are a unit of work, too.
+/// This many bytes of input count as one unit of work, too.
 const WORK_BYTES: usize = 64;
 
 /// How often a publisher looks whether its consumers have caught up, before it is read on in any case.
@@ -67,11 +67,11 @@ const CONSUMER_LOOKS: u32 = 20;
 /// What it takes to look whether there is something to do, in units of work.
 const WORK_OF_LOOK: u64 = 16;
 
-/// How effects are encoded from some point on, given to whoever encodes them.
+/// How effects are encoded from now on, for the thread that encodes them.
 pub type EncodeWith<'a> = &'a mut dyn FnMut(Box<dyn Encoder>);
 
 impl Pump {
-    /// A session that begins, and its connection.
+    /// A new session and its connection.
     #[must_use]
     pub fn new(session: Box<dyn Session>, client: Client, log: ConnectionLog) -> Self {
         Self {
@@ -122,14 +122,14 @@ impl Pump {
         self.looks_left = 0;
     }
 
-    /// Whether so much was done that others should have their turn.
+    /// Whether the turn did so much that other connections should have theirs.
     #[must_use]
     pub fn turn_is_over(&self) -> bool {
         self.done >= TURN_WORK
     }
 
-    /// Whether the rest of the input is to be offered again as soon as the connection is not paused and has its turn, even
-    /// if nothing more has come.
+    /// Whether the rest of the input must be offered again as soon as the connection is not paused and has its next
+    /// turn, even if no more input has arrived.
     #[must_use]
     pub fn wants_rest(&self) -> bool {
         self.wants_rest
@@ -142,8 +142,8 @@ impl Pump {
         self.carry_out(&mut out, &[], None, now, encode_with);
     }
 
-    /// Bytes have come from the peer, behind those that were left over; says how many of them are done with. Stops where they
-    /// are far too much for one turn. The rest must be offered again: see [`Pump::wants_rest`].
+    /// Bytes have arrived after those that were left. Returns how many are used. Stops if they are far too many for
+    /// one turn. The rest must be offered again: see [`Pump::wants_rest`].
     pub fn input(&mut self, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) -> usize {
         let mut consumed = 0;
         self.wants_rest = false;
@@ -161,7 +161,7 @@ impl Pump {
             let portion = self.suspended.take().unwrap_or_else(|| {
                 let received = self.session.receive(rest, now, &mut out);
                 let waits = received.paused && received.consumed == 0 && out.steps.is_empty();
-                // What is on its way to others waits for more of the same input, unless that ends here.
+                // Deliveries to other connections are deferred while the same input continues.
                 let ends = !(received.paused && out.is_full());
                 Portion { received, waits, ends }
             });
@@ -192,21 +192,21 @@ impl Pump {
         consumed
     }
 
-    /// So many bytes of input are kept until they are offered again. Called after each call of [`Pump::input`].
+    /// This many bytes of input are kept until they are offered again. Called after each call of [`Pump::input`].
     pub fn kept(&mut self, unread: usize) {
         self.client.holds(self.session.held_bytes(), unread);
     }
 
-    /// Says whether so much was done that even what was read already has to wait.
+    /// Returns whether the turn did so much that even the input that was read must wait.
     fn count_work(&mut self) -> bool {
         self.done += self.client.take_work();
         self.done >= TURN_WORK_MAX
     }
 
-    /// Time has passed, or the node woke this connection: looks at the session's deadline and at the node's events, and
-    /// lets subscriptions that waited for the socket go on.
+    /// Time has passed, or the node has notified this connection: checks the session's deadline and the node's
+    /// events, and continues subscriptions that waited for the socket.
     pub fn attend(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
-        // However little there is to do: who is woken again and again has its turns, too.
+        // Even if there is little to do: a connection that is notified again and again has turns, too.
         self.done += WORK_OF_LOOK;
         if self.session.deadline().is_some_and(|deadline| deadline <= now) {
             let mut out = Output::default();
@@ -222,7 +222,7 @@ impl Pump {
         self.count_work();
     }
 
-    /// Tells the session when its publishes have to wait, and when they need not any more.
+    /// Tells the session when its publishes are blocked, and when they are not any more.
     fn tell_room(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
         let reason = self.client.block_reason();
         if reason != self.blocked {
@@ -232,55 +232,56 @@ impl Pump {
         }
     }
 
-    /// The socket took bytes.
+    /// The socket accepted bytes.
     pub fn written(&mut self) {
         self.done += WORK_OF_LOOK;
         self.client.written();
         self.count_work();
     }
 
-    /// When `attend` should be called at the latest.
+    /// The latest time for the next call of `attend`.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.session.deadline()
     }
 
-    /// Whether the socket should be closed, once what waits for it is written.
+    /// Whether the socket should be closed, after everything that waits for it is written.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.closing
     }
 
-    /// Whether it is for the peer to close the socket.
+    /// Whether the peer should close the socket.
     #[must_use]
     pub fn peer_closes(&self) -> bool {
         self.peer_closes
     }
 
-    /// The connection is over, for the log: how the socket ended, where the session has not said why.
+    /// The connection has ended, for the log: says how the socket ended if the session has given no reason.
     pub fn log_end(&mut self, socket: std::io::Result<()>) {
         self.log.ended(socket, &self.client);
     }
 
-    /// Ends the connection. What was decided for it before may still be on its way; the peer is woken when that has left.
+    /// Ends the connection. Effects that were decided before may still be under way; the peer is notified when they
+    /// have left.
     pub fn end(&mut self) {
         self.client.end();
     }
 
-    /// Whether everything has left that this connection was to send.
+    /// Whether everything that this connection has to send has left.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.client.is_drained()
     }
 
-    /// Whether the node asks this connection to stop reading for now: there is no room for what it publishes.
+    /// Whether the node asks this connection to stop reading for now, because there is no space for its publishes.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.client.is_paused()
     }
 
-    /// Carries out the session's steps, which came of a portion of input or of something else. Says whether all is done: of
-    /// a portion, publishes may be left for the next turn, and with them the steps behind them.
+    /// Carries out the session's steps, which come from input or from something else. Returns whether all are done:
+    /// publishes of an input, and the steps after them, may be left for the next turn.
     fn carry_out(
         &mut self,
         out: &mut Output,
@@ -293,7 +294,8 @@ impl Pump {
         loop {
             let next = steps.next();
             let publishes = matches!(next, Some(Step::Command(Command::Publish(_))));
-            // Whatever is no publish comes behind those before it; so does another one, where they were too much at once.
+            // A step that is not a publish follows the publishes before it; so does another publish, if they were
+            // too many for one call.
             if self.client.is_behind() || !publishes && self.client.has_collected() {
                 let decided = match portion {
                     Some(_) => self.client.decide_some(input, &mut self.events),

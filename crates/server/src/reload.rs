@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again, and what can be changed without a restart is changed. Whatever is wrong in it,
-//! the server goes on as it was.
+//! SIGHUP: the configuration is read again, and everything that can change without a restart changes. If the
+//! configuration has an error, the server continues as before.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::{
     tls::TlsSource,
 };
 
-/// Options that SIGHUP takes over, beside the files of certificates. Their new values hold at once.
+/// Options that SIGHUP applies at once, in addition to the certificate files.
 const TAKEN_OVER: [&str; 1] = ["log_level"];
 
 /// What can be changed while the server runs.
 pub struct Reload {
     /// How the configuration is read.
     pub read: Box<dyn Fn() -> Result<Configuration, String> + Send + Sync>,
-    /// What was read last.
+    /// The configuration that was read last.
     pub current: Configuration,
     pub log_level: Arc<LogLevel>,
     pub tls: Option<Arc<TlsSource>>,
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Reload {
 }
 
 impl Reload {
-    /// Reloads each time the signal comes.
+    /// Reloads each time the signal arrives.
     pub async fn on(mut self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
             // Files are read, and passwords may be hashed.
@@ -54,7 +54,7 @@ impl Reload {
         };
         if let Some(tls) = &self.tls {
             match tls.reload(&new.tls) {
-                Ok(()) => tracing::info!("SIGHUP: certificates were read again and hold for new connections"),
+                Ok(()) => tracing::info!("SIGHUP: certificates were read again; new connections use them"),
                 Err(error) => tracing::error!("SIGHUP: certificates stay as they are: {error}"),
             }
         }
@@ -68,19 +68,19 @@ impl Reload {
             tracing::warn!("SIGHUP: {key} has changed, and takes effect at the next start");
         }
         tracing::info!("SIGHUP: the configuration was read again");
-        // Last, so that what is said of the reload is there whichever level is the lower one.
+        // Last, so that the log lines about the reload appear with the lower one of the two levels.
         self.log_level.set(new.log_level);
     }
 }
 
-/// The options that are not as they were, and which only a restart takes over.
+/// The options that have changed and need a restart.
 fn changed<'a>(old: &'a Configuration, new: &'a Configuration) -> impl Iterator<Item = &'static str> {
     let needs_restart = |key: &str| !TAKEN_OVER.contains(&key) && !key.starts_with("tls.");
     let options = OPTIONS.iter().filter(move |option| needs_restart(option.key));
     options.filter(|option| option.show(old) != option.show(new)).map(|option| option.key)
 }
 
-/// How the configuration is read again: as at the start.
+/// Reads the configuration again, as at the start.
 pub fn reader(
     args: ServeArgs,
     environment: fn() -> Vec<(String, String)>,

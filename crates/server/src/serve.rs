@@ -1,4 +1,4 @@
-//! `ferrymq serve`: recovery, listeners, and an orderly end.
+//! `ferrymq serve`: recovery, listeners, and an orderly stop.
 
 use std::{
     io::{self, Write as _},
@@ -34,11 +34,11 @@ use crate::{
     token_options,
 };
 
-/// How often the log says how many lines were left out of it.
+/// How often the log says how many lines it suppressed.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// Runs a server until it is told to stop. Exits with 0 after an orderly end, and with 1 where it cannot start or must not
-/// go on.
+/// Runs a server until it is told to stop. The exit code is 0 after an orderly stop, and 1 if the server cannot
+/// start or must not continue.
 #[must_use]
 pub fn run(args: &ServeArgs) -> ExitCode {
     let read = reload::reader(args.clone(), environment);
@@ -68,11 +68,11 @@ pub fn run(args: &ServeArgs) -> ExitCode {
     }
 }
 
-/// Tasks that a worker runs before it looks for what sockets and clocks have brought. Each may take about a millisecond.
+/// How many tasks a worker runs before it checks sockets and timers again. Each task may take about a millisecond.
 const TASKS_BETWEEN_EVENTS: u32 = 8;
 
-/// Two of them: this thread accepts, answers HTTP, hears signals and watches the clock, and so never waits for the workers,
-/// which serve clients.
+/// Two runtimes: this thread accepts connections, answers HTTP, receives signals and fires timers, so it never
+/// waits for the workers, which serve clients.
 fn runtimes(threads: usize) -> io::Result<(Runtime, Runtime)> {
     let front = Builder::new_current_thread().enable_all().build()?;
     let workers = Builder::new_multi_thread()
@@ -85,21 +85,21 @@ fn runtimes(threads: usize) -> io::Result<(Runtime, Runtime)> {
     Ok((front, workers))
 }
 
-/// Variables that are not Unicode belong to somebody else.
+/// Variables that are not Unicode are not FerryMQ's.
 fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
 }
 
-/// Serves HTTP first, so that a recovery that takes its time can be watched, and everything else once it is done.
+/// Serves HTTP first, so that a long recovery can be watched, and everything else after the recovery.
 async fn serve(
     settings: &Settings,
     workers: &Handle,
     reload: impl FnOnce(Option<Arc<TlsSource>>, Arc<Node>) -> Reload,
 ) -> Result<(), String> {
     let began = Instant::now();
-    // A closed terminal or a log rotation sends these; without an owner they would end the process.
+    // A closed terminal or a log rotation sends these signals. Without a handler they would end the process.
     let harmless = Harmless::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     let (version, directory) = (env!("CARGO_PKG_VERSION"), settings.data_directory.display());
     tracing::info!("FerryMQ {version} starts, with data directory {directory}");
@@ -138,7 +138,7 @@ async fn serve(
         workers.spawn(reload(tls, node.clone()).on(harmless.hangup)),
     ];
     progress.enter(Phase::Serving);
-    // Whoever has read "ready" may send a signal at once.
+    // A program that has read "ready" may send a signal at once.
     let signals = Signals::new().map_err(|error| format!("signals cannot be received: {error}"))?;
     tracing::info!("ready after {}: {}", seconds(began), announced.join(", "));
     say_what_is_closed(settings);
@@ -146,22 +146,22 @@ async fn serve(
     let end = wait_for_the_end(&process, signals).await?;
     tracing::warn!("{end}: the server stops; {} connections are closed, no new ones are taken", node.connections());
     progress.enter(Phase::Stopping);
-    // Whoever listens for it stops; a listener that is gone already does not matter.
+    // All tasks that listen for it stop; it does not matter if one has ended already.
     let _ = stop.send(true);
     while tasks.join_next().await.is_some() {}
     for chore in chores {
         chore.abort();
-        // It was ended, which is an error to those who wait for it.
+        // The task was aborted, which is an error for those who await it.
         drop(chore.await);
     }
     let stopped = tokio::task::spawn_blocking(move || node.stop()).await.map_err(|error| error.to_string())?;
-    stopped.map_err(|error| format!("the last acknowledgements are not on disk and may be undone: {error}"))?;
+    stopped.map_err(|error| format!("the last acknowledgements are not on disk and may be lost: {error}"))?;
     process.log_limits().report();
-    tracing::info!("stopped: everything that was decided is on disk");
+    tracing::info!("stopped: everything is on disk");
     Ok(())
 }
 
-/// Opens a listener on all its addresses; gives `amqp 127.0.0.1:5672` for each.
+/// Opens a listener on all its addresses; returns `amqp 127.0.0.1:5672` for each.
 async fn open_listener(
     settings: &ListenerSettings,
     door: &Door,
@@ -177,7 +177,7 @@ async fn open_listener(
     Ok(announced)
 }
 
-/// How much memory the server takes before connections that hold much of it end.
+/// Logs the memory budget. Above it, connections that hold much memory are closed.
 fn say_the_budget(bytes: u64) {
     match bytes {
         0 => tracing::warn!(
@@ -187,7 +187,7 @@ fn say_the_budget(bytes: u64) {
     }
 }
 
-/// One for each connection of a client, so that descriptors are left for storage, health and operators.
+/// One permit for each client connection, so that descriptors are left for storage, health checks and operators.
 fn places(shares: Option<Shares>, connections_max: u32) -> Arc<Semaphore> {
     let Some(Shares { limit, sessions, .. }) = shares else { return Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)) };
     if sessions < connections_max as usize {
@@ -199,7 +199,7 @@ fn places(shares: Option<Shares>, connections_max: u32) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(sessions.min(Semaphore::MAX_PERMITS)))
 }
 
-/// A given `listen` closes what opens by default; whoever misses one of those learns here how to open it.
+/// A given `listen` closes the default listeners. Logs which ones, and how to open them.
 fn say_what_is_closed(settings: &Settings) {
     let is_open = |service: &Service| settings.listeners.iter().any(|open| open.service.name == service.name);
     let closed = Service::all().filter(|service| !service.is_secure && !is_open(service));
@@ -211,7 +211,7 @@ fn say_what_is_closed(settings: &Settings) {
     }
 }
 
-/// What the listeners that speak under TLS share.
+/// What the TLS listeners share.
 fn open_tls(settings: &Settings) -> Result<Option<Arc<TlsSource>>, String> {
     let secure = settings.listeners.iter().find(|listener| listener.service.is_secure);
     match secure {
@@ -223,7 +223,7 @@ fn open_tls(settings: &Settings) -> Result<Option<Arc<TlsSource>>, String> {
     }
 }
 
-/// Opens the node and sets up what a file of definitions says, on a thread of its own: HTTP is answered meanwhile.
+/// Opens the node and imports the definitions file, on its own thread, so that HTTP is answered meanwhile.
 async fn opened(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>, String> {
     let (node_settings, definitions) = (node_settings(settings)?, settings.definitions.clone());
     let open = move || {
@@ -231,7 +231,9 @@ async fn opened(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>,
         let directory = node_settings.directory.display().to_string();
         let node = Node::open(node_settings, Arc::new(RealDisk), process).map_err(|error| error.to_string())?;
         match node.found() {
-            Found { is_new: true, .. } => tracing::info!("made a new data directory {directory} in {}", seconds(began)),
+            Found { is_new: true, .. } => {
+                tracing::info!("created a new data directory {directory} in {}", seconds(began));
+            }
             Found { queues, messages, .. } => tracing::info!(
                 "recovered {queues} queues with {messages} messages from {directory} in {}",
                 seconds(began)
@@ -259,7 +261,7 @@ fn node_settings(settings: &Settings) -> Result<NodeSettings, String> {
     })
 }
 
-/// A data directory that is about to be made, and has something else in it already, may be the wrong folder.
+/// A new data directory in a folder that has other files may be the wrong folder.
 fn warn_of_strangers(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     let names: Vec<String> =
@@ -273,7 +275,7 @@ fn warn_of_strangers(directory: &Path) {
     }
 }
 
-/// What a data directory has in it.
+/// What a data directory contains.
 const OURS: [&str; 7] = ["manifest", "lock", "checkpoint.redb", "journal", "bodies", "runs", "transient"];
 
 fn seconds(began: Instant) -> String {
@@ -290,7 +292,7 @@ fn announce(listeners: &[String]) -> io::Result<()> {
     out.flush()
 }
 
-/// Expiry and everything else that happens at a time and not because somebody asked.
+/// Expiry and everything else that a timer starts, and not a client.
 async fn ring_alarms(node: Arc<Node>, process: Arc<Process>) {
     let mut alarms = process.alarms();
     loop {
@@ -308,7 +310,7 @@ async fn ring_alarms(node: Arc<Node>, process: Arc<Process>) {
     }
 }
 
-/// Goes on with deliveries that those who came upon them have left, a portion at a time.
+/// Sends the deliveries that other threads left, a portion at a time.
 async fn deliver_the_rest(node: Arc<Node>, process: Arc<Process>) {
     loop {
         process.deliveries_waiting().await;
@@ -317,7 +319,7 @@ async fn deliver_the_rest(node: Arc<Node>, process: Arc<Process>) {
     }
 }
 
-/// Lines that were left out of the log are counted in it from time to time.
+/// Logs the number of suppressed lines from time to time.
 async fn report_log_limits(process: Arc<Process>) {
     let mut times = tokio::time::interval(REPORT_EVERY);
     loop {
@@ -326,10 +328,10 @@ async fn report_log_limits(process: Arc<Process>) {
     }
 }
 
-/// Signals that must not end the server. They are received, and one of them means something.
+/// Signals that must not end the server. The server receives them; only one of them has a meaning.
 struct Harmless {
     hangup: Signal,
-    /// Received and forgotten.
+    /// Received and ignored.
     _others: [Signal; 2],
 }
 
@@ -340,7 +342,7 @@ impl Harmless {
     }
 }
 
-/// The signals that ask the server to end in good order.
+/// The signals that ask the server to stop in an orderly way.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -352,8 +354,8 @@ impl Signals {
     }
 }
 
-/// Waits for SIGTERM or SIGINT, and says which it was; or for a fault after which the server must not go on: then with its
-/// reason.
+/// Waits for SIGTERM or SIGINT, and returns which one; or for a fault after which the server must not continue, and
+/// returns the reason.
 async fn wait_for_the_end(process: &Process, mut signals: Signals) -> Result<&'static str, String> {
     let mut faults = process.faults();
     tokio::select! {

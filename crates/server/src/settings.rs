@@ -1,4 +1,4 @@
-//! Settings of a server, resolved: what the configuration comes to on this machine.
+//! The settings of a server: the values that result from the configuration on this machine.
 
 use std::{path::PathBuf, thread::available_parallelism};
 
@@ -17,40 +17,40 @@ use crate::{
 /// Everything `serve` needs to know. Passed down, never global.
 #[derive(Debug)]
 pub struct Settings {
-    /// Where everything durable is kept.
+    /// The directory for all durable data.
     pub data_directory: PathBuf,
-    /// A file of definitions to set up.
+    /// A definitions file to import.
     pub definitions: Option<DefinitionsFile>,
     /// What is listened on.
     pub listeners: Vec<ListenerSettings>,
-    /// Certificates and keys, for those of them that speak under TLS.
+    /// Certificates and keys of the TLS listeners.
     pub tls: TlsFiles,
-    /// Where users are looked for, in this order.
+    /// The user backends, in the order in which they are asked.
     pub auth_backends: Vec<BackendName>,
-    /// Which tokens are taken.
+    /// Which tokens are accepted.
     pub tokens: TokenOptions,
-    /// Whether what happens is told on the exchange `amq.rabbitmq.event`.
+    /// Whether events are published to the exchange `amq.rabbitmq.event`.
     pub events: bool,
     /// How many threads serve connections.
     pub threads: usize,
-    /// How the server presents itself.
+    /// The names that clients see.
     pub identity: Identity,
     /// Limits of connections and queues.
     pub limits: Limits,
     /// How messages are stored.
     pub storage: ferrymq_storage::Options,
-    /// What of that was asked for and cannot be changed in a data directory that is there.
+    /// Values that were asked for and cannot change in an existing data directory.
     pub fixed: FixedStorage,
 }
 
-/// Definitions to set up.
+/// Definitions to import.
 #[derive(Clone, Debug)]
 pub struct DefinitionsFile {
     /// The file.
     pub path: PathBuf,
-    /// Whether everything in it must be usable.
+    /// Whether every entry of it must be usable.
     pub strict: bool,
-    /// Whether it is taken in again on SIGHUP.
+    /// Whether SIGHUP imports it again.
     pub reload: bool,
 }
 
@@ -61,14 +61,14 @@ pub struct ListenerSettings {
     pub service: Service,
     /// An address, or a name that stands for one or more.
     pub host: String,
-    /// 0 picks a free one.
+    /// 0 picks a free port.
     pub port: u16,
     /// Whether the server must not start without it.
     pub required: bool,
 }
 
 impl Settings {
-    /// What `configuration` comes to.
+    /// The settings that follow from `configuration`.
     #[must_use]
     pub fn resolve(configuration: Configuration) -> Self {
         let threads = match configuration.threads {
@@ -86,7 +86,7 @@ impl Settings {
             file_bytes: asked("storage.file_bytes", configuration.storage.file_bytes),
             files: asked("storage.files", configuration.storage.files),
         };
-        // Where no budget is given, it follows the machine. If that cannot be read, there is none.
+        // Without a budget it depends on the machine. If the machine's memory cannot be read, there is no budget.
         let memory_bytes_max = match configuration.limits.memory_bytes_max {
             0 => memory::budget_bytes().unwrap_or(0),
             bytes => bytes,
@@ -118,7 +118,7 @@ fn as_asked(Listen { service, host, port }: Listen) -> ListenerSettings {
     ListenerSettings { service, host, port, required: true }
 }
 
-/// A service's own port on loopback; not every machine has the second address.
+/// A service's own port on the loopback addresses. Not every machine has the second address.
 fn on_this_machine(service: Service) -> [ListenerSettings; 2] {
     [("127.0.0.1", true), ("::1", false)].map(|(host, required)| ListenerSettings {
         service,

@@ -1,4 +1,4 @@
-//! TLS: certificates and keys from files, and a connection's records between its outbox and its socket.
+//! TLS: certificates and keys from files, and the records between a connection's outbox and its socket.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -19,33 +19,33 @@ use tokio::net::TcpStream;
 
 use crate::certificate::{LoginPart, LoginSource, SanType};
 
-/// What was asked for: who the server is, and who its clients may be.
+/// The options: which certificate the server has, and which clients it accepts.
 #[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
-    /// The server's certificate and those that lead to its authority, in PEM form.
+    /// The server's certificate and the intermediate ones up to its authority, in PEM form.
     pub certificate_file: Option<PathBuf>,
     /// The key of the first of them.
     pub key_file: Option<PathBuf>,
-    /// The authorities that clients' certificates come from.
+    /// The authorities of clients' certificates.
     pub client_ca_file: Option<PathBuf>,
     /// Whether clients show certificates.
     pub client_certificates: ClientCertificates,
-    /// Where in its certificate a client's user is named.
+    /// The part of a client's certificate that names the user.
     pub login_from: LoginPart,
-    /// Where it is in an alternative name: of which type.
+    /// If that is an alternative name: its type.
     pub login_san_type: SanType,
-    /// Which one of those, from 0.
+    /// The number of that alternative name, from 0.
     pub login_san_index: u32,
 }
 
-/// What the connections of all listeners under TLS share.
+/// What all TLS connections share.
 #[derive(Debug)]
 pub struct Tls {
     config: Arc<ServerConfig>,
     login: LoginSource,
 }
 
-/// The certificates that hold for new connections. They can be read again while the server runs.
+/// The certificates for new connections. They can be read again while the server runs.
 #[derive(Debug)]
 pub struct TlsSource {
     /// Held only to take or replace the pointer.
@@ -61,30 +61,30 @@ impl TlsSource {
         Ok(Arc::new(Self { current: Mutex::new(files.read()?) }))
     }
 
-    /// What holds now.
+    /// The current ones.
     pub fn current(&self) -> Arc<Tls> {
         self.current.lock().clone()
     }
 
-    /// Reads the files again. Connections that are open keep what they began with.
+    /// Reads the files again. Open connections keep the old ones.
     ///
     /// # Errors
-    /// As for [`TlsFiles::read`]; then what held before still holds.
+    /// Like [`TlsFiles::read`]; then the old ones stay.
     pub fn reload(&self, files: &TlsFiles) -> Result<(), String> {
         *self.current.lock() = files.read()?;
         Ok(())
     }
 }
 
-/// Whether clients show certificates of their own.
+/// Whether the server asks clients for certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// They are not asked.
+    /// It does not ask.
     #[default]
     None,
-    /// They are asked; who shows one must show a good one.
+    /// It asks; a client that shows a certificate must show a valid one.
     Optional,
-    /// Who has none is refused.
+    /// A client without one is refused.
     Required,
 }
 
@@ -94,7 +94,7 @@ impl TlsFiles {
         self.certificate_file.is_some() || self.key_file.is_some()
     }
 
-    /// Whether a client can be known by its certificate.
+    /// Whether a certificate can identify a client.
     pub fn can_prove(&self) -> bool {
         self.client_certificates != ClientCertificates::None && self.login_from != LoginPart::None
     }
@@ -102,7 +102,7 @@ impl TlsFiles {
     /// Reads the files.
     ///
     /// # Errors
-    /// Where something is missing or wrong: which option, which file, and why.
+    /// If something is missing or wrong: the option, the file, and why.
     pub fn read(&self) -> Result<Arc<Tls>, String> {
         let (Some(certificate_file), Some(key_file)) = (&self.certificate_file, &self.key_file) else {
             return Err("TLS needs both tls.certificate_file and tls.key_file".into());
@@ -119,7 +119,7 @@ impl TlsFiles {
             .with_single_cert(chain, key)
             .map_err(|error| {
                 let (certificate, key) = (certificate_file.display(), key_file.display());
-                format!("tls.key_file {key} does not fit tls.certificate_file {certificate}: {error}")
+                format!("tls.key_file {key} does not belong to tls.certificate_file {certificate}: {error}")
             })?;
         let login = LoginSource {
             part: self.login_from,
@@ -131,12 +131,15 @@ impl TlsFiles {
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, String> {
         if self.client_certificates == ClientCertificates::None && self.login_from != LoginPart::None {
-            return Err("tls.login_from needs tls.client_certificates: clients are not asked for any".into());
+            return Err(
+                "tls.login_from needs tls.client_certificates: without it clients are not asked for a certificate"
+                    .into(),
+            );
         }
         let path = match (self.client_certificates, &self.client_ca_file) {
             (ClientCertificates::None, None) => return Ok(Arc::new(NoClientAuth)),
             (ClientCertificates::None, Some(_)) => {
-                return Err("tls.client_ca_file is of no use while tls.client_certificates is none".into());
+                return Err("tls.client_ca_file has no effect while tls.client_certificates is none".into());
             }
             (_, None) => return Err("tls.client_certificates needs tls.client_ca_file".into()),
             (_, Some(path)) => path,
@@ -166,14 +169,14 @@ fn certificates(option: &str, path: &Path) -> Result<Vec<CertificateDer<'static>
 fn unreadable(option: &str, path: &Path, what: &str, error: &pem::Error) -> String {
     let why = match error {
         pem::Error::Io(error) => format!("it cannot be read: {error}"),
-        pem::Error::NoItemsFound => format!("it holds no {what} in PEM form"),
+        pem::Error::NoItemsFound => format!("it contains no {what} in PEM form"),
         other => format!("it is not in PEM form: {other:?}"),
     };
     format!("{option} {}: {why}", path.display())
 }
 
-/// A connection's records: what lies between its outbox and its socket. Belongs under the outbox's lock, so that records
-/// leave in the order in which they were made, whichever thread has something to send.
+/// The TLS records of a connection, between its outbox and its socket. It is under the outbox's lock, so that
+/// records leave in the order in which they were made, whichever thread sends.
 #[derive(Debug)]
 pub struct Records {
     connection: Box<ServerConnection>,
@@ -181,26 +184,26 @@ pub struct Records {
 }
 
 impl Records {
-    /// A handshake begins.
+    /// Begins a handshake.
     ///
     /// # Errors
-    /// Where the configuration cannot be used.
+    /// If the configuration cannot be used.
     pub fn new(tls: Arc<Tls>) -> io::Result<Self> {
         let connection = ServerConnection::new(tls.config.clone()).map_err(io::Error::other)?;
         Ok(Self { connection: Box::new(connection), tls })
     }
 
-    /// The user that the client's certificate names. The handshake has verified it.
+    /// The user that the client's certificate names. The handshake has verified the certificate.
     ///
     /// # Errors
-    /// Where there is none: why, for the log.
+    /// If there is none: the reason, for the log.
     pub fn proves(&self) -> Result<Name, String> {
         let shown = self.connection.peer_certificates().and_then(<[_]>::first);
         let certificate = shown.ok_or("the client has shown no certificate")?;
         self.tls.login.user(certificate)
     }
 
-    /// Whether there are records that the socket has not taken.
+    /// Whether there are records that the socket has not accepted.
     pub fn are_waiting(&self) -> bool {
         self.connection.wants_write()
     }
@@ -210,16 +213,16 @@ impl Records {
         self.connection.is_handshaking()
     }
 
-    /// The last record: nothing comes after it.
+    /// The last record: nothing follows it.
     pub fn end(&mut self) {
         self.connection.send_close_notify();
     }
 
-    /// Encrypts what the outbox has and writes what the socket takes. Nothing more is encrypted while records wait, so
-    /// that what waits is in the outbox, where it is counted.
+    /// Encrypts what is in the outbox and writes as much as the socket accepts. Nothing more is encrypted while
+    /// records wait, so that waiting bytes are in the outbox, where they are counted.
     ///
     /// # Errors
-    /// Where the socket is broken.
+    /// If the socket is broken.
     pub fn write(&mut self, outbox: &mut Outbox, socket: &TcpStream) -> io::Result<()> {
         loop {
             while self.connection.wants_write() {
@@ -239,11 +242,11 @@ impl Records {
         }
     }
 
-    /// Decrypts all of `records` into `into`, which must be larger by a record at least, since part of one may have come
-    /// before. Says how many bytes that made, and whether the peer has said its last record.
+    /// Decrypts all of `records` into `into`. It must be larger by at least one record, because a part of one may
+    /// have arrived before. Returns the number of bytes, and whether the peer has sent its last record.
     ///
     /// # Errors
-    /// Where the peer is not who it should be, or does not speak TLS; the last record then says so to it.
+    /// If the peer is not who it should be, or does not speak TLS. Then the last record says so to the peer.
     pub fn decrypt(&mut self, mut records: &[u8], into: &mut [u8]) -> io::Result<(usize, bool)> {
         let (mut made, mut ended) = (0, false);
         while !records.is_empty() && !ended {
@@ -259,12 +262,12 @@ impl Records {
     }
 }
 
-/// A peer that does not speak TLS at all is the most frequent case, and the library has no plain word for it.
+/// A peer that does not speak TLS is the most frequent case, and the library has no plain text for it.
 fn refused(error: &rustls::Error, handshaking: bool) -> io::Error {
     let why = match error {
         rustls::Error::InvalidMessage(_) if handshaking => format!("the client does not speak TLS ({error})"),
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) if is_version_1(other) => {
-            "TLS: the client's certificate is of X.509 version 1, which has no place for what must be checked; make one of \
+            "TLS: the client's certificate is of X.509 version 1, which lacks what must be checked; make one of \
              version 3, with openssl x509 -req by the option -extfile (docs/tls.md)"
                 .to_owned()
         }
@@ -273,12 +276,12 @@ fn refused(error: &rustls::Error, handshaking: bool) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// The library keeps its own reasons to itself, but for their names.
+/// The library does not show the texts of these reasons, only their names.
 fn is_version_1(error: &rustls::OtherError) -> bool {
     format!("{error:?}").contains("UnsupportedCertVersion")
 }
 
-/// A socket that does not block, as a thing to write to.
+/// A socket that does not block, as a writer.
 struct Socket<'a>(&'a TcpStream);
 
 impl io::Write for Socket<'_> {

@@ -1,4 +1,4 @@
-//! Tokens in place of passwords: which are taken, from the configuration and the files of keys that it names.
+//! Tokens as passwords: which tokens are accepted, from the configuration and the key files.
 
 use std::path::{Path, PathBuf};
 
@@ -9,27 +9,27 @@ use x509_cert::{
     der::{Decode as _, Encode as _},
 };
 
-/// Where users may be known.
+/// User backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendName {
-    /// In the catalog.
+    /// The catalog's users.
     Internal,
-    /// In tokens.
+    /// Tokens.
     Tokens,
 }
 
-/// What was asked for.
+/// The options.
 #[derive(Clone, Debug)]
 pub struct TokenOptions {
-    /// What tokens for this server have in their audience.
+    /// The server's name in the audience of tokens.
     pub resource_server_id: Option<String>,
-    /// What the scopes that concern it begin with.
+    /// The prefix of scopes for this server.
     pub scope_prefix: Option<String>,
     /// A claim with further scopes.
     pub additional_scopes_key: Option<String>,
-    /// The claims that may name the user.
+    /// The claims that can name the user.
     pub preferred_username_claims: Vec<String>,
-    /// Whether the audience is looked at.
+    /// Whether the audience is checked.
     pub verify_aud: bool,
     /// Keys, as a JSON Web Key Set.
     pub jwks_file: Option<PathBuf>,
@@ -51,10 +51,10 @@ impl Default for TokenOptions {
     }
 }
 
-/// The places where users are looked for, in that order.
+/// The user backends, in their order.
 ///
 /// # Errors
-/// Where something is missing or wrong: which option, which file, and why.
+/// If something is missing or wrong: the option, the file, and why.
 pub fn backends(names: &[BackendName], oauth2: &TokenOptions) -> Result<Vec<Backend>, String> {
     let backend = |name: &BackendName| match name {
         BackendName::Internal => Ok(Backend::Internal),
@@ -97,7 +97,7 @@ fn public_key(path: &Path) -> Result<Vec<u8>, String> {
     if let Ok(key) = SubjectPublicKeyInfoDer::from_pem_slice(&pem) {
         return Ok(key.to_vec());
     }
-    let none = |_| "it holds no public key and no certificate in PEM form".to_owned();
+    let none = |_| "it contains no public key and no certificate in PEM form".to_owned();
     let certificate = CertificateDer::from_pem_slice(&pem).map_err(none)?;
     let unreadable = |error: x509_cert::der::Error| format!("its certificate cannot be read: {error}");
     let certificate = Certificate::from_der(&certificate).map_err(unreadable)?;

@@ -1,4 +1,5 @@
-//! Every connection has its turn: what a client's neighbours get while it sends as fast as it can, on one thread.
+//! Fairness between connections: how often a client gets its turn while another one sends as fast as it can, on one
+//! thread.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -26,10 +27,10 @@ use crate::{
 #[expect(dead_code, reason = "the tests of the binary use other parts of it")]
 mod client;
 
-/// What a client sends while its neighbour's round trips are counted.
+/// How much a client sends while the round trips of the other one are counted.
 const FLOOD_BYTES: usize = 256 << 20;
 
-/// Trips that the neighbour makes at least meanwhile: one for each 16 MiB, which are eight turns or more.
+/// The minimum of round trips of the other client meanwhile: one for each 16 MiB, which are eight turns or more.
 const TRIPS: usize = 16;
 
 #[test]
@@ -42,13 +43,14 @@ fn a_neighbour_is_served_beside_a_flood() {
 
 #[test]
 fn a_connection_that_does_not_yield_is_noticed() {
-    // On a busy machine the flood may run dry, and the thread is free for a moment: not in all of these.
+    // On a busy machine the sender may have nothing to send for a moment, and the thread is free: but not in all of
+    // these rounds.
     let trips = || trips_beside_a_flood(16, |process| process.never_yields.store(true, Ordering::Relaxed));
     assert!((0..8).any(|_| trips() < TRIPS), "a client kept its thread, and its neighbour had its trips");
 }
 
-/// How many round trips a client makes while another one sends [`FLOOD_BYTES`] in messages of that length, both served by one
-/// thread.
+/// How many round trips a client makes while another one sends [`FLOOD_BYTES`] in messages of that length. One
+/// thread serves both.
 fn trips_beside_a_flood(body_bytes: usize, sabotage: impl FnOnce(&Process)) -> usize {
     let server = InProcess::start(sabotage);
     let mut neighbour = Client::connect(&server.address(), 0).unwrap();
@@ -76,7 +78,7 @@ fn trips_beside_a_flood(body_bytes: usize, sabotage: impl FnOnce(&Process)) -> u
     })
 }
 
-/// A server of one thread in this process.
+/// A server with one thread in this process.
 struct InProcess {
     address: SocketAddr,
     node: Arc<Node>,
@@ -105,7 +107,7 @@ impl InProcess {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (served, handle) = (node.clone(), workers.handle().clone());
-        // Ends with the process: a test's last client may have come.
+        // Ends with the process: a client may have connected after the test.
         thread::spawn(move || {
             let Speech::Sessions { open, .. } = PROTOCOLS[0].speech else { unreachable!("AMQP has sessions") };
             let new_session = open(&Identity::default(), served.limits(), false);
@@ -129,10 +131,10 @@ impl InProcess {
 
 impl Drop for InProcess {
     fn drop(&mut self) {
-        // Connections end before the node does.
+        // Connections end before the node.
         drop(self.workers.take());
         self.node.stop().expect("everything can be written");
-        // A folder that cannot be removed is left to the system's own cleaning.
+        // If a folder cannot be removed, the system cleans it up later.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

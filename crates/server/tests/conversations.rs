@@ -1,7 +1,8 @@
-//! Every protocol script against session and node in memory: no socket, and a clock that moves when a script says so.
+//! Every protocol script against session and node in memory: without a socket, and with a clock that moves when a
+//! script says so.
 //!
-//! Storage is the real one, in a folder of its own, because a confirm is only as good as the flush behind it. Its thread
-//! is the only other one here; the conversation waits for it where it waits for an answer.
+//! Storage is the real one, in its own folder, because a confirm needs the flush. Its thread is the only other one
+//! here; the conversation waits for it when it waits for an answer.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,13 +22,13 @@ use ferrymq_storage::{Options, RealDisk};
 use ferrymq_wire::{Encoder, Moment, Outbox};
 use parking_lot::{Condvar, Mutex};
 
-/// No answer takes as long. It bounds failures, not successes.
+/// No answer takes so long. It limits failures, not successes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An arbitrary time of day to begin at.
+/// The time of day at which a conversation begins; any time will do.
 const BEGINNING_MS: u64 = 1_700_000_000_000;
 
-/// The users, vhosts and policies that the scripts count on.
+/// The users, vhosts and policies that the scripts need.
 const DEFINITIONS: &[u8] = include_bytes!("../../../conformance/amqp/definitions.json");
 
 #[test]
@@ -38,7 +39,7 @@ fn every_script_in_memory() {
         .scripts
         .iter()
         .filter_map(|script| {
-            // A panic in one conversation is a failure of that one, and the others are still played.
+            // A panic in one conversation fails that one only; the others still run.
             let played = std::panic::catch_unwind(|| suite.check(script, &mut Memory::new(), Whose::Ours));
             let failure = played.unwrap_or_else(|_| Err("panicked".to_owned())).err()?;
             Some(format!("{}: {failure}", script.name))
@@ -51,7 +52,7 @@ fn every_script_in_memory() {
 struct Memory {
     node: Arc<Node>,
     host: Arc<StandingClock>,
-    /// Told whenever something has come for any connection.
+    /// Notified when something has arrived for any connection.
     bell: Arc<Bell>,
     greeting: Arc<Greeting>,
     connections: Vec<Option<InMemory>>,
@@ -62,7 +63,7 @@ struct Memory {
 struct InMemory {
     pump: Pump,
     peer: Arc<Buffer>,
-    /// Bytes of a frame that is not complete.
+    /// Bytes of an incomplete frame.
     unread: Vec<u8>,
 }
 
@@ -94,7 +95,7 @@ impl Memory {
         }
     }
 
-    /// The next time at which the node or a session has something to do, if that is before `end`.
+    /// The next time at which the node or a session has something to do, if it is before `end`.
     fn next_alarm(&self, end: u64) -> Option<u64> {
         let sessions = self.connections.iter().flatten().filter_map(|connection| connection.pump.deadline());
         let node = self.host.alarm.lock().map(|due| due.0.saturating_sub(BEGINNING_MS));
@@ -106,7 +107,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         self.connections.clear();
         self.node.stop().expect("everything can be written");
-        // A folder that cannot be removed is left to the system's own cleaning.
+        // If a folder cannot be removed, the system cleans it up later.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -152,7 +153,7 @@ impl Target for Memory {
         self.connections[connection] = None;
     }
 
-    /// Stops at each alarm on the way, as a real clock would.
+    /// Stops at each timer on the way, as a real clock would.
     fn advance(&mut self, by: Duration) {
         let end = self.host.moment().0 + u64::try_from(by.as_millis()).expect("scripts are short");
         while let Some(due) = self.next_alarm(end) {
@@ -191,7 +192,7 @@ impl InMemory {
         self.unread.drain(..consumed);
     }
 
-    /// Turn after turn, as long as something can be done.
+    /// Runs turns as long as there is something to do.
     fn take_rest(&mut self, now: Moment) {
         while self.pump.wants_rest() && !self.pump.is_paused() {
             self.take_unread(now);
@@ -205,10 +206,10 @@ impl InMemory {
     }
 }
 
-/// Stands for a socket that takes everything at once.
+/// A socket that accepts everything at once.
 struct Buffer {
     bell: Arc<Bell>,
-    /// Shared with the flush thread, which sends confirms.
+    /// The flush thread, which sends confirms, uses it too.
     outgoing: Mutex<Outgoing>,
 }
 
@@ -223,7 +224,7 @@ impl Buffer {
         self.outgoing.lock().encoder = Some(encoder);
     }
 
-    /// Moves what was sent; says whether there was something.
+    /// Moves what was sent. Returns whether there was something.
     fn take(&self, into: &mut Vec<u8>) -> bool {
         let outbox = &mut self.outgoing.lock().outbox;
         let before = into.len();
@@ -249,7 +250,7 @@ impl Peer for Buffer {
         self.bell.ring();
     }
 
-    /// Nothing waits: whoever reads may take it all.
+    /// Nothing waits: the reader may read everything.
     fn waiting(&self) -> usize {
         0
     }
@@ -259,7 +260,7 @@ impl Peer for Buffer {
     }
 }
 
-/// Counts what has happened, and lets one thread wait for more.
+/// Counts events, and lets one thread wait for more.
 #[derive(Default)]
 struct Bell {
     count: Mutex<u64>,
@@ -276,7 +277,7 @@ impl Bell {
         *self.count.lock()
     }
 
-    /// Waits until more has happened than `heard`; false when nothing does.
+    /// Waits until the count is above `heard`. False if nothing happens.
     fn wait_after(&self, heard: u64) -> bool {
         let mut count = self.count.lock();
         !self.rung.wait_while_for(&mut count, |count| *count == heard, PATIENCE).timed_out()
@@ -306,7 +307,7 @@ impl Host for StandingClock {
         self.now()
     }
 
-    /// Nobody has to guess here; different each time is enough.
+    /// Nobody guesses here; it is enough that each value is different.
     fn random(&self) -> u128 {
         u128::from(self.given.fetch_add(1, Ordering::Relaxed)) << 64 | 0x5eed
     }

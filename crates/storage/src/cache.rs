@@ -1,5 +1,5 @@
-//! What was read back from disk and is still in memory: blocks of runs, and long bodies. Bounded in all, however many
-//! queues are read; the oldest goes first.
+//! What was read back from disk and is still in memory: blocks of runs, and long bodies. Its size is bounded,
+//! however many queues are read; the oldest goes first.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,10 +9,10 @@ use hashbrown::HashMap;
 
 use crate::run::{Block, RunId};
 
-/// A body that does not stand behind its message.
+/// A body that is not stored behind its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BodyKey {
-    /// In a file of its own, by number.
+    /// In its own file, by number.
     OwnFile(u64),
     /// In a run, by position.
     InRun(RunId, u64),
@@ -103,7 +103,7 @@ impl<T: Copy> Share<T> {
     }
 }
 
-/// The cache. Blocks and bodies have a share each, so that a long body does not drive out the block it belongs to.
+/// The cache. Blocks and bodies each have a share, so that a long body does not evict the block it belongs to.
 #[derive(Debug)]
 pub(crate) struct Cache {
     blocks: HashMap<BlockNumber, CachedBlock, foldhash::fast::FixedState>,
@@ -133,7 +133,7 @@ impl Cache {
         }
     }
 
-    /// The block that has a message of this run, and where in it.
+    /// The block that contains a message of this run, and where.
     pub fn find(&self, run: RunId, queue: QueueId, sequence: Sequence) -> Option<(BlockNumber, usize)> {
         let (key, window) = self.windows.range((run, queue, 0)..=(run, queue, sequence)).next_back()?;
         debug_assert_eq!((key.0, key.1), (run, queue), "the range has no other");
@@ -144,13 +144,13 @@ impl Cache {
         Some((window.block, index))
     }
 
-    /// The stored message, and the run it is from.
+    /// The stored message, and its run.
     pub fn stored(&self, block: BlockNumber, index: usize) -> Option<(&[u8], RunId)> {
         let cached = self.blocks.get(&block)?;
         Some((cached.block.stored(index), cached.run))
     }
 
-    /// Bytes of all that is in it.
+    /// The bytes of everything in it.
     pub fn held_bytes(&self) -> u64 {
         let bodies: u64 = self.bodies.values().map(CachedBody::len).sum();
         self.block_share.bytes + bodies
@@ -180,7 +180,7 @@ impl Cache {
         }
     }
 
-    /// These runs are gone, and what was read from them points into them.
+    /// These runs are deleted, and what was read from them refers to them.
     pub fn forget_runs(&mut self, runs: &[RunId]) {
         for run in runs {
             let last = (*run, QueueId(u64::MAX), Sequence::MAX);
@@ -218,7 +218,7 @@ impl Cache {
         self.drop_surplus_bodies();
     }
 
-    /// Keeps a body until its file is written, and for a while after.
+    /// Keeps a body until its file is written, and for a while after that.
     pub fn insert_unwritten(&mut self, filed: FiledBody, written_at: Position) {
         let number = filed.number;
         self.drop_body(BodyKey::OwnFile(number));
@@ -227,7 +227,7 @@ impl Cache {
         self.unwritten.push_back((written_at, number));
     }
 
-    /// Bodies up to `durable` are in their files: they may go when there is no room.
+    /// Bodies up to `durable` are in their files: they may be evicted.
     pub fn written(&mut self, durable: Position) {
         while self.unwritten.front().is_some_and(|(position, _)| *position <= durable) {
             let Some((_, number)) = self.unwritten.pop_front() else { return };
@@ -239,12 +239,12 @@ impl Cache {
         self.drop_surplus_bodies();
     }
 
-    /// Whether bodies are on their way to their files.
+    /// Whether files of bodies are still being written.
     pub fn has_unwritten(&self) -> bool {
         !self.unwritten.is_empty()
     }
 
-    /// Forgets all that can be read again.
+    /// Removes everything that can be read again.
     pub fn clear(&mut self) {
         if self.unwritten.is_empty() {
             let bytes_max = self.block_share.bytes_max + self.body_share.bytes_max;
@@ -253,8 +253,8 @@ impl Cache {
         }
     }
 
-    /// No message needs a body's file. One that is not written yet stays until it is: a message that moves may need it again,
-    /// and could not read it.
+    /// No message needs a body's file. A body whose file is not written yet stays until it is: a message that is
+    /// moved may need it again, and could not read it.
     pub fn forget_own_file(&mut self, number: u64) {
         if self.unwritten.iter().any(|(_, unwritten)| *unwritten == number) {
             return;

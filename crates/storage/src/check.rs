@@ -1,4 +1,4 @@
-//! Looks at everything that a data directory keeps outside of the journal, and gives up exactly what cannot be read.
+//! Checks everything in a data directory outside the journal, and removes exactly what cannot be read.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::stored::{Stored, StoredBody};
 /// Something that cannot be read, and the messages that are lost with it.
 #[derive(Clone, Debug)]
 pub struct Damage {
-    /// What it is: a sentence with file and position.
+    /// A sentence with file and position.
     pub what: String,
-    /// Whether it may pass by itself, so that nothing need be given up.
+    /// Whether it may be temporary, so that nothing must be removed.
     pub passes: bool,
     /// The messages, as stretches of queues; what is settled in them already does not count.
     pub messages: Vec<(QueueId, Sequence, Sequence)>,
@@ -31,7 +31,8 @@ impl Damage {
 }
 
 impl Store {
-    /// Reads every run and every body that a message needs; gives what cannot be read. It takes as long as reading all of it.
+    /// Reads every run, and every body that a message needs; returns what cannot be read. It takes as long as
+    /// reading all of it.
     #[must_use]
     pub fn verify(&self, disk: &Arc<dyn Disk>, directory: &Path) -> Vec<Damage> {
         let Layout { runs: folders, bodies, .. } = Layout::of(directory);
@@ -50,7 +51,7 @@ impl Store {
         damages
     }
 
-    /// Gives up the messages of a damage: they count as purged.
+    /// Removes the messages of a damage: they count as purged.
     pub fn give_up(&mut self, damage: &Damage) {
         for (queue, first, last) in &damage.messages {
             self.settle(*queue, *first, *last, Settled::Purged);
@@ -91,7 +92,7 @@ impl Store {
         }
     }
 
-    /// Bodies with files of their own whose messages are still in the journal.
+    /// Bodies in their own files whose messages are still in the journal.
     fn verify_resident_bodies(&self, own_files: &OwnFiles, damages: &mut Vec<Damage>) {
         for queue in self.queues.iter().flatten().filter(|queue| queue.durable) {
             let mut from = 0;
@@ -132,5 +133,5 @@ impl Store {
     }
 }
 
-/// Behind every message of a run.
+/// After every message of a run.
 const LAST: (QueueId, Sequence) = (QueueId(u64::MAX), Sequence::MAX);

@@ -1,6 +1,6 @@
-//! The checkpoint: what is known without the journal files that were written over. A small database (redb) holds catalog
-//! entries by kind and key, and for each queue its state and extents. It changes incrementally, when a journal file is
-//! about to be written over: first the run is synced, then the checkpoint committed, then the file is free.
+//! The checkpoint: the state from those parts of the journal that were overwritten. A small database (redb)
+//! contains catalog entries by kind and key, and each queue's state and extents. It changes incrementally, before a
+//! journal file is overwritten: first the run is synced, then the checkpoint is committed, then the file is free.
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
@@ -16,7 +16,7 @@ use crate::mark::Mark;
 use crate::row::{self, KeptQueue};
 use crate::sabotage::{self, Sabotage};
 
-/// The version that we write and read.
+/// The version that this code writes and reads.
 const VERSION: u64 = 2;
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -24,12 +24,12 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const ENTRIES: TableDefinition<'_, (u8, &[u8]), &[u8]> = TableDefinition::new("entries");
 /// By shard and queue.
 const QUEUES: TableDefinition<'_, (u8, u64), &[u8]> = TableDefinition::new("queues");
-/// By shard: the last section that the rows reflect, as its term and index.
+/// By shard: the last section that the rows contain, as its term and index.
 const APPLIED: TableDefinition<'_, u8, (u64, u64)> = TableDefinition::new("applied");
-/// The shard whose queues a node has.
+/// The shard of a node's queues.
 const SHARD: u8 = 1;
 
-/// What one checkpoint says about the journal.
+/// What a checkpoint says about the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     /// Replay begins with this generation.
@@ -40,9 +40,9 @@ pub(crate) struct Meta {
     pub starts: u64,
     /// Number of the next run.
     pub next_run: u32,
-    /// The last section that the rows reflect wholly.
+    /// The last section that the rows contain completely.
     pub applied: u64,
-    /// Counts commits. [`Mark`] has the number of the last one that anything was done upon.
+    /// Counts commits. [`Mark`] has the number of the last commit that was relied upon.
     pub commit: u64,
 }
 
@@ -54,14 +54,14 @@ pub(crate) struct Loaded {
     pub queues: Vec<KeptQueue>,
 }
 
-/// The database. After a failure it is opened anew, because what it has in memory may not be what is on disk.
+/// The database. After a failure it is opened again, because its memory may differ from the disk.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     database: Option<Database>,
     mark: Mark,
-    /// The last commit that was tried: a number is never used for two.
+    /// The last commit that was tried: no number is used twice.
     tried: u64,
 }
 
@@ -69,13 +69,13 @@ pub(crate) struct Checkpoint {
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     pub entries: Vec<CatalogEntry>,
-    /// Queues that changed, encoded.
+    /// The rows of changed queues.
     pub queues: Vec<(QueueId, Vec<u8>)>,
     pub deleted: Vec<QueueId>,
 }
 
 impl Checkpoint {
-    /// Makes an empty one.
+    /// Creates an empty one.
     pub fn create(disk: &Arc<dyn Disk>, path: &Path) -> Result<(), OpenError> {
         disk.open(path, Open::Empty).map_err(OpenError::io("create", path))?;
         let mark = Mark::create(disk, path)?;
@@ -89,7 +89,7 @@ impl Checkpoint {
         disk.sync_folder(path.parent().unwrap_or(Path::new("."))).map_err(OpenError::io("sync", path))
     }
 
-    /// Opens one that was made before, and reads all of it.
+    /// Opens an existing one, and reads all of it.
     pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<(Self, Loaded), OpenError> {
         match disk.open(path, Open::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -97,16 +97,16 @@ impl Checkpoint {
                 return Err(OpenError::Missing { file: path.to_owned(), what });
             }
             file => {
-                // What the page cache shows need not be what the disk has, after a sync that failed.
+                // After a failed sync, the page cache may differ from the disk.
                 let file = file.map_err(OpenError::io("open", path))?;
                 disk::write_again(&*file).map_err(OpenError::io("write", path))?;
             }
         }
         let mark = Mark::open(&disk, path)?;
         let checkpoint = Self { disk, path: path.to_owned(), database: None, mark, tried: 0 };
-        // redb panics on some kinds of damage; to us that is damage like any other.
+        // redb panics on some kinds of damage; here that is damage like any other.
         let read = panic::catch_unwind(AssertUnwindSafe(|| checkpoint.read(path)));
-        read.unwrap_or_else(|_| Err(OpenError::damaged(path, 0, "the database cannot make sense of it")))
+        read.unwrap_or_else(|_| Err(OpenError::damaged(path, 0, "the database cannot read it")))
     }
 
     fn read(mut self, path: &Path) -> Result<(Self, Loaded), OpenError> {
@@ -129,7 +129,7 @@ impl Checkpoint {
         if self.database.is_none() {
             let file = self.disk.open(&self.path, Open::Existing)?;
             let backend = Backend { file };
-            // Without the check a damaged page is trusted; the file is small enough to read it all.
+            // Without this check a damaged page would be trusted; the file is small enough to read all of it.
             let mut builder = Database::builder();
             builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
             self.database = Some(builder.create_with_backend(backend)?);
@@ -142,7 +142,7 @@ impl Checkpoint {
         Ok(transaction.open_table(META)?.get("version")?.map_or(0, |version| version.value()))
     }
 
-    /// `None` if something in it makes no sense.
+    /// `None` if something in it is invalid.
     fn load(&mut self) -> Result<Option<Loaded>, redb::Error> {
         let transaction = self.database()?.begin_read()?;
         let meta = transaction.open_table(META)?;
@@ -173,8 +173,8 @@ impl Checkpoint {
         Ok(Some(Loaded { meta, entries, queues }))
     }
 
-    /// Makes changes, all or none of them, and notes that they were made: only then may anything rely on them. Counts the
-    /// commit in `meta`.
+    /// Applies changes, all or none, and then notes in the mark that they were applied: only after that may
+    /// anything rely on them. Counts the commit in `meta`.
     pub fn commit<'a>(
         &mut self,
         meta: &mut Meta,
@@ -196,7 +196,7 @@ impl Checkpoint {
         changes: impl IntoIterator<Item = &'a Changes>,
     ) -> Result<(), redb::Error> {
         let mut transaction = self.database()?.begin_write()?;
-        // In one phase, a bit that rots in the last commit silently brings back the one before.
+        // With a one-phase commit, a flipped bit in the last commit would silently bring back the one before.
         transaction.set_two_phase_commit(true);
         transaction
             .set_durability(Durability::Immediate)
@@ -234,7 +234,7 @@ impl Checkpoint {
     }
 }
 
-/// A file of ours as redb wants it.
+/// A [`File`](super::disk::File) as redb needs it.
 #[derive(Debug)]
 struct Backend {
     file: Box<dyn DiskFile>,

@@ -1,4 +1,4 @@
-//! Who has the turns where storage runs without threads of its own: a test that wants to repeat a run.
+//! Scheduling of storage's workers without threads: for a test that repeats a run.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use crate::journal::Flusher;
 use crate::read_ahead::Reader;
 use crate::spill::Spill;
 
-/// Gives turns. Where storage would wait for another of its threads, it calls the driver until what it waits for has come.
+/// Gives turns. When storage would wait for another of its threads, it calls the driver until the wait is over.
 pub trait Driver: fmt::Debug + Send + Sync + 'static {
-    /// Somebody else has a turn; false where nobody will have one any more.
+    /// Another worker has a turn; false if no worker can do anything any more.
     fn turn(&self) -> bool;
 }
 
-/// What a turn of one of storage's threads came to.
+/// The result of a turn of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Something was done.
     Worked,
-    /// There is nothing to do, until somebody calls or this moment of [`Disk::elapsed`](crate::Disk::elapsed) has come.
+    /// There is nothing to do until somebody calls, or until this time of [`Disk::elapsed`](crate::Disk::elapsed).
     Idle(Option<Duration>),
-    /// The thread is over.
+    /// The worker has ended.
     Over,
 }
 
@@ -52,7 +52,7 @@ impl Worker {
         Self(Work::Spill(Box::new(spill)))
     }
 
-    /// What it does, for a trace.
+    /// Its name, for a trace.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self.0 {
@@ -63,7 +63,7 @@ impl Worker {
         }
     }
 
-    /// Does what there is to do now, and does not sleep.
+    /// Does what can be done now, without sleeping.
     pub fn turn(&mut self) -> Turn {
         match &mut self.0 {
             Work::Flush(flusher) => flusher.turn(false),

@@ -1,4 +1,4 @@
-//! What can go wrong, one clear sentence each.
+//! Errors, each with one clear sentence.
 
 use std::fmt;
 use std::io;
@@ -10,17 +10,17 @@ use thiserror::Error;
 /// Why a data directory cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// Another process has it.
+    /// Another process uses it.
     #[error("the data directory {0} is in use by another server")]
     InUse(PathBuf),
     /// It was written by a newer version.
     #[error("{file} has format version {found}, and this version of FerryMQ reads up to {known}: use a newer FerryMQ")]
     Newer {
-        /// The file that says so.
+        /// The file with that version.
         file: PathBuf,
         /// Its version.
         found: u32,
-        /// Ours.
+        /// This code's version.
         known: u32,
     },
     /// It was written by a version that no release has.
@@ -29,11 +29,11 @@ pub enum OpenError {
          move the data directory away"
     )]
     Older {
-        /// The file that says so.
+        /// The file with that version.
         file: PathBuf,
         /// Its version.
         found: u32,
-        /// Ours.
+        /// This code's version.
         known: u32,
     },
     /// It uses something that this version does not know.
@@ -51,7 +51,7 @@ pub enum OpenError {
         file: PathBuf,
         /// Where in it, in bytes.
         position: u64,
-        /// What does not hold.
+        /// What is wrong.
         what: String,
     },
     /// A file that must be there is not.
@@ -62,22 +62,22 @@ pub enum OpenError {
         /// Why it must be there.
         what: String,
     },
-    /// The operating system says no.
+    /// The operating system reports an error.
     #[error("cannot {what} {file}: {error}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// With which file.
+        /// The file.
         file: PathBuf,
-        /// The answer.
+        /// The error.
         error: io::Error,
     },
-    /// The checkpoint's database says no.
+    /// The checkpoint's database reports an error.
     #[error("cannot read the checkpoint {file}: {error}")]
     Checkpoint {
         /// The database.
         file: PathBuf,
-        /// Its answer.
+        /// Its error.
         error: redb::Error,
     },
     /// Options that cannot work.
@@ -91,7 +91,7 @@ impl OpenError {
         move |error| Self::Io { what, file, error }
     }
 
-    /// A file has another format version than the one that we read.
+    /// A file has another format version than the one that this code reads.
     pub(crate) fn version(file: &Path, found: u32, known: u32) -> Self {
         let file = file.to_owned();
         if found > known { Self::Newer { file, found, known } } else { Self::Older { file, found, known } }
@@ -106,10 +106,10 @@ impl OpenError {
     }
 }
 
-/// Why something that was stored cannot be read: a sentence for the log, which names file and position.
+/// Why something stored cannot be read: a sentence for the log, with file and position.
 #[derive(Clone, Debug)]
 pub(crate) struct Unreadable {
-    /// What the error is of. What passes is tried again.
+    /// The kind of error. Temporary ones are tried again.
     pub kind: Kind,
     /// The sentence.
     pub what: String,
@@ -129,39 +129,39 @@ impl Unreadable {
         Self { what: format!("{}, at position {position}", self.what), ..self }
     }
 
-    /// Whether it can be read at another time.
+    /// Whether it may be readable at another time.
     pub fn passes(&self) -> bool {
         self.kind == Kind::Passing
     }
 }
 
-/// The journal cannot be written or synced any more. What reached the disk is unknown, so the process must end; only a
-/// restart, which trusts nothing but what it can read, may go on.
+/// The journal cannot be written or synced any more. What reached the disk is unknown, so the process must end;
+/// only a restart, which trusts only what it can read, may continue.
 #[derive(Clone, Debug, Error)]
 #[error("cannot {what} {file}: {error}")]
 pub struct FatalError {
-    /// What was tried.
+    /// The operation.
     pub what: &'static str,
-    /// With which file.
+    /// The file.
     pub file: PathBuf,
     /// The operating system's answer.
     pub error: String,
 }
 
-/// What an error of the operating system means to whoever met it: the one table for all of storage.
+/// The meaning of an operating system's error: the one table for all of storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It passes by itself, or when others let go: no descriptors, no memory, interrupted, not allowed for now. Tried again.
+    /// Temporary: no descriptors, no memory, interrupted, not allowed for now. Tried again.
     Passing,
-    /// There is no room. Tried again when there may be some.
+    /// The disk is full. Tried again when there may be space.
     Full,
     /// The bytes cannot be read, or are not those that were written.
     Rot,
-    /// Anything else. A read that failed so is tried no more, and what is behind it is in doubt.
+    /// Anything else. A failed read of this kind is not tried again, and the rest of the file may be damaged, too.
     Other,
 }
 
-/// Which kind an error is of.
+/// The kind of an error.
 pub(crate) fn kind_of(error: &io::Error) -> Kind {
     match Errno::from_io_error(error) {
         Some(

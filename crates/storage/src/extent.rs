@@ -1,4 +1,4 @@
-//! Extents: the stretches of a queue that were moved to runs.
+//! Extents: the ranges of a queue that were moved to runs.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use ferrymq_model::{Intervals, Sequence};
 
 use crate::run::RunId;
 
-/// One queue's stretch of one run. Every sequence from `first` to `last` is in the run, or settled.
+/// One queue's range in one run. Every sequence from `first` to `last` is in the run, or settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub run: RunId,
@@ -14,15 +14,15 @@ pub(crate) struct Extent {
     pub live: u32,
     pub first: Sequence,
     pub last: Sequence,
-    /// Bytes of their bodies; what is left when some are settled is reckoned from the average.
+    /// The bytes of their bodies; if some are settled, an estimate from the average.
     pub bytes: u64,
 }
 
-/// A queue's extents, ascending and apart.
+/// A queue's extents, ascending and disjoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Extents(VecDeque<Extent>);
 
-/// What leaves an extent.
+/// What is removed from an extent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Left {
     pub run: RunId,
@@ -40,7 +40,7 @@ impl Extents {
         self.0.iter()
     }
 
-    /// Adds one; those of transient and durable messages may come out of turn.
+    /// Adds one; those of transient and durable messages may arrive out of order.
     pub fn insert(&mut self, extent: Extent) {
         let at = self.0.partition_point(|other| other.first < extent.first);
         self.0.insert(at, extent);
@@ -50,24 +50,24 @@ impl Extents {
         self.0.len()
     }
 
-    /// How many messages are in all of them.
+    /// How many messages all of them have.
     pub fn live(&self) -> u64 {
         self.0.iter().map(|extent| u64::from(extent.live)).sum()
     }
 
-    /// Memory that they take.
+    /// The memory of this list.
     pub fn held_bytes(&self) -> u64 {
         (self.0.capacity() * size_of::<Extent>()) as u64
     }
 
-    /// The run that a message is in, if it is in one, settled or not.
+    /// The run of a message, if it is in one, settled or not.
     pub fn run_of(&self, sequence: Sequence) -> Option<RunId> {
         let at = self.0.partition_point(|extent| extent.last < sequence);
         self.0.get(at).filter(|extent| extent.first <= sequence).map(|extent| extent.run)
     }
 
-    /// What is in `sources` is in `to` now. Calls `moved` for every extent that was, with its run and messages; those that
-    /// have nothing but settled messages between them become one.
+    /// What was in `sources` is in `to` now. Calls `moved` for every extent that moved, with its run and messages;
+    /// extents with only settled messages between them become one.
     pub fn retarget(&mut self, sources: &[RunId], to: RunId, settled: &Intervals, mut moved: impl FnMut(RunId, u32)) {
         let mut kept: VecDeque<Extent> = VecDeque::with_capacity(self.0.len());
         for mut extent in self.0.drain(..) {
@@ -90,7 +90,7 @@ impl Extents {
         self.0 = kept;
     }
 
-    /// The first message at or behind `from` that `settled` does not have, and the run it is in.
+    /// The first message at or after `from` that is not in `settled`, and its run.
     pub fn first_from(&self, from: Sequence, settled: &Intervals) -> Option<(Sequence, RunId)> {
         let at = self.0.partition_point(|extent| extent.last < from);
         self.0.range(at..).find_map(|extent| {
@@ -99,8 +99,8 @@ impl Extents {
         })
     }
 
-    /// `first..=last` will be settled; `settled` has what was before. Calls `left` for every extent that loses messages,
-    /// and lets go of those that are empty then.
+    /// `first..=last` will be settled; `settled` has what was settled before. Calls `left` for every extent that
+    /// loses messages, and removes empty ones.
     pub fn settle(&mut self, first: Sequence, last: Sequence, settled: &Intervals, mut left: impl FnMut(Left)) {
         let at = self.0.partition_point(|extent| extent.last < first);
         let mut emptied = false;

@@ -1,6 +1,6 @@
 //! Numbers in bytes. All of them are little-endian; reading never panics and never allocates.
 
-/// Reads fields one behind the other.
+/// Reads fields one after the other.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a>(pub &'a [u8]);
 
@@ -34,7 +34,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Writes fields one behind the other into a slice that is long enough.
+/// Writes fields one after the other into a slice that is long enough.
 #[derive(Debug)]
 pub(crate) struct FieldWriter<'a> {
     rest: &'a mut [u8],
@@ -53,7 +53,7 @@ impl<'a> FieldWriter<'a> {
         self.rest = rest;
     }
 
-    /// Several small fields at once: one look whether they fit, and few large stores.
+    /// Several small fields at once: one length check, and few large stores.
     #[inline]
     pub fn array<const N: usize>(&mut self, bytes: [u8; N]) {
         let (place, rest) = std::mem::take(&mut self.rest).split_first_chunk_mut().expect("the slice is long enough");

@@ -1,12 +1,13 @@
-//! Long bodies on their way to files of their own, before their messages are decided.
+//! Long bodies are written to their own files, before their messages are decided.
 //!
 //! ```text
 //! publisher: BodyFiles::file ──▶ waiting ──▶ thread: write, sync, sync the folder ──▶ Filing::take ──▶ Store::enqueue
-//!                                   ▲ no room │
+//!                                   ▲ no space│
 //!                                   └─────────┘ tried again every second
 //! ```
-//! Only the publisher waits for its body: the journal names a file that is complete. A file that no message names goes when
-//! its last [`FiledBody::claim`] does; one that a crash leaves is found at the next start, where nothing names it.
+//! Only the publisher waits for its body: the journal refers only to complete files. A file that no message refers
+//! to is deleted when its last [`FiledBody::claim`] is dropped; one that a crash leaves is found at the next start,
+//! because nothing refers to it.
 
 use std::fmt;
 use std::io;
@@ -25,10 +26,10 @@ use crate::error::{FatalError, Kind, kind_of};
 use crate::notify::Notify;
 use crate::own_file::OwnFiles;
 
-/// When a body is tried again for which there was no room, or no means.
+/// How often a body is tried again that could not be written.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Where publishers hand in long bodies. Needs no lock of the shard.
+/// The interface for publishers of long bodies. It needs no lock of the shard.
 #[derive(Debug)]
 pub struct BodyFiles {
     own_file_bytes: usize,
@@ -41,9 +42,9 @@ struct State {
     /// The next file's number.
     next_number: u64,
     waiting: Vec<Waiting>,
-    /// Files that are complete and that no message names yet.
+    /// Complete files to which no message refers yet.
     unnamed: HashSet<u64>,
-    /// Files that no message will ever name.
+    /// Files to which no message will ever refer.
     unused: Vec<u64>,
     stop: bool,
 }
@@ -54,7 +55,7 @@ impl fmt::Debug for State {
     }
 }
 
-/// A body that has no file yet.
+/// A body without a file yet.
 struct Waiting {
     number: u64,
     body: Bytes,
@@ -62,17 +63,17 @@ struct Waiting {
     wake: Box<dyn Fn() + Send>,
 }
 
-/// What became of a body that was handed in.
+/// The state of such a body.
 #[derive(Debug)]
 enum Progress {
-    /// Nothing yet. Why the last try failed, if there was one.
+    /// Not written yet. Why the last try failed, if there was one.
     Waits(Option<Arc<str>>),
     Done(FiledBody),
-    /// The publisher has gone, or has taken it.
+    /// The publisher has disconnected, or has taken it.
     Over,
 }
 
-/// A body on its way to its file. Dropping it gives the body up.
+/// A body that is being written. Dropping it gives the body up.
 #[derive(Debug)]
 pub struct Filing {
     progress: Arc<Mutex<Progress>>,
@@ -117,12 +118,12 @@ impl Filing {
 
 impl Drop for Filing {
     fn drop(&mut self) {
-        // A claim that goes takes the lock on the state, so it goes after this one.
+        // A dropped claim locks the state, so it is dropped after this one.
         let _claim = std::mem::replace(&mut *self.progress.lock(), Progress::Over);
     }
 }
 
-/// Held by everybody who may still publish a body; see [`FiledBody::claim`].
+/// Everybody who may still publish a body has one; see [`FiledBody::claim`].
 struct Claim {
     files: Arc<BodyFiles>,
     number: u64,
@@ -140,14 +141,14 @@ impl BodyFiles {
         Self { own_file_bytes: own_file_bytes as usize, state, changed: Condvar::new() }
     }
 
-    /// Whether a body of this length gets a file of its own where its message is stored.
+    /// Whether a stored body of this length gets its own file.
     #[must_use]
     pub fn takes(&self, body_bytes: usize) -> bool {
         body_bytes > self.own_file_bytes
     }
 
-    /// Has a body written to a file of its own. `wake` is called, from another thread, when it is there, and when a try
-    /// failed for a reason that is new.
+    /// Starts to write a body to its own file. `wake` is called, from another thread, when the file is complete,
+    /// and when a try failed for a new reason.
     #[must_use]
     pub fn file(&self, body: Bytes, wake: Box<dyn Fn() + Send>) -> Filing {
         let progress = Arc::new(Mutex::new(Progress::Waits(None)));
@@ -164,7 +165,7 @@ impl BodyFiles {
         self.state.lock().take_number()
     }
 
-    /// A message names this file from now on. False where it is not one that waits for that.
+    /// A message refers to this file from now on. False if the file is not waiting for that.
     pub(crate) fn adopt(&self, number: u64) -> bool {
         self.state.lock().unnamed.remove(&number)
     }
@@ -203,11 +204,11 @@ pub(crate) struct Filer {
     own_files: OwnFiles,
     disk: Arc<dyn Disk>,
     notify: Arc<dyn Notify>,
-    /// Why bodies wait, as it was told.
+    /// The reported reason why bodies wait.
     told: Option<Arc<str>>,
     /// When bodies that could not be written are tried again.
     later: Option<Duration>,
-    /// How many of those that wait were tried and failed.
+    /// How many of the waiting ones were tried and failed.
     tried: usize,
 }
 
@@ -223,7 +224,7 @@ impl Filer {
             Err(turn) => return turn,
         };
         for number in unused {
-            // If it cannot be removed now, the next start sets it aside.
+            // If it cannot be deleted now, the next start sets it aside.
             let _ = self.disk.remove(&self.own_files.path_of(number));
         }
         match self.write_all(waiting) {
@@ -271,7 +272,7 @@ impl Filer {
         }
     }
 
-    /// Writes bodies and makes their names survive. Those that there is no room for wait on.
+    /// Writes bodies and makes their names survive. Those without space keep waiting.
     fn write_all(&mut self, waiting: Vec<Waiting>) -> Result<(), FatalError> {
         let (mut written, mut failed) = (Vec::new(), Vec::new());
         for one in waiting {
@@ -288,7 +289,7 @@ impl Filer {
             match self.own_files.sync_names() {
                 Ok(()) => written.drain(..).for_each(|(one, crc)| self.done(one, crc)),
                 Err(error) if may_pass(&error) => {
-                    // Written again, all of it: the names of these may not survive.
+                    // All of it is written again: the names of these files may not survive.
                     for (one, _) in written {
                         let _ = self.disk.remove(&self.own_files.path_of(one.number));
                         failed.push((one, error.to_string().into()));
@@ -301,7 +302,7 @@ impl Filer {
         if !failed.is_empty() {
             self.put_back(failed);
         }
-        // What others wait for is not known here.
+        // Whether other publishers still wait is not known here.
         if (reason.is_some() || self.tried == 0) && self.told != reason {
             self.notify.long_bodies_wait(reason.as_deref());
             self.told = reason;
@@ -315,7 +316,7 @@ impl Filer {
         let filed = FiledBody { bytes: one.body, number: one.number, crc, claim: Some(Arc::new(claim)) };
         let mut progress = one.progress.lock();
         if matches!(*progress, Progress::Over) {
-            // The publisher has gone; with the claim the file goes, too.
+            // The publisher has disconnected; the file is deleted with its claim.
             drop(progress);
             return;
         }
@@ -340,7 +341,7 @@ impl Filer {
             waiting.push(one);
         }
         let mut state = self.files.state.lock();
-        // In front of what has come meanwhile, behind those that were tried before.
+        // Before new ones, after those that were tried before.
         let at = self.tried;
         self.tried += waiting.len();
         state.waiting.splice(at..at, waiting);
@@ -351,7 +352,7 @@ impl Filer {
     }
 }
 
-/// Whether a body may be written later that could not be written now.
+/// Whether a body that could not be written may be written later.
 fn may_pass(error: &io::Error) -> bool {
     matches!(kind_of(error), Kind::Full | Kind::Passing)
 }

@@ -1,5 +1,5 @@
-//! Finding messages: in memory where they are resident, in what was read back where they are not, and otherwise asking for
-//! them to be read.
+//! Finding messages: in memory if they are resident, in what was read back if they are not; otherwise they are
+//! requested from disk.
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Facts, MessageRef, QueueId, Sequence};
@@ -12,11 +12,11 @@ use crate::run::RunId;
 use crate::store::{Store, lookup};
 use crate::stored::{self, BodyPlace, Stored, StoredBody};
 
-/// A message that [`Store::next`] found. It means something until the store is changed.
+/// A message that [`Store::next`] found. It is valid until the store changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Handle(Found);
 
-/// Where a message was found.
+/// The place of a found message.
 #[derive(Clone, Copy, Debug)]
 enum Found {
     /// In a segment.
@@ -28,23 +28,23 @@ enum Found {
 /// What a queue has next.
 #[derive(Clone, Copy, Debug)]
 pub enum Next {
-    /// The first unsettled message at or behind the sequence that was asked for.
+    /// The first unsettled message at or after the requested sequence.
     Message {
         /// Its sequence.
         sequence: Sequence,
-        /// What [`Store::message`] wants.
+        /// The handle for [`Store::message`].
         handle: Handle,
-        /// What decides its fate.
+        /// Its facts.
         facts: Facts,
     },
-    /// It is on disk and is being read; [`crate::Notify::loaded`] tells when it is there.
+    /// It is on disk and is being read; [`crate::Notify::loaded`] is called when it is in memory.
     Pending,
     /// There is none.
     End,
 }
 
 impl Store {
-    /// The first message of a queue at or behind `from` that is there and not settled.
+    /// The first message of a queue at or after `from` that exists and is not settled.
     #[inline]
     pub fn next(&mut self, queue: QueueId, from: Sequence) -> Next {
         let Some((queue, _)) = lookup(&mut self.keys, &mut self.queues, queue) else { return Next::End };
@@ -83,7 +83,7 @@ impl Store {
         Next::Message { sequence, handle: Handle(Found::Resident(slot)), facts }
     }
 
-    /// A message that is on disk, if what is needed of it was read.
+    /// A message on disk, if the needed parts of it were read.
     fn next_moved(&mut self, queue: QueueId, sequence: Sequence, run: RunId) -> Next {
         let Some((block, index)) = self.cache.find(run, queue, sequence) else {
             return self.want(Want { queue, sequence, what: Wanted::Block(run) }, None);
@@ -144,7 +144,7 @@ impl Store {
         segments.get(slot.segment).bodies.get(&slot.at).expect("a body beside its message stays as long as it")
     }
 
-    /// Replay leaves long bodies in the image. Whoever delivers one wants to share it.
+    /// Replay leaves long bodies in the image. A delivery needs a shared body.
     #[cold]
     fn share_replayed_body(&mut self, slot: &Slot) {
         let segment = self.journal.get_mut(slot.segment);
@@ -160,7 +160,7 @@ impl Store {
         &segments.get(slot.segment).image
     }
 
-    /// Takes in what was read from disk; gives the queues that have something new.
+    /// Receives what was read from disk; returns the queues that have something new.
     pub fn install_loaded(&mut self) -> Vec<QueueId> {
         let mut queues = Vec::new();
         for (want, loaded) in self.reads.take_loaded() {
@@ -170,10 +170,10 @@ impl Store {
             };
             self.wanted.remove(&(want.queue, body));
             let something = !loaded.is_empty();
-            // What is wanted first comes last, so that what was read ahead cannot drive it out.
+            // The requested part is added last, so that the parts that were read ahead cannot evict it.
             for loaded in loaded.into_iter().rev() {
                 match loaded {
-                    // The run was merged with others since.
+                    // The run was merged meanwhile.
                     Loaded::Block(run, _) | Loaded::Body(run, ..) if !self.runs.contains_key(&run) => {}
                     Loaded::Block(run, block) => self.cache.insert_block(run, block),
                     Loaded::Body(run, at, body) => self.cache.insert_from_run(run, at, body),
@@ -192,7 +192,7 @@ impl Store {
     }
 }
 
-/// Where a message's body is, if it does not stand behind it.
+/// Where a message's body is, if it is not stored behind it.
 fn body_key(stored: &Stored<'_>, run: RunId) -> Option<BodyKey> {
     match stored.body {
         StoredBody::Here(_) => None,

@@ -1,7 +1,7 @@
 //! A journal file's bytes in memory: written by one thread, read by several, without a lock.
 //!
 //! An image only grows. Bytes below `filled` never change again, so a reader may keep a reference to them while the
-//! writer goes on behind. That is what lets the flush thread write a group, and the spill thread read an old file,
+//! writer continues behind them. So the flush thread can write a group, and the spill thread can read an old file,
 //! while the shard appends. All unsafe code of storage is in this file.
 
 use std::ops::Range;
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// The bytes, straight from the operating system: it gives memory for a page when it is first touched, and takes all of
-/// it back at once. An allocator would hand out memory that was used before and have it zeroed first, so that an image
-/// that stays nearly empty cost as much as a full one.
+/// The bytes, mapped directly from the operating system: it provides a page when it is first touched, and takes all
+/// of them back at once. An allocator would reuse old memory and zero it first, so that an image that stays nearly
+/// empty would cost as much as a full one.
 ///
 /// Invariants: `start` points to `capacity` initialised bytes; `filled` only grows and is at most `capacity`; bytes below
 /// `filled` are never written; bytes at or above it are touched by the only [`ImageWriter`] alone.
@@ -37,7 +37,7 @@ impl Image {
         // SAFETY: new memory at an address of the system's choice; nothing else can refer to it.
         let mapped =
             unsafe { mmap_anonymous(ptr::null_mut(), capacity, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
-        // As when an allocation fails: there is no memory left, and nothing sensible to do without.
+        // As when an allocation fails: there is no memory left, and nothing useful to do without it.
         let start =
             mapped.ok().and_then(|start| NonNull::new(start.cast())).expect("the system has memory for an image");
         Self { start, capacity, filled: AtomicUsize::new(0) }
@@ -76,7 +76,7 @@ impl Drop for Image {
     }
 }
 
-/// The only way to write to an image; there is one for each.
+/// The only way to write to an image; each image has one.
 #[derive(Debug)]
 pub(crate) struct ImageWriter {
     image: Arc<Image>,
@@ -89,7 +89,7 @@ impl ImageWriter {
         Self { image: Arc::new(Image::new(capacity)), filled: 0 }
     }
 
-    /// Writes over an old image, if nobody reads it any more. Its pages are in memory already.
+    /// Overwrites an old image, if nobody reads it any more. Its pages are in memory already.
     pub fn reuse(old: Arc<Image>) -> Option<Self> {
         let mut image = Arc::into_inner(old)?;
         *image.filled.get_mut() = 0;
@@ -106,7 +106,7 @@ impl ImageWriter {
         self.filled
     }
 
-    /// Bytes behind those that are filled, to be written before they are published. What stands in them is unspecified.
+    /// Bytes behind the filled ones, to be written before they are published. Their content is unspecified.
     #[inline]
     pub fn reserve(&mut self, range: Range<usize>) -> &mut [u8] {
         assert!(self.filled <= range.start && range.start <= range.end, "what is published never changes");
@@ -115,7 +115,7 @@ impl ImageWriter {
         unsafe { slice::from_raw_parts_mut(self.image.start.as_ptr().add(range.start), range.end - range.start) }
     }
 
-    /// Shows everything below `filled` to readers, for ever.
+    /// Publishes everything below `filled` to readers, for good.
     #[inline]
     pub fn publish(&mut self, filled: usize) {
         assert!(filled >= self.filled && filled <= self.image.capacity, "an image only grows");

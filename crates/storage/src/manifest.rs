@@ -71,7 +71,7 @@ impl Manifest {
             return Err(OpenError::version(path, version, VERSION));
         }
         let (features, manifest) =
-            Self::read_fields(fields).filter(|_| checks).ok_or_else(|| damaged("it does not check"))?;
+            Self::read_fields(fields).filter(|_| checks).ok_or_else(|| damaged("it has a wrong checksum"))?;
         match features & !FEATURES {
             0 => Ok(Some(manifest)),
             bits => Err(OpenError::Features { file: path.to_owned(), bits }),

@@ -1,8 +1,8 @@
-//! The mark: the number of the last commit of the checkpoint that anything was done upon, in a file of its own.
+//! The mark: the number of the last commit of the checkpoint that was relied upon, in its own file.
 //!
-//! A database whose newest page rots may be read as it was one commit before, and look whole. Files that it does not name
-//! would be taken for leftovers. So nothing relies on a commit before the mark has its number, and a checkpoint with a
-//! smaller number is damaged.
+//! If the newest page of the database is damaged, the database may be read as it was one commit before, and look
+//! undamaged. Files that it does not refer to would then be taken for remains. So nothing relies on a commit before
+//! the mark has its number, and a checkpoint with a smaller number is damaged.
 //!
 //! ```text
 //! two sectors, 4 KiB apart, written in turn: magic | u32 version | u64 number | u32 CRC-32C of the rest
@@ -26,7 +26,7 @@ const APART: u64 = 4096;
 #[derive(Debug)]
 pub(crate) struct Mark {
     file: Box<dyn DiskFile>,
-    /// The number that it has.
+    /// The number in it.
     pub number: u64,
 }
 
@@ -35,7 +35,7 @@ fn path_of(checkpoint: &Path) -> PathBuf {
 }
 
 impl Mark {
-    /// Makes one for a checkpoint that has no commit yet.
+    /// Creates one for a checkpoint without a commit.
     pub fn create(disk: &Arc<dyn Disk>, checkpoint: &Path) -> Result<Self, OpenError> {
         let path = path_of(checkpoint);
         let file = disk.open(&path, Open::Empty).map_err(OpenError::io("create", &path))?;
@@ -60,7 +60,7 @@ impl Mark {
             file.read_at(at, &mut bytes).ok().and_then(|()| read(&bytes))
         });
         let number = numbers.into_iter().flatten().max();
-        let number = number.ok_or_else(|| OpenError::damaged(&path, 0, "neither of its two copies checks"))?;
+        let number = number.ok_or_else(|| OpenError::damaged(&path, 0, "both of its copies have a wrong checksum"))?;
         Ok(Self { file, number })
     }
 

@@ -1,9 +1,9 @@
-//! Merging runs: the spill thread writes what still lives in some of them to a new one, and lets them go.
+//! Merging runs: the spill thread copies the live messages of several runs to a new one, and deletes the old ones.
 //!
-//! Two kinds of runs are worth it: those of which most is settled, because they hold disk for little, and those of a queue
-//! that is in very many, because its row in the checkpoint names each. The order keeps every crash harmless: the new run is
-//! written and synced; the queues' extents name it; the checkpoint says so; only then are the old ones removed. Whatever a
-//! crash leaves that no row names is removed at the next start.
+//! Two kinds of runs are merged: those of which most messages are settled, because they waste disk space, and those
+//! of a queue that is in very many runs, because its row in the checkpoint lists each. The order makes every crash
+//! harmless: the new run is written and synced; the queues' extents refer to it; the checkpoint says so; only then
+//! are the old ones deleted. What a crash leaves without a reference from a row is deleted at the next start.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -19,15 +19,15 @@ use crate::spill::{Spill, Undone};
 use crate::store::Store;
 use crate::stored::{Stored, StoredBody};
 
-/// How many runs become one at most.
+/// The maximum number of runs that become one.
 const SOURCES_MAX: usize = 16;
-/// How much the runs that become one have together at most: so much that its index is small, and that publishers, who may
-/// need the spill thread meanwhile, do not wait for long.
+/// The maximum total length of runs that become one: then the index is small, and publishers who need the spill
+/// thread meanwhile do not wait for long.
 const SOURCE_BYTES_MAX: u64 = 64 << 20;
-/// Of a crowd fewer runs than this are not worth it.
+/// If a queue is in too many runs, fewer than this are not merged.
 const CROWD_MIN: usize = 4;
 
-/// What the spill thread knows of runs, for merging.
+/// What the spill thread knows about runs, for merging.
 #[derive(Debug, Default)]
 pub(crate) struct Merging {
     /// Runs this long are looked at.
@@ -35,7 +35,7 @@ pub(crate) struct Merging {
     contents: HashMap<RunId, RunContent>,
     /// Runs that cannot be read. The next start may try again.
     left_alone: HashSet<RunId>,
-    /// A merge whose queues name the new run, and the checkpoint not yet.
+    /// A merge whose queues refer to the new run, and the checkpoint does not yet.
     uncommitted: Option<Merge>,
 }
 
@@ -49,7 +49,7 @@ impl Merging {
         self.contents.insert(run, content);
     }
 
-    /// A run is gone.
+    /// A run was deleted.
     pub fn gone(&mut self, run: RunId) {
         self.contents.remove(&run);
         self.left_alone.remove(&run);
@@ -60,7 +60,7 @@ impl Merging {
 enum NotMerged {
     /// A source cannot be read.
     Unreadable(Unreadable),
-    /// To be tried again, or not to be.
+    /// To be tried again, or not.
     Undone(Undone),
 }
 
@@ -82,13 +82,13 @@ impl From<std::io::Error> for NotMerged {
     }
 }
 
-/// Where the reading of a source is.
+/// The place in a source.
 struct Cursor {
     run: RunId,
     reader: RunReader,
     next_block: usize,
     block: Option<Block>,
-    /// Whether each message of the block lives.
+    /// Whether each message of the block is live.
     living: Vec<bool>,
     index: usize,
 }
@@ -113,7 +113,7 @@ impl Spill {
                 return Err(Undone::Failed(std::io::Error::other(reason.what)));
             }
             Err(NotMerged::Unreadable(_)) => {
-                // Whoever needs what cannot be read will hear of it; merging is not the place to.
+                // A read of the damaged data will report it; merging does not.
                 self.merging.left_alone.extend(sources);
                 return Ok(true);
             }
@@ -151,7 +151,7 @@ impl Spill {
         (crowd.len() >= CROWD_MIN).then_some(crowd)
     }
 
-    /// What a run was written with; read from its index, if it was written before this start.
+    /// The properties of a run; read from its index, if it was written before this start.
     fn content(&mut self, run: RunId) -> Option<RunContent> {
         if self.merging.left_alone.contains(&run) {
             return None;
@@ -173,7 +173,7 @@ impl Spill {
         }
     }
 
-    /// Writes what lives in the sources to a new run, sorted; gives its queues.
+    /// Writes the live messages of the sources to a new run, sorted; returns its queues.
     fn rewrite(&mut self, sources: &[RunId], to: RunId) -> Result<BTreeSet<QueueId>, NotMerged> {
         let mut queues = BTreeSet::new();
         let mut cursors = Vec::new();
@@ -206,8 +206,8 @@ impl Spill {
         Ok(queues)
     }
 
-    /// Lets the sources of a merge go, once the checkpoint does not name them any more. If it cannot be written now they
-    /// stay, and it is tried again.
+    /// Deletes the sources of a merge, once the checkpoint does not refer to them any more. If the checkpoint
+    /// cannot be written now, they stay, and it is tried again.
     fn commit(&mut self, merge: Merge) -> Result<(), Undone> {
         let committed = if merge.to.is_transient() || sabotage::is(Sabotage::RemoveBeforeCheckpoint) {
             Ok(())
@@ -247,7 +247,7 @@ fn limited(runs: Vec<(RunId, u64)>) -> Vec<RunId> {
         bytes <= SOURCE_BYTES_MAX
     };
     let mut runs = runs.into_iter();
-    // The first may be longer than all together may: most of it is dead.
+    // The first may be longer than the limit: most of it is settled.
     let first = runs.next();
     let rest = runs.take_while(fits).take(SOURCES_MAX - 1);
     first.into_iter().chain(rest).map(|(run, _)| run).collect()
@@ -273,7 +273,7 @@ impl Cursor {
         self.block.iter().flat_map(|block| (0..block.messages()).map(|index| block.key(index))).collect()
     }
 
-    /// Goes on to the next message that lives; behind the last one the block is done with.
+    /// Moves to the next live message; after the last one the block is finished.
     fn skip_dead(&mut self) {
         while self.living.get(self.index) == Some(&false) {
             self.index += 1;

@@ -1,4 +1,4 @@
-//! The store's side of merging: which runs are worth it, what still lives in them, and that it lives elsewhere now.
+//! The store's side of merging: which runs are worth it, which messages are live, and their new places.
 
 use ferrymq_model::{QueueId, Sequence};
 
@@ -6,16 +6,16 @@ use crate::moving::VISIT_QUEUES;
 use crate::run::RunId;
 use crate::store::Store;
 
-/// What could be merged.
+/// Candidates for merging.
 #[derive(Debug, Default)]
 pub(crate) struct Mergeable {
-    /// How many messages live in each run.
+    /// How many live messages each run has.
     pub runs: Vec<(RunId, u64)>,
     /// The runs of a queue that is in too many, oldest first.
     pub crowd: Vec<RunId>,
 }
 
-/// Runs that become one, and where that is known already.
+/// Runs that become one, with the new run if it is known already.
 #[derive(Debug)]
 pub(crate) struct Merge {
     pub sources: Vec<RunId>,
@@ -39,7 +39,7 @@ impl Store {
         Mergeable { runs, crowd }
     }
 
-    /// Whether each of these messages lives, and in this run.
+    /// Whether each of these messages is live, and in this run.
     pub(crate) fn living(&self, run: RunId, keys: &[(QueueId, Sequence)]) -> Vec<bool> {
         let lives = |(id, sequence): &(QueueId, Sequence)| {
             let queue = self.keys.get(*id).and_then(|key| self.queues[key as usize].as_ref());
@@ -48,11 +48,11 @@ impl Store {
         keys.iter().map(lives).collect()
     }
 
-    /// What lives in the sources of a merge is found in its new run from here on. The sources are nobody's then, and not
-    /// dead: the checkpoint still names them.
+    /// From now on the messages of the sources are found in their new run. The sources then have no live messages,
+    /// and are not deleted yet: the checkpoint still refers to them.
     pub(crate) fn adopt(&mut self, merge: &Merge, cursor: usize) -> Option<usize> {
         if cursor == 0 {
-            // None of them may die on the way, however quick the queues are.
+            // None of them may be deleted on the way, however fast the queues change.
             for run in merge.sources.iter().chain([&merge.to]) {
                 *self.runs.entry(*run).or_default() += 1;
             }

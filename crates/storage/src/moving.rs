@@ -1,4 +1,5 @@
-//! The store's side of moving: what the spill thread asks and changes under the shard's lock, in short visits.
+//! The store's side of moving messages to disk: what the spill thread reads and changes under the shard's lock, in
+//! short visits.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -23,9 +24,9 @@ const VISIT_MESSAGES: usize = 8192;
 pub(crate) const VISIT_QUEUES: usize = 256;
 /// How many closed journal generations may be resident.
 const RESIDENT_GENERATIONS: usize = 1;
-/// So much of the current generation stays in memory while nothing is asked.
+/// How much of the current generation stays in memory while there are no requests.
 const RESTING_BYTES_MAX: usize = 1 << 20;
-/// How many transient chunks go to one run at least, if there are so many.
+/// The minimum number of transient chunks in one run, if there are so many.
 const TRANSIENT_CHUNKS: usize = 8;
 
 /// Segments that are to be emptied.
@@ -35,15 +36,15 @@ pub(crate) struct Batch {
     pub images: Vec<(SegmentId, Arc<Image>)>,
     /// Queues that may have something in them, by id.
     pub queues: Vec<QueueId>,
-    /// Whether anything lives in them.
+    /// Whether anything in them is live.
     pub live: bool,
-    /// For a journal generation: its number, and where everything in it is durable.
+    /// For a journal generation: its number, and the position at which everything in it is durable.
     pub generation: Option<(u64, Position)>,
-    /// The sections that their messages were decided in.
+    /// The sections of their messages.
     pub sections: Sections,
 }
 
-/// A file that nobody needs any more, once the journal is durable up to a position.
+/// A file that is not needed after the journal is durable up to a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dead {
     pub file: DeadFile,
@@ -66,7 +67,7 @@ pub(crate) struct Collected {
     pub body: Option<Bytes>,
 }
 
-/// Where the next visit goes on.
+/// Where the next visit continues.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cursor {
     pub queue: usize,
@@ -74,7 +75,7 @@ pub(crate) struct Cursor {
 }
 
 impl Store {
-    /// The journal generation that is to be retired now, if one is.
+    /// The journal generation to retire now, if there is one.
     pub(crate) fn generation_to_retire(&mut self) -> Option<Batch> {
         let resident = if self.rests { 0 } else { RESIDENT_GENERATIONS };
         if self.journal.len() <= resident + 1 {
@@ -84,15 +85,16 @@ impl Store {
         let number = self.journal.first_number();
         let id = SegmentId::journal(number.into());
         let mut batch = self.batch(id..=id);
-        // Every record of the generation is decided, and so is the end of a unit that reached beyond it.
+        // Every record of the generation is decided, and so is the end of a unit that continued in the next one.
         batch.generation = Some((number.into(), self.appender.position()));
         let last = self.journal.second().map_or(0, |next| next.first_section - 1);
         batch.sections = Sections { first: self.journal.get(id).first_section, last };
         Some(batch)
     }
 
-    /// Nothing was asked for a while. Where nothing lives in the journal, all of it is retired, and memory that is kept for the
-    /// next generations goes, with what was read back. Says whether there is something to retire.
+    /// There were no requests for a while. If nothing in the journal is live, all of it is retired, and memory that
+    /// is kept for the next generations is freed, with what was read back. Returns whether there is something to
+    /// retire.
     pub(crate) fn rest(&mut self) -> bool {
         self.appender.drop_spares();
         if self.journal.iter().any(|segment| segment.live > 0) {
@@ -106,7 +108,7 @@ impl Store {
         self.rests
     }
 
-    /// The transient chunks that are to be moved now, if some are.
+    /// The transient chunks to move now, if there are any.
     pub(crate) fn transient_to_move(&mut self) -> Option<Batch> {
         if !self.transient.is_crowded() {
             return None;
@@ -135,7 +137,7 @@ impl Store {
         Batch { segments: range, images, queues, live, generation: None, sections: Sections::default() }
     }
 
-    /// Collects messages of a batch from `cursor` on; the answer says where to go on, or that this was all.
+    /// Collects messages of a batch from `cursor` on; returns where to continue, or that this was all.
     pub(crate) fn collect(&self, batch: &Batch, cursor: Cursor, into: &mut Vec<Collected>) -> Option<Cursor> {
         let mut from = cursor.sequence;
         for index in cursor.queue..batch.queues.len() {
@@ -159,7 +161,8 @@ impl Store {
     /// The messages of a batch are in `run` now: from here on they are found there.
     pub(crate) fn swap(&mut self, batch: &Batch, run: RunId, cursor: usize) -> Option<usize> {
         let end = (cursor + VISIT_QUEUES).min(batch.queues.len());
-        // One more than lives in the run, until all is moved: it may not die because the first queues were quick.
+        // One more than the run's live messages, until all are moved: it must not be deleted because the first
+        // queues were fast.
         let mut moved = u64::from(cursor == 0);
         for id in &batch.queues[cursor..end] {
             let Some(key) = self.keys.get(*id) else { continue };
@@ -187,7 +190,7 @@ impl Store {
         None
     }
 
-    /// All that goes to a run is in it; it may die now.
+    /// Everything for a run is in it; it may be deleted now.
     pub(crate) fn unpin(&mut self, run: RunId) {
         let live = self.runs.get_mut(&run).expect("it was pinned");
         *live -= 1;
@@ -197,7 +200,7 @@ impl Store {
         }
     }
 
-    /// What the checkpoint must know of some queues from `cursor` on.
+    /// What the checkpoint needs of some queues from `cursor` on.
     pub(crate) fn rows(&self, queues: &[QueueId], cursor: usize, changes: &mut Changes) -> Option<usize> {
         let end = (cursor + VISIT_QUEUES).min(queues.len());
         for id in &queues[cursor..end] {
@@ -231,7 +234,7 @@ impl Store {
         }
     }
 
-    /// Takes the files that may be removed now.
+    /// Takes the files that may be deleted now.
     pub(crate) fn take_dead(&mut self) -> Vec<Dead> {
         let durable = self.shared.durable();
         self.cache.written(durable);
@@ -244,13 +247,14 @@ impl Store {
         gone
     }
 
-    /// Whether there is something to look at again: long bodies on their way to their files, files that wait for the journal
-    /// to be durable before they can be removed, and runs of which so much may be settled by then that they are worth merging.
+    /// Whether there is something to check again: long bodies that are being written, files that wait for the
+    /// journal to be durable before they can be deleted, and runs of which enough may be settled by then to merge
+    /// them.
     pub(crate) fn has_files(&self) -> bool {
         !self.dead.is_empty() || !self.runs.is_empty() || self.cache.has_unwritten()
     }
 
-    /// A queue's message cannot be read from where it was wanted; false if nobody wants it from there any more.
+    /// A queue's message cannot be read from its place; false if nobody needs it from there any more.
     pub(crate) fn fail_queue(&mut self, want: &Want) -> bool {
         let Some(key) = self.keys.get(want.queue) else { return false };
         let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
@@ -316,7 +320,7 @@ impl Leaving<'_> {
     }
 }
 
-/// Files that died just now wait for what was decided just now.
+/// Files that are not needed since a moment ago wait until what was decided then is durable.
 pub(crate) fn date_dead(dead: &mut [Dead], position: Position) {
     for dead in dead.iter_mut().rev().take_while(|dead| dead.position == Position(u64::MAX)) {
         dead.position = position;

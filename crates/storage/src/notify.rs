@@ -1,4 +1,4 @@
-//! What storage tells the one who owns the shard.
+//! The callbacks of storage to the owner of the shard.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,33 +10,33 @@ use crate::error::FatalError;
 
 /// Calls from storage's own threads. None of storage's locks is held during one.
 pub trait Notify: Send + Sync + 'static {
-    /// Everything up to here survives a power loss: its confirms may leave.
+    /// Everything up to here survives a power loss: its confirms may be sent.
     fn durable(&self, position: Position);
 
-    /// Messages of these queues arrived from disk: lock the shard, call [`Store::install_loaded`], dispatch.
+    /// Messages of these queues were read from disk: lock the shard, call [`Store::install_loaded`], dispatch.
     fn loaded(&self, queues: &[QueueId]);
 
-    /// Publishers must wait, or may go on.
+    /// Publishers must wait, or may continue.
     fn room(&self, room: &Room);
 
-    /// Long bodies cannot be written, and why; or all could be that waited. Their publishers wait, and nobody else.
+    /// Long bodies cannot be written, and why; or all waiting ones could be written. Only their publishers wait.
     fn long_bodies_wait(&self, reason: Option<&str>);
 
-    /// What a queue has on disk cannot be read; it can neither take nor give messages any more.
+    /// A queue's data on disk cannot be read; the queue can neither accept nor deliver messages any more.
     fn queue_failed(&self, queue: QueueId, reason: &str);
 
-    /// So many runs became one.
+    /// This many runs became one.
     fn merged(&self, runs: usize);
 
-    /// The journal failed. No confirm will ever come again; the process must end with exit code 1.
+    /// The journal failed. No confirm will ever be sent again; the process must end with exit code 1.
     fn fatal(&self, error: &FatalError);
 
-    /// Runs `visit` with the store, under the shard's lock. Nothing happens while the shard has no store (it is not
+    /// Runs `visit` with the store, under the shard's lock. Does nothing if the shard has no store (it is not
     /// installed yet, or closed already). Visits are short: a few hundred queues at most.
     fn with_store(&self, visit: &mut dyn FnMut(&mut Store));
 }
 
-/// Whether publishers may go on.
+/// Whether publishers may continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Room {
     /// They may.
@@ -50,11 +50,11 @@ pub enum Room {
 pub enum Stall {
     /// The last journal file is nearly full and waiting messages are still being moved out of the oldest.
     JournalFull,
-    /// Messages in memory are being moved to disk and that cannot keep up.
+    /// Messages in memory are being moved to disk, which is too slow.
     MemoryFull,
-    /// Long bodies are being written to files of their own and that cannot keep up.
+    /// Long bodies are being written to their own files, which is too slow.
     BodiesWaiting,
-    /// The disk does not take what must be moved out of the journal.
+    /// The disk accepts nothing of what must be moved out of the journal.
     NoSpace(Arc<str>),
 }
 
@@ -64,7 +64,7 @@ impl fmt::Display for Stall {
             Self::JournalFull => out.write_str("the journal is full and is being moved to disk"),
             Self::MemoryFull => out.write_str("transient messages in memory are at their limit"),
             Self::BodiesWaiting => out.write_str("long message bodies in memory wait to be written to disk"),
-            Self::NoSpace(error) => write!(out, "the disk takes no more: {error}"),
+            Self::NoSpace(error) => write!(out, "the disk accepts no more: {error}"),
         }
     }
 }

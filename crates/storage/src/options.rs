@@ -1,37 +1,39 @@
-//! What can be set, with its defaults.
+//! Options, with their defaults.
 
 /// How storage behaves. Limits say their unit last.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Length of one journal file. Fixed when the data directory is made; an existing directory keeps its own.
+    /// The length of one journal file. Fixed when the data directory is created; an existing directory keeps its
+    /// own.
     pub file_bytes: u32,
-    /// How many journal files there are; one of them is kept back for settlements on a full disk. Fixed like `file_bytes`.
+    /// The number of journal files; one of them is reserved for settlements on a full disk. Fixed like
+    /// `file_bytes`.
     pub files: u32,
-    /// How much of transient messages stays in memory in all; the rest goes to disk.
+    /// How much memory transient messages may take; the rest goes to disk.
     pub transient_bytes_max: u64,
-    /// How much of what was read back from disk stays in memory in all.
+    /// How much memory messages may take that were read back from disk.
     pub read_bytes_max: u64,
     /// Bodies up to this are copied, longer ones are shared.
     pub copy_bytes_max: u32,
-    /// Bodies over this get a file of their own.
+    /// Bodies longer than this get their own file.
     pub own_file_bytes: u32,
-    /// A run this long, three quarters of which are settled, is written anew without them.
+    /// A run of this length is rewritten when three quarters of it are settled.
     pub merge_bytes: u64,
-    /// A queue that is in more runs than this has them made fewer.
+    /// The runs of a queue that is in more runs than this are merged.
     pub extents_max: u32,
     /// Under load a flush waits until its group has this much.
     pub group_bytes: u32,
-    /// With fewer messages than this in a group nobody waits for more.
+    /// With fewer messages than this in a group, a flush does not wait for more.
     pub group_messages: u32,
-    /// The longest that a flush waits for its group to fill.
+    /// The maximum time that a flush waits for its group to fill.
     pub group_wait_us: u64,
-    /// When something is written that nobody waits for.
+    /// When something is written for which nobody waits.
     pub write_wait_ms: u64,
-    /// When something is synced that nobody waits for.
+    /// When something is synced for which nobody waits.
     pub sync_wait_ms: u64,
-    /// When nothing was asked for so long, memory of the journal that nothing lives in is given back.
+    /// After this time without requests, memory of the journal without live messages is freed.
     pub rest_ms: u64,
-    /// Whether damage to what was synced is given up at the start, instead of stopping it.
+    /// Whether damaged synced data is given up at the start, instead of stopping the start.
     pub repair: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Bodies that are too long for the journal: each in a file of its own, written and synced before the group that names
-//! it, and taken away when the last queue has let go of it.
+//! Bodies that are too long for the journal: each in its own file, written and synced before the group that refers
+//! to it, and deleted when no queue needs it any more.
 //!
 //! ```text
 //! magic | u32 version | u32 CRC of the body | u64 number | u64 body bytes | u32 spare | u32 CRC of this header | body
@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"FERRYBOD";
 const HEADER_BYTES: usize = 40;
 
-/// The folder they are in. A number is the server's start in its upper half, and a count in its lower.
+/// Their folder. A number has the count of the server's starts in its upper half, and a counter in its lower half.
 #[derive(Clone, Debug)]
 pub(crate) struct OwnFiles {
     disk: Arc<dyn Disk>,
@@ -36,24 +36,24 @@ impl OwnFiles {
         self.folder.join(Self::name_of(number))
     }
 
-    /// The number of the body that a file of this name has.
+    /// The number of the body in a file of this name.
     pub fn number_of(name: &str) -> Option<u64> {
         u64::from_str_radix(name.strip_suffix(".body")?, 16).ok()
     }
 
-    /// What the file of a body is called.
+    /// The name of a body's file.
     pub fn name_of(number: u64) -> String {
         format!("{number:016x}.body")
     }
 
-    /// Writes a body and syncs it; its name survives after [`Self::sync_names`]. What a failed try left is taken away: nobody
-    /// can have referred to it. Gives the body's CRC.
+    /// Writes a body and syncs it; its name survives after [`Self::sync_names`]. Remains of a failed try are
+    /// deleted: nothing can refer to them. Returns the body's CRC.
     pub fn write(&self, number: u64, body: &[u8]) -> io::Result<u32> {
         let path = self.path_of(number);
         let file = self.disk.open(&path, Open::New)?;
         let written = Self::fill(&*file, number, body).and_then(|crc| file.sync_data().map(|()| crc));
         if written.is_err() {
-            // If it cannot be removed now, the next start sets it aside.
+            // If it cannot be deleted now, the next start sets it aside.
             let _ = self.disk.remove(&path);
         }
         written
@@ -80,7 +80,7 @@ impl OwnFiles {
         self.disk.sync_folder(&self.folder)
     }
 
-    /// Reads the body that a message names, which is the one that was stored with it and no other.
+    /// Reads the body of a message, and checks that it is the one that was stored with it.
     pub fn read(&self, place: BodyPlace, length: u32) -> Result<Bytes, Unreadable> {
         let path = self.path_of(place.at);
         let bytes = disk::read_all(&*self.disk, &path).map_err(|error| Unreadable::io(&path, &error))?;
@@ -96,7 +96,7 @@ impl OwnFiles {
             return Err("the file is cut off");
         };
         if Fields(&header[HEADER_BYTES - 4..]).u32() != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
-            return Err("its header does not check");
+            return Err("its header has a wrong checksum");
         }
         let mut fields = Fields(&header[MAGIC.len()..]);
         if !header.starts_with(MAGIC) || fields.u32().is_none_or(|version| version > VERSION) {
@@ -104,7 +104,7 @@ impl OwnFiles {
         }
         let (crc, found, length) = (fields.u32(), fields.u64(), fields.u64());
         if found != Some(number) || length != Some(body.len() as u64) || crc != Some(crc32c::crc32c(body)) {
-            return Err("the body does not check");
+            return Err("the body has a wrong checksum");
         }
         Ok(bytes.slice(HEADER_BYTES..))
     }

@@ -1,8 +1,8 @@
-//! What is known of one queue: where its messages are and which of them are settled.
+//! A queue in storage: where its messages are and which of them are settled.
 //!
-//! Sequences count up by one, so the resident messages are a ring of small slots, found by subtraction. What was moved to
-//! disk is a few extents. What is settled is a prefix plus intervals; they stay small, because what is settled out of
-//! order is bounded by what is out.
+//! Sequences count up by one, so the resident messages are a ring of small slots with the sequence as index. What
+//! was moved to disk is a few extents. What is settled is a prefix plus intervals; these stay few, because what is
+//! settled out of order is bounded by the unsettled deliveries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
@@ -16,7 +16,7 @@ use crate::run::RunId;
 use crate::sabotage::{self, Sabotage};
 use crate::segment::SegmentId;
 
-/// Where a queue stands in the table of queues; used again when the queue is gone.
+/// A queue's slot in the table of queues; used again after the queue is deleted.
 pub(crate) type QueueKey = u32;
 
 /// A table with room for more keys than this is made smaller when most of them are gone.
@@ -26,12 +26,12 @@ const KEPT_KEYS: usize = 1_024;
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     all: HashMap<QueueId, QueueKey, foldhash::fast::FixedState>,
-    /// The one found last: what happens to one queue comes in rows.
+    /// The one that was found last: operations on one queue often follow each other.
     last: Option<(QueueId, QueueKey)>,
 }
 
 impl Keys {
-    /// As [`Keys::get`], for the way of every message.
+    /// Like [`Keys::get`], for the hot path of messages.
     #[inline]
     pub fn find(&mut self, id: QueueId) -> Option<QueueKey> {
         match self.last {
@@ -46,7 +46,7 @@ impl Keys {
         Some(key)
     }
 
-    /// The key of a queue that is there.
+    /// The key of an existing queue.
     pub fn get(&self, id: QueueId) -> Option<QueueKey> {
         self.all.get(&id).copied()
     }
@@ -56,12 +56,12 @@ impl Keys {
         self.all.len()
     }
 
-    /// A queue is there.
+    /// A queue was created.
     pub fn insert(&mut self, id: QueueId, key: QueueKey) {
         self.all.insert(id, key);
     }
 
-    /// A queue is gone; its key may be given again.
+    /// A queue was deleted; its key may be used again.
     pub fn remove(&mut self, id: QueueId) -> Option<QueueKey> {
         self.last = None;
         let key = self.all.remove(&id);
@@ -87,12 +87,12 @@ pub(crate) struct Slot {
     /// Where the stored message begins in the segment's image.
     pub at: u32,
     pub body_bytes: u32,
-    /// Whether its body is in the segment, but not in the image.
+    /// Whether its body belongs to the segment, but is not in the image.
     pub beside: bool,
 }
 
 impl Slot {
-    /// Nothing is here any more, or ever was.
+    /// There is nothing here any more, or never was.
     const GONE: Self = Self { segment: SegmentId(0), at: 0, body_bytes: 0, beside: false };
 
     #[inline]
@@ -108,21 +108,21 @@ pub(crate) enum Gone<'a> {
     Slot(&'a Slot),
     /// Messages of a run.
     Moved(Left),
-    /// A body with a file of its own.
+    /// A body in its own file.
     OwnFile(u64),
 }
 
 /// One queue.
 ///
-/// Invariants: `low <= next`; everything below `low` is settled; `done` is above `low` and does not touch it; slots stand
-/// for the sequences from `base` to `next`, and a slot is gone exactly if its message is settled or was moved to a run;
-/// the first slot is not gone; every sequence below `next` is settled, in a slot or in an extent, so those that never
-/// were, or did not survive, count as settled.
+/// Invariants: `low <= next`; everything below `low` is settled; `done` is above `low` and does not touch it; there
+/// are slots for the sequences from `base` to `next`, and a slot is empty exactly if its message is settled or was
+/// moved to a run; the first slot is not empty; every sequence below `next` is settled, in a slot or in an extent,
+/// so sequences that never existed, or did not survive, count as settled.
 #[derive(Debug)]
 pub(crate) struct Queue {
     pub id: QueueId,
     pub durable: bool,
-    /// What it has on disk could not be read.
+    /// Its data on disk could not be read.
     pub failed: bool,
     /// The sequence of the next message.
     pub next: Sequence,
@@ -136,17 +136,17 @@ pub(crate) struct Queue {
     base: Sequence,
     slots: VecDeque<Slot>,
     extents: Extents,
-    /// Messages whose body has a file of its own.
+    /// Messages with their bodies in their own files.
     own_files: BTreeMap<Sequence, u64>,
     /// How many messages are in it.
     pub messages: u64,
-    /// How many bytes their bodies have; reckoned, where some of those on disk are settled.
+    /// The bytes of their bodies; an estimate, if some of those on disk are settled.
     pub bytes: u64,
     pub settled_in: Mark,
     pub delivered_in: Mark,
-    /// The last journal generation that lists this queue as touched.
+    /// The last journal generation in which this queue is listed as changed.
     pub touched_in: u32,
-    /// The last transient chunk that does.
+    /// The last transient chunk in which it is.
     pub touched_chunk: u32,
 }
 
@@ -186,7 +186,7 @@ impl Queue {
         self.bytes += u64::from(slot.body_bytes);
     }
 
-    /// Adds a message that replay found. Sequences left out belonged to messages that did not survive; one that is
+    /// Adds a message that replay found. Missing sequences belonged to messages that did not survive; one that is
     /// settled, or was added before, is not added.
     pub fn restore(&mut self, sequence: Sequence, slot: Slot) -> bool {
         if sequence < self.next || sequence == Sequence::MAX || self.is_settled(sequence) {
@@ -197,7 +197,7 @@ impl Queue {
         true
     }
 
-    /// Sequences up to here, as far as they are not known, belonged to messages that did not survive.
+    /// Unknown sequences up to here belonged to messages that did not survive.
     pub fn skip_to(&mut self, sequence: Sequence) {
         if sequence <= self.next {
             return;
@@ -212,15 +212,15 @@ impl Queue {
         }
     }
 
-    /// A record names this sequence, so it was given: to a message that came before and is gone, or that did not survive. It is
-    /// never given again, or what is said of the old message would be believed of the new one.
+    /// A record names this sequence, so it was used: for an earlier message that was settled, or that did not
+    /// survive. It is never used again, otherwise records about the old message would apply to the new one.
     pub fn saw(&mut self, sequence: Sequence) {
         if !sabotage::is(Sabotage::GiveNumbersAgain) {
             self.skip_to(sequence.saturating_add(1));
         }
     }
 
-    /// A message's body has a file of its own.
+    /// A message's body is in its own file.
     pub fn add_own_file(&mut self, sequence: Sequence, number: u64) {
         self.own_files.insert(sequence, number);
     }
@@ -238,7 +238,7 @@ impl Queue {
         sequence < self.low || self.done.contains(sequence)
     }
 
-    /// The first resident message at or behind `from`.
+    /// The first resident message at or after `from`.
     #[inline]
     pub fn resident_from(&self, from: Sequence) -> Option<(Sequence, &Slot)> {
         let mut skipped = from.max(self.base) - self.base;
@@ -249,20 +249,20 @@ impl Queue {
         if slot.is_gone() { self.resident_behind(skipped as usize) } else { Some((self.base + skipped, slot)) }
     }
 
-    /// The first resident message behind a slot.
+    /// The first resident message after a slot.
     fn resident_behind(&self, gone: usize) -> Option<(Sequence, &Slot)> {
         let slots = self.slots.range(gone + 1..);
         let (index, slot) = slots.enumerate().find(|(_, slot)| !slot.is_gone())?;
         Some((self.base + (gone + 1 + index) as u64, slot))
     }
 
-    /// The first message on disk at or behind `from`.
+    /// The first message on disk at or after `from`.
     #[inline]
     pub fn moved_from(&self, from: Sequence) -> Option<(Sequence, RunId)> {
         if self.extents.is_empty() { None } else { self.extents.first_from(from.max(self.low), &self.done) }
     }
 
-    /// Takes the messages `first..=last` out; `gone` is called for everything that leaves.
+    /// Removes the messages `first..=last`; calls `gone` for everything that leaves.
     #[inline]
     pub fn settle(&mut self, first: Sequence, last: Sequence, mut gone: impl FnMut(Gone<'_>)) {
         let (first, last) = (first.max(self.low), last.min(self.next - 1));
@@ -292,7 +292,7 @@ impl Queue {
         }
     }
 
-    /// Drops what is known of settled messages, without a look at the others: there may be many.
+    /// Removes the state of settled messages, without looking at the others: there may be many.
     fn forget_attempts(&mut self, first: Sequence, last: Sequence) {
         while let Some((sequence, _)) = self.attempts.range(first..=last).next() {
             let sequence = *sequence;
@@ -303,7 +303,7 @@ impl Queue {
     #[inline]
     fn settle_slots(&mut self, first: Sequence, last: Sequence, mut gone: impl FnMut(Gone<'_>)) {
         let mut first = first.max(self.base);
-        // Mostly it is the front that goes.
+        // Usually it is the front.
         while first == self.base
             && first <= last
             && let Some(slot) = self.slots.pop_front()
@@ -322,7 +322,7 @@ impl Queue {
         self.trim();
     }
 
-    /// Settles slots behind the first one.
+    /// Settles slots after the first one.
     fn settle_behind(&mut self, first: Sequence, last: Sequence, mut gone: impl FnMut(Gone<'_>)) {
         let from = (first - self.base) as usize;
         let to = ((last - self.base + 1) as usize).min(self.slots.len());
@@ -358,7 +358,7 @@ impl Queue {
             self.slots.pop_front();
             self.base += 1;
         }
-        // A queue that was long once gives its memory back.
+        // A queue that was long once frees its memory.
         if self.slots.capacity() > 1024 && self.slots.len() < self.slots.capacity() / 8 {
             self.slots.shrink_to(self.slots.len() * 2);
         }
@@ -419,12 +419,12 @@ impl Queue {
         self.extents.retarget(sources, to, &self.done, moved);
     }
 
-    /// Memory that it takes to know where its messages are.
+    /// The memory of its index.
     pub fn index_bytes(&self) -> u64 {
         (self.slots.capacity() * size_of::<Slot>()) as u64 + self.extents.held_bytes()
     }
 
-    /// What the broker needs to go on with this queue.
+    /// What the broker needs to continue with this queue.
     pub fn state(&self) -> QueueState {
         let head = self.head.max(self.low);
         let mut open = Intervals::new();
@@ -449,7 +449,7 @@ impl Queue {
         QueueState { next: self.next, head, open, attempts, due }
     }
 
-    /// What of it the checkpoint keeps.
+    /// What the checkpoint stores of it.
     pub fn to_row(&self) -> Row<'_> {
         Row {
             next: self.next,
@@ -462,7 +462,7 @@ impl Queue {
         }
     }
 
-    /// The queue as the checkpoint kept it. Messages behind its extents are still in the journal.
+    /// The queue from the checkpoint. Messages after its extents are still in the journal.
     pub fn from_row(
         id: QueueId,
         (head, low): (Sequence, Sequence),
@@ -473,7 +473,7 @@ impl Queue {
     ) -> Self {
         let mut queue = Self { head, low, next: low, done, attempts, own_files, ..Self::new(id, true) };
         for extent in extents {
-            // What lies between was transient, and is gone.
+            // The messages between them were transient, and are lost.
             queue.skip_to(extent.first);
             queue.next = queue.next.max(extent.last + 1);
             queue.messages += u64::from(extent.live);
@@ -485,7 +485,7 @@ impl Queue {
     }
 }
 
-/// A queue as the checkpoint keeps it.
+/// A queue in the checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<'a> {
     pub next: Sequence,

@@ -1,4 +1,4 @@
-//! The read-ahead thread: brings blocks and long bodies back from disk, and tells which queues may go on.
+//! The read-ahead thread: reads blocks and long bodies back from disk, and reports which queues may continue.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,10 +23,10 @@ use crate::stored::BodyPlace;
 
 /// How many runs are kept open, each with its index in memory.
 const OPEN_RUNS: usize = 16;
-/// How many blocks are read ahead for a queue, as long as no other waits.
+/// How many blocks are read ahead for a queue, as long as no other queue waits.
 const BLOCKS_AHEAD: usize = 7;
 
-/// Something that a queue waits for.
+/// A request of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want {
     pub queue: QueueId,
@@ -37,9 +37,9 @@ pub(crate) struct Want {
 /// Where it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted {
-    /// The block of a run that has the message.
+    /// The block of a run with the message.
     Block(RunId),
-    /// The message's body, which is long.
+    /// The message's long body.
     Body(BodyKey, BodyPlace, u32),
 }
 
@@ -58,14 +58,14 @@ pub(crate) struct ReadQueue {
     asked: Mutex<Asked>,
     changed: Condvar,
     loaded: Mutex<Vec<(Want, Vec<Loaded>)>>,
-    /// Memory of the indexes of all open runs.
+    /// The memory of the indexes of all open runs.
     index_bytes: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Asked {
     wants: VecDeque<Want>,
-    /// Runs that are gone.
+    /// Runs that were deleted.
     gone: Vec<RunId>,
     stop: bool,
 }
@@ -112,7 +112,7 @@ pub(crate) fn spawn(mut reader: Reader) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("read-ahead".to_owned()).spawn(move || while reader.turn(true) != Turn::Over {})
 }
 
-/// When a read that passing trouble kept from is tried again.
+/// How often a read is tried again after a temporary error.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The thread's state.
@@ -122,7 +122,7 @@ pub(crate) struct Reader {
     folders: Folders,
     own_files: OwnFiles,
     notify: Arc<dyn Notify>,
-    /// The runs used last, newest first.
+    /// The runs that were used last, newest first.
     open: VecDeque<(RunId, RunReader)>,
     /// What could not be read for now, and when it is tried again.
     later: Option<(Want, Duration)>,
@@ -139,7 +139,7 @@ impl Reader {
         Self { queue, disk, folders, own_files, notify, open: VecDeque::new(), later: None }
     }
 
-    /// Reads one thing that is wanted; sleeps first until there is one, if it may.
+    /// Reads one requested thing; sleeps first until there is one, if it may.
     pub fn turn(&mut self, may_sleep: bool) -> Turn {
         let want = match self.wait(may_sleep) {
             Ok(want) => want,
@@ -150,7 +150,7 @@ impl Reader {
                 self.queue.loaded.lock().push((want, loaded));
                 self.notify.loaded(&[want.queue]);
             }
-            // No descriptors, for example: the queue is whole, and goes on when there are some.
+            // No descriptors, for example: the queue is undamaged, and continues when there are some.
             Err(reason) if reason.passes() => self.later = Some((want, self.disk.elapsed() + RETRY)),
             Err(reason) => self.fail(&want, &reason.what),
         }
@@ -170,7 +170,7 @@ impl Reader {
             if let Some((want, _)) = self.later.take_if(|(_, at)| *at <= now) {
                 return Ok(want);
             }
-            // What is asked for meanwhile waits behind it: it would meet with the same.
+            // Later requests wait behind it: they would get the same error.
             let until = self.later.as_ref().map(|(_, at)| *at);
             match (until, may_sleep) {
                 (None, _) if !asked.wants.is_empty() => return Ok(asked.wants.pop_front().expect("there is one")),
@@ -181,8 +181,8 @@ impl Reader {
         }
     }
 
-    /// What cannot be read fails its queue, unless the queue does not want it any more, or from another run. Then the
-    /// queue is told that it may ask again.
+    /// An unreadable request fails its queue, unless the queue does not need it any more, or needs it from another
+    /// run. Then the queue is told that it may ask again.
     fn fail(&mut self, want: &Want, reason: &str) {
         let mut failed = false;
         self.notify.with_store(&mut |store| failed = store.fail_queue(want));
@@ -207,7 +207,7 @@ impl Reader {
         }
     }
 
-    /// The block that has the message, and those behind it that go on with the same queue.
+    /// The block with the message, and the following ones of the same queue.
     fn read_blocks(&mut self, run: RunId, queue: QueueId, sequence: Sequence) -> Result<Vec<Loaded>, Unreadable> {
         let ahead = if self.queue.asked.lock().wants.is_empty() { BLOCKS_AHEAD } else { 0 };
         let path = self.folders.run(run);
@@ -219,7 +219,7 @@ impl Reader {
             if reader.last_queue(block - 1) != Some(queue) || reader.first_queue(block) != Some(queue) {
                 break;
             }
-            // Nobody needs it yet: whoever does will hear why it cannot be read.
+            // Nobody needs it yet: a later request will report why it cannot be read.
             let Ok(block) = reader.read_block(block) else { break };
             loaded.push(Loaded::Block(run, block));
         }

@@ -1,5 +1,5 @@
-//! Opening a data directory: lock, manifest, checkpoint, journal, in this order. Nothing is decided here; the journal
-//! holds outcomes, and replay takes them in.
+//! Opening a data directory: lock, manifest, checkpoint, journal, in this order. Nothing is decided here; the
+//! journal contains outcomes, and replay applies them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::sabotage::{self, Sabotage};
 use crate::spill::{self, Rest, Spill, SpillSignal};
 use crate::store::{Parts, Store};
 
-/// What a data directory held.
+/// What a data directory contained.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The catalog's entries that are there.
+    /// The catalog's entries.
     pub entries: Vec<CatalogEntry>,
     /// The durable queues.
     pub queues: Vec<RecoveredQueue>,
@@ -38,31 +38,31 @@ pub struct Recovered {
     pub missing: Vec<String>,
     /// How long it took.
     pub took: Duration,
-    /// Length of a journal file, as the directory was made, in bytes.
+    /// The length of a journal file of this directory, in bytes.
     pub file_bytes: u32,
-    /// How many journal files the directory was made with.
+    /// The number of journal files of this directory.
     pub files: u32,
 }
 
-/// A queue as it was found.
+/// A recovered queue.
 #[derive(Debug)]
 pub struct RecoveredQueue {
     /// Its id.
     pub id: QueueId,
-    /// What the broker goes on with.
+    /// The state with which the broker continues.
     pub state: QueueState,
-    /// How many messages are in it, delivered or not.
+    /// How many messages it has, delivered or not.
     pub messages: u64,
-    /// How many bytes their bodies have; reckoned, where some of a run's messages are settled.
+    /// The bytes of their bodies; an estimate, if some of a run's messages are settled.
     pub bytes: u64,
 }
 
-/// The least that a journal file can have, so that the longest record fits one.
+/// The minimum length of a journal file, so that the longest record fits.
 const FILE_BYTES_MIN: u32 = 256 << 10;
-/// One to write, two resident, one to go on with, one kept back.
+/// One to write, two resident, one to continue with, one reserved.
 const FILES_MIN: u32 = 5;
 
-/// Where everything is in a data directory.
+/// The paths in a data directory.
 pub(crate) struct Layout {
     directory: PathBuf,
     manifest: PathBuf,
@@ -73,7 +73,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Makes the folders that files come into.
+    /// Creates the folders for files.
     fn make_folders(&self, disk: &dyn Disk) -> Result<(), OpenError> {
         for folder in [&self.runs.runs, &self.runs.transient, &self.bodies] {
             disk.create_folder(folder).map_err(OpenError::io("create", folder))?;
@@ -93,7 +93,7 @@ impl Layout {
     }
 }
 
-/// Opens a data directory; makes one where there is none. Starts storage's threads.
+/// Opens a data directory, or creates one. Starts storage's threads.
 pub fn open(
     disk: Arc<dyn Disk>,
     directory: &Path,
@@ -110,8 +110,8 @@ pub fn open(
     Ok((store, recovered))
 }
 
-/// As [`open`], without threads: `driver` gives the workers their turns, in an order of its own. With a disk that keeps its
-/// own time, a run can be repeated.
+/// Like [`open`], without threads: `driver` gives the workers their turns, in its own order. With a disk that has
+/// its own clock, a run can be repeated.
 pub fn open_driven(
     disk: Arc<dyn Disk>,
     directory: &Path,
@@ -177,7 +177,7 @@ fn assemble(
     Ok((store, recovered, workers))
 }
 
-/// What the parts of a running store are made from.
+/// The parts of a running store.
 struct Start {
     disk: Arc<dyn Disk>,
     layout: Layout,
@@ -191,11 +191,11 @@ struct Start {
 }
 
 impl Start {
-    /// Where long bodies are put into files.
+    /// Writes long bodies to files.
     fn bodies(&self, found: &Files) -> Arc<BodyFiles> {
-        // No file has such a number, whatever the checkpoint knows of.
+        // No file has such a number, whatever the checkpoint contains.
         let next = (self.meta.starts << 32).max(found.last_body + 1);
-        // The longest record must fit a file beside everything else that one must hold.
+        // The longest record must fit into a file with everything else that a file must contain.
         Arc::new(BodyFiles::new(next, self.options.own_file_bytes.min(self.options.file_bytes / 4)))
     }
 
@@ -278,11 +278,11 @@ fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn DiskLock>, OpenErro
 
 fn read_or_make(disk: &Arc<dyn Disk>, layout: &Layout, options: &Options) -> Result<Manifest, OpenError> {
     if let Some(manifest) = Manifest::read(&**disk, &layout.manifest)? {
-        // A copy may have left out those that were empty. If one was not, what is named there is found missing.
+        // A copy may have left out empty folders. If one was not empty, its files are found to be missing.
         layout.make_folders(&**disk)?;
         return Ok(manifest);
     }
-    // The manifest is written last. A directory without one was never finished, unless its journal says otherwise.
+    // The manifest is written last. A directory without one was never complete, unless its journal contains groups.
     if let Some(used) = JournalFiles::find_used(&**disk, &layout.journal)? {
         let what = format!("{} holds messages; restore the manifest, or move the whole directory away", used.display());
         return Err(OpenError::Missing { file: layout.manifest.clone(), what });
@@ -291,7 +291,7 @@ fn read_or_make(disk: &Arc<dyn Disk>, layout: &Layout, options: &Options) -> Res
     JournalFiles::create(&**disk, &layout.journal, options.files, options.file_bytes)?;
     Checkpoint::create(disk, &layout.checkpoint)?;
     let manifest = Manifest::new(&**disk, options.file_bytes, options.files);
-    let manifest = manifest.map_err(OpenError::io("find chance for", &layout.manifest))?;
+    let manifest = manifest.map_err(OpenError::io("get random bytes for", &layout.manifest))?;
     manifest.write(&**disk, &layout.manifest)?;
     Ok(manifest)
 }
@@ -303,12 +303,12 @@ struct Files {
     next_run: u32,
     /// The highest number of a body.
     last_body: u64,
-    /// Those that nothing names. They may be what a crash left, or what a damaged checkpoint has forgotten.
+    /// Those without a reference. A crash may have left them, or a damaged checkpoint may have lost the reference.
     strays: Vec<PathBuf>,
 }
 
 impl Files {
-    /// Looks at all of them. Those of transient messages are removed: nothing refers to them over a restart.
+    /// Looks at all of them. Those of transient messages are deleted: nothing refers to them after a restart.
     fn look(disk: &dyn Disk, layout: &Layout, replay: &Replay) -> Result<Self, OpenError> {
         let mut found = Self { next_run: 1, ..Self::default() };
         let list = |folder: &Path| disk.list(folder).map_err(OpenError::io("list", folder));
@@ -333,7 +333,7 @@ impl Files {
         Ok(found)
     }
 
-    /// What an operator should know of them.
+    /// What an operator should know about them.
     fn explain(&self) -> Option<String> {
         let first = self.strays.first()?.display();
         Some(format!(

@@ -1,7 +1,7 @@
-//! What recovery knows: the checkpoint first, then what the journal adds to it, record by record.
+//! The state during recovery: the checkpoint first, then what the journal adds to it, record by record.
 //!
-//! Records may repeat what the checkpoint has already. That changes nothing: a settled message stays settled, one that is
-//! in a run stays there, and marks only go forward.
+//! Records may repeat what is in the checkpoint. That changes nothing: a settled message stays settled, one that is
+//! in a run stays there, and marks only advance.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ pub(crate) struct Replay {
     pub segments: Segments,
     /// Queues that changed in each generation.
     pub touched: Vec<Vec<QueueId>>,
-    /// How many messages live in each run.
+    /// How many live messages each run has.
     pub runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
-    /// How many messages need each body that has a file of its own.
+    /// How many messages need each body in its own file.
     pub own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
-    /// Entries that the checkpoint has not or otherwise.
+    /// Entries that are missing or different in the checkpoint.
     pub changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
     pub deleted: Vec<QueueId>,
     /// The next sequence of queues whose last messages were transient.
@@ -58,7 +58,7 @@ impl Replay {
         }
     }
 
-    /// Everything was replayed: counts what lives where.
+    /// Everything was replayed: counts what is live in which place.
     pub fn finish(&mut self) {
         for (id, next) in std::mem::take(&mut self.next) {
             if let Some(queue) = self.queues.get_mut(&id) {
@@ -93,8 +93,8 @@ impl Replay {
         Recovered { entries, queues, missing, took: Duration::ZERO, file_bytes: 0, files: 0 }
     }
 
-    /// The queue, marked as changed in the generation that the record stands in, and the segments. That is not always the
-    /// last: the records of a unit that went on in the next file come when its end was found there.
+    /// The queue, marked as changed in the generation of the record, and the segments. That is not always the last
+    /// generation: the records of a unit that continued in the next file are applied when its end was found there.
     fn changed(&mut self, id: QueueId, generation: u32) -> Option<(&mut Queue, &mut Segments)> {
         let queue = self.queues.get_mut(&id)?;
         if queue.touched_in != generation {
@@ -110,7 +110,7 @@ impl Replay {
             queue.saw(last);
         }
         queue.settle(first, last, |gone| {
-            // What lives in runs and files is counted in the end.
+            // What is live in runs and files is counted at the end.
             if let Gone::Slot(slot) = gone {
                 segments.get_mut(slot.segment).live -= 1;
             }

@@ -18,15 +18,15 @@ use crate::run::RunId;
 
 const VERSION: u8 = 2;
 
-/// A row, read back.
+/// A decoded row.
 #[derive(Debug)]
 pub(crate) struct KeptQueue {
     pub queue: Queue,
-    /// The sequence that the next message had got when the row was written.
+    /// The next message's sequence when the row was written.
     pub next: Sequence,
 }
 
-/// Writes a row, which reflects the journal up to `position`.
+/// Writes a row with the state of the journal up to `position`.
 pub(crate) fn encode(queue: &Queue, position: Position) -> Vec<u8> {
     let row = queue.to_row();
     let mut bytes = vec![VERSION];
@@ -63,7 +63,7 @@ pub(crate) fn encode(queue: &Queue, position: Position) -> Vec<u8> {
     bytes
 }
 
-/// Reads a row; `None` if it makes no sense.
+/// Reads a row; `None` if it is invalid.
 pub(crate) fn decode(id: QueueId, bytes: &[u8]) -> Option<KeptQueue> {
     let mut fields = Fields(bytes);
     if fields.u8()? != VERSION {

@@ -1,42 +1,42 @@
-//! Ways to break storage on purpose, so that its tests can show that they would notice. They exist only with
-//! `debug_assertions`, so in no release, and there the environment says which one.
+//! Faults that tests switch on in storage, to show that they would detect them. They exist only with
+//! `debug_assertions`, so not in a release, and the environment selects one.
 
-/// One way.
+/// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sabotage {
     /// A group counts as durable without a sync.
     ConfirmBeforeSync,
-    /// A journal file is written over before the checkpoint has what was in it.
+    /// A journal file is overwritten before the checkpoint contains its messages.
     FreeBeforeCheckpoint,
-    /// Runs that were merged are removed before the checkpoint has the one that replaces them.
+    /// Merged runs are deleted before the checkpoint refers to their replacement.
     RemoveBeforeCheckpoint,
-    /// What was read counts as whole, whatever its checksum says.
+    /// All read data counts as undamaged, whatever its checksum.
     IgnoreCrc,
     /// Settlements are not written.
     ForgetSettlement,
     /// The newest message is found first.
     SwapOrder,
-    /// Damage in the middle of the journal counts as a torn tail.
+    /// Damage in the middle of the journal counts as a torn end.
     AcceptDamage,
-    /// A checkpoint that has lost its last commit counts as whole.
+    /// A checkpoint that has lost its last commit counts as undamaged.
     AcceptRollback,
-    /// What was replayed is not written again.
+    /// Replayed data is not written again.
     TrustTheCache,
-    /// Numbers that records name are given again.
+    /// Sequences that records name are used again.
     GiveNumbersAgain,
     /// Groups of other directories count as our own.
     AnyStamp,
-    /// A queue from which messages were only settled is not in the next checkpoint.
+    /// A queue in which messages were only settled is not in the next checkpoint.
     SettleWithoutTouch,
-    /// A checkpoint is committed when a generation retires, and what it speaks of is not synced.
+    /// A checkpoint is committed when a generation retires, and the run is not synced.
     RetireBeforeSync,
-    /// A checkpoint is committed after a merge, and what it speaks of is not synced.
+    /// A checkpoint is committed after a merge, and the run is not synced.
     MergeBeforeSync,
-    /// Groups do not say up to where the journal was synced.
+    /// Groups do not say how far the journal was synced.
     NoSyncedInGroups,
-    /// What was replayed is not synced.
+    /// Replayed data is not synced.
     NoSyncInRecovery,
-    /// The checkpoint of a start does not say that what was replayed is synced.
+    /// The checkpoint of a start does not say that replayed data is synced.
     NoSyncedAtStart,
     /// The names of a new journal's files are not synced.
     NoSyncOfNewFolder,
@@ -46,7 +46,7 @@ pub(crate) enum Sabotage {
     NoSyncOfCheckpointName,
 }
 
-/// Whether storage is to be broken in this way.
+/// Whether this fault is switched on.
 #[cfg(debug_assertions)]
 pub(crate) fn is(way: Sabotage) -> bool {
     static ACTIVE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
@@ -54,7 +54,7 @@ pub(crate) fn is(way: Sabotage) -> bool {
     active.as_deref().is_some_and(|active| active == format!("{way:?}"))
 }
 
-/// Whether storage is to be broken in this way: it is not.
+/// Whether this fault is switched on: never.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub(crate) const fn is(_: Sabotage) -> bool {

@@ -1,5 +1,5 @@
-//! Segments: stretches of memory that hold resident messages. One is the image of a journal generation, or a chunk for
-//! transient messages; both are let go as a whole, once what still lives in them has been moved to a run.
+//! Segments: memory with resident messages. One is the image of a journal generation, or a chunk for transient
+//! messages; both are freed as a whole, after their live messages were moved to a run.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,11 +43,11 @@ pub(crate) struct Segment {
     pub image: Arc<Image>,
     /// How many places in queues refer to it.
     pub live: u32,
-    /// Queues that changed while this was the current segment; some may be gone.
+    /// Queues that changed while this was the current segment; some may be deleted.
     pub touched: Vec<QueueKey>,
     /// The index of the first section in it; 0 for transient messages.
     pub first_section: u64,
-    /// Bodies that are shared and not in the image, by where their message begins.
+    /// Bodies that are shared and not in the image, by the place of their message.
     pub bodies: HashMap<u32, Bytes, foldhash::fast::FixedState>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// None yet; the first to come has number `first`.
+    /// None yet; the first one will have the number `first`.
     pub fn new(first: u32) -> Self {
         Self { first, segments: VecDeque::new() }
     }
@@ -77,7 +77,7 @@ impl Segments {
         self.segments.push_back(Segment::new(image, first_section));
     }
 
-    /// The one behind the oldest.
+    /// The one after the oldest.
     pub fn second(&self) -> Option<&Segment> {
         self.segments.get(1)
     }
@@ -118,7 +118,7 @@ impl Segments {
         self.segments.front_mut()
     }
 
-    /// Lets the oldest go.
+    /// Frees the oldest.
     pub fn pop(&mut self) -> Option<Segment> {
         self.first += u32::from(!self.segments.is_empty());
         self.segments.pop_front()

@@ -1,9 +1,9 @@
-//! The spill thread: moves what waits long out of the journal and out of memory, into runs; writes checkpoints; removes
-//! files that nobody needs; and [merges](crate::merge) runs when there is nothing else to do.
+//! The spill thread: moves messages that wait for long out of the journal and out of memory, into runs; writes
+//! checkpoints; deletes files that nobody needs; and [merges](crate::merge) runs when there is nothing else to do.
 //!
-//! Retiring a journal generation: what lives in it is written to a run and synced; the queues' index is swapped for
-//! extents; the checkpoint is committed, once the journal is durable as far as the checkpoint reflects it; only then is
-//! the file free. Whatever fails is tried again; until it works publishers are told to wait.
+//! Retiring a journal generation: its live messages are written to a run and synced; the queues' index is replaced
+//! by extents; the checkpoint is committed, after the journal is durable as far as the checkpoint contains it; only
+//! then is the file free. What fails is tried again; until it works, publishers wait.
 
 use std::io;
 use std::path::PathBuf;
@@ -30,9 +30,9 @@ use crate::segment::SegmentId;
 use crate::store::Store;
 use crate::stored::{Stored, StoredBody};
 
-/// When something that failed is tried again, and when files are looked at that nobody calls for.
+/// How often something that failed is tried again, and how often files are checked without a call.
 const RETRY: Duration = Duration::from_secs(1);
-/// How soon we look again for a store that is not installed yet.
+/// How often the thread looks for a store that is not installed yet.
 pub(crate) const NO_STORE: Duration = Duration::from_millis(5);
 
 /// Wakes the spill thread.
@@ -81,7 +81,7 @@ impl SpillSignal {
 /// Why something was not done.
 #[derive(Debug)]
 pub(crate) enum Undone {
-    /// The store is gone, or we were asked to end. What was not finished is as if it had not begun.
+    /// The store is closed, or the thread was asked to end. An unfinished step has no effect.
     Stopped,
     /// To be tried again.
     Failed(io::Error),
@@ -93,12 +93,12 @@ impl From<io::Error> for Undone {
     }
 }
 
-/// Notices that nothing is asked of storage any more.
+/// Detects that there are no requests to storage any more.
 pub(crate) struct Rest {
     after: Duration,
-    /// What had been decided when it was looked at, and since when no more was.
+    /// The position at the last look, and since when it has not changed.
     seen: Option<(Position, Duration)>,
-    /// Memory was given back since.
+    /// Memory was freed since.
     over: bool,
 }
 
@@ -107,7 +107,7 @@ impl Rest {
         Self { after: Duration::from_millis(after_ms), seen: None, over: false }
     }
 
-    /// So much is decided now. Says whether it is time to give memory back.
+    /// The position now. Returns whether it is time to free memory.
     fn has_come(&mut self, position: Position, now: Duration) -> bool {
         match self.seen {
             Some((seen, since)) if seen == position => !self.over && now.saturating_sub(since) >= self.after,
@@ -134,9 +134,10 @@ pub(crate) struct Spill {
     pub merging: Merging,
     pub copy_bytes_max: u32,
     pub rest: Rest,
-    /// Files that nothing named at the start. They go when a later checkpoint does not name them either.
+    /// Files without a reference at the start. They are deleted when a later checkpoint does not refer to them
+    /// either.
     pub strays: Vec<PathBuf>,
-    /// When to look again, if nobody calls.
+    /// When to look again, without a call.
     pub pause: Option<Duration>,
 }
 
@@ -160,7 +161,7 @@ impl Spill {
         Turn::Idle(self.pause.map(|pause| self.disk.elapsed() + pause))
     }
 
-    /// Does everything there is to do; says when to look again if nobody calls.
+    /// Does everything there is to do; returns when to look again without a call.
     fn work(&mut self) -> Option<Duration> {
         loop {
             if self.signal.stopped() {
@@ -203,7 +204,7 @@ impl Spill {
         }
     }
 
-    /// After a while in which nothing was asked, gives back memory of the journal. Says whether there is more to do.
+    /// After a while without requests, frees memory of the journal. Returns whether there is more to do.
     fn rest(&mut self) -> Result<bool, Undone> {
         let now = self.disk.elapsed();
         let position = self.visit(|store| store.position())?;
@@ -211,21 +212,22 @@ impl Spill {
             return Ok(false);
         }
         let more = self.visit(|store| store.rest())?;
-        // What that wrote asks for nothing.
+        // Its own writes are not requests.
         let position = self.visit(|store| store.position())?;
         self.rest = Rest { seen: Some((position, now)), over: !more, ..self.rest };
         Ok(more)
     }
 
-    /// Looks into the store. It may be gone at any time, and then nothing that was learned from it may be acted upon.
+    /// Runs a visit in the store. It may be closed at any time; then nothing may be done with what the visit
+    /// returned.
     pub(crate) fn visit<T>(&self, mut look: impl FnMut(&mut Store) -> T) -> Result<T, Undone> {
         let mut seen = None;
         self.notify.with_store(&mut |store| seen = Some(look(store)));
         seen.ok_or(Undone::Stopped)
     }
 
-    /// Waits for the journal. What is waited for may lie behind all its files, since settlements go on while publishers
-    /// wait, and no file gets free before: then files are added.
+    /// Waits for the journal. The position may be beyond all its files, because settlements continue while
+    /// publishers wait, and no file becomes free before: then files are added.
     pub(crate) fn wait_durable(&self, position: Position) -> Result<(), Undone> {
         for _ in 0..self.shared.files_missing(position) {
             self.shared.added(self.shared.files.add(&*self.disk)?);
@@ -233,15 +235,15 @@ impl Spill {
         if self.shared.wait_durable(position) { Ok(()) } else { Err(Undone::Stopped) }
     }
 
-    /// Takes away files that were added to the journal and are free. One that cannot be removed now is opened again at the
-    /// next start.
+    /// Deletes files that were added to the journal and are free. One that cannot be deleted now is opened again at
+    /// the next start.
     fn give_up_files(&self) {
         while self.shared.give_up_file().is_some() {
             let _ = self.shared.files.remove_last(&*self.disk);
         }
     }
 
-    /// Nobody needs this file; if it cannot be removed now, the next start does it.
+    /// Nobody needs this file; if it cannot be deleted now, the next start deletes it.
     pub(crate) fn remove(&mut self, file: DeadFile) {
         let path = match file {
             DeadFile::Run(run) => {
@@ -285,10 +287,10 @@ impl Spill {
         Ok(())
     }
 
-    /// The checkpoint does not name them either: nothing ever will.
+    /// The checkpoint does not refer to them either: nothing ever will.
     fn remove_strays(&mut self) {
         for stray in self.strays.drain(..) {
-            // If it cannot be removed now, the next start finds it again.
+            // If it cannot be deleted now, the next start finds it again.
             let _ = self.disk.remove(&stray);
         }
     }
@@ -363,7 +365,7 @@ impl Spill {
         Ok(())
     }
 
-    /// Gathers what the checkpoint must know, the catalog's changes last; says up to where the journal must be durable.
+    /// Collects what the checkpoint needs, the catalog's changes last; returns how far the journal must be durable.
     fn snapshot(&self, batch: &Batch, portions: &mut Vec<Changes>) -> Result<Position, Undone> {
         self.rows(&batch.queues, portions)?;
         let (changes, position) = self.visit(|store| (store.take_changes(), store.position()))?;
@@ -371,7 +373,7 @@ impl Spill {
         Ok(position)
     }
 
-    /// What the checkpoint must know of these queues; says up to where the journal must be durable.
+    /// What the checkpoint needs of these queues; returns how far the journal must be durable.
     pub(crate) fn rows(&self, queues: &[QueueId], portions: &mut Vec<Changes>) -> Result<Position, Undone> {
         let mut cursor = Some(0);
         while let Some(from) = cursor {

@@ -1,4 +1,4 @@
-//! Figures for operators: what is in the queues, and who holds how much memory.
+//! Figures for operators: what is in the queues, and the memory by owner.
 
 use bytes::Bytes;
 use ferrymq_model::QueueId;
@@ -7,7 +7,7 @@ use crate::queue::Queue;
 use crate::segment::Segments;
 use crate::store::Store;
 
-/// What storage holds in all.
+/// What storage contains in total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Queues, lanes counted one by one.
@@ -20,24 +20,24 @@ pub struct Stats {
     pub journal_files_resident: u64,
     /// Bytes of transient messages in memory.
     pub transient_bytes: u64,
-    /// Runs in which something lives.
+    /// Runs with live messages.
     pub runs: u64,
-    /// Bodies that have a file of their own.
+    /// Bodies in their own files.
     pub own_files: u64,
-    /// Who holds how much memory.
+    /// Memory by owner.
     pub memory: Memory,
 }
 
-/// What one queue holds; a vhost's figures are the sums over its queues.
+/// What one queue contains; a vhost's figures are the sums over its queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
     /// Messages in it, delivered or not.
     pub messages: u64,
     /// How many of them are in memory.
     pub messages_resident: u64,
-    /// Bytes of their bodies; reckoned, where some of those on disk are settled.
+    /// Bytes of their bodies; an estimate, if some of those on disk are settled.
     pub body_bytes: u64,
-    /// Stretches of it that are in runs.
+    /// Its ranges in runs.
     pub extents: u64,
 }
 
@@ -46,9 +46,9 @@ pub struct QueueStats {
 pub struct Memory {
     /// Journal files in memory, and those kept to be used again.
     pub journal: u64,
-    /// Bodies beside them, which are shared with whoever published or receives them.
+    /// Bodies besides them, which are shared with publishers or receivers.
     pub journal_bodies: u64,
-    /// Where every queue's messages are.
+    /// The index of every queue's messages.
     pub index: u64,
     /// Transient messages, and chunks kept to be used again.
     pub transient: u64,

@@ -1,4 +1,4 @@
-//! The store: what the shard asks of storage. Everything here works in memory; disks are for the threads behind it.
+//! The store: storage's interface for the shard. Everything here works in memory; its threads use the disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,37 +40,37 @@ pub struct Store {
     pub(crate) journal: Segments,
     pub(crate) transient: Transient,
     pub(crate) cache: Cache,
-    /// How many messages live in each run.
+    /// How many live messages each run has.
     pub(crate) runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
     /// A queue that is in too many of them.
     pub(crate) crowded: Option<QueueId>,
     pub(crate) extents_max: usize,
-    /// How many messages need each body that has a file of its own.
+    /// How many messages need each body in its own file.
     pub(crate) own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
     bodies: Arc<BodyFiles>,
     /// Files that nobody needs any more.
     pub(crate) dead: Vec<Dead>,
-    /// What the next checkpoint must say of the catalog.
+    /// The changes of the catalog for the next checkpoint.
     pub(crate) changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
     /// Queues that were deleted since the last checkpoint.
     pub(crate) deleted: Vec<QueueId>,
     pub(crate) reads: Arc<ReadQueue>,
-    /// What was asked of the read-ahead thread and is not there yet.
+    /// Requests to the read-ahead thread without an answer.
     pub(crate) wanted: HashSet<(QueueId, Option<BodyKey>), foldhash::fast::FixedState>,
     spill: Arc<SpillSignal>,
-    /// Whether journal generations are retired earlier than usual, because nothing is asked.
+    /// Whether journal generations are retired earlier than usual, because there are no requests.
     pub(crate) rests: bool,
-    /// Whether publishers were told to wait for room for transient messages.
+    /// Whether publishers were told to wait because of transient messages.
     memory_full: bool,
     pub(crate) copy_bytes_max: u32,
     targets_max: usize,
     threads: Vec<JoinHandle<()>>,
-    /// Held as long as the directory is ours.
+    /// Held as long as this process uses the directory.
     _lock: Box<dyn DiskLock>,
 }
 
 impl Store {
-    /// A message goes to queues. Each place's sequence is one more than the last of its queue. The durable places are
+    /// Enqueues a message. Each place's sequence is one more than the last of its queue. The durable places are
     /// written to the journal in one record, the transient ones never are.
     pub fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
         debug_assert_eq!(message.body.bytes().len(), facts.body_bytes as usize, "facts are the message's");
@@ -91,7 +91,7 @@ impl Store {
         self.enqueue_record(message, facts, places, own_file);
     }
 
-    /// One record for all these targets might not fit a file.
+    /// One record for all these targets might not fit into a file.
     #[cold]
     fn enqueue_in_portions(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place]) {
         let own_unit = self.appender.begin_unit();
@@ -103,7 +103,7 @@ impl Store {
         }
     }
 
-    /// The file that the message's body is in, or is to be written to.
+    /// The file with the message's body, or for it.
     #[cold]
     fn own_file(&mut self, message: &MessageRef<'_>, places: &[Place]) -> OwnFile {
         let file = match message.body {
@@ -122,12 +122,12 @@ impl Store {
         file
     }
 
-    /// Whether this file is there, and stays as long as a message names it.
+    /// Whether this file exists, and stays as long as a message refers to it.
     fn takes_up(&mut self, number: u64) -> bool {
         if self.own_files.contains_key(&number) || self.bodies.adopt(number) {
             return true;
         }
-        // The last message that named it has gone, and the file has not.
+        // The last message that referred to it was settled, and the file was not deleted yet.
         let dead = self.dead.iter().position(|dead| dead.file == DeadFile::Body(number));
         dead.map(|index| self.dead.swap_remove(index)).is_some()
     }
@@ -150,7 +150,7 @@ impl Store {
         self.push_slot(slot, places);
     }
 
-    /// Whoever wants the message soon need not wait for its body to be read.
+    /// A read of the message soon need not wait for its body.
     #[cold]
     fn keep_body(&mut self, message: &MessageRef<'_>, file: OwnFile) {
         let bytes = message.body.shared().cloned().unwrap_or_else(|| Bytes::copy_from_slice(message.body.bytes()));
@@ -161,7 +161,7 @@ impl Store {
         }
         self.cache.insert_unwritten(filed, self.appender.position());
         self.cache.written(self.shared.durable());
-        // Its memory is given back when it is written, also if nothing else comes.
+        // Its memory is freed after it is written, even if nothing else follows.
         self.spill.go();
     }
 
@@ -191,7 +191,7 @@ impl Store {
         }
     }
 
-    /// Tells publishers when transient messages pass their limit, in either direction.
+    /// Tells publishers when transient messages exceed their limit, and when they no longer do.
     pub(crate) fn watch_memory(&mut self) {
         if self.memory_full != self.transient.is_full() {
             self.memory_full = !self.memory_full;
@@ -203,12 +203,12 @@ impl Store {
         message.body.shared().filter(|bytes| bytes.len() > self.copy_bytes_max as usize).cloned()
     }
 
-    /// Messages leave a queue. Those of `first..=last` that are not in it are passed over.
+    /// Messages leave a queue. Those of `first..=last` that are not in it are ignored.
     #[inline]
     pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled) {
         let Some(key) = self.keys.find(queue) else { return };
         let (queue, mut leaving) = self.leaving(key);
-        // What is written must not reach beyond what is there: it stands behind all messages of its group.
+        // The record must not go beyond existing messages: it is behind all messages of its group.
         let last = last.min(queue.next - 1);
         queue.settle(first, last, |gone| leaving.take(gone));
         let (durable, emptied) = (leaving.durable, leaving.emptied);
@@ -228,7 +228,7 @@ impl Store {
         }
     }
 
-    /// A queue, and everything that what leaves it is taken from.
+    /// A queue, and everything that must be updated when something leaves it.
     #[inline]
     fn leaving(&mut self, key: QueueKey) -> (&mut Queue, Leaving<'_>) {
         let leaving = Leaving {
@@ -288,7 +288,7 @@ impl Store {
         self.follow_appender();
     }
 
-    /// A queue is there. Of one that is not durable nothing is ever written.
+    /// A queue was created. Nothing is ever written about one that is not durable.
     pub fn create_queue(&mut self, id: QueueId, durable: bool) {
         if durable {
             self.appender.create_queue(id);
@@ -311,7 +311,7 @@ impl Store {
         key
     }
 
-    /// A queue is gone, with everything in it.
+    /// A queue was deleted, with everything in it.
     pub fn delete_queue(&mut self, id: QueueId) {
         let Some(key) = self.keys.remove(id) else { return };
         let (queue, mut leaving) = self.leaving(key);
@@ -330,7 +330,7 @@ impl Store {
         }
     }
 
-    /// The outcomes up to [`Self::end_unit`] hold together or not at all.
+    /// The outcomes up to [`Self::end_unit`] are atomic.
     pub fn begin_unit(&mut self) {
         let begun = self.appender.begin_unit();
         debug_assert!(begun, "units do not nest");
@@ -341,7 +341,7 @@ impl Store {
         self.appender.end_unit();
     }
 
-    /// Everything decided so far is durable when this position is.
+    /// When this position is durable, everything decided so far is durable.
     #[must_use]
     pub fn position(&self) -> Position {
         self.appender.position()
@@ -353,43 +353,43 @@ impl Store {
         self.shared.durable()
     }
 
-    /// Where long bodies are handed in before their messages are decided. A long body that was not is written by the flush
-    /// thread, and the whole journal waits for that.
+    /// Writes long bodies to files before their messages are decided. A long body that was not given to this is
+    /// written by the flush thread, and the whole journal waits for that.
     #[must_use]
     pub fn bodies(&self) -> Arc<BodyFiles> {
         Arc::clone(&self.bodies)
     }
 
-    /// Somebody waits for what was decided so far: flush soon. What nobody waits for is written and synced a little later.
+    /// Somebody waits for what was decided so far: flush soon. Anything else is written and synced a little later.
     pub fn request_flush(&self) {
         self.appender.request_flush();
     }
 
-    /// Whether publishers may go on. Nothing is refused while they may not, but it is held in memory.
+    /// Whether publishers may continue. If they do not wait, nothing is refused, but it stays in memory.
     #[must_use]
     pub fn room(&self) -> Room {
         self.shared.room()
     }
 
-    /// A flag that is up while publishers must wait, for whoever asks without the shard's lock. It goes up at once, when
-    /// [`Notify::room`](crate::Notify::room) may still be kept back by a slow disk.
+    /// A flag that is set while publishers must wait, without the shard's lock. It is set at once, while a slow
+    /// disk may still delay [`Notify::room`](crate::Notify::room).
     #[must_use]
     pub fn stalled(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.stalled)
     }
 
-    /// A flag that is up while the journal is so far behind that nothing more may be asked of it, by nobody: what is settled
-    /// while publishers wait takes room, too. [`Notify::room`](crate::Notify::room) is called when it goes down.
+    /// A flag that is set while the journal is so far behind that nobody may ask anything of it: settlements while
+    /// publishers wait take space, too. [`Notify::room`](crate::Notify::room) is called when it is cleared.
     #[must_use]
     pub fn overfull(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.overfull)
     }
 
-    /// Writes what there is a journal file for, syncs it, and ends storage's threads. The shard's lock must not be held: a
-    /// thread may be waiting for it.
+    /// Writes what there is a journal file for, syncs it, and ends storage's threads. The shard's lock must not be
+    /// held: a thread may be waiting for it.
     ///
     /// # Errors
-    /// Where something that was decided could not be written: settlements, mostly, which a restart takes back.
+    /// If something that was decided could not be written: usually settlements, which are undone by a restart.
     pub fn close(self) -> Result<(), FatalError> {
         let (shared, decided) = (Arc::clone(&self.shared), self.position());
         drop(self);
@@ -421,11 +421,11 @@ impl Drop for Store {
         self.reads.stop();
         self.shared.stop();
         for thread in self.threads.drain(..) {
-            // The last one to let go of the shard may be a thread of ours that was just telling it something.
+            // The last owner of the shard may be one of storage's threads that was just calling it.
             if thread.thread().id() == std::thread::current().id() {
                 continue;
             }
-            // A thread that panicked has said so; there is nothing to add while we are going away.
+            // A panic was logged by its thread; there is nothing to add at the end.
             let _ = thread.join();
         }
     }
@@ -446,7 +446,7 @@ fn queue_of(queues: &mut [Option<Box<Queue>>], key: QueueKey) -> &mut Queue {
     queues[key as usize].as_mut().expect("keys are of queues")
 }
 
-/// The queue changed, so the checkpoint must hear of it before the current generation goes.
+/// The queue changed, so the checkpoint needs it before the current generation is retired.
 #[inline]
 pub(crate) fn touch(queue: &mut Queue, key: QueueKey, journal: &mut Segments) {
     let current = journal.next_number() - 1;
@@ -456,7 +456,7 @@ pub(crate) fn touch(queue: &mut Queue, key: QueueKey, journal: &mut Segments) {
     }
 }
 
-/// What [`crate::open`] puts together.
+/// The parts that [`crate::open`] creates.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub shared: Arc<Shared>,
@@ -517,7 +517,7 @@ impl Store {
         store
     }
 
-    /// Joins this thread when the store goes.
+    /// Joins this thread when the store is dropped.
     pub(crate) fn own_thread(&mut self, thread: JoinHandle<()>) {
         self.threads.push(thread);
     }

@@ -29,7 +29,7 @@ const EXTENDED: u8 = 8;
 /// Length of the extension.
 const EXTENSION_BYTES: usize = 8;
 
-/// Where a body is that does not stand behind its message.
+/// The place of a body that is not behind its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BodyPlace {
     /// Number of the body's file, or its position in the run.
@@ -41,22 +41,22 @@ pub(crate) struct BodyPlace {
 /// A message's body as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoredBody<'a> {
-    /// Right here.
+    /// Behind the message.
     Here(&'a [u8]),
-    /// In a file of its own.
+    /// In its own file.
     OwnFile(BodyPlace),
     /// In the run that the message is in, shared by several queues.
     InRun(BodyPlace),
 }
 
-/// A stored message, taken apart.
+/// A decoded stored message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored<'a> {
     pub dialect: Dialect,
     pub exchange: &'a str,
     pub routing_key: &'a [u8],
     pub properties: &'a [u8],
-    /// What the server says of the message itself.
+    /// The server's own annotations of the message.
     pub annotations: &'a [u8],
     pub facts: Facts,
     pub body: StoredBody<'a>,
@@ -102,7 +102,7 @@ impl Fixed {
         })
     }
 
-    /// Everything in front of the body.
+    /// Everything before the body.
     fn head_bytes(&self) -> usize {
         let fixed = FIXED_BYTES
             + if self.expires.is_some() { 8 } else { 0 }
@@ -135,12 +135,12 @@ pub(crate) fn peek(bytes: &[u8]) -> Option<(Facts, usize)> {
 }
 
 impl<'a> Stored<'a> {
-    /// Takes a stored message apart, from the front of `bytes`; `None` if it is not one.
+    /// Reads a stored message from the front of `bytes`; `None` if it is not one.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         Self::read_with(bytes, |fields, body_bytes| fields.bytes(body_bytes))
     }
 
-    /// As [`Stored::read`], of a message whose body is kept beside it and does not follow its head.
+    /// Like [`Stored::read`], for a message whose body is kept separately and not behind its head.
     pub fn read_head(bytes: &'a [u8]) -> Option<Self> {
         Self::read_with(bytes, |_, _| Some(&[]))
     }
@@ -163,7 +163,7 @@ impl<'a> Stored<'a> {
         Some(Self { dialect, exchange, routing_key, properties, annotations, facts: fixed.facts(), body })
     }
 
-    /// The message, with its body from wherever it is.
+    /// The message, with its body from any place.
     pub fn with_body(self, body: BodyRef<'a>) -> MessageRef<'a> {
         MessageRef {
             dialect: self.dialect,
@@ -176,7 +176,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// How long a message is in front of its body.
+/// The length of a message before its body.
 pub(crate) fn head_bytes(message: &MessageRef<'_>, facts: &Facts) -> usize {
     let expires = if facts.expires.is_some() { 8 } else { 0 };
     let extension = if is_extended(message) { EXTENSION_BYTES } else { 0 };
@@ -189,12 +189,12 @@ fn is_extended(message: &MessageRef<'_>) -> bool {
     message.routing_key.len() > usize::from(u8::MAX) || !message.annotations.is_empty()
 }
 
-/// How many bytes stand behind the head: the body, or the place of one.
+/// How many bytes are behind the head: the body, or its place.
 pub(crate) fn tail_bytes(facts: &Facts, own_file: bool) -> usize {
     if own_file { PLACE_BYTES } else { facts.body_bytes as usize }
 }
 
-/// Writes everything in front of the body.
+/// Writes everything before the body.
 #[inline]
 pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, facts: &Facts, own_file: bool) {
     let extended = is_extended(message);
@@ -226,13 +226,14 @@ pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, fa
     out.put(message.annotations);
 }
 
-/// Writes where a body is, instead of the body.
+/// Writes the place of a body, in place of the body.
 pub(crate) fn write_place(out: &mut FieldWriter<'_>, place: BodyPlace) {
     out.u64(place.at);
     out.u32(place.crc);
 }
 
-/// Appends a stored message to a run's block, with its body's place instead of the body if one is given; gives its facts.
+/// Appends a stored message to a run's block, with its body's place in place of the body if one is given; returns
+/// its facts.
 pub(crate) fn copy_to_run(stored: &[u8], place: Option<BodyPlace>, out: &mut Vec<u8>) -> Facts {
     let mut fields = Fields(stored);
     let fixed = Fixed::read(&mut fields).expect("what stands in memory was written whole");

@@ -1,4 +1,4 @@
-//! Memory for transient messages: chunks that are filled one after the other and let go as a whole.
+//! Memory for transient messages: chunks that are filled one after the other and freed as a whole.
 
 use std::sync::Arc;
 
@@ -23,9 +23,10 @@ pub(crate) struct Transient {
     writer: ImageWriter,
     segments: Segments,
     spare: Vec<Arc<Image>>,
-    /// Bodies beside the current chunk. Only chunks that are over can be moved to disk, and heads alone fill one slowly.
+    /// Bodies besides the current chunk. Only finished chunks can be moved to disk, and heads alone fill one
+    /// slowly.
     beside_bytes: usize,
-    /// Memory in chunks and in bodies beside them.
+    /// Memory in chunks and in bodies besides them.
     bytes: u64,
     bytes_max: u64,
 }
@@ -46,7 +47,7 @@ impl Transient {
         self.bytes
     }
 
-    /// Memory in all, with the chunks that are kept to be written over.
+    /// Total memory, with the chunks that are kept to be used again.
     pub fn held_bytes(&self) -> u64 {
         self.bytes + self.spare.iter().map(|image| image.filled() as u64).sum::<u64>()
     }
@@ -61,7 +62,7 @@ impl Transient {
         self.bytes > self.bytes_max / 4 * 3
     }
 
-    /// Whether this message is the first of its chunk: a moment to look at what does not matter for each.
+    /// Whether this message is the first of its chunk: the moment for checks that are not needed for each message.
     pub fn begins_chunk(&self, slot: &Slot) -> bool {
         slot.at == 0
     }
@@ -138,7 +139,7 @@ impl Transient {
         self.segments.push(Arc::clone(self.writer.image()), 0);
     }
 
-    /// Lets go of the oldest chunks as long as nothing lives in them; the current one stays.
+    /// Frees the oldest chunks as long as nothing in them is live; the current one stays.
     pub fn drop_dead(&mut self) {
         while self.segments.len() > 1 && self.segments.oldest().is_some_and(|oldest| oldest.live == 0) {
             let Some(chunk) = self.segments.pop() else { return };

@@ -1,5 +1,5 @@
-//! How many bytes storage holds, counted where they are allocated. What the system shows of a process depends on its
-//! allocator; this does not. A program of its own with one test, because everything in it is counted.
+//! How many bytes storage holds, counted by the allocator. What the system shows of a process depends on the
+//! allocator; this does not. A test program with only one test, because everything in it is counted.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -39,7 +39,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// 600 MB of bodies that are shared, in a queue that nobody reads, are on disk but for the 32 MiB that may stay.
+/// 600 MB of shared bodies in a queue that nobody reads are on disk, except for the 32 MiB that may stay.
 #[test]
 fn long_transient_bodies_leave_memory() {
     let folder = Folder::new("held");

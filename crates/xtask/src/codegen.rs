@@ -1,6 +1,6 @@
-//! `cargo x codegen`: writes the code that a protocol's table in `spec/` determines.
+//! `cargo x codegen`: writes the code that follows from a protocol's table in `spec/`.
 //!
-//! The output is checked in, so that a build needs no generator; `tidy` generates again and compares.
+//! The output is committed, so that a build needs no generator; `tidy` generates it again and compares.
 
 mod amqp091;
 
@@ -16,7 +16,7 @@ struct Generated {
     text: String,
 }
 
-/// Writes every generated file that differs from what its table says.
+/// Writes every generated file that differs from its table.
 pub fn run(workspace: &Workspace) -> Result<(), String> {
     for file in generate(workspace)? {
         if std::fs::read_to_string(&file.path).ok().as_ref() != Some(&file.text) {
@@ -27,7 +27,7 @@ pub fn run(workspace: &Workspace) -> Result<(), String> {
     Ok(())
 }
 
-/// One complaint for each generated file that is not what its table says.
+/// One complaint for each generated file that differs from its table.
 pub fn complaints(workspace: &Workspace) -> Result<Vec<String>, String> {
     let stale = |file: &Generated| std::fs::read_to_string(&file.path).ok().as_ref() != Some(&file.text);
     let complaint =
@@ -46,7 +46,7 @@ fn generate(workspace: &Workspace) -> Result<Vec<Generated>, String> {
         .collect()
 }
 
-/// The text as `cargo fmt` would leave it.
+/// The text in the format of `cargo fmt`.
 fn format_rust(workspace: &Workspace, text: &str) -> Result<String, String> {
     let mut child = Command::new("rustfmt")
         .args(["--edition", "2024", "--quiet"])

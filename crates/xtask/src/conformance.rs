@@ -1,7 +1,7 @@
-//! `cargo x conformance`: the protocol scripts, against our binary or a running server.
+//! `cargo x conformance`: the protocol scripts, against this checkout's binary or a running server.
 //!
-//! Played against ours, a script must come out as it says and as the original answered when it was recorded. Against
-//! any other server it must come out as it says; `--record` writes down what that server answered.
+//! Against this binary, a script must give what it says and what RabbitMQ answered when it was recorded. Against
+//! any other server it must give what it says; `--record` writes that server's answers down.
 
 use std::cell::Cell;
 
@@ -12,17 +12,17 @@ use crate::pages;
 use crate::step::{self, Tally};
 use crate::workspace::Workspace;
 
-/// What to play, and against whom.
+/// Which scripts to run, and against which server.
 #[derive(Debug, Default)]
 struct Order {
-    /// Another server than our binary.
+    /// Another server than this checkout's binary.
     against: Option<String>,
     record: bool,
-    /// Only what has one of these in its name; everything, when there are none.
+    /// Only those with one of these in their names; all, if there are none.
     filters: Vec<Filter>,
 }
 
-/// A part of a name, and whether anything is called so.
+/// A part of a name, and whether it matched anything.
 #[derive(Debug)]
 pub struct Filter {
     part: String,
@@ -34,7 +34,7 @@ impl Filter {
         Self { part: spaced(part), matched: Cell::new(false) }
     }
 
-    /// Whether the name has it as a part; blanks, `_` and `-` are the same, as in `pika_hello`.
+    /// Whether the name contains it; spaces, `_` and `-` are equal, as in `pika_hello`.
     pub fn wants(&self, name: &str) -> bool {
         let wants = spaced(name).contains(&self.part);
         self.matched.set(self.matched.get() || wants);
@@ -70,7 +70,7 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
     tally.close()
 }
 
-/// The scripts against our binary, as part of `cargo x test`.
+/// The scripts against this checkout's binary, as a part of `cargo x test`.
 pub fn play_ours(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<(), String> {
     let order = Order { filters: filter.map(Filter::new).into_iter().collect(), ..Order::default() };
     play_scripts(workspace, &order, tally)
@@ -127,12 +127,12 @@ impl Order {
         Ok(order)
     }
     fn wants(&self, name: &str) -> bool {
-        // Each is asked, so that each knows whether it has matched.
+        // Each filter is asked, so that each records whether it matched.
         let wanted = self.filters.iter().filter(|filter| filter.wants(name)).count();
         self.filters.is_empty() || wanted > 0
     }
 
-    /// Fails where a name was given that nothing has.
+    /// An error if a given name matched nothing.
     fn all_matched(&self, what: &str) -> Result<(), String> {
         let unmatched = self.filters.iter().find(|filter| !filter.matched.get());
         unmatched.map_or(Ok(()), |filter| {

@@ -1,5 +1,5 @@
-//! `cargo x fuzz`: hunts for inputs that break a promise, with the program in `fuzz/`. What it has found is replayed by
-//! `cargo x test`.
+//! `cargo x fuzz`: searches for inputs that break a promise, with the program in `fuzz/`. `cargo x test` replays
+//! what it has found.
 
 use std::process::Command;
 

@@ -1,6 +1,6 @@
-//! `cargo x`: the one door for developers. CI says the same words.
+//! `cargo x`: all commands for developers. CI uses the same ones.
 //!
-//! Each command is a module of its own; this file only knows their names.
+//! Each command has its own module; this file only has their names.
 
 mod bench;
 mod check;
@@ -33,18 +33,18 @@ const USAGE: &str = "usage: cargo x COMMAND
                         durable, other sizes, a neighbour's latency beside floods (throughput, neighbour, all)
   plots FILE [FOLDER]   pictures of what bench has kept in that file, into docs/plots
   crash [--rounds N] [--seed S]
-                        kills the server under load and holds it to what it promised
+                        kills the server under load and checks that it keeps its promises
   power-loss [--rounds N] [--seed S] [--without-syncs]
                         takes the power from the server's disk, on a real file system
   fuzz [TARGET] [--seconds N] [--seed S]
-                        hunts for inputs that break a promise, and adds what it finds to fuzz/corpus
-  tidy [--bless]        the house rules; --bless lowers the ratchet to today's excess
+                        searches for inputs that break a promise, and adds them to fuzz/corpus
+  tidy [--bless]        the project's rules; --bless lowers the limits to today's excess
   conformance amqp [--against HOST:PORT] [--record] [SCRIPT]...
                         plays the protocol scripts against our binary or a running server
   conformance clients [--against HOST:PORT] [PROGRAM]...
                         runs the real clients in the same way
   conformance pages [PAGE]...
-                        runs the console blocks of README and docs";
+                        runs the blocks of README and docs";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

@@ -1,5 +1,5 @@
-//! Proofs that watch the real binary from outside: kills under load, its system calls, its memory. They are a program of
-//! their own in `conformance/proof`; here it is run.
+//! Proofs that watch the real binary from outside: kills under load, its system calls, its memory. They are in the
+//! program `conformance/proof`, which runs here.
 
 use std::process::Command;
 
@@ -45,7 +45,7 @@ pub fn power_loss(workspace: &Workspace, args: &[String]) -> Result<(), String> 
     }
 }
 
-/// One after the other: each of them looks at a busy server.
+/// One after the other: each of them needs a busy server.
 pub fn run(workspace: &Workspace, wanted: impl Fn(&str) -> bool) -> Tally {
     let mut tally = Tally::default();
     for (name, args) in PROOFS.iter().filter(|(name, _)| wanted(name)) {

@@ -1,4 +1,4 @@
-//! Running a command as a step of `check` or `test`, and counting what came of it.
+//! Runs a command as a step of `check` or `test`, and counts the results.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::workspace::{Workspace, cargo};
 
-/// A step that says nothing for so long is named, so that nobody takes it for stuck.
+/// A step that prints nothing for this long is named, so that nobody thinks it is stuck.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// What a whole run came to. Tests that were not run are named, never silent.
+/// The result of a whole run. Tests that were not run are named.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub passed: usize,
@@ -30,7 +30,7 @@ impl Tally {
         }
     }
 
-    /// A failure to run tests at all. Having run them is no test that has passed.
+    /// Records an error that prevented tests from running. Success is not recorded: it is not a test.
     pub fn require(&mut self, name: &str, outcome: Result<(), String>) {
         if let Err(why) = outcome {
             self.failed.push(format!("{name}: {why}"));
@@ -43,12 +43,12 @@ impl Tally {
         self.skipped.extend(other.skipped);
     }
 
-    /// Whether there was nothing to count.
+    /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.passed == 0 && self.failed.is_empty() && self.skipped.is_empty()
     }
 
-    /// Where CI=true the machine is expected to have everything: a skip is a failure there.
+    /// With CI=true the machine must have everything: a skip is a failure there.
     pub fn skip(&mut self, name: &str, why: &str) {
         let line = format!("{name}: {why}");
         if std::env::var("CI").is_ok_and(|ci| ci == "true") {
@@ -72,13 +72,14 @@ impl Tally {
     }
 }
 
-/// Runs a command with its output on ours, and says how long it took; every 10 seconds also that it still runs.
+/// Runs a command with its output on this one's, and prints how long it took; every 10 seconds also that it still
+/// runs.
 pub fn run(name: &str, command: &mut Command) -> Result<(), String> {
     let status = status(name, command).map_err(|why| format!("{name}: {why}"))?;
     if status.success() { Ok(()) } else { Err(format!("{name} failed")) }
 }
 
-/// The same, for those to whom the exit code matters.
+/// The same, for callers that need the exit code.
 pub fn status(name: &str, command: &mut Command) -> std::io::Result<ExitStatus> {
     let started = Instant::now();
     println!("== {name}");
@@ -88,7 +89,7 @@ pub fn status(name: &str, command: &mut Command) -> std::io::Result<ExitStatus> 
     Ok(status)
 }
 
-/// The same for a program whose last line on standard error says why it failed; gives that line, too.
+/// The same for a program whose last line on standard error says why it failed; also returns that line.
 pub fn status_and_reason(name: &str, command: &mut Command) -> std::io::Result<(ExitStatus, String)> {
     let started = Instant::now();
     println!("== {name}");
@@ -108,7 +109,7 @@ fn wait(child: &mut Child, still_runs: impl Fn() + Send) -> std::io::Result<Exit
     meanwhile(still_runs, || child.wait())
 }
 
-/// Does something, and calls `still_runs` after every [`SILENCE_MAX`] that it takes.
+/// Runs `act`, and calls `still_runs` after every [`SILENCE_MAX`] until it ends.
 pub fn meanwhile<T>(still_runs: impl Fn() + Send, act: impl FnOnce() -> T) -> T {
     let (ended, end) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -128,21 +129,21 @@ pub fn is_installed(program: &str, asked: &str) -> bool {
     Command::new(program).arg(asked).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// Everything that is run from outside, with the one profile of all tests.
+/// Builds everything that runs from outside, with the one profile of all tests.
 pub fn build_binaries() -> Result<(), String> {
     run("build", cargo().args(["build", "--workspace", "--bins", "--profile", "checked"]))
 }
 
 /// A test program that cargo has built.
 pub struct TestProgram {
-    /// The package's folder, which is where its tests run.
+    /// The package's folder, in which its tests run.
     pub folder: PathBuf,
     pub executable: PathBuf,
 }
 
-/// Builds the tests of the whole workspace, as `cargo test --workspace` does, and says where they are.
+/// Builds the tests of the whole workspace, as `cargo test --workspace` does, and returns where they are.
 ///
-/// A build of some packages only would choose other features for what they depend on, and build that again.
+/// Building only some packages would choose other features for their dependencies, and build these again.
 pub fn build_tests(workspace: &Workspace) -> Result<Vec<TestProgram>, String> {
     let started = Instant::now();
     println!("== build of the tests");
@@ -161,7 +162,7 @@ pub fn build_tests(workspace: &Workspace) -> Result<Vec<TestProgram>, String> {
     if status.success() { Ok(programs) } else { Err("the tests cannot be built".to_owned()) }
 }
 
-/// What one line of cargo's messages says about a test program of ours.
+/// The test program in one line of cargo's messages, if it is this workspace's.
 fn test_program(workspace: &Workspace, line: &str) -> Option<TestProgram> {
     let message: Value = serde_json::from_str(line).ok()?;
     let is_test = message["profile"]["test"].as_bool()?;
@@ -171,7 +172,7 @@ fn test_program(workspace: &Workspace, line: &str) -> Option<TestProgram> {
     (is_test && ours.contains(folder.as_path())).then_some(TestProgram { folder, executable })
 }
 
-/// Runs `cargo test`, shows its output as it comes, and adds its `test result:` lines to the tally.
+/// Runs `cargo test`, forwards its output, and adds its `test result:` lines to the tally.
 pub fn cargo_test(command: &mut Command, tally: &mut Tally) -> Result<(), String> {
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|why| format!("cargo test: {why}"))?;
     let mut failed_tests = 0;
@@ -188,13 +189,14 @@ pub fn cargo_test(command: &mut Command, tally: &mut Tally) -> Result<(), String
     std::io::stdout().flush().map_err(|why| why.to_string())?;
     let status = child.wait().map_err(|why| format!("cargo test: {why}"))?;
     if !status.success() && failed_tests == 0 {
-        // A compile error, or a test process that died before it could report.
+        // A compile error, or a test process that ended before it could report.
         tally.failed.push(format!("cargo test ended with {status}"));
     }
     Ok(())
 }
 
-/// Gives each line of a child's standard output to `line`; where none comes for [`SILENCE_MAX`], the last one to `silent`.
+/// Calls `line` for each line of a child's standard output. If none arrives for [`SILENCE_MAX`], calls `silent`
+/// with the last one.
 fn each_line(child: &mut Child, silent: impl Fn(&str), mut line: impl FnMut(&str)) -> Result<(), String> {
     let stdout = child.stdout.take().expect("the pipe was asked for");
     let (sender, lines) = mpsc::channel();

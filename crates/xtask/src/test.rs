@@ -1,8 +1,8 @@
-//! `cargo x test`: everything that proves the product, in one command and with one summary.
+//! `cargo x test`: all tests and proofs, in one command and with one summary.
 //!
-//! The crates' own tests come first, then what watches the binary from outside: the protocol scripts, the real clients,
-//! and the proofs that kill, trace and measure it. All of it uses the one profile `checked` and, as `tidy` sees to, the
-//! same features of every package, so the tree is built once.
+//! The crates' own tests run first, then everything that watches the binary from outside: the protocol scripts, the
+//! real clients, and the proofs that kill, trace and measure it. All of it uses the one profile `checked` and, as
+//! `tidy` checks, the same features of every package, so the tree is built once.
 
 use crate::clients::{self, Against};
 use crate::conformance::{self, Filter};

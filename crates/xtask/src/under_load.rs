@@ -1,5 +1,5 @@
-//! `cargo x under-load [--rounds N] [FILTER]`: the Rust tests again and again while all processors are busy with something
-//! else. A test that fails there waits for time and not for an event, or the server has a race.
+//! `cargo x under-load [--rounds N] [FILTER]`: the Rust tests again and again while other threads keep all
+//! processors busy. A test that fails there waits for time and not for an event, or the server has a race.
 
 use std::collections::BTreeMap;
 use std::hint;
@@ -9,7 +9,7 @@ use std::thread;
 use crate::step::{self, Tally};
 use crate::workspace::cargo;
 
-/// How many threads do nothing but count.
+/// How many threads only count.
 const BUSY: usize = 6;
 const ROUNDS: u64 = 20;
 

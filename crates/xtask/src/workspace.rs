@@ -1,15 +1,15 @@
-//! What `cargo metadata` says about this workspace: its packages, their folders, arrows and licences.
+//! What `cargo metadata` says about this workspace: its packages, their folders, dependencies and licences.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// The checkout, with every package that its lock file names.
+/// The checkout, with every package in its lock file.
 #[derive(Debug)]
 pub struct Workspace {
     pub root: PathBuf,
-    /// Where cargo puts what it builds; programs of other languages are installed below it too.
+    /// Cargo's build folder; programs of other languages are installed below it too.
     pub target: PathBuf,
     pub members: Vec<Package>,
     pub foreign: Vec<Package>,
@@ -56,12 +56,12 @@ impl Workspace {
         })
     }
 
-    /// A path as people read it: from the root of the checkout.
+    /// A path as people read it: relative to the root of the checkout.
     pub fn shown<'a>(&self, path: &'a Path) -> std::borrow::Cow<'a, str> {
         path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy()
     }
 
-    /// Where the profile that every test uses leaves a binary.
+    /// The path of a binary in the profile that every test uses.
     pub fn binary(&self, name: &str) -> PathBuf {
         self.target.join("checked").join(name)
     }
@@ -83,7 +83,7 @@ impl Package {
         self.name.starts_with("ferrymq-")
     }
 
-    /// The short name that the design uses: `ferrymq-amqp091` is the room `amqp091`.
+    /// The short name that the design uses: `ferrymq-amqp091` is `amqp091`.
     pub fn short(&self) -> &str {
         self.name.strip_prefix("ferrymq-").unwrap_or(&self.name)
     }
@@ -102,10 +102,10 @@ impl Dependency {
     }
 }
 
-/// The cargo that runs us, so that a toolchain override reaches its children.
+/// The cargo that runs this program, so that a toolchain override also applies to its children.
 ///
-/// It is told nothing of what `cargo run` has told us about our own package: build scripts look at those variables, and
-/// would be run again, with all that depends on them.
+/// The variables that `cargo run` has set about this package are removed: build scripts read them, and would run
+/// again, with everything that depends on them.
 pub fn cargo() -> Command {
     let mut command = Command::new(cargo_path());
     forget_our_package(&mut command);
@@ -117,7 +117,7 @@ pub fn cargo_path() -> String {
     std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
 }
 
-/// Takes the variables that describe this package from a command's environment.
+/// Removes the variables about this package from a command's environment.
 pub fn forget_our_package(command: &mut Command) {
     let about_us = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_us)) {

@@ -31,10 +31,10 @@ async fn a_server_that_is_not_ready_says_why_and_is_alive() {
 #[tokio::test]
 async fn a_server_whose_disk_is_full_serves_consumers_and_says_so() {
     let site = Site::open().await;
-    site.server.set(Readiness::Blocked("publishers wait: the disk takes no more".into()));
+    site.server.set(Readiness::Blocked("publishers wait: the disk accepts no more".into()));
     let answer = site.ask("GET", "/health/ready").await;
     assert_eq!(answer.status, 200);
-    assert_eq!(answer.json(), json!({"status": "blocked", "reason": "publishers wait: the disk takes no more"}));
+    assert_eq!(answer.json(), json!({"status": "blocked", "reason": "publishers wait: the disk accepts no more"}));
 }
 
 #[tokio::test]

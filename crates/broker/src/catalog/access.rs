@@ -1,22 +1,22 @@
-//! Users, and what they may do.
+//! Users and their permissions.
 
 use ferrymq_model::{Access, CatalogEntry, Name, Object, QueueId, Refusal};
 
 use super::patterns::Pattern;
 use super::{Caller, Catalog, Rights, UserLimits, entries, exchanges, no_vhost, shown};
 
-/// A user. Its password hash is opaque here.
+/// A user. The password hash is opaque here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The hash, with all that is needed to check a password against it.
+    /// The hash, with everything that is needed to check a password against it.
     pub password_hash: String,
-    /// What it may do beside its permissions, such as `administrator`.
+    /// Roles besides the permissions, such as `administrator`.
     pub tags: Vec<String>,
-    /// How much of the server it may take.
+    /// The limits of the user.
     pub limits: UserLimits,
 }
 
-/// What a user may do in a vhost: one pattern for each [`Access`].
+/// A user's permissions in a vhost: one pattern for each [`Access`].
 #[derive(Debug)]
 pub(super) struct Permission {
     configure: NamePattern,
@@ -24,7 +24,8 @@ pub(super) struct Permission {
     read: NamePattern,
 }
 
-/// A pattern of a permission. RabbitMQ's are not anchored, and an empty one matches the empty name only.
+/// The pattern of a permission. As in RabbitMQ, patterns are not anchored, and an empty one matches only the empty
+/// name.
 #[derive(Debug)]
 enum NamePattern {
     EmptyName,
@@ -49,7 +50,7 @@ impl NamePattern {
     }
 }
 
-/// What a user may do with the routing keys of a topic exchange. Where there is none, it may do everything.
+/// A user's permissions for the routing keys of a topic exchange. Without one, all keys are allowed.
 #[derive(Debug)]
 pub(super) struct TopicPermission {
     write: NamePattern,
@@ -57,8 +58,8 @@ pub(super) struct TopicPermission {
 }
 
 impl TopicPermission {
-    /// `{username}` and `{vhost}` stand for what they say, and mean just these letters. `{client_id}` is MQTT's: it stands
-    /// for itself.
+    /// Replaces `{username}` and `{vhost}` by their values, which match literally. `{client_id}` is MQTT's and is
+    /// not replaced.
     fn parse(user: &str, vhost: &str, patterns: [&str; 2]) -> Result<Self, Refusal> {
         let filled = patterns.map(|pattern| {
             pattern
@@ -89,7 +90,7 @@ impl Permission {
 }
 
 impl Catalog {
-    /// Makes or changes a user. Its limits stay as they are.
+    /// Adds or changes a user. Its limits stay as they are.
     pub fn put_user(&mut self, name: &Name, password_hash: &str, tags: &[String], changes: &mut Vec<CatalogEntry>) {
         let limits = self.user_limits(name);
         let user = User { password_hash: password_hash.to_owned(), tags: tags.to_vec(), limits };
@@ -103,15 +104,15 @@ impl Catalog {
         self.users.get(name)
     }
 
-    /// The users, in no order.
+    /// All users, in no order.
     pub fn users(&self) -> impl Iterator<Item = (&Name, &User)> {
         self.users.iter()
     }
 
-    /// Takes a user away with all its permissions.
+    /// Removes a user with all permissions.
     ///
     /// # Errors
-    /// [`Refusal::NothingNamed`] where there is none of that name.
+    /// [`Refusal::NothingNamed`] if there is no such user.
     pub fn delete_user(&mut self, name: &Name, changes: &mut Vec<CatalogEntry>) -> Result<(), Refusal> {
         if self.users.remove(name).is_none() {
             return Err(no_user(name));
@@ -127,11 +128,11 @@ impl Catalog {
         Ok(())
     }
 
-    /// Sets what a user may do in a vhost: regular expressions for configure, write and read.
+    /// Sets a user's permissions in a vhost: regular expressions for configure, write and read.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`]; [`Refusal::NothingNamed`] where there is no such user;
-    /// [`Refusal::PreconditionFailed`] where one of them is malformed.
+    /// [`Refusal::VhostNotFound`]; [`Refusal::NothingNamed`] if there is no such user;
+    /// [`Refusal::PreconditionFailed`] if an expression is malformed.
     pub fn set_permission(
         &mut self,
         user: &Name,
@@ -147,7 +148,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Takes a user's permission in a vhost away; one that is not there is as good as gone.
+    /// Removes a user's permission in a vhost. Succeeds if there is none.
     pub fn clear_permission(&mut self, user: &Name, vhost: &Name, changes: &mut Vec<CatalogEntry>) {
         if self.permissions.get_mut(vhost).is_some_and(|users| users.remove(user).is_some()) {
             changes.push(entries::permission_tombstone(user, vhost));
@@ -157,11 +158,11 @@ impl Catalog {
         }
     }
 
-    /// Sets what a user may do with the routing keys of a topic exchange: regular expressions for write (publish) and
-    /// read (bind), in which `{username}` and `{vhost}` are filled in. The exchange need not be there.
+    /// Sets a user's permissions for the routing keys of a topic exchange: regular expressions for write (publish)
+    /// and read (bind), in which `{username}` and `{vhost}` are replaced. The exchange need not exist.
     ///
     /// # Errors
-    /// As for [`Catalog::set_permission`].
+    /// Like [`Catalog::set_permission`].
     pub fn set_topic_permission(
         &mut self,
         user: &Name,
@@ -179,7 +180,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Takes a user's topic permissions in a vhost away: for one exchange, or for all.
+    /// Removes a user's topic permissions in a vhost: for one exchange, or for all.
     pub fn clear_topic_permissions(
         &mut self,
         user: &Name,
@@ -201,7 +202,7 @@ impl Catalog {
         }
     }
 
-    /// Takes away all topic permissions of which `which` says so, by user and vhost.
+    /// Removes all topic permissions for which `which` returns true, by user and vhost.
     fn forget_topic_permissions(&mut self, which: impl Fn(&Name, &Name) -> bool, changes: &mut Vec<CatalogEntry>) {
         for (vhost, permissions) in &mut self.topic_permissions {
             permissions.retain(|(user, exchange), _| {
@@ -221,7 +222,8 @@ impl Catalog {
         self.vhost(vhost).map(|_| ())
     }
 
-    /// Takes everything of a vhost away but the queues' messages: the queues given back are to be deleted in their shard.
+    /// Removes a vhost with everything in it, except for the messages: the caller must delete the returned queues
+    /// in their shard.
     ///
     /// # Errors
     /// [`Refusal::VhostNotFound`].
@@ -234,7 +236,7 @@ impl Catalog {
         let own = self.exchanges(name).filter(|(name, _)| !exchanges::is_predeclared(name));
         let exchanges: Vec<Name> = own.map(|(name, _)| name.clone()).collect();
         for exchange in exchanges {
-            // It may have gone with another one.
+            // It may have been deleted with another one.
             if self.exchange(name, &exchange).is_ok() {
                 self.remove_exchange(name, exchange, changes);
             }
@@ -251,10 +253,10 @@ impl Catalog {
         Ok(queues)
     }
 
-    /// Whether the caller may publish messages that say they are from `claimed`.
+    /// Checks whether the caller may publish messages with the user-id `claimed`.
     ///
     /// # Errors
-    /// [`Refusal::PreconditionFailed`] where it is another user and the tag `impersonator` is missing.
+    /// [`Refusal::PreconditionFailed`] if it is another user and the caller has no tag `impersonator`.
     pub fn check_claim(&self, caller: &Caller<'_>, claimed: &str) -> Result<(), Refusal> {
         let user = caller.user;
         let tags = match caller.rights {
@@ -269,7 +271,7 @@ impl Catalog {
         Err(Refusal::PreconditionFailed(text))
     }
 
-    /// Whether the caller may use that routing key of a topic exchange.
+    /// Checks whether the caller may use that routing key of a topic exchange.
     pub(super) fn check_topic(
         &self,
         caller: &Caller<'_>,
@@ -293,7 +295,7 @@ impl Catalog {
         )))
     }
 
-    /// By its topic permissions; who has none for the exchange is free.
+    /// By its topic permissions; without one for the exchange, all keys are allowed.
     fn permits_topic(&self, caller: &Caller<'_>, access: Access, exchange: &str, key: &[u8]) -> bool {
         let Some(of_vhost) = self.topic_permissions.get(caller.vhost).filter(|of_vhost| !of_vhost.is_empty()) else {
             return true;
@@ -304,10 +306,10 @@ impl Catalog {
         pattern.matches(&String::from_utf8_lossy(key))
     }
 
-    /// Whether the caller may work in its vhost at all.
+    /// Checks whether the caller may open its vhost.
     ///
     /// # Errors
-    /// As for [`Catalog::may_enter`].
+    /// Like [`Catalog::may_enter`].
     pub fn check_entry(&self, caller: &Caller<'_>) -> Result<(), Refusal> {
         let (vhost, user) = (caller.vhost, caller.user);
         let scopes = match caller.rights {
@@ -319,10 +321,10 @@ impl Catalog {
         if scopes.is_some_and(|scopes| scopes.enter(vhost)) { Ok(()) } else { Err(no_entry(user, vhost)) }
     }
 
-    /// Whether a user may work in a vhost at all.
+    /// Checks whether a user may open a vhost.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`], or [`Refusal::NotAllowed`] where the user has no permission there.
+    /// [`Refusal::VhostNotFound`], or [`Refusal::NotAllowed`] if the user has no permission there.
     pub fn may_enter(&self, user: &str, vhost: &str) -> Result<(), Refusal> {
         if !self.vhosts.contains_key(vhost) {
             return Err(no_vhost(vhost));
@@ -333,11 +335,11 @@ impl Catalog {
         }
     }
 
-    /// Whether a user may do something with an object, whether that is there or not. The default exchange is called
-    /// `amq.default` in permissions.
+    /// Checks a user's permission for an object, which need not exist. The default exchange is called `amq.default`
+    /// in permissions.
     ///
     /// # Errors
-    /// [`Refusal::AccessRefused`] where it may not.
+    /// [`Refusal::AccessRefused`] without the permission.
     pub fn allowed(&self, user: &str, vhost: &str, access: Access, object: Object, name: &str) -> Result<(), Refusal> {
         let name = permission_name(object, name);
         match self.permission(user, vhost) {
@@ -362,7 +364,7 @@ impl Catalog {
     }
 }
 
-/// What an object is called in permissions.
+/// The name of an object in permissions.
 fn permission_name(object: Object, name: &str) -> &str {
     if object == Object::Exchange && name.is_empty() { "amq.default" } else { name }
 }

@@ -1,6 +1,7 @@
-//! What arguments of exchanges mean, whether two declarations say the same, and how values are shown in refusals.
+//! The arguments of exchanges: their meaning, whether two declarations are equivalent, and how refusals show
+//! values.
 //!
-//! Texts follow RabbitMQ's, because people and programs look for them.
+//! Texts are RabbitMQ's, because people and programs search for them.
 
 use ferrymq_model::{Arguments, ExchangeKind, ExchangeSpec, Name, Refusal, Value};
 
@@ -9,13 +10,14 @@ use super::entries;
 use super::hashing::HashedBy;
 use super::history;
 
-/// Arguments of exchanges that are known and not built.
+/// Arguments of exchanges that are known and not implemented.
 const EXCHANGE_NOT_BUILT: [&str; 1] = ["x-super-stream"];
 
-/// Arguments are at most this long, encoded: a binding's stand twice in its record, which must fit the smallest journal file.
+/// The maximum length of encoded arguments: a binding's record contains them twice, and it must fit into the
+/// smallest journal file.
 const BYTES_MAX: usize = 96 << 10;
 
-/// Refuses arguments that are too long to be kept.
+/// Refuses arguments that are too long to be stored.
 pub(super) fn check_length(whose: &str, arguments: &Arguments) -> Result<(), Refusal> {
     let bytes = entries::encode(arguments).len();
     if bytes <= BYTES_MAX {
@@ -24,7 +26,7 @@ pub(super) fn check_length(whose: &str, arguments: &Arguments) -> Result<(), Ref
     Err(Refusal::PreconditionFailed(format!("arguments of {whose} take {bytes} bytes, and may take {BYTES_MAX}")))
 }
 
-/// The exchange that an argument names. It need not be there.
+/// The exchange that an argument names. It need not exist.
 pub(super) fn exchange_named<'a>(key: &str, whose: &str, arguments: &'a Arguments) -> Result<Option<&'a str>, Refusal> {
     match arguments.get(key) {
         None => Ok(None),
@@ -36,13 +38,13 @@ pub(super) fn exchange_named<'a>(key: &str, whose: &str, arguments: &'a Argument
     }
 }
 
-/// Where an exchange sends what its bindings lead nowhere. A name too long for an exchange is none.
+/// The alternate exchange. A name that is too long for an exchange counts as none.
 pub(super) fn alternate_exchange(arguments: &Arguments) -> Option<Name> {
     let name = arguments.get("alternate-exchange").and_then(Value::as_text)?;
     Name::parse(name.as_bytes()).ok()
 }
 
-/// Refuses arguments of exchanges that are known and not built, or wrong for their kind.
+/// Refuses arguments of exchanges that are known and not implemented, or wrong for their kind.
 pub(super) fn check_exchange(whose: &str, spec: &ExchangeSpec) -> Result<(), Refusal> {
     if let Some((key, _)) = spec.arguments.iter().find(|(key, _)| EXCHANGE_NOT_BUILT.contains(key)) {
         return Err(not_built(key, whose, ""));
@@ -57,7 +59,7 @@ pub(super) fn check_exchange(whose: &str, spec: &ExchangeSpec) -> Result<(), Ref
     Ok(())
 }
 
-/// Whether a second declaration of an exchange says the same as the first.
+/// Whether a second declaration of an exchange is equivalent to the first.
 pub(super) fn check_same_exchange(whose: &str, current: &ExchangeSpec, received: &ExchangeSpec) -> Result<(), Refusal> {
     if current.kind != received.kind {
         let (received, current) = (received.kind.as_str(), current.kind.as_str());
@@ -138,7 +140,8 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
-/// RabbitMQ's name for a value's type. Widths of numbers are not kept, so the one that clients use most is named.
+/// RabbitMQ's name for a value's type. The width of a number is not stored, so this is the width that most clients
+/// use.
 pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Void => "void",

@@ -1,4 +1,4 @@
-//! Bindings: which exchange sends what to which queue, or on to which exchange.
+//! Bindings: from an exchange to a queue, or to another exchange.
 
 use ferrymq_model::{
     Access, BindCommand, BindingSpec, CatalogEntry, Destination, ExchangeKind, Name, Object, QueueId, Refusal, Table,
@@ -31,12 +31,12 @@ pub(super) struct Binding {
 }
 
 impl Catalog {
-    /// Binds a queue or an exchange to an exchange; does nothing where it is bound alike. Says what was bound, where that is
-    /// new.
+    /// Binds a queue or an exchange to an exchange; does nothing if the binding exists. Returns the binding if it
+    /// is new.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for the default exchange; [`Refusal::NotFound`];
-    /// [`Refusal::ResourceLocked`]; [`Refusal::PreconditionFailed`] for an `x-match` that does not exist.
+    /// [`Refusal::ResourceLocked`]; [`Refusal::PreconditionFailed`] for an unknown `x-match`.
     pub fn bind(
         &mut self,
         caller: &Caller<'_>,
@@ -54,10 +54,10 @@ impl Catalog {
         Ok(is_new.then_some(request))
     }
 
-    /// As [`Catalog::bind`], for a binding that an operator sets up: permissions are not asked.
+    /// Like [`Catalog::bind`], for a binding that an operator sets up: without permission checks.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`], [`Refusal::NotFound`], [`Refusal::PreconditionFailed`] as there.
+    /// [`Refusal::VhostNotFound`], [`Refusal::NotFound`], [`Refusal::PreconditionFailed`] like there.
     pub fn put_binding(
         &mut self,
         vhost: &Name,
@@ -73,7 +73,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// What is to be bound, if the source takes such a binding.
+    /// The new binding, if the source accepts it.
     fn check_target(
         &self,
         vhost: &str,
@@ -96,7 +96,7 @@ impl Catalog {
         Ok(target)
     }
 
-    /// An `x-local-random` exchange takes classic queues, bound without a key.
+    /// An `x-local-random` exchange accepts classic queues, bound without a key.
     fn check_local(&self, target: &Target, key: &[u8]) -> Result<(), Refusal> {
         let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
         if !key.is_empty() {
@@ -154,7 +154,7 @@ impl Catalog {
         is_new
     }
 
-    /// Takes a binding away; one that is not there is as good as gone. An auto-delete exchange goes with its last.
+    /// Removes a binding. Succeeds if there is none. An auto-delete exchange is deleted with its last binding.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for the default exchange; [`Refusal::ResourceLocked`].
@@ -178,7 +178,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// RabbitMQ wants write access to what is bound, and read access to what it is bound to.
+    /// As in RabbitMQ, this needs write access to the target, and read access to the source.
     fn check_binding(&self, caller: &Caller<'_>, request: &BindCommand) -> Result<(), Refusal> {
         match &request.destination {
             Destination::Queue(name) => self.check(caller, Access::Write, Object::Queue, name)?,
@@ -197,7 +197,7 @@ impl Catalog {
         }
     }
 
-    /// Says whether the binding is new. `arguments` must be sorted.
+    /// Returns whether the binding is new. `arguments` must be sorted.
     pub(super) fn insert_binding(
         &mut self,
         vhost: &Name,
@@ -271,7 +271,7 @@ impl Catalog {
 }
 
 impl Vhost {
-    /// What a destination's name stands for.
+    /// The object of a destination's name.
     pub(super) fn target(&self, destination: &Destination) -> Result<Target, Refusal> {
         match destination {
             Destination::Queue(name) => match self.queues.get(name) {

@@ -1,7 +1,8 @@
-//! Exchanges that let messages wait: a message that asks for it goes to the exchange's schedule first, and through its
-//! bindings when its time has come. They route like the kind of exchange that they are declared with.
+//! Exchanges with delays: a message that asks for a delay goes to the exchange's schedule first, and through its
+//! bindings when the delay is over. They route like the kind of exchange that their declaration names.
 //!
-//! A schedule is the shard's, as a queue's content is; what is made and what goes is listed until the caller has told it.
+//! A schedule belongs to the shard, as a queue's content does. New and deleted schedules are kept in a list until
+//! the caller has told the shard.
 
 use ferrymq_model::{CatalogEntry, ExchangeKind, ExchangeSpec, Name, QueueId, Refusal, Value};
 
@@ -10,16 +11,16 @@ use crate::schedule::ScheduleSettings;
 
 pub(super) const ROUTES_AS: &str = "x-delayed-type";
 
-/// What a shard has to be told of schedules.
+/// A change of schedules, for a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScheduleChange {
-    /// One was made.
+    /// A schedule was made.
     Made(QueueId, ScheduleSettings),
-    /// One has gone with its exchange.
+    /// A schedule was deleted with its exchange.
     Gone(QueueId),
 }
 
-/// The kind that an exchange routes as.
+/// The kind whose routing the exchange uses.
 pub(super) fn routes_as(spec: &ExchangeSpec) -> ExchangeKind {
     match spec.kind {
         ExchangeKind::Delayed => named(spec).expect("this was checked when it was declared"),
@@ -27,7 +28,7 @@ pub(super) fn routes_as(spec: &ExchangeSpec) -> ExchangeKind {
     }
 }
 
-/// Refuses an exchange that does not say how it routes.
+/// Refuses an exchange without the kind of its routing.
 pub(super) fn check(spec: &ExchangeSpec) -> Result<(), Refusal> {
     if spec.kind != ExchangeKind::Delayed || named(spec).is_some() {
         return Ok(());
@@ -45,7 +46,7 @@ fn named(spec: &ExchangeSpec) -> Option<ExchangeKind> {
 }
 
 impl Catalog {
-    /// The schedule of a new exchange, where it needs one.
+    /// The schedule of a new exchange, if it needs one.
     pub(super) fn make_schedule(
         &mut self,
         vhost: &Name,
@@ -60,13 +61,13 @@ impl Catalog {
         })
     }
 
-    /// Whether the shard has to be told something of schedules.
+    /// Whether there are changes of schedules for the shard.
     #[must_use]
     pub fn has_schedule_changes(&self) -> bool {
         !self.schedule_changes.is_empty()
     }
 
-    /// What has become of schedules since this was asked last. To be told to the shard before anyone else sees the catalog.
+    /// The changes of schedules since the last call. The shard must be told before anyone else sees the catalog.
     pub fn take_schedule_changes(&mut self) -> Vec<ScheduleChange> {
         std::mem::take(&mut self.schedule_changes)
     }

@@ -1,16 +1,16 @@
-//! A second catalog with what is declared in the first, to try definitions on before they are taken in.
+//! A second catalog with the declarations of the first, to try an import of definitions.
 
 use ferrymq_model::{CatalogEntry, Name};
 
 use super::{Catalog, LoadError, User, entries};
 
 impl Catalog {
-    /// A catalog with the same users, vhosts, exchanges and queues, which shares nothing with this one. Who may do
-    /// something somewhere may do everything there; bindings and policies are left out, since nothing that is added
-    /// depends on those that are there.
+    /// A catalog with the same users, vhosts, exchanges and queues, which shares nothing with this one. A user with
+    /// any permission in a vhost may do everything there. Bindings and policies are left out, because nothing that
+    /// is added depends on existing ones.
     ///
     /// # Errors
-    /// Never for a catalog whose parts fit each other.
+    /// Never, for a consistent catalog.
     pub fn draft(&self) -> Result<Self, LoadError> {
         let mut all: Vec<CatalogEntry> = vec![entries::queue_counter(self.next_queue)];
         all.extend(self.users.iter().map(|(name, user)| entries::user(name, user)));
@@ -29,7 +29,7 @@ impl Catalog {
         Self::load(&all, &mut Vec::new()).map(|loaded| loaded.catalog)
     }
 
-    /// Whether anybody but `user` could log in with a password and work somewhere.
+    /// Whether anybody but `user` could log in with a password and open a vhost.
     #[must_use]
     pub fn others_can_log_in(&self, user: &str) -> bool {
         let may_enter = |name: &str| self.permissions.values().any(|users| users.contains_key(name));

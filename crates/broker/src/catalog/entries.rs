@@ -58,7 +58,7 @@ pub(super) struct ExchangeEntry {
     pub vhost: String,
     pub name: String,
     pub spec: ExchangeSpec,
-    /// Where it has a schedule: its id.
+    /// The id of its schedule, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<u64>,
 }
@@ -74,7 +74,7 @@ pub(super) struct QueueEntry {
 #[derive(Serialize, Deserialize)]
 pub(super) struct BindingEntry {
     pub vhost: String,
-    /// The id tells a redeclared queue from the one that was bound; 0 where the binding leads to an exchange.
+    /// The id distinguishes a redeclared queue from the one that was bound; 0 if the target is an exchange.
     pub queue_id: u64,
     pub spec: BindingSpec,
 }
@@ -175,13 +175,13 @@ pub(super) fn queue(vhost: &Name, name: &Name, id: QueueId, spec: &QueueSpec) ->
     put(EntryKind::Queue, id.0.to_be_bytes().to_vec(), &value)
 }
 
-/// The queue is gone. Its key is its id alone, so that whoever deletes a queue can say so without the catalog.
+/// The queue was deleted. The key is only its id, so that the deletion can be written without the catalog.
 pub(crate) fn queue_tombstone(id: QueueId) -> CatalogEntry {
     gone(EntryKind::Queue, id.0.to_be_bytes().to_vec())
 }
 
-/// What tells a binding from all others: source, what it leads to, key and arguments, which must be sorted. A queue's id
-/// stands for its vhost, too.
+/// What distinguishes a binding from all others: source, target, key and arguments, which must be sorted. A queue's
+/// id includes its vhost.
 pub(super) fn binding_identity(
     vhost: &str,
     source: &str,
@@ -192,7 +192,7 @@ pub(super) fn binding_identity(
     let (source, arguments) = (source.as_bytes(), encode(arguments));
     let identity = match target {
         Target::Queue(id) => key(&[&id.0.to_be_bytes(), source, binding_key, &arguments]),
-        // Its first part is shorter than an id, so that it is no queue's.
+        // The first part is shorter than an id, so that it cannot be a queue's.
         Target::Exchange(name) => key(&[b"x", vhost.as_bytes(), name.as_bytes(), source, binding_key, &arguments]),
     };
     identity.into_boxed_slice()
@@ -222,7 +222,8 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     rmp_serde::from_slice(bytes).map_err(|why| why.to_string())
 }
 
-/// Parts one behind the other, each but the last with its length before it, so that no two keys are alike by chance.
+/// The parts one after the other, each but the last with its length before it, so that different keys never have
+/// the same bytes.
 fn key(parts: &[&[u8]]) -> Vec<u8> {
     let (last, rest) = parts.split_last().expect("a key has a part");
     let mut key = Vec::with_capacity(parts.iter().map(|part| part.len() + 2).sum());

@@ -1,4 +1,4 @@
-//! Exchanges: made, found again, deleted.
+//! Exchanges: declared and deleted.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ pub(super) struct Exchange {
     pub(super) inbound: BTreeSet<u64>,
     /// Where messages go that its bindings lead nowhere.
     pub(super) alternate: Option<Name>,
-    /// Where messages wait that ask for it.
+    /// The schedule of its delayed messages.
     pub(super) schedule: Option<QueueId>,
 }
 
@@ -51,7 +51,7 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
     ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
 ];
 
-/// The exchanges that every vhost has. They are made with it and never written down.
+/// The predeclared exchanges of every vhost. They are made with it and never journaled.
 pub(super) fn predeclared() -> HashMap<Name, Exchange> {
     PREDECLARED
         .into_iter()
@@ -68,12 +68,12 @@ pub(super) fn is_predeclared(name: &str) -> bool {
 }
 
 impl Catalog {
-    /// Makes an exchange, or makes sure that it is there as declared.
+    /// Declares an exchange, or checks that it exists with the same declaration.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission, for the default exchange and for a new reserved name;
-    /// [`Refusal::PreconditionFailed`] for an unknown kind, an argument that is not built, or another declaration than
-    /// before; [`Refusal::NotFound`] where a passive one finds nothing.
+    /// [`Refusal::PreconditionFailed`] for an unknown kind, an argument that is not implemented, or another
+    /// declaration than before; [`Refusal::NotFound`] for a passive declaration without an exchange.
     pub fn declare_exchange(
         &mut self,
         caller: &Caller<'_>,
@@ -110,10 +110,10 @@ impl Catalog {
         self.make_exchange(caller.vhost, name, spec, changes)
     }
 
-    /// As [`Catalog::declare_exchange`], for one that an operator sets up: permissions are not asked.
+    /// Like [`Catalog::declare_exchange`], for one that an operator sets up: without permission checks.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] as there.
+    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] like there.
     pub fn put_exchange(
         &mut self,
         vhost: &Name,
@@ -127,7 +127,7 @@ impl Catalog {
         self.make_exchange(vhost, name.clone(), spec.clone(), changes)
     }
 
-    /// Whether there is an exchange of that name: then it must have been declared alike.
+    /// Whether there is an exchange of that name: then its declaration must be equivalent.
     fn is_same_exchange(&self, vhost: &str, name: &str, spec: &ExchangeSpec) -> Result<bool, Refusal> {
         let Some(there) = self.vhost(vhost)?.exchanges.get(name) else { return Ok(false) };
         arguments::check_same_exchange(&shown(Object::Exchange, name, vhost), &there.spec, spec)?;
@@ -163,7 +163,7 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for predeclared exchanges; [`Refusal::PreconditionFailed`]
-    /// where `if_unused` does not hold.
+    /// if `if_unused` does not hold.
     pub fn delete_exchange(
         &mut self,
         caller: &Caller<'_>,
@@ -206,7 +206,7 @@ impl Catalog {
     /// The declaration of an exchange.
     ///
     /// # Errors
-    /// Where it, or the vhost, is not there.
+    /// If there is no such exchange or vhost.
     pub fn exchange(&self, vhost: &str, name: &str) -> Result<&ExchangeSpec, Refusal> {
         self.vhost(vhost)?.exchange(name).map(|exchange| &exchange.spec)
     }
@@ -216,7 +216,8 @@ impl Catalog {
         self.vhosts.get(vhost).into_iter().flat_map(Vhost::exchange_specs)
     }
 
-    /// Whether a client may publish to an exchange with these keys. The answer holds while the vhost's epoch stands still.
+    /// Whether a client may publish to an exchange with these keys. The answer is valid as long as the vhost's
+    /// epoch does not change.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for internal exchanges; [`Refusal::NotFound`].

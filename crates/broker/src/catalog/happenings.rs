@@ -1,11 +1,11 @@
-//! What has been made and deleted in the catalog, for those who are to be told. Noted only where somebody asked for it.
+//! What was declared and deleted in the catalog, for events. Recorded only if somebody asked for it.
 
 use ferrymq_model::{ExchangeSpec, Name, QueueSpec, Table};
 
 use super::Catalog;
 use super::bindings::{Binding, Target};
 
-/// Something that was made or deleted.
+/// A declaration or deletion.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Happening {
     /// An exchange was declared for the first time.
@@ -17,7 +17,7 @@ pub enum Happening {
         /// Its declaration.
         spec: ExchangeSpec,
     },
-    /// An exchange has gone.
+    /// An exchange was deleted.
     ExchangeGone {
         /// Its vhost.
         vhost: Name,
@@ -33,7 +33,7 @@ pub enum Happening {
         /// Its declaration.
         spec: QueueSpec,
     },
-    /// A queue has gone.
+    /// A queue was deleted.
     QueueGone {
         /// Its vhost.
         vhost: Name,
@@ -42,7 +42,7 @@ pub enum Happening {
     },
     /// A binding was made.
     BindingMade(BindingFacts),
-    /// A binding has gone.
+    /// A binding was deleted.
     BindingGone(BindingFacts),
 }
 
@@ -51,11 +51,11 @@ pub enum Happening {
 pub struct BindingFacts {
     /// Its vhost.
     pub vhost: Name,
-    /// The exchange that it leads from.
+    /// The source exchange.
     pub source: Name,
-    /// What it leads to.
+    /// The name of the target.
     pub target: Name,
-    /// Whether that is a queue, and not an exchange.
+    /// Whether the target is a queue, and not an exchange.
     pub to_queue: bool,
     /// Its key.
     pub key: Box<[u8]>,
@@ -64,12 +64,12 @@ pub struct BindingFacts {
 }
 
 impl Catalog {
-    /// What happens from here on is noted, until [`Catalog::take_happenings`] takes it.
+    /// From now on changes are recorded, until [`Catalog::take_happenings`] takes them.
     pub fn note_happenings(&mut self) {
         self.happenings.get_or_insert_default();
     }
 
-    /// What has happened since this was asked last, in order.
+    /// The changes since the last call, in order.
     pub fn take_happenings(&mut self) -> Vec<Happening> {
         self.happenings.as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -83,7 +83,7 @@ impl Catalog {
             .is_some_and(|exchange| !exchange.bindings.is_empty())
     }
 
-    /// The bindings of a vhost that survive a restart, in no order.
+    /// The durable bindings of a vhost, in no order.
     pub fn durable_bindings(&self, vhost: &str) -> impl Iterator<Item = BindingFacts> {
         let found = self.vhosts.get(vhost).into_iter();
         let bindings = found.flat_map(|vhost| vhost.bindings.values().map(move |binding| (vhost, binding)));
@@ -94,7 +94,7 @@ impl Catalog {
         })
     }
 
-    /// The name of what a binding leads to, and whether that is a queue; nothing where it has gone.
+    /// The name of a binding's target, and whether it is a queue; none if it was deleted.
     fn named(&self, target: &Target) -> Option<(Name, bool)> {
         match target {
             Target::Exchange(name) => Some((name.clone(), false)),
@@ -108,7 +108,7 @@ impl Catalog {
         }
     }
 
-    /// A binding was made or has gone. One of a queue that has gone itself was noted with it.
+    /// A binding was made or deleted. Bindings of a deleted queue were recorded with the queue.
     pub(super) fn note_binding(&mut self, vhost: &str, binding: &Binding, noted_as: fn(BindingFacts) -> Happening) {
         let Some((target, to_queue)) = self.named(&binding.target) else { return };
         self.note(|| noted_as(facts(vhost, binding, target, to_queue)));

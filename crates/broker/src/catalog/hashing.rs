@@ -1,4 +1,4 @@
-//! Exchanges that give each message to one of what is bound to them: by a hash, or by chance.
+//! Exchanges that route each message to one of their targets: by a hash, or at random.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::queues::give_back;
 use super::ring::Ring;
 use super::routing::Opened;
 
-/// What an `x-consistent-hash` exchange looks at.
+/// What an `x-consistent-hash` exchange hashes.
 #[derive(Debug)]
 pub(super) enum HashedBy {
     RoutingKey,
@@ -21,7 +21,7 @@ pub(super) enum HashedBy {
 
 impl HashedBy {
     /// # Errors
-    /// [`Refusal::PreconditionFailed`] for arguments that contradict each other, or that say nothing known.
+    /// [`Refusal::PreconditionFailed`] for contradicting or unknown arguments.
     pub(super) fn parse(arguments: &Arguments) -> Result<Self, Refusal> {
         let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
         match (arguments.get("hash-header"), arguments.get("hash-property")) {
@@ -39,10 +39,10 @@ impl HashedBy {
     }
 }
 
-/// How many shares of the messages a binding to an `x-consistent-hash` exchange asks for: its key says so.
+/// The weight of a binding to an `x-consistent-hash` exchange, which is its key.
 ///
 /// # Errors
-/// [`Refusal::PreconditionFailed`] where that is no number from 1 up.
+/// [`Refusal::PreconditionFailed`] if that is not a number from 1 up.
 pub(super) fn weight(key: &[u8]) -> Result<u32, Refusal> {
     let refuse = |text: String| Err(Refusal::PreconditionFailed(text));
     let shown = String::from_utf8_lossy(key);
@@ -137,7 +137,7 @@ impl Shares {
         matches!(self.by, HashedBy::RoutingKey)
     }
 
-    /// Whose message it is. One without the header or property counts as one with an empty value.
+    /// The value that is hashed. A message without the header or property counts as one with an empty value.
     pub(super) fn pick(&self, routing_key: &[u8], envelope: &Opened<'_>) -> Option<&Target> {
         let seed = match &self.by {
             HashedBy::RoutingKey => hash(0, routing_key),
@@ -193,7 +193,8 @@ impl Iterator for Scattered {
     }
 }
 
-/// FNV-1a, and a last stir so that all bits depend on all bytes. Never change it: it says who gets which message.
+/// FNV-1a with a final mix, so that all bits depend on all bytes. Never change it: it determines which queue gets a
+/// message.
 pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let mut state = 0xcbf2_9ce4_8422_2325 ^ seed;
     for byte in bytes {

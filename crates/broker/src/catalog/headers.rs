@@ -1,17 +1,17 @@
-//! Matching on headers: a binding's arguments say which, and whether all of them or any.
+//! Headers exchanges: a binding's arguments say which headers must match, and whether all of them or any.
 
 use ferrymq_model::{Arguments, Refusal, Table, Value};
 
-/// A binding's arguments, arranged for matching.
+/// A binding's arguments, prepared for matching.
 #[derive(Debug)]
 pub(super) struct Matcher {
-    /// Whether one that matches is enough.
+    /// Whether one match is enough.
     any: bool,
-    /// What is looked at; `Void` asks for presence only.
+    /// The headers to compare; `Void` only asks for presence.
     wanted: Vec<(String, Value)>,
 }
 
-/// The kinds of `x-match`: whether any is enough, and whether keys that begin with `x-` count.
+/// The kinds of `x-match`: whether any match is enough, and whether keys that begin with `x-` count.
 fn parse_kind(kind: &str) -> Option<(bool, bool)> {
     match kind {
         "all" => Some((false, false)),
@@ -23,7 +23,7 @@ fn parse_kind(kind: &str) -> Option<(bool, bool)> {
 }
 
 /// # Errors
-/// [`Refusal::PreconditionFailed`] where `x-match` is none of the four.
+/// [`Refusal::PreconditionFailed`] for an unknown `x-match`.
 pub(super) fn check_arguments(arguments: &Arguments) -> Result<(), Refusal> {
     match arguments.get("x-match") {
         None => Ok(()),
@@ -59,7 +59,7 @@ impl Matcher {
     }
 }
 
-/// Whether a header is what a binding wants. Text and bytes are the same, as long as their octets are: which of the two a
+/// Whether a header has the value of a binding. Text and bytes are equal if their bytes are: which of the two a
 /// client sends depends on its language.
 fn alike(header: &Value, wanted: &Value) -> bool {
     match (header, wanted) {

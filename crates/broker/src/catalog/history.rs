@@ -1,7 +1,8 @@
-//! What an `x-recent-history` exchange keeps: its last messages, for what is bound to it later.
+//! What an `x-recent-history` exchange keeps: its last messages, for later bindings.
 //!
-//! They are kept in memory only, as RabbitMQ keeps them, and go with their exchange. So that no number of exchanges can take
-//! all memory, they share a budget: where it is used up, an exchange keeps less than it was asked to.
+//! They are in memory only, as in RabbitMQ, and are deleted with their exchange. All these exchanges share a
+//! budget, so that they cannot use up the memory: when the budget is used up, an exchange keeps less than it was
+//! asked to.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +12,10 @@ use ferrymq_model::{Arguments, OwnedBody, OwnedMessage, Refusal, Value};
 
 const LENGTH: &str = "x-recent-history-length";
 
-/// How many messages are kept where the exchange does not say.
+/// How many messages are kept by default.
 const LENGTH_DEFAULT: usize = 20;
 
-/// What a kept message is reckoned to take beside its parts.
+/// How much memory a kept message takes besides its parts.
 const OVERHEAD_BYTES: usize = 256;
 
 /// A message that was published, with what decides its fate in the queues that it comes to later.
@@ -22,9 +23,9 @@ const OVERHEAD_BYTES: usize = 256;
 pub struct KeptMessage {
     /// The message.
     pub message: OwnedMessage,
-    /// The routing keys that it had beside its own.
+    /// Its further routing keys.
     pub more_keys: Box<[Vec<u8>]>,
-    /// Whether it should be written to disk, where its queues are durable.
+    /// Whether it is written to disk in durable queues.
     pub persistent: bool,
     /// Its priority.
     pub priority: u8,
@@ -52,7 +53,7 @@ pub struct HistoryBudget {
 }
 
 impl HistoryBudget {
-    /// A budget of so many bytes, of which none are used.
+    /// A budget of this many bytes.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         Self { bytes_max, used: Arc::default() }
@@ -65,8 +66,8 @@ impl HistoryBudget {
     }
 }
 
-/// The last messages of one exchange. Its lock is the last that anyone takes, and is held to put one message in or to copy
-/// all of them out.
+/// The last messages of one exchange. Its lock is the last in the lock order, and is held to add one message or to
+/// copy all.
 #[derive(Debug)]
 pub struct History {
     length: usize,
@@ -78,7 +79,7 @@ struct Kept {
     /// The oldest first.
     messages: VecDeque<Arc<KeptMessage>>,
     bytes: usize,
-    /// Whose bytes these are; known since the first message.
+    /// The budget of these bytes; known since the first message.
     budget: Option<HistoryBudget>,
 }
 
@@ -89,7 +90,7 @@ impl History {
         Self { length, kept: Mutex::default() }
     }
 
-    /// Keeps a message, and forgets the oldest as far as there are too many or the budget is used up.
+    /// Keeps a message. Removes the oldest ones if there are too many or the budget is used up.
     pub fn keep(&self, message: KeptMessage, budget: &HistoryBudget) {
         let mut kept = self.lock();
         let bytes = message.bytes();
@@ -126,7 +127,7 @@ impl Drop for Kept {
 /// How many messages an exchange with these arguments keeps.
 ///
 /// # Errors
-/// [`Refusal::PreconditionFailed`] where that is no number from 1 up.
+/// [`Refusal::PreconditionFailed`] if that is not a number from 1 up.
 pub(super) fn length(arguments: &Arguments) -> Result<usize, Refusal> {
     match arguments.get(LENGTH) {
         None => Ok(LENGTH_DEFAULT),
@@ -139,7 +140,7 @@ pub(super) fn length(arguments: &Arguments) -> Result<usize, Refusal> {
     }
 }
 
-/// Whether a message with these headers wants not to be kept.
+/// Whether a message with these headers asks not to be kept.
 pub(super) fn wants_not_to_be_kept(headers: &Arguments) -> bool {
     headers.get("x-recent-history-no-store") == Some(&Value::Bool(true))
 }

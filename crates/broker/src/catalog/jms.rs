@@ -1,11 +1,11 @@
-//! `x-jms-topic`: each binding carries a selector, which is asked about the message's headers. The keys are not looked at; a
-//! JMS client binds such an exchange to a topic exchange for them.
+//! `x-jms-topic`: each binding has a selector, which is evaluated with the message's headers. Routing keys do not
+//! count; a JMS client binds such an exchange to a topic exchange for them.
 
 use ferrymq_model::{Arguments, Destination, Refusal, Value};
 
 use crate::selector::Expression;
 
-/// Where RabbitMQ's JMS client puts the selector, as an Erlang term.
+/// The argument in which RabbitMQ's JMS client puts the selector, as an Erlang term.
 const SELECTOR: &str = "rjms_erlang_selector";
 
 /// The selector of a binding, or what is wrong with it.
@@ -17,7 +17,7 @@ pub(super) fn selector(arguments: &Arguments) -> Result<Expression, String> {
 }
 
 /// # Errors
-/// [`Refusal::PreconditionFailed`] where the binding has no selector, or one that cannot be read.
+/// [`Refusal::PreconditionFailed`] if the binding has no selector, or an unreadable one.
 pub(super) fn check_arguments(arguments: &Arguments, source: &str, destination: &Destination) -> Result<(), Refusal> {
     let wrong = match selector(arguments) {
         Ok(_) => return Ok(()),

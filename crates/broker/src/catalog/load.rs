@@ -1,4 +1,4 @@
-//! The catalog after a restart, from what was durable.
+//! The catalog after a restart, from the journal's entries.
 
 use ferrymq_model::{CatalogEntry, EntryKind, Name, Object, QueueId, QueueOwner, Refusal, Table};
 use hashbrown::HashMap;
@@ -38,15 +38,15 @@ impl std::error::Error for LoadError {}
 pub struct Loaded {
     /// The catalog.
     pub catalog: Catalog,
-    /// What was dropped, because what it belongs to is not there.
+    /// What was dropped, because what it belongs to does not exist.
     pub orphans: Vec<LoadError>,
 }
 
-/// Why an entry is not taken in.
+/// Why an entry is not used.
 enum Unfit {
-    /// What it belongs to is not there.
+    /// What it belongs to does not exist.
     Orphan(String),
-    /// It cannot be read, or says what no catalog says.
+    /// It is unreadable, or contains what no catalog contains.
     Unreadable(String),
 }
 
@@ -68,15 +68,16 @@ impl From<Refusal> for Unfit {
 }
 
 impl Catalog {
-    /// The catalog that these entries describe, the newest of each key; deleted ones may be among them. Entries of which
-    /// something that they name is not there are dropped: their tombstones are appended to `changes`.
+    /// The catalog that these entries describe: the newest entry of each key counts, and deletions may be among
+    /// them. Entries that name something that does not exist are dropped: their tombstones are appended to
+    /// `changes`.
     ///
     /// # Errors
-    /// Where an entry cannot be read.
+    /// If an entry is unreadable.
     pub fn load(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Loaded, LoadError> {
         let (mut catalog, mut orphans) = (Self::empty(), Vec::new());
         let mut living: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.value.is_some()).collect();
-        // What others refer to comes first: the kinds are numbered so.
+        // Entries come after those that they refer to: the numbers of the kinds have this order.
         living.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
         let mut orphaned = HashMap::new();
         for entry in living {
@@ -94,7 +95,7 @@ impl Catalog {
         for vhost in vhosts {
             catalog.apply_policies(&vhost);
         }
-        // An auto-delete exchange whose last binding went in the crash goes now.
+        // An auto-delete exchange whose last binding was deleted just before the crash is deleted now.
         for (vhost, exchange) in orphaned.into_keys() {
             let found = catalog.vhosts.get(&vhost).and_then(|vhost| vhost.exchanges.get(&exchange));
             if found.is_some_and(|exchange| exchange.spec.auto_delete && exchange.bindings.is_empty()) {
@@ -182,7 +183,7 @@ impl Catalog {
 }
 
 impl Catalog {
-    /// It was checked when it was set, and applies once everything has been loaded.
+    /// It was checked when it was set, and applies after everything has been loaded.
     fn take_in_policy(&mut self, entry: PolicyEntry) -> Result<(), Unfit> {
         let PolicyEntry { vhost, name, operator, pattern, apply_to, priority, definition } = entry;
         let apply_to = ApplyTo::parse(&apply_to)?;

@@ -1,5 +1,4 @@
-//! What there is: vhosts, exchanges, queues, bindings, users, permissions and policies; and the way of a message through
-//! them.
+//! The catalog: vhosts, exchanges, queues, bindings, users, permissions and policies; and the routing of messages.
 
 mod access;
 mod arguments;
@@ -59,16 +58,16 @@ use unbinding::Unbinding;
 use crate::queue::sabotage::Sabotage;
 use crate::queue::sabotage::Saboteur;
 
-/// Everything that is declared on a node. Plain data: `node` keeps it under one reader-writer lock.
+/// All declarations of a node. Plain data: `node` keeps it under one reader-writer lock.
 ///
-/// Whatever changes something durable appends it to the caller's list of [`CatalogEntry`]s, which belong to one unit of
-/// the journal; the change itself has happened when the call returns.
+/// A durable change appends its [`CatalogEntry`]s to the caller's list, which belongs to one unit of the journal.
+/// The change itself is complete when the call returns.
 #[derive(Debug)]
 pub struct Catalog {
     vhosts: HashMap<Name, Vhost>,
-    /// Boxed, so that the table's free places are small.
+    /// Boxed, so that the table's free slots are small.
     queues: HashMap<QueueId, Box<QueueRecord>>,
-    /// The queues that go with a connection.
+    /// The exclusive queues of each connection.
     owned: HashMap<ConnectionId, BTreeSet<QueueId>>,
     users: HashMap<Name, User>,
     /// By vhost, then user.
@@ -80,9 +79,9 @@ pub struct Catalog {
     /// Numbers below this one are reserved in the journal.
     reserved_queues: u64,
     saboteur: Saboteur,
-    /// What has happened, where somebody wants to know.
+    /// The changes, if somebody wants to know them.
     happenings: Option<Vec<Happening>>,
-    /// What the shard has to be told.
+    /// Changes for the shard.
     schedule_changes: Vec<ScheduleChange>,
     /// What has gone and still has bindings: by how many, then by a number that says in which order it has gone.
     unbinding: BTreeMap<(usize, u64), Unbinding>,
@@ -107,46 +106,46 @@ struct Vhost {
     policies: Policies,
 }
 
-/// Who asks, and where. Permissions are checked for it.
+/// The caller of a request, and its vhost. Permissions are checked for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
     /// The vhost the connection works in.
     pub vhost: &'a Name,
     /// The user it logged in as.
     pub user: &'a Name,
-    /// Where it stands what that user may do.
+    /// The source of the user's permissions.
     pub rights: Rights<'a>,
-    /// The connection, to which its exclusive queues belong.
+    /// The connection that owns its exclusive queues.
     pub connection: ConnectionId,
 }
 
 impl<'a> Caller<'a> {
-    /// A caller that may do what the catalog says of its user.
+    /// A caller with the catalog's permissions of its user.
     #[must_use]
     pub fn of_user(vhost: &'a Name, user: &'a Name, connection: ConnectionId) -> Self {
         Self { vhost, user, rights: Rights::OfUser, connection }
     }
 }
 
-/// Where it stands what a caller may do.
+/// The source of a caller's permissions.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Rights<'a> {
     /// In the catalog.
     #[default]
     OfUser,
-    /// In the token that it has shown.
+    /// Its token.
     OfToken(&'a Scopes),
-    /// Nowhere: its token has expired.
+    /// None: its token has expired.
     Expired,
 }
 
-/// Counts the changes that may change a route or a permission in a vhost. A cached answer holds as long as this stands
-/// still; it can be read without the catalog's lock.
+/// Counts the changes of a vhost that may change a route or a permission. A cached answer is valid as long as the
+/// count does not change. It can be read without the catalog's lock.
 #[derive(Clone, Debug, Default)]
 pub struct Epoch(Arc<AtomicU64>);
 
 impl Epoch {
-    /// The count as it stands.
+    /// The current count.
     #[must_use]
     pub fn now(&self) -> u64 {
         self.0.load(Ordering::Acquire)
@@ -158,7 +157,8 @@ impl Epoch {
 }
 
 impl Catalog {
-    /// The catalog of a new data directory: vhost `/`, and user `guest` with that password hash, who may do everything.
+    /// The catalog of a new data directory: the vhost `/`, and the user `guest` with that password hash and all
+    /// permissions.
     #[must_use]
     pub fn fresh(guest_password_hash: &str, changes: &mut Vec<CatalogEntry>) -> Self {
         let mut catalog = Self::empty();
@@ -187,13 +187,13 @@ impl Catalog {
         }
     }
 
-    /// From now on it does something wrong.
+    /// Switches a sabotage on.
     #[cfg(debug_assertions)]
     pub fn sabotage(&mut self, sabotage: Sabotage) {
         self.saboteur = Saboteur::new(sabotage);
     }
 
-    /// Makes a vhost, unless it is there.
+    /// Adds a vhost, unless it exists.
     pub fn put_vhost(&mut self, name: &Name, changes: &mut Vec<CatalogEntry>) {
         if !self.vhosts.contains_key(name) {
             self.vhosts.insert(name.clone(), Vhost::new(name));
@@ -201,12 +201,12 @@ impl Catalog {
         }
     }
 
-    /// The vhosts, in no order.
+    /// All vhosts, in no order.
     pub fn vhosts(&self) -> impl Iterator<Item = &Name> {
         self.vhosts.keys()
     }
 
-    /// The count of changes in a vhost, to keep and watch.
+    /// The change counter of a vhost, to keep and watch.
     #[must_use]
     pub fn epoch(&self, vhost: &str) -> Option<Epoch> {
         self.vhosts.get(vhost).map(|vhost| vhost.epoch.clone())
@@ -236,7 +236,7 @@ impl Vhost {
         }
     }
 
-    /// What is written when the vhost goes, beside its queues, exchanges and bindings.
+    /// The entries that are written when a vhost is deleted, besides those of its queues, exchanges and bindings.
     fn tombstones(&self) -> impl Iterator<Item = CatalogEntry> {
         self.policies.names().map(|(scope, policy)| entries::policy_tombstone(&self.name, scope, policy))
     }
@@ -254,12 +254,12 @@ fn missing(object: Object, name: &str, vhost: &Name) -> Refusal {
     Refusal::NotFound { object, name: Name::from(name), vhost: vhost.clone() }
 }
 
-/// An object as RabbitMQ's texts name it.
+/// An object, as RabbitMQ's texts name it.
 fn shown(object: Object, name: &str, vhost: &str) -> String {
     format!("{object} '{name}' in vhost '{vhost}'")
 }
 
-/// RabbitMQ takes line ends out of the names that it is told to make or delete.
+/// As in RabbitMQ, line ends are removed from names in declarations and deletions.
 fn without_line_ends(name: &Name) -> Name {
     if name.contains(['\r', '\n']) { Name::from(&*name.replace(['\r', '\n'], "")) } else { name.clone() }
 }

@@ -1,17 +1,18 @@
-//! Patterns for names, in policies and permissions: regular expressions as RabbitMQ's users write them, compiled once.
+//! Patterns for names, in policies and permissions: regular expressions as RabbitMQ's users write them, compiled
+//! once.
 //!
-//! Those without look-around are matched in a time that grows with the name only. Look-around (`^(?!amq\.)`) needs an
-//! engine that goes back and tries again; it has a limit of steps, so that nobody can make a name cost more than about a
-//! millisecond. A name on which the limit is reached does not match.
+//! Patterns without look-around are matched in linear time. Look-around (`^(?!amq\.)`) needs a backtracking engine.
+//! It has a step limit, so that a name never costs more than about a millisecond. A name that reaches the limit
+//! does not match.
 
 use std::borrow::Cow;
 
 use regex::Regex;
 
-/// Steps back that the slower engine may take for one name. An ordinary pattern takes a few dozen.
+/// The step limit of the backtracking engine for one name. An ordinary pattern takes a few dozen steps.
 const STEPS_MAX: usize = 50_000;
 
-/// A compiled pattern. It is not anchored: it matches where it fits any part of the name.
+/// A compiled pattern. It is not anchored: it matches any part of the name.
 #[derive(Debug)]
 pub(super) enum Pattern {
     /// `.*`, which is by far the most frequent.
@@ -22,7 +23,7 @@ pub(super) enum Pattern {
 
 impl Pattern {
     /// # Errors
-    /// What is wrong with the expression, in one line.
+    /// The error of the expression, in one line.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text == ".*" {
             return Ok(Self::All);
@@ -34,7 +35,7 @@ impl Pattern {
         };
         match fancy_regex::RegexBuilder::new(&text).backtrack_limit(STEPS_MAX).build() {
             Ok(look_around) => Ok(Self::LookAround(Box::new(look_around))),
-            // The first engine does not know look-around at all, so it has nothing to say of what is wrong in it.
+            // The first engine does not support look-around at all, so its error does not help.
             Err(why) if ["(?=", "(?!", "(?<"].iter().any(|group| text.contains(group)) => Err(last_line(&why)),
             Err(_) => Err(last_line(&why)),
         }
@@ -49,13 +50,13 @@ impl Pattern {
     }
 }
 
-/// Some errors show the place under the expression, on lines of its own; the last one says what is wrong.
+/// Some errors show the position below the expression, on their own lines; the last line says what is wrong.
 fn last_line(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-/// The expression with what stands between `\Q` and `\E` escaped, which the engines do not do themselves.
+/// The expression with the part between `\Q` and `\E` escaped, which the engines do not support.
 fn without_quotes(text: &str) -> Cow<'_, str> {
     if !text.contains(r"\Q") {
         return Cow::Borrowed(text);
@@ -121,7 +122,7 @@ mod tests {
         }
     }
 
-    /// It would take 2^60 steps. That the test ends is what it shows.
+    /// It would take 2^60 steps. The test shows that matching ends.
     #[test]
     fn a_hostile_pattern_ends_and_does_not_match() {
         assert!(!matches(r"^(?=(a+)+$)(?!x)(a|aa)+(?<!b)$", &format!("{}!", "a".repeat(200))));

@@ -1,7 +1,8 @@
 //! Policies: settings for all queues and exchanges of a vhost whose name matches a pattern.
 //!
-//! Of all that match an object, the user policy with the highest priority applies, and beside it one operator policy,
-//! which can only make limits lower. One with a setting that the type of a queue does not have does not match it at all.
+//! Of all policies that match an object, the user policy with the highest priority applies, and in addition one
+//! operator policy, which can only lower limits. A policy with a setting that a queue's type does not have does not
+//! match that queue.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +14,12 @@ use super::queue_arguments::{self, QueueKind};
 use super::{Catalog, Vhost, arguments, entries};
 use crate::queue::QueueSettings;
 
-/// Whose policy it is.
+/// The kind of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PolicyScope {
-    /// A user's, for everything that can be set.
+    /// A user policy, for all settings.
     User,
-    /// An operator's, for limits; it is merged with a user's.
+    /// An operator policy, for limits; it is merged with a user policy.
     Operator,
 }
 
@@ -35,15 +36,15 @@ pub enum ApplyTo {
     ClassicQueues,
     /// Quorum queues.
     QuorumQueues,
-    /// Streams, of which there are none yet.
+    /// Streams, which are not implemented.
     Streams,
 }
 
 impl ApplyTo {
-    /// What RabbitMQ calls `name`.
+    /// Reads RabbitMQ's name for it.
     ///
     /// # Errors
-    /// [`Refusal::PreconditionFailed`], naming what there is.
+    /// [`Refusal::PreconditionFailed`], which lists the known names.
     pub fn parse(name: &str) -> Result<Self, Refusal> {
         Ok(match name {
             "all" => Self::All,
@@ -86,7 +87,7 @@ impl ApplyTo {
     }
 }
 
-/// What a policy may apply to, as far as policies tell them apart.
+/// What a policy may apply to, as far as policies distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
     Exchange,
@@ -96,13 +97,13 @@ enum Subject {
 /// A policy, as it is set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicySpec {
-    /// A regular expression that need not match the whole name.
+    /// A regular expression. It need not match the whole name.
     pub pattern: String,
     /// What it applies to.
     pub apply_to: ApplyTo,
-    /// Of several that match, the highest applies.
+    /// If several policies match, the highest one applies.
     pub priority: i64,
-    /// What it sets.
+    /// Its settings.
     pub definition: Table,
 }
 
@@ -141,7 +142,7 @@ impl Policies {
         user.chain(self.operator.keys().map(|name| (PolicyScope::Operator, name)))
     }
 
-    /// What a queue's policies come to.
+    /// The settings of a queue that result from its policies.
     pub(super) fn of_queue(&self, name: &str, kind: QueueKind) -> Table {
         self.effective(name, Subject::Queue(kind))
     }
@@ -155,7 +156,7 @@ impl Policies {
         }
     }
 
-    /// Where an exchange sends what its bindings lead nowhere: its own argument goes before a policy.
+    /// The alternate exchange: the exchange's own argument wins over a policy.
     pub(super) fn alternate(&self, name: &str, arguments: &Table) -> Option<Name> {
         arguments::alternate_exchange(arguments).or_else(|| {
             let policy = self.effective(name, Subject::Exchange);
@@ -165,7 +166,7 @@ impl Policies {
     }
 }
 
-/// The matching policy with the highest priority; of equal ones the first by name.
+/// The matching policy with the highest priority; if several have it, the first by name.
 fn first<'a>(policies: &'a BTreeMap<Name, Policy>, name: &str, subject: Subject) -> Option<&'a Policy> {
     let kind = match subject {
         Subject::Exchange => None,
@@ -180,11 +181,11 @@ fn first<'a>(policies: &'a BTreeMap<Name, Policy>, name: &str, subject: Subject)
 }
 
 impl Catalog {
-    /// Makes or changes a policy. Gives back the queues that do something else from now on, with what they do.
+    /// Adds or changes a policy. Returns the queues whose settings change, with their settings.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] for a malformed pattern, a setting that is not known,
-    /// or one with a wrong value.
+    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] for a malformed pattern, an unknown setting, or
+    /// a wrong value.
     pub fn set_policy(
         &mut self,
         vhost: &Name,
@@ -199,10 +200,10 @@ impl Catalog {
         Ok(self.apply_policies(vhost))
     }
 
-    /// Takes a policy away. Gives back the queues that do something else from now on, with what they do.
+    /// Removes a policy. Returns the queues whose settings change, with their settings.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`]; [`Refusal::NothingNamed`] where there is no such policy.
+    /// [`Refusal::VhostNotFound`]; [`Refusal::NothingNamed`] if there is no such policy.
     pub fn clear_policy(
         &mut self,
         vhost: &Name,
@@ -217,7 +218,7 @@ impl Catalog {
         Ok(self.apply_policies(vhost))
     }
 
-    /// The policies of a vhost and whose they are, by name.
+    /// The policies of a vhost with their kinds, by name.
     pub fn policies(&self, vhost: &str) -> impl Iterator<Item = (PolicyScope, &Name, &PolicySpec)> {
         self.vhosts.get(vhost).into_iter().flat_map(|vhost| {
             let of = |scope| move |(name, policy)| (scope, name, spec_of(policy));
@@ -226,7 +227,7 @@ impl Catalog {
         })
     }
 
-    /// Looks at every queue and exchange of a vhost anew.
+    /// Applies the policies to every queue and exchange of a vhost again.
     pub(super) fn apply_policies(&mut self, vhost: &str) -> Vec<(QueueId, QueueSettings)> {
         let Some(Vhost { policies, exchanges, queues, epoch, .. }) = self.vhosts.get_mut(vhost) else {
             return Vec::new();

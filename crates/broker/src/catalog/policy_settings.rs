@@ -1,17 +1,17 @@
-//! What policies can set, with which values, and for which type of queue.
+//! The settings of policies, their values, and the queue types that have them.
 
 use ferrymq_model::{Name, Refusal, Table, Value};
 
 use super::policies::PolicyScope;
 use super::queue_arguments::{QueueKind, RETRIES};
 
-/// What values a setting may have.
+/// The values that a setting may have.
 enum Form {
     Text,
     Count,
     Positive,
     Choice(&'static [&'static str]),
-    /// Means something in a cluster only, or to queues that are not built: kept as it is.
+    /// Has a meaning only in a cluster, or for queues that are not implemented: stored as it is.
     Kept,
 }
 
@@ -20,7 +20,7 @@ struct Setting {
     form: Form,
     /// What RabbitMQ calls it in a refusal.
     noun: &'static str,
-    /// Whether operators may set it. Of two numbers the lower one holds, otherwise the operator's value.
+    /// Whether operators may set it. Of two numbers the lower one counts, otherwise the operator's value.
     operator: bool,
     classic: bool,
     quorum: bool,
@@ -49,7 +49,8 @@ const fn stream(key: &'static str) -> Setting {
 const OVERFLOWS: &[&str] = &["drop-head", "reject-publish", "reject-publish-dlx"];
 const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
 
-/// Settings of a cluster, of plugins and of streams, of which each version of RabbitMQ has others: kept as they are.
+/// Settings of a cluster, of plugins and of streams. Each version of RabbitMQ has different ones: stored as they
+/// are.
 const KEPT: [(&str, Setting); 3] = [
     ("ha-", classic("ha-*", Form::Kept, "")),
     ("federation-", setting("federation-*", Form::Kept, "")),
@@ -91,7 +92,7 @@ const SETTINGS: [Setting; 31] = [
     stream("initial-cluster-size"),
 ];
 
-/// The names of all settings, to suggest one where a name is not known.
+/// The names of all settings, to suggest one for an unknown name.
 pub fn policy_settings() -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().map(|setting| setting.key)
 }
@@ -101,7 +102,7 @@ fn known(key: &str) -> Option<&'static Setting> {
     by_name.or_else(|| KEPT.iter().find(|(prefix, _)| key.starts_with(prefix)).map(|(_, known)| known))
 }
 
-/// Whether queues of that type have the setting. One that is not known does not stand in the way.
+/// Whether queues of that type have the setting. An unknown setting does not matter.
 pub(super) fn is_for(key: &str, kind: QueueKind) -> bool {
     known(key).is_none_or(|known| match kind {
         QueueKind::Classic => known.classic,
@@ -109,7 +110,8 @@ pub(super) fn is_for(key: &str, kind: QueueKind) -> bool {
     })
 }
 
-/// A user's and an operator's definition together: of what both set, the lower limit, or what the operator says.
+/// The definitions of a user policy and an operator policy together: of a setting in both, the lower limit or the
+/// operator's value.
 pub(super) fn merged(user: &Table, operator: &Table) -> Table {
     let both = |key: &str, value: &Value| match operator.get(key) {
         Some(other) => match (value.as_int(), other.as_int()) {
@@ -124,8 +126,8 @@ pub(super) fn merged(user: &Table, operator: &Table) -> Table {
 }
 
 /// # Errors
-/// [`Refusal::PreconditionFailed`] for an empty definition, a setting that is not known (or not for operators), and a
-/// wrong value.
+/// [`Refusal::PreconditionFailed`] for an empty definition, an unknown setting (or one that operators may not set),
+/// and a wrong value.
 pub(super) fn check_definition(scope: PolicyScope, definition: &Table) -> Result<(), Refusal> {
     let refuse = |text| Err(Refusal::PreconditionFailed(text));
     if definition.is_empty() {
@@ -168,7 +170,7 @@ impl Form {
     }
 }
 
-/// A value as JSON would have it.
+/// A value as JSON.
 fn shown(value: &Value) -> String {
     match value {
         Value::Void => "null".to_owned(),

@@ -1,5 +1,5 @@
-//! What the arguments of queues and of their subscriptions mean: which there are for which type of queue, what values
-//! they may have, and what a queue does by them and by its policies.
+//! The arguments of queues and of their subscriptions: which queue types have them, their values, and the settings
+//! that result from them and from policies.
 
 use ferrymq_model::{Arguments, Name, QueueSpec, Refusal, Table, Value};
 
@@ -9,9 +9,9 @@ use crate::queue::{DeadLettering, Overflow, QueueSettings, RetryDelay};
 /// A type of queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueKind {
-    /// Whatever AMQP allows.
+    /// All features of AMQP.
     Classic,
-    /// Durable and shared; keeps every message on disk and tells how often one has come back. On one node.
+    /// Durable and shared; stores every message on disk and counts deliveries. On one node.
     Quorum,
 }
 
@@ -25,13 +25,13 @@ impl QueueKind {
     }
 }
 
-/// What values an argument may have.
+/// The values of an argument.
 enum Form {
     /// A whole number from 0 up.
     Count,
     /// A whole number from 1 up.
     Positive,
-    /// A whole number; a negative one is no limit.
+    /// A whole number; a negative one means no limit.
     Limit,
     /// Milliseconds, at most ten years; 0 where allowed.
     Milliseconds {
@@ -41,11 +41,11 @@ enum Form {
     Priority,
     Flag,
     Text,
-    /// A routing key, beside a dead-letter exchange.
+    /// A routing key, which needs a dead-letter exchange.
     DeadLetterKey,
-    /// One of these, or an error in RabbitMQ's words.
+    /// One of these words, otherwise an error with RabbitMQ's text.
     Choice(&'static [&'static str], fn(&str) -> String),
-    /// A number that has its meaning in RabbitMQ only.
+    /// A number that has a meaning in RabbitMQ only.
     Version,
 }
 
@@ -68,7 +68,7 @@ const fn quorum(key: &'static str, form: Form) -> Argument {
     Argument { key, form, classic: false, quorum: true }
 }
 
-/// An argument of streams, which are refused by their type.
+/// An argument of streams, which are refused because of their type.
 const fn stream(key: &'static str) -> Argument {
     Argument { key, form: Form::Text, classic: false, quorum: false }
 }
@@ -84,7 +84,7 @@ fn no_locator(_: &str) -> String {
     "invalid_queue_locator_arg".to_owned()
 }
 
-/// The arguments that some type of queue has, in the order in which they are checked and compared.
+/// The arguments of all queue types, in the order in which they are checked and compared.
 const ARGUMENTS: [Argument; 28] = [
     both("x-expires", Form::Milliseconds { zero: false }),
     both("x-message-ttl", Form::Milliseconds { zero: true }),
@@ -114,7 +114,7 @@ const ARGUMENTS: [Argument; 28] = [
     stream("x-max-age"),
     stream("x-stream-filter-size-bytes"),
     stream("x-stream-max-segment-size-bytes"),
-    // RabbitMQ has no check for it; a value that is none would be taken in silence.
+    // RabbitMQ does not check it; it would silently accept a wrong value.
     Argument { key: "x-consumer-timeout", form: Form::Count, classic: true, quorum: true },
 ];
 
@@ -166,7 +166,7 @@ impl Argument {
     }
 }
 
-/// The type of queue that arguments ask for, not looking at anything else.
+/// The queue type that the arguments name, without other checks.
 pub(super) fn kind(whose: &str, arguments: &Arguments) -> Result<QueueKind, Refusal> {
     match arguments.get("x-queue-type") {
         None => Ok(QueueKind::Classic),
@@ -180,10 +180,10 @@ pub(super) fn kind(whose: &str, arguments: &Arguments) -> Result<QueueKind, Refu
     }
 }
 
-/// Whether a queue may be declared so.
+/// Checks the arguments of a declaration.
 ///
 /// # Errors
-/// [`Refusal::PreconditionFailed`] in RabbitMQ's order: a value, an argument of another type of queue, a property.
+/// [`Refusal::PreconditionFailed`] in RabbitMQ's order: a value, an argument of another queue type, a property.
 pub(super) fn check(whose: &str, kind: QueueKind, spec: &QueueSpec) -> Result<(), Refusal> {
     let arguments = &spec.arguments;
     check_length(whose, arguments)?;
@@ -209,7 +209,7 @@ pub(super) fn check(whose: &str, kind: QueueKind, spec: &QueueSpec) -> Result<()
     Ok(())
 }
 
-/// The server chooses no name for a quorum queue.
+/// A quorum queue cannot have a name that the server chooses.
 pub(super) fn check_server_named(kind: QueueKind) -> Result<(), Refusal> {
     match kind {
         QueueKind::Classic => Ok(()),
@@ -220,8 +220,8 @@ pub(super) fn check_server_named(kind: QueueKind) -> Result<(), Refusal> {
     }
 }
 
-/// What a queue does by its declaration, which was checked, and by what its policies come to. Of two limits the lower one
-/// holds; of two addresses or modes that of the declaration.
+/// The settings of a queue from its checked declaration and its policies. Of two limits the lower one counts, of
+/// other settings that of the declaration.
 pub(super) fn settings(vhost: &Name, name: &Name, kind: QueueKind, spec: &QueueSpec, policy: &Table) -> QueueSettings {
     let argument = |key: &str| spec.arguments.get(&format!("x-{key}"));
     let least = |key: &str| [argument(key), policy.get(key)].into_iter().flatten().filter_map(limit).min();
@@ -246,7 +246,7 @@ pub(super) fn settings(vhost: &Name, name: &Name, kind: QueueKind, spec: &QueueS
         dead_letters: named("dead-letter-exchange").map(|exchange| DeadLettering {
             exchange,
             routing_key: named("dead-letter-routing-key"),
-            // As in RabbitMQ, which falls back to at-most-once where messages may be dropped anyway.
+            // As in RabbitMQ, which falls back to at-most-once if messages may be dropped anyway.
             keeps: kind == QueueKind::Quorum
                 && text("dead-letter-strategy") == Some("at-least-once")
                 && text("overflow") == Some("reject-publish"),
@@ -261,7 +261,8 @@ pub(super) fn settings(vhost: &Name, name: &Name, kind: QueueKind, spec: &QueueS
     }
 }
 
-/// When messages rest that come back, and how long. Without a least time none does; without a longest it is always that one.
+/// The delayed retry: which messages, and how long. Without a minimum there is none; without a maximum the delay is
+/// always the minimum.
 fn retry_delay(kind: Option<&str>, min_ms: Option<u64>, max_ms: Option<u64>) -> Option<RetryDelay> {
     let min_ms = min_ms?;
     let (failed, returned) = match kind? {
@@ -273,7 +274,7 @@ fn retry_delay(kind: Option<&str>, min_ms: Option<u64>, max_ms: Option<u64>) -> 
     Some(RetryDelay { failed, returned, min_ms, max_ms: max_ms.unwrap_or(min_ms) })
 }
 
-/// A limit; negative ones are none.
+/// A limit; a negative one means none.
 fn limit(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
@@ -292,7 +293,7 @@ fn whole_number(key: &str, whose: &str, value: &Value) -> Result<u64, Refusal> {
     }
 }
 
-/// Whether a second declaration of a queue of this type says the same as the first.
+/// Whether a second declaration of a queue of this type is equivalent to the first.
 pub(super) fn check_same(
     whose: &str,
     kind: QueueKind,
@@ -310,10 +311,10 @@ pub(super) fn check_same(
 /// Arguments of subscriptions that only streams have.
 const SUBSCRIPTION_OF_STREAMS: [&str; 1] = ["x-stream-offset"];
 
-/// Arguments of subscriptions that are known and not built.
+/// Arguments of subscriptions that are known and not implemented.
 const SUBSCRIPTION_NOT_BUILT: [&str; 1] = ["x-credit"];
 
-/// The priority of a subscription to a queue.
+/// The consumer priority.
 pub(super) fn subscription_priority(whose: &str, kind: QueueKind, arguments: &Arguments) -> Result<i64, Refusal> {
     let priority = match arguments.get("x-priority") {
         None => 0,
@@ -339,7 +340,7 @@ pub(super) fn subscription_priority(whose: &str, kind: QueueKind, arguments: &Ar
     Ok(priority)
 }
 
-/// How long a subscription may hold a delivery, in milliseconds, where its arguments say so.
+/// The consumer timeout in the arguments, in milliseconds.
 pub(super) fn subscription_timeout_ms(whose: &str, arguments: &Arguments) -> Result<Option<u64>, Refusal> {
     const KEY: &str = "x-consumer-timeout";
     arguments.get(KEY).map(|value| whole_number(KEY, whose, value)).transpose()

@@ -1,4 +1,4 @@
-//! Queues as the catalog knows them: name, declaration, owner and bindings. What they hold is the shard's.
+//! Queues in the catalog: name, declaration, owner and bindings. The shard has their messages.
 
 use std::collections::BTreeSet;
 
@@ -26,24 +26,24 @@ pub struct QueueRecord {
     pub kind: QueueKind,
     /// Its declaration.
     pub spec: QueueSpec,
-    /// Whom it belongs to.
+    /// The connection that owns it, if it is exclusive.
     pub owner: QueueOwner,
-    /// What its shard must know.
+    /// The settings for its shard.
     pub settings: QueueSettings,
     pub(super) bindings: BTreeSet<u64>,
 }
 
 impl QueueRecord {
-    /// The priority that a subscription's arguments ask for.
+    /// The consumer priority in a subscription's arguments.
     ///
     /// # Errors
-    /// [`Refusal::PreconditionFailed`] for a wrong value and for an argument that is not built.
+    /// [`Refusal::PreconditionFailed`] for a wrong value and for an argument that is not implemented.
     pub fn subscription_priority(&self, arguments: &Arguments) -> Result<i64, Refusal> {
         queue_arguments::subscription_priority(&self.shown(), self.kind, arguments)
     }
 
-    /// How long a subscription with these arguments may hold a delivery, in milliseconds; `None` where neither they nor the
-    /// queue say so.
+    /// The consumer timeout of a subscription with these arguments, in milliseconds; `None` if neither they nor the
+    /// queue set one.
     ///
     /// # Errors
     /// [`Refusal::PreconditionFailed`] for a wrong value.
@@ -79,18 +79,18 @@ pub struct Declared {
     pub queue: QueueId,
     /// Its name, which the server may have chosen.
     pub name: Name,
-    /// Where it is new: what its shard must be told, before anyone else can find it.
+    /// If it is new: its settings, which the shard must get before anyone else can find the queue.
     pub created: Option<QueueSettings>,
 }
 
 impl Catalog {
-    /// Makes a queue, or makes sure that it is there as declared. An empty name lets the server choose, out of `random`;
-    /// a passive declaration must have a name.
+    /// Declares a queue, or checks that it exists with the same declaration. For an empty name the server chooses
+    /// one, from `random`; a passive declaration must have a name.
     ///
     /// # Errors
-    /// [`Refusal::AccessRefused`] without permission and for a reserved name; [`Refusal::ResourceLocked`] where it
+    /// [`Refusal::AccessRefused`] without permission and for a reserved name; [`Refusal::ResourceLocked`] if it
     /// belongs to another connection; [`Refusal::PreconditionFailed`] for another declaration than before, a wrong
-    /// argument and one that is not built; [`Refusal::NotFound`] where a passive one finds nothing.
+    /// argument and one that is not implemented; [`Refusal::NotFound`] for a passive declaration without a queue.
     pub fn declare_queue(
         &mut self,
         caller: &Caller<'_>,
@@ -106,7 +106,7 @@ impl Catalog {
         let spec = self.with_queue_type(
             caller.vhost,
             QueueSpec {
-                // A queue that goes with its connection has nothing to survive.
+                // An exclusive queue does not survive its connection, so it need not be durable.
                 durable: request.durable && !request.exclusive,
                 exclusive: request.exclusive,
                 auto_delete: request.auto_delete,
@@ -134,10 +134,10 @@ impl Catalog {
         self.make_queue(caller.vhost, name, spec, owner, changes)
     }
 
-    /// As [`Catalog::declare_queue`], for a shared queue that an operator sets up: permissions are not asked.
+    /// Like [`Catalog::declare_queue`], for a shared queue that an operator sets up: without permission checks.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] as there.
+    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] like there.
     pub fn put_queue(
         &mut self,
         vhost: &Name,
@@ -151,7 +151,7 @@ impl Catalog {
         }
     }
 
-    /// The queue of that name, where there is one: it must have been declared alike.
+    /// The queue of that name, if there is one: its declaration must be equivalent.
     fn same_queue(
         &self,
         vhost: &Name,
@@ -188,10 +188,10 @@ impl Catalog {
         Ok(Declared { queue, name, created: Some(settings) })
     }
 
-    /// The queue of that name, if the caller may have that access to it and it is not another connection's.
+    /// The queue of that name, if the caller has that access to it and it does not belong to another connection.
     ///
     /// # Errors
-    /// [`Refusal::AccessRefused`], [`Refusal::NotFound`] or [`Refusal::ResourceLocked`], looked at in this order.
+    /// [`Refusal::AccessRefused`], [`Refusal::NotFound`] or [`Refusal::ResourceLocked`], checked in this order.
     pub fn queue(&self, caller: &Caller<'_>, name: &str, access: Option<Access>) -> Result<&QueueRecord, Refusal> {
         if let Some(access) = access {
             self.check(caller, access, Object::Queue, name)?;
@@ -220,7 +220,7 @@ impl Catalog {
         self.queues.values().map(Box::as_ref)
     }
 
-    /// The queues that go with a connection, in the order in which they were made.
+    /// The exclusive queues of a connection, in the order of their declarations.
     pub fn owned_by(&self, connection: ConnectionId) -> impl Iterator<Item = QueueId> {
         self.owned.get(&connection).into_iter().flatten().copied()
     }
@@ -275,7 +275,7 @@ impl Catalog {
     }
 }
 
-/// Gives memory back where very much of it is free: what was large once need not be so for ever.
+/// Returns memory when much of it is free: a table that was large once may be small now.
 pub(crate) fn give_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
     const KEPT: usize = 1_024;
     if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
@@ -283,12 +283,12 @@ pub(crate) fn give_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
     }
 }
 
-/// 22 letters that nobody can guess: the number in base 64 with the alphabet that is safe in names and addresses (RFC 4648
-/// section 5), without padding.
+/// 22 random characters: the number in the base 64 alphabet that is safe in names and addresses (RFC 4648 section
+/// 5), without padding.
 #[must_use]
 pub fn random_text(random: u128) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    // 128 bits are 21 letters of 6 bits and one of 2, which stand in its upper end.
+    // 128 bits are 21 characters of 6 bits and one of 2 bits, which are its highest ones.
     let six = |letter: u32| if letter < 21 { random >> (122 - 6 * letter) } else { random << 4 };
     (0..22).map(|letter| char::from(ALPHABET[(six(letter) & 63) as usize])).collect()
 }

@@ -1,5 +1,5 @@
-//! From an exchange and a routing key to queues. Pure: whoever asks twice gets the same answer while the vhost's epoch
-//! stands still, unless an exchange looks at more than keys.
+//! From an exchange and a routing key to queues. Pure: the same question has the same answer as long as the vhost's
+//! epoch does not change, unless an exchange looks at more than keys.
 
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::{Catalog, Vhost, delayed, jms};
 use crate::queue::sabotage::{Sabotage, Saboteur};
 use crate::selector::Expression;
 
-/// The bindings of an exchange, arranged for its kind.
+/// The bindings of an exchange, in the form of its kind.
 #[derive(Debug)]
 pub(super) enum Router {
     Direct(HashMap<Box<[u8]>, Targets>),
@@ -42,10 +42,10 @@ pub(super) struct Found<'a> {
     start: &'a str,
     /// Queues, some perhaps twice.
     queues: &'a mut Vec<QueueId>,
-    /// Exchanges behind the start, each once, in the order in which they were reached.
+    /// Exchanges after the first one, each once, in the order in which they were reached.
     exchanges: Vec<Name>,
     seen: HashSet<Name>,
-    /// Whether the exchange that was asked last leads anywhere, be it somewhere that was reached before.
+    /// Whether the last exchange had a match, also if that was reached before.
     matched: bool,
     holds: Holds,
 }
@@ -68,18 +68,19 @@ impl Found<'_> {
     }
 }
 
-/// What exchanges may look at beside a message's keys. Asked for only where one does; headers and chance at most once.
+/// What exchanges may look at besides a message's keys. It is read only if an exchange does so; headers and the
+/// random number at most once.
 #[derive(Clone, Copy)]
 pub struct Envelope<'a> {
     /// Its headers, with their values decoded.
     pub headers: &'a dyn Fn() -> Table,
-    /// What it says of itself.
+    /// Its properties.
     pub identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
-    /// A number that was drawn for it.
+    /// A random number for it.
     pub random: &'a dyn Fn() -> u64,
-    /// Told of every history that should keep it.
+    /// Called with every history that should keep it.
     pub keep: &'a dyn Fn(&History),
-    /// How long it asks to wait, in milliseconds, where it does.
+    /// Its delay in milliseconds, if it asks for one.
     pub delay_ms: &'a dyn Fn() -> Option<u64>,
 }
 
@@ -95,16 +96,16 @@ impl std::fmt::Debug for Envelope<'_> {
     }
 }
 
-/// How long a route holds.
+/// How long a route is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
-    /// For the same exchange and keys, as long as the vhost's epoch stands still.
+    /// For the same exchange and keys, as long as the vhost's epoch does not change.
     UntilChange,
     /// For this message only: an exchange looked at more than its keys.
     Once,
 }
 
-/// An envelope, opened when an exchange looks into it.
+/// An envelope that is read when an exchange looks into it.
 pub(super) struct Opened<'a> {
     headers: LazyCell<Table, &'a dyn Fn() -> Table>,
     identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
@@ -244,7 +245,7 @@ impl Router {
 }
 
 impl Exchange {
-    /// Finds what its bindings lead to, or its alternate exchange where they lead nowhere.
+    /// Finds the targets of its bindings, or of its alternate exchange if no binding matches.
     fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
         found.matched = false;
         if let Some(schedule) = self.schedule {
@@ -263,7 +264,7 @@ impl Exchange {
 }
 
 impl Catalog {
-    /// What an exchange keeps for those that are bound later, if it is one that does.
+    /// The history of an exchange, if it keeps one.
     #[must_use]
     pub fn history(&self, vhost: &str, exchange: &str) -> Option<Arc<History>> {
         match &self.vhost(vhost).ok()?.exchanges.get(exchange)?.router {
@@ -272,10 +273,11 @@ impl Catalog {
         }
     }
 
-    /// Fills `targets` with the queues that a message goes to: each once, in ascending order. `more_keys` are further
-    /// routing keys. Says how long the answer holds.
+    /// Fills `targets` with the queues of a message: each once, in ascending order. `more_keys` are further routing
+    /// keys. Returns how long the answer is valid.
     ///
     /// # Errors
+    /// [`Refusal::NotFound`] if the exchange does not exist.
     /// [`Refusal::NotFound`] where the exchange is not there.
     pub fn route(
         &self,
@@ -308,10 +310,10 @@ impl Catalog {
 }
 
 impl Catalog {
-    /// As [`Catalog::route`], for a message that comes by a binding which leads to `destination`.
+    /// Like [`Catalog::route`], for a message that arrives through a binding with this `destination`.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] where that is not there.
+    /// [`Refusal::NotFound`] if that does not exist.
     pub fn route_to(
         &self,
         vhost: &str,
@@ -335,7 +337,7 @@ impl Catalog {
 }
 
 impl Vhost {
-    /// Asks the first exchange, then those that it leads to, and so on, each once: so circles end.
+    /// Visits the first exchange, then its target exchanges, and so on, each once: so cycles end.
     fn walk<'a>(
         &self,
         start: &Exchange,
@@ -347,7 +349,7 @@ impl Vhost {
         let mut asked = 0;
         while let Some(name) = found.exchanges.get(asked) {
             asked += 1;
-            // An alternate exchange need not be there.
+            // An alternate exchange need not exist.
             if let Some(exchange) = self.exchanges.get(name) {
                 exchange.collect(keys.clone(), envelope, found);
             }

@@ -1,9 +1,9 @@
-//! What a token allows: scopes as RabbitMQ reads them, such as `read:vhost/queue` and `write:vhost/exchange/key`, in which
-//! `*` stands for any letters.
+//! What a token allows: scopes as RabbitMQ reads them, such as `read:vhost/queue` and `write:vhost/exchange/key`,
+//! in which `*` matches any text.
 
 use ferrymq_model::Access;
 
-/// What the holder of a token may do, in place of what the catalog says of a user.
+/// The permissions of a token, in place of the catalog's permissions of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes {
     grants: Vec<Grant>,
@@ -15,19 +15,19 @@ struct Grant {
     access: Access,
     vhost: Wildcard,
     name: Wildcard,
-    /// Of a topic exchange's routing keys. Without it, none is allowed.
+    /// For the routing key of a topic exchange. Without it, no key is allowed.
     key: Option<Wildcard>,
 }
 
-/// The parts of a pattern between its stars, decoded; `{vhost}` in them is the vhost that is asked about.
+/// The parts of a pattern between its stars, decoded; `{vhost}` in them is replaced by the vhost of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wildcard(Vec<Vec<u8>>);
 
 impl Scopes {
-    /// Most scopes of a token that are looked at, as in RabbitMQ.
+    /// The maximum number of scopes in a token, as in RabbitMQ.
     pub const COUNT_MAX: usize = 2048;
 
-    /// What these scopes, without the prefix that says whose they are, come to. What is none of ours is passed over.
+    /// The permissions of these scopes, which have no prefix any more. Unknown scopes are ignored.
     pub fn parse<'a>(scopes: impl IntoIterator<Item = &'a str>) -> Self {
         let mut parsed = Self::default();
         for scope in scopes {
@@ -86,7 +86,7 @@ impl Grant {
 }
 
 impl Wildcard {
-    /// `None` where a percent sign does not stand before two digits.
+    /// `None` if a percent sign is not followed by two digits.
     fn parse(pattern: &str) -> Option<Self> {
         pattern.split('*').map(decoded).collect::<Option<_>>().map(Self)
     }
@@ -109,7 +109,7 @@ impl Wildcard {
     }
 }
 
-/// The part with the vhost's name where it stands for it. That means just its letters: stars in it are stars.
+/// The part with the vhost's name in it. The name is literal: a star in it is an ordinary character.
 fn filled(part: &[u8], vhost: &str) -> Vec<u8> {
     const VARIABLE: &[u8] = b"{vhost}";
     let (mut filled, mut rest) = (Vec::with_capacity(part.len()), part);
@@ -125,7 +125,7 @@ fn filled(part: &[u8], vhost: &str) -> Vec<u8> {
     filled
 }
 
-/// What a part of a URL's query stands for.
+/// A decoded part of a URL's query.
 fn decoded(part: &str) -> Option<Vec<u8>> {
     let (mut decoded, mut rest) = (Vec::with_capacity(part.len()), part.as_bytes());
     while let Some((first, behind)) = rest.split_first() {

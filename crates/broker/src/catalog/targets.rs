@@ -1,18 +1,18 @@
-//! What bindings lead to, in order, so that one of them can be named by a number.
+//! The targets of bindings, in order, so that one of them can be chosen by a number.
 
 use smallvec::SmallVec;
 
 use super::bindings::Target;
 
-/// Targets in ascending order, each with the number of bindings that lead there. They lie in portions, so that one more or
-/// less moves few others, however many there are.
+/// Targets in ascending order, each with its number of bindings. They are in chunks, so that adding or removing one
+/// moves few others, however many there are.
 #[derive(Debug, Default)]
 pub(super) struct Targets {
     /// None of them is empty.
     portions: SmallVec<[Vec<(Target, u32)>; 1]>,
 }
 
-/// A portion that would get longer is cut in two.
+/// A longer chunk is split in two.
 const PORTION_MAX: usize = 512;
 
 impl Targets {
@@ -55,7 +55,7 @@ impl Targets {
         self.portions.iter().flatten().map(|(target, _)| target)
     }
 
-    /// One of them, by a number.
+    /// The target with this number.
     pub(super) fn nth(&self, number: u64) -> Option<&Target> {
         let count: usize = self.portions.iter().map(Vec::len).sum();
         let mut at = number.checked_rem(count as u64)? as usize;
@@ -68,7 +68,7 @@ impl Targets {
         None
     }
 
-    /// The portion in which a target is, or would be.
+    /// The chunk that contains a target, or would contain it.
     fn portion(&self, target: &Target) -> usize {
         self.portions.partition_point(|portion| portion[0].0 <= *target).saturating_sub(1)
     }
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// Against a map that does the same.
+    /// Compared with a map that does the same.
     #[test]
     fn many_targets_stay_in_order() {
         let (mut targets, mut expected) = (Targets::default(), BTreeMap::new());

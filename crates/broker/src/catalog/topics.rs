@@ -8,8 +8,8 @@ use super::bindings::Target;
 use super::routing::Found;
 use super::targets::Targets;
 
-/// Patterns as a tree with a word on each edge. Every node is visited at most once for a routing key, with all the places in
-/// the key at which one can stand there. So a key costs at most as much as all patterns have words, whatever they are.
+/// Patterns as a tree with a word on each edge. Matching a routing key visits every node at most once, with all
+/// positions in the key at which the node can match. So a key costs at most as much as all patterns have words.
 #[derive(Debug)]
 pub(super) struct Topics {
     nodes: Slab<Node>,
@@ -73,7 +73,7 @@ impl Topics {
         }
     }
 
-    /// A node is reached at some places of the key.
+    /// A node is reached at some positions of the key.
     fn visit<P: Places>(&self, at: usize, places: &P, key: &Key<'_, P>, found: &mut Found<'_>) {
         let node = &self.nodes[at];
         if places.has(key.words.len()) {
@@ -98,7 +98,7 @@ impl Topics {
             }
         } else if !node.words.is_empty() {
             before_words.each(|place| {
-                // A word that comes again is looked up at its first place.
+                // A word that appears again is looked up at its first position.
                 let alike = before_words.and(&key.alike[place]);
                 if alike.first() == place
                     && let Some(child) = node.words.get(key.words[place])
@@ -148,10 +148,10 @@ impl Node {
     }
 }
 
-/// A routing key: place `n` is before its word `n`, and the last one behind all.
+/// A routing key: position `n` is before its word `n`, and the last one is after all words.
 struct Key<'a, P> {
     words: &'a [&'a [u8]],
-    /// For each word, before which words that are like it a place is.
+    /// For each word, the positions before equal words.
     alike: SmallVec<[P; 16]>,
     all: P,
     before_words: P,
@@ -176,29 +176,29 @@ impl<'a, P: Places> Key<'a, P> {
         Self { words, alike, all: before_words.clone().with(words.len()), before_words }
     }
 
-    /// Before which words a place is that are `word`.
+    /// The positions before `word`.
     fn places_of(&self, word: &[u8]) -> Option<&P> {
         self.words.iter().position(|other| *other == word).map(|place| &self.alike[place])
     }
 }
 
-/// A set of places.
+/// A set of positions.
 trait Places: Clone + Default {
     fn has(&self, place: usize) -> bool;
     fn with(self, place: usize) -> Self;
     fn and(&self, other: &Self) -> Self;
-    /// One place further each; none of them is the last one.
+    /// Each position moved by one; none of them is the last one.
     fn behind(&self) -> Self;
-    /// These, and those of `all` that are behind the first one.
+    /// These, and those of `all` after the first one.
     fn and_all_behind(&self, all: &Self) -> Self;
     fn is_empty(&self) -> bool;
     fn count(&self) -> usize;
-    /// The first one, of a set that is not empty.
+    /// The first one of a set that is not empty.
     fn first(&self) -> usize;
     fn each(&self, each: impl FnMut(usize));
 }
 
-/// Of keys with few words: nearly all.
+/// For keys with few words, which are nearly all keys.
 impl Places for u64 {
     #[inline]
     fn has(&self, place: usize) -> bool {
@@ -251,7 +251,7 @@ impl Places for u64 {
     }
 }
 
-/// Of keys with many words, 64 places in each part. A part that is missing is empty.
+/// For keys with many words, 64 positions in each part. A missing part is empty.
 #[derive(Clone, Default)]
 struct Many(SmallVec<[u64; 5]>);
 
@@ -315,7 +315,7 @@ impl Places for Many {
     }
 }
 
-/// The words of a key or pattern. The empty one has none; between two dots that touch is an empty word.
+/// The words of a key or pattern. An empty text has none; between two adjacent dots is an empty word.
 fn words(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.split(|byte| *byte == b'.').skip(usize::from(key.is_empty()))
 }

@@ -1,40 +1,40 @@
-//! What is said of a vhost beside its contents: what it is for, the type of its queues, and its limits. And limits of users.
+//! The settings of vhosts: description, default queue type and limits. And the limits of users.
 
 use ferrymq_model::{CatalogEntry, Name, QueueSpec, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{Catalog, entries};
 
-/// What an operator says of a vhost.
+/// The settings of a vhost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VhostSettings {
-    /// What it is for.
+    /// Its description.
     pub description: String,
-    /// Words to find it by.
+    /// Its tags.
     pub tags: Vec<String>,
-    /// The type of queues that are declared without one, where they can be of it.
+    /// The type of queues that are declared without a type, if they can have it.
     pub default_queue_type: Option<String>,
-    /// Most connections to it at once.
+    /// The maximum number of connections to it.
     pub connections_max: Option<u32>,
-    /// Most queues in it.
+    /// The maximum number of queues in it.
     pub queues_max: Option<u32>,
 }
 
-/// How much of the server a user may take.
+/// The limits of a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UserLimits {
-    /// Most connections at once.
+    /// The maximum number of connections.
     pub connections_max: Option<u32>,
-    /// Most channels at once, over all its connections.
+    /// The maximum number of channels, over all connections.
     pub channels_max: Option<u32>,
 }
 
 const QUEUE_TYPE: &str = "x-queue-type";
 
 impl Catalog {
-    /// What was said of a vhost.
+    /// The settings of a vhost.
     ///
     /// # Errors
     /// [`Refusal::VhostNotFound`].
@@ -42,10 +42,10 @@ impl Catalog {
         self.vhost(name).map(|vhost| &vhost.settings)
     }
 
-    /// Says something else of a vhost.
+    /// Changes the settings of a vhost.
     ///
     /// # Errors
-    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] for a type of queue that there is not.
+    /// [`Refusal::VhostNotFound`]; [`Refusal::PreconditionFailed`] for an unknown queue type.
     pub fn set_vhost_settings(
         &mut self,
         name: &Name,
@@ -69,7 +69,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether one more queue may be declared in a vhost.
+    /// Checks whether one more queue may be declared in a vhost.
     pub(super) fn check_queue_limit(&self, vhost: &str, queue: &str) -> Result<(), Refusal> {
         let found = self.vhost(vhost)?;
         match found.settings.queues_max {
@@ -80,8 +80,7 @@ impl Catalog {
         }
     }
 
-    /// The arguments of a declaration, with the vhost's type of queue where they name none and a queue declared so can be
-    /// of it.
+    /// The arguments of a declaration, with the vhost's queue type if they name none and the queue can have it.
     pub(super) fn with_queue_type(&self, vhost: &str, mut spec: QueueSpec) -> QueueSpec {
         let kind = self.vhosts.get(vhost).and_then(|vhost| vhost.settings.default_queue_type.as_deref());
         let is_replicated = spec.durable && !spec.exclusive && !spec.auto_delete;
@@ -93,7 +92,7 @@ impl Catalog {
         spec
     }
 
-    /// The limits of a user; of one who is not there, none.
+    /// The limits of a user; none for an unknown user.
     #[must_use]
     pub fn user_limits(&self, name: &str) -> UserLimits {
         self.user(name).map(|user| user.limits).unwrap_or_default()
@@ -102,7 +101,7 @@ impl Catalog {
     /// Sets the limits of a user.
     ///
     /// # Errors
-    /// [`Refusal::NothingNamed`] where there is none of that name.
+    /// [`Refusal::NothingNamed`] if there is no such user.
     pub fn set_user_limits(
         &mut self,
         name: &Name,

@@ -1,11 +1,11 @@
-//! How often messages were delivered and came back, for those that did.
+//! How often messages were delivered and came back, for those that came back.
 
 use std::collections::BTreeMap;
 
 use ferrymq_model::Sequence;
 
-/// Counts by sequence, kept as runs of equal counts; zero is not kept. A channel that dies with a million deliveries
-/// open leaves a handful of runs.
+/// Counts by sequence, kept as runs of equal counts; zero is not kept. A channel that ends with a million unsettled
+/// deliveries leaves a few runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attempts {
     /// First sequence to last sequence and count.
@@ -20,7 +20,7 @@ impl Attempts {
         }
     }
 
-    /// Counts one more for each of `first..=last`, and tells each run with its new count.
+    /// Adds one to the count of each of `first..=last`, and calls `each` with every run and its new count.
     pub(crate) fn add(&mut self, first: Sequence, last: Sequence, mut tell: impl FnMut(Sequence, Sequence, u32)) {
         self.cut(first);
         self.cut(last + 1);
@@ -37,7 +37,7 @@ impl Attempts {
         }
     }
 
-    /// Sets what recovery found.
+    /// Sets the counts that recovery found.
     pub(crate) fn set(&mut self, sequence: Sequence, count: u32) {
         self.remove(sequence, sequence);
         match self.runs.range_mut(..sequence).next_back() {
@@ -54,7 +54,7 @@ impl Attempts {
         self.runs.insert(first, (last, count));
     }
 
-    /// Forgets `first..=last`.
+    /// Removes the counts of `first..=last`.
     pub(crate) fn remove(&mut self, first: Sequence, last: Sequence) {
         if self.runs.is_empty() {
             return;
@@ -71,7 +71,7 @@ impl Attempts {
         self.runs.iter().flat_map(|(first, (last, count))| (*first..=*last).map(|sequence| (sequence, *count)))
     }
 
-    /// Makes sure that no run reaches over the border before `at`.
+    /// Splits the run that contains both sides of the border before `at`.
     fn cut(&mut self, at: Sequence) {
         if let Some((_, (last, count))) = self.runs.range_mut(..at).next_back()
             && *last >= at

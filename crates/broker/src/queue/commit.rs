@@ -1,4 +1,4 @@
-//! Transactions: messages and settlements over several queues that hold together.
+//! Transactions: messages and settlements over several queues, applied together or not at all.
 
 use ferrymq_model::{Facts, MessageRef, QueueId, Settlement, Time};
 
@@ -6,22 +6,22 @@ use super::sabotage::Sabotage;
 use super::shard::Shard;
 use super::{Ports, Published, Stretch};
 
-/// A message that a transaction publishes, and where it goes: each queue once.
+/// A message that a transaction publishes, and its targets: each queue once.
 #[derive(Clone, Copy, Debug)]
 pub struct Committed<'a> {
-    /// What it says.
+    /// Its properties and body.
     pub message: MessageRef<'a>,
     /// Its facts.
     pub facts: Facts,
-    /// Whether it is written to disk, where its queues are durable.
+    /// Whether durable queues write it to disk.
     pub persistent: bool,
     /// Its queues, in ascending order.
     pub targets: &'a [QueueId],
 }
 
 impl Shard {
-    /// Takes messages in and settles deliveries, as [`Shard::publish`] and [`Shard::settle`] do, in this order and in one
-    /// unit: all of it survives a crash, or nothing. Says what became of each message.
+    /// Publishes messages and settles deliveries, like [`Shard::publish`] and [`Shard::settle`], in this order and
+    /// in one unit: all of it survives a crash, or nothing. Returns the outcome of each message.
     pub fn commit<'a>(
         &mut self,
         publishes: impl IntoIterator<Item = Committed<'a>>,

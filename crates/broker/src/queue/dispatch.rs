@@ -1,4 +1,4 @@
-//! Messages on their way out: to subscriptions in turn, to whoever asks, or away because their time is over.
+//! Messages that leave a queue: to subscriptions in turn, to a get, or because they expire.
 
 use ferrymq_model::{DeathReason, Facts, Place, QueueId, Sequence, Settled, SubscriptionId, Time};
 use hashbrown::HashMap;
@@ -10,19 +10,19 @@ use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription};
 use super::turns::Turn;
 use super::{Content, Delivery, Got, Next, Ports, Taken};
 
-/// How many messages a queue may move before the next one that is lined up has its turn.
+/// How many messages a queue may move before the next queue in line has its turn.
 const TURN_MESSAGES_MAX: usize = 32;
 
-/// What stands at the front of a queue.
+/// The front of a queue.
 pub(super) enum Front {
     Message(Found),
-    /// Has come to its end, and may become a letter.
+    /// It has expired or exceeds a limit, and may be dead-lettered.
     Doomed(Doomed),
     Pending,
     Empty,
     /// The budget is used up.
     Busy,
-    /// It has come to its end and would become a letter, for which there is no room.
+    /// It would be dead-lettered, and there is no space for dead letters.
     HeldUp,
 }
 
@@ -35,8 +35,9 @@ pub(super) struct Found {
 }
 
 impl Shard {
-    /// Delivers what can be delivered, and makes letters of what has come to its end, queue by queue in turn, up to 128
-    /// messages. Says whether there is more to do, so that the caller can let go of the lock first.
+    /// Delivers what can be delivered, and dead-letters what has expired or exceeds a limit, queue by queue in
+    /// turn, up to 128 messages. Returns whether there is more to do, so that the caller can release the lock
+    /// first.
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
         if !self.letters.is_empty() {
@@ -74,7 +75,7 @@ impl Shard {
         !self.runnable.is_empty() || (!self.letters.is_empty() && ports.takes_letters())
     }
 
-    /// Gives one message to [`Ports::got`], whoever else would have been next.
+    /// Gives one message to [`Ports::got`], even if a subscription would have been next.
     pub fn get(&mut self, queue: QueueId, no_ack: bool, now: Time, ports: &mut impl Ports) -> Got {
         let Some(found) = self.queues.get_mut(&queue) else { return Got::Gone };
         found.last_used = now;
@@ -90,7 +91,7 @@ impl Shard {
 }
 
 impl Queue {
-    /// Delivers what can be delivered; stops at a message that may become a letter.
+    /// Delivers what can be delivered; stops at a message that may be dead-lettered.
     fn serve(
         &mut self,
         subscriptions: &mut HashMap<SubscriptionId, Subscription>,
@@ -137,7 +138,7 @@ impl Queue {
         let Found { place, handle, facts, returned } = match self.front(true, now, &mut budget, ports) {
             Front::Message(found) => found,
             Front::Pending => return Got::Pending,
-            // Dispatch makes a letter of it first.
+            // Dispatch dead-letters it first.
             Front::Doomed(_) | Front::Busy => return Got::Busy,
             Front::HeldUp => return Got::Pending,
             Front::Empty => {
@@ -148,8 +149,8 @@ impl Queue {
         let mut delivery = self.delivery(place, Content::Stored(handle), &facts, returned, no_ack);
         self.leave(&facts, no_ack);
         if self.expiring && self.ready > 0 {
-            // As in RabbitMQ, what expires as soon as it stands at the front does not count as remaining; except where it
-            // becomes a letter, which is dispatch's work.
+            // As in RabbitMQ, a message that expires as soon as it is at the front does not count as remaining;
+            // except if it is dead-lettered, which dispatch does.
             self.front(true, now, &mut budget, ports);
             let Next::Message { handle, .. } = ports.next(place.queue, place.sequence) else {
                 unreachable!("a message that was found stays in memory for the transition")
@@ -170,8 +171,8 @@ impl Queue {
         Got::Message
     }
 
-    /// Finds the front message, and drops those before it that have come to their end; where they may become letters, it
-    /// finds the first of them. Nothing is looked for that is not `wanted`, or one too many.
+    /// Finds the front message, and drops expired ones before it. If these may be dead-lettered, it finds the first
+    /// of them. It does not look for messages that nobody wants and that exceed no limit.
     fn front(&mut self, wanted: bool, now: Time, budget: &mut usize, ports: &mut impl Ports) -> Front {
         if !self.dying.is_empty()
             && let Some(front) = self.first_dying(budget, ports)
@@ -202,7 +203,7 @@ impl Queue {
                 Next::End => lane.missing_before(Sequence::MAX),
                 Next::Message { sequence, .. } if sequence != from => lane.missing_before(sequence),
                 Next::Message { sequence, handle, facts } => match self.doom(&facts, now) {
-                    // What storage has found holds for the next call only.
+                    // The message that storage has found is valid until the next call only.
                     None if dropped.flush(ports) => {}
                     None => {
                         return Front::Message(Found { place: Place { queue: id, sequence }, handle, facts, returned });
@@ -226,7 +227,7 @@ impl Queue {
         front
     }
 
-    /// Why the message at the front has come to its end, if it has.
+    /// Why the front message leaves the queue without a consumer, if it does.
     #[inline]
     fn doom(&self, facts: &Facts, now: Time) -> Option<DeathReason> {
         if self.is_over_limit() {
@@ -235,7 +236,7 @@ impl Queue {
         self.is_expired(facts, now).then_some(DeathReason::Expired)
     }
 
-    /// Offers the front message to the subscriptions in turn; says who took it. It has not left yet: see
+    /// Offers the front message to the subscriptions in turn; returns who accepted it. It has not left yet: see
     /// [`Queue::leave`].
     #[expect(clippy::too_many_arguments, reason = "the parts of a delivery, as they come from two places")]
     pub(super) fn offer(
@@ -304,8 +305,8 @@ impl Queue {
         }
     }
 
-    /// One message less is ready. Its bytes were reckoned, where storage found the queue at a start with some of a run's
-    /// messages settled; they are exact again when the queue has been empty.
+    /// One message less is ready. The bytes were estimated if the queue was recovered with some of a run's messages
+    /// settled; they are exact again after the queue was empty.
     #[inline]
     pub(super) fn unready(&mut self, facts: &Facts) {
         self.ready -= 1;
@@ -325,7 +326,7 @@ impl Queue {
             && !self.saboteur.does(Sabotage::ExpiryIgnored)
     }
 
-    /// Whether somebody takes the front message, or it may expire.
+    /// Whether a subscription would accept the front message, or it may expire.
     #[inline]
     fn is_wanted(&self) -> bool {
         self.expiring || !self.turns.is_empty()
@@ -338,15 +339,15 @@ impl Queue {
     }
 }
 
-/// Whom a message may be offered to.
+/// The receivers to which a message may be offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
     ToAll,
-    /// Only while subscriptions that settle by themselves are next.
+    /// Only while automatically acknowledging subscriptions are next.
     ToAutoAck,
 }
 
-/// Collects settled messages into runs, so that storage hears once of each run.
+/// Collects settled messages into runs, so that storage is called once for each run.
 #[derive(Default)]
 pub(crate) struct Settling {
     run: Option<(Place, Sequence, Settled)>,
@@ -365,7 +366,7 @@ impl Settling {
         }
     }
 
-    /// Says whether there was anything to say.
+    /// Returns whether there were any.
     pub(crate) fn flush(&mut self, ports: &mut impl Ports) -> bool {
         let Some((first, last, why)) = self.run.take() else { return false };
         ports.settle(first.queue, first.sequence, last, why);

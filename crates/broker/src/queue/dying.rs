@@ -1,13 +1,15 @@
-//! Messages of a queue whose end is decided, and that have not left: what they say has to be found first, or nobody has
-//! taken their letters yet. They are neither ready nor out.
+//! Dying messages: they have expired, were rejected or exceeded a limit, and have not left their queue. Either they
+//! must be found in storage first, or no queue has accepted their dead letters yet. They are neither ready nor
+//! delivered.
 //!
-//! Letters that must not be lost are tried when the turn of their message comes. One that nobody would get, or not
-//! everybody, is *kept*, and those behind it are tried all the same, until so many are kept that the queue waits. They are
-//! tried again, in their order, when a route may have changed or when a queue that was full has room.
+//! With at-least-once dead-lettering, a dead letter is tried when its message's turn comes. If no target accepts
+//! it, or not all do, the message is *kept*. Those after it are tried all the same, until so many are kept that the
+//! queue waits. Kept ones are tried again, in their order, when a route may have changed or when a full queue has
+//! space.
 //!
 //! ```text
-//!   kept, tried in vain │ kept, to be tried again │ stretches that were never tried
-//!   oldest death        └─ untried                                   newest death
+//!   kept, tried without success │ kept, to be tried again │ ranges that were never tried
+//!   oldest death                └─ untried                                  newest death
 //! ```
 
 use std::collections::VecDeque;
@@ -19,45 +21,46 @@ use super::letters::Doomed;
 use super::sabotage::Sabotage;
 use super::shard::Queue;
 
-/// How many letters of a queue may be kept before those behind them have to wait, too: what RabbitMQ has under way.
+/// How many dead letters of a queue may be kept before those after them have to wait, too: RabbitMQ's number of
+/// unconfirmed ones.
 const KEPT_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Dying {
     /// In the order of their deaths, as far as they were tried.
     kept: VecDeque<Kept>,
-    /// So many of them, the last ones, are to be tried again.
+    /// This many of them, the last ones, are to be tried again.
     untried: usize,
-    /// They are, because there is room in this queue.
+    /// They are tried again because this queue has space.
     room_in: Option<QueueId>,
-    /// In the order of their deaths, behind those that are kept.
+    /// In the order of their deaths, after those that are kept.
     stretches: VecDeque<DyingStretch>,
     /// How many messages are in both.
     pub(super) messages: u64,
-    /// Bytes of those that do not count as ready any more.
+    /// The bytes of those that do not count as ready any more.
     pub(super) bytes: u64,
 }
 
-/// Consecutive messages that die alike.
+/// Consecutive messages that die for the same reason.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DyingStretch {
     pub(super) lane: u8,
     pub(super) first: Sequence,
     pub(super) last: Sequence,
     pub(super) reason: DeathReason,
-    /// Whether their bytes still count as ready: they came back with others, and how many each has is known only when it
-    /// is found.
+    /// Whether their bytes still count as ready: they came back with others, and the length of each is known only
+    /// when it is found.
     pub(super) counted: bool,
 }
 
-/// A message whose letter was tried.
+/// A message whose dead letter was tried.
 #[derive(Debug)]
 struct Kept {
     lane: u8,
     sequence: Sequence,
     reason: DeathReason,
     counted: bool,
-    /// Queues that have got it.
+    /// The queues that have accepted it.
     served: Vec<QueueId>,
 }
 
@@ -84,7 +87,7 @@ impl Dying {
         self.messages > 0 && (self.untried > 0 || (!self.stretches.is_empty() && self.kept.len() < KEPT_MAX))
     }
 
-    /// These messages are dying from now on. `body_bytes` are all their bytes, if they do not count as ready.
+    /// These messages are dying from now on. `body_bytes` is the sum of their bytes, if they do not count as ready.
     pub(super) fn push(&mut self, stretch: DyingStretch, body_bytes: u64) {
         self.messages += stretch.last - stretch.first + 1;
         self.bytes += body_bytes;
@@ -94,7 +97,7 @@ impl Dying {
         }
     }
 
-    /// The one that is next: its lane, sequence and reason.
+    /// The next one: its lane, sequence and reason.
     pub(super) fn next(&self) -> Option<(u8, Sequence, DeathReason)> {
         if self.untried > 0 {
             let kept = &self.kept[self.kept.len() - self.untried];
@@ -104,12 +107,12 @@ impl Dying {
         Some((stretch.lane, stretch.first, stretch.reason))
     }
 
-    /// Whether a message that dies now is next: otherwise it has to wait behind others.
+    /// Whether a message that dies now would be the next one: otherwise it has to wait for others.
     pub(super) fn takes_newcomer(&self) -> bool {
         self.kept.len() < KEPT_MAX && self.next().is_none()
     }
 
-    /// The queues that have its letter already.
+    /// The queues that have its dead letter already.
     pub(super) fn take_served(&mut self) -> Vec<QueueId> {
         if self.untried == 0 {
             return Vec::new();
@@ -118,7 +121,7 @@ impl Dying {
         std::mem::take(&mut self.kept[at].served)
     }
 
-    /// The one that is next has left the queue, with so many bytes; says whether they still counted as ready.
+    /// The next one has left the queue, with this many bytes; returns whether they still counted as ready.
     pub(super) fn pop(&mut self, body_bytes: u64) -> bool {
         let counted = self.take_next().is_some_and(|(.., counted)| counted);
         self.messages -= 1;
@@ -128,14 +131,14 @@ impl Dying {
         counted
     }
 
-    /// The one that is next was tried in vain, because these queues were full or there was none.
+    /// The next one was tried without success, because these queues were full or there was no target.
     fn keep_next(&mut self, served: Vec<QueueId>, full: &[QueueId]) {
         if self.untried > 0 {
             let at = self.kept.len() - self.untried;
             self.kept[at].served = served;
             self.untried -= 1;
             if self.room_in.is_some_and(|queue| full.contains(&queue)) {
-                // There was room in it, and there is no more.
+                // The space was used, and there is none left.
                 self.untried = 0;
             }
         } else if let Some((lane, sequence, reason, counted)) = self.take_next() {
@@ -159,14 +162,14 @@ impl Dying {
         Some((lane, first, reason, counted))
     }
 
-    /// Those that are kept may be taken now: all of them, or because there is room in a queue.
+    /// Those that are kept may be accepted now: all of them, or because a queue has space.
     pub(super) fn try_again(&mut self, room_in: Option<QueueId>) {
-        // Where both have happened, all of them are tried.
+        // If both have happened, all of them are tried.
         self.room_in = if self.untried == 0 { room_in } else { None };
         self.untried = self.kept.len();
     }
 
-    /// All of them leave; tells each run of them.
+    /// All of them leave; calls `each` with every run of them.
     pub(super) fn purge(&mut self, mut tell: impl FnMut(u8, Sequence, Sequence)) {
         for kept in &self.kept {
             tell(kept.lane, kept.sequence, kept.sequence);
@@ -177,7 +180,7 @@ impl Dying {
         *self = Self::default();
     }
 
-    /// Bytes that were ready are gone, those of the dying among them.
+    /// Ready bytes are removed, including those of dying messages.
     pub(super) fn discount(&mut self) {
         self.stretches.iter_mut().for_each(|stretch| stretch.counted = false);
         self.kept.iter_mut().for_each(|kept| kept.counted = false);
@@ -185,7 +188,7 @@ impl Dying {
 }
 
 impl Queue {
-    /// Messages are dying from now on, and stay so over a restart where their letters must not be lost.
+    /// Messages are dying from now on, and also after a restart if dead-lettering is at-least-once.
     pub(super) fn doom_stretch(&mut self, stretch: DyingStretch, body_bytes: u64, ports: &mut impl Ports) {
         self.dying.push(stretch, body_bytes);
         if self.keeps_letters() && !self.saboteur.does(Sabotage::KeptForgotten) {
@@ -196,7 +199,7 @@ impl Queue {
         }
     }
 
-    /// The message at the front has come to its end, and neither leaves nor is ready any more.
+    /// The front message is dying: it does not leave, and is not ready any more.
     pub(super) fn doom_front(&mut self, doomed: &Doomed, ports: &mut impl Ports) {
         let Doomed { lane: number, sequence, reason, .. } = *doomed;
         let lane = self.lanes.front();
@@ -211,7 +214,7 @@ impl Queue {
         self.doom_stretch(stretch, doomed.facts.body_bytes.into(), ports);
     }
 
-    /// A message that was found has come to its end, and not everybody who should get its letter has it: it stays.
+    /// A message that was found has died, and not all targets have its dead letter: it stays.
     pub(super) fn keep(&mut self, doomed: &Doomed, served: Vec<QueueId>, full: &[QueueId], ports: &mut impl Ports) {
         if !doomed.was_dying {
             self.doom_front(doomed, ports);

@@ -1,4 +1,4 @@
-//! A first-in-first-out line of messages, as numbers: what waits, what is out, what is settled.
+//! A first-in-first-out sequence of messages, as numbers: which wait, which are delivered, which are settled.
 
 use ferrymq_model::{DeathReason, Intervals, QueueState, Sequence};
 
@@ -6,30 +6,30 @@ use super::Recovered;
 use super::attempts::Attempts;
 use super::sabotage::{Sabotage, Saboteur};
 
-/// One lane of a queue. Nothing here grows with what waits, only with what is out or was out.
+/// One lane of a queue. Its memory does not grow with waiting messages, only with those that are or were delivered.
 ///
 /// ```text
 ///   settled │ delivered: open, returned or settled │ never delivered │ not yet given
 ///           floor                                  head              next
 /// ```
-/// Invariants: `floor <= head <= next`; `done` and `returned` lie in `floor..head` and do not meet; `floor` is not in
-/// `done`. What is in `floor..head` and in neither is out with a consumer, or dying. Sequences that have no message any more
-/// (transient ones after a restart) count as settled as soon as they are found missing.
+/// Invariants: `floor <= head <= next`; `done` and `returned` are in `floor..head` and disjoint; `floor` is not in
+/// `done`. What is in `floor..head` and in neither is delivered to a consumer, or dying. Sequences that have no
+/// message any more (transient ones after a restart) count as settled as soon as they are found missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
     /// The priority of its messages.
     pub(super) number: u8,
-    /// How many messages are ready. Not always what the sequences say: some may be missing.
+    /// How many messages are ready. The sequences may say more: some may be missing.
     pub(super) ready: u64,
     /// Everything below is settled.
     floor: Sequence,
     /// The first that was never delivered.
     head: Sequence,
-    /// What the next message gets.
+    /// The sequence of the next message.
     next: Sequence,
     /// Settled at or above `floor`: out of order.
     done: Intervals,
-    /// Came back, and waits before `head`.
+    /// Messages that came back, and wait before `head`.
     returned: Intervals,
     pub(crate) attempts: Attempts,
     saboteur: Saboteur,
@@ -50,7 +50,8 @@ impl Lane {
         }
     }
 
-    /// After a restart nobody holds anything: what was open has come back, except what is dying. Tells each of these.
+    /// After a restart nothing is delivered: unsettled messages have come back, except dying ones. Calls `each` for
+    /// those that came back.
     pub(crate) fn recovered(
         found: &Recovered,
         saboteur: Saboteur,
@@ -104,7 +105,7 @@ impl Lane {
         sequence
     }
 
-    /// Where to look for the first ready message, and whether it has come back. Nothing may be there: see
+    /// Where to look for the first ready message, and whether it has come back. There may be none: see
     /// [`Self::missing_before`].
     #[inline]
     pub(crate) fn front(&self) -> (Sequence, bool) {
@@ -119,7 +120,7 @@ impl Lane {
         self.returned.is_empty() && self.head == self.next
     }
 
-    /// Nothing is ready: whatever still counts as such is missing.
+    /// Nothing is ready: what still counts as ready is missing.
     pub(crate) fn drain(&mut self) {
         if !self.is_drained() {
             self.purge(|_, _| ());
@@ -149,7 +150,7 @@ impl Lane {
         }
     }
 
-    /// Messages that are out, or were just taken, are settled.
+    /// Messages that are delivered, or were just taken, are settled.
     #[inline]
     pub(crate) fn settle(&mut self, first: Sequence, last: Sequence) {
         if first == self.floor {
@@ -167,7 +168,7 @@ impl Lane {
         self.attempts.remove(first, last);
     }
 
-    /// Messages that are out come back.
+    /// Delivered messages come back.
     pub(crate) fn release(&mut self, first: Sequence, last: Sequence, tell: impl FnMut(Sequence, Sequence, u32)) {
         self.ready += last - first + 1;
         self.returned.insert(first, last);
@@ -185,7 +186,7 @@ impl Lane {
         self.ready -= self.returned.remove(first, last);
     }
 
-    /// All that is ready leaves; tells each run of it.
+    /// All ready messages leave; calls `each` with every run.
     pub(crate) fn purge(&mut self, mut tell: impl FnMut(Sequence, Sequence)) {
         self.ready = 0;
         for (first, last) in std::mem::take(&mut self.returned).iter() {
@@ -204,7 +205,7 @@ impl Lane {
         self.saboteur.does(Sabotage::OrderSwapped) && self.head < self.next
     }
 
-    /// Whether `first..=last` is out with consumers, all of it.
+    /// Whether all of `first..=last` is delivered to consumers.
     pub(crate) fn is_out(&self, first: Sequence, last: Sequence) -> bool {
         let within = |set: &Intervals| set.next_from(first).is_some_and(|found| found <= last);
         self.floor <= first && first <= last && last < self.head && !within(&self.done) && !within(&self.returned)

@@ -1,16 +1,16 @@
-//! The lanes of a queue: one for each priority that it tells apart, made when the first message of that priority comes.
+//! The lanes of a queue: one for each priority that it distinguishes, made with the first message of that priority.
 
 use ferrymq_model::{QueueId, Sequence};
 
 use super::lane::Lane;
 use super::sabotage::{Sabotage, Saboteur};
 
-/// A queue's lanes, the higher ones first in every respect. Each is stored under an id of its own.
+/// A queue's lanes. Higher priorities come first everywhere. Each lane is stored under its own id.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    /// Of priority 0. The only one where the queue does not tell priorities apart, so it is always there.
+    /// Priority 0. A queue without priorities has only this one, so it always exists.
     lowest: Lane,
-    /// The others, as far as they are made, the highest first.
+    /// The others that exist, the highest first.
     higher: Vec<Lane>,
     saboteur: Saboteur,
 }
@@ -20,7 +20,7 @@ impl Lanes {
         Self { lowest: Lane::new(0, saboteur), higher: Vec::new(), saboteur }
     }
 
-    /// The one that is served next: the highest with something ready.
+    /// The lane that is served next: the highest with something ready.
     #[inline]
     pub(super) fn front(&mut self) -> &mut Lane {
         if self.higher.is_empty() || (self.saboteur.does(Sabotage::LanesSwapped) && self.lowest.ready > 0) {
@@ -37,7 +37,7 @@ impl Lanes {
         self.higher.iter().find(|lane| lane.number == number)
     }
 
-    /// The lane of this priority; it is made where it is not there.
+    /// The lane of this priority; made if it does not exist.
     #[inline]
     pub(super) fn get_mut(&mut self, number: u8) -> &mut Lane {
         if number == 0 { &mut self.lowest } else { self.higher_mut(number) }
@@ -51,13 +51,13 @@ impl Lanes {
         &mut self.higher[at]
     }
 
-    /// What a restart found of one of them.
+    /// What recovery found of one of them.
     pub(super) fn put(&mut self, lane: Lane) {
         let number = lane.number;
         *self.get_mut(number) = lane;
     }
 
-    /// All that is ready leaves; tells each run of it.
+    /// All ready messages leave; calls `each` with every run.
     pub(super) fn purge(&mut self, mut tell: impl FnMut(u8, Sequence, Sequence)) {
         for lane in self.higher.iter_mut().chain([&mut self.lowest]) {
             let number = lane.number;

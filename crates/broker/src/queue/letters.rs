@@ -1,17 +1,18 @@
-//! The end of messages in a queue: they become letters to other queues, or are dropped.
+//! Dead-lettering: messages that die in a queue are published again to other queues, or dropped.
 //!
-//! A message whose time is over, or that is one too many, stands at the front when it dies. One that a consumer rejected,
-//! or that came back too often, may stand anywhere and need not be in memory: it is *dying* until dispatch has found it,
-//! before anything else of its queue. So a queue's letters are made in the order of the deaths, and in dispatch only.
+//! A message that expires or exceeds the length limit is at the front when it dies. One that a consumer rejected,
+//! or that came back too often, may be anywhere and need not be in memory: it is *dying* until dispatch has found
+//! it, before anything else of its queue. So a queue's dead letters are made in the order of the deaths, and in
+//! dispatch only.
 //!
 //! A letter is put into its queues in the unit that settles the original. What it causes there (one too many, expired at
 //! once) is seen to when dispatch comes to those queues, so letters that make letters are a line and not a recursion.
 //! Only what a full queue refuses becomes a letter in the same unit: it is in no queue that could remember it.
 //!
-//! Letters add to what has to be written, so they wait where storage has no room, and with them what would become one: a
-//! chain of queues that cause letters in each other is held up like any publisher.
+//! Dead letters add to what has to be written, so they wait while storage has no space, and messages that would be
+//! dead-lettered wait with them: a chain of queues that dead-letter into each other is blocked like any publisher.
 //!
-//! What becomes of letters that must not be lost (RabbitMQ: at-least-once) stands in [`super::dying`].
+//! At-least-once dead letters are in [`super::dying`].
 
 use ferrymq_model::{DeathReason, Facts, QueueId, Sequence, Settled, Time};
 
@@ -20,24 +21,25 @@ use super::sabotage::Sabotage;
 use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard};
 use super::{Content, Dead, Letter, Next, Ports};
 
-/// A message that was found, and has come to its end.
+/// A message that was found, and has died.
 #[derive(Debug)]
 pub(super) struct Doomed {
     pub(super) lane: u8,
     pub(super) sequence: Sequence,
     pub(super) facts: Facts,
     pub(super) reason: DeathReason,
-    /// Whether it was dying, and does not stand at the front.
+    /// Whether it was dying, and is not at the front.
     pub(super) was_dying: bool,
 }
 
 impl Shard {
-    /// A message becomes a letter and leaves its queue, both or neither; without a letter it is dropped.
+    /// A message is dead-lettered and leaves its queue, both or neither; without a dead letter it is dropped.
     #[cold]
     pub(super) fn bury(&mut self, id: QueueId, doomed: &Doomed, now: Time, ports: &mut impl Ports) {
         let queue = self.queues.get_mut(&id).expect("the queue was just served");
         if queue.keeps_letters() && !doomed.was_dying && !queue.dying.takes_newcomer() {
-            // Nobody gets it out of turn: who has got it is known only of letters whose turn has come.
+            // No dead letter is published out of turn: which queues have it is known only for those whose turn has
+            // come.
             ports.begin_unit();
             queue.doom_front(doomed, ports);
             return ports.end_unit();
@@ -55,7 +57,7 @@ impl Shard {
         queue.count_letter(letter.is_some());
         queue.lose(doomed);
         let Some(mut letter) = letter else { return ports.settle(lane, doomed.sequence, doomed.sequence, dropped) };
-        // It was kept for those who had not got it, by settings that have changed since.
+        // It was kept for queues that had not accepted it, under settings that have changed since.
         letter.targets.retain(|target| !served.contains(target));
         ports.begin_unit();
         let arrived = self.post(&letter, ports) || !served.is_empty();
@@ -64,8 +66,9 @@ impl Shard {
         ports.end_unit();
     }
 
-    /// As [`Shard::bury`], for a letter that must not be lost: every queue that has room gets it at once, and the message
-    /// leaves with the last of them. Where there is none, or one is full, it is kept until something changes.
+    /// Like [`Shard::bury`], for an at-least-once dead letter: every target with space gets it at once, and the
+    /// message leaves with the last target. If there is no target, or one is full, the message is kept until
+    /// something changes.
     fn post_or_keep(
         &mut self,
         id: QueueId,
@@ -92,7 +95,7 @@ impl Shard {
         for target in &full {
             self.queues.get_mut(target).expect("it was just asked").await_room(id);
         }
-        // One that has no room for this message may have some for a shorter one.
+        // A queue without space for this message may have space for a shorter one.
         full.retain(|target| !self.queues[target].has_room());
         let queue = self.queues.get_mut(&id).expect("no queue goes in dispatch");
         if everybody {
@@ -122,7 +125,7 @@ impl Shard {
         }
     }
 
-    /// Puts a letter into its queues, and says whether it got there.
+    /// Puts a dead letter into its queues, and returns whether it got there.
     fn post(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
         if self.saboteur.does(Sabotage::LetterLost) {
             return true;
@@ -147,7 +150,8 @@ impl Shard {
         published.queues > 0
     }
 
-    /// Storage has room again for letters: what waited for it is lined up. Says which queues that are; dispatch is due.
+    /// Storage has space for dead letters again: the queues that waited for it are lined up. Returns which ones;
+    /// dispatch must follow.
     pub fn room_again(&mut self) -> Vec<QueueId> {
         let held_up: Vec<_> = std::mem::take(&mut self.held_up).into_iter().collect();
         held_up.iter().for_each(|id| self.line_up_if_restless(*id));
@@ -166,20 +170,20 @@ impl Shard {
         !(self.held_up.is_empty() && self.letters.is_empty())
     }
 
-    /// Where letters go may have changed: those that are kept are tried again.
+    /// Routes of dead letters may have changed: kept ones are tried again.
     pub fn routes_changed(&mut self) {
         for id in std::mem::take(&mut self.keeping) {
             self.try_again(id, None);
         }
     }
 
-    /// Whether any letter is kept, so that [`Shard::routes_changed`] would do something.
+    /// Whether any dead letter is kept, so that [`Shard::routes_changed`] would do something.
     #[must_use]
     pub fn keeps_letters(&self) -> bool {
         !self.keeping.is_empty()
     }
 
-    /// A queue may have more room than before: letters that wait for that are tried again.
+    /// A queue may have more space than before: dead letters that wait for that are tried again.
     #[inline]
     pub(super) fn tell_room(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
@@ -198,7 +202,7 @@ impl Shard {
 }
 
 impl Queue {
-    /// The letter that a message becomes, where the queue has dead-lettering and somebody would get it.
+    /// The dead letter of a message, if the queue has dead-lettering and there is a target.
     #[cold]
     pub(super) fn letter(
         &mut self,
@@ -212,7 +216,7 @@ impl Queue {
         ports.dead_letter(&Dead { queue: &self.settings, content, facts, reason, at })
     }
 
-    /// A message has left that might become a letter.
+    /// A message has left that might be dead-lettered.
     #[cold]
     pub(super) fn count_letter(&mut self, became_one: bool) {
         if became_one {
@@ -222,32 +226,32 @@ impl Queue {
         }
     }
 
-    /// Whether no letter may be lost.
+    /// Whether dead-lettering is at-least-once.
     #[inline]
     pub(super) fn keeps_letters(&self) -> bool {
         self.settings.dead_letters.as_ref().is_some_and(|letters| letters.keeps)
     }
 
-    /// Whether a message would be taken in, however long it is.
+    /// Whether a message of any length would be accepted.
     fn has_room(&self) -> bool {
         !self.refuses(&Facts { body_bytes: 1, ..Facts::default() })
     }
 
-    /// Another queue has a letter for this one, which is full.
+    /// Another queue has a dead letter for this one, which is full.
     fn await_room(&mut self, waiting: QueueId) {
         if !self.awaited_by.contains(&waiting) {
             self.awaited_by.push(waiting);
         }
     }
 
-    /// Whether there is no room for letters; then the queue waits for that.
+    /// Whether there is no space for dead letters; then the queue waits for that.
     #[cold]
     pub(super) fn is_held_up(&mut self, ports: &mut impl Ports) -> bool {
         self.held_up = !ports.takes_letters();
         self.held_up
     }
 
-    /// Where messages are dying: the first of them, or why there is none yet.
+    /// If messages are dying: the first of them, or why there is none yet.
     #[cold]
     pub(super) fn first_dying(&mut self, budget: &mut usize, ports: &mut impl Ports) -> Option<Front> {
         loop {
@@ -256,7 +260,7 @@ impl Queue {
                 return Some(Front::Busy);
             }
             if self.settings.dead_letters.is_some() && self.is_held_up(ports) {
-                // Consumers go on meanwhile.
+                // Consumers continue meanwhile.
                 return None;
             }
             match ports.next(self.id.lane(lane), wanted) {
@@ -277,7 +281,7 @@ impl Queue {
         }
     }
 
-    /// A message that was found has come to its end, and is neither ready nor dying any more.
+    /// A message that was found has died, and is neither ready nor dying any more.
     fn lose(&mut self, doomed: &Doomed) {
         if !doomed.was_dying {
             return self.lose_front(doomed.reason, &doomed.facts);
@@ -294,7 +298,7 @@ impl Queue {
         }
     }
 
-    /// The front message has come to its end.
+    /// The front message has died.
     pub(super) fn lose_front(&mut self, reason: DeathReason, facts: &Facts) {
         let lane = self.lanes.front();
         let (sequence, _) = lane.front();
@@ -308,7 +312,7 @@ impl Queue {
     }
 }
 
-/// How messages are settled that go nowhere else.
+/// How messages are settled that are not dead-lettered.
 pub(super) fn without_letter(reason: DeathReason) -> Settled {
     match reason {
         DeathReason::Rejected => Settled::Rejected,

@@ -1,4 +1,5 @@
-//! How much may be ready in a queue, and who gives way: the front message, or the new one.
+//! Length limits: how much may be ready in a queue, and whether the front message is dropped or the new one
+//! refused.
 
 use ferrymq_model::Facts;
 
@@ -6,7 +7,7 @@ use super::sabotage::Sabotage;
 use super::shard::Queue;
 use super::{Overflow, QueueSettings};
 
-/// A queue's limits as they are compared; where there is none, nothing is over it.
+/// A queue's limits in a form for comparing; without a limit nothing is above it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LengthLimit {
     messages: u64,
@@ -25,7 +26,7 @@ impl LengthLimit {
 }
 
 impl Queue {
-    /// Whether the front message has to give way.
+    /// Whether the front message has to be dropped.
     #[inline]
     pub(super) fn is_over_limit(&self) -> bool {
         (self.ready > self.limit.messages || self.ready_bytes > self.limit.bytes)
@@ -33,13 +34,14 @@ impl Queue {
             && !self.saboteur.does(Sabotage::LimitIgnored)
     }
 
-    /// Whether a new message is not taken. Whether somebody would take it from here at once does not matter, as in RabbitMQ.
+    /// Whether a new message is refused. As in RabbitMQ, it does not matter whether a consumer would accept it at
+    /// once.
     #[inline]
     pub(super) fn refuses(&self, facts: &Facts) -> bool {
         self.limit.overflow != Overflow::DropHead && self.is_full(facts) && !self.saboteur.does(Sabotage::LimitIgnored)
     }
 
-    /// Where letters must not be lost, those that nobody has taken yet take room, too.
+    /// With at-least-once dead-lettering, dead letters that are not accepted count too.
     fn is_full(&self, facts: &Facts) -> bool {
         let (messages, bytes) = if self.keeps_letters() { (self.dying.messages, self.dying.bytes) } else { (0, 0) };
         self.ready + messages >= self.limit.messages

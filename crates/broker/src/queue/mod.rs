@@ -1,4 +1,4 @@
-//! Queues: what waits, who subscribes, what is out, what expires.
+//! Queues: waiting messages, subscriptions, unsettled deliveries, expiry.
 
 mod attempts;
 mod commit;

@@ -1,4 +1,4 @@
-//! What a shard needs from outside: storage behind it, connections before it.
+//! What a shard needs from outside: storage, and connections.
 
 use ferrymq_model::{
     CatalogEntry, DeathReason, Facts, MessageRef, OwnedMessage, Place, QueueId, Sequence, Settled, SubscriptionId, Time,
@@ -7,21 +7,21 @@ use ferrymq_model::{
 use super::QueueSettings;
 use crate::schedule::ScheduleSettings;
 
-/// The way out of a [`Shard`](super::Shard). `node` adapts it to storage and mailboxes; transitions are generic over it,
-/// so that the calls are direct.
+/// The interface of a [`Shard`](super::Shard) to the outside. `node` connects it to storage and mailboxes;
+/// transitions are generic over it, so that the calls are direct.
 ///
-/// No call may wait. What is decided holds after a crash up to some point in the order of the calls; only what stands
-/// between [`Ports::begin_unit`] and [`Ports::end_unit`] holds together. Where a call is about messages, its queue is the
+/// No call may wait. After a crash, everything is there up to some point in the order of the calls; only what is
+/// between [`Ports::begin_unit`] and [`Ports::end_unit`] is atomic. If a call is about messages, its queue is the
 /// [lane](QueueId::lane) that they are in.
 pub trait Ports {
-    /// Keep a message at these places; `durable` ones are to survive a restart.
+    /// Store a message in these places; `durable` ones must survive a restart.
     ///
-    /// A queue's sequences ascend by one; a message that never comes here takes none.
+    /// A queue's sequences ascend by one; a message that is never stored takes none.
     fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]);
 
-    /// The first message of `queue` at or behind `from` that is stored and not settled. Its handle is used for the next
-    /// call only, which delivers it or makes a letter of it; until it is settled, it is found again in the same
-    /// transition.
+    /// The first message of `queue` at or after `from` that is stored and not settled. Its handle is valid for the
+    /// next call only, which delivers or dead-letters the message; until it is settled, it can be found again in
+    /// the same transition.
     fn next(&mut self, queue: QueueId, from: Sequence) -> Next;
 
     /// The messages `first..=last` left the queue.
@@ -30,11 +30,11 @@ pub trait Ports {
     /// Everything up to `sequence` was delivered at least once.
     fn delivered_up_to(&mut self, queue: QueueId, sequence: Sequence);
 
-    /// The messages `first..=last` have now been delivered and come back so many times, and are not delivered again before
-    /// `due`.
+    /// The messages `first..=last` have now been delivered and come back this many times, and are not delivered
+    /// again before `due`.
     fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32, due: Option<Time>);
 
-    /// Whether storage has room for letters. Where it has none, what would become one waits until
+    /// Whether storage has space for dead letters. If not, what would be dead-lettered waits for
     /// [`Shard::room_again`](super::Shard::room_again).
     fn takes_letters(&mut self) -> bool;
 
@@ -47,32 +47,32 @@ pub trait Ports {
     /// Hand over the message that [`Shard::get`](super::Shard::get) found.
     fn got(&mut self, delivery: &Delivery<'_>, remaining: u64);
 
-    /// The subscription's queue went away, and the subscription with it.
+    /// The subscription's queue was deleted, and the subscription with it.
     fn cancelled(&mut self, subscription: SubscriptionId);
 
-    /// The queue is gone with all it held, in all lanes up to `priority_max`. Once the shard's lock is let go,
-    /// [`Catalog::forget_queue`](crate::Catalog::forget_queue) is due.
+    /// The queue was deleted with all its messages, in all lanes up to `priority_max`. After the shard's lock is
+    /// released, [`Catalog::forget_queue`](crate::Catalog::forget_queue) must be called.
     fn queue_gone(&mut self, queue: QueueId, priority_max: u8);
 
-    /// What becomes of a message that is dead in a queue with dead-lettering: a new message and its targets. Nothing where
-    /// its exchange is not there or sends it nowhere, or it would go in a circle.
+    /// The dead letter of a message in a queue with dead-lettering: a new message and its targets. None if its
+    /// exchange does not exist or has no target for it, or if it is in a cycle.
     fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter>;
 
     /// A schedule uses this lane for the first time.
     fn create_lane(&mut self, lane: QueueId, durable: bool);
 
-    /// How long a message that was routed to a schedule is to wait there, in milliseconds.
+    /// The delay of a message that was routed to a schedule, in milliseconds.
     fn delay_ms(&self, message: &MessageRef<'_>) -> u64;
 
-    /// What [`Ports::next`] found just before, to be put into another lane, and whether it is written to disk, where its
+    /// Puts what [`Ports::next`] found just before into another lane, and says whether it is written to disk if its
     /// schedule is durable.
     fn copy(&mut self, handle: u64) -> (OwnedMessage, bool);
 
-    /// What a message becomes whose time has come in a schedule, and where it goes. Nothing where its exchange is not there
-    /// or sends it nowhere.
+    /// The message whose delay in a schedule is over, and its targets. None if its exchange does not exist or has
+    /// no target for it.
     fn come_due(&mut self, due: &Due<'_>) -> Option<Letter>;
 
-    /// What follows, up to [`Ports::end_unit`], survives a crash as a whole or not at all. Units may stand in units; the
+    /// What follows, up to [`Ports::end_unit`], survives a crash as a whole or not at all. Units may be nested; the
     /// outermost counts.
     fn begin_unit(&mut self);
 
@@ -80,7 +80,7 @@ pub trait Ports {
     fn end_unit(&mut self);
 }
 
-/// A message that has come to its end in a queue.
+/// A message that has died in a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Dead<'a> {
     /// The queue, which has [`QueueSettings::dead_letters`].
@@ -95,29 +95,29 @@ pub struct Dead<'a> {
     pub at: Time,
 }
 
-/// A message whose time has come.
+/// A message whose delay is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Due<'a> {
     /// The schedule it waited in.
     pub schedule: &'a ScheduleSettings,
     /// Where storage finds it: see [`Next::Message`].
     pub handle: u64,
-    /// Its facts; what stands there as its expiry is the time it waited for.
+    /// Its facts; their expiry is the time when the delay is over.
     pub facts: &'a Facts,
     /// When that came.
     pub at: Time,
 }
 
-/// A message that the house sends itself: a dead letter, or one that was delayed.
+/// A message that the server sends itself: a dead letter, or a delayed message.
 #[derive(Clone, Debug)]
 pub struct Letter {
-    /// What it says.
+    /// Its properties and body.
     pub message: OwnedMessage,
     /// Its facts: it has arrived just now.
     pub facts: Facts,
-    /// Whether it is written to disk, where its queues are durable.
+    /// Whether durable queues write it to disk.
     pub persistent: bool,
-    /// Where it goes: each queue once, in ascending order.
+    /// Its targets: each queue once, in ascending order.
     pub targets: Vec<QueueId>,
 }
 
@@ -133,13 +133,13 @@ pub enum Next {
         /// Its facts.
         facts: Facts,
     },
-    /// Not in memory. The queue rests until [`Shard::loaded`](super::Shard::loaded) names it.
+    /// Not in memory. The queue waits until [`Shard::loaded`](super::Shard::loaded) names it.
     Pending,
     /// There is none.
     End,
 }
 
-/// A delivery's message: in storage, or still in the hands of the caller.
+/// A delivery's message: in storage, or still with the caller.
 #[derive(Clone, Copy, Debug)]
 pub enum Content<'a> {
     /// Storage finds it by this handle.
@@ -151,9 +151,9 @@ pub enum Content<'a> {
 /// A message on its way to a consumer.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
-    /// Where it stands. Means nothing where it is settled already.
+    /// Its place. Without meaning if it is settled already.
     pub from: Place,
-    /// What it says.
+    /// Its properties and body.
     pub content: Content<'a>,
     /// Its facts.
     pub facts: &'a Facts,
@@ -161,18 +161,18 @@ pub struct Delivery<'a> {
     pub redelivered: bool,
     /// How often it was delivered and came back.
     pub attempts: u32,
-    /// Whether the consumer is told so.
+    /// Whether the consumer gets that count.
     pub shows_attempts: bool,
-    /// Whether it is settled with this delivery: nobody will name it again.
+    /// Whether it is settled with this delivery: the consumer will not settle it.
     pub settled: bool,
 }
 
-/// Whether a delivery found credit.
+/// Whether a delivery had credit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It is in the mailbox.
     Yes,
-    /// Nothing was taken. The subscription waits until [`Shard::credit`](super::Shard::credit) names it.
+    /// Nothing was delivered. The subscription waits until [`Shard::credit`](super::Shard::credit) names it.
     NoCredit,
     /// The same, where there is credit and too much waits for the connection's socket already.
     Lags,

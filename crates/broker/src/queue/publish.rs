@@ -1,4 +1,4 @@
-//! Messages on their way in.
+//! Publishing into queues.
 
 use std::collections::VecDeque;
 
@@ -10,25 +10,25 @@ use super::lanes::lane_of;
 use super::shard::{Queue, Shard, Subscription};
 use super::{Content, Letter, Overflow, Ports};
 
-/// Where a published message went.
+/// The outcome of a published message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// How many queues it reached, those included that refused it; 0 is unroutable.
+    /// How many queues it reached, including those that refused it; 0 means unroutable.
     pub queues: u32,
-    /// Whether any of them keeps it over a restart, so that its confirm must wait for the journal.
+    /// Whether any of them stores it durably, so that its confirm must wait for the journal.
     pub durable: bool,
-    /// Whether any of them did not take it, because it is full.
+    /// Whether any of them refused it, because it is full.
     pub refused: bool,
     /// One of them whose consumers lag: see [`Shard::is_ahead`].
     pub ahead_in: Option<QueueId>,
 }
 
 impl Shard {
-    /// Puts a message into its target queues, each given once; targets that have gone meanwhile are passed over.
+    /// Puts a message into its target queues, each given once; deleted targets are ignored.
     ///
-    /// Where a queue is empty and a subscription is ready, the message is delivered from the caller's hands. A transient
-    /// one that an auto-ack subscription takes never reaches storage. A message that does not fit there is refused before
-    /// anything is done with it.
+    /// If a queue is empty and a subscription is ready, the message is delivered directly. A transient message for
+    /// an automatically acknowledging subscription never reaches storage. A message that a full queue does not
+    /// accept is refused before anything else is done with it.
     pub fn publish(
         &mut self,
         message: &MessageRef<'_>,
@@ -43,7 +43,7 @@ impl Shard {
         let mut published = Published::default();
         let splits = targets.len() > 1 && self.has_schedule(targets);
         if splits {
-            // What is put off is written on its own.
+            // A delayed message is written separately.
             ports.begin_unit();
         }
         // Both are empty between calls.
@@ -85,7 +85,7 @@ impl Shard {
         published
     }
 
-    /// Whether a message to these targets is stored so that it survives a restart, as far as is known before it is published.
+    /// Whether a message to these targets is stored durably, as far as that is known before it is published.
     #[must_use]
     pub fn stores(&self, targets: &[QueueId], persistent: bool) -> bool {
         targets.iter().any(|id| match (self.queues.get(id), self.schedules.get(id)) {
@@ -95,8 +95,8 @@ impl Shard {
         })
     }
 
-    /// Offers a message that was just stored, if nothing else is ready. Where it stands before all others, its expiry is
-    /// looked at.
+    /// Offers a message that was just stored, if nothing else is ready. If it is the first one, its expiry is
+    /// checked.
     fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
         let id = place.queue.queue();
         let queue = self.queues.get_mut(&id).expect("the message was just put into it");
@@ -149,7 +149,7 @@ impl Queue {
         lane > 0 && (front.number, front.ready) == (lane, 1)
     }
 
-    /// Does not take a message in, which may become a letter.
+    /// Refuses a message, which may be dead-lettered.
     #[cold]
     fn refuse(
         &mut self,
@@ -167,7 +167,7 @@ impl Queue {
         }
     }
 
-    /// Takes a message in; gives the place to store it at, unless it has already gone its way.
+    /// Accepts a message; returns the place to store it at, unless it was delivered directly.
     fn admit(
         &mut self,
         subscriptions: &mut HashMap<SubscriptionId, Subscription>,

@@ -1,6 +1,7 @@
-//! Messages that came back and rest before they are ready again, so that what has failed is not tried again at once.
+//! Delayed retry: messages that came back wait before they are ready again, so that what has failed is not tried
+//! again at once.
 //!
-//! They are neither ready nor out, and keep their place. Like what is out they cost memory, in stretches.
+//! They are neither ready nor delivered, and keep their place. Like deliveries, they cost memory by range.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use ferrymq_model::{Sequence, Settled, Settlement, Time};
 use super::shard::Queue;
 use super::{Ports, Recovered, RetryDelay};
 
-/// Stretches of messages, by the times until which they rest.
+/// Ranges of messages, by the times until which they wait.
 #[derive(Debug, Default)]
 pub(super) struct Resting {
     stretches: BTreeMap<(Time, u8, Sequence), Rest>,
@@ -19,7 +20,7 @@ pub(super) struct Resting {
 #[derive(Debug)]
 struct Rest {
     last: Sequence,
-    /// Their bodies' bytes; where a stretch came back in parts, as if they were all of one length.
+    /// The bytes of their bodies; if a range came back in parts, as if all had the same length.
     bytes: u64,
 }
 
@@ -35,7 +36,7 @@ impl Resting {
         self.stretches.insert((until, lane, first), rest);
     }
 
-    /// Takes the first of them out, if they have rested until `now`.
+    /// Removes and returns the first of them, if they are ready at `now`.
     fn pop(&mut self, now: Time) -> Option<(u8, Sequence, Rest)> {
         let entry = self.stretches.first_entry().filter(|entry| entry.key().0 <= now)?;
         let ((_, lane, first), rest) = entry.remove_entry();
@@ -45,14 +46,14 @@ impl Resting {
 }
 
 impl RetryDelay {
-    /// How long a message rests that has now come back so often, in milliseconds.
+    /// The delay of a message that has come back this often, in milliseconds.
     pub(super) fn ms(&self, attempts: u32) -> u64 {
         self.min_ms.saturating_mul(attempts.into()).min(self.max_ms)
     }
 }
 
 impl Queue {
-    /// How messages rest that come back so.
+    /// The delays of messages that come back in this way.
     pub(super) fn retry_delay(&self, settlement: Settlement) -> Option<RetryDelay> {
         self.settings.retry.filter(|retry| match settlement {
             Settlement::Fail => retry.failed,
@@ -60,8 +61,8 @@ impl Queue {
         })
     }
 
-    /// Messages that have come back rest first: stretches of those that are due at the same time, each with that. All messages
-    /// that came back with them have `bytes_each`.
+    /// Messages that have come back wait first: ranges that are ready at the same time, each with that time. Each
+    /// message has `bytes_each`.
     pub(super) fn lay_down(&mut self, number: u8, stretches: &[(Sequence, Sequence, Time)], bytes_each: u64) {
         for (first, last, due) in stretches {
             let messages = last - first + 1;
@@ -73,9 +74,9 @@ impl Queue {
         }
     }
 
-    /// After a restart, those that had come back rest until they are due, but no longer than they could have from the start: the
-    /// clock may have been set back. Where some of a lane were transient and are gone, which ones is not known, and what is left
-    /// is ready.
+    /// After a restart, messages that had come back wait until they are due, but no longer than their whole delay:
+    /// the clock may have been set back. If some messages of a lane were transient and are lost, it is not known
+    /// which ones, and the remaining ones are ready.
     pub(super) fn lay_down_again(&mut self, found: &Recovered, now: Time) {
         let state = &found.state;
         if state.due.is_empty() || found.messages != state.next - state.head + state.open.len() {
@@ -93,7 +94,7 @@ impl Queue {
         self.lay_down(found.lane, &stretches, found.body_bytes / found.messages);
     }
 
-    /// Which messages of a lane rest, and until when: ascending.
+    /// Which messages of a lane wait, and until when: ascending.
     pub(super) fn resting_in(&self, number: u8) -> Vec<(Sequence, Time)> {
         let stretches = self.resting.stretches.iter().filter(|((_, lane, _), _)| *lane == number);
         let mut due: Vec<_> =
@@ -102,7 +103,7 @@ impl Queue {
         due
     }
 
-    /// Those that rest are purged: they count as ready until the caller has taken them off.
+    /// The waiting ones are purged: they count as ready until the caller has removed them.
     pub(super) fn purge_resting(&mut self, ports: &mut impl Ports) {
         let Resting { stretches, messages } = std::mem::take(&mut self.resting);
         for ((_, number, first), Rest { last, .. }) in stretches {
@@ -112,7 +113,7 @@ impl Queue {
         self.ready += messages;
     }
 
-    /// Those that have rested until `now` are ready again.
+    /// Those whose delay is over at `now` are ready again.
     pub(super) fn get_up(&mut self, now: Time) {
         while let Some((number, first, Rest { last, bytes })) = self.resting.pop(now) {
             self.lanes.get_mut(number).put_back(first, last);

@@ -1,39 +1,38 @@
-//! Ways to break a shard on purpose, so that tests can show that they would notice. Without
-//! `debug_assertions`, as in a release, nothing of this is kept, and every question is answered "no" when the code is
-//! compiled.
+//! Faults that tests switch on in a shard, to show that they would detect them. Without `debug_assertions`, as in a
+//! release, this does not exist in the compiled code: every check is a constant `false`.
 
-/// What a sabotaged shard does wrong.
+/// The fault of a sabotaged shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Messages that came back wait behind those that never left.
+    /// Returned messages wait behind those that were never delivered.
     OrderSwapped,
     /// An accepted message is not settled in storage.
     SettlementForgotten,
-    /// A message that came back looks as if it were new.
+    /// A returned message looks as if it were new.
     RedeliveredLost,
-    /// Messages are delivered although their time is over.
+    /// Expired messages are delivered.
     ExpiryIgnored,
-    /// A subscription that found no credit is not woken when it has some.
+    /// A subscription without credit is not woken when it has some.
     CreditForgotten,
-    /// A queue whose front message was being read is not looked at again.
+    /// A queue whose front message was being read is not continued.
     LoadedForgotten,
-    /// A dead message is settled, and its letter goes nowhere.
+    /// A dead message is settled, and its dead letter is lost.
     LetterLost,
-    /// A queue grows over its limit.
+    /// A queue grows above its limit.
     LimitIgnored,
-    /// Messages of the lowest priority go first.
+    /// The lowest priority is delivered first.
     LanesSwapped,
     /// A queue with a single active subscription serves the second one too.
     SecondActive,
-    /// That a message's letter waits is not written down.
+    /// It is not stored that a message's dead letter waits.
     KeptForgotten,
-    /// A letter that waits for room is not tried again when there is some.
+    /// A dead letter that waits for space is not tried again when there is some.
     RoomForgotten,
-    /// A queue goes on as it did when what holds for it has changed.
+    /// A queue ignores changes of its settings.
     PolicyIgnored,
-    /// What a transaction does does not hold together.
+    /// A transaction is not atomic.
     UnitTorn,
-    /// An exchange that gives each message to one of many gives it to all.
+    /// An exchange that routes each message to one of its targets routes it to all of them.
     GivenToAll,
 }
 

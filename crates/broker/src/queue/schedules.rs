@@ -1,5 +1,5 @@
-//! The shard's schedules: what goes into one waits there, and what is due goes to the queues that its exchange sends it to
-//! then, in one unit.
+//! The shard's schedules: a message waits there for its delay, and then goes to the queues to which its exchange
+//! routes it at that time, in one unit.
 
 use ferrymq_model::{Facts, MessageRef, QueueId, Settled, Time};
 
@@ -9,14 +9,14 @@ use super::{Due, Ports, Published, Recovered};
 use crate::schedule::{Schedule, ScheduleSettings};
 
 impl Shard {
-    /// A schedule was made, or found after a restart.
+    /// A schedule was made, or recovered.
     pub fn open_schedule(&mut self, id: QueueId, settings: ScheduleSettings, recovered: &[Recovered]) {
         let before = self.schedules.insert(id, Box::new(Schedule::new(id, settings, recovered)));
         debug_assert!(before.is_none(), "ids are never reused");
         self.line_up_schedule(id);
     }
 
-    /// A schedule goes with all that waits in it.
+    /// A schedule is deleted with all its messages.
     pub fn close_schedule(&mut self, id: QueueId, ports: &mut impl Ports) {
         let Some(mut schedule) = self.schedules.remove(&id) else { return };
         self.timers.move_to(id, &mut schedule.timer, None);
@@ -61,7 +61,7 @@ impl Shard {
         self.rouse(id, now);
     }
 
-    /// Sends on what is due in a schedule, or moves it nearer to its time.
+    /// Sends what is due in a schedule, or moves it nearer to its time.
     #[cold]
     pub(super) fn serve_schedule(&mut self, id: QueueId, now: Time, budget: &mut usize, ports: &mut impl Ports) {
         let mut settled = Settling::default();
@@ -83,7 +83,7 @@ impl Shard {
         }
     }
 
-    /// Storage has read on for a schedule, or time has passed.
+    /// Storage has read for a schedule, or time has passed.
     pub(super) fn line_up_schedule(&mut self, id: QueueId) {
         let Some(schedule) = self.schedules.get_mut(&id) else { return };
         schedule.parked = false;
@@ -93,7 +93,7 @@ impl Shard {
         }
     }
 
-    /// Lines a schedule up if it has something to do, or else sets its timer.
+    /// Lines a schedule up if it has something to do; otherwise sets its timer.
     fn rouse(&mut self, id: QueueId, now: Time) {
         let schedule = self.schedules.get_mut(&id).expect("the schedule was just found");
         if schedule.parked || schedule.lined_up {

@@ -1,85 +1,86 @@
-//! What a queue is told when it is made, and what it tells when it is asked.
+//! A queue's settings, and its state for queries.
 
 use ferrymq_model::{Facts, Name, QueueState, SubscriptionId, Time};
 
-/// What a queue does, resolved from its declaration and the policies that apply to it.
+/// A queue's settings, resolved from its declaration and its policies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueSettings {
     /// Its vhost, for texts.
     pub vhost: Name,
     /// Its name, for texts.
     pub name: Name,
-    /// Whether it survives a restart, and with it its persistent messages.
+    /// Whether it survives a restart, with its persistent messages.
     pub durable: bool,
-    /// Whether it keeps transient messages as if they were persistent.
+    /// Whether it stores transient messages like persistent ones.
     pub persists_all: bool,
-    /// Whether it goes when its last subscription goes.
+    /// Whether it is deleted with its last subscription.
     pub auto_delete: bool,
-    /// How long a message may wait, in milliseconds.
+    /// The message TTL, in milliseconds.
     pub message_ttl_ms: Option<u64>,
-    /// How long it may stay unused, in milliseconds, before it goes.
+    /// The queue expiry: how long it may stay unused, in milliseconds.
     pub unused_ms_max: Option<u64>,
-    /// The highest priority that it tells apart: it has one lane more than that. Never changes.
+    /// The highest priority that it distinguishes: it has one lane more than that. Never changes.
     pub priority_max: u8,
     /// How many messages may be ready.
     pub messages_max: Option<u64>,
     /// How many bytes the bodies of ready messages may have.
     pub bytes_max: Option<u64>,
-    /// What happens at these limits.
+    /// The overflow behaviour.
     pub overflow: Overflow,
-    /// Where messages go that are rejected, expire, or are too many; they are dropped where there is nothing here.
+    /// Where rejected, expired and excess messages go; without this they are dropped.
     pub dead_letters: Option<DeadLettering>,
-    /// Whether one subscription gets all messages, and the next one only once it has gone.
+    /// Single active consumer: one subscription gets all messages, and the next one only after it has ended.
     pub single_active: bool,
-    /// How often a message may come back; once more, and it is a dead letter.
+    /// The delivery limit: how often a message may come back before it is dead-lettered.
     pub attempts_max: Option<u32>,
-    /// How long a message that came back rests before it is ready again, where it does.
+    /// The delayed retry, if there is one.
     pub retry: Option<RetryDelay>,
-    /// Whether consumers are told how often a message has come back.
+    /// Whether consumers get the number of times a message has come back.
     pub shows_attempts: bool,
-    /// How long a consumer may hold a delivery, in milliseconds, where the node's limit does not hold.
+    /// The consumer timeout, in milliseconds, if it is not the node's.
     pub consumer_timeout_ms: Option<u64>,
 }
 
-/// What a queue does with one message too many.
+/// What a queue does above its length limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
-    /// The front message gives way.
+    /// It drops the front message.
     #[default]
     DropHead,
-    /// The new message is not taken, and its publisher is told.
+    /// It refuses the new message, and its publisher is told.
     RejectPublish,
-    /// The same, and the new message is a dead letter.
+    /// The same, and the new message is dead-lettered.
     RejectPublishDeadLetter,
 }
 
-/// When messages that come back rest, and how long: the longer, the more often they have come back.
+/// Which messages that come back wait, and how long: the longer, the more often they have come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryDelay {
-    /// Those with which something has failed do.
+    /// Those that failed.
     pub failed: bool,
-    /// Those that were just given back do.
+    /// Those that were only returned.
     pub returned: bool,
     /// Milliseconds for each time that a message has come back.
     pub min_ms: u64,
-    /// It rests no longer than this, in milliseconds.
+    /// The maximum, in milliseconds.
     pub max_ms: u64,
 }
 
-/// Where a queue's dead letters go.
+/// The target of a queue's dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLettering {
     /// The exchange.
     pub exchange: Name,
-    /// The routing key they get, where they do not keep their own.
+    /// Their routing key, if they do not keep their own.
     pub routing_key: Option<Name>,
-    /// Whether none may be lost (RabbitMQ: at-least-once): one that nobody would get, or that a full queue does not take,
-    /// stays here until something changes.
+    /// Whether none may be lost (RabbitMQ: at-least-once): a message that no target accepts, or not all do, stays
+    /// here until something changes.
     pub keeps: bool,
 }
 
 impl QueueSettings {
-    /// When a message with these facts expires here: its own time or the queue's, whichever is first.
+    /// When a message with these facts expires here: by its own expiration or by the queue's TTL, whichever is
+    /// first.
     pub(crate) fn expires(&self, facts: &Facts) -> Option<Time> {
         let by_queue = self.message_ttl_ms.map(|ms| facts.arrived.after_ms(ms));
         match (facts.expires, by_queue) {
@@ -89,31 +90,31 @@ impl QueueSettings {
     }
 }
 
-/// What storage found of one lane of a queue after a restart.
+/// What recovery found of one lane of a queue.
 #[derive(Clone, Debug)]
 pub struct Recovered {
     /// The lane: the priority of its messages.
     pub lane: u8,
-    /// Its numbers. What was open is ready again, and redelivered.
+    /// Its numbers. Unsettled messages are ready again, and redelivered.
     pub state: QueueState,
     /// How many messages it holds.
     pub messages: u64,
     /// Their bodies' bytes.
     pub body_bytes: u64,
-    /// Whether any of them may have an expiry of its own.
+    /// Whether any of them may have its own expiration.
     pub expiring: bool,
 }
 
-/// Someone who wants a queue's messages.
+/// A subscription to a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber {
     /// The subscription.
     pub id: SubscriptionId,
-    /// Deliveries are settled as they leave.
+    /// Automatic acknowledgement: deliveries are settled as they leave.
     pub no_ack: bool,
-    /// No other subscription may be there.
+    /// Exclusive: no other subscription may exist.
     pub exclusive: bool,
-    /// Higher goes first as long as it has credit; equal ones take turns.
+    /// Higher priorities are served first as long as they have credit; equal ones take turns.
     pub priority: i64,
 }
 
@@ -126,7 +127,7 @@ pub struct DeleteWhen {
     pub empty: bool,
 }
 
-/// What became of a `get`.
+/// The outcome of a `get`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Got {
     /// A message was handed to [`Ports::got`](super::Ports::got).
@@ -135,14 +136,13 @@ pub enum Got {
     Empty,
     /// The first message is not in memory: ask again when storage has read it.
     Pending,
-    /// Messages came to their end before it, and more of them or their letters are to be seen to by dispatch: ask again
-    /// after it.
+    /// Messages died before it, and dispatch must handle more of them or their dead letters: ask again after it.
     Busy,
-    /// The queue has gone meanwhile.
+    /// The queue was deleted meanwhile.
     Gone,
 }
 
-/// What a queue has done since it was made or recovered, in messages.
+/// A queue's counters since it was declared or recovered, in messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Routed to it.
@@ -151,56 +151,56 @@ pub struct Counters {
     pub delivered: u64,
     /// Delivered to subscriptions, and settled with that.
     pub delivered_no_ack: u64,
-    /// Asked for and given.
+    /// Got, and to be settled.
     pub got: u64,
-    /// Asked for and given, and settled with that.
+    /// Got, and settled with that.
     pub got_no_ack: u64,
-    /// Asked for in vain.
+    /// Gets without a message.
     pub got_empty: u64,
-    /// Of all these deliveries, those that may have happened before.
+    /// Of all these deliveries, those that were redelivered.
     pub redelivered: u64,
     /// Accepted by consumers.
     pub accepted: u64,
-    /// Released by consumers, or by their end.
+    /// Released by consumers, or when they ended.
     pub released: u64,
     /// Rejected by consumers.
     pub rejected: u64,
-    /// Waited too long.
+    /// Expired.
     pub expired: u64,
-    /// Left because the queue was over its limit, or because they came back too often.
+    /// Dropped because the queue was above its limit, or because they came back too often.
     pub dropped: u64,
-    /// Not taken, because the queue was full.
+    /// Refused, because the queue was full.
     pub refused: u64,
-    /// Of those four, the ones that became letters and left.
+    /// Of those four, the ones that were dead-lettered.
     pub dead_lettered: u64,
-    /// Of those four, the ones that became none, although the queue has dead-lettering: the exchange was not there, sent
-    /// them nowhere, or in a circle.
+    /// Of those four, the ones that were not, although the queue has dead-lettering: the exchange did not exist or
+    /// had no target, or there was a cycle.
     pub letters_unroutable: u64,
     /// Purged.
     pub purged: u64,
 }
 
-/// A queue as it stands.
+/// The state of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueCounts {
     /// Messages that wait.
     pub ready: u64,
-    /// Messages that came back, and rest before they are ready again.
+    /// Messages that came back, and wait for their delayed retry.
     pub resting: u64,
-    /// Messages that are out.
+    /// Unsettled deliveries.
     pub unacked: u64,
-    /// Messages that have come to their end and not left yet: their letters wait for somebody to take them.
+    /// Messages that have died and not left yet: no target has accepted their dead letters.
     pub dying: u64,
     /// Bytes of the waiting messages' bodies.
     pub ready_bytes: u64,
-    /// Bytes of the bodies that are out.
+    /// Bytes of the unsettled deliveries' bodies.
     pub unacked_bytes: u64,
-    /// Bytes of the bodies of those that are dying, as far as they do not count as waiting.
+    /// Bytes of the dying messages' bodies, as far as they do not count as waiting.
     pub dying_bytes: u64,
     /// Subscriptions.
     pub subscriptions: u32,
-    /// Where only one of them is active: which one.
+    /// The single active consumer, if there is one.
     pub active: Option<SubscriptionId>,
-    /// What it has done.
+    /// Its counters.
     pub counters: Counters,
 }

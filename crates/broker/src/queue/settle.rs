@@ -1,4 +1,4 @@
-//! Messages that are out come to an end, or come back; messages that wait are purged.
+//! Delivered messages are settled or come back; waiting messages are purged.
 
 use ferrymq_model::{DeathReason, QueueId, Settled, Settlement, Time};
 
@@ -9,8 +9,8 @@ use super::shard::{Queue, Shard};
 use super::{Ports, Stretch};
 
 impl Shard {
-    /// Settles deliveries, or returns them to their places: for a consumer that says so, or for a channel that ends.
-    /// Those of queues that have gone are passed over.
+    /// Settles deliveries, or returns them to their places: for a consumer, or for a channel that ends. Those of
+    /// deleted queues are ignored.
     pub fn settle(&mut self, stretches: &[Stretch], settlement: Settlement, now: Time, ports: &mut impl Ports) {
         for stretch in stretches {
             let Some(queue) = self.queues.get_mut(&stretch.queue.queue()) else { continue };
@@ -24,8 +24,8 @@ impl Shard {
         }
     }
 
-    /// Drops a queue's ready messages, those that rest, and those whose letters must not be lost and nobody has taken yet;
-    /// says how many there were.
+    /// Drops a queue's ready messages, those that wait for a delayed retry, and at-least-once dead letters that no
+    /// target has accepted; returns how many there were.
     pub fn purge(&mut self, queue: QueueId, ports: &mut impl Ports) -> u64 {
         let Some(queue) = self.queues.get_mut(&queue) else { return 0 };
         let id = queue.id;

@@ -1,8 +1,8 @@
 //! A shard: some of the node's queues under one lock, with their subscriptions and timers.
 //!
-//! Every method is one transition. Messages leave in [`Shard::dispatch`] only (and in [`Shard::publish`], where one goes
-//! straight from its publisher to a consumer), so a transition that makes a queue's messages deliverable just lines the
-//! queue up, and the caller decides when to let go of the lock between two rounds.
+//! Every method is one transition. Messages leave in [`Shard::dispatch`] only (and in [`Shard::publish`], if one is
+//! delivered directly). So a transition that makes a queue's messages deliverable only lines the queue up, and the
+//! caller decides when to release the lock between two rounds.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,8 +32,9 @@ pub(super) const ROUND_MESSAGES_MAX: usize = 128;
 
 /// A plain state machine over queues. See the [module](self).
 ///
-/// Invariant between two transitions: a queue in which messages are dying or too many, or that has ready messages and a
-/// subscription with credit, is lined up for dispatch, parked until storage has read on, or held up until it has room.
+/// Invariant between two transitions: a queue with dying or excess messages, or with ready messages and a
+/// subscription with credit, is lined up for dispatch, waits for storage to read, or waits for space for its dead
+/// letters.
 #[derive(Debug, Default)]
 pub struct Shard {
     pub(super) queues: HashMap<QueueId, Box<Queue>>,
@@ -41,11 +42,11 @@ pub struct Shard {
     pub(super) subscriptions: HashMap<SubscriptionId, Subscription>,
     /// Queues and schedules lined up for dispatch, each once.
     pub(super) runnable: VecDeque<QueueId>,
-    /// Letters of messages that were not taken in, on their way in the order in which they were refused.
+    /// Dead letters of refused messages, in the order in which they were refused.
     pub(super) letters: VecDeque<Letter>,
-    /// Queues with messages that would become letters if there were room.
+    /// Queues with messages that would be dead-lettered if there were space.
     pub(super) held_up: BTreeSet<QueueId>,
-    /// Queues with letters that nobody would get, or not everybody.
+    /// Queues with dead letters that no target has accepted, or not all.
     pub(super) keeping: BTreeSet<QueueId>,
     pub(super) timers: Timers,
     pub(super) saboteur: Saboteur,
@@ -60,9 +61,9 @@ pub(super) struct Queue {
     pub(super) settings: QueueSettings,
     pub(super) lanes: Lanes,
     pub(super) dying: Dying,
-    /// It met with a message that would become a letter, and there was no room.
+    /// It has a message that would be dead-lettered, and there was no space.
     pub(super) held_up: bool,
-    /// Queues with letters for this one, which was full.
+    /// Queues with dead letters for this one, which was full.
     pub(super) awaited_by: Vec<QueueId>,
     pub(super) resting: Resting,
     pub(super) ready: u64,
@@ -80,19 +81,19 @@ pub(super) struct Queue {
     pub(super) subscriptions: BTreeMap<(Reverse<i64>, u64), SubscriptionId>,
     /// How many there have been.
     subscribed: u64,
-    /// The only subscription wants no other beside it.
+    /// The only subscription is exclusive.
     exclusive: bool,
-    /// Where only one subscription is active: which one.
+    /// The single active consumer.
     active: Option<SubscriptionId>,
-    /// Storage is asked for the front message and reads.
+    /// Storage was asked for the front message and reads it.
     pub(super) parked: bool,
     /// Lined up in [`Shard::runnable`].
     pub(super) lined_up: bool,
-    /// Any message may have an expiry, so the front is looked at even when nobody wants it.
+    /// A message may have an expiration, so the front is checked even if nobody wants it.
     pub(super) expiring: bool,
-    /// When the front message expires, once that is known.
+    /// When the front message expires, if that is known.
     pub(super) front_expires: Option<Time>,
-    /// When it was last declared, asked or subscribed to.
+    /// When it was last declared, or a client got from it or subscribed to it.
     pub(super) last_used: Time,
     pub(super) timer: Option<Time>,
     pub(super) counters: Counters,
@@ -103,7 +104,7 @@ pub(super) struct Queue {
 pub(super) struct Subscription {
     pub(super) queue: QueueId,
     pub(super) turn: Turn,
-    /// Which one of its queue's it is, in the order in which they came.
+    /// Its number among its queue's subscriptions, in the order in which they were made.
     number: u64,
     /// It has no credit and is not among its queue's turns.
     pub(super) waiting: bool,
@@ -116,19 +117,19 @@ impl Shard {
         Self::default()
     }
 
-    /// A shard that does something wrong.
+    /// A shard with a fault, for tests.
     #[cfg(debug_assertions)]
     #[must_use]
     pub fn sabotaged(sabotage: Sabotage) -> Self {
         Self { saboteur: Saboteur::new(sabotage), ..Self::default() }
     }
 
-    /// A queue was made, or found after a restart.
+    /// A queue was declared, or recovered.
     pub fn open(&mut self, id: QueueId, settings: QueueSettings, recovered: &[Recovered], now: Time) {
         let mut queue = Box::new(Queue::new(id, settings, self.saboteur, now));
         for found in recovered {
             let lane = Lane::recovered(found, self.saboteur, |sequence, reason| {
-                // How many bytes each has is known only when it is found.
+                // The length of each is known only when it is found.
                 let stretch = DyingStretch { lane: found.lane, first: sequence, last: sequence, reason, counted: true };
                 queue.dying.push(stretch, 0);
             });
@@ -144,8 +145,8 @@ impl Shard {
         self.line_up_if_restless(id);
     }
 
-    /// What holds for the queue has changed. Messages that are too many now, or too old (reckoned from when they arrived),
-    /// leave in dispatch; the queue counts as used. What it was declared with stays.
+    /// The queue's settings have changed. Messages that are excess now, or expired (counted from their arrival),
+    /// leave in dispatch; the queue counts as used. The declaration stays.
     pub fn configure(&mut self, id: QueueId, settings: QueueSettings, now: Time) {
         let Some(queue) = self.queues.get_mut(&id).filter(|_| !self.saboteur.does(Sabotage::PolicyIgnored)) else {
             return;
@@ -185,7 +186,7 @@ impl Shard {
         })
     }
 
-    /// What the lane that is stored under this id must remember over a restart, where it was ever used.
+    /// What must be stored for the lane with this id to recover it, if it was ever used.
     #[must_use]
     pub fn state(&self, lane: QueueId) -> Option<QueueState> {
         let (queue, number) = (self.queues.get(&lane.queue())?, lane_of(lane));
@@ -193,7 +194,7 @@ impl Shard {
         Some(QueueState { due: queue.resting_in(number), ..state })
     }
 
-    /// The queue was declared again: its lease starts anew.
+    /// The queue was declared again: its expiry begins again.
     pub fn used(&mut self, queue: QueueId, now: Time) {
         if let Some(queue) = self.queues.get_mut(&queue) {
             queue.last_used = now;
@@ -201,11 +202,11 @@ impl Shard {
         }
     }
 
-    /// Subscribes to a queue; `false` where the queue has gone meanwhile.
+    /// Subscribes to a queue; `false` if the queue was deleted meanwhile.
     ///
     /// # Errors
-    /// [`Refusal::AccessRefused`] where another subscription is exclusive, or where it is and others are there, or could
-    /// take over from it.
+    /// [`Refusal::AccessRefused`] if another subscription is exclusive, or if this one is exclusive and others
+    /// exist, or could take over from it.
     pub fn consume(&mut self, queue: QueueId, subscriber: Subscriber, now: Time) -> Result<bool, Refusal> {
         let Some(found) = self.queues.get_mut(&queue) else { return Ok(false) };
         let alone = found.subscriptions.is_empty() && !found.settings.single_active;
@@ -226,7 +227,7 @@ impl Shard {
         Ok(true)
     }
 
-    /// Ends a subscription; what it holds can still be settled. An auto-delete queue goes with its last one.
+    /// Ends a subscription; its deliveries can still be settled. An auto-delete queue is deleted with its last one.
     pub fn cancel(&mut self, subscription: SubscriptionId, now: Time, ports: &mut impl Ports) {
         let Some(ended) = self.subscriptions.remove(&subscription) else { return };
         let queue = self.queues.get_mut(&ended.queue).expect("a subscription's queue is there");
@@ -251,11 +252,11 @@ impl Shard {
             return;
         }
         queue.set_timer(&mut self.timers);
-        // Where nobody is left to take the front message, its expiry must be found out.
+        // If nobody is left who wants the front message, its expiry must be found out.
         self.line_up_if_restless(ended.queue);
     }
 
-    /// Ends all subscriptions of a queue, which tells them so; the queue stays, even if it is auto-delete.
+    /// Cancels all subscriptions of a queue; the queue stays, even if it is auto-delete.
     pub fn cancel_all(&mut self, queue: QueueId, ports: &mut impl Ports) {
         let Some(found) = self.queues.get_mut(&queue) else { return };
         found.turns.clear();
@@ -309,10 +310,10 @@ impl Shard {
         }
     }
 
-    /// Deletes a queue with its messages and subscriptions; says how many messages were ready.
+    /// Deletes a queue with its messages and subscriptions; returns how many messages were ready.
     ///
     /// # Errors
-    /// [`Refusal::PreconditionFailed`] where `when` does not hold. A queue that is not there has 0 messages.
+    /// [`Refusal::PreconditionFailed`] if `when` does not hold. A queue that does not exist has 0 messages.
     pub fn delete(&mut self, queue: QueueId, when: DeleteWhen, ports: &mut impl Ports) -> Result<u64, Refusal> {
         let Some(found) = self.queues.get(&queue) else { return Ok(0) };
         if when.empty && found.ready + found.resting.messages > 0 {
@@ -333,7 +334,7 @@ impl Shard {
     }
 
     /// Deletes queues that were unused for too long and lines up those whose front message expires, some at a time.
-    /// Dispatch is due after it.
+    /// Dispatch must follow.
     pub fn timeout(&mut self, now: Time, ports: &mut impl Ports) {
         for _ in 0..ROUND_MESSAGES_MAX {
             let Some(id) = self.timers.due(now) else { return };
@@ -419,12 +420,12 @@ impl Queue {
         }
     }
 
-    /// As refusals name it.
+    /// The queue as refusals name it.
     pub(super) fn shown(&self) -> String {
         format!("queue '{}' in vhost '{}'", self.settings.name, self.settings.vhost)
     }
 
-    /// A subscription may be served: at once, unless only one may and there is one.
+    /// A subscription may be served: at once, unless there is a single active consumer.
     fn activate(&mut self, turn: Turn) {
         if self.settings.single_active {
             if self.active.is_some() && !self.saboteur.does(Sabotage::SecondActive) {
@@ -435,7 +436,7 @@ impl Queue {
         self.turns.push(turn);
     }
 
-    /// When the queue goes if it stays unused, where it would.
+    /// When the queue expires if it stays unused, if it has an expiry.
     fn unused_until(&self) -> Option<Time> {
         let unused_ms_max = self.settings.unused_ms_max.filter(|_| self.subscriptions.is_empty())?;
         Some(self.last_used.after_ms(unused_ms_max))

@@ -1,17 +1,17 @@
-//! When a shard's queues want to be looked at again.
+//! The timers of a shard's queues.
 
 use std::collections::BTreeSet;
 
 use ferrymq_model::{QueueId, Time};
 
-/// At most one time for each queue; the queue remembers its own.
+/// At most one time for each queue; the queue stores its own.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     due: BTreeSet<(Time, QueueId)>,
 }
 
 impl Timers {
-    /// Moves a queue's timer from `set`, which is brought up to date, to `wanted`.
+    /// Moves a queue's timer from `set`, which is updated, to `wanted`.
     pub(crate) fn move_to(&mut self, queue: QueueId, set: &mut Option<Time>, wanted: Option<Time>) {
         if *set == wanted {
             return;
@@ -29,7 +29,7 @@ impl Timers {
         self.due.first().map(|(time, _)| *time)
     }
 
-    /// A queue whose time has come, the longest due first.
+    /// A queue whose time has come; the one that is longest due first.
     pub(crate) fn due(&self, now: Time) -> Option<QueueId> {
         self.due.first().filter(|(time, _)| *time <= now).map(|(_, queue)| *queue)
     }

@@ -1,4 +1,4 @@
-//! Whose turn it is: a queue's subscriptions with credit, in the order in which they are served.
+//! The order of service: a queue's subscriptions with credit.
 
 use std::{
     cmp::Reverse,
@@ -16,15 +16,15 @@ pub(super) struct Turn {
     pub(super) priority: i64,
 }
 
-/// Higher priorities first, and within one whoever has waited longest. Nothing here looks through all of them, except now
-/// and then on behalf of as many that have gone.
+/// Higher priorities first; within one, the subscription that has waited longest. Nothing here looks through all of
+/// them, except for removing many ended ones at once.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// None of the lines is empty.
     lines: BTreeMap<Reverse<i64>, VecDeque<Turn>>,
     /// How many turns the lines have.
     count: usize,
-    /// Subscriptions that ended and still have a turn there. It is passed over.
+    /// Subscriptions that ended and still have a turn there. They are skipped.
     gone: HashSet<SubscriptionId>,
 }
 
@@ -33,10 +33,10 @@ impl Turns {
         self.count == self.gone.len()
     }
 
-    /// Puts a subscription behind all of its own priority or a higher one.
+    /// Adds a subscription after all others of its own priority or a higher one.
     pub(super) fn push(&mut self, turn: Turn) {
         if self.gone.contains(&turn.subscription) {
-            // Its number was another's before.
+            // Another subscription had its number before.
             self.forget_gone();
         }
         self.lines.entry(Reverse(turn.priority)).or_default().push_back(turn);
@@ -55,7 +55,7 @@ impl Turns {
         }
     }
 
-    /// Who was next is not any more.
+    /// The first one is not waiting any more.
     pub(super) fn pop(&mut self) {
         let Some(mut line) = self.lines.first_entry() else { return };
         self.count -= usize::from(line.get_mut().pop_front().is_some());
@@ -64,7 +64,7 @@ impl Turns {
         }
     }
 
-    /// Who was next goes behind all others of its priority.
+    /// The first one moves behind all others of its priority.
     #[inline]
     pub(super) fn rotate(&mut self) {
         if let Some(mut line) = self.lines.first_entry()
@@ -132,7 +132,7 @@ mod tests {
         for number in [1, 3, 0] {
             turns.remove(SubscriptionId(number));
         }
-        // A new one with the number of one that has gone, and another priority.
+        // A new one with the number of an ended one, and another priority.
         turns.push(turn(1, 0));
         assert_eq!(order(&mut turns), [5, 7, 9, 2, 4, 6, 8, 1]);
         turns.push(turn(1, 0));

@@ -1,4 +1,4 @@
-//! Where a due time stands among a schedule's lanes: by the highest of its digits in which it differs from the base.
+//! The lane of a due time in a schedule: by the highest of its digits in which it differs from the base.
 //!
 //! Times are numbers of sixteen digits of four bits. The lane (level, digit) holds the times that share all digits above
 //! that level with the base, and have that digit there. So the lanes of level 0 are a millisecond wide, those of level 3 four
@@ -9,7 +9,7 @@ use ferrymq_model::Time;
 const DIGIT_BITS: u32 = 4;
 const DIGIT_MASK: u64 = (1 << DIGIT_BITS) - 1;
 
-/// The lane of a time that lies behind `base`.
+/// The lane of a time after `base`.
 pub(super) fn lane_of(base: Time, due: Time) -> u8 {
     debug_assert!(base < due, "{due:?} does not lie behind {base:?}");
     let level = (base.0 ^ due.0).max(1).ilog2() / DIGIT_BITS;
@@ -17,12 +17,12 @@ pub(super) fn lane_of(base: Time, due: Time) -> u8 {
     (level as u8) << DIGIT_BITS | digit as u8
 }
 
-/// The first time of the lane that holds `due`.
+/// The first time of the lane that contains `due`.
 pub(super) fn start_of(lane: u8, due: Time) -> Time {
     Time(due.0 & !last_digits(lane))
 }
 
-/// The last time of the lane that holds `due`.
+/// The last time of the lane that contains `due`.
 pub(super) fn end_of(lane: u8, due: Time) -> Time {
     Time(due.0 | last_digits(lane))
 }
@@ -56,8 +56,8 @@ mod tests {
         assert!(is_finest(0x07) && !is_finest(0x11));
     }
 
-    /// What a lane holds stays rightly placed while the base comes nearer to it, and moves to finer lanes once the base has
-    /// come to its first time.
+    /// The content of a lane stays correct while the base comes nearer to it, and moves to finer lanes once the
+    /// base has reached its first time.
     #[test]
     fn lanes_hold_until_the_base_comes_to_them() {
         let mut seed = 11_u64;

@@ -1,10 +1,10 @@
-//! The times of the messages in the lane that is open, when they are few enough to be held in memory.
+//! The times of the messages in the open lane, if they are few enough to be held in memory.
 
 use std::collections::BTreeSet;
 
 use ferrymq_model::{Sequence, Time};
 
-/// How many messages a lane may have to be worked off from memory; those of a larger one move to finer lanes.
+/// How many messages a lane may have to be processed from memory; those of a larger one move to finer lanes.
 pub(super) const FRONT_MESSAGES_MAX: u64 = 4096;
 
 /// The messages of one lane, in the order in which they are due.
@@ -12,17 +12,17 @@ pub(super) const FRONT_MESSAGES_MAX: u64 = 4096;
 pub(super) struct Front {
     pub(super) lane: u8,
     dues: BTreeSet<(Time, Sequence)>,
-    /// Where to go on looking; all before it are known.
+    /// Where to continue looking; all messages before it are known.
     read_to: Sequence,
 }
 
 impl Front {
-    /// Of a lane whose first message stands at `from` or behind it.
+    /// Of a lane whose first message is at `from` or after it.
     pub(super) fn new(lane: u8, from: Sequence) -> Self {
         Self { lane, dues: BTreeSet::new(), read_to: from }
     }
 
-    /// Where the next message is to be looked for, as long as not all are known of a lane that gives `next` next.
+    /// Where to look for the next message, until all of a lane with the next sequence `next` are known.
     pub(super) fn unread(&self, next: Sequence) -> Option<Sequence> {
         (self.read_to < next).then_some(self.read_to)
     }

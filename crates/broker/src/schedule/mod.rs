@@ -1,14 +1,16 @@
-//! A schedule: messages that wait, each for a time of its own, and are then sent on.
+//! A schedule: messages with delays, each until its own time.
 //!
-//! It is a radix heap over the lanes that its id owns in storage, so that it costs no memory for what waits and no format of
-//! its own: a message that is due far away goes to a coarse lane (see [`digits`]), and when the first time of a lane comes,
-//! its messages move to finer lanes, the last of which are a millisecond wide. A lane that has few messages by then is not
-//! moved but *opened*: their times are held in memory ([`Front`]), and they leave from where they are. So one of few messages
-//! is written once, and one of very many as often as its delay has hexadecimal digits.
+//! It is a radix heap over the lanes that its id owns in storage, so that waiting messages need no memory and no
+//! own format. A message that is due much later goes to a coarse lane (see [`digits`]). When the first time of a
+//! lane comes, its messages move to finer lanes, the last of which are a millisecond wide. A lane that has few
+//! messages by then is not moved but *opened*: their times are held in memory ([`Front`]), and they leave from
+//! where they are. So one of few messages is written once, and one of very many as often as its delay has
+//! hexadecimal digits.
 //!
-//! Equal times leave in the order in which they came: the base only goes forward, so those that came earlier are in the same
-//! lane or in one that is moved earlier, and what comes for a lane that is being moved still goes behind its last. (Only what
-//! comes after a restart before all lanes have been looked into may overtake others of its millisecond.)
+//! Messages with equal times leave in the order in which they arrived: the base only increases, so earlier ones are
+//! in the same lane or in one that is moved earlier, and new messages for a lane that is being moved go behind its
+//! last one. (Only messages that arrive after a restart, before all lanes have been read, may overtake others of
+//! the same millisecond.)
 
 mod digits;
 mod front;
@@ -21,19 +23,19 @@ use crate::queue::{Next, Ports, Recovered, Settling};
 use digits::{end_of, is_finest, lane_of, start_of};
 use front::{FRONT_MESSAGES_MAX, Front};
 
-/// What a schedule sends on, and whether it keeps it.
+/// The settings of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleSettings {
-    /// The vhost that its messages are in.
+    /// The vhost of its messages.
     pub vhost: Name,
-    /// The exchange that they go to when they are due.
+    /// The exchange that routes them when they are due.
     pub exchange: Name,
-    /// Whether it survives a restart, and with it its persistent messages.
+    /// Whether it survives a restart, with its persistent messages.
     pub durable: bool,
 }
 
-/// Invariants: no message of a lane is due before the lane's start; `starts` has the lanes with messages, but for those that
-/// were found after a restart and not looked into yet.
+/// Invariants: no message of a lane is due before the lane's start; `starts` contains the lanes with messages,
+/// except those that were recovered and not read yet.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     id: QueueId,
@@ -42,12 +44,12 @@ pub(crate) struct Schedule {
     lanes: BTreeMap<u8, Lane>,
     /// Lanes with messages, by their first times.
     starts: BTreeSet<(Time, u8)>,
-    /// Lanes that were found after a restart: nothing of them has been read.
+    /// Lanes that were recovered: nothing of them has been read.
     unknown: Vec<u8>,
     front: Option<Front>,
-    /// How many wait in all lanes.
+    /// How many messages all lanes have.
     pub(crate) messages: u64,
-    /// Storage is asked for a message and reads.
+    /// Storage was asked for a message and reads it.
     pub(crate) parked: bool,
     /// Lined up for dispatch.
     pub(crate) lined_up: bool,
@@ -58,14 +60,14 @@ pub(crate) struct Schedule {
 struct Lane {
     /// There is no message before this one.
     from: Sequence,
-    /// What the next message gets.
+    /// The sequence of the next message.
     next: Sequence,
     messages: u64,
-    /// Before this time none of them is due, as far as they are known.
+    /// No known message is due before this time.
     start: Option<Time>,
 }
 
-/// A message whose time has come.
+/// A message whose delay is over.
 #[derive(Debug)]
 pub(crate) struct Coming {
     pub(crate) place: Place,
@@ -74,7 +76,7 @@ pub(crate) struct Coming {
     lane: u8,
 }
 
-/// A message that has to be looked at next.
+/// The message to look at next.
 #[derive(Clone, Copy, Debug)]
 struct Task {
     lane: u8,
@@ -89,14 +91,14 @@ enum What {
     FindStart,
     /// Its time is held in memory.
     Read,
-    /// It stands first in memory, and its time has come.
+    /// It is the first in memory, and its delay is over.
     Take,
-    /// It moves to a finer lane, unless its time has come.
+    /// It moves to a finer lane, unless its delay is over.
     Sort { start: Time },
 }
 
 impl Schedule {
-    /// A new one, or one that was found after a restart.
+    /// A new one, or one that was recovered.
     pub(crate) fn new(id: QueueId, settings: ScheduleSettings, recovered: &[Recovered]) -> Self {
         let lane = |found: &Recovered| Lane { from: 0, next: found.state.next, messages: found.messages, start: None };
         Self {
@@ -113,9 +115,9 @@ impl Schedule {
         }
     }
 
-    /// A message comes that is due behind `now`; gives its place.
+    /// A message arrives that is due after `now`; returns its place.
     pub(crate) fn arrive(&mut self, due: Time, now: Time, ports: &mut impl Ports) -> Place {
-        // No lane begins before the base, so what is there already stays rightly placed.
+        // No lane begins before the base, so existing messages stay in the right lanes.
         let base = self.starts.first().map_or(now, |(start, _)| now.min(Time(start.0.saturating_sub(1))));
         self.put(lane_of(base, due), due, ports)
     }
@@ -151,7 +153,7 @@ impl Schedule {
         }
     }
 
-    /// A message that came has left for elsewhere.
+    /// A message was moved or sent.
     pub(crate) fn leave(&mut self, coming: &Coming) {
         self.left(coming.lane, coming.place.sequence);
     }
@@ -170,7 +172,7 @@ impl Schedule {
         }
     }
 
-    /// A lane has no messages, whatever was thought before.
+    /// A lane has no messages, whatever was assumed before.
     fn emptied(&mut self, number: u8) {
         let lane = self.lanes.get_mut(&number).expect("a lane that was looked into is there");
         self.messages -= std::mem::take(&mut lane.messages);
@@ -181,7 +183,7 @@ impl Schedule {
         self.front.take_if(|front| front.lane == number);
     }
 
-    /// When there is something to do next, where that is not now.
+    /// When there is something to do next, if not now.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let (start, number) = self.starts.first()?;
         let open = self.front.as_ref().filter(|front| front.lane == *number);
@@ -193,8 +195,8 @@ impl Schedule {
         !self.parked && self.task(now).is_some()
     }
 
-    /// Moves messages nearer to their time, until it finds one whose time has come; `None` where there is none, or
-    /// storage has to read first, or the budget is used up.
+    /// Moves messages nearer to their time, until it finds one whose delay is over; `None` if there is none, if
+    /// storage has to read first, or if the budget is used up.
     pub(crate) fn step(
         &mut self,
         now: Time,
@@ -256,14 +258,14 @@ impl Schedule {
         }
     }
 
-    /// Whether the lane's messages can leave from where they are: there are not too many, and no others are due among
-    /// them.
+    /// Whether the lane's messages can leave from where they are: there are not too many, and no others are due
+    /// among them.
     fn can_open(&self, lane: u8, start: Time) -> bool {
         let alone = || self.starts.iter().nth(1).is_none_or(|(other, _)| *other > end_of(lane, start));
         !is_finest(lane) && self.lanes[&lane].messages <= FRONT_MESSAGES_MAX && alone()
     }
 
-    /// All messages of the first lane are due later than was thought; this happens where the clock was set back.
+    /// All messages of the first lane are due later than was assumed; this happens if the clock was set back.
     fn begins_later(&mut self, number: u8, start: Time, due: Time) {
         let lane = self.lanes.get_mut(&number).expect("it was just looked into");
         let later = start_of(number, due);
@@ -298,7 +300,7 @@ impl Schedule {
         None
     }
 
-    /// Storage has no message where one was thought to be: transient ones went with a restart.
+    /// Storage has no message where one was assumed: transient ones were lost in a restart.
     fn nothing_behind(&mut self, task: Task) {
         match task.what {
             What::FindStart => {

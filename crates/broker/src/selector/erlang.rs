@@ -1,11 +1,11 @@
-//! Selectors as the bindings of `x-jms-topic` exchanges carry them: Erlang terms, written out. RabbitMQ's JMS client
-//! translates the selector to `{'=',{'ident',<<"colour">>},<<"blue">>}.`; only what it can write means anything here.
+//! Selectors in the bindings of `x-jms-topic` exchanges: Erlang terms as text. RabbitMQ's JMS client translates the
+//! selector to `{'=',{'ident',<<"colour">>},<<"blue">>}.`; only what that client can write is accepted here.
 
 use super::like::Pattern;
 use super::number::{Arithmetic, Number};
 use super::{Comparison, Expression, LENGTH_BYTES_MAX, Literal, NESTING_MAX, Unreadable};
 
-/// A term of the kinds that selectors are made of.
+/// A term of the kinds in selectors.
 #[derive(Debug)]
 enum Term {
     Atom(String),
@@ -16,7 +16,7 @@ enum Term {
 }
 
 impl Expression {
-    /// Reads a term; the dot behind it may be missing.
+    /// Reads a term; the final dot may be missing.
     ///
     /// # Errors
     /// [`Unreadable`].
@@ -54,7 +54,7 @@ impl Reader<'_> {
         self.at = self.text.len() - self.rest().trim_ascii_start().len();
     }
 
-    /// Takes a token, if it comes next.
+    /// Reads a token, if it comes next.
     fn take(&mut self, token: &str) -> bool {
         self.skip_space();
         let is_next = self.rest().starts_with(token);
@@ -62,7 +62,7 @@ impl Reader<'_> {
         is_next
     }
 
-    /// Takes as many characters as are wanted.
+    /// Reads as many characters as `wanted` accepts.
     fn take_while(&mut self, wanted: impl Fn(char) -> bool) -> String {
         let taken: String = self.rest().chars().take_while(|character| wanted(*character)).collect();
         self.at += taken.len();
@@ -114,7 +114,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What stands before the next `end`.
+    /// The text before the next `end`.
     fn quoted(&mut self, end: char) -> Result<String, Unreadable> {
         let mut text = String::new();
         loop {
@@ -132,7 +132,8 @@ impl Reader<'_> {
         Ok(character)
     }
 
-    /// What an escape stands for. The client writes those of quotes and backslashes only; characters by number are refused.
+    /// The meaning of an escape. The client only writes those of quotes and backslashes; characters by number are
+    /// refused.
     fn escaped(&mut self) -> Result<char, Unreadable> {
         Ok(match self.character()? {
             'b' => '\u{8}',
@@ -149,7 +150,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Digits, with a base before them (`16#ff`) or a fraction behind them.
+    /// Digits, with a base before them (`16#ff`) or a fraction after them.
     fn number(&mut self) -> Result<Number, Unreadable> {
         self.skip_space();
         let start = self.at;
@@ -208,7 +209,7 @@ fn negated_if(negated: bool, inner: Expression) -> Expression {
     if negated { Expression::Not(Box::new(inner)) } else { inner }
 }
 
-/// `None` where there is no such operator.
+/// `None` if there is no such operator.
 fn unary(operator: &str, [operand]: [Term; 1]) -> Option<Result<Expression, Unreadable>> {
     let signed = |operator, operand| {
         let zero = Box::new(Expression::Literal(Literal::Number(Number::ZERO)));
@@ -225,7 +226,7 @@ fn unary(operator: &str, [operand]: [Term; 1]) -> Option<Result<Expression, Unre
     })
 }
 
-/// As [`unary`].
+/// Like [`unary`].
 fn binary(operator: &str, [left, right]: [Term; 2]) -> Option<Result<Expression, Unreadable>> {
     let combine: fn(Box<Expression>, Box<Expression>) -> Expression = match operator {
         "in" | "not_in" => return Some(membership(operator == "not_in", left, right)),
@@ -247,7 +248,7 @@ fn binary(operator: &str, [left, right]: [Term; 2]) -> Option<Result<Expression,
     Some(boxed(left).and_then(|left| Ok(combine(left, boxed(right)?))))
 }
 
-/// As [`unary`].
+/// Like [`unary`].
 fn ternary(operator: &str, [value, second, third]: [Term; 3]) -> Option<Result<Expression, Unreadable>> {
     match operator {
         "between" | "not_between" => Some(between(operator == "not_between", value, second, third)),
@@ -256,7 +257,7 @@ fn ternary(operator: &str, [value, second, third]: [Term; 3]) -> Option<Result<E
     }
 }
 
-/// Bounds may stand in a tuple of their own.
+/// Bounds may be in their own tuple.
 fn range(operator: &str, value: Term, bounds: Term) -> Option<Result<Expression, Unreadable>> {
     let Term::Tuple(bounds) = bounds else { return None };
     let [Term::Atom(range), from, to] = <[Term; 3]>::try_from(bounds).ok()? else { return None };

@@ -1,4 +1,4 @@
-//! What a selector is worth for one message.
+//! The result of a selector for one message.
 
 use std::cmp::Ordering;
 
@@ -13,12 +13,12 @@ type Lookup<'a> = dyn Fn(&str) -> Option<&'a Value> + 'a;
 /// The value of an expression.
 #[derive(Clone, Copy, Debug)]
 enum Operand<'a> {
-    /// Missing, or calculated from what is.
+    /// Missing, or computed from something missing.
     Unknown,
     Bool(bool),
     Number(Number),
     Text(&'a str),
-    /// There, and of a type that selectors do not know.
+    /// Present, and of a type that selectors do not have.
     Other,
 }
 
@@ -28,7 +28,7 @@ impl Expression {
         self.truth(lookup) == Some(true)
     }
 
-    /// The expression as a condition: `None` is unknown, and so is what is no condition.
+    /// The expression as a condition: `None` means unknown, also for an expression that is not a condition.
     pub(super) fn truth<'a>(&'a self, lookup: &Lookup<'a>) -> Option<bool> {
         match self {
             Self::Not(inner) => inner.truth(lookup).map(|truth| !truth),
@@ -120,7 +120,8 @@ fn or(left: Option<bool>, right: Option<bool>) -> Option<bool> {
     }
 }
 
-/// What is unknown stays so; what is not of one type is neither equal nor unequal nor in any order (JMS 1.1, 3.8.1.1).
+/// An unknown value stays unknown; values of different types are neither equal nor unequal nor ordered (JMS 1.1,
+/// 3.8.1.1).
 fn compare(comparison: Comparison, left: Operand<'_>, right: Operand<'_>) -> Option<bool> {
     let ordering = match (left, right) {
         (Operand::Unknown, _) | (_, Operand::Unknown) => return None,

@@ -1,8 +1,9 @@
-//! Selectors: conditions on what a message says of itself, as JMS 1.1 defines them (section 3.8.1.1). Pure and total.
+//! Selectors: conditions on a message's headers and properties, as JMS 1.1 defines them (section 3.8.1.1). Pure and
+//! total.
 //!
-//! One tree, whatever notation it came in; so far that is the one of `x-jms-topic` bindings ([`erlang`]). Logic has three
-//! values: what is missing is unknown, and a message is selected by what is certainly true only. Where JMS leaves a choice,
-//! it is RabbitMQ's: texts are ordered by their bytes, and a division leaves a fraction.
+//! One tree for all notations; so far there is that of `x-jms-topic` bindings ([`erlang`]). The logic has three
+//! values: a missing value is unknown, and a selector matches a message only if it is certainly true. Where JMS
+//! leaves a choice, it is RabbitMQ's: texts are ordered by their bytes, and a division has a fraction.
 
 mod erlang;
 mod evaluate;
@@ -16,13 +17,13 @@ use std::fmt;
 use like::Pattern;
 use number::{Arithmetic, Number};
 
-/// Bytes of a selector. With the size of a message's headers it bounds what asking the selector takes.
+/// The maximum length of a selector. With the size of a message's headers it limits the cost of evaluating it.
 const LENGTH_BYTES_MAX: usize = 8 * 1024;
 
-/// How deep the parts of a selector may lie in each other. Reading, asking and dropping one recurse as deep.
+/// The maximum depth of a selector. Reading, evaluating and dropping one recurse as deep.
 const NESTING_MAX: usize = 64;
 
-/// A condition, or a part of one that has a value.
+/// A condition, or a part of one with a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Expression {
     Literal(Literal),
@@ -33,14 +34,14 @@ pub(crate) enum Expression {
     Or(Box<Expression>, Box<Expression>),
     Compare(Comparison, Box<Expression>, Box<Expression>),
     Calculate(Arithmetic, Box<Expression>, Box<Expression>),
-    /// Value, lower bound, upper bound; the bounds are within.
+    /// Value, lower bound, upper bound; the bounds are included.
     Between(Box<Expression>, Box<Expression>, Box<Expression>),
     In(Box<Expression>, Vec<Literal>),
     Like(Box<Expression>, Pattern),
     IsNull(Box<Expression>),
 }
 
-/// A value that is written in the selector itself.
+/// A constant in the selector.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Literal {
     Bool(bool),
@@ -58,14 +59,14 @@ pub(crate) enum Comparison {
     GreaterOrEqual,
 }
 
-/// Why something is no selector.
+/// Why a text is not a selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unreadable {
     TooLong,
     TooDeep,
-    /// It cannot be read from this byte on.
+    /// It is unreadable from this byte on.
     Malformed(usize),
-    /// It can be read and means nothing.
+    /// It is readable and has no meaning.
     Meaningless(&'static str),
 }
 

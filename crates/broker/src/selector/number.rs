@@ -1,4 +1,4 @@
-//! Numbers of selectors: exact as long as they can be, compared by value whatever they are.
+//! Numbers in selectors: exact as long as possible, compared by value.
 
 use std::cmp::Ordering;
 
@@ -27,7 +27,7 @@ impl Number {
         }
     }
 
-    /// How it compares with another; what is not a number compares with nothing.
+    /// The order of two numbers; NaN is not ordered.
     pub(super) fn compare(self, other: Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Exact(a), Self::Exact(b)) => Some(a.cmp(&b)),
@@ -37,7 +37,7 @@ impl Number {
         }
     }
 
-    /// What does not fit is approximated, and so is a division that leaves a rest.
+    /// A result that does not fit is approximated, as is a division with a remainder.
     pub(super) fn calculate(self, operator: Arithmetic, other: Self) -> Self {
         if let (Self::Exact(a), Self::Exact(b)) = (self, other) {
             let exact = match operator {
@@ -61,7 +61,7 @@ impl Number {
     }
 }
 
-/// The first number beyond those that [`Number::Exact`] holds.
+/// The first number above those that [`Number::Exact`] holds.
 const BEYOND_EXACT: f64 = 170_141_183_460_469_231_731_687_303_715_884_105_728.0;
 
 /// Compares without rounding the whole number first.

@@ -1,4 +1,4 @@
-//! Who may do what: for every method the permission that is missing and RabbitMQ's words for it, asked of 3.10.8 with
+//! Permissions: for every method the missing permission and RabbitMQ's text for it, as recorded from 3.10.8 with
 //! `rabbitmqctl set_permissions`. (3.13 puts the access before them, as here.)
 
 use ferrymq_broker::{Caller, Rights, Scopes};
@@ -31,7 +31,7 @@ fn to_exchange(name: &str) -> Destination {
 
 type Method = fn(&mut Desk) -> Result<(), Refusal>;
 
-/// The method, with which permissions (configure, write, read), and who is refused what.
+/// The method, with the required permissions (configure, write, read), and what is refused.
 const TABLE: [(&str, Method, [&str; 3], &str); 17] = [
     ("queue.declare", |d| d.queue("q").map(drop), ["", ".*", ".*"], "configure access to queue 'q'"),
     ("queue.declare, not there", |d| d.queue("none").map(drop), ["", ".*", ".*"], "configure access to queue 'none'"),
@@ -144,7 +144,7 @@ fn a_token_says_what_its_holder_may_do_in_place_of_the_catalog() {
     check(publish(token, "amq.topic", b"b"), topic);
     desk.catalog.check_entry(&with(token)).unwrap();
     desk.catalog.check_claim(&with(token), "somebody").unwrap();
-    // Expired, it may do nothing, whatever the catalog has under that name.
+    // Expired, it may do nothing, whatever permissions the catalog has for that name.
     let default = "write access to exchange 'amq.default' in vhost '/' (the token has expired) refused for user 'u'";
     check(publish(Rights::Expired, "", b"q"), default);
     check(desk.catalog.check_entry(&with(Rights::Expired)), "access to vhost '/' refused for user 'u'");

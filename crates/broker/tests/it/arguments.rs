@@ -1,4 +1,5 @@
-//! Arguments of queues and subscriptions: what is refused, and with which words. All were asked of RabbitMQ 3.10.8.
+//! Arguments of queues and subscriptions: what is refused, and with which text. All were compared with RabbitMQ
+//! 3.10.8.
 
 use ferrymq_broker::{DeadLettering, Overflow, QueueSettings};
 use ferrymq_model::{Name, Table, Value};
@@ -43,7 +44,7 @@ fn arguments_are_refused_with_rabbitmqs_words() {
     }
 }
 
-/// A binding's arguments stand twice in its record, and the smallest journal file has 256 KiB.
+/// A binding's record contains its arguments twice, and the smallest journal file has 256 KiB.
 #[test]
 fn arguments_that_are_too_long_to_be_kept_are_refused() {
     let mut desk = Desk::new();

@@ -1,4 +1,4 @@
-//! The catalog alone: what it refuses with which words, and what it remembers over a restart.
+//! The catalog alone: what it refuses and with which text, and what it recovers after a restart.
 
 use ferrymq_broker::{Caller, Catalog};
 use ferrymq_model::{
@@ -157,7 +157,8 @@ fn ids_of_queues_are_never_given_twice() {
     assert!(ids.iter().all(|id| *id == id.queue()), "an id leaves room for lanes");
 }
 
-/// The shard has written that the queue is gone, and the crash came before the catalog could take its bindings away.
+/// The shard has written that the queue was deleted, and the crash came before the catalog could delete its
+/// bindings.
 #[test]
 fn bindings_of_a_queue_that_went_in_a_crash_are_dropped() {
     let mut desk = Desk::new();
@@ -197,7 +198,7 @@ fn bindings_between_exchanges_are_refused_with_rabbitmqs_words() {
     desk.bind_exchange("amq.topic", "amq.direct").unwrap();
 }
 
-/// Deleting the last exchange of a chain takes the auto-delete ones before it along, over a restart, too.
+/// Deleting the last exchange of a chain also deletes the auto-delete ones before it, and that survives a restart.
 #[test]
 fn a_chain_of_auto_delete_exchanges_goes_with_its_end() {
     let mut desk = Desk::new();
@@ -240,7 +241,7 @@ fn a_damaged_entry_is_named() {
     assert_eq!((why.kind, &why.key[..]), (EntryKind::Vhost, &b"/"[..]));
 }
 
-/// Whatever is missing, what belongs to it is dropped, and the rest is there.
+/// Whatever is missing, what belongs to it is dropped, and the rest is recovered.
 #[test]
 fn what_belongs_to_nothing_is_dropped_and_said() {
     let mut desk = Desk::new();
@@ -269,7 +270,7 @@ fn what_belongs_to_nothing_is_dropped_and_said() {
         let loaded = Catalog::load(&rest, &mut changes).unwrap();
         assert_eq!(loaded.orphans.len(), dropped, "without a {kind:?}: {:#?}", loaded.orphans);
         assert!(changes.iter().all(|entry| entry.value.is_none()), "what is dropped is written down as gone");
-        // Once that is written down, nothing is dropped again.
+        // After that is written, nothing is dropped again.
         let gone = |entry: &CatalogEntry| changes.iter().any(|gone| (gone.kind, &gone.key) == (entry.kind, &entry.key));
         let rest: Vec<_> = rest.iter().filter(|entry| !gone(entry)).cloned().collect();
         let (mut changes, shown) = (Vec::new(), loaded.catalog);

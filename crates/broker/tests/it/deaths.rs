@@ -1,4 +1,4 @@
-//! Single behaviours of queues whose messages come to their end, or that have limits, priorities or one active consumer.
+//! Single behaviours of queues with expiry, dead-lettering, limits, priorities or a single active consumer.
 
 use ferrymq_broker::{DeadLettering, DeleteWhen, Got, Overflow, Published, QueueSettings, Stretch, Subscriber};
 use ferrymq_model::{DeathReason, Facts, Name, QueueId, Settlement, SubscriptionId, Time};
@@ -7,10 +7,10 @@ use crate::port::{Event, Port};
 use crate::queues::{Bench, NOW, QUEUE, settings};
 use crate::random::Random;
 
-/// Where letters go.
+/// The target of dead letters.
 const LETTERS: QueueId = QueueId(512);
 
-/// A queue with dead-lettering to another one, and whatever else these settings say.
+/// A queue that dead-letters to another one, with these other settings.
 fn with_letters(rest: QueueSettings) -> Bench {
     let dead_letters = Some(DeadLettering { exchange: Name::from("letters"), routing_key: None, keeps: false });
     let mut bench = Bench::with(QueueSettings { dead_letters, ..rest });
@@ -95,7 +95,7 @@ fn letters_that_cause_letters_wait_for_room_and_are_no_more_than_before() {
     for _ in 0..3 {
         assert!(!bench.shard.room_again().is_empty());
         assert!(bench.dispatch());
-        // A round moves 128 at most, and all of them are somewhere.
+        // One round moves at most 128.
         let stored = bench.port.messages.values().map(std::collections::BTreeMap::len).sum::<usize>();
         assert_eq!(stored, 100);
         bench.port.short = true;
@@ -244,7 +244,7 @@ fn new_settings_hold_at_once() {
     let mut bench = with_letters(settings("q"));
     publish(&mut bench, 4);
     let later = Time(NOW.0 + 50);
-    // What never changes is not taken over.
+    // What never changes is not applied.
     let shorter = QueueSettings { messages_max: Some(3), durable: false, priority_max: 9, ..settings("q") };
     bench.shard.configure(QUEUE, shorter, NOW);
     bench.dispatch();
@@ -271,7 +271,7 @@ fn a_get_waits_until_dispatch_has_made_a_letter() {
     assert_eq!(ready(&bench, LETTERS), 1);
 }
 
-/// A queue whose letters must not be lost, as its restart finds it.
+/// A queue with at-least-once dead-lettering, as it is recovered.
 fn keeping() -> QueueSettings {
     let address = DeadLettering { exchange: Name::from("letters,more"), routing_key: None, keeps: true };
     QueueSettings { dead_letters: Some(address), overflow: Overflow::RejectPublish, ..settings("q") }
@@ -296,7 +296,7 @@ fn a_letter_that_must_not_be_lost_waits_for_somebody_to_take_it() {
     assert_eq!(bench.port.messages[&QUEUE].len(), 3, "nothing is lost");
     let counts = bench.shard.counts(QUEUE).unwrap();
     assert_eq!((counts.ready, counts.unacked, counts.dying, counts.dying_bytes), (0, 1, 2, 16));
-    // What is not dying goes on meanwhile.
+    // What is not dying continues meanwhile.
     publish(&mut bench, 1);
     assert_eq!(bench.delivered(), [(1, 4)]);
 

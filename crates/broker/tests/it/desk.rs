@@ -1,4 +1,4 @@
-//! A catalog and somebody who asks it, for tests in few words.
+//! A catalog and a caller, for short tests.
 
 use ferrymq_broker::{Caller, Catalog};
 use ferrymq_model::{
@@ -99,7 +99,7 @@ impl Desk {
         Caller::of_user(&self.vhost, &self.user, ConnectionId(self.connection))
     }
 
-    /// Goes on as a new user, who may do this to configure, write and read.
+    /// Continues as a new user with these permissions (configure, write, read).
     pub fn become_user(&mut self, name: &str, patterns: [&str; 3]) {
         let user = Name::from(name);
         self.catalog.put_user(&user, "", &[], &mut self.changes);

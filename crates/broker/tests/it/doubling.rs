@@ -1,6 +1,6 @@
 //! Work is bounded by what it touches: twice and four times as many of anything cost as much for each as before.
 //!
-//! Counted is the processor time of the test's thread, so that a busy machine does not change the verdict.
+//! The processor time of the test's thread counts, so that a busy machine does not change the result.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ impl Bound {
         self.catalog.bind(&caller, &bind, &mut Vec::new()).unwrap();
     }
 
-    /// So many queues, each bound once.
+    /// This many queues, each bound once.
     fn queues(kind: &str, count: usize) -> Self {
         let mut bound = Self::new(kind);
         for number in 0..count {
@@ -137,7 +137,7 @@ impl Bound {
         bound
     }
 
-    /// One queue, bound so often.
+    /// One queue, bound this often.
     fn keys(kind: &str, count: usize) -> Self {
         let mut bound = Self::new(kind);
         bound.declare("q");
@@ -260,7 +260,7 @@ fn subscriptions_of_one_queue_come_and_go_in_linear_time() {
             (Bench::with(settings), count as u64)
         };
         let work = |(bench, count): &mut (Bench, u64)| {
-            // Priorities that are all different, and all alike.
+            // Priorities that are all different, and all equal.
             for of_each in [|number| number as i64, |_| 0_i64] {
                 (0..*count).for_each(|id| bench.consume(id, true, of_each(id)));
                 bench.publish_to(&[QUEUE], false, Default::default());
@@ -274,8 +274,8 @@ fn subscriptions_of_one_queue_come_and_go_in_linear_time() {
     }
 }
 
-/// Patterns of which each place of a key may be reached in as many ways as there are: the match costs no more than it took
-/// to make them.
+/// Patterns for which there are as many ways to reach a position of a key as possible: matching costs no more than
+/// making them.
 #[test]
 fn a_topic_match_costs_at_most_what_its_patterns_have_cost() {
     const WORDS: usize = 120;

@@ -1,4 +1,4 @@
-//! Exchanges that give each message to one of what is bound: their refusals, their shares, and that they keep to them.
+//! Exchanges that route each message to one of their targets: refusals, shares, and stability.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ fn bind(desk: &mut Desk, exchange: &str, queue: &str, key: &str) -> Result<(), R
     desk.catalog.bind(&caller, &request, &mut desk.changes).map(drop)
 }
 
-/// Whose message it is, and how long that holds. Its message id is `header`, too.
+/// The targets of a message, and how long that is valid. Its message id is `header`, too.
 fn route(desk: &Desk, exchange: &str, key: &str, header: &str, random: u64) -> (Option<QueueId>, Holds) {
     let headers = || Table(vec![("h".to_owned(), Value::Text(header.to_owned()))]);
     let identity = |which| (which == Identity::MessageId).then(|| header.as_bytes().to_vec());
@@ -64,7 +64,7 @@ fn a_consistent_hash_gives_each_binding_its_weight_and_keeps_to_it() {
     let owners: Vec<_> = (0..MESSAGES).map(|number| by_key(&desk, number)).collect();
     let mut desk = desk.restarted();
     assert!((0..MESSAGES).map(|number| by_key(&desk, number)).eq(owners.iter().copied()), "after a restart");
-    // A binding that comes takes from others, and moves nothing between them.
+    // A new binding takes messages from others, and moves nothing between them.
     let c = desk.queue("c").unwrap();
     bind(&mut desk, "x", "c", "4").unwrap();
     for (number, before) in owners.into_iter().enumerate() {
@@ -124,7 +124,7 @@ fn a_local_random_exchange_takes_classic_queues_without_a_key() {
     desk.queue("big durable x-queue-type=quorum").unwrap();
     check(bind(&mut desk, "x", "big", ""), "Queue type rabbit_quorum_queue not valid for this exchange type");
     desk.exchange("y fanout").unwrap();
-    // Bound with a key, which is looked at first.
+    // Bound with a key, which is checked first.
     check(desk.bind_exchange("x", "y"), "Non empty binding 'k' key not permitted");
 }
 

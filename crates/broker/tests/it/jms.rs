@@ -1,4 +1,4 @@
-//! Bindings with selectors: asked one by one, found again after a restart, gone when they are unbound.
+//! Bindings with selectors: evaluated, recovered after a restart, removed when they are unbound.
 
 use ferrymq_broker::{Envelope, Holds};
 use ferrymq_model::{BindCommand, Destination, Name, Origin, QueueId, Table, Value};
@@ -9,7 +9,7 @@ fn selector(text: &str) -> Table {
     Table(vec![("rjms_erlang_selector".to_owned(), Value::Text(text.to_owned()))])
 }
 
-/// Where a message with the header `n` goes.
+/// The targets of a message with the header `n`.
 fn routed(desk: &Desk, n: i64) -> Vec<QueueId> {
     let headers = || Table(vec![("n".to_owned(), Value::Int(n))]);
     let envelope = Envelope { headers: &headers, ..Envelope::EMPTY };

@@ -1,4 +1,5 @@
-//! The broker from outside: against its reference model, its matching against tables of examples, and single behaviours.
+//! The broker from outside: against its reference model, its matching against tables of examples, and single
+//! behaviours.
 
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "tests say what they need, shortly")]
 

@@ -1,4 +1,4 @@
-//! Topic patterns and header arguments against tables of examples, through the front door.
+//! Topic patterns and header arguments against tables of examples, through the public interface.
 
 use ferrymq_broker::{Caller, Catalog, Envelope};
 use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Destination, Name, Origin, QueueId, Table, Value};
@@ -111,7 +111,8 @@ fn matches_by_definition(pattern: &[&str], key: &[&str]) -> bool {
     }
 }
 
-/// Short and long patterns and keys, of few words, so that many match; beyond 63 words a key is looked at otherwise.
+/// Short and long patterns and keys, of few words, so that many match; keys of more than 63 words take another
+/// path.
 #[test]
 fn topic_patterns_of_any_length_match_as_defined() {
     let (mut random, mut matching) = (Random::new(4), 0);

@@ -1,4 +1,4 @@
-//! Policies: what is refused, which of several applies, and what comes of a change.
+//! Policies: what is refused, which of several applies, and what changes.
 
 use ferrymq_broker::{ApplyTo, DeadLettering, Envelope, Overflow, PolicyScope, PolicySpec, QueueSettings};
 use ferrymq_model::{Name, QueueId, Refusal, Table, Value};

@@ -1,4 +1,4 @@
-//! Storage and connections for tests: plain maps that answer "pending" and "no credit" when they feel like it.
+//! Storage and connections for tests: plain maps that sometimes answer "pending" and "no credit", at random.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +23,13 @@ pub struct Stored {
 /// What the broker decided, in order.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A commit came to its next publish.
+    /// A commit reached its next publish.
     Publishing,
-    /// A letter was stored.
+    /// A dead letter was stored.
     Stored {
         message: u64,
     },
-    /// A message came to its end in a queue with dead-lettering.
+    /// A message died in a queue with dead-lettering.
     Died {
         queue: String,
         message: u64,
@@ -62,22 +62,22 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Port {
     random: Random,
-    /// One in so many answers is "pending" and "no credit"; 0 is never.
+    /// One in this many answers is "pending" or "no credit"; 0 means never.
     pub moody: u64,
     /// Whoever has no credit is said to lag.
     pub lags: bool,
     pub messages: BTreeMap<QueueId, BTreeMap<Sequence, Stored>>,
-    /// As storage keeps them, from what it hears.
+    /// As storage keeps them, from its calls.
     pub states: BTreeMap<QueueId, QueueState>,
     pub catalog: BTreeMap<(EntryKind, Vec<u8>), CatalogEntry>,
     pub events: Vec<Event>,
-    /// Messages that were found since the last delivery: they do not leave memory meanwhile.
+    /// Messages that were found since the last delivery: they stay in memory meanwhile.
     found: BTreeSet<(QueueId, Sequence)>,
     /// The handle that the next call may use.
     handle: Option<u64>,
     /// Queues that wait for storage.
     pub pending: BTreeSet<QueueId>,
-    /// There is no room for letters.
+    /// There is no space for dead letters.
     pub short: bool,
     /// Subscriptions that wait for credit.
     pub waiting: BTreeSet<u64>,
@@ -85,18 +85,18 @@ pub struct Port {
     pub credit: BTreeMap<u64, u64>,
     /// Settled messages by reason.
     pub settled: BTreeMap<String, u64>,
-    /// Queues by their names, for letters.
+    /// Queues by their names, for dead letters.
     pub queues: BTreeMap<String, QueueId>,
     /// What was published, by number.
     pub written: BTreeMap<u64, Written>,
     /// How many units of the journal have begun and not ended.
     units: u32,
-    /// How many publishes a commit has come to so far; and of how many there is an event.
+    /// How many publishes a commit has reached so far; and how many of them have an event.
     pub begun: Rc<Cell<u64>>,
     told: u64,
-    /// Where the power is to fail: after so many decisions more.
+    /// When the power is to fail: after this many more decisions.
     power: Option<u64>,
-    /// What was on disk when the unit began that is open, and when the power failed.
+    /// What was on disk when the open unit began, and when the power failed.
     before_unit: Option<Kept>,
     kept: Option<Kept>,
 }
@@ -109,13 +109,13 @@ struct Kept {
     catalog: BTreeMap<(EntryKind, Vec<u8>), CatalogEntry>,
 }
 
-/// What is known of a message beside what is stored.
+/// What is known of a message besides its stored form.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
     pub persistent: bool,
     /// The latest first: the queue, and whether it was rejected there.
     pub deaths: Vec<(String, bool)>,
-    /// How long it asks to wait in a schedule.
+    /// Its delay in a schedule.
     pub delay_ms: u64,
 }
 
@@ -178,13 +178,13 @@ impl Port {
         self.events.push(event);
     }
 
-    /// The power fails after so many decisions, or when it is restored.
+    /// The power fails after this many decisions, or when it is restored.
     pub fn lose_power_after(&mut self, decisions: Option<u64>) {
         self.power = decisions;
     }
 
-    /// What was decided after the power failed is gone, and so is what was decided before in a unit that had not ended.
-    /// Says whether everything had been decided.
+    /// What was decided after the power failed is lost, and so is what was decided before in a unit that had not
+    /// ended. Returns whether everything had been decided.
     pub fn restore_power(&mut self) -> bool {
         if let Some(kept) = self.kept.take() {
             (self.messages, self.states, self.catalog) = (kept.messages, kept.states, kept.catalog);
@@ -196,7 +196,7 @@ impl Port {
         Kept { messages: self.messages.clone(), states: self.states.clone(), catalog: self.catalog.clone() }
     }
 
-    /// Something was decided, and changes what is on disk next.
+    /// A decision that changes what is on disk next.
     fn decided(&mut self) {
         self.handle = None;
         match &mut self.power {
@@ -222,7 +222,7 @@ impl Port {
         }
     }
 
-    /// A crash: what was transient is lost. Sequences that are lost with it count as settled, as storage has it.
+    /// A crash: transient messages are lost. Their sequences count as settled, as in storage.
     pub fn restart(&mut self, durable: impl Fn(QueueId) -> bool) {
         self.messages.retain(|lane, _| durable(lane.queue()));
         self.states.retain(|lane, _| durable(lane.queue()));
@@ -244,7 +244,7 @@ impl Port {
         }
     }
 
-    /// Where the letter of a message goes that is dead in a queue, and what is known of it.
+    /// The target of a dead letter, and what is known of it.
     pub fn letter_targets(
         &self,
         queue: &str,
@@ -348,7 +348,7 @@ impl Ports for Port {
     }
 
     fn takes_letters(&mut self) -> bool {
-        // One that always said no would never have room.
+        // If it always refused, there would never be space.
         self.short |= self.moody > 1 && self.is_moody();
         !self.short
     }
@@ -388,7 +388,7 @@ impl Ports for Port {
         self.tell(Event::Cancelled { subscription: subscription.0 });
     }
 
-    /// The exchange's name is the list of the queues that letters go to.
+    /// The exchange's name is the list of the target queues of dead letters.
     fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter> {
         let message = self.message(dead.content);
         self.handle = None;
@@ -425,7 +425,7 @@ impl Ports for Port {
         (numbered(number, 8), self.written[&number].persistent)
     }
 
-    /// The exchange's name is the list of the queues that messages go to.
+    /// The exchange's name is the list of the target queues.
     fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
         let number = self.message(Content::Stored(due.handle));
         self.handle = None;

@@ -1,4 +1,4 @@
-//! Single behaviours of a shard that the random sequences do not look at, or not closely.
+//! Single behaviours of a shard that the random sequences do not check, or not closely.
 
 use ferrymq_broker::{DeleteWhen, Published, QueueSettings, Shard, Stretch, Subscriber};
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
@@ -9,7 +9,7 @@ use crate::random::Random;
 pub const QUEUE: QueueId = QueueId(256);
 pub const NOW: Time = Time(1000);
 
-/// A shard with one queue, and a port in a good mood.
+/// A shard with one queue, and a port that never refuses.
 pub struct Bench {
     pub shard: Shard,
     pub port: Port,
@@ -147,7 +147,7 @@ fn subscriptions_take_turns() {
     (1..=3).for_each(|id| bench.consume(id, false, 0));
     assert!(!bench.dispatch());
     assert_eq!(bench.delivered(), [(1, 1), (2, 2), (3, 3), (1, 4), (2, 5), (3, 6)]);
-    // What comes while nothing waits takes turns too.
+    // Messages that arrive while nothing waits are delivered in turns too.
     bench.publish(true);
     bench.publish(false);
     assert_eq!(bench.delivered(), [(1, 7), (2, 8)]);
@@ -204,7 +204,7 @@ fn nothing_is_kept_for_messages_that_wait() {
 #[test]
 fn recovered_numbers_may_have_lost_their_messages() {
     let mut bench = Bench::new();
-    // Every other message is transient; the first four go out, and 1 and 2 are accepted.
+    // Every other message is transient; the first four are delivered, and 1 and 2 are accepted.
     (0..8).for_each(|number| bench.publish_one(number % 2 == 0));
     bench.consume(1, false, 0);
     bench.port.credit.insert(1, 4);

@@ -1,4 +1,4 @@
-//! Chance that a seed reproduces.
+//! Random numbers that a seed reproduces.
 
 /// SplitMix64: small, fast, and good enough to choose operations.
 #[derive(Clone, Debug)]

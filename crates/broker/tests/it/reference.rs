@@ -1,8 +1,8 @@
-//! The specification of exchanges and queues, as naively as it can be said: lists, searched from the front.
+//! The specification of exchanges and queues in its simplest form: lists, searched from the front.
 //!
-//! It knows nothing of the broker. What the broker decides by itself (who gets which message, and when a subscription
-//! without credit is passed over) it reports as events, and the reference says whether each was right. When the broker
-//! has come to rest, [`Reference::rest`] says whether anything was left undone.
+//! It knows nothing of the broker. What the broker decides by itself (who gets which message, and when a
+//! subscription without credit is skipped) it reports as events, and the reference says whether each was correct.
+//! When the broker has nothing more to do, [`Reference::rest`] says whether anything was forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub use policy::{Full, OPERATOR_PATTERN, POLICIES, Policy, declared, goes_in_a_c
 pub use queue::{Envelope, Given, Letter, Publish, Queue, Stands};
 use queue::{Message, Subscription};
 
-/// Why not; the refusals of the model, without their texts.
+/// The refusals of the model, without their texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum No {
     NotFound,
@@ -42,7 +42,7 @@ const COMPARED: [&str; 10] = [
     "x-queue-type",
 ];
 
-/// What the limited user may configure, write and read: names with these beginnings.
+/// The permissions of the limited user: names with these prefixes.
 pub const LIMITED: [&[&str]; 3] = [&["q1"], &["q", "x1"], &["q1", "q2", "x"]];
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,7 @@ pub struct Exchange {
     pub durable: bool,
     auto_delete: bool,
     internal: bool,
-    /// What a second declaration must say alike.
+    /// What a second declaration must repeat.
     alternate: Option<Value>,
     bindings: Vec<Binding>,
 }
@@ -75,13 +75,13 @@ pub struct Reference {
     pub exchanges: BTreeMap<String, Exchange>,
     pub queues: BTreeMap<String, Queue>,
     subscriptions: BTreeMap<u64, Subscription>,
-    /// What routes have met with, for whoever counts that.
+    /// What happened during routing, for counting.
     pub met: Vec<&'static str>,
     /// The policies for the queues of each name.
     policies: BTreeMap<String, Policy>,
     /// The operator's.
     operators: Option<Policy>,
-    /// Letters of messages that were refused, until the broker puts them into their queues.
+    /// Dead letters of refused messages, until the broker puts them into their queues.
     in_flight: Vec<Letter>,
 }
 
@@ -160,7 +160,7 @@ impl Reference {
         self.unbind_all(&Destination::Exchange(name.into()));
     }
 
-    /// Takes away all bindings that lead there, and auto-delete exchanges that are left without any.
+    /// Removes all bindings with that target, and auto-delete exchanges that are left without any.
     fn unbind_all(&mut self, to: &Destination) {
         let mut over = Vec::new();
         for (name, exchange) in &mut self.exchanges {
@@ -279,7 +279,7 @@ impl Reference {
         Ok(())
     }
 
-    /// What is durable on both sides comes back.
+    /// What is durable on both sides is recovered.
     fn restart_exchanges(&mut self) {
         self.exchanges.retain(|_, exchange| exchange.durable);
         let exchanges: BTreeSet<_> = self.exchanges.keys().cloned().collect();
@@ -337,7 +337,7 @@ impl Reference {
         refuse_if(found.internal, No::AccessRefused)
     }
 
-    /// A message comes into these queues; says whether one of them refused it.
+    /// A message is put into these queues; returns whether one of them refused it.
     pub fn take_in(&mut self, publish: &Publish, targets: &BTreeSet<String>) -> bool {
         let Envelope { persistent, priority, expiration_ms } = publish.envelope;
         let expires = expiration_ms.map(|ms| self.now.after_ms(ms));

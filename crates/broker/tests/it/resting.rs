@@ -1,4 +1,4 @@
-//! Messages that come back and rest before they are ready again.
+//! Delayed retry: messages that come back and wait before they are ready again.
 
 use ferrymq_broker::{DeleteWhen, QueueSettings, RetryDelay, Shard, Stretch};
 use ferrymq_model::{Facts, Settlement, Time};
@@ -28,7 +28,7 @@ fn delivered(bench: &mut Bench, now: Time) -> Vec<u64> {
     bench.delivered().into_iter().map(|(_, message)| message).collect()
 }
 
-/// Ready and resting messages, and the bytes of the ready ones.
+/// Ready and waiting messages, and the bytes of the ready ones.
 fn counts(bench: &Bench) -> (u64, u64, u64) {
     let counts = bench.shard.counts(QUEUE).unwrap();
     (counts.ready, counts.resting, counts.ready_bytes)
@@ -68,7 +68,7 @@ fn only_what_has_failed_rests_or_only_what_has_not() {
     }
 }
 
-/// It returns to its old place, those with equal counts together, and others pass it meanwhile.
+/// It returns to its old place, those with equal counts together, and others overtake it meanwhile.
 #[test]
 fn what_has_rested_goes_first() {
     let mut bench = resting(true, true, settings("q"));
@@ -103,7 +103,7 @@ fn what_came_back_too_often_does_not_rest() {
     assert_eq!(bench.port.settled.get("settled: Dropped"), Some(&1));
 }
 
-/// Its time to live goes on while it rests, and is looked at when it is ready.
+/// Its TTL continues while it waits, and is checked when it is ready.
 #[test]
 fn what_rests_expires_afterwards() {
     let mut bench = resting(true, true, QueueSettings { message_ttl_ms: Some(50), ..settings("q") });
@@ -143,7 +143,7 @@ fn what_had_come_back_is_due_at_its_time_also_after_a_restart() {
     assert_eq!(restarted(4, NOW.after_ms(315)), (3, 1, 24), "what was due meanwhile is ready at once");
     // With a transient message among them that is lost, nobody knows which.
     assert_eq!(restarted(3, NOW.after_ms(150)), (3, 0, 32));
-    // The clock was set back: nothing rests longer than it may.
+    // The clock was set back: nothing waits longer than its delay.
     assert_eq!(restarted(4, Time(NOW.0 / 2)), (2, 2, 16));
     assert_eq!(bench.shard.deadline(), Some(Time(NOW.0 / 2 + 250)));
 

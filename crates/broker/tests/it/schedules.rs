@@ -1,4 +1,4 @@
-//! Schedules against the plainest of models: a list of messages sorted by their times.
+//! Schedules against a simple model: a list of messages sorted by their times.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ impl Bench {
         self.shard.publish(&message, &facts, persistent, &[SCHEDULE], &mut self.port)
     }
 
-    /// Dispatches until nothing more is to be done at this time, and compares what has come to the queue.
+    /// Dispatches until nothing more is to be done at this time, and compares what has arrived in the queue.
     fn come_to(&mut self, now: Time) {
         self.now = now;
         loop {
@@ -155,7 +155,7 @@ fn very_many_messages_keep_their_order() {
     }
 }
 
-/// A kill between two rounds leaves a lane that was moved in part.
+/// A kill between two rounds leaves a lane that was moved partly.
 #[test]
 fn a_restart_in_the_middle_of_a_move_changes_nothing() {
     let mut bench = Bench::new(5, 0);
@@ -169,7 +169,7 @@ fn a_restart_in_the_middle_of_a_move_changes_nothing() {
         for _ in 0..rounds % 40 {
             bench.shard.dispatch(bench.now, &mut bench.port);
         }
-        // What has come already is compared with what comes in the end.
+        // What has arrived already is compared with what arrives in the end.
         bench.restart();
     }
     bench.come_to(bench.now);
@@ -217,7 +217,7 @@ fn a_schedule_that_goes_takes_all_with_it() {
     assert!(bench.port.messages.keys().all(|lane| lane.queue() != SCHEDULE));
 }
 
-/// What its exchange sends nowhere is dropped; what reaches a queue that is full is refused there.
+/// A message without a target is dropped; one for a full queue is refused there.
 #[test]
 fn what_goes_nowhere_is_dropped() {
     let mut bench = Bench::new(1, 0);

@@ -39,7 +39,7 @@ const EXCHANGES: [&str; 15] = [
 const KEYS: [&str; 10] = ["a", "b", "a.b", "a.b.c", "a..b", "", "c", "a.c.c", "b.b", "b.a"];
 const PATTERNS: [&str; 14] = ["1", "3", "a", "b", "#", "*", "a.#", "*.b", "a.*.c", "#.b", "a.#.b", "", "*.*", "#.#.c"];
 
-/// What happens in a sequence, and how often in a hundred.
+/// The operations of a sequence, and how often they are used, in percent.
 const STEP_WEIGHTS: [(u64, Step); 21] = [
     (3, Step::DeclareExchange),
     (1, Step::DeleteExchange),
@@ -92,11 +92,11 @@ enum Step {
 struct Sequence {
     world: World,
     random: Random,
-    /// What was bound, or refused, so that unbinding can hit something.
+    /// What was bound, or refused, so that unbinding can find something.
     bindings: Vec<BindCommand>,
 }
 
-/// Plays the sequence of a seed; gives what happened in it, or where the two did not agree.
+/// Plays the sequence of a seed; returns what happened in it, or where the two did not agree.
 fn play(seed: u64, sabotage: Option<Sabotage>, tell: bool) -> Result<BTreeMap<String, u64>, String> {
     let mut random = Random::new(seed);
     let shards = if seed.is_multiple_of(2) { 1 } else { 3 };
@@ -227,14 +227,14 @@ impl Sequence {
         By { connection, limited: connection == 3 }
     }
 
-    /// Any queue; mostly one that is there.
+    /// Any queue; mostly one that exists.
     fn queue(&mut self) -> Name {
         let there: Vec<_> = self.world.reference.queues.keys().map(String::as_str).collect();
         let any = there.is_empty() || self.random.one_in(8);
         Name::from(self.random.of(if any { &QUEUES } else { &there }))
     }
 
-    /// Any exchange; mostly one that is there.
+    /// Any exchange; mostly one that exists.
     fn exchange(&mut self) -> Name {
         let there: Vec<_> = self.world.reference.exchanges.keys().map(String::as_str).collect();
         let any = self.random.one_in(8);
@@ -250,7 +250,7 @@ impl Sequence {
     }
 
     fn declare_exchange(&mut self, by: By) -> Checked {
-        // Each name mostly has its kind and its alternate, so that most declarations fit.
+        // Each name mostly has the same kind and alternate exchange, so that most declarations are equivalent.
         let name = Name::from(self.random.of(&EXCHANGES));
         let mut arguments = Table::default();
         let alternate = match &*name {
@@ -386,7 +386,7 @@ impl Sequence {
         let expiration_ms = self.random.one_in(5).then(|| [0, 10, 60][self.random.below(3) as usize]);
         let priority = [0, 0, 0, 1, 2, 3, 9, 255][self.random.below(8) as usize];
         let envelope = Envelope { persistent, priority, expiration_ms };
-        // Now and then more than one round of dispatch can move.
+        // Sometimes more than one round of dispatch can move.
         let messages = if self.random.one_in(50) { 140 } else { 1 + self.random.below(3) };
         let publish = Publish { exchange: exchange.to_string(), keys, headers, envelope, id: 0, bytes: 0 };
         for _ in 0..messages {
@@ -419,7 +419,7 @@ impl Sequence {
         })
     }
 
-    /// Names that nobody may make or delete.
+    /// Names that nobody may declare or delete.
     fn reserved(&mut self, by: By) -> Checked {
         let name = Name::from("amq.new");
         let exchange = DeclareExchange {
@@ -448,7 +448,8 @@ impl Sequence {
     }
 }
 
-/// All that must have happened at least once in all sequences together, refusals by operation included.
+/// Everything that must have happened at least once in all sequences together, including each refusal of each
+/// operation.
 const MUST_HAPPEN: &str = include_str!("must_happen.txt");
 
 #[test]
@@ -479,7 +480,7 @@ fn one_seed() {
     play(seed, None, true).unwrap_or_else(|why| panic!("{why}"));
 }
 
-/// A broken broker is found out by a sequence, soon: by the reference, or by an assertion of its own.
+/// A sequence soon detects a broken broker: by the reference, or by an assertion of the broker.
 fn is_found_out(sabotage: Sabotage) {
     let tripped = |_| Err("an assertion failed".to_owned());
     let found = (0..200)

@@ -1,4 +1,4 @@
-//! What is said of vhosts beside their contents: a type for their queues, and limits. The answers are RabbitMQ 3.10.8's.
+//! The settings of vhosts: a default queue type, and limits. The answers are RabbitMQ 3.10.8's.
 
 use ferrymq_broker::{QueueKind, UserLimits, VhostSettings};
 use ferrymq_model::Name;

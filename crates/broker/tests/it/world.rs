@@ -1,4 +1,4 @@
-//! The broker under test: what `node` does with a catalog and shards, at its simplest, and beside it the reference.
+//! The broker under test: what `node` does with a catalog and shards, in its simplest form, and the reference.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -45,9 +45,9 @@ pub struct World {
     next_subscription: u64,
     /// Connections that work in transactions.
     transactions: BTreeMap<u64, Transaction>,
-    /// What a commit publishes, and where it goes: the reference has yet to take it in.
+    /// What a commit publishes, and its targets: the reference does not have it yet.
     committing: VecDeque<(Publish, BTreeSet<String>)>,
-    /// Whether the reference refused what it took in of a commit.
+    /// Whether the reference refused a part of a commit.
     refusals: Vec<bool>,
     pub happened: BTreeMap<String, u64>,
 }
@@ -157,7 +157,8 @@ impl World {
         self.agree(&binding_step("unbind", request), answer, expected)
     }
 
-    // After every operation: both have said the same, the broker comes to rest, and all counts are alike.
+    // After every operation: both have given the same answer, the broker has nothing more to do, and all counts are
+    // equal.
 
     fn agree<T: PartialEq + std::fmt::Debug>(
         &mut self,
@@ -320,7 +321,7 @@ impl World {
         &mut self.shards[index]
     }
 
-    /// A queue belongs to a shard by its name. One that has gone belongs to none that knows it.
+    /// A queue belongs to a shard by its name. A deleted one belongs to no shard.
     fn index(&self, id: QueueId) -> usize {
         self.names.get(&id.queue()).map_or(0, |name| shard_of(name, self.shards.len()))
     }

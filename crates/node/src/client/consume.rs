@@ -30,7 +30,7 @@ impl Client {
         let result = self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             shard.consume(queue, subscriber, now)?;
             ports.watch_for(timeout_ms);
-            // In the mailbox before any delivery can be, because the shard's lock is held.
+            // In the mailbox before any delivery, because the shard's lock is held.
             self.connection.mailbox().reply(command.origin, command.no_wait, None, Reply::Subscribed { tag });
             ports.touch(&self.connection);
             Ok(())
@@ -46,7 +46,7 @@ impl Client {
         result
     }
 
-    /// The tag the client gave, or a new one. A tag stands for one subscription on its channel.
+    /// The tag that the client gave, or a new one. A tag identifies one subscription of its channel.
     pub(super) fn consumer_tag(&self, channel: u16, tag: Name) -> Result<Name, Refusal> {
         if tag.is_empty() {
             let tag = format!("amq.ctag-{}", ferrymq_broker::random_text(self.node.random()));
@@ -96,8 +96,8 @@ impl Client {
         Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
     }
 
-    /// RabbitMQ's meaning: a global limit is the channel's and holds at once, the other is that of each subscription
-    /// made from now on.
+    /// As in RabbitMQ: a global limit is the channel's and applies at once, the other one is the limit of each
+    /// subscription that is made later.
     pub(super) fn qos(&mut self, command: QosCommand) -> Result<(), Refusal> {
         let waiting = {
             let mut mailbox = self.connection.mailbox();
@@ -108,7 +108,7 @@ impl Client {
                     channel.prefetch = command.prefetch;
                 }
             }
-            // Before any delivery that the new limit allows: clients count on that order.
+            // Before any delivery that the new limit allows: clients rely on that order.
             mailbox.reply(command.origin, false, None, Reply::QosSet);
             mailbox.take_waiting(self.connection.id)
         };

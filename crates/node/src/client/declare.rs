@@ -12,7 +12,7 @@ use crate::{
     transition::{Aftermath, CatalogLock, Transition},
 };
 
-/// A queue that was made, or found as declared.
+/// A queue that was declared, new or not.
 struct QueueFound {
     name: Name,
     counts: QueueCounts,
@@ -72,7 +72,8 @@ impl Client {
         self.node.change_catalog_alone(Some(self.caller().user), Some(&self.connection), change)
     }
 
-    /// An empty queue name stands for the one last declared; an empty key then stands for that name too, as in RabbitMQ.
+    /// An empty queue name means the queue that was declared last on the channel. Then an empty key means that name
+    /// too, as in RabbitMQ.
     fn with_queue_named(&self, command: &BindCommand) -> Result<BindCommand, Refusal> {
         let mut command = command.clone();
         if let Destination::Queue(name) = &mut command.destination
@@ -91,7 +92,7 @@ impl Client {
         if command.passive {
             command.queue = self.queue_name(channel, &command.queue)?;
             if self.node.replies.find(command.queue.as_bytes()).is_some() {
-                // Not a queue, but somebody waits for answers there.
+                // Not a queue, but somebody waits for replies there.
                 let reply = Reply::QueueDeclared { queue: command.queue, messages: 0, consumers: 1 };
                 self.reply(command.origin, command.no_wait, None, reply);
                 return Ok(());
@@ -147,7 +148,7 @@ impl Client {
             let (deleted, after) = catalog_change::apply(shard, ports, |shard, ports, _| {
                 let queue = match ports.catalog().queue(&caller, &name, Some(Access::Configure)) {
                     Ok(found) => found.id,
-                    // A queue that is not there is as good as deleted.
+                    // Deleting a queue that does not exist succeeds.
                     Err(Refusal::NotFound { .. }) => return Ok(0),
                     Err(refusal) => return Err(refusal),
                 };
@@ -157,7 +158,7 @@ impl Client {
                 Ok(messages)
             });
             let messages = deleted?;
-            // Before the word to this connection that its subscriptions are gone: clients count on that order.
+            // Before the connection is told that its subscriptions are cancelled: clients rely on that order.
             let mut mailbox = self.connection.mailbox();
             mailbox.reply(command.origin, command.no_wait, Some(after), Reply::QueueDeleted { messages });
             Ok(())

@@ -1,4 +1,4 @@
-//! What a connection does, told to those who listen for events.
+//! Events about a connection's actions, for those who subscribe to events.
 
 use ferrymq_model::{Arguments, Name, Refusal};
 
@@ -42,7 +42,7 @@ impl Client {
         });
     }
 
-    /// With the subscriptions that went with it.
+    /// With the subscriptions that ended with it.
     pub(super) fn tell_channel_closed(&self, channel: u16, over: &[Subscription]) {
         let Some(who) = self.connection.who.get() else { return };
         over.iter().for_each(|subscription| self.connection.tell_unsubscribed(&self.node, subscription));
@@ -67,7 +67,7 @@ impl Client {
 }
 
 impl Connection {
-    /// A subscription is over, whoever has ended it.
+    /// A subscription has ended, for any reason.
     pub fn tell_unsubscribed(&self, node: &Node, subscription: &Subscription) {
         let Some(who) = self.who.get() else { return };
         node.tell("consumer.deleted", || {

@@ -1,6 +1,8 @@
-//! Messages that go to many queues: portion by portion of them, so that nobody waits for the whole.
+//! Messages that go to many queues: in portions of queues, so that nobody waits for all of them.
 //!
-//! Where messages that follow each other go the same way, each portion gets all of them before the next one does. What they
+//! If consecutive messages have the same targets, each portion gets all of these messages before the next portion.
+//! Then everything from the queue to the socket is touched once for several messages, and not once for each of
+//! them.
 //! touch, from the queue to the socket, is then touched once and not once for each message.
 
 use ferrymq_broker::Published;
@@ -12,37 +14,38 @@ use super::{
 };
 use crate::transition::Aftermath;
 
-/// Queues that are filled under one hold of the shard's lock: a batch counts deliveries, not messages.
+/// The number of queues that are filled during one hold of the shard's lock: a batch counts deliveries, not
+/// messages.
 pub(super) const HELD_TARGETS_MAX: usize = 128;
 
-/// As [`HELD_TARGETS_MAX`], for a long message.
+/// Like [`HELD_TARGETS_MAX`], for a long message.
 const PORTION_TARGETS_MAX: usize = 4_096;
 
-/// Bytes of messages that one portion gets before the next one does: what makes a write worth while.
+/// How many bytes of messages one portion gets before the next portion: enough for an efficient write.
 const TOGETHER_BYTES_MAX: usize = 16 << 10;
 
 /// Messages of one client on their way to the same queues.
 #[derive(Debug)]
 pub(super) struct FanOut {
-    /// Without anything of the input that they came in.
+    /// They own their data; they need nothing of the input any more.
     publishes: Vec<Publish>,
     targets: Vec<QueueId>,
-    /// Targets before this one have got them.
+    /// The number of targets that have got the messages.
     next: usize,
-    /// What became of each message so far.
+    /// The outcome of each message so far.
     published: Vec<Published>,
     stored: Option<Position>,
     wants_confirm: bool,
 }
 
 impl FanOut {
-    /// These messages, of which there is one at least, have all these targets.
+    /// These messages, at least one, all have these targets.
     pub fn new(publishes: Vec<Publish>, targets: Vec<QueueId>, wants_confirm: bool) -> Self {
         let published = vec![Published::default(); publishes.len()];
         Self { publishes, targets, next: 0, published, stored: None, wants_confirm }
     }
 
-    /// How many of these messages go together, by the lengths of their bodies.
+    /// How many of these messages are sent together, by the lengths of their bodies.
     pub fn together(lengths: impl Iterator<Item = usize>) -> usize {
         let mut bytes = 0;
         let fits = |length: &usize| {
@@ -52,8 +55,8 @@ impl FanOut {
         lengths.take_while(fits).count().max(1)
     }
 
-    /// The next queues. Each portion is written to the journal with the message in it, so portions are larger where it is
-    /// long.
+    /// The next queues. Each portion is written to the journal with the message, so portions are larger for a long
+    /// message.
     fn portion(&self) -> std::ops::Range<usize> {
         let longest = self.publishes.iter().map(|publish| message_of(publish, &[]).body.bytes().len()).max();
         let targets = (longest.unwrap_or(0) / 32).clamp(HELD_TARGETS_MAX, PORTION_TARGETS_MAX);
@@ -62,7 +65,7 @@ impl FanOut {
 }
 
 impl Client {
-    /// Goes on with messages that go to many queues, until that has taken `work_max`. Says whether it is done.
+    /// Continues with messages that go to many queues, for at most `work_max`. Returns whether it is done.
     pub(super) fn fan_out_some(&mut self, work_max: u64) -> bool {
         let Some(mut fan_out) = self.fan_out.take() else { return true };
         while fan_out.next < fan_out.targets.len() {

@@ -1,4 +1,4 @@
-//! What is bound to an `x-recent-history` exchange gets the messages that it kept.
+//! A new binding of an `x-recent-history` exchange gets the messages that the exchange has kept.
 
 use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
 use ferrymq_model::{BindCommand, Facts, Position, QueueId, Time};
@@ -10,8 +10,9 @@ use crate::{
 };
 
 impl Client {
-    /// Puts what was kept into the queues behind a new binding; says when that is durable, if it has to be. The caller keeps
-    /// the catalog locked since it was bound, so that what is published after the binding comes behind it.
+    /// Puts the kept messages into the queues of a new binding. Returns the position that makes that durable, if it
+    /// must be durable. The caller holds the lock of the catalog since the binding was made, so that later
+    /// publishes come after these messages.
     pub(super) fn replay(
         &self,
         catalog: &Catalog,
@@ -41,7 +42,8 @@ impl Client {
 }
 
 impl Node {
-    /// The queues that a kept message reaches by a new binding. Other histories on its way keep it, too.
+    /// The queues that a kept message reaches through a new binding. Other history exchanges on the way keep it,
+    /// too.
     fn targets_behind(
         &self,
         catalog: &Catalog,

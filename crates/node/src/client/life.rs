@@ -1,4 +1,4 @@
-//! Logging in, channels, and the end of a connection.
+//! Login, channels, and the end of a connection.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Client {
-    /// Checks who is there. The session answers the peer itself, because how depends on what the peer can do.
+    /// Checks the login. The session answers the peer itself, because the answer depends on what the peer supports.
     pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
         let checked = match login {
             Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
@@ -44,7 +44,7 @@ impl Client {
         self.logged_in(checked, events);
     }
 
-    /// Takes what came of the login, if that was checked meanwhile.
+    /// Takes the result of the login, if it is known now.
     pub(super) fn take_login(&mut self, events: &mut Vec<Event>) {
         let checked = self.connection.mailbox().login.take();
         if let Some(checked) = checked.filter(|_| self.is_checked) {
@@ -94,7 +94,7 @@ impl Client {
         Ok(())
     }
 
-    /// What a new token says holds from here on. Without one nothing changes; clients that renew tokens expect a yes.
+    /// A new token applies from now on. Without tokens nothing changes; clients that renew tokens expect success.
     pub(super) fn renew_login(&mut self, origin: Origin, secret: &[u8]) -> Result<(), Refusal> {
         let renewed = self.node.renewed(self.identity(), secret).map_err(|why| {
             tracing::warn!(peer = self.address, "new secret of user '{}' refused: {why}", self.identity().name);
@@ -102,7 +102,7 @@ impl Client {
         })?;
         if let (Some(token), Some(identity)) = (renewed, &mut self.identity) {
             identity.token = Some(token);
-            // Who may publish there was decided by the old one.
+            // Cached routes were allowed by the old token.
             self.routes = RouteCache::default();
         }
         self.reply(origin, false, None, Reply::LoginRenewed);
@@ -151,7 +151,7 @@ impl Client {
         Ok(())
     }
 
-    /// Ends a channel's subscriptions and gives back what it holds.
+    /// Ends a channel's subscriptions and requeues what it holds.
     fn end_channel(&mut self, channel: u16) {
         let mut held = Vec::new();
         let ended = {
@@ -188,24 +188,24 @@ impl Client {
         self.tell_channel_closed(channel, &over);
     }
 
-    /// Whether everything has left that was decided for this connection. Once it has ended, its peer is woken when that
-    /// may have become true.
+    /// Whether everything that was decided for this connection has left. After its end, its peer is notified when
+    /// that may have become true.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.connection.is_drained()
     }
 
-    /// Ends everything of this connection. Does nothing the second time.
+    /// Ends everything of this connection. The second call does nothing.
     pub fn end(&mut self) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         self.holds(0, 0);
         if self.left_publishes {
-            // They had come before the end.
+            // They arrived before the end.
             self.decide_collected(&[], &mut Vec::new());
         }
-        // What this client had no turn for any more, their owners see to.
+        // The owners of the remaining connections send what this client had no turn for.
         self.undrained.take().iter().for_each(|connection| connection.wake());
         let mut channels: Vec<u16> = self.connection.mailbox().channels.keys().copied().collect();
         channels.sort_unstable();

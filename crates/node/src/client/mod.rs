@@ -1,8 +1,8 @@
-//! A connection's own end: carries out its session's commands, one batch after the other.
+//! A connection's side of the node: carries out its session's commands, one batch after the other.
 //!
-//! Publishes and settlements are collected and decided together, under one hold of the shard's lock; everything else is
-//! carried out where it stands. Whatever is decided for a connection goes through its mailbox, so that its order is the
-//! order in which it was decided.
+//! Publishes and settlements are collected and decided together, during one hold of the shard's lock. Everything
+//! else is carried out at once. Everything that is decided for a connection goes through its mailbox, so it leaves
+//! in the order in which it was decided.
 
 mod consume;
 mod declare;
@@ -36,43 +36,43 @@ use fan_out::FanOut;
 use pacing::Pacing;
 use publish::RouteCache;
 
-/// Units of work after which publishes that were collected wait for the next turn.
+/// After this many units of work, the remaining collected publishes wait for the next turn.
 const WORK_AT_ONCE: u64 = 4_096;
 
-/// The node's end of one connection. Owned by the connection's task; ends the connection when it is dropped.
+/// The node's side of one connection. The connection's task owns it; dropping it ends the connection.
 pub struct Client {
     node: Arc<Node>,
     connection: Arc<Connection>,
     address: String,
     loopback: bool,
     identity: Option<Identity>,
-    /// The user that the client says it is.
+    /// The user name that the client sent.
     claimed: Name,
     /// Its password is being checked.
     is_checked: bool,
     vhost: Option<Name>,
-    /// Publishes that were not decided yet.
+    /// Publishes that are not decided yet.
     publishes: Vec<Publish>,
-    /// Connections that have something to send, but so little that the rest of the input may add to it. Empty between
-    /// inputs.
+    /// Connections that have something to send, but so little that the rest of the input may add to it. Empty
+    /// between inputs.
     undrained: Touched,
-    /// Settlements that were not decided yet.
+    /// Settlements that are not decided yet.
     settled: Vec<Stretch>,
     settlement: Settlement,
-    /// Changes of the vhost that make cached routes void.
+    /// The number of changes of the vhost, which make cached routes invalid.
     epoch: Option<Epoch>,
     routes: RouteCache,
     has_published: bool,
     pacing: Pacing,
     /// Messages that go to many queues, and have not reached all of them.
     fan_out: Option<FanOut>,
-    /// The first of `publishes` waits for its body to be in a file of its own.
+    /// The first of `publishes` waits until its body is in its own file.
     filing: Option<Filing>,
-    /// There is `fan_out`, or `publishes` were too much for once.
+    /// There is `fan_out`, or `publishes` were too many for one turn.
     left_publishes: bool,
-    /// Some of `undrained` wait for nothing but their turn.
+    /// Some of `undrained` wait only for their turn.
     is_sending: bool,
-    /// Units of work since somebody asked.
+    /// Units of work since the last call of `take_work`.
     work: Cell<u64>,
     ended: bool,
 }
@@ -114,13 +114,13 @@ impl Client {
         }
     }
 
-    /// Where the peer is, for logs.
+    /// The peer's address, for logs.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Who has logged in.
+    /// The user who has logged in.
     #[must_use]
     pub fn user(&self) -> Option<&Name> {
         self.identity.as_ref().map(|identity| &identity.name)
@@ -132,26 +132,26 @@ impl Client {
         self.vhost.as_ref()
     }
 
-    /// Whether the login was right.
+    /// Whether the login succeeded.
     #[must_use]
     pub fn is_logged_in(&self) -> bool {
         self.identity.is_some()
     }
 
-    /// Whether there is no room for what this connection publishes.
+    /// Whether this connection's publishes are blocked.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.has_published && self.node.is_stalled() || self.filing_reason().is_some()
     }
 
-    /// Why there is no room for what this connection publishes.
+    /// Why this connection's publishes are blocked.
     #[must_use]
     pub fn block_reason(&self) -> Option<String> {
         self.filing_reason().or_else(|| self.is_blocked().then(|| self.node.stall_reason.lock().clone()))
     }
 
-    /// Whether this connection should not be read for now: there is no room for what it publishes, or it asks and asks
-    /// and does not read the answers.
+    /// Whether this connection should not be read for now: its publishes are blocked, or it sends requests without
+    /// reading the answers.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let held = self.has_published && self.node.holds_publishers() || self.node.holds_everybody();
@@ -159,7 +159,7 @@ impl Client {
         self.is_checked || held || self.is_filing() || self.connection.mailbox().is_flooded()
     }
 
-    /// Sends the session's own bytes, behind everything decided so far.
+    /// Sends the session's own bytes, after everything that was decided so far.
     pub fn frames(&mut self, input: &[u8], bytes: &[u8], events: &mut Vec<Event>) {
         self.decide(input, events);
         self.connection.mailbox().effects.frames(bytes);
@@ -196,14 +196,14 @@ impl Client {
         }
     }
 
-    /// The input is over: decides what was collected, and sends what that and the input before it brought.
+    /// The input is over: decides what was collected, and sends the results of this input and the one before.
     pub fn finish(&mut self, input: &[u8], events: &mut Vec<Event>) {
         self.decide(input, events);
     }
 
-    /// More of the same input follows: decides publishes that were collected, for a while. What they bring to other
-    /// connections may wait for the rest. Says whether all are decided; where not, nothing may be asked of the node before
-    /// this has said so, and what is left of them needs the input no more.
+    /// The same input continues: decides collected publishes, up to a limit. Deliveries to other connections may
+    /// wait for the rest of the input. Returns whether all are decided. If not, the caller must not ask the node
+    /// for anything else before this has returned true, and the remaining ones do not need the input any more.
     pub fn decide_some(&mut self, input: &[u8], events: &mut Vec<Event>) -> bool {
         if self.has_collected() {
             self.publish_collected(input, WORK_AT_ONCE, events);
@@ -211,19 +211,19 @@ impl Client {
         !self.has_collected()
     }
 
-    /// Whether publishes that were collected were too much for once: [`Client::decide_some`] goes on with them.
+    /// Whether there are too many collected publishes for one turn: [`Client::decide_some`] continues with them.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.publishes.len() >= self.node.limits().batch_messages_max || self.left_publishes
     }
 
-    /// Whether publishes were collected and are not decided.
+    /// Whether there are collected publishes that are not decided.
     #[must_use]
     pub fn has_collected(&self) -> bool {
         !self.publishes.is_empty() || self.fan_out.is_some()
     }
 
-    /// Decides what was collected. What it brings to other connections may wait for the rest of the input.
+    /// Decides what was collected. Deliveries to other connections may wait for the rest of the input.
     pub fn decide_collected(&mut self, input: &[u8], events: &mut Vec<Event>) {
         if self.has_collected() {
             self.publish_collected(input, u64::MAX, events);
@@ -233,47 +233,47 @@ impl Client {
         }
     }
 
-    /// What was done for this connection since this was asked last, in units of work: one is about what it takes to put a
-    /// small message into one queue and to deliver it.
+    /// The work for this connection since the last call, in units: one is about the work of putting a small message
+    /// into one queue and delivering it.
     pub fn take_work(&mut self) -> u64 {
         self.work.take()
     }
 
-    /// So much was done.
+    /// Adds this much work.
     fn worked(&self, units: u64) {
         self.work.set(self.work.get() + units);
     }
 
-    /// Hands out what was decided; see [`Node::settle_down`]. What goes to very many is left for [`Client::go_on_sending`].
+    /// Sends what was decided; see [`Node::settle_down`]. If there are very many receivers,
+    /// [`Client::go_on_sending`] sends the rest.
     fn settle_down(&mut self, mut aftermath: Aftermath) {
         self.worked(self.node.settle_for_now(&mut aftermath, Some(&self.connection)));
         self.is_sending |= !aftermath.touched.is_empty();
         self.undrained.add_all(aftermath.touched.take());
     }
 
-    /// Whether what was decided is on its way to so many connections that not all of them have been seen to: see
-    /// [`Client::go_on_sending`].
+    /// Whether some connections have not been sent what was decided: see [`Client::go_on_sending`].
     #[must_use]
     pub fn is_sending(&self) -> bool {
         self.is_sending
     }
 
-    /// Hands out more of what was decided, to some hundred connections.
+    /// Sends more of what was decided, to some hundred connections.
     pub fn go_on_sending(&mut self) {
         self.is_sending = false;
         let touched = std::mem::take(&mut self.undrained);
         self.settle_down(Aftermath { touched, ..Aftermath::default() });
     }
 
-    /// Sends what others have left in this connection's mailbox for its owner to send.
+    /// Sends what others have left in this connection's mailbox for its owner.
     pub fn send_what_waits(&mut self) {
-        // Draining what is empty would wake the owner of a connection that ends, who asks this.
+        // Draining an empty mailbox would notify the owner of an ending connection, who calls this.
         if !self.connection.is_drained() {
             self.drain();
         }
     }
 
-    /// The session keeps `uploads` bytes of messages that have arrived in part, and `unread` bytes of input wait for it. When all
+    /// The session keeps `uploads` bytes of incomplete messages, and `unread` bytes of input wait for it. If all
     /// connections together hold too much memory, the one that holds the most is closed.
     pub fn holds(&mut self, uploads: usize, unread: usize) {
         self.connection.account.set(Kind::Uploads, uploads + self.filing_bytes());
@@ -281,7 +281,7 @@ impl Client {
         self.node.look_at_ledger_if_due();
     }
 
-    /// Decides what was collected, and sends what that brought.
+    /// Decides what was collected, and sends the results.
     fn decide(&mut self, input: &[u8], events: &mut Vec<Event>) {
         if self.has_collected() {
             self.publish_collected(input, u64::MAX, events);
@@ -294,7 +294,7 @@ impl Client {
         }
     }
 
-    /// Whether the command comes on a channel that a refusal has ended.
+    /// Whether the command is for a channel that a refusal has ended.
     fn is_deaf(&self, command: &Command) -> bool {
         let channel = match command {
             Command::Login(_)
@@ -330,7 +330,8 @@ impl Client {
         let (origin, result) = match command {
             Command::Login(login) => return self.log_in(login, events),
             Command::OpenVhost { origin, vhost } => (origin, self.open_vhost(origin, vhost, events)),
-            // One too many is refused in the connection's name; clients do not wait for that on the channel.
+            // One channel too many is refused for the whole connection; clients do not wait for that on the
+            // channel.
             Command::OpenChannel(origin) => (Origin { method: 0, ..origin }, self.open_channel(origin)),
             Command::CloseChannel { origin, reply } => (origin, self.close_channel(origin, reply)),
             Command::CloseConnection { origin, reply } => (origin, self.close_connection(origin, reply, events)),
@@ -362,7 +363,7 @@ impl Client {
         }
     }
 
-    /// Takes events that others left for this connection's session, and sends what waited for the journal.
+    /// Handles events that others left for this connection's session, and sends what waited for the journal.
     pub fn take_events(&mut self, events: &mut Vec<Event>) {
         if self.is_checked {
             self.take_login(events);
@@ -375,7 +376,7 @@ impl Client {
         }
     }
 
-    /// Lets subscriptions go on that waited for the socket.
+    /// Continues subscriptions that waited for the socket.
     pub fn resume(&mut self) {
         let waiting = self.connection.mailbox().take_waiting(self.connection.id);
         self.go_on(&waiting);
@@ -390,7 +391,7 @@ impl Client {
         }
     }
 
-    /// The socket took bytes.
+    /// The socket accepted bytes.
     pub fn written(&mut self) {
         if self.connection.written() {
             self.resume();
@@ -398,7 +399,8 @@ impl Client {
         self.node.look_at_ledger_if_due();
     }
 
-    /// Sends what is in this connection's mailbox, and goes on with its subscriptions as long as the socket takes it.
+    /// Sends what is in this connection's mailbox, and continues its subscriptions as long as the socket accepts
+    /// it.
     fn drain(&mut self) {
         if self.connection.drain() {
             self.resume();
@@ -409,7 +411,7 @@ impl Client {
         self.identity.as_ref().expect("a session logs in before it does anything")
     }
 
-    /// Who asks, for the catalog.
+    /// The caller, for the catalog.
     fn caller(&self) -> Caller<'_> {
         self.caller_in(self.vhost.as_ref().expect("a session opens its vhost before it does anything in it"))
     }
@@ -424,7 +426,7 @@ impl Client {
         f(self.connection.mailbox().channels.get_mut(&channel).expect("commands on closed channels were sorted out"))
     }
 
-    /// The queue's name, or the one last declared on the channel where it is empty.
+    /// The queue's name; if it is empty, the name that was declared last on the channel.
     fn queue_name(&self, channel: u16, queue: &Name) -> Result<Name, Refusal> {
         if !queue.is_empty() {
             return Ok(queue.clone());
@@ -433,8 +435,8 @@ impl Client {
         last.ok_or_else(|| Refusal::NothingNamed("no previously declared queue".to_owned()))
     }
 
-    /// Answers a command; where it changed something durable, or found what another connection has just changed, once that is
-    /// on disk.
+    /// Answers a command. If it changed something durable, or found what another connection has just changed, the
+    /// answer waits until that is on disk.
     fn reply(&self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
         let after = after.filter(|position| *position > self.node.durable_position());
         self.connection.mailbox().reply(origin, no_wait, after, reply);

@@ -1,4 +1,4 @@
-//! Publishing: a batch is routed, decided under one hold of the shard's lock, then returned or confirmed.
+//! Publishing: a batch is routed, decided during one hold of the shard's lock, then returned or confirmed.
 
 use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
@@ -14,25 +14,25 @@ use crate::{
     transition::Aftermath,
 };
 
-/// Where one publish goes.
+/// The targets of one publish.
 pub(super) enum Route {
-    /// To these of the batch's targets.
+    /// These of the batch's targets.
     Queues(std::ops::Range<usize>),
-    /// To these too, but some did not take it.
+    /// These too, but some did not accept it.
     Refused,
-    /// Straight to the channel that waits for it as an answer.
+    /// The channel that waits for it as a direct reply.
     Answer(ReplyTarget),
-    /// Nowhere.
+    /// None: it is unroutable.
     None,
-    /// It was refused, or its channel was refused before it.
+    /// It was refused, or its channel was refused before.
     Ignored,
 }
 
 impl Route {
-    /// What became of a message that was to go to queues.
+    /// The outcome of a message that was routed to queues.
     pub(super) fn became(&mut self, published: Published) {
         if published.queues == 0 {
-            // All its queues have been deleted since it was routed.
+            // All its queues were deleted after it was routed.
             *self = Self::None;
         } else if published.refused {
             *self = Self::Refused;
@@ -40,18 +40,18 @@ impl Route {
     }
 }
 
-/// The last routes that were asked for, which most publishers ask for again and again. Holds as long as the vhost's
-/// epoch stands still.
+/// A cache of the last routes: most publishers use the same ones again and again. It is valid as long as the
+/// vhost's epoch does not change.
 #[derive(Debug, Default)]
 pub(super) struct RouteCache {
     epoch: u64,
     entries: Vec<CachedRoute>,
-    /// Which entry goes for the next new one.
+    /// The entry that the next new one replaces.
     next: usize,
 }
 
-/// Exchange and key stand in one buffer, because a comparison with an empty one of its own is expensive: its pointer leads
-/// nowhere, and processors take long to notice that a masked load from there loads nothing.
+/// Exchange and key are in one buffer: comparing with an empty buffer of its own is expensive, because its dangling
+/// pointer causes a masked load that processors complete slowly.
 #[derive(Debug)]
 struct CachedRoute {
     names: Box<[u8]>,
@@ -80,7 +80,7 @@ impl RouteCache {
         found.map(|entry| entry.queues.as_slice())
     }
 
-    /// Whether this route was kept.
+    /// Whether this route is in the cache.
     fn knows(&self, exchange: &[u8], key: &[u8]) -> bool {
         self.entries.iter().any(|entry| entry.is_of(exchange, key))
     }
@@ -98,12 +98,12 @@ impl RouteCache {
 }
 
 impl Client {
-    /// Decides the publishes collected so far, in portions that fill at most [`HELD_TARGETS_MAX`] queues, until that has taken
-    /// `work_max`; those that are left are kept for themselves. Spans point into `input`.
+    /// Decides the publishes that were collected so far, in portions that fill at most [`HELD_TARGETS_MAX`] queues,
+    /// for at most `work_max`. The remaining ones then own their data. Spans point into `input`.
     pub(super) fn publish_collected(&mut self, input: &[u8], work_max: u64, events: &mut Vec<Event>) {
         self.has_published = true;
         if matches!(self.caller().rights, Rights::Expired) {
-            // What was allowed before is not any more.
+            // Permissions may have expired.
             self.routes = RouteCache::default();
         }
         if !self.fan_out_some(work_max) || !self.has_filed() {
@@ -112,12 +112,12 @@ impl Client {
         let mut publishes = std::mem::take(&mut self.publishes);
         let mut targets = Vec::new();
         let mut rest = &mut publishes[..];
-        // What is refused is told to the session at once, which may have more to ask then.
+        // A refusal goes to the session at once, which may then have further commands.
         while !rest.is_empty() && (self.work.get() < work_max || !events.is_empty()) {
             targets.clear();
             let mut routes = Vec::with_capacity(rest.len());
             let wants_confirm = self.route_some(input, rest, &mut targets, &mut routes, events);
-            // One that goes to many queues is decided apart.
+            // A publish to many queues is decided separately.
             let to_many = match routes.last() {
                 Some(Route::Queues(range)) if range.len() > self.held_targets_max() => routes.pop(),
                 _ => None,
@@ -128,7 +128,7 @@ impl Client {
             }
             if let Some(Route::Queues(range)) = to_many {
                 done += self.begin_fan_out(input, &rest[done..], &targets[range], wants_confirm);
-                // With something to be told, nothing is left for later.
+                // If there is something to send, nothing is deferred.
                 self.fan_out_some(if events.is_empty() { work_max } else { u64::MAX });
             }
             rest = &mut rest[done..];
@@ -147,7 +147,7 @@ impl Client {
         self.publishes = publishes;
     }
 
-    /// [`HELD_TARGETS_MAX`], unless a test breaks that on purpose.
+    /// [`HELD_TARGETS_MAX`], unless a sabotage of a test changes it.
     fn held_targets_max(&self) -> usize {
         #[cfg(test)]
         if self.node.counts_messages.load(std::sync::atomic::Ordering::Relaxed) {
@@ -156,7 +156,7 @@ impl Client {
         HELD_TARGETS_MAX
     }
 
-    /// Decides publishes that were routed, under one hold of the shard's lock.
+    /// Decides publishes that were routed, during one hold of the shard's lock.
     fn publish_routed(
         &mut self,
         input: &[u8],
@@ -201,8 +201,8 @@ impl Client {
         self.published(input, publishes, &routes, stored, aftermath);
     }
 
-    /// A publish goes to many queues, and with it those that follow it and go the same way: begins with that. Says how many
-    /// there are.
+    /// A publish goes to many queues, together with the following ones that have the same targets. Begins with
+    /// that. Returns how many they are.
     fn begin_fan_out(
         &mut self,
         input: &[u8],
@@ -226,7 +226,8 @@ impl Client {
         count
     }
 
-    /// Whether a publish goes where another one goes that was routed just before, and nobody has to be asked again.
+    /// Whether a publish has the same route as the one that was routed just before, so that the catalog need not be
+    /// asked.
     fn goes_with(&self, first: &Publish, publish: &Publish, input: &[u8]) -> bool {
         let (one, other) = (message_of(first, input), message_of(publish, input));
         std::ptr::eq(first, publish)
@@ -241,7 +242,8 @@ impl Client {
         Aftermath { touched: std::mem::take(&mut self.undrained), ..Aftermath::default() }
     }
 
-    /// Publishes were decided: answers and counts them, and sends what they brought, unless more of the input may add to it.
+    /// Publishes were decided: answers and counts them, and sends the results, unless more of the input may add to
+    /// them.
     pub(super) fn published(
         &mut self,
         input: &[u8],
@@ -268,7 +270,7 @@ impl Client {
         }
     }
 
-    /// Those who watch are to see what is published here.
+    /// Traces a publish.
     fn show_published(
         &self,
         input: &[u8],
@@ -288,7 +290,7 @@ impl Client {
         }
     }
 
-    /// Those who watch are to see a publish that goes to these queues.
+    /// Traces a publish to these queues.
     pub(super) fn show_publish(
         &self,
         catalog: &Catalog,
@@ -306,8 +308,9 @@ impl Client {
         aftermath.shown.extend(shown);
     }
 
-    /// Routes the first publishes, as many as fill [`HELD_TARGETS_MAX`] queues, and refuses what may not be published. Stops
-    /// before one whose body is to be in a file first. Says whether anybody wants confirms.
+    /// Routes the first publishes, until they fill [`HELD_TARGETS_MAX`] queues, and refuses those that are not
+    /// allowed. Stops before a publish whose body must be in a file first. Returns whether any of them wants a
+    /// confirm.
     fn route_some(
         &mut self,
         input: &[u8],
@@ -348,7 +351,7 @@ impl Client {
         wants_confirm
     }
 
-    /// Where the publish goes. Its properties get the address for answers, where it wants some.
+    /// Routes the publish. Sets its reply address, if it asks for one.
     fn route_one(
         &mut self,
         publish: &mut Publish,
@@ -382,7 +385,7 @@ impl Client {
         self.connection.account.add(Kind::Transactions, bytes);
         self.node.look_at_ledger_if_due();
         if let Some(refusal) = self.connection.take_ledger_close() {
-            // It must not reach its commit.
+            // It must not be committed.
             self.connection.account.subtract(Kind::Transactions, bytes);
             return Err(refusal);
         }
@@ -416,7 +419,7 @@ impl Client {
         Ok(start..targets.len())
     }
 
-    /// Asks the catalog where the publish goes, and remembers it where that holds for others like it.
+    /// Asks the catalog for the route of a publish, and caches it if it also holds for publishes like it.
     fn route_anew(
         &mut self,
         publish: &Publish,
@@ -429,7 +432,7 @@ impl Client {
         let caller = self.caller();
         let more_keys = publish.more_keys();
         catalog.may_publish(&caller, message.exchange, message.routing_key, more_keys)?;
-        // As in RabbitMQ, who may not publish at all is told that first.
+        // As in RabbitMQ, the error about the permission comes first.
         if let Some(claimed) = publish.rare.as_ref().and_then(|rare| rare.user.as_ref())
             && claimed != caller.user
         {
@@ -445,7 +448,7 @@ impl Client {
         Ok(())
     }
 
-    /// Returns what could not be routed and had to be, then confirms: in this order, for each message.
+    /// Returns mandatory messages that are unroutable, then confirms: in this order, for each message.
     fn answer(&self, input: &[u8], publishes: &[Publish], routes: &[Route], stored: Option<Position>) {
         let mut mailbox = self.connection.mailbox();
         for (publish, route) in publishes.iter().zip(routes) {
@@ -502,12 +505,12 @@ impl Takes {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Publish,
-    /// To see whether it can be; it is published later, or never.
+    /// To check whether it may be published; it is published later, or never.
     Check,
 }
 
 impl Node {
-    /// The queues that a message goes to that was routed before; none where its exchange has gone meanwhile.
+    /// The queues of a message that was routed before; none if its exchange was deleted meanwhile.
     pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Vec<QueueId> {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
         if self.route(catalog, vhost, publish, &message, Purpose::Publish, &mut targets).is_err() {
@@ -516,7 +519,7 @@ impl Node {
         targets
     }
 
-    /// Fills `targets` with the queues that a message goes to; says how long that holds.
+    /// Fills `targets` with the queues of a message. Returns how long the result is valid.
     fn route(
         &self,
         catalog: &Catalog,
@@ -530,7 +533,7 @@ impl Node {
         let reader = self.properties.get(&message.dialect);
         let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
         let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
-        // Under the catalog's lock: what is bound before or after this gets the message once, one way or the other.
+        // Under the catalog's lock: a binding that is made at the same time gets the message exactly once.
         let keep = |history: &History| {
             if purpose == Purpose::Publish {
                 history.keep(kept_of(publish, message), &self.histories);
@@ -573,7 +576,7 @@ fn kept_of(publish: &Publish, message: &MessageRef<'_>) -> KeptMessage {
 
 #[inline]
 fn text(name: &[u8]) -> &str {
-    // The default exchange needs no look.
+    // The default exchange needs no permission check here.
     if name.is_empty() { "" } else { std::str::from_utf8(name).expect("the session checks that names are text") }
 }
 

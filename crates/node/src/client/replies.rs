@@ -1,4 +1,4 @@
-//! Asking for answers without a queue of one's own (RabbitMQ's direct reply-to).
+//! Requests whose replies need no queue (RabbitMQ's direct reply-to).
 
 use ferrymq_model::{Name, Origin, Publish, Refusal, Reply};
 
@@ -31,7 +31,7 @@ impl Client {
         Ok(())
     }
 
-    /// Ends the channel's address for answers, if that is what the tag stands for.
+    /// Removes the channel's reply address, if the tag belongs to it.
     pub(super) fn cancel_replies(&self, channel: u16, tag: &Name) {
         let ended = self.with_channel(channel, |channel| channel.reply_address.take_if(|replies| replies.tag == *tag));
         if let Some(ended) = ended {
@@ -39,7 +39,7 @@ impl Client {
         }
     }
 
-    /// The publish with the channel's address for answers in its properties.
+    /// The publish with the channel's reply address in its properties.
     pub(super) fn with_reply_address(&self, publish: &Publish, input: &[u8]) -> Result<Publish, Refusal> {
         let found = self.with_channel(publish.origin.channel, |channel| channel.reply_address.clone());
         let Some(replies) = found else {

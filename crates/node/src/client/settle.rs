@@ -7,7 +7,7 @@ use super::Client;
 use crate::transition::Aftermath;
 
 impl Client {
-    /// Takes deliveries off their accounts; what becomes of them is decided with the rest of the batch.
+    /// Removes deliveries from their accounts. They are settled with the rest of the batch.
     pub(super) fn collect_settle(&mut self, settle: Settle, events: &mut Vec<Event>) {
         self.settlement = settle.settlement;
         let Settle { origin, delivery_tag, multiple, settlement } = settle;
@@ -18,7 +18,7 @@ impl Client {
         } else {
             mailbox.settle(origin.channel, delivery_tag, multiple, &mut self.settled)
         };
-        // "All so far" is not wrong where there is nothing.
+        // "All so far" is not an error if there are none.
         let all = settle.multiple && settle.delivery_tag == 0;
         if !known && !all {
             let refusal = Refusal::PreconditionFailed(format!("unknown delivery tag {}", settle.delivery_tag));
@@ -26,7 +26,7 @@ impl Client {
         }
     }
 
-    /// Gives back all that the channel holds unsettled.
+    /// Requeues everything that the channel holds unsettled.
     pub(super) fn recover(&mut self, origin: Origin, reply: bool) -> Result<(), Refusal> {
         let mut held = Vec::new();
         let waiting = {
@@ -36,7 +36,7 @@ impl Client {
         };
         let mut aftermath = Aftermath::default();
         self.node.decide(&mut aftermath, |shard, ports| {
-            // Before any of them can be delivered again: clients count on that order.
+            // Before any of them can be delivered again: clients rely on that order.
             self.connection.mailbox().reply(origin, !reply, None, Reply::Recovered);
             ports.touch(&self.connection);
             shard.settle(&held, Settlement::Release, ports.now(), ports);
@@ -52,7 +52,7 @@ impl Client {
         }
     }
 
-    /// Decides the settlements collected so far, and lets this connection's subscriptions use the credit.
+    /// Decides the settlements that were collected so far, and lets this connection's subscriptions use the credit.
     pub(super) fn settle_collected(&mut self) {
         let settled = std::mem::take(&mut self.settled);
         let waiting = self.connection.mailbox().take_waiting(self.connection.id);

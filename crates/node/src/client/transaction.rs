@@ -1,7 +1,7 @@
-//! Transactions: publishes and settlements that wait, then hold together or not at all.
+//! Transactions: publishes and settlements that wait for a commit, and then apply together or not at all.
 //!
-//! As in RabbitMQ, what is wrong with one of them is refused when it comes. Unlike there, a commit is atomic over all its
-//! queues: one unit of the journal.
+//! As in RabbitMQ, an error in one of them is reported when it arrives. Unlike in RabbitMQ, a commit is atomic over
+//! all its queues: it is one unit of the journal.
 
 use ferrymq_broker::Committed;
 use ferrymq_model::{Origin, Publish, QueueId, Refusal, Reply, ReturnReason, Settlement};
@@ -93,7 +93,7 @@ impl Client {
         Ok(())
     }
 
-    /// Returns those that had to be routed.
+    /// Returns the mandatory messages that are unroutable.
     fn return_unroutable(&self, channel: u16, unroutable: &[&Publish]) {
         let mut mailbox = self.connection.mailbox();
         for publish in unroutable.iter().filter(|publish| publish.mandatory) {

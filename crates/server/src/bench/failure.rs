@@ -9,25 +9,25 @@ use std::net::SocketAddr;
 pub enum Failure {
     /// An option makes no sense, alone or beside another.
     Option(String),
-    /// No TCP connection came about.
+    /// No TCP connection could be opened.
     Connect { address: String, source: io::Error },
-    /// The server went away, or did not answer in time.
+    /// The server closed the connection, or did not answer in time.
     Io { doing: &'static str, source: io::Error },
-    /// The server answered in AMQP, but not with what the protocol allows here.
+    /// The server sent AMQP that the protocol does not allow at this point.
     Protocol(String),
-    /// The server closed the channel or connection and said why.
+    /// The server closed the channel or the connection, with a reason.
     Closed { code: u16, text: String },
-    /// The server refused a message that it was asked to confirm.
+    /// The server sent a nack for a message.
     Nacked { tag: u64 },
-    /// Nothing was delivered for so long that waiting on is pointless.
+    /// Nothing was delivered for so long that the run gave up.
     Stalled { seconds: u64, missing: u64 },
-    /// Messages were accepted, but not confirmed for so long that waiting on is pointless.
+    /// Messages were accepted, but not confirmed for so long that the run gave up.
     Unconfirmed { seconds: u64, missing: u64 },
     /// The server cannot keep up with the rate of an open loop.
     TooSlow { rate: u64, behind_seconds: u64 },
-    /// The backlog at the end was more than a second's traffic, so the server was not really keeping up.
+    /// The backlog at the end was more than the traffic of one second, so the server did not keep up.
     LeftBehind { seconds: f64 },
-    /// The messages that arrived are not the ones that were sent.
+    /// The messages that arrived are not those that were sent.
     Unverified(String),
     /// The process named by `--server-pid` could not be read.
     Process { pid: u32, source: io::Error },

@@ -1,4 +1,4 @@
-//! What a process has spent, read from Linux's `/proc`: CPU seconds and anonymous resident memory.
+//! What a process has used, from Linux's `/proc`: CPU seconds and anonymous resident memory.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process that asks.
+    /// The calling process.
     pub fn own() -> Process {
         Process { pid: std::process::id() }
     }
@@ -27,7 +27,8 @@ impl Process {
         Ok(process)
     }
 
-    /// CPU seconds in user and kernel mode since the process started, all threads together, ended ones included.
+    /// CPU seconds in user and kernel mode since the process started, of all its threads, also of those that have
+    /// ended.
     pub fn cpu_seconds(self) -> Result<f64, Failure> {
         let stat = self.read("stat")?;
         let ticks = cpu_ticks(&stat).ok_or_else(|| self.unreadable())?;
@@ -50,8 +51,8 @@ impl Process {
     }
 }
 
-/// Asks the kernel to end this thread's sleeps, and those of threads it starts, within a microsecond of their time
-/// instead of 50. Where that is refused sleeps are merely less exact, and the report shows how late messages left.
+/// Asks the kernel to wake this thread, and threads that it starts, within a microsecond after a sleep, instead of
+/// 50. If the kernel refuses this, sleeps are less exact, and the report shows how late messages left.
 pub fn sleep_exactly() {
     let _refused_is_fine = fs::write("/proc/self/timerslack_ns", "1000");
 }

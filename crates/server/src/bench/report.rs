@@ -1,4 +1,4 @@
-//! What a measurement found, for people and as JSON.
+//! The result of a measurement, for people and as JSON.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Failure;
 use super::verify::Verdict;
 
-/// What was carried. Rates and CPU are of the measured seconds only; what was checked is the whole run.
+/// What was carried. Rates and CPU are those of the measured seconds; the checks cover the whole run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Throughput {
     pub load: String,
@@ -32,7 +32,7 @@ pub struct Latency {
     pub seconds: f64,
     pub delivery_us: Percentiles,
     pub confirm_us: Option<Percentiles>,
-    /// How much of that passed before the message left the client.
+    /// The part of that time before the message left the client.
     pub sent_late_us: Percentiles,
     pub client_cpu_cores: f64,
     pub server_cpu_cores: Option<f64>,
@@ -84,7 +84,7 @@ impl Throughput {
         }
     }
 
-    /// A figure counts only if everything arrived as sent, and not much later than it was counted.
+    /// A figure counts only if everything arrived as it was sent, and not much later than it was counted.
     pub fn judge(&self) -> Result<(), Failure> {
         self.verdict.judge()?;
         if self.left_over_seconds > 1.0 {
@@ -115,7 +115,7 @@ impl Latency {
         }
     }
 
-    /// Latencies count only if everything arrived as sent.
+    /// Latencies count only if everything arrived as it was sent.
     pub fn judge(&self) -> Result<(), Failure> {
         self.verdict.judge()
     }

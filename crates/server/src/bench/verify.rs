@@ -1,8 +1,8 @@
-//! Proves that what arrived is what was sent: each message of each producer once, and in order.
+//! Checks that exactly the sent messages arrived: each message of each producer once, and in order.
 //!
-//! A message names itself in the first eight octets of its body: its producer and its sequence, from 0. A consumer
-//! keeps one bit per message, so that a run of a hundred million messages costs it 12 MB, and the highest sequence it
-//! has seen of each producer. Several consumers on one queue each see an increasing part; only together do they see all.
+//! The first eight bytes of a body identify the message: its producer and its sequence, from 0. A consumer keeps
+//! one bit per message, so a run of a hundred million messages takes 12 MB, and the highest sequence of each
+//! producer. Several consumers of one queue each see an increasing part; together they see all messages.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use super::Failure;
 
 const SEQUENCE_BITS: u32 = 48;
 
-/// Octets of the body that the identity takes; no message can be smaller.
+/// Bytes of the identity in the body; no message can be smaller.
 pub const IDENTITY_BYTES: usize = 8;
 
-/// Who sent a message, and which one of his it is.
+/// The producer of a message, and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     pub producer: u16,
@@ -23,7 +23,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The eight octets that stand at the start of a body.
+    /// The eight bytes at the start of a body.
     pub fn to_bytes(self) -> [u8; IDENTITY_BYTES] {
         (u64::from(self.producer) << SEQUENCE_BITS | self.sequence).to_be_bytes()
     }
@@ -57,7 +57,7 @@ impl Arrivals {
         Arrivals { producers: vec![Seen::default(); producers], count: 0, doubled: 0, reordered: 0, damaged: 0 }
     }
 
-    /// Notes a message whose body is what its producer sent.
+    /// Records a message whose body is what its producer sent.
     pub fn note(&mut self, id: Identity) {
         let Some(seen) = self.producers.get_mut(usize::from(id.producer)) else {
             self.damaged += 1;
@@ -82,28 +82,28 @@ impl Arrivals {
         seen.next = seen.next.max(id.sequence + 1);
     }
 
-    /// Notes a message whose body is not what any producer sent.
+    /// Records a message whose body is not what any producer sent.
     pub fn note_damaged(&mut self) {
         self.count += 1;
         self.damaged += 1;
     }
 
-    /// Messages noted so far, good or not.
+    /// How many messages were recorded, correct or not.
     pub fn count(&self) -> u64 {
         self.count
     }
 }
 
-/// What all consumers together say of all producers.
+/// What all consumers together saw of all producers' messages.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// Sent, but seen by nobody.
+    /// Sent, but received by no consumer.
     pub lost: u64,
-    /// Seen again, by the same consumer or another one.
+    /// Received again, by the same consumer or another one.
     pub doubled: u64,
-    /// Seen for the first time after a later one of the same producer, by the same consumer.
+    /// Received for the first time after a later message of the same producer, by the same consumer.
     pub reordered: u64,
-    /// Not as sent: a wrong body, or an identity that was never given out.
+    /// Not as it was sent: a wrong body, or an identity that no producer used.
     pub damaged: u64,
 }
 
@@ -138,7 +138,7 @@ impl Verdict {
         *self == Verdict::default()
     }
 
-    /// A figure whose messages did not arrive as sent is none.
+    /// A figure without the correct messages is not a figure.
     pub fn judge(&self) -> Result<(), Failure> {
         if self.is_clean() {
             return Ok(());

@@ -1,8 +1,9 @@
-//! The configuration: what the user wrote, wherever they wrote it.
+//! The configuration: the values that the user gave, from all sources.
 //!
-//! Each option is defined once, in [`options`], and has from that its key in the file, its environment variable, its
-//! flag and its line in docs/configuration.md. A flag wins over a variable, a variable over the file, the file over the
-//! default. What comes out is still what was *asked for*; [`crate::settings::Settings`] is what it comes to.
+//! Each option is defined once, in [`options`]. Its key in the file, its environment variable, its flag and its
+//! line in docs/configuration.md follow from that definition. A flag wins over a variable, a variable over the
+//! file, the file over the default. The result is what the user *asked for*; [`crate::settings::Settings`] is what
+//! the server uses.
 
 mod file;
 mod options;
@@ -34,38 +35,38 @@ const PREFIX: &str = "FERRYMQ_";
 /// The variable that names the configuration file.
 pub const FILE_VARIABLE: &str = "FERRYMQ_CONFIG";
 
-/// What was asked for, defaults included.
+/// The values of all options, with defaults.
 #[derive(Clone, Debug)]
 pub struct Configuration {
-    /// Where everything durable is kept.
+    /// The directory for all durable data.
     pub data_dir: PathBuf,
-    /// What is set up at every start.
+    /// The definitions file that is imported at every start.
     pub definitions: Option<PathBuf>,
-    /// Whether everything in it must be usable.
+    /// Whether every entry of it must be usable.
     pub definitions_strict: bool,
-    /// Whether it is taken in again on SIGHUP.
+    /// Whether SIGHUP imports it again.
     pub definitions_reload: bool,
     /// What to listen on; empty: every protocol on its own port, on this machine only.
     pub listen: Vec<Listen>,
-    /// What is logged.
+    /// The log level.
     pub log_level: tracing::Level,
     /// Certificates and keys.
     pub tls: TlsFiles,
-    /// Where users are looked for, in this order.
+    /// The user backends, in the order in which they are asked.
     pub auth_backends: Vec<BackendName>,
-    /// Which tokens are taken.
+    /// The options for tokens.
     pub oauth2: TokenOptions,
-    /// Whether what happens is told on the exchange `amq.rabbitmq.event`.
+    /// Whether events are published to the exchange `amq.rabbitmq.event`.
     pub events: bool,
     /// How many threads serve connections; 0: one for each processor.
     pub threads: usize,
-    /// How the server presents itself to clients.
+    /// The names that clients see.
     pub identity: Identity,
     /// Limits of connections and queues.
     pub limits: Limits,
     /// How messages are stored.
     pub storage: ferrymq_storage::Options,
-    /// The keys of the options that somebody has set.
+    /// The keys of the options that are set.
     pub given: BTreeSet<&'static str>,
 }
 
@@ -92,10 +93,10 @@ impl Default for Configuration {
 }
 
 impl Configuration {
-    /// Reads the file, if one is named, then the environment, then `flags`: what comes later wins.
+    /// Reads the file, if there is one, then the environment, then `flags`. Later ones win.
     ///
     /// # Errors
-    /// Where one of them has something that no option takes: where it stands, and what would be right.
+    /// If one of them has a value that no option accepts: where it is, and which values are right.
     pub fn read(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -133,8 +134,8 @@ impl Configuration {
     }
 }
 
-/// Variables that look like options and are none: most often a typing error, but container platforms set some of their
-/// own accord for a service called ferrymq, so it is no reason not to start.
+/// Variables that look like options and are not. Most of them are typing errors. But container platforms set some
+/// of them for every service that is called ferrymq, so the server still starts.
 pub fn unknown_variables(environment: impl IntoIterator<Item = (String, String)>) -> Vec<String> {
     let known = |name: &str| name == FILE_VARIABLE || OPTIONS.iter().any(|option| option.variable() == name);
     let names = environment.into_iter().map(|(name, _)| name);
@@ -143,12 +144,12 @@ pub fn unknown_variables(environment: impl IntoIterator<Item = (String, String)>
     unknown
 }
 
-/// Something in the configuration that cannot be used.
+/// An error in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigurationError {
-    /// Where it stands.
+    /// Where it is.
     place: String,
-    /// What is wrong and what would be right.
+    /// What is wrong and which values are right.
     problem: String,
 }
 

@@ -7,11 +7,11 @@ use super::{
 
 /// One option.
 pub struct Definition {
-    /// Its key in the configuration file; before the dot stands the table.
+    /// Its key in the configuration file; the table is the part before the dot.
     pub key: &'static str,
-    /// What it takes.
+    /// The form of its value.
     pub form: Form,
-    /// What it does, for people.
+    /// What it does, for users.
     pub text: &'static str,
     show: fn(&Configuration) -> String,
     set: fn(&Self, &mut Configuration, &str) -> Result<(), String>,
@@ -44,7 +44,7 @@ impl Definition {
         matches!(self.form, Form::Listeners | Form::Choices(_) | Form::Texts)
     }
 
-    /// The value it has in `configuration`, as one would write it.
+    /// Its value in `configuration`, as a user would write it.
     pub fn show(&self, configuration: &Configuration) -> String {
         (self.show)(configuration)
     }
@@ -55,7 +55,7 @@ impl Definition {
     }
 }
 
-/// A number: the key is the path of the field, so the two cannot differ.
+/// A number. The key is the path of the field, so the two cannot differ.
 macro_rules! number {
     ($($field:ident).+, $unit:ident, $least:expr, $most:expr, $text:literal) => {
         Definition {
@@ -124,7 +124,7 @@ const fn key(dotted: &'static str) -> &'static str {
     dotted.split_at(1).1
 }
 
-/// Most seconds of a heartbeat: the protocol has 16 bits for them.
+/// The maximum of a heartbeat, in seconds: the protocol has 16 bits for it.
 const HEARTBEAT_MS_MAX: u64 = 65_535_000;
 
 /// All options, in the order in which the documentation lists them.

@@ -1,4 +1,4 @@
-//! docs/configuration.md, as the options determine it, and the test that the committed page is the same.
+//! docs/configuration.md, generated from the options, and the test that the committed page is up to date.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Precedence, and what errors say.
+//! Which source wins, and the texts of errors.
 
 use ferrymq_model::Limits;
 
@@ -91,7 +91,7 @@ fn errors_say_where_and_what_is_allowed() {
     file_fails("data_dir = [\"a\", \"b\"]", "ferrymq.toml line 1, data_dir: it takes DIR, not array");
     file_fails(
         "log_level = \"loud\"",
-        "ferrymq.toml line 1, log_level: 'loud' is no level; allowed: error, warn, info, debug, trace",
+        "ferrymq.toml line 1, log_level: 'loud' is not a level; allowed: error, warn, info, debug, trace",
     );
 }
 
@@ -134,8 +134,8 @@ fn every_limit_can_be_set_and_every_default_is_allowed() {
     let defaults = Configuration::default();
     let fields = |shown: String| shown.lines().filter(|line| line.starts_with(' ')).count();
     let storage = OPTIONS.iter().filter(|option| option.table() == "storage").count();
-    // Storage takes the threshold for copying from the limits; to repair is a command of its own; when memory is given back
-    // is for tests to change.
+    // Not options: storage takes the threshold for copying from the limits; repair is a command of its own; when
+    // memory is given back is only changed by tests.
     assert_eq!(storage, fields(format!("{:#?}", defaults.storage)) - 3);
     for option in OPTIONS.iter().filter(|option| !option.is_list()) {
         let mut again = Configuration::default();

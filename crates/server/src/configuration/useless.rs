@@ -1,11 +1,11 @@
-//! No option does nothing: one that was set and has no effect beside the others is refused, with what it needs.
+//! Refuses an option that is set and has no effect together with the others. The error says what the option needs.
 
 use super::{Configuration, ConfigurationError};
 use crate::{certificate::LoginPart, protocol::Service, token_options::BackendName};
 
 impl Configuration {
     /// # Errors
-    /// For the first option that was set and would have no effect: which one, and what it needs.
+    /// The first option that is set and would have no effect, and what it needs.
     pub fn check(&self) -> Result<(), ConfigurationError> {
         let refuse = |key: &str, problem: String| {
             Err(ConfigurationError { place: key.to_owned(), problem: format!("it has no effect: {problem}") })
@@ -18,7 +18,7 @@ impl Configuration {
         Ok(())
     }
 
-    /// What an option that was set lacks, where it lacks something.
+    /// What an option that is set lacks, if anything.
     fn why_useless(&self, key: &str) -> Option<String> {
         let by_san = self.tls.login_from == LoginPart::SubjectAlternativeName;
         match key {
@@ -42,13 +42,13 @@ impl Configuration {
         }
     }
 
-    /// Whether there will be a listener for TLS, once there is a certificate.
+    /// Whether there will be a TLS listener once there is a certificate.
     fn listens_securely(&self) -> bool {
         self.listen.is_empty() || self.listen.iter().any(|listen| listen.service.is_secure)
     }
 }
 
-/// A listener for TLS, as one would write it.
+/// A TLS listener, as a user would write it.
 fn secure_example() -> String {
     let secure = Service::all().find(|service| service.is_secure);
     secure.map_or_else(String::new, |service| format!("{}=127.0.0.1:{}", service.name, service.port))

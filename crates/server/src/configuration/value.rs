@@ -1,4 +1,4 @@
-//! What values look like, in every place where they may be written.
+//! How values are written, in every source.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
@@ -9,20 +9,20 @@ use crate::{
     token_options::BackendName,
 };
 
-/// What an option takes.
+/// The form of an option's value.
 #[derive(Clone, Debug)]
 pub enum Form {
-    /// A whole number of something.
+    /// A whole number.
     Number(Unit, RangeInclusive<u64>),
     /// A folder.
     Path,
     /// A file.
     File,
-    /// Yes or no, for which `true` and `false` are understood, too.
+    /// Yes or no; `true` and `false` are accepted, too.
     Switch,
-    /// One of some words, which stand in a [`Names`].
+    /// One of several words, which are in a [`Names`].
     Choice(fn() -> Vec<&'static str>),
-    /// Some of such words, in an order.
+    /// Several of such words, in an order.
     Choices(fn() -> Vec<&'static str>),
     /// Any text.
     Text,
@@ -39,9 +39,9 @@ pub enum Form {
 pub enum Unit {
     /// Things.
     Count,
-    /// Bytes; `64 KiB`, `16 MiB` and `1 GiB` are understood.
+    /// Bytes; `64 KiB`, `16 MiB` and `1 GiB` are accepted.
     Bytes,
-    /// The unit stands at the end of the option's name.
+    /// The unit is the end of the option's name.
     Named,
 }
 
@@ -65,7 +65,7 @@ impl Form {
         }
     }
 
-    /// What is allowed, in words; empty where everything is.
+    /// The allowed values, in words; empty if all are allowed.
     pub fn allowed(&self) -> String {
         match self {
             Self::Number(unit, range) => {
@@ -79,7 +79,7 @@ impl Form {
     }
 }
 
-/// Reads a number for a field of whatever width.
+/// Reads a number for a field of any width.
 pub fn number<T: TryFrom<u64>>(text: &str, unit: Unit, range: &RangeInclusive<u64>) -> Result<T, String> {
     let allowed = || Form::Number(unit, range.clone()).allowed();
     let wanted = match unit {
@@ -118,15 +118,15 @@ pub fn show_number(unit: Unit, value: u64) -> String {
 pub fn level(text: &str) -> Result<tracing::Level, String> {
     let known = matches!(text, "error" | "warn" | "info" | "debug" | "trace");
     let level = if known { tracing::Level::from_str(text).ok() } else { None };
-    level.ok_or_else(|| format!("'{text}' is no level; allowed: {}", Form::Level.allowed()))
+    level.ok_or_else(|| format!("'{text}' is not a level; allowed: {}", Form::Level.allowed()))
 }
 
-/// Reads a text that must say something.
+/// Reads a text that must not be empty.
 pub fn text(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("it is empty; write something, or leave it out".into()) } else { Ok(text.into()) }
 }
 
-/// The names that an option of form [`Form::Choice`] takes, each with what it stands for.
+/// The words that an option of form [`Form::Choice`] accepts, each with its meaning.
 pub type Names<T> = [(&'static str, T)];
 
 /// Whether clients show certificates.
@@ -162,39 +162,39 @@ pub fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A switch as it is written.
+/// A switch, as a user would write it.
 pub fn show_switch(on: bool) -> String {
     if on { "yes" } else { "no" }.to_owned()
 }
 
-/// Where users may be known.
+/// User backends.
 pub const BACKENDS: &Names<BackendName> = &[("internal", BackendName::Internal), ("oauth2", BackendName::Tokens)];
 
-/// Reads some of some names, separated by commas, each once.
+/// Reads several of these words, separated by commas, each at most once.
 pub fn choices<T: Copy + PartialEq>(text: &str, names: &Names<T>) -> Result<Vec<T>, String> {
     let mut chosen = Vec::new();
     for word in text.split(',').map(str::trim) {
         let one = choice(word, names)?;
         if chosen.contains(&one) {
-            return Err(format!("'{word}' is there twice"));
+            return Err(format!("'{word}' appears twice"));
         }
         chosen.push(one);
     }
     Ok(chosen)
 }
 
-/// As they are written.
+/// The words, as a user would write them.
 pub fn show_choices<T: PartialEq>(values: &[T], names: &Names<T>) -> String {
     values.iter().map(|value| show_choice(value, names)).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads texts, separated by commas or blanks.
+/// Reads texts, separated by commas or spaces.
 pub fn texts(texts: &str) -> Result<Vec<String>, String> {
     let found: Vec<String> = texts.split([',', ' ']).filter(|one| !one.is_empty()).map(str::to_owned).collect();
     if found.is_empty() { text("").map(|_| Vec::new()) } else { Ok(found) }
 }
 
-/// Reads one of some names.
+/// Reads one of these words.
 pub fn choice<T: Copy>(text: &str, names: &Names<T>) -> Result<T, String> {
     let found = names.iter().find(|(name, _)| *name == text);
     let allowed = || names_of(names).join(", ");
@@ -206,19 +206,19 @@ pub fn names_of<T>(names: &Names<T>) -> Vec<&'static str> {
     names.iter().map(|(name, _)| *name).collect()
 }
 
-/// As it is written.
+/// The word, as a user would write it.
 pub fn show_choice<T: PartialEq>(value: &T, names: &Names<T>) -> String {
     names.iter().find(|(_, known)| known == value).map_or_else(String::new, |(name, _)| (*name).to_owned())
 }
 
-/// A protocol, and where it is served.
+/// A protocol and its address.
 #[derive(Clone, Debug)]
 pub struct Listen {
     /// What is spoken there.
     pub service: Service,
     /// An address, or a name that stands for one or more.
     pub host: String,
-    /// 0 picks a free one.
+    /// 0 picks a free port.
     pub port: u16,
 }
 
@@ -246,14 +246,14 @@ impl FromStr for Listen {
         let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
         let host = match host.strip_prefix('[') {
             Some(bracketed) => bracketed.strip_suffix(']').ok_or_else(wrong)?,
-            // Without brackets it cannot be told which colon is before the port.
+            // Without brackets it is not clear which colon is before the port.
             None if host.contains(':') => return Err(wrong()),
             None => host,
         };
         if host.is_empty() {
             return Err(wrong());
         }
-        let port = port.parse().map_err(|_| format!("'{port}' is no port; allowed: 0 (any free one) to 65535"))?;
+        let port = port.parse().map_err(|_| format!("'{port}' is not a port; allowed: 0 (any free one) to 65535"))?;
         Ok(Self { service, host: host.into(), port })
     }
 }

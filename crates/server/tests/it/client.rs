@@ -1,4 +1,4 @@
-//! A client that writes frames itself, because a test has to send what no library sends, and as fast as the socket takes it.
+//! A client that writes frames itself: a test must send what no library sends, and as fast as the socket accepts.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -15,7 +15,7 @@ use ferrymq_amqp091::codec::{
     table::RawTable,
 };
 
-/// The class of everything about messages.
+/// The class of the methods about messages.
 const BASIC: u16 = 60;
 
 /// A connection that has logged in, with its channel 1 open.
@@ -24,7 +24,7 @@ pub struct Client {
     unread: Vec<u8>,
 }
 
-/// A frame that has come.
+/// A frame that has arrived.
 pub struct Arrived {
     pub kind: u8,
     pub payload: Vec<u8>,
@@ -35,7 +35,7 @@ impl Arrived {
         self.kind == HEARTBEAT[0]
     }
 
-    /// Its class and method, where it is one.
+    /// Its class and method, if it is a method frame.
     pub fn method(&self) -> Option<(u16, u16)> {
         let number = |at: usize| u16::from_be_bytes([self.payload[at], self.payload[at + 1]]);
         (self.kind == FrameKind::Method as u8).then(|| (number(0), number(2)))
@@ -83,7 +83,7 @@ impl Client {
         }
     }
 
-    /// Waits for a method; what comes before it is passed over.
+    /// Waits for a method and ignores the frames before it.
     pub fn until(&mut self, wanted: (u16, u16)) -> io::Result<Arrived> {
         loop {
             let arrived = self.receive()?;
@@ -112,7 +112,7 @@ impl Client {
         self.call(&method(1, &declare), (50, 11)).map(drop)
     }
 
-    /// Takes what comes to a queue, without acknowledging it.
+    /// Consumes a queue, without acknowledgements.
     pub fn consume(&mut self, queue: &str) -> io::Result<()> {
         let arguments = RawTable::check(&[]).expect("an empty table is well formed");
         let (consumer_tag, no_local, no_ack, exclusive, no_wait) = ("", false, true, false, false);
@@ -120,7 +120,7 @@ impl Client {
         self.call(&method(1, &consume), (60, 21)).map(drop)
     }
 
-    /// A message to a queue that this client consumes, and back.
+    /// Sends a message to a queue that this client consumes, and waits for its delivery.
     pub fn round_trip(&mut self, queue: &str) -> io::Result<()> {
         self.call(&publish("", queue, &[0; 16]), (60, 60)).map(drop)
     }

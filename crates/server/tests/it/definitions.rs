@@ -1,10 +1,10 @@
-//! A file of definitions, through the binary: nobody is locked out, and what is wrong is said.
+//! A definitions file, with the real binary: nobody is locked out, and errors are logged.
 
 use ferrymq_conformance::{Tcp, identify};
 
 use crate::running::{Folder, Running, fails, ferrymq};
 
-/// Its user has a permission in a vhost that is not there.
+/// Its user has a permission in a vhost that does not exist.
 const ONE_MISTAKE: &str = r#"{"users": [{"name": "app", "password": "x"}],
     "permissions": [{"user": "app", "vhost": "prod", "configure": ".*", "write": ".*", "read": ".*"}]}"#;
 
@@ -30,7 +30,7 @@ fn one_mistake_does_not_lock_everybody_out() {
     let expected = "left out: permissions[0] ('app' in vhost 'prod'): vhost 'prod' is not there; add it to vhosts";
     assert!(log.contains(expected), "{log}");
     assert!(log.contains("user 'guest' keeps its default password, because nobody else could log in"), "{log}");
-    assert!(log.contains("taken in: 1 user; 1 left out"), "{log}");
+    assert!(log.contains("imported: 1 user; 1 left out"), "{log}");
 }
 
 #[test]
@@ -57,11 +57,11 @@ fn strictly_taken_a_mistake_stops_the_start_and_nothing_is_taken_in() {
     assert_eq!(code, Some(1));
     let expected = "queues[0] ('q' in vhost 'v'): key 'argument' is not known; did you mean 'arguments'?";
     assert!(log.contains(expected), "{log}");
-    assert!(log.contains("nothing was taken in"), "{log}");
+    assert!(log.contains("nothing was imported"), "{log}");
     // The same without the typing error: everything in it is new.
     let server = start(&data, vhost.replace("argument", "arguments").as_bytes(), &["--definitions-strict"]);
     assert!(guest_can_log_in(&server));
-    assert!(server.terminate_logged().contains("taken in: 1 vhost, 1 queue"));
+    assert!(server.terminate_logged().contains("imported: 1 vhost, 1 queue"));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn definitions_are_taken_in_again_on_request() {
     let server = start(&data, b"{}", &["--definitions-reload", "yes"]);
     std::fs::write(data.0.join("definitions.json"), br#"{"vhosts": [{"name": "later"}]}"#).unwrap();
     server.signal("HUP");
-    server.logged("taken in: 1 vhost");
+    server.logged("imported: 1 vhost");
     std::fs::write(data.0.join("definitions.json"), "{").unwrap();
     server.signal("HUP");
     server.logged("line 1, column 1: this is not JSON");

@@ -1,4 +1,5 @@
-//! Descriptors that clients may not take: health answers, and messages are stored, beside as many peers as there may be.
+//! Descriptors that clients may not use: while as many clients are connected as allowed, health is answered and
+//! messages are stored.
 
 use std::{io::Read as _, net::TcpStream, process::Command};
 
@@ -22,9 +23,9 @@ fn clients_leave_descriptors_for_health_and_storage() {
     assert!(log.contains("allows 125 connections"), "{log}");
     assert_eq!(server.get("/health/live").0, "HTTP/1.1 200 OK");
     client.declare("q").unwrap();
-    // Who is one too many is told at once.
+    // A client above the limit is told so at once.
     assert_eq!(peers.last().unwrap().read(&mut [0]).unwrap_or(0), 0);
     drop(peers);
-    // There are places again, once their sockets are closed.
+    // There are places again after their sockets are closed.
     while Client::connect(server.address("amqp"), 0).is_err() {}
 }

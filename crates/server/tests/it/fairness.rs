@@ -1,4 +1,4 @@
-//! The server attends to itself beside a client that sends as fast as it can: heartbeats, health and signals.
+//! While a client sends as fast as it can, the server still handles heartbeats, health checks and signals.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -32,7 +32,7 @@ fn heartbeats_health_and_signals_do_not_wait_for_a_flood() {
         while !begun.load(Ordering::Relaxed) {
             thread::yield_now();
         }
-        // Each of these waits for what it asks for; none of it comes where the flood is served alone.
+        // Each of these waits for its answer; no answer arrives if only the fast client is served.
         for _ in 0..2 {
             assert!(quiet.receive().unwrap().is_heartbeat());
             assert_eq!(server.get("/health/live").0, "HTTP/1.1 200 OK");
@@ -42,7 +42,8 @@ fn heartbeats_health_and_signals_do_not_wait_for_a_flood() {
     });
 }
 
-/// A machine that slept, or a process that was stopped: the heartbeats of clients that live all wait in the sockets.
+/// A machine that was suspended, or a process that was stopped: the heartbeats of all living clients wait in the
+/// sockets.
 #[test]
 fn a_pause_of_the_server_ends_no_connection_whose_heartbeats_wait() {
     let data = Folder::new();
@@ -57,7 +58,7 @@ fn a_pause_of_the_server_ends_no_connection_whose_heartbeats_wait() {
     };
     heartbeats(&mut clients, 3);
     server.signal("STOP");
-    // Longer than the two intervals after which a silent client is given up.
+    // Longer than the two intervals after which a silent client is disconnected.
     heartbeats(&mut clients, 15);
     server.signal("CONT");
     for (number, client) in clients.iter_mut().enumerate() {

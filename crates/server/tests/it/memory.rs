@@ -1,4 +1,5 @@
-//! Who takes memory pays for it: half-sent messages, and output that is not read.
+//! A client that takes memory is the one that is closed: for half-sent messages, and for output that it does not
+//! read.
 
 use std::io;
 
@@ -16,7 +17,7 @@ use crate::{
 const CLOSE: (u16, u16) = (10, 50);
 const MIB: usize = 1 << 20;
 
-/// A publish of which `sent` bytes of the body follow, and twice as many are announced.
+/// A publish that announces twice as many bytes of body as follow, which are `sent`.
 fn half_sent(sent: usize) -> Vec<u8> {
     let (exchange, routing_key) = (&b""[..], &b"q"[..]);
     let mut frames = method(1, &BasicPublish { exchange, routing_key, mandatory: false, immediate: false });
@@ -26,7 +27,7 @@ fn half_sent(sent: usize) -> Vec<u8> {
     frames
 }
 
-/// The code and the text of the close that comes.
+/// The code and the text of the close that arrives.
 fn closed(client: &mut Client) -> (u16, String) {
     let close = client.until(CLOSE).unwrap().payload;
     (u16::from_be_bytes([close[4], close[5]]), String::from_utf8_lossy(&close[7..]).into_owned())
@@ -50,7 +51,7 @@ fn half_sent_messages_of_one_do_not_hurt_others() {
     other.call(&method(1, &TxCommit), (90, 21)).unwrap();
     let (code, text) = closed(&mut holder);
     assert!(code == 506 && text.contains("uploads_bytes_max"), "{code} {text}");
-    // An ordinary client is still there.
+    // Another client still works.
     other.declare("another").unwrap();
 }
 
@@ -68,7 +69,7 @@ fn a_message_that_stays_incomplete_ends_its_connection() {
     }
 }
 
-/// Clients publish to themselves and do not read: each would keep some MiB for ever.
+/// Clients publish to themselves and do not read: each would keep some MiB for as long as it is connected.
 #[test]
 fn who_does_not_read_pays_when_the_budget_is_used_up() {
     let data = Folder::new();

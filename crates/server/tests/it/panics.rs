@@ -1,4 +1,4 @@
-//! A panic ends the process, whichever thread it comes from.
+//! A panic in any thread ends the process.
 
 use std::{env, io, process::Command, thread};
 
@@ -6,7 +6,7 @@ use ferrymq_server::panics;
 
 use crate::running::fails;
 
-/// Set where this test is its own child.
+/// Set when this test runs as its own child.
 const CHILD: &str = "FERRYMQ_TEST_PANICS";
 
 #[test]
@@ -15,7 +15,7 @@ fn a_panic_in_any_thread_ends_the_process() {
         tracing_subscriber::fmt().with_writer(io::stderr).init();
         panics::end_the_process();
         let panicking = thread::Builder::new().name("storage's own".to_owned()).spawn(|| panic!("on purpose")).unwrap();
-        // Were it not for the hook, the process would go on, and end as if nothing had happened.
+        // Without the hook the process would continue, and end with success.
         let _ = panicking.join();
         return;
     }

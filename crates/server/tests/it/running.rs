@@ -1,4 +1,4 @@
-//! A server on free ports with a data directory of its own.
+//! A server on free ports with its own data directory.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -17,7 +17,7 @@ pub fn ferrymq() -> Command {
     command
 }
 
-/// A folder that goes away with the test.
+/// A folder that is removed at the end of the test.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -32,7 +32,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left behind is only untidy.
+        // A remaining folder does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -41,7 +41,7 @@ impl Drop for Folder {
 pub struct Running {
     process: Child,
     lines: Vec<String>,
-    /// Where its log is, if it was started so that it can be read.
+    /// Its log file, if it was started with one.
     log: Option<PathBuf>,
 }
 
@@ -81,7 +81,7 @@ impl Running {
         std::fs::read_to_string(self.log.as_ref().expect("it was started with a log")).unwrap()
     }
 
-    /// Waits until the log has this in it; gives the log. The limit bounds failures, not successes.
+    /// Waits until the log contains this; returns the log. The limit is for failures, not for successes.
     pub fn logged(&self, text: &str) -> String {
         let began = std::time::Instant::now();
         loop {
@@ -94,7 +94,7 @@ impl Running {
         }
     }
 
-    /// Where a protocol is served.
+    /// The address of a protocol.
     pub fn address(&self, protocol: &str) -> &str {
         let opening = format!("listening {protocol} ");
         let found = self.lines.iter().find_map(|line| line.strip_prefix(&opening));
@@ -123,7 +123,7 @@ impl Running {
         self.process.wait().unwrap()
     }
 
-    /// The same; gives the whole log.
+    /// The same; returns the whole log.
     pub fn terminate_logged(self) -> String {
         let log = self.log.clone().expect("it was started with a log");
         assert!(self.terminate().success());
@@ -133,13 +133,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already where the test got that far.
+        // It has ended already if the test came to its end.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Runs a server that does not come up.
+/// Runs a server that cannot start.
 pub fn fails(command: &mut Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())

@@ -1,4 +1,4 @@
-//! TLS on its own port: who gets in, who does not, and what the server says about files that cannot be used.
+//! TLS on its own port: which clients get in, which do not, and the errors about files that cannot be used.
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
@@ -31,7 +31,7 @@ impl Scene {
         Self { folder, certificates }
     }
 
-    /// A server with the good certificate, and these further options.
+    /// A server with the valid certificate and these other options.
     fn serve(&self, options: &[&str]) -> Running {
         let mut command = self.command("server_certificate.pem", "server_key.pem");
         Running::start_with(&self.folder, command.args(options))
@@ -51,7 +51,7 @@ impl Scene {
         self.serve(&["--tls-client-ca-file", ca.to_str().unwrap(), "--tls-client-certificates", whether])
     }
 
-    /// A client that trusts the authority, and shows the certificate of `name` if it has one.
+    /// A client that trusts the authority, and shows the certificate of `name` if there is one.
     fn client(&self, server: &Running, name: Option<&str>) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.certificates.path("ca_certificate.pem")).unwrap()).unwrap();
@@ -65,7 +65,7 @@ impl Scene {
             Some(name) => {
                 let chain = vec![CertificateDer::from_pem_file(file(name, "certificate")).unwrap()];
                 let key = PrivateKeyDer::from_pem_file(file(name, "key")).unwrap();
-                // Without the checks of its own that a client makes: some of these certificates are bad on purpose.
+                // Without the client's own checks: some of these certificates are invalid on purpose.
                 let certified = CertifiedKey::new(chain, ring::sign::any_supported_type(&key).unwrap());
                 config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
             }
@@ -89,7 +89,7 @@ fn greeted(stream: &mut (impl io::Read + io::Write)) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads until the server closes; gives what came.
+/// Reads until the server closes the connection; returns what arrived.
 fn all_that_comes(stream: &mut TcpStream) -> Vec<u8> {
     let mut came = Vec::new();
     match stream.read_to_end(&mut came) {
@@ -103,7 +103,7 @@ fn amqp_is_spoken_under_tls() {
     let scene = Scene::new();
     let server = scene.serve(&[]);
     scene.gets_in(&server, None).unwrap();
-    // The plain port beside it is still plain.
+    // The plain port still works without TLS.
     greeted(&mut TcpStream::connect(server.address("amqp")).unwrap()).unwrap();
     assert!(server.terminate().success());
 }
@@ -157,7 +157,7 @@ fn a_handshake_that_stalls_is_ended() {
     let scene = Scene::new();
     let server = scene.serve(&["--limits-handshake-ms-max", "100"]);
     let mut silent = TcpStream::connect(server.address("amqps")).unwrap();
-    // An alert that says nothing more will come.
+    // An alert that says that nothing more will come.
     assert_eq!(all_that_comes(&mut silent), [21, 3, 3, 0, 2, 1, 0]);
     let mut halfway = TcpStream::connect(server.address("amqps")).unwrap();
     halfway.write_all(&[22, 3, 1, 2, 0, 1, 0]).unwrap();
@@ -178,18 +178,18 @@ fn files_that_cannot_be_used_stop_the_start() {
         (
             "empty",
             "server_key.pem",
-            format!("tls.certificate_file {}: it holds no certificate in PEM form", path("empty")),
+            format!("tls.certificate_file {}: it contains no certificate in PEM form", path("empty")),
         ),
         (
             "server_certificate.pem",
             "empty",
-            format!("tls.key_file {}: it holds no private key in PEM form", path("empty")),
+            format!("tls.key_file {}: it contains no private key in PEM form", path("empty")),
         ),
         (
             "server_certificate.pem",
             "client_key.pem",
             format!(
-                "tls.key_file {} does not fit tls.certificate_file {}",
+                "tls.key_file {} does not belong to tls.certificate_file {}",
                 path("client_key.pem"),
                 path("server_certificate.pem")
             ),
@@ -213,14 +213,14 @@ fn certificates_are_read_again_on_sighup() {
     server.signal("HUP");
     server.logged("certificates were read again");
     renewed.gets_in(&server, None).unwrap();
-    // What cannot be used changes nothing.
+    // Files that cannot be used change nothing.
     std::fs::write(scene.certificates.path("server_key.pem"), "").unwrap();
     server.signal("HUP");
     server.logged("certificates stay as they are: tls.key_file");
     renewed.gets_in(&server, None).unwrap();
 }
 
-/// As `openssl x509 -req` makes them without `-extfile`.
+/// Like those of `openssl x509 -req` without `-extfile`.
 #[test]
 fn a_certificate_of_version_1_is_refused_with_what_to_do() {
     let scene = Scene::new();
@@ -256,7 +256,11 @@ fn options_that_do_not_fit_together_stop_the_start() {
     plain.arg("--tls-key-file").arg(scene.certificates.path("server_key.pem"));
     not_started(&mut plain, data, "add one, such as --listen amqps=127.0.0.1:5671");
     let ca = scene.certificates.path("ca_certificate.pem");
-    not_started(good().arg("--tls-client-ca-file").arg(ca), data, "of no use while tls.client_certificates is none");
+    not_started(
+        good().arg("--tls-client-ca-file").arg(ca),
+        data,
+        "has no effect while tls.client_certificates is none",
+    );
 }
 
 #[track_caller]

@@ -1,8 +1,8 @@
-//! Ends the process in the middle of one of its writes, so that `cargo x crash` can choose which. It exists only with
-//! `debug_assertions`, so in no release.
+//! Ends the process in the middle of a write, which `cargo x crash` chooses. It exists only with
+//! `debug_assertions`, so not in a release.
 //!
-//! `FERRYMQ_KILL_AT_WRITE` names a file that need not exist yet. Once it says `runs 17`, the 17th write from then on to a
-//! file with `runs` in its path is done by half, and the process ends there.
+//! `FERRYMQ_KILL_AT_WRITE` names a file that need not exist yet. When it contains `runs 17`, the 17th following
+//! write to a file with `runs` in its path is done by half, and the process ends there.
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many writes to such files there were.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
-/// The first half of what is to be written, if the process ends in this write.
+/// The first half of a write, if the process ends in this write.
 pub(super) fn half_of_the_last(path: &Path, parts: &[IoSlice<'_>]) -> Option<Vec<u8>> {
     static ORDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     let order = ORDER.get_or_init(|| std::env::var_os("FERRYMQ_KILL_AT_WRITE").map(PathBuf::from)).as_ref()?;

@@ -1,5 +1,5 @@
-//! The one door to the machine: files, clocks and chance. Everything storage reads or writes goes through [`Disk`], so that
-//! tests can put a disk under the engine that stops, tears, loses what was not synced, runs full or lies.
+//! The only access to the machine: files, clocks and random numbers. Everything that storage reads or writes goes
+//! through [`Disk`]. So tests can use a disk that stops, tears writes, loses what was not synced, is full or lies.
 
 #[cfg(debug_assertions)]
 mod kill;
@@ -14,9 +14,9 @@ use ferrymq_model::Time;
 
 pub use real::RealDisk;
 
-/// A place for files. Implementations say what happened and never retry.
+/// A place for files. Implementations report what happened and never retry.
 pub trait Disk: Debug + Send + Sync + 'static {
-    /// Makes a folder and those above it; fine if it is there.
+    /// Creates a folder and those above it; succeeds if it exists.
     fn create_folder(&self, folder: &Path) -> io::Result<()>;
 
     /// The names of the files in a folder, in no particular order.
@@ -25,19 +25,19 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Opens a file for reading and writing.
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Gives a file another name in the same folder; whatever had that name is gone.
+    /// Renames a file in its folder; a file that had the new name is deleted.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Takes a file away.
+    /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the names in a folder survive a power loss.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
 
-    /// Takes the lock on a file for as long as the answer lives; [`io::ErrorKind::WouldBlock`] if someone has it.
+    /// Locks a file for as long as the result lives; [`io::ErrorKind::WouldBlock`] if somebody else has locked it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>>;
 
-    /// Time that has passed since a moment of its own, by a clock that never jumps.
+    /// Time since some fixed moment, by a clock that never jumps.
     fn elapsed(&self) -> Duration {
         real::elapsed()
     }
@@ -47,23 +47,23 @@ pub trait Disk: Debug + Send + Sync + 'static {
         real::time()
     }
 
-    /// Fills `into` with bytes that nobody can guess.
+    /// Fills `into` with random bytes that nobody can guess.
     fn random(&self, into: &mut [u8]) -> io::Result<()> {
         real::random(into)
     }
 }
 
-/// A lock that [`Disk::lock`] took; it is given back when this is dropped.
+/// A lock from [`Disk::lock`]; dropping it releases the lock.
 pub trait DiskLock: Debug + Send + Sync {}
 
-/// Which file an [`Disk::open`] wants.
+/// Which file [`Disk::open`] opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {
-    /// One that is there.
+    /// An existing one.
     Existing,
-    /// An empty one; what was there is gone.
+    /// An empty one; old content is deleted.
     Empty,
-    /// One that was not there; [`io::ErrorKind::AlreadyExists`] if it was.
+    /// A new one; [`io::ErrorKind::AlreadyExists`] if it exists.
     New,
 }
 
@@ -73,20 +73,20 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
 
-    /// Cuts it, or lengthens it with zeros.
+    /// Shortens it, or extends it with zeros.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
 
-    /// Writes all of `parts`, one behind the other, from `position`.
+    /// Writes all `parts`, one after the other, from `position` on.
     fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;
 
-    /// Fills `into` from `position`; [`io::ErrorKind::UnexpectedEof`] if the file is too short.
+    /// Fills `into` from `position` on; [`io::ErrorKind::UnexpectedEof`] if the file is too short.
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()>;
 
     /// Makes its bytes and its length survive a power loss.
     fn sync_data(&self) -> io::Result<()>;
 }
 
-/// How much is written again at a time.
+/// How much is rewritten at a time.
 const AGAIN_BYTES: u64 = 1 << 20;
 
 /// Reads a whole file.
@@ -97,8 +97,8 @@ pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file's bytes once more over themselves, and syncs them: those that a failed sync left in the page cache alone
-/// are on the disk then.
+/// Writes a file's bytes again in the same place, and syncs them: bytes that a failed sync left only in the page
+/// cache are then on disk.
 pub(crate) fn write_again(file: &dyn DiskFile) -> io::Result<()> {
     let length = file.len()?;
     let mut bytes = vec![0; length.min(AGAIN_BYTES) as usize];
@@ -110,7 +110,7 @@ pub(crate) fn write_again(file: &dyn DiskFile) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Puts a file in place so that after a crash there is either all of it or what was there before.
+/// Puts a file in place so that after a crash there is either all of it or the old one.
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("draft");
     let file = disk.open(&draft, Open::Empty)?;

@@ -10,16 +10,16 @@ use ferrymq_model::Time;
 
 use super::{Disk, DiskFile, DiskLock, Open};
 
-/// The most parts one system call takes (Linux' IOV_MAX).
+/// The maximum number of parts in one system call (Linux' IOV_MAX).
 const PARTS_MAX: usize = 1024;
 
-/// Who may open the files: messages are nobody's business but the server's.
+/// The file mode: only the server may read messages.
 const FILE_MODE: u32 = 0o600;
-/// Who may look into the folders.
+/// The mode of folders.
 const FOLDER_MODE: u32 = 0o700;
 
-/// The machine's clock that never jumps, since it was first asked for. By the standard library: valgrind cannot run the call of
-/// rustix.
+/// The machine's monotonic clock, since its first call. From the standard library: valgrind does not support
+/// rustix's call.
 pub(super) fn elapsed() -> Duration {
     static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
     START.elapsed()
@@ -31,7 +31,7 @@ pub(super) fn time() -> Time {
     Time(now.as_millis() as u64)
 }
 
-/// The machine's source of chance.
+/// The machine's random numbers.
 pub(super) fn random(into: &mut [u8]) -> io::Result<()> {
     getrandom::fill(into).map_err(io::Error::other)
 }

@@ -1,4 +1,5 @@
-//! The shard's end of the journal: writes records into the current generation's image, and never waits for the disk.
+//! The shard's side of the journal: writes records into the current generation's image, and never waits for the
+//! disk.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ const UNASKED_BYTES: u32 = 1 << 20;
 /// How many images are kept for the next generations.
 const SPARE_IMAGES: usize = 1;
 
-/// Where a message went.
+/// The place of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Appended {
     /// The generation.
@@ -32,11 +33,11 @@ pub(crate) struct Appended {
     pub message: u32,
 }
 
-/// The file of a body that does not stand in the journal.
+/// The file of a body that is not in the journal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnFile {
     pub number: u64,
-    /// The body's CRC, where the file is there already; otherwise it is to be written before the group.
+    /// The body's CRC, if the file is complete already; otherwise it must be written before the group.
     pub written: Option<u32>,
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct Appender {
     unit_settled: UnitSettled,
 }
 
-/// What the appender changes while it holds the lock on what it shares.
+/// What the appender changes while it holds the lock of the shared part.
 #[derive(Debug)]
 struct Pen {
     writer: ImageWriter,
@@ -62,7 +63,7 @@ struct Pen {
 }
 
 impl Appender {
-    /// Goes on behind what was replayed. `writer` is the image of the shared open group.
+    /// Continues after what was replayed. `writer` is the image of the shared open group.
     pub fn new(shared: Arc<Shared>, writer: ImageWriter, options: &crate::Options) -> Self {
         let (generation, decided, first_section) = {
             let open = shared.open.lock();
@@ -80,12 +81,12 @@ impl Appender {
         Self { shared, pen, copy_bytes_max: options.copy_bytes_max as usize, unit_settled: UnitSettled::default() }
     }
 
-    /// Everything decided so far is durable when this position is.
+    /// When this position is durable, everything decided so far is durable.
     pub fn position(&self) -> Position {
         self.pen.decided
     }
 
-    /// The generation that the last record went to.
+    /// The generation of the last record.
     pub fn generation(&self) -> u64 {
         self.pen.generation
     }
@@ -100,28 +101,28 @@ impl Appender {
         self.pen.writer.image()
     }
 
-    /// Memory of the images that are kept for the next generations.
+    /// The memory of images that are kept for the next generations.
     pub fn spare_bytes(&self) -> u64 {
         self.pen.spare.iter().map(|image| image.filled() as u64).sum()
     }
 
-    /// Gives up the images that are kept for the next generations.
+    /// Frees the images that are kept for the next generations.
     pub fn drop_spares(&mut self) {
         self.pen.spare.clear();
     }
 
-    /// Goes on in the next generation; not within a unit, nor where the journal is short of files.
+    /// Continues in the next generation; not within a unit, and not if the journal is short of files.
     pub fn next_generation(&mut self) -> bool {
         let mut open = self.shared.open.lock();
         if open.in_unit() || open.room != crate::Room::Open || !open.has_free_file() {
             return false;
         }
-        // Nothing was decided: what is durable by now stays all there is.
+        // Nothing was decided since, so the durable position does not change.
         self.pen.next_generation(&self.shared, &mut open, 0);
         true
     }
 
-    /// Takes back the image of a generation that is over.
+    /// Takes back the image of a finished generation.
     pub fn recycle(&mut self, image: Arc<Image>) {
         if self.pen.spare.len() < SPARE_IMAGES {
             self.pen.spare.push(image);
@@ -138,7 +139,8 @@ impl Appender {
         begins
     }
 
-    /// Ends the unit. Its marks of delivery are its last records: without it they would speak of messages that are not there.
+    /// Ends the unit. Its marks of delivery are its last records: without the unit they would name messages that do
+    /// not exist.
     pub fn end_unit(&mut self) {
         let marks = self.shared.open.lock().take_unit_marks();
         for mark in marks {
@@ -204,7 +206,7 @@ impl Appender {
         Appended { generation: self.pen.generation, message: (at + head) as u32 }
     }
 
-    /// Messages left a queue. Merged within the group, so this takes no room for each of them.
+    /// Messages left a queue. Merged within the group, so that not each of them takes space.
     #[inline]
     pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled, mark: &mut Mark) {
         let mut open = self.pen.open_with_room(&self.shared, SETTLE_BYTES);
@@ -217,7 +219,7 @@ impl Appender {
             return self.settle_what_no_unit_has(queue, first, last, why, mark);
         }
         self.unit_settled.add(queue, first, last, self.shared.durable());
-        // Merged settlements count with their group, those of a unit with the unit, which may be longer.
+        // Merged settlements count with their group; those of a unit count with the unit, which may be longer.
         let at = open.end as usize;
         let mut out = FieldWriter::new(self.pen.writer.reserve(at..at + SETTLE_BYTES));
         Settlement { queue, first, last, why }.write(&mut out);
@@ -305,7 +307,7 @@ impl Appender {
 }
 
 impl Pen {
-    /// The open group, in a generation that has room for `bytes` more.
+    /// The open group, in a generation with space for `bytes` more.
     #[inline]
     fn open_with_room<'a>(&mut self, shared: &'a Shared, bytes: usize) -> MutexGuard<'a, OpenGroup> {
         let mut open = shared.open.lock();
@@ -341,7 +343,7 @@ impl Pen {
         shared.changed.notify_all();
     }
 
-    /// Shows `bytes` new bytes to readers, and wakes the flush thread if there is a reason.
+    /// Publishes `bytes` new bytes to readers, and wakes the flush thread if there is a reason.
     #[inline]
     fn finish(&mut self, shared: &Shared, mut open: MutexGuard<'_, OpenGroup>, bytes: usize) {
         open.end += bytes as u32;

@@ -1,5 +1,5 @@
-//! What a group is made of besides its records: settlements that were merged, units that reach over groups, and the group
-//! itself once it is complete.
+//! The parts of a group besides its records: merged settlements, units that span several groups, and the complete
+//! group.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Settlement {
     }
 }
 
-/// A group that is complete and waits to be written.
+/// A complete group that waits to be written.
 #[derive(Debug)]
 pub(crate) struct Closed {
     pub generation: u64,
@@ -37,18 +37,18 @@ pub(crate) struct Closed {
     pub start: u32,
     /// Records of the image end here.
     pub end: u32,
-    /// The merged settlements and marks of delivery, which stand behind the records.
+    /// The merged settlements and marks of delivery, which are behind the records.
     pub merged: Vec<u8>,
-    /// A unit that the next group goes on with.
+    /// A unit that continues in the next group.
     pub unfinished: Option<Unit>,
-    /// Where the unit ended that earlier groups began; 0 if there was none.
+    /// Where a unit ended that began in an earlier group; 0 if there was none.
     pub finished_to: u32,
     pub image: Arc<Image>,
-    /// Shared bodies, by where they belong.
+    /// Shared bodies, by their places.
     pub bodies: Vec<(u32, Bytes)>,
-    /// Bodies with files of their own, which must be there first.
+    /// Bodies with their own files, which must be complete first.
     pub own_files: Vec<(u64, Bytes)>,
-    /// Where the journal is when this group is synced.
+    /// The journal's position when this group is synced.
     pub up_to: Position,
 }
 

@@ -1,12 +1,12 @@
-//! The journal's files: made once, full of zeros, and overwritten ever after, because that syncs in half the time of
-//! growing a file.
+//! The journal's files: created once, full of zeros, and overwritten from then on, because that syncs in half the
+//! time of growing a file.
 //!
-//! There may be more of them than the manifest says: one is added when more was decided than they hold while the oldest
-//! was being emptied (settlements cannot be made to wait, nor can what publishers had asked for already). It goes when
-//! there is time.
+//! There may be more of them than the manifest says: one is added when more was decided than they can hold while
+//! the oldest was being emptied (settlements cannot wait, nor can publishes that had arrived already). It is
+//! removed later.
 //!
-//! A file begins with a block of its own (magic, version, length, CRC); groups follow from [`FIRST_GROUP`]. Which
-//! generation a file holds stands in its groups.
+//! A file begins with its own block (magic, version, length, CRC); groups follow from [`FIRST_GROUP`]. The groups
+//! say which generation a file contains.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -22,14 +22,14 @@ use crate::sabotage::{self, Sabotage};
 
 /// Where groups begin in a journal file.
 pub(crate) const FIRST_GROUP: u32 = ALIGN;
-/// The version that we write and read.
+/// The version that this code writes and reads.
 const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"FERRYJNL";
 const HEADER_BYTES: usize = 24;
-/// How much is written at a time while a file is made.
+/// How much is written at a time while a file is created.
 const ZEROS_BYTES: u32 = 1 << 20;
 
-/// The open files. The lock is held to look one up or to add one, never while the disk works.
+/// The open files. The lock is held to look one up or to add one, never during disk operations.
 #[derive(Debug)]
 pub(crate) struct JournalFiles {
     pub file_bytes: u32,
@@ -57,7 +57,7 @@ fn path_of(folder: &Path, number: u32) -> PathBuf {
 }
 
 impl JournalFiles {
-    /// Makes all files.
+    /// Creates all files.
     pub fn create(disk: &dyn Disk, folder: &Path, files: u32, file_bytes: u32) -> Result<(), OpenError> {
         disk.create_folder(folder).map_err(OpenError::io("create", folder))?;
         for number in 0..files {
@@ -70,7 +70,7 @@ impl JournalFiles {
         disk.sync_folder(folder).map_err(OpenError::io("sync", folder))
     }
 
-    /// A journal file in `folder` that a group was written to; `None` where all are as they were made, or none is there.
+    /// A journal file in `folder` that contains a group; `None` if all are empty, or if there is none.
     pub fn find_used(disk: &dyn Disk, folder: &Path) -> Result<Option<PathBuf>, OpenError> {
         let names = match disk.list(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -92,7 +92,7 @@ impl JournalFiles {
         Ok(None)
     }
 
-    /// Opens files that were made before: so many, and those that were added.
+    /// Opens existing files: this many, and those that were added.
     pub fn open(disk: &dyn Disk, folder: &Path, files: u32, file_bytes: u32) -> Result<Self, OpenError> {
         let mut opened = Vec::new();
         for number in 0.. {
@@ -111,7 +111,7 @@ impl JournalFiles {
         Ok(Self { file_bytes, folder: folder.to_owned(), files: opened.into() })
     }
 
-    /// Adds a file and gives its number. It has its name only when it is whole.
+    /// Adds a file and returns its number. It gets its name only when it is complete.
     pub fn add(&self, disk: &dyn Disk) -> io::Result<usize> {
         let number = self.count();
         let path = path_of(&self.folder, u32::try_from(number).map_err(io::Error::other)?);
@@ -126,14 +126,14 @@ impl JournalFiles {
         Ok(number)
     }
 
-    /// Takes the last file away, which nobody uses.
+    /// Deletes the last file, which nobody uses.
     pub fn remove_last(&self, disk: &dyn Disk) -> io::Result<()> {
         let last = self.files.write().pop().expect("it was added");
         disk.remove(&last.path)
     }
 
-    /// Syncs every file. What a server that was killed left in the page cache reads like what it synced, and must be as
-    /// safe before anything is written behind it.
+    /// Syncs every file. What a killed server left in the page cache reads like synced data, and must be as safe
+    /// before anything is written behind it.
     pub fn sync(&self) -> Result<(), OpenError> {
         self.files.read().iter().try_for_each(|file| file.file.sync_data().map_err(OpenError::io("sync", &file.path)))
     }
@@ -178,7 +178,7 @@ fn create_file(disk: &dyn Disk, path: &Path, file_bytes: u32) -> io::Result<()> 
 fn check_header(path: &Path, file: &dyn DiskFile, file_bytes: u32) -> Result<(), OpenError> {
     let bytes = file.len().map_err(OpenError::io("read", path))?;
     if bytes != u64::from(file_bytes) {
-        let what = format!("it has {bytes} bytes and must have {file_bytes}");
+        let what = format!("it has {bytes} bytes, and it must have {file_bytes}");
         return Err(OpenError::damaged(path, bytes, what));
     }
     let mut header = [0; HEADER_BYTES];
@@ -190,7 +190,7 @@ fn check_header(path: &Path, file: &dyn DiskFile, file_bytes: u32) -> Result<(),
     }
     let crc = Fields(&header[HEADER_BYTES - 4..]).u32();
     if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
-        return Err(damaged("its header does not check"));
+        return Err(damaged("its header has a wrong checksum"));
     }
     let version = fields.u32().unwrap_or(0);
     if version != VERSION {

@@ -1,4 +1,4 @@
-//! The flush thread: writes closed groups, syncs them, and says how far the journal is durable.
+//! The flush thread: writes closed groups, syncs them, and reports how far the journal is durable.
 //!
 //! ```text
 //!            somebody waits, or much is open          written
@@ -7,8 +7,9 @@
 //!     ├────────────────────────────────────────┴─ within a second ─┘        ▼
 //!     └───────────────────────────────────────────────────────────────── seal
 //! ```
-//! A seal is a group without records that says how much was synced before it, so that damage in what was written last is told
-//! from a torn end. A sync that failed is never tried again: what the kernel kept of it is unknown.
+//! A seal is a group without records that says how much was synced before it, so that damage in what was written
+//! last can be distinguished from a torn end. A failed sync is never tried again: what the kernel kept of it is
+//! unknown.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -34,10 +35,10 @@ const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
 /// A flush that nobody asked for starts when a group has this much.
 const UNASKED_BYTES: u32 = 1 << 20;
 
-/// When a write is tried again for which there was no room, or no means.
+/// How often a write is tried again for which there was no space or another resource was missing.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the journal goes on from.
+/// The state with which the journal continues.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chain {
     /// The directory's stamp.
@@ -72,13 +73,13 @@ pub(crate) struct Flusher {
     chain: Chain,
     /// The last group that was synced.
     synced_number: u64,
-    /// Whether the last group that was written says of all others that they were synced.
+    /// Whether the last written group says that all other groups were synced.
     sealed: bool,
     /// Since when somebody has been waiting for the open group.
     fills_since: Option<Duration>,
     /// Since when something is in the open group.
     open_since: Option<Duration>,
-    /// Since when nothing was left to write or sync.
+    /// Since when there is nothing left to write or sync.
     idle_since: Option<Duration>,
     unsynced: Option<Unsynced>,
 }
@@ -87,7 +88,7 @@ pub(crate) struct Flusher {
 #[derive(Clone, Debug)]
 struct Unsynced {
     since: Duration,
-    /// The file that was written last; those before it are synced when it is begun.
+    /// The file that was written last; earlier ones are synced before it is begun.
     file: usize,
     up_to: u64,
     number: u64,
@@ -102,7 +103,7 @@ struct Work {
     stop: bool,
 }
 
-/// What the state of the open group asks for.
+/// What the state of the open group requires.
 enum Next {
     Write { sync: bool },
     Seal,
@@ -175,7 +176,7 @@ impl Flusher {
                     Some(work) => return Ok(work),
                     None => (Asleep::UntilAnything, None),
                 },
-                // The unit is short; its end wakes us.
+                // A unit is short; its end wakes this thread.
                 Next::Write { .. } => (Asleep::UntilFull, None),
                 Next::Seal => match self.take_seal(&mut open) {
                     Some(work) => return Ok(work),
@@ -210,7 +211,7 @@ impl Flusher {
         self.idle_since = None;
         let now = self.disk.elapsed();
         if open.must_last() {
-            // The file that was kept back must last: one group a second, whoever waits.
+            // The reserved file must last: one group a second, whoever waits.
             let until = *self.open_since.get_or_insert(now) + self.sync_wait;
             return if now >= until { Next::Write { sync: true } } else { Next::Sleep(Asleep::UntilFull, Some(until)) };
         }
@@ -234,7 +235,7 @@ impl Flusher {
         Next::Sleep(Asleep::UntilRequested, Some(until))
     }
 
-    /// All is written and synced. What was written last says nothing of itself, so a seal does after a while.
+    /// Everything is written and synced. The last group cannot say so itself, so a seal says it after a while.
     fn next_when_idle(&mut self) -> Next {
         if self.sealed {
             return Next::Sleep(Asleep::UntilAnything, None);
@@ -257,11 +258,11 @@ impl Flusher {
         }
         (self.fills_since, self.open_since) = (None, None);
         open.requested &= !open.closed.is_empty();
-        // Without a file for the next group there is time to sync what went before.
+        // While there is no file for the next group, there is time to sync the earlier ones.
         Some(Work { sync: sync || groups.is_empty(), groups, room: None, stop: open.stop })
     }
 
-    /// Takes a seal; `None` if it has no place, or can wait for better times.
+    /// Takes a seal; `None` if there is no place for it, or if it can wait.
     fn take_seal(&mut self, open: &mut OpenGroup) -> Option<Work> {
         self.sealed = true;
         let file = open.file_of(open.generation).filter(|_| !open.must_last())?;
@@ -286,7 +287,7 @@ impl Flusher {
         if work.stop { self.seal_for_good() } else { Ok(()) }
     }
 
-    /// The server ends: what was written last must not be taken for a torn end.
+    /// The server ends: damage in the last group must not be taken for a torn end.
     fn seal_for_good(&mut self) -> Result<(), FatalError> {
         if self.sealed {
             return Ok(());
@@ -302,8 +303,8 @@ impl Flusher {
         }
     }
 
-    /// Writes the bodies that a group names. A file that cannot be written is begun anew when there may be room again:
-    /// nothing refers to it yet.
+    /// Writes the bodies that a group refers to. A file that cannot be written is begun again when there may be
+    /// space: nothing refers to it yet.
     fn write_own_files(&self, closed: &Closed) -> Result<(), FatalError> {
         for (number, body) in &closed.own_files {
             while let Err(error) = self.own_files.write(*number, body) {
@@ -329,7 +330,7 @@ impl Flusher {
         let bytes = HEADER_BYTES - GROUP_BYTES + parts.iter().map(|part| part.len()).sum::<usize>();
         let (header, chain) =
             self.headers(closed, u32::try_from(bytes).expect("a group is shorter than its file"), &parts);
-        // Whole blocks: the kernel need not read what it is about to change.
+        // Whole blocks: the kernel need not read what it is about to overwrite.
         let padding = (GROUP_BYTES + bytes).next_multiple_of(ALIGN as usize) - (GROUP_BYTES + bytes);
         let mut slices = Vec::with_capacity(parts.len() + 2);
         slices.push(IoSlice::new(&header));
@@ -346,9 +347,9 @@ impl Flusher {
         Ok(())
     }
 
-    /// Both headers of a group, and what the next one goes on from.
+    /// Both headers of a group, and the state with which the next one continues.
     fn headers(&self, closed: &Closed, bytes: u32, parts: &[&[u8]]) -> ([u8; HEADER_BYTES], Chain) {
-        // Places in a section are counted from its own header.
+        // Places in a section are relative to its own header.
         let begin = closed.start + GROUP_BYTES as u32;
         let place = |at: u32| at.saturating_sub(begin);
         let time = self.chain.time.max(self.disk.time());
@@ -399,7 +400,7 @@ impl Flusher {
     }
 }
 
-/// What stands behind a group's header: the image, with shared bodies where they belong, and what was merged.
+/// What is behind a group's header: the image, with shared bodies in their places, and the merged records.
 fn parts(closed: &Closed) -> Vec<&[u8]> {
     let mut parts = Vec::with_capacity(2 * closed.bodies.len() + 2);
     let mut from = closed.start as usize + HEADER_BYTES;
@@ -408,7 +409,7 @@ fn parts(closed: &Closed) -> Vec<&[u8]> {
         parts.push(body);
         from = *at as usize + body.len();
     }
-    // In front of what was merged, and in a seal, there may be no records, and nothing was published of the group.
+    // There may be no records before the merged ones, and none in a seal; then nothing of the group was published.
     if from < closed.end as usize {
         parts.push(closed.image.read(from..closed.end as usize));
     }

@@ -1,8 +1,8 @@
-//! The journal: one for all queues of a data directory, in a handful of files that are overwritten in turn.
+//! The journal: one for all queues of a data directory, in a few files that are overwritten in turn.
 //!
-//! Each use of a file is a *generation*. The [`Appender`] belongs to the shard: it writes records into the image of the
-//! current generation and never waits. The flush thread closes the open group, writes it, syncs it and says how far the
-//! journal is durable. Between them stands [`Shared`], whose lock is held for the length of one record.
+//! Each use of a file is a *generation*. The [`Appender`] belongs to the shard: it writes records into the image of
+//! the current generation and never waits. The flush thread closes the open group, writes it, syncs it and reports
+//! how far the journal is durable. They share [`Shared`], whose lock is held for one record at a time.
 
 mod append;
 mod closed;

@@ -1,4 +1,4 @@
-//! The open group and what waits to be written: the only thing that the shard and the flush thread share.
+//! The open group and the groups that wait to be written: all that the shard and the flush thread share.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::image::Image;
 use crate::notify::{Room, Stall};
 use crate::sabotage::{self, Sabotage};
 
-/// What the shard and the flush thread share. The lock is held for the length of one record, and never while someone
-/// waits for the disk; who holds the shard's lock may take it, never the other way round.
+/// What the shard and the flush thread share. The lock is held for one record at a time, and never while somebody
+/// waits for the disk. It is taken after the shard's lock, never before.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub open: Mutex<OpenGroup>,
@@ -32,10 +32,10 @@ pub(crate) struct Shared {
     pub synced: Condvar,
     pub durable: AtomicU64,
     pub stalled: Arc<AtomicBool>,
-    /// Whether all must wait, also those who publish nothing.
+    /// Whether everybody must wait, also those who publish nothing.
     pub overfull: Arc<AtomicBool>,
     pub files: JournalFiles,
-    /// Who has the turns where storage has no threads of its own.
+    /// The scheduler, if storage has no threads of its own.
     pub driver: Option<Arc<dyn Driver>>,
 }
 
@@ -44,12 +44,12 @@ impl Shared {
         Position(self.durable.load(Ordering::Acquire))
     }
 
-    /// Whether publishers may go on.
+    /// Whether publishers may continue.
     pub fn room(&self) -> Room {
         if self.stalled.load(Ordering::Acquire) { self.open.lock().room.clone() } else { Room::Open }
     }
 
-    /// How many files are missing before the journal can be durable up to here, even if all that is free is used.
+    /// How many files are missing before the journal can be durable up to here, even if all free files are used.
     pub fn files_missing(&self, position: Position) -> u64 {
         let open = self.open.lock();
         let wanted = position.0.div_ceil(u64::from(open.file_bytes));
@@ -117,7 +117,7 @@ impl Shared {
         self.open.lock().failed.clone()
     }
 
-    /// Waits a while, for room on the disk or for what is scarce; false if it is time to end.
+    /// Waits a while, for space on the disk or another resource; false if it is time to end.
     pub fn pause(&self, at_most: Duration) -> bool {
         let mut open = self.open.lock();
         if open.stop {
@@ -135,7 +135,7 @@ impl Shared {
         }
     }
 
-    /// Transient messages are over their limit, or are not any more.
+    /// Transient messages exceed their limit, or no longer do.
     pub fn set_memory_full(&self, full: bool) {
         let mut open = self.open.lock();
         open.memory_full = full;
@@ -151,14 +151,14 @@ impl Shared {
         self.synced.notify_all();
     }
 
-    /// A file may be written over: nothing that lives is in it.
+    /// A file may be overwritten: nothing in it is needed.
     pub fn release(&self, generation: u64) {
         let mut open = self.open.lock();
         while open.taken.front().is_some_and(|(taken, _)| *taken <= generation) {
             let (_, file) = open.taken.pop_front().expect("looked at it");
             open.free.push_back(file);
         }
-        // What could not be moved a moment ago could be now.
+        // What could not be moved a moment ago may be possible now.
         open.no_space = None;
         let room = if open.must_wait() { open.stall() } else { Room::Open };
         open.set_room(room, &self.stalled);
@@ -174,7 +174,7 @@ impl Shared {
         open.set_room(room, &self.stalled);
     }
 
-    /// So many bytes of long bodies are in their files.
+    /// This many bytes of long bodies are in their files.
     pub fn bodies_written(&self, bytes: u64) {
         let mut open = self.open.lock();
         let held_up = open.bodies_crowd() || open.body_error.is_some();
@@ -186,7 +186,7 @@ impl Shared {
         }
     }
 
-    /// What could not be written was, or is not needed any more.
+    /// What could not be written was written, or is not needed any more.
     pub fn space_again(&self) {
         let mut open = self.open.lock();
         if open.no_space.take().is_some() {
@@ -201,12 +201,12 @@ impl Shared {
         self.open.lock().no_space.as_deref().map(str::to_owned)
     }
 
-    /// The index of the last section that is complete.
+    /// The index of the last complete section.
     pub fn last_section(&self) -> u64 {
         self.open.lock().number - 1
     }
 
-    /// Runs or checkpoints cannot be written: publishers wait from now on, and the file that was kept back may be used.
+    /// Runs or checkpoints cannot be written: publishers wait from now on, and the reserved file may be used.
     pub fn no_space(&self, reason: &str) {
         let mut open = self.open.lock();
         open.no_space = Some(reason.into());
@@ -216,20 +216,20 @@ impl Shared {
     }
 }
 
-/// What the flush thread is waiting for, so that nobody wakes it for less.
+/// What the flush thread is waiting for, so that it is not woken for less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Asleep {
-    /// It is working and looks again before it sleeps.
+    /// It is working and checks again before it sleeps.
     No,
-    /// For the group to fill, or for its time.
+    /// Until the group is full, or its time is over.
     UntilFull,
-    /// For someone who waits, or for its time.
+    /// Until somebody waits, or its time is over.
     UntilRequested,
     /// For anything at all.
     UntilAnything,
 }
 
-/// Settlements of one queue that touch are one record for each group. A queue keeps such a mark to find its own.
+/// Adjacent settlements of one queue are one record in each group. A queue keeps such a mark to find its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mark {
     /// The group, or with the highest bit set the unit.
@@ -237,16 +237,16 @@ pub(crate) struct Mark {
     index: u32,
 }
 
-/// How much of long bodies may wait in memory for files of their own before publishers wait.
+/// How much of long bodies may wait in memory for their own files before publishers wait.
 const BODIES_WAITING_MAX: u64 = 16 << 20;
 
-/// At this many times its files the journal takes nothing more.
+/// At this many times its files the journal accepts nothing more.
 const OVERFULL: usize = 2;
 
-/// Tells marks of units from those of groups.
+/// Distinguishes marks of units from those of groups.
 const UNIT: u64 = 1 << 63;
 
-/// Where a journal that was replayed ends, and where it goes on.
+/// Where a replayed journal ends, and where it continues.
 #[derive(Debug)]
 pub(crate) struct Tail {
     pub generation: u64,
@@ -257,7 +257,7 @@ pub(crate) struct Tail {
     pub taken: VecDeque<(u64, usize)>,
 }
 
-/// The group that records go to.
+/// The open group.
 #[derive(Debug)]
 pub(crate) struct OpenGroup {
     pub generation: u64,
@@ -271,7 +271,7 @@ pub(crate) struct OpenGroup {
     delivered: Vec<Place>,
     bodies: Vec<(u32, Bytes)>,
     own_files: Vec<(u64, Bytes)>,
-    /// Bytes of bodies that are to get files of their own and have none yet, in this group and in closed ones.
+    /// Bytes of bodies that need their own files and have none yet, in this group and in closed ones.
     bodies_waiting: u64,
     /// The unit that is being written.
     unit: Option<Unit>,
@@ -279,7 +279,7 @@ pub(crate) struct OpenGroup {
     units: u64,
     /// How far queues were delivered in the unit.
     unit_delivered: Vec<Place>,
-    /// Where the unit ended that earlier groups began; 0 if there was none.
+    /// Where a unit ended that began in an earlier group; 0 if there was none.
     finished_to: u32,
     pub closed: VecDeque<Closed>,
     /// Somebody waits for what is open or closed.
@@ -287,31 +287,32 @@ pub(crate) struct OpenGroup {
     pub asleep: Asleep,
     pub stop: bool,
     file_bytes: u32,
-    /// How many files the journal has, but for those that were added.
+    /// How many files the journal has, without added ones.
     files: usize,
     /// Used in turn.
     free: VecDeque<usize>,
-    /// Which file a generation is in, ascending.
+    /// The file of each generation, ascending.
     taken: VecDeque<(u64, usize)>,
     /// Why runs or checkpoints cannot be written.
     no_space: Option<Arc<str>>,
     /// Why a long body cannot be written.
     body_error: Option<Arc<str>>,
     pub room: Room,
-    /// What was said of it last.
+    /// What was reported last.
     pub room_told: Room,
-    /// All had to wait, and were not told yet that they need not any more.
+    /// Everybody had to wait, and was not yet told that this is over.
     pub was_overfull: bool,
-    /// There was no room meanwhile, even if there is some again: whoever met with that waits to be told.
+    /// There was no space meanwhile, even if there is some again: those who noticed that wait to be told.
     pub was_short: bool,
     failed: Option<FatalError>,
-    /// Up to here the spill thread waits for the journal. If the file for that were never given out, none would be freed.
+    /// The spill thread waits for the journal up to here. If the file for that were never used, none would become
+    /// free.
     awaited: Position,
     memory_full: bool,
 }
 
 impl OpenGroup {
-    /// How many files are kept for settlements while the disk is full.
+    /// How many files are reserved for settlements while the disk is full.
     pub const KEPT_BACK: usize = 1;
 
     pub fn new(tail: Tail, file_bytes: u32, files: u32) -> Self {
@@ -351,7 +352,7 @@ impl OpenGroup {
         }
     }
 
-    /// Where everything so far is, once it is durable.
+    /// The position at which everything so far is durable.
     #[inline]
     pub fn position(&self) -> Position {
         let end = if self.is_empty() { self.start } else { self.end + self.merged_bytes() };
@@ -368,7 +369,7 @@ impl OpenGroup {
         self.end == self.start + HEADER_BYTES as u32 && self.settlements.is_empty() && self.delivered.is_empty()
     }
 
-    /// How much the group has so far.
+    /// The length of the group so far.
     pub fn bytes(&self) -> u32 {
         self.end - self.start + self.merged_bytes()
     }
@@ -379,7 +380,7 @@ impl OpenGroup {
         self.end as usize + self.merged_bytes() as usize + bytes <= self.file_bytes as usize
     }
 
-    /// The number that the open group will have.
+    /// The number of the open group.
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -412,24 +413,24 @@ impl OpenGroup {
         self.bodies.push((at, body));
     }
 
-    /// A body is to be in a file of its own before this group is written.
+    /// A body must be in its own file before this group is written.
     pub fn write_own_file(&mut self, number: u64, body: Bytes) {
         self.bodies_waiting += body.len() as u64;
         self.own_files.push((number, body));
     }
 
-    /// Whether more waits for files of its own than may be in memory.
+    /// Whether more bytes wait for their own files than may be in memory.
     pub fn bodies_crowd(&self) -> bool {
         self.bodies_waiting > BODIES_WAITING_MAX
     }
 
-    /// Whether the disk takes nothing that must be moved out of the journal, and no file is left but the one that was kept
-    /// back for that.
+    /// Whether the disk is full for what must be moved out of the journal, and no file is left but the reserved
+    /// one.
     pub fn must_last(&self) -> bool {
         self.no_space.is_some() && self.is_in_last_file()
     }
 
-    /// Adds a settlement to this group, or widens the queue's last one in it.
+    /// Adds a settlement to this group, or extends the queue's last one in it.
     #[inline]
     pub fn settle(&mut self, queue: QueueId, first: Sequence, last: Sequence, why: Settled, mark: &mut Mark) {
         if mark.group == self.number {
@@ -443,7 +444,7 @@ impl OpenGroup {
         self.settlements.push(Settlement { queue, first, last, why });
     }
 
-    /// Remembers how far a queue was delivered; only the last word of each group, or of each unit, is written.
+    /// Records how far a queue was delivered; only the last mark of each group or unit is written.
     #[inline]
     pub fn delivered(&mut self, queue: QueueId, sequence: Sequence, mark: &mut Mark) {
         let (group, marks) = match self.unit {
@@ -458,8 +459,8 @@ impl OpenGroup {
         }
     }
 
-    /// Completes the open group, unless it is empty, and begins the next one behind it. A unit that is not finished goes
-    /// on there.
+    /// Completes the open group, unless it is empty, and begins the next one behind it. An unfinished unit
+    /// continues there.
     pub fn close(&mut self) {
         if !self.is_empty() {
             let closed = self.complete();
@@ -467,7 +468,7 @@ impl OpenGroup {
         }
     }
 
-    /// A group without records, in the open one's place; `None` if something is in that, or it does not fit.
+    /// A group without records, in place of the open one; `None` if that has records, or if it does not fit.
     pub fn seal(&mut self) -> Option<Closed> {
         (self.is_empty() && self.unit.is_none() && self.end <= self.file_bytes).then(|| self.complete())
     }
@@ -507,7 +508,7 @@ impl OpenGroup {
         let mut out = FieldWriter::new(&mut bytes);
         for settlement in &self.settlements {
             if sabotage::is(Sabotage::ForgetSettlement) {
-                // Written as if the group had been about nothing.
+                // Written as an empty group.
                 Settlement { queue: QueueId(0), ..*settlement }.write(&mut out);
             } else {
                 settlement.write(&mut out);
@@ -519,7 +520,7 @@ impl OpenGroup {
         bytes
     }
 
-    /// Goes on in the next generation. It has an image at once, and a file as soon as one is free.
+    /// Continues in the next generation. It has an image at once, and a file as soon as one is free.
     pub fn next_generation(&mut self, image: Arc<Image>) {
         self.close();
         self.generation += 1;
@@ -529,13 +530,13 @@ impl OpenGroup {
         let _ = self.file_of(self.generation);
     }
 
-    /// The file of a generation; takes a free one if it has none yet and is next in turn.
+    /// The file of a generation; takes a free one if it has none yet and is the next one.
     pub fn file_of(&mut self, generation: u64) -> Option<usize> {
         if let Some((_, file)) = self.taken.iter().find(|(taken, _)| *taken == generation) {
             return Some(*file);
         }
         let in_turn = self.taken.back().is_none_or(|(last, _)| last + 1 == generation);
-        // Whoever ends the server wants everything written, and the next start makes room again.
+        // At the end of the server everything is written; the next start makes space again.
         let awaited = position(self.file_bytes, generation, 0) < self.awaited;
         let kept_back = if self.no_space.is_some() || self.stop || awaited { 0 } else { Self::KEPT_BACK };
         if !in_turn || self.free.len() <= kept_back {
@@ -546,27 +547,27 @@ impl OpenGroup {
         Some(file)
     }
 
-    /// Whether the journal is about to run out of files: the last is three quarters full, or there is none. Files that were
-    /// added do not count, or there would be more of them each time.
+    /// Whether the journal is about to run out of files: the last is three quarters full, or there is none. Added
+    /// files do not count, otherwise there would be more of them each time.
     pub fn is_short(&self) -> bool {
         let has_file = self.taken.back().is_some_and(|(last, _)| *last >= self.generation);
         let nearly_full = self.end > self.file_bytes / 4 * 3;
         !has_file || self.taken.len() > self.files || (nearly_full && self.is_in_last_file())
     }
 
-    /// Whether the journal has so many files more than it should that nothing more may be asked of it: acknowledgements go on
-    /// while publishers wait, and each takes room.
+    /// Whether the journal has so many files too many that it accepts nothing more: acknowledgements continue while
+    /// publishers wait, and each takes space.
     pub fn is_overfull(&self) -> bool {
         let first = self.taken.front().map_or(self.generation, |(first, _)| *first);
         self.generation - first > (OVERFULL * self.files) as u64
     }
 
-    /// Whether a generation more would have a file, and others beside it.
+    /// Whether another generation would have a file, with others left.
     pub fn has_free_file(&self) -> bool {
         self.free.len() > Self::KEPT_BACK + 1
     }
 
-    /// Whether no file is left but the one that is kept back.
+    /// Whether no file is left but the reserved one.
     fn is_in_last_file(&self) -> bool {
         self.taken.len() + Self::KEPT_BACK >= self.files
     }

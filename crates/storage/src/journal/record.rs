@@ -36,12 +36,12 @@ pub(crate) const QUEUE_BYTES: usize = HEAD_BYTES + 8;
 pub(crate) const ENTRY_BYTES: usize = HEAD_BYTES + 4;
 
 const MAY_SKIP: u8 = 1;
-/// Whose records are the catalog's.
+/// The shard byte of the catalog's records.
 const CATALOG: u8 = 0;
-/// Whose records are the queues'.
+/// The shard byte of the queues' records.
 const QUEUES: u8 = 1;
 
-/// What a record is. The number is stored: never change one.
+/// The kind of a record. The number is stored: never change one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -59,7 +59,7 @@ pub(crate) enum Kind {
 #[inline]
 pub(crate) fn write_head(out: &mut FieldWriter<'_>, kind: Kind, record_bytes: usize, extra: u8) {
     let [a, b, c, d] = u32::try_from(record_bytes).expect("a record is shorter than a journal file").to_le_bytes();
-    // Marks of delivery and attempts only say what a message has been through: an old reader can do without.
+    // Marks of delivery and attempts only say how often a message was delivered: an old reader can ignore them.
     let flags = if matches!(kind, Kind::Delivered | Kind::Attempts) { MAY_SKIP } else { 0 };
     let shard = if matches!(kind, Kind::Put | Kind::Delete) { CATALOG } else { QUEUES };
     out.array([a, b, c, d, kind as u8, flags, shard, extra]);
@@ -75,7 +75,7 @@ pub(crate) fn write_delivered(out: &mut FieldWriter<'_>, place: Place) {
 /// A record, as replay reads it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Record<'a> {
-    /// A message went to queues; it stands at `message` in the bytes that were read.
+    /// A message was enqueued; it is at `message` in the bytes that were read.
     Enqueue { targets: Targets<'a>, message: usize, stored: Stored<'a> },
     /// Messages left a queue.
     Settle { queue: QueueId, first: Sequence, last: Sequence },
@@ -83,19 +83,19 @@ pub(crate) enum Record<'a> {
     Delivered { queue: QueueId, sequence: Sequence },
     /// How often a message was delivered and came back, and when it may be delivered again.
     Attempts { queue: QueueId, sequence: Sequence, attempts: u32, due: Time },
-    /// An entry of the catalog is this now.
+    /// An entry of the catalog has this value now.
     Put { kind: EntryKind, key: &'a [u8], value: &'a [u8] },
-    /// An entry of the catalog is gone.
+    /// An entry of the catalog was deleted.
     Delete { kind: EntryKind, key: &'a [u8] },
-    /// A durable queue is there.
+    /// A durable queue exists.
     CreateQueue { queue: QueueId },
-    /// A durable queue is gone, with all that was in it.
+    /// A durable queue was deleted, with everything in it.
     DeleteQueue { queue: QueueId },
-    /// Something newer that we may leave out.
+    /// A newer kind that may be ignored.
     Skipped,
 }
 
-/// The queues that a message went to.
+/// The queues of a message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Targets<'a>(&'a [u8]);
 
@@ -110,7 +110,7 @@ impl Targets<'_> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads the record at the front of `bytes` and says how long it is; `None` if it is not one that we know.
+    /// Reads the record at the front of `bytes` and returns its length; `None` if its kind is unknown.
     pub fn read(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let total = Fields(bytes).u32()? as usize;
         let record = bytes.get(..total)?;

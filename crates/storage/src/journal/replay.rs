@@ -1,11 +1,11 @@
-//! Reads the journal back: every whole group in order, from the first generation that the checkpoint needs.
+//! Reads the journal back: every complete group in order, from the first generation that the checkpoint needs.
 //!
-//! Each group names the one before it, so they are a chain. Where the chain is broken, groups are missing:
+//! Each group names the one before it, so they form a chain. Where the chain is broken, groups are missing:
 //! * At its end that is where the last server stopped writing.
-//! * In the middle it is a *gap*: a power loss lost a group that was not synced and kept a later one, or something that was
-//!   synced has rotted. A later group, or the checkpoint, may say that it was synced. Then bytes that were promised to somebody
-//!   are damaged, and the start stops, unless it is to repair that. Otherwise nothing in the gap was promised; what stands
-//!   behind it is taken, and the gap is filled with a void group, so that it never counts as damage later.
+//! * In the middle it is a *gap*: a power loss lost a group that was not synced and kept a later one, or synced
+//!   data is damaged. A later group, or the checkpoint, may say that the lost group was synced. Then confirmed data
+//!   is damaged, and the start stops, unless it is a repair. Otherwise nothing in the gap was confirmed; the groups
+//!   after it are used, and the gap is filled with a void group, so that it never counts as damage later.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -26,12 +26,12 @@ use crate::sabotage::{self, Sabotage};
 /// How much is read at a time.
 const READ_BYTES: usize = 256 << 10;
 
-/// Takes in what was replayed.
+/// Receives what is replayed.
 pub(crate) trait Visitor {
     /// A generation begins, with this section; its records refer to this image.
     fn generation(&mut self, generation: u64, first_section: u64, image: Arc<Image>);
 
-    /// A record of it, standing at `at`.
+    /// A record of it, at `at`.
     fn record(&mut self, generation: u64, at: u32, record: Record<'_>) -> Result<(), String>;
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Begin {
 #[derive(Debug)]
 pub(crate) struct Replayed {
     pub tail: Tail,
-    /// The image of the last generation, to go on with.
+    /// The image of the last generation, with which the journal continues.
     pub writer: ImageWriter,
     /// The chain of the last group, and the CRC of the last section.
     pub chain: (u32, u32),
@@ -64,8 +64,8 @@ pub(crate) struct Replayed {
     pub missing: Vec<String>,
 }
 
-/// Replays the journal, and writes again what nobody knows to be synced: what a server that was killed, or whose disk failed,
-/// left in the page cache reads like what is on disk. When this returns all of it is synced.
+/// Replays the journal, and writes again what is not known to be synced: what a killed server, or one whose disk
+/// failed, left in the page cache reads like what is on disk. When this returns, all of it is synced.
 pub(crate) fn replay(files: &JournalFiles, begin: Begin, visitor: &mut dyn Visitor) -> Result<Replayed, OpenError> {
     let seen = survey(files, begin.stamp)?;
     let order: Vec<usize> = seen.iter().map(|seen| seen.file).collect();
@@ -75,7 +75,7 @@ pub(crate) fn replay(files: &JournalFiles, begin: Begin, visitor: &mut dyn Visit
         visitor,
         last: None,
         time: Time(0),
-        // What began before the first generation is in the checkpoint as far as that.
+        // What began before the first generation is in the checkpoint.
         unit: Unit::Held(Vec::new()),
         gaps: Vec::new(),
         proof: begin.synced,
@@ -86,7 +86,8 @@ pub(crate) fn replay(files: &JournalFiles, begin: Begin, visitor: &mut dyn Visit
         let generation = Generation::load(files, &next)?;
         read.push(walk.visit(generation, &next, read.last())?);
     }
-    // Files are synced before the next one is begun, so one between two others was not lost in passing.
+    // A file is synced before the next one is begun, so a missing one between two others was not lost in a power
+    // loss.
     if let Some(next) = seen.next() {
         let what = format!(
             "journal generation {} is missing, and {} is there",
@@ -137,15 +138,15 @@ struct Gap {
     file: usize,
     from: Position,
     at: u32,
-    /// What stands in for them.
+    /// The void group that is written there.
     void: GroupHeader,
 }
 
-/// A unit that reaches over groups.
+/// A unit that spans several groups.
 enum Unit {
     /// There is none, or its beginning is missing.
     None,
-    /// Its records so far; they count when its end was found.
+    /// Its records so far; they count when its end is found.
     Held(Vec<Held>),
 }
 
@@ -156,19 +157,19 @@ struct Held {
     to: u32,
 }
 
-/// A generation as far as it was read.
+/// What was read of a generation.
 struct Generation {
     number: u64,
     file: usize,
     writer: ImageWriter,
     groups: Vec<Found>,
     end: u32,
-    /// Whether something stands behind the end that is no whole group.
+    /// Whether there is something after the end that is not a complete group.
     torn: bool,
 }
 
 impl Generation {
-    /// Reads everything that may be of a generation.
+    /// Reads everything that may belong to a generation.
     fn load(files: &JournalFiles, seen: &SeenFile) -> Result<Self, OpenError> {
         let mut writer = ImageWriter::new(files.file_bytes as usize);
         let end = seen.groups.iter().map(|seen| seen.at + GROUP_BYTES as u32 + seen.header.bytes.min(files.file_bytes));
@@ -182,7 +183,7 @@ impl Generation {
         Ok(Self { number, file, writer, groups: Vec::new(), end: FIRST_GROUP, torn: false })
     }
 
-    /// Whether a group is whole: its section checks.
+    /// Whether a group is complete: its section has the right checksum.
     fn check(&mut self, seen: &Seen, capacity: u32) -> Result<Option<Found>, NoGroup> {
         let found = Found { at: seen.at, header: seen.header, section: None };
         if seen.header.void {
@@ -215,7 +216,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Takes in every group of a generation that follows, or that stands behind a gap.
+    /// Uses every group of a generation that follows the chain, or that comes after a gap.
     fn visit(
         &mut self,
         mut generation: Generation,
@@ -245,7 +246,7 @@ impl Walk<'_> {
         let filled = accepted.last().map_or(0, |(found, _)| found.end());
         generation.writer.publish(filled as usize);
         let image = Arc::clone(generation.writer.image());
-        // Where nothing of it is whole, the next group will be its first.
+        // If nothing of it is complete, the next group will be its first.
         let next = self.last.map_or(1, |last| last.number + 1);
         let first = accepted.first().map_or(next, |(found, _)| found.header.number);
         self.visitor.generation(generation.number, first, Arc::clone(&image));
@@ -264,7 +265,7 @@ impl Walk<'_> {
         OpenError::version(&self.files.path(generation.file), found, VERSION.into())
     }
 
-    /// Whether a group was written after the last one. Leftovers of an earlier server were not.
+    /// Whether a group was written after the last one. Remains of an earlier server were not.
     fn is_later(&self, found: &Found) -> bool {
         let Some(last) = self.last else { return true };
         let term = found.section.map_or(last.term, |(section, _)| section.term);
@@ -283,7 +284,7 @@ impl Walk<'_> {
             (found.header.number == last.number + 1 || found.header.void) && found.header.previous == last.chain
         });
         if follows && found.at == generation.end {
-            // The server that began a unit died in it.
+            // The server that began the unit was killed before its end.
             let new_term = last.zip(found.section).is_some_and(|(last, (section, _))| last.term != section.term);
             return Ok(new_term || found.header.void);
         }
@@ -343,7 +344,7 @@ impl Walk<'_> {
                 }
                 self.records(file, number, image, begin..finished)?;
             }
-            // No unit is carried, or its beginning is missing: then nothing of it counts.
+            // There is no open unit, or its beginning is missing: then nothing of it counts.
             _ => {}
         }
         if !section.carried {
@@ -367,7 +368,9 @@ impl Walk<'_> {
         while at < range.end {
             let damaged = |what: String| OpenError::damaged(&self.files.path(file), at.into(), what);
             let (record, bytes) = Record::read(image.read(at as usize..range.end as usize)).ok_or_else(|| {
-                damaged("the group checks and has a record that this version of FerryMQ cannot read".to_owned())
+                damaged(
+                    "the group has the right checksum and a record that this version of FerryMQ cannot read".to_owned(),
+                )
             })?;
             self.visitor.record(number, at, record).map_err(damaged)?;
             at += bytes as u32;
@@ -375,7 +378,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Refuses to go on where something is missing that was synced.
+    /// An error if something is missing that was synced.
     fn judge(&self, read: &[Generation], end: Position) -> Result<(), OpenError> {
         if self.begin.repair || sabotage::is(Sabotage::AcceptDamage) {
             return Ok(());
@@ -423,7 +426,7 @@ impl Walk<'_> {
         missing
     }
 
-    /// Writes what is not known to be on disk again, and void groups where some are missing.
+    /// Rewrites what is not known to be on disk, and writes void groups into gaps.
     fn write_again(&self, read: &[Generation]) -> Result<(), OpenError> {
         let write = |file: usize, at: u32, bytes: &[u8]| {
             let written = self.files.file(file).write_at(at.into(), &[IoSlice::new(bytes)]);
@@ -445,7 +448,8 @@ impl Walk<'_> {
         self.gaps.iter().try_for_each(|gap| write(gap.file, gap.at, &gap.void.encode(self.begin.stamp)))
     }
 
-    /// What the journal goes on with. Free files are used in the order in which they were written, those without groups first.
+    /// The state with which the journal continues. Free files are used in the order in which they were written,
+    /// empty ones first.
     fn replayed(self, mut read: Vec<Generation>, end: Position, missing: Vec<String>, order: &[usize]) -> Replayed {
         let taken: VecDeque<_> = read.iter().map(|generation| (generation.number, generation.file)).collect();
         let fresh = (0..self.files.count()).filter(|file| !order.contains(file));

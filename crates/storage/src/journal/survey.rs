@@ -1,5 +1,5 @@
-//! Where the groups are: every block of the journal's files that begins like a group of this directory, at the place that it
-//! names. Nothing else is ever taken for a group, whatever stands in the files.
+//! Finds the groups: every block of the journal's files that begins like a group of this directory, at the place
+//! that it names. Nothing else is ever taken for a group, whatever is in the files.
 
 use super::files::{FIRST_GROUP, JournalFiles};
 use super::group::{ALIGN, GROUP_BYTES, GroupHeader, NoGroup, VERSION};
@@ -9,7 +9,7 @@ use crate::fields::Fields;
 
 /// How much is read at a time.
 const READ_BYTES: usize = 1 << 20;
-/// Where a header's position stands.
+/// The place of the position in a header.
 const POSITION_AT: usize = 16;
 
 /// A header that was found; what follows it is not checked yet.
@@ -19,7 +19,7 @@ pub(super) struct Seen {
     pub header: GroupHeader,
 }
 
-/// The newest generation that a file has groups of.
+/// The newest generation of which a file has groups.
 #[derive(Debug)]
 pub(super) struct SeenFile {
     pub generation: u64,
@@ -28,7 +28,7 @@ pub(super) struct SeenFile {
     pub groups: Vec<Seen>,
 }
 
-/// Looks through all files; gives those in which groups are, by generation.
+/// Looks through all files; returns those with groups, by generation.
 pub(super) fn survey(files: &JournalFiles, stamp: u64) -> Result<Vec<SeenFile>, OpenError> {
     let mut found = Vec::new();
     let mut buffer = vec![0; READ_BYTES];

@@ -1,19 +1,19 @@
 //! What units settled that are not durable yet.
 //!
-//! After a power loss a unit may be missing although a group behind it is there. A settlement in that group must then not take
-//! a message away that the unit had moved to another queue: it would be in neither. So a settlement outside of units leaves out
-//! what a unit settled before.
+//! After a power loss a unit may be missing although a later group exists. Then a settlement in that group must not
+//! remove a message that the unit had moved to another queue: it would be in neither queue. So a settlement outside
+//! of units leaves out what a unit settled before.
 
 use ferrymq_model::{Position, QueueId, Sequence};
 use hashbrown::HashMap;
 
-/// When so many stretches are known, those that are durable are forgotten.
+/// With this many known ranges, the durable ones are removed.
 const STRETCHES_MAX: usize = 64;
 
-/// Where a unit ends that has not ended.
+/// The end of a unit that has not ended.
 const UNFINISHED: Position = Position(u64::MAX);
 
-/// Settled by a unit, and where that ended.
+/// A range that a unit settled, and the end of that unit.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     first: Sequence,
@@ -21,20 +21,20 @@ struct Stretch {
     position: Position,
 }
 
-/// Stretches of queues, in the order in which units settled them.
+/// Ranges of queues, in the order in which units settled them.
 #[derive(Debug, Default)]
 pub(crate) struct UnitSettled {
     queues: HashMap<QueueId, Vec<Stretch>, foldhash::fast::FixedState>,
     /// Queues of the unit that is being written.
     current: Vec<QueueId>,
-    /// When this is durable, all is that has ended.
+    /// When this is durable, all ended units are.
     newest: Position,
     stretches: usize,
     limit: usize,
 }
 
 impl UnitSettled {
-    /// Whether nothing is known, as it is where no units are used.
+    /// Whether there are none, as is the case without units.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.stretches == 0
@@ -72,14 +72,14 @@ impl UnitSettled {
         }
     }
 
-    /// Forgets what is durable.
+    /// Removes what is durable.
     fn forget(&mut self, durable: Position) {
         self.queues.retain(|_, stretches| {
             stretches.retain(|stretch| stretch.position > durable);
             !stretches.is_empty()
         });
         self.stretches = self.queues.values().map(Vec::len).sum();
-        // What is left must double before it is worth while again.
+        // The rest must double before it is worth doing this again.
         self.limit = 2 * self.stretches;
     }
 
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(settled.leave_out(Q, 4, 9, Position(999)), [(5, 8)]);
         assert_eq!(settled.leave_out(Q, 3, 4, Position(999)), []);
         assert_eq!(settled.leave_out(QueueId(512), 1, 10, Position(0)), [(1, 10)]);
-        // The second stretch has grown since, and counts as a whole until that is durable.
+        // The second range has grown since, and counts as a whole until that is durable.
         assert_eq!(settled.leave_out(Q, 1, 10, Position(1_000)), [(1, 8)]);
         assert_eq!(settled.leave_out(Q, 1, 10, Position(2_000)), [(1, 10)]);
         assert!(settled.is_empty());

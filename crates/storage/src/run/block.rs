@@ -13,9 +13,9 @@ use crate::fields::{FieldWriter, Fields};
 use crate::sabotage::{self, Sabotage};
 use crate::stored::Stored;
 
-/// Length of what a block begins with.
+/// The length of a block's header.
 pub(crate) const HEADER_BYTES: usize = 16;
-/// Length of what a message in a block begins with.
+/// The length of a message's header in a block.
 pub(crate) const KEY_BYTES: usize = 16;
 
 /// Where a block is and what is in it; an entry of a run's index.
@@ -69,14 +69,14 @@ impl Block {
         };
         let checks = crc32c::crc32c(&bytes[4..]) == crc || sabotage::is(Sabotage::IgnoreCrc);
         if length as usize != bytes.len() || !checks {
-            return Err("the block does not check");
+            return Err("the block has a wrong checksum");
         }
         let block = Self { messages: messages as usize, bytes };
         let table = block.messages.checked_mul(4).and_then(|table| block.bytes.len().checked_sub(table));
         if table.is_none_or(|table| table < HEADER_BYTES) {
             return Err("the block's table does not fit");
         }
-        // Checked once, so that whoever finds a message in it need not.
+        // Checked once, so that finding a message in it needs no check.
         let whole = (0..block.messages).all(|index| block.checked(index).is_some());
         if whole { Ok(block) } else { Err("a message in the block cannot be read") }
     }
@@ -108,7 +108,7 @@ impl Block {
         self.bytes.len()
     }
 
-    /// The stored message at `index`, and what stands behind it.
+    /// The stored message at `index`, and what is behind it.
     pub fn stored(&self, index: usize) -> &[u8] {
         &self.bytes[self.at(index) + KEY_BYTES..]
     }

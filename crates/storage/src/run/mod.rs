@@ -3,9 +3,9 @@
 //! ```text
 //! header | block or shared body ... | index | trailer
 //! ```
-//! A run is written once, front to back, by [`RunWriter`], and never changed. Its messages are sorted by queue and
-//! sequence and stand in [blocks](block); bodies over the copy threshold stand between the blocks, once for all queues
-//! that wait for them. [`RunReader`] reads the index first, then one block or body at a time.
+//! A run is written once, from front to back, by [`RunWriter`], and never changed. Its messages are sorted by queue
+//! and sequence and are in [blocks](block); bodies longer than the copy threshold are between the blocks, once for
+//! all queues in which they wait. [`RunReader`] reads the index first, then one block or body at a time.
 
 mod block;
 mod reader;
@@ -31,18 +31,18 @@ impl RunId {
     }
 }
 
-/// What a run was written with.
+/// The properties of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RunContent {
-    /// Messages, each counted in every queue that has it.
+    /// Messages, each counted in every queue that contains it.
     pub messages: u64,
     /// Length of the file.
     pub bytes: u64,
-    /// The sections that its messages were decided in.
+    /// The sections of its messages.
     pub sections: Sections,
 }
 
-/// The first and the last index of some sections of the shard; both 0 for messages that were in none.
+/// The first and the last index of some sections of the shard; both 0 for messages without one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sections {
     pub first: u64,
@@ -59,9 +59,9 @@ impl Sections {
     }
 }
 
-/// The version that we write and read.
+/// The version that this code writes and reads.
 const VERSION: u32 = 2;
-/// The shard whose messages a node's runs have.
+/// The shard of the messages in a node's runs.
 const SHARD: u8 = 1;
 const MAGIC: &[u8; 8] = b"FERRYRUN";
 const END_MAGIC: &[u8; 8] = b"FERRYEND";

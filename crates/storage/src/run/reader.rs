@@ -18,7 +18,7 @@ pub(crate) fn path_of(folder: &Path, run: RunId) -> PathBuf {
     folder.join(format!("{:08x}.run", run.0))
 }
 
-/// The run that a file of this name is.
+/// The run in a file of this name.
 pub(crate) fn number_of(name: &str) -> Option<RunId> {
     u32::from_str_radix(name.strip_suffix(".run")?, 16).ok().map(RunId)
 }
@@ -47,7 +47,7 @@ impl RunReader {
         file.read_at(trailer_at, &mut trailer).map_err(failed)?;
         let sections = check_header(&header, run).map_err(|what| rot(0, &what))?;
         let (index_at, entries, crc) =
-            read_trailer(&trailer).ok_or_else(|| rot(trailer_at, "the trailer does not check"))?;
+            read_trailer(&trailer).ok_or_else(|| rot(trailer_at, "the trailer has a wrong checksum"))?;
         let bytes = u64::from(entries) * BlockEntry::BYTES as u64;
         if index_at.checked_add(bytes) != Some(trailer_at) {
             return Err(rot(trailer_at, "the index does not end where the trailer begins"));
@@ -55,7 +55,7 @@ impl RunReader {
         let mut index = vec![0; bytes as usize];
         file.read_at(index_at, &mut index).map_err(failed)?;
         if crc32c::crc32c(&index) != crc {
-            return Err(rot(index_at, "the index does not check"));
+            return Err(rot(index_at, "the index has a wrong checksum"));
         }
         let mut fields = Fields(&index);
         let index: Vec<BlockEntry> = std::iter::from_fn(|| BlockEntry::read(&mut fields)).collect();
@@ -70,17 +70,17 @@ impl RunReader {
         self.index.get(number).filter(|entry| entry.first <= (queue, sequence)).map(|_| number)
     }
 
-    /// The queue that a block ends with.
+    /// The queue at the end of a block.
     pub fn last_queue(&self, block: usize) -> Option<QueueId> {
         self.index.get(block).map(|entry| entry.last.0)
     }
 
-    /// The queue that a block begins with.
+    /// The queue at the beginning of a block.
     pub fn first_queue(&self, block: usize) -> Option<QueueId> {
         self.index.get(block).map(|entry| entry.first.0)
     }
 
-    /// Memory that its index takes.
+    /// The memory of its index.
     pub fn index_bytes(&self) -> u64 {
         (self.index.capacity() * size_of::<BlockEntry>()) as u64
     }
@@ -90,18 +90,18 @@ impl RunReader {
         self.index.len()
     }
 
-    /// What the run was written with.
+    /// The properties of the run.
     pub fn content(&self) -> RunContent {
         self.content
     }
 
-    /// The first and the last message of a block, as the index says.
+    /// The first and the last message of a block, by the index.
     pub fn keys(&self, block: usize) -> ((QueueId, Sequence), (QueueId, Sequence)) {
         let entry = &self.index[block];
         (entry.first, entry.last)
     }
 
-    /// Reads a block, and sees that it is the one that the index names.
+    /// Reads a block, and checks that it is the one in the index.
     pub fn read_block(&self, block: usize) -> Result<Block, Unreadable> {
         let entry = &self.index[block];
         let rot = |what: &str| Unreadable::rot(&self.path, entry.position, what);
@@ -114,18 +114,18 @@ impl RunReader {
         if is_named { Ok(read) } else { Err(rot("it is not the block that the index names")) }
     }
 
-    /// Reads a body that stands between the blocks.
+    /// Reads a body between the blocks.
     pub fn read_body(&self, place: BodyPlace, bytes: u32) -> Result<Bytes, Unreadable> {
         let body = self.read(place.at, bytes)?;
         if crc32c::crc32c(&body) == place.crc {
             Ok(body)
         } else {
-            Err(Unreadable::rot(&self.path, place.at, "the body does not check"))
+            Err(Unreadable::rot(&self.path, place.at, "the body has a wrong checksum"))
         }
     }
 
     fn read(&self, position: u64, bytes: u32) -> Result<Bytes, Unreadable> {
-        // The length comes from a checked index or block, and must still lie within the file.
+        // The length comes from a checked index or block, and must still be within the file.
         if position.checked_add(bytes.into()).is_none_or(|end| end > self.content.bytes) {
             return Err(Unreadable::rot(&self.path, position, "it reaches beyond the end of the file"));
         }
@@ -142,7 +142,7 @@ fn check_header(header: &[u8; HEADER_BYTES], run: RunId) -> Result<Sections, Str
     }
     let crc = Fields(&header[HEADER_BYTES - 4..]).u32();
     if crc != Some(crc32c::crc32c(&header[..HEADER_BYTES - 4])) {
-        return Err("its header does not check".to_owned());
+        return Err("its header has a wrong checksum".to_owned());
     }
     let (version, number, shard) = (fields.u32().unwrap_or(0), fields.u32(), fields.u8());
     if (version, shard) != (VERSION, Some(SHARD)) {

@@ -1,4 +1,4 @@
-//! Writes a run, front to back.
+//! Writes a run, from front to back.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -12,16 +12,16 @@ use crate::disk::{Disk, DiskFile, Open};
 use crate::fields::FieldWriter;
 use crate::stored::{self, BodyPlace};
 
-/// A block is full with this much: so little that a thousand queues can be read side by side in a small cache.
+/// The length of a full block: small enough that a thousand queues can be read side by side with a small cache.
 const BLOCK_BYTES: usize = 8 << 10;
-/// A queue begins a block of its own if the block before has this much, so that reading one reads little of others.
+/// A queue begins a new block if the block has this much, so that reading the queue reads little of others.
 const BLOCK_BYTES_MIN: usize = 4 << 10;
-/// How much is gathered for one write.
+/// How much is collected for one write.
 const WRITE_BYTES: usize = 256 << 10;
-/// How much is written before it is pushed to the disk, away from the flush thread.
+/// After this much is written, it is pushed to the disk, away from the flush thread.
 const PUSH_BYTES: u64 = 1 << 20;
 
-/// Where a body comes from: a number of its segment or run, and its position there. Equal ones are one body.
+/// The origin of a body: a number of its segment or run, and its position there. Equal origins are one body.
 pub(crate) type BodySource = (u32, u64);
 
 /// A message on its way into a run.
@@ -31,7 +31,7 @@ pub(crate) struct RunMessage<'a> {
     pub sequence: Sequence,
     /// The stored message, from its beginning on.
     pub stored: &'a [u8],
-    /// Its body, where it does not stand behind it or shall not in the run, and what tells equal ones apart.
+    /// Its body, if it is not stored behind it or must not be in the run, and its origin.
     pub body: Option<(&'a [u8], BodySource)>,
 }
 
@@ -40,13 +40,13 @@ pub(crate) struct RunMessage<'a> {
 pub(crate) struct RunWriter {
     file: Box<dyn DiskFile>,
     sections: Sections,
-    /// Where `gathered` goes.
+    /// The position of `gathered` in the file.
     position: u64,
     gathered: Vec<u8>,
     pushed: u64,
     /// Whether it must survive a power loss.
     durable: bool,
-    /// Where the block begins in `gathered` that is being filled.
+    /// Where the block that is being filled begins in `gathered`.
     block: usize,
     table: Vec<u32>,
     first: (QueueId, Sequence),
@@ -87,7 +87,7 @@ impl RunWriter {
         })
     }
 
-    /// Adds a message. They come sorted by queue and sequence.
+    /// Adds a message. They must be sorted by queue and sequence.
     pub fn push(&mut self, message: &RunMessage<'_>) -> io::Result<()> {
         let filled = self.gathered.len() - self.block;
         let next_queue = message.queue != self.last.0;
@@ -117,7 +117,7 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Puts a body in front of the block that refers to it, unless it is there already.
+    /// Puts a body before the block that refers to it, unless it is there already.
     fn body(&mut self, body: &[u8], key: BodySource) -> io::Result<BodyPlace> {
         if let Some(place) = self.bodies.get(&key) {
             return Ok(*place);
@@ -167,7 +167,7 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Writes the index and makes the run durable, if it is to be; says what is in it.
+    /// Writes the index and makes the run durable, if required; returns its properties.
     pub fn finish(mut self) -> io::Result<RunContent> {
         if !self.table.is_empty() {
             self.end_block()?;

@@ -1,4 +1,4 @@
-//! What goes in comes out again, before and after a restart.
+//! What is written can be read again, before and after a restart.
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, QueueId, Settled, Time};
@@ -159,7 +159,7 @@ fn a_unit_longer_than_a_file_holds_together() {
     assert_eq!(shard.messages(Q).len(), 400);
 }
 
-/// Without its manifest a directory looks new. If it holds messages, making it anew would throw them away.
+/// Without its manifest a directory looks new. If it contains messages, creating it again would delete them.
 #[test]
 fn a_journal_without_its_manifest_is_not_taken_for_a_new_directory() {
     let folder = Folder::new("no-manifest");
@@ -179,7 +179,7 @@ fn a_journal_without_its_manifest_is_not_taken_for_a_new_directory() {
     assert_eq!(shard.messages(Q), [(1, b"precious".to_vec())]);
 }
 
-/// A server that was killed while it made its directory finds no manifest, and nothing that anyone counts on.
+/// A server that was killed while it created its directory leaves no manifest, and nothing that was confirmed.
 #[test]
 fn a_directory_that_was_never_finished_is_made_anew() {
     let folder = Folder::new("unfinished");

@@ -1,6 +1,6 @@
-//! A disk that fails as disks do: it stops at any write or sync, loses what was not synced, tears what was being
-//! written, writes in another order than it was told, runs full, fails to sync and forgets what it should have, refuses to
-//! open or to read, and can be made to lie. It can keep its own time.
+//! A disk that fails as disks do: it stops at any write or sync, loses what was not synced, tears writes, reorders
+//! them, is full, fails to sync and loses what it should have written, refuses to open or to read, and can lie. It
+//! can have its own clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ const EMFILE: i32 = 24;
 /// "Input/output error".
 const EIO: i32 = 5;
 
-/// A small generator of chance, so that a seed reproduces.
+/// A small random number generator, so that a seed reproduces a run.
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
@@ -52,11 +52,11 @@ struct World {
     locked: bool,
     faults: Faults,
     operations: u64,
-    /// The time that has passed, where the disk keeps its own.
+    /// The elapsed time, if the disk has its own clock.
     clock: Option<Duration>,
-    /// What [`Disk::random`] gives, where the disk keeps its own time.
+    /// What [`Disk::random`] returns, if the disk has its own clock.
     chance: u64,
-    /// Called before each operation, where others may have a turn.
+    /// Called before each operation, when others may have a turn.
     before: Option<Hook>,
     /// How often something was not opened.
     refused: u64,
@@ -118,8 +118,8 @@ impl<T: Clone> Names<T> {
         here.iter().for_each(|change| change.apply(&mut self.synced));
     }
 
-    /// What a power loss leaves: of each folder's changes the first few, or some of them. No name has a later change without
-    /// its earlier ones.
+    /// What a power loss leaves: of each folder's changes the first few, or some of them. No name has a later
+    /// change without its earlier ones.
     fn after_power_loss(&self, chance: &mut Chance) -> Self {
         let folders: BTreeSet<_> = self.changes.iter().map(|change| change.path.parent()).collect();
         let mut now = self.synced.clone();
@@ -156,22 +156,23 @@ impl<T: Clone> Change<T> {
     }
 }
 
-/// What goes wrong.
+/// The faults.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// The operation at which power fails; it and all later ones fail.
     pub stop_at: Option<u64>,
-    /// Syncs say that they were done, and do nothing.
+    /// Syncs report success, and do nothing.
     pub lie: bool,
-    /// How many bytes may be added in folders of this name, before there is no space.
+    /// How many bytes may be added in folders of this name, before the disk is full.
     pub space_left: Option<u64>,
-    /// Syncs of files whose path has this in it fail, and what they should have written counts as written from then on.
+    /// Syncs of files with this in their path fail, and what they should have written counts as written from then
+    /// on.
     pub fail_sync_of: Option<&'static str>,
-    /// Nothing is made, opened or renamed whose path has this in it: there are no descriptors.
+    /// Nothing with this in its path is created, opened or renamed: there are no descriptors.
     pub refuse_open_of: Option<&'static str>,
-    /// Files whose path has this in it cannot be read.
+    /// Files with this in their path cannot be read.
     pub fail_read_of: Option<&'static str>,
-    /// The next write to a file whose path has this in it is lost: it says that it was done, and the old bytes stay.
+    /// The next write to a file with this in its path is lost: it reports success, and the old bytes stay.
     pub lose_write_to: Option<&'static str>,
 }
 
@@ -212,7 +213,7 @@ impl Write {
 }
 
 impl FakeDisk {
-    /// A disk that keeps its own time, which passes when somebody says so, and whose chance a seed decides.
+    /// A disk with its own clock, which advances when told to, and with a seed for its random choices.
     pub fn with_clock(seed: u64) -> Self {
         let disk = Self::default();
         {
@@ -261,13 +262,13 @@ impl FakeDisk {
         self.0.lock().operations
     }
 
-    /// What a power loss leaves, whatever it is that chance leaves of unsynced writes. The old disk is dead.
+    /// What a power loss leaves; random choices decide about unsynced writes. The old disk fails from then on.
     pub fn after_power_loss(&self, chance: &mut Chance) -> Self {
         let mut old = self.0.lock();
         old.faults.stop_at = Some(0);
         let folders = old.folders.after_power_loss(chance);
         let mut files = old.files.after_power_loss(chance);
-        // A folder that is lost takes what is in it along.
+        // A lost folder loses everything in it.
         let is_there = |path: &Path| path.parent().is_none_or(|parent| folders.now.contains_key(parent));
         files.now.retain(|path, _| is_there(path));
         files.synced.retain(|path, _| is_there(path));
@@ -282,7 +283,7 @@ impl FakeDisk {
         Self(Arc::new(Mutex::new(world)))
     }
 
-    /// What a killed process leaves: everything it wrote. The old disk is dead.
+    /// What a killed process leaves: everything it wrote. The old disk fails from then on.
     pub fn after_kill(&self) -> Self {
         let mut old = self.0.lock();
         old.faults.stop_at = Some(0);
@@ -311,7 +312,7 @@ impl FakeDisk {
         self.0.lock().files.now.keys().cloned().collect()
     }
 
-    /// Changes a file behind everyone's back.
+    /// Changes a file behind the store's back.
     pub fn meddle(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let mut world = self.0.lock();
         let inode = world.files.now[path];
@@ -320,14 +321,14 @@ impl FakeDisk {
         inode.synced = inode.now.clone();
     }
 
-    /// Takes a file away behind everyone's back.
+    /// Deletes a file behind the store's back.
     pub fn lose(&self, path: &Path) {
         let mut world = self.0.lock();
         world.files.now.remove(path);
         world.files.synced.remove(path);
     }
 
-    /// Takes a folder away that has no files.
+    /// Deletes an empty folder.
     pub fn lose_folder(&self, path: &Path) {
         let mut world = self.0.lock();
         world.folders.now.remove(path);
@@ -356,7 +357,7 @@ fn torn(writes: &[Write], chance: &mut Chance) -> Vec<Write> {
 }
 
 impl World {
-    /// The same files, with nothing that goes wrong.
+    /// The same files, without faults.
     fn of_same_files(&self) -> Self {
         let inodes = self.inodes.iter().map(|inode| Inode { cut_off: Vec::new(), ..inode.clone() });
         Self {
@@ -399,7 +400,7 @@ impl Disk for FakeDisk {
             world.operate()?;
             world.folders.change(folder, Some(()));
             if folder.parent().is_some_and(|parent| parent.parent().is_none()) {
-                // Where the data directory is, is not its business.
+                // The path of the data directory does not matter to it.
                 world.folders.sync(Path::new("/"));
             }
         }
@@ -583,7 +584,7 @@ impl DiskFile for FakeFile {
         let mut world = self.disk.0.lock();
         world.operate()?;
         if Faults::concern(world.faults.fail_sync_of, &self.path) {
-            // The kernel gives up what it could not write: its pages can be read, and are never written.
+            // The kernel discards what it could not write: its pages can be read, and are never written.
             world.inodes[self.inode].unsynced.clear();
             return Err(io::Error::from_raw_os_error(EIO));
         }

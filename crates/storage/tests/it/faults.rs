@@ -1,4 +1,4 @@
-//! Power fails at every write and sync, again and again; recovery must hold what was promised.
+//! Power fails at every write and sync, again and again; recovery must find everything that was confirmed.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::story::{Model, open, tell};
 
 const STEPS: usize = 500;
 
-/// Tells a story on a disk that stops at an operation, recovers (with further stops on the way) and checks.
+/// Plays a story on a disk that stops at an operation, recovers (with further stops on the way) and checks.
 pub fn power_fails(seed: u64, stop_at: u64, lie: bool) {
     // Shown only if the test fails.
     println!("seed {seed}, power fails at operation {stop_at}");
@@ -25,7 +25,7 @@ pub fn power_fails(seed: u64, stop_at: u64, lie: bool) {
         disk.set_faults(Faults { stop_at: Some(0), ..Faults::default() });
         drop(shard);
     }
-    // A quarter of the failures fall into recovery.
+    // A quarter of the failures happen during recovery.
     while chance.one_in(4) {
         disk = disk.after_power_loss(&mut chance);
         disk.set_faults(Faults { stop_at: Some(chance.below(12)), ..Faults::default() });
@@ -35,7 +35,7 @@ pub fn power_fails(seed: u64, stop_at: u64, lie: bool) {
     let (shard, recovered) = open(&disk).unwrap();
     println!("recovered; cut off: {:?}", recovered.missing);
     model.check(&shard, &recovered, promised);
-    // And it goes on from there: another life, another end.
+    // And it continues from there: another run, another end.
     tell(&mut model, &shard, &mut chance, 50);
     let promised = shard.with(|store| store.durable_position());
     disk = disk.after_power_loss(&mut chance);
@@ -69,7 +69,7 @@ fn power_fails_at_every_operation() {
     }
 }
 
-/// Whatever is left of a directory that was being made, the next start makes it or finishes it.
+/// Whatever is left of a directory that was being created, the next start creates or completes it.
 #[test]
 fn power_fails_in_the_first_start() {
     let disk = FakeDisk::default();
@@ -123,7 +123,7 @@ fn a_full_disk_stalls_publishers_until_there_is_room() {
         number += 1;
         shard.with(|store| publish(store, &body, &[place(256, number)]));
     }
-    // Consumers drain what is there, and their settlements are written.
+    // Consumers empty the queues, and their settlements are written.
     shard.with(|store| store.settle(QueueId(256), 1, number / 2, ferrymq_model::Settled::Accepted));
     assert!(shard.flush(), "into the file that was kept back");
     assert_eq!(shard.messages(256).len() as u64, number - number / 2);
@@ -183,7 +183,7 @@ fn a_damaged_run_stops_its_queues_and_no_others() {
 #[test]
 fn damage_in_the_middle_of_the_journal_stops_the_start() {
     let disk = full_directory();
-    // Two groups before the end: what follows says that it was synced.
+    // Two groups before the end: the next one says that it was synced.
     let journal = disk.files().into_iter().filter(|path| path.to_string_lossy().ends_with(".journal"));
     for path in journal {
         disk.meddle(&path, |bytes| bytes[4096 + 100] ^= 1);

@@ -27,7 +27,7 @@ fn body_files(disk: &FakeDisk) -> usize {
     disk.files().iter().filter(|path| path.to_string_lossy().ends_with(".body")).count()
 }
 
-/// While there is no room for a long body, everybody else goes on, and then it does, too.
+/// While there is no space for a long body, everybody else continues, and later it does, too.
 #[test]
 fn nobody_waits_for_a_long_body_but_its_publisher() {
     let disk = FakeDisk::default();
@@ -58,7 +58,7 @@ fn nobody_waits_for_a_long_body_but_its_publisher() {
     assert_eq!(shard.messages(Q).last(), Some(&(3, body.to_vec())));
 }
 
-/// A file goes when nobody will publish its body any more, whether it was written or not.
+/// A file is deleted when nobody will publish its body any more, whether it was written or not.
 #[test]
 fn a_body_that_is_given_up_leaves_no_file() {
     let disk = FakeDisk::default();
@@ -87,7 +87,8 @@ fn a_body_that_is_given_up_leaves_no_file() {
     assert_eq!(shard.messages(Q).len(), 1);
 }
 
-/// A message that moves on takes its body's file with it, also where it has left its queue first; the file goes with the last.
+/// A message that moves on keeps its body's file, even if it has left its queue first; the file is deleted with the
+/// last message.
 #[test]
 fn a_message_that_moves_keeps_its_file() {
     for settles_first in [true, false] {
@@ -123,7 +124,8 @@ fn a_message_that_moves_keeps_its_file() {
     }
 }
 
-/// The file of a body is gone with its last message. Whoever has kept the body may publish it again all the same.
+/// The file of a body is deleted with its last message. Somebody who has kept the body can publish it again all the
+/// same.
 #[test]
 fn a_body_whose_file_is_gone_is_written_again() {
     let disk = FakeDisk::default();

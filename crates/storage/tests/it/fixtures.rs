@@ -1,4 +1,4 @@
-//! A data directory as format 2 wrote it, with one of every kind of file. Whatever changes, it must still open.
+//! A data directory that format 2 wrote, with one of every kind of file. It must always be readable.
 //!
 //! `cargo test -p ferrymq-storage -- --ignored write_the_fixture` writes a new one; do that for a new format only, under
 //! a new name.

@@ -1,4 +1,4 @@
-//! Recovery on damaged files: never a panic, and never a message lost in silence. Failures are kept in
+//! Recovery on damaged files: never a panic, and never a message lost without a report. Failures are kept in
 //! `proptest-regressions` and replayed.
 
 use proptest::prelude::*;
@@ -44,7 +44,7 @@ fn inflict(disk: &FakeDisk, file: usize, damage: &Damage) {
     }
 }
 
-/// Opens what is left; true if everything is there, or something was said.
+/// Opens what is left; true if everything is there, or if a loss was reported.
 fn is_honest(disk: &FakeDisk) -> bool {
     let Ok((shard, recovered)) = open(disk) else { return true };
     let (mut from, mut found) = (0, 0);

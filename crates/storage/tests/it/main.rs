@@ -1,4 +1,4 @@
-//! Storage as its users see it: what is promised must be there again after every kind of end.
+//! Storage from outside: what was confirmed must be there again after every kind of end.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod basics;

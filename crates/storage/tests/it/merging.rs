@@ -1,4 +1,4 @@
-//! Runs that hold little, and queues that are in many runs: what lives is written anew, and nothing is lost on the way.
+//! Runs with few live messages, and queues that are in many runs: live messages are rewritten, and none is lost.
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, QueueId, Settled};
@@ -26,7 +26,7 @@ fn publish_all(shard: &Shard, queues: &[u64], count: u64) {
     assert!(shard.flush());
 }
 
-/// Settles all but every twentieth message, one at a time and from the back, as consumers never would.
+/// Settles all but every twentieth message, one at a time and from the back, as no consumer would.
 fn settle_most(shard: &Shard, queue: u64, count: u64) {
     for number in (1..=count).rev().filter(|number| number % 20 != 0) {
         shard.with(|store| store.settle(QueueId(queue), number, number, Settled::Accepted));
@@ -59,7 +59,7 @@ fn runs_that_are_mostly_settled_become_one() {
     let before = bytes();
     settle_most(&shard, Q, 8_000);
     settle_most(&shard, 2 * Q, 8_000);
-    // The old runs go after the queues have left them, once a checkpoint says so.
+    // The old runs are deleted after the queues have left them, once a checkpoint says so.
     while bytes() >= before / 4 {
         std::thread::yield_now();
     }
@@ -88,7 +88,7 @@ fn a_queue_in_many_runs_is_in_few_again() {
     assert!(shard.messages(Q) == expected, "after the restart");
 }
 
-/// A body that several queues share stands once in the merged run, too, and what was read from the old runs is forgotten.
+/// A body that several queues share is in the merged run once, too, and what was read from the old runs is removed.
 #[test]
 fn shared_bodies_are_found_in_the_merged_run() {
     let folder = Folder::new("merged-bodies");
@@ -107,7 +107,7 @@ fn shared_bodies_are_found_in_the_merged_run() {
     // Read a little of each, so that blocks and bodies of the old runs are in memory.
     queues.iter().for_each(|queue| drop(shard.next(*queue, 20)));
     queues.iter().for_each(|queue| settle_most(&shard, *queue, 1_200));
-    // Only a journal that goes on wakes the thread that merges.
+    // Only further writes to the journal wake the thread that merges.
     publish_all(&shard, &[4 * Q], 4_000);
     queues.iter().for_each(|queue| wait_until_merged(&shard, *queue));
     let expected: Vec<_> =
@@ -118,7 +118,7 @@ fn shared_bodies_are_found_in_the_merged_run() {
     assert!(queues.iter().all(|queue| shard.messages(*queue) == expected), "after the restart");
 }
 
-/// The old runs may go only when the checkpoint names the new one.
+/// The old runs may be deleted only when the checkpoint refers to the new one.
 #[test]
 fn a_kill_behind_a_merge_loses_nothing() {
     let disk = FakeDisk::default();

@@ -1,5 +1,5 @@
-//! What was confirmed is there, whatever clients sent, disks did and restarts came between. Each test here shows a fault that
-//! storage had once.
+//! What was confirmed is there, whatever clients sent, disks did and restarts came between. Each test shows a fault
+//! that storage had once.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ fn groups(disk: &FakeDisk) -> Vec<usize> {
     (BLOCK..bytes.len()).step_by(BLOCK).filter(|at| bytes[*at..].starts_with(b"FQgr")).collect()
 }
 
-/// Settled transient messages leave numbers behind that durable ones must not get, or be hidden by.
+/// Settled transient messages use up sequences that durable ones must not get, or they would be hidden by them.
 #[test]
 fn settled_transient_messages_hide_nothing_after_a_restart() {
     for orderly in [true, false] {
@@ -64,7 +64,7 @@ fn settled_transient_messages_hide_nothing_after_a_restart() {
     }
 }
 
-/// A mark of delivery that was made in a unit does not outlive it: the rest of the unit may be in a file that is not there.
+/// A mark of delivery in a unit does not survive without it: the rest of the unit may be in a file that is missing.
 #[test]
 fn a_kill_inside_a_unit_leaves_no_mark_of_it() {
     let disk = FakeDisk::default();
@@ -134,9 +134,9 @@ fn with_a_first_message() -> (FakeDisk, Owned) {
 fn no_body_is_ever_taken_for_a_group() {
     for kill in [true, false] {
         let (disk, shard) = with_a_first_message();
-        // A whole group of another server's journal, at the place that it names.
+        // A complete group of another server's journal, at the place that it names.
         publish_block(&shard, &disk, 2, foreign_group);
-        // One of our own, at another place than its own.
+        // One of this journal, at another place than its own.
         let own = disk.bytes(&journal())[BLOCK..2 * BLOCK].to_vec();
         publish_block(&shard, &disk, 4, |_| own);
         if !kill {
@@ -164,7 +164,7 @@ fn no_body_in_a_torn_end_is_taken_for_a_group() {
     assert!(shard.flush());
 }
 
-/// After a failed sync the page cache shows what the disk has not. A restart must not build upon that.
+/// After a failed sync the page cache shows what the disk does not have. A restart must not rely on that.
 #[test]
 fn a_failed_sync_is_not_trusted_after_a_restart() {
     let disk = FakeDisk::default();
@@ -189,7 +189,7 @@ fn a_failed_sync_is_not_trusted_after_a_restart() {
     assert_eq!(after, 20, "what was confirmed after the restart");
 }
 
-/// A database that is read as it was a commit before knows less than the files beside it.
+/// A database that is read as it was one commit before knows less than the files beside it.
 #[test]
 fn a_checkpoint_that_has_lost_its_last_commit_is_damaged() {
     let disk = FakeDisk::default();
@@ -213,7 +213,7 @@ fn a_checkpoint_that_has_lost_its_last_commit_is_damaged() {
     assert_eq!(disk.files(), runs, "nothing was removed");
 }
 
-/// A body's file that holds another body, whole and with the right number, is not taken for it.
+/// A body's file that contains another undamaged body with the right number is not taken for it.
 #[test]
 fn a_message_never_comes_with_the_body_of_another() {
     let with_body = |fill: u8| {
@@ -237,7 +237,7 @@ fn a_message_never_comes_with_the_body_of_another() {
     assert_eq!(shard.heard(|heard| heard.failed.clone()), [QueueId(Q)]);
 }
 
-/// Groups that nobody said were synced: one that rots costs itself, and not those behind it.
+/// Groups that nobody said were synced: a damaged one loses itself, and not those after it.
 #[test]
 fn a_bit_in_a_group_that_was_not_promised_costs_that_group() {
     let disk = FakeDisk::default();
@@ -273,7 +273,7 @@ fn a_bit_in_a_group_that_was_not_promised_costs_that_group() {
     assert_eq!(shard.messages(Q).len(), 23);
 }
 
-/// A seal tells that all before it was synced, so that rot in it is not taken for a torn end.
+/// A seal says that everything before it was synced, so that damage there is not taken for a torn end.
 #[test]
 fn a_bit_in_the_last_group_stops_the_start_once_the_server_was_idle_or_stopped() {
     for stopped in [true, false] {
@@ -298,7 +298,7 @@ fn a_bit_in_the_last_group_stops_the_start_once_the_server_was_idle_or_stopped()
         assert!(
             matches!(&error, OpenError::Damaged { file, position, .. } if *file == journal() && *position == last as u64)
         );
-        // An operator may give it up, and then it stays given up.
+        // An operator may give it up, and then that is permanent.
         let (shard, recovered) = open_on(again(), Path::new(DATA), Options { repair: true, ..small() }).unwrap();
         assert!(!recovered.missing.is_empty());
         shard.close();
@@ -316,14 +316,15 @@ fn fill(shard: &Shard, queue: u64, numbers: std::ops::RangeInclusive<Sequence>) 
     }
 }
 
-/// A queue that is only settled changes, too, and the checkpoint must know when the journal file with that is written over.
+/// A queue in which messages are only settled changes, too, and the checkpoint must contain that when the journal
+/// file is overwritten.
 #[test]
 fn what_was_settled_long_ago_stays_settled() {
     let disk = FakeDisk::default();
     let (shard, _) = open(&disk, small());
     shard.with(|store| [Q, 2 * Q].iter().for_each(|queue| store.create_queue(QueueId(*queue), true)));
     fill(&shard, Q, 1..=100);
-    // The journal goes round, and its files with the first queue are written over.
+    // The journal wraps around, and its files with the first queue are overwritten.
     fill(&shard, 2 * Q, 1..=3_000);
     shard.with(|store| store.settle(QueueId(Q), 1, 60, Settled::Accepted));
     fill(&shard, 2 * Q, 3_001..=6_000);
@@ -392,11 +393,9 @@ fn folders_that_are_missing_because_they_were_empty_are_made() {
     assert!(shard.flush());
 }
 
-/// Passing trouble with descriptors stops no queue: what is whole is read when it can be.
-#[test]
-fn a_queue_waits_while_there_are_no_descriptors() {
-    let disk = FakeDisk::default();
-    let (shard, _) = open(&disk, small());
+/// A store of which a part of the thousand messages of [`Q`] is in runs.
+fn with_runs(disk: &FakeDisk) -> Owned {
+    let (shard, _) = open(disk, small());
     shard.with(|store| store.create_queue(QueueId(Q), true));
     for number in 1..=1_000 {
         shard.wait_for_room();
@@ -404,6 +403,23 @@ fn a_queue_waits_while_there_are_no_descriptors() {
         assert!(!number.is_multiple_of(100) || shard.flush());
     }
     until(|| shard.with(|store| store.stats().runs) > 0);
+    shard
+}
+
+/// A read that nobody has waited for does not make the next reader wait for ever.
+#[test]
+fn what_was_read_for_nobody_is_found() {
+    let shard = with_runs(&FakeDisk::default());
+    assert!(matches!(shard.with(|store| store.next(QueueId(Q), 1)), Next::Pending));
+    until(|| shard.heard(|heard| heard.loads > 0));
+    assert_eq!(shard.messages(Q).len(), 1_000);
+}
+
+/// A temporary lack of descriptors stops no queue: undamaged data is read later.
+#[test]
+fn a_queue_waits_while_there_are_no_descriptors() {
+    let disk = FakeDisk::default();
+    let shard = with_runs(&disk);
     disk.set_faults(Faults { refuse_open_of: Some("runs"), ..Faults::default() });
     assert!(matches!(shard.with(|store| store.next(QueueId(Q), 1)), Next::Pending));
     until(|| disk.refused() > 2);
@@ -438,7 +454,7 @@ fn long_keys_and_annotations_come_back() {
     check(&shard);
 }
 
-/// Publishers wait from the first long body that has no room until it has some, and are not told to go on in between.
+/// Publishers wait from the first long body without space until it has some, and do not continue in between.
 #[test]
 fn a_long_body_without_room_holds_publishers_until_it_has_some() {
     let (disk, shard) = with_a_first_message();

@@ -1,4 +1,4 @@
-//! What the tests share: a store in a folder of its own, a listener that remembers what it heard, and short words for
+//! What the tests share: a store in its own folder, a listener that records its calls, and short functions for
 //! messages.
 
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use ferrymq_storage::{
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// The one who owns the shard: a store behind a lock, and what storage told.
+/// The owner of the shard: a store behind a lock, and the calls of storage.
 #[derive(Debug, Default)]
 pub struct Shard {
     pub store: Mutex<Option<Store>>,
     hearsay: Arc<Hearsay>,
-    /// Who gives turns, where storage has no threads.
+    /// The scheduler, if storage has no threads.
     pub driver: OnceLock<Weak<dyn Driver>>,
 }
 
@@ -32,7 +32,7 @@ pub struct Heard {
     pub fatal: Option<String>,
     pub failed: Vec<QueueId>,
     pub rooms: Vec<Room>,
-    /// How many runs became others.
+    /// How many runs were merged.
     pub merged: usize,
     /// Why long bodies wait.
     pub long_bodies_wait: Option<String>,
@@ -94,7 +94,7 @@ impl Notify for Ears {
     }
 }
 
-/// How soon a publisher that waits looks at the store itself.
+/// How often a waiting publisher checks the store itself.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Shard {
@@ -118,7 +118,7 @@ impl Shard {
         heard.fatal.is_none()
     }
 
-    /// Waits for news, or gives others a turn; false where nothing will ever come.
+    /// Waits for news, or gives others a turn; false if nothing will ever come.
     fn wait(&self, heard: &mut MutexGuard<'_, Heard>, at_most: Option<Duration>) -> bool {
         match (self.driver.get(), at_most) {
             (Some(driver), _) => MutexGuard::unlocked(heard, || driver.upgrade().is_some_and(|driver| driver.turn())),
@@ -133,17 +133,17 @@ impl Shard {
         }
     }
 
-    /// Waits as a publisher does that was told to.
+    /// Waits as a publisher does that was told to wait.
     pub fn wait_for_room(&self) {
         while self.with(|store| store.room()) != Room::Open {
-            // Nobody is told of a room that was full for a moment only, so the store is asked again.
+            // Nobody is told about a space that was there for a moment only, so the store is asked again.
             if !self.wait(&mut self.hearsay.heard.lock(), Some(ASK_AGAIN)) {
                 return;
             }
         }
     }
 
-    /// The first message at or behind `from`, however long it takes to read it.
+    /// The first message at or after `from`, however long it takes to read it.
     pub fn next(&self, queue: u64, from: Sequence) -> Option<(Sequence, Vec<u8>)> {
         self.try_next(queue, from).expect("no queue failed")
     }
@@ -161,14 +161,18 @@ impl Shard {
         what(&self.hearsay.heard.lock())
     }
 
-    /// The first message at or behind `from`; an error if the queue failed or the journal did.
+    /// The first message at or after `from`; an error if the queue or the journal failed.
     pub fn try_next(&self, queue: u64, from: Sequence) -> Result<Option<(Sequence, Vec<u8>)>, ()> {
         loop {
             let loads = self.hearsay.heard.lock().loads;
-            let found = self.with(|store| match store.next(QueueId(queue), from) {
-                Next::Message { sequence, handle, .. } => Ok(Some((sequence, body(&store.message(handle))))),
-                Next::End => Ok(None),
-                Next::Pending => Err(()),
+            let found = self.with(|store| {
+                // Somebody may have asked for it before and not waited: then it is read already, and no news will come.
+                store.install_loaded();
+                match store.next(QueueId(queue), from) {
+                    Next::Message { sequence, handle, .. } => Ok(Some((sequence, body(&store.message(handle))))),
+                    Next::End => Ok(None),
+                    Next::Pending => Err(()),
+                }
             });
             if found.is_ok() {
                 return found;
@@ -185,12 +189,10 @@ impl Shard {
             if !heard.failed.is_empty() || !goes_on {
                 return Err(());
             }
-            drop(heard);
-            self.with(|store| store.install_loaded());
         }
     }
 
-    /// Closes the store as a server does that was asked to end.
+    /// Closes the store like a server in an orderly stop.
     pub fn close(&self) {
         let store = self.store.lock().take();
         store.expect("the store is open").close().unwrap();
@@ -201,7 +203,7 @@ fn body(message: &MessageRef<'_>) -> Vec<u8> {
     message.body.bytes().to_vec()
 }
 
-/// A folder that goes when the test ends.
+/// A folder that is removed at the end of the test.
 pub struct Folder(pub PathBuf);
 
 impl Folder {
@@ -282,7 +284,7 @@ pub fn publish(store: &mut Store, body: &[u8], places: &[Place]) {
     store.enqueue(&message(body), &facts(body), places, &[]);
 }
 
-/// Waits until something holds that no call tells of.
+/// Waits until a condition holds that no call reports.
 pub fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         std::thread::sleep(ASK_AGAIN);

@@ -1,8 +1,8 @@
-//! Storage broken on purpose: each way makes a named test fail. The list is in docs/reliability.md.
+//! Storage with faults on purpose: each makes a named test fail. The list is in docs/reliability.md.
 
 use std::process::Command;
 
-/// Runs one test of this binary with storage broken in one way; true if it passed.
+/// Runs one test of this binary with one fault; true if it passed.
 fn passes(test: &str, sabotage: Option<&str>) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact"]).env_remove("FERRYMQ_SABOTAGE");
@@ -17,7 +17,7 @@ fn is_noticed(sabotage: &str, test: &str) {
     assert!(!passes(test, Some(sabotage)), "{test} did not notice {sabotage}");
 }
 
-/// As [`is_noticed`], by the simulation, which passes as a test of its own while nothing is broken.
+/// Like [`is_noticed`], with the simulation, which is a test of its own without a fault.
 fn is_noticed_in_lives(sabotage: &str) {
     let test = "simulation::what_was_promised_is_there_in_five_hundred_lives";
     assert!(!passes(test, Some(sabotage)), "{test} did not notice {sabotage}");

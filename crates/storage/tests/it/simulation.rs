@@ -1,8 +1,8 @@
-//! Whole lives of a store without a thread: storage's workers, the shard's decisions and the disk's faults take turns in an
-//! order that a seed decides. A seed that fails can be played again.
+//! Runs of a store without threads: storage's workers, the shard's decisions and the disk's faults take turns in an
+//! order that a seed decides. A failing seed can be repeated.
 //!
-//! Turns are taken between any two operations of the disk, and before each visit to the store, so everything that threads
-//! could do between those is played.
+//! Turns are taken between any two operations of the disk, and before each visit to the store, so everything that
+//! threads could do between those is covered.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -19,13 +19,13 @@ use crate::story::{self, Model};
 
 /// How many turns may be taken within one another.
 const DEPTH_MAX: usize = 3;
-/// How many turns bring nothing before it is said that nothing will come.
+/// After how many turns without an effect nothing is expected any more.
 const IDLE_TURNS_MAX: usize = 20_000;
 
 /// How often something is not opened before it can be again.
 const REFUSED_MAX: u64 = 30;
 
-/// A life that has begun with what was recovered, or why it has not, and the model.
+/// A run with what was recovered, or why it could not start, and the model.
 type Begun = Result<(Arc<Life>, Recovered), Box<(OpenError, Model)>>;
 
 /// One life of a store.
@@ -36,7 +36,7 @@ struct Life {
     /// Each of storage's threads; absent while it has its turn.
     workers: Mutex<Vec<Option<Worker>>>,
     chance: Mutex<Chance>,
-    /// What decides; taken while it does.
+    /// The shard's decisions; taken while it has its turn.
     story: Mutex<(Model, Chance)>,
     depth: AtomicUsize,
     idle_turns: AtomicUsize,
@@ -124,7 +124,7 @@ impl Life {
         *life.shard.store.lock() = Some(store);
         *life.workers.lock() = workers.into_iter().map(Some).collect();
         life.shard.driver.set(Arc::downgrade(&turns)).unwrap();
-        // The shard knows its driver weakly; the store knows it for good.
+        // The shard has a weak reference to its driver; the store has a strong one.
         let hook = Arc::downgrade(&life);
         life.disk.call_before(move || {
             if let Some(life) = hook.upgrade() {
@@ -134,7 +134,7 @@ impl Life {
         Ok((life, recovered))
     }
 
-    /// Now and then somebody else has a turn here.
+    /// Sometimes somebody else has a turn here.
     fn interlude(&self, one_in: u64) {
         if self.depth.load(Relaxed) >= DEPTH_MAX || !self.chance.lock().one_in(one_in) {
             return;
@@ -190,7 +190,7 @@ impl Life {
         model.decide(&self.shard, chance)
     }
 
-    /// Tells a story until power fails or enough was told.
+    /// Plays a story until power fails or it is long enough.
     fn tell(&self, steps: usize) {
         {
             let mut story = self.story.lock();
@@ -229,7 +229,7 @@ impl Life {
     }
 }
 
-/// What goes wrong in a life beside its end.
+/// The faults of a run besides its end.
 fn faults(chance: &mut Chance, long: bool) -> Faults {
     let stop_at = Some(chance.below(if long { 6_000 } else { 700 }));
     match chance.below(12) {
@@ -242,8 +242,8 @@ fn faults(chance: &mut Chance, long: bool) -> Faults {
     }
 }
 
-/// Several lives on one disk, each ended by a power loss or a kill; what was promised must be there in the next.
-/// Gives a number that tells runs apart.
+/// Several runs on one disk, each ended by a power loss or a kill; what was confirmed must be there in the next.
+/// Returns a number that differs for different runs.
 pub fn live(seed: u64) -> u64 {
     // Shown only if the test fails.
     println!("seed {seed}");
@@ -258,7 +258,7 @@ pub fn live(seed: u64) -> u64 {
         };
         println!("life: promised {promised:?}; {:?}", recovered.missing);
         life.story.lock().0.check(&life.shard, &recovered, promised);
-        // A long one goes round the journal, moves to runs and merges them.
+        // A long one wraps around the journal, moves messages to runs and merges them.
         let long = chance.one_in(3);
         disk.set_faults(faults(&mut chance, long));
         life.tell(if long { 2_500 } else { 150 });
@@ -304,8 +304,8 @@ fn what_was_promised_is_there_in_five_hundred_lives() {
     }
 }
 
-/// Each of these found a fault once: a settlement took a message away that a lost unit had moved, and a run's sections were
-/// numbered backwards.
+/// Each of these found a fault once: a settlement removed a message that a lost unit had moved, and a run's
+/// sections were numbered backwards.
 #[test]
 fn seeds_that_found_faults() {
     for seed in [7230, 63_480, 62_840] {

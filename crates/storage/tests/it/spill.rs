@@ -1,4 +1,4 @@
-//! What waits long leaves memory and the journal, and comes back in order.
+//! Messages that wait for long leave memory and the journal, and come back in order.
 
 use std::path::Path;
 use std::sync::{Arc, atomic::Ordering};
@@ -44,8 +44,8 @@ fn a_long_queue_leaves_the_journal_and_comes_back_in_order() {
     assert!(shard.messages(Q) == expected, "after the restart");
 }
 
-/// The records of a unit that reaches into the next file are replayed when its end is found there, and belong to the file
-/// they stand in all the same.
+/// The records of a unit that continues in the next file are replayed when its end is found there, and still belong
+/// to their own file.
 #[test]
 fn a_unit_over_two_files_is_moved_after_a_restart() {
     let folder = Folder::new("unit-moved");
@@ -70,8 +70,8 @@ fn a_unit_over_two_files_is_moved_after_a_restart() {
     assert!(shard.messages(Q) == expected, "and after it");
 }
 
-/// Publishers who are told to wait have asked for much already. The journal takes it in files that are added, and does not
-/// get longer each time.
+/// Publishers who are told to wait have sent much already. The journal stores it in added files, and does not
+/// become longer each time.
 #[test]
 fn files_that_are_added_are_used_again_and_given_up() {
     let folder = Folder::new("added");
@@ -94,7 +94,7 @@ fn files_that_are_added_are_used_again_and_given_up() {
     assert!((9..=20).contains(&most), "there were {most} files");
     let mut next = 25 * AT_ONCE + 1;
     while files() > 5 {
-        // They are given up one after the other, the last one first, when it is not in use.
+        // They are removed one after the other, the last one first, when it is not in use.
         shard.wait_for_room();
         shard.with(|store| (next..next + 100).for_each(|n| publish(store, &[7; 1_000], &[place(Q, n)])));
         assert!(shard.flush());
@@ -270,7 +270,7 @@ fn long_bodies_are_stored_once_and_come_back() {
     assert_eq!(shard.with(|store| store.room()), Room::Open);
 }
 
-/// What takes room while publishers wait is held up too, before the journal has grown without end.
+/// Requests that need space while publishers wait are delayed too, before the journal grows without limit.
 #[test]
 fn a_journal_that_nothing_can_be_moved_out_of_holds_everybody_up() {
     let disk = FakeDisk::default();
@@ -283,7 +283,7 @@ fn a_journal_that_nothing_can_be_moved_out_of_holds_everybody_up() {
     let overfull = shard.with(|store| store.overfull());
     let is_overfull = || overfull.load(Ordering::Acquire);
     disk.set_faults(Faults { refuse_open_of: Some("runs"), ..Faults::default() });
-    // What a client that publishes nothing may ask for.
+    // What a client that publishes nothing may request.
     let mut asked = 0_u32;
     while !is_overfull() {
         asked += 1;
@@ -298,7 +298,8 @@ fn a_journal_that_nothing_can_be_moved_out_of_holds_everybody_up() {
     shard.close();
 }
 
-/// Once everything is settled and nothing is asked any more, the journal takes no memory to speak of; and it goes on from there.
+/// When everything is settled and there are no requests any more, the journal takes almost no memory; and it
+/// continues from there.
 #[test]
 fn a_journal_that_rests_gives_its_memory_back() {
     let disk = FakeDisk::default();

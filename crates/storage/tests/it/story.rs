@@ -1,8 +1,8 @@
-//! Random operations on a store, and a naive model that knows what must be there after power fails at any point.
+//! Random operations on a store, and a simple model that knows what must be there after a power loss at any point.
 //!
-//! The model remembers for each outcome the journal position at which it is durable. After a power loss everything up to
-//! the last durable position must hold; what came later may hold or not, but units never by half, and nothing may be
-//! there that was never put there.
+//! The model records for each outcome the journal position at which it is durable. After a power loss everything up
+//! to the last durable position must be there; later outcomes may be there or not, but no unit by half, and nothing
+//! may be there that was never written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -58,7 +58,7 @@ pub struct Model {
     told: u64,
 }
 
-/// Options under which a little goes a long way.
+/// Options with small limits, so that few operations reach them.
 pub fn options() -> Options {
     Options {
         sync_wait_ms: 5,
@@ -88,7 +88,7 @@ impl Model {
     fn some_message(&self, queue: u64, chance: &mut Chance) -> Option<u64> {
         let messages = &self.queues[&queue].messages;
         let left: Vec<u64> = messages.iter().filter(|(_, m)| m.settled_at.is_none()).map(|(n, _)| *n).collect();
-        // Mostly the oldest, as consumers do.
+        // Usually the oldest, as consumers do.
         let limit = if chance.one_in(4) { left.len() } else { left.len().min(3) };
         if limit == 0 { None } else { Some(left[chance.below(limit as u64) as usize]) }
     }
@@ -170,7 +170,7 @@ impl Model {
         self.publish_body(shard, chance, &body, None);
     }
 
-    /// Publishes the first body that waited for its file, or gives it up; false where none is there.
+    /// Publishes the first body that waited for its file, or gives it up; false if there is none.
     fn publish_filed(&mut self, shard: &Shard, chance: &mut Chance) -> bool {
         if self.filing.is_empty() {
             return false;
@@ -285,7 +285,7 @@ impl Model {
         self.entries.entry(key).or_default().push((at, value));
     }
 
-    /// Before anything fails, what is read is what was put there.
+    /// Before anything fails, what is read equals what was written.
     fn read(&self, shard: &Shard, chance: &mut Chance) {
         let Some(id) = self.some_queue(chance) else { return };
         let from = chance.below(self.queues[&id].next + 1);
@@ -295,7 +295,7 @@ impl Model {
         assert!(found == expected, "queue {id} from {from}: {:?}", found.map(|(sequence, _)| sequence));
     }
 
-    /// What was recovered must agree with everything up to `durable`; the model goes on from there.
+    /// What was recovered must agree with everything up to `durable`; the model continues from there.
     pub fn check(&mut self, shard: &Shard, recovered: &Recovered, durable: Position) {
         let mut there: BTreeMap<u64, BTreeMap<u64, Vec<u8>>> = BTreeMap::new();
         for queue in &recovered.queues {
@@ -384,7 +384,8 @@ impl Model {
     }
 }
 
-/// Tells a story of `steps` steps, or until the disk fails; gives the position up to which everything was promised.
+/// Plays a story of `steps` steps, or until the disk fails; returns the position up to which everything was
+/// confirmed.
 pub fn tell(model: &mut Model, shard: &Shard, chance: &mut Chance, steps: usize) -> Position {
     for _ in 0..3 {
         model.create(shard);

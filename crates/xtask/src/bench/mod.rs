@@ -170,7 +170,7 @@ fn shown(figure: f64) -> String {
     if figure < 100.0 { format!("{figure:.2}") } else { format!("{figure:.0}") }
 }
 
-/// What several runs say together.
+/// The result of several runs.
 #[derive(Debug, PartialEq)]
 pub struct Spread {
     pub lowest: f64,

@@ -1,4 +1,5 @@
-//! Servers to be measured: started on free ports of the loopback with fresh data, and stopped when dropped.
+//! The servers to measure: started on free loopback ports with new data directories, and stopped when they are
+//! dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,22 +9,22 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where Debian keeps RabbitMQ's own start script, which does not insist on the user `rabbitmq`.
+/// Debian's path of RabbitMQ's own start script, which does not need the user `rabbitmq`.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-/// RabbitMQ takes some five seconds on two cores; a machine under load may take longer.
+/// RabbitMQ takes about five seconds on two cores; a machine under load may take longer.
 const START_SECONDS_MAX: u64 = 60;
 
 #[derive(Debug)]
 pub struct Server {
     pub name: &'static str,
     pub port: u16,
-    /// The process that does the work, which need not be the one that was started.
+    /// The process that does the work; it may be another one than the one that was started.
     pub pid: u32,
     child: Child,
 }
 
 impl Server {
-    /// Starts this checkout's release build, with its default configuration but for folder and port.
+    /// Starts this checkout's release build, with its default configuration except for folder and port.
     pub fn ferrymq(binary: &Path, folder: &Path) -> Result<Self, String> {
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "amqp=127.0.0.1:0", "--data-dir"])
@@ -47,7 +48,7 @@ impl Server {
         Err("ferrymq ended before it was ready; its own words are above".to_owned())
     }
 
-    /// Starts RabbitMQ with its default configuration but for folder and ports. `None` where it is not installed.
+    /// Starts RabbitMQ with its default configuration except for folder and ports. `None` if it is not installed.
     pub fn rabbitmq(folder: &Path) -> Result<Option<Self>, String> {
         if !Path::new(RABBITMQ).exists() {
             return Ok(None);
@@ -101,7 +102,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Asked, not killed: RabbitMQ leaves helper processes behind when it is killed.
+        // With SIGTERM: RabbitMQ leaves helper processes behind when it is killed.
         let asked = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status();
         if !asked.is_ok_and(|status| status.success()) {
             let _already_gone = self.child.kill();
@@ -110,7 +111,7 @@ impl Drop for Server {
     }
 }
 
-/// A port that was free a moment ago. RabbitMQ cannot be told to pick one and say which.
+/// A port that was free a moment ago. RabbitMQ cannot choose a port itself.
 fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|why| format!("no free port: {why}"))?;
     Ok(listener.local_addr().map_err(|why| why.to_string())?.port())

@@ -1,5 +1,5 @@
-//! The programs with amqp091-go in `conformance/go`: one binary, which is told which of them to be. And the tests that
-//! amqp091-go publishes with its module, in the same version.
+//! The programs with amqp091-go in `conformance/go`: one binary, whose first argument says which program to run.
+//! And the tests that amqp091-go publishes with its module, in the same version.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::{Wanted, all_there, suites};
 use crate::step::{self, Tally};
 use crate::workspace::Workspace;
 
-/// The programs, and what they are called on the command line.
+/// The programs, and their names on the command line.
 const PROGRAMS: &[(&str, &str)] = &[
     ("client go messages", "messages"),
     ("client go transactions", "transactions"),
@@ -38,7 +38,7 @@ pub fn programs(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) ->
     Ok(programs)
 }
 
-/// A command of Go's that keeps what it fetches and builds below `installed`.
+/// A Go command that keeps downloads and builds below `installed`.
 fn go(installed: &Path, folder: &Path) -> Command {
     let mut command = Command::new("go");
     command.current_dir(folder);
@@ -60,7 +60,7 @@ fn suite(workspace: &Workspace, installed: &Path, source: &Path) -> Result<Progr
     Ok(program)
 }
 
-/// A copy of the module that our programs use: Go does not build in its own cache.
+/// A copy of the module that these programs use: Go does not build in its own cache.
 fn unpacked(installed: &Path, source: &Path) -> Result<PathBuf, String> {
     let path = source.join("go.mod");
     let text = std::fs::read_to_string(&path).map_err(|why| format!("{}: {why}", path.display()))?;

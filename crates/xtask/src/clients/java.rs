@@ -1,4 +1,5 @@
-//! The programs with RabbitMQ's Java client in `conformance/java`: Maven fetches it, javac compiles them in one go.
+//! The programs with RabbitMQ's Java client in `conformance/java`: Maven downloads it, javac compiles all of them
+//! at once.
 
 use std::process::Command;
 
@@ -7,14 +8,14 @@ use super::{Wanted, all_there, install_once, read};
 use crate::step::{self, Tally};
 use crate::workspace::Workspace;
 
-/// The programs, and the classes that they are.
+/// The programs and their classes.
 const PROGRAMS: &[(&str, &str)] = &[
     ("client java messages", "Messages"),
     ("client java transactions", "Transactions"),
     ("client java recovers", "Recovers"),
 ];
 
-/// A version of the plugin that every Maven of the last years can run.
+/// A version of the plugin that all recent versions of Maven can run.
 const FETCH: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies";
 
 pub fn programs(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) -> Result<Vec<Program>, String> {

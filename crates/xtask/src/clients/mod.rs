@@ -1,7 +1,8 @@
-//! Real clients from their own registries: programs of ours that assert what came back, and the clients' own tests.
+//! Real clients from their own registries: this project's programs, which check what they receive, and the clients'
+//! own tests.
 //!
-//! A program is told by its environment where the server is. What it needs is installed below `target/` from pinned
-//! versions; where its language is missing, it is skipped by name.
+//! A program's environment says where the server is. Its packages are installed below `target/` in pinned versions.
+//! If its language is missing, it is skipped by name.
 
 mod go;
 mod java;
@@ -32,16 +33,16 @@ const CERTIFICATES: &str = "clients/certificates";
 /// More than the cores: most of these programs wait for their server most of the time.
 const AT_ONCE: usize = 4;
 
-/// Where the programs find a server.
+/// The server for the programs.
 #[derive(Debug, Clone)]
 pub enum Against {
-    /// Each program has this binary to itself.
+    /// Each program has its own server with this binary.
     Binary(PathBuf),
-    /// One that runs, so the programs take turns.
+    /// A running server, so only one program at a time.
     Address(String),
 }
 
-/// Which programs are asked for, by their names.
+/// Which programs are wanted, by name.
 type Wanted<'a> = &'a dyn Fn(&str) -> bool;
 
 pub fn run(
@@ -80,7 +81,7 @@ pub fn run(
     Ok(())
 }
 
-/// Everything that was asked for, ready to run; the longest first, so that none of them ends the run alone.
+/// Everything that is wanted, ready to run; the longest first, so that it does not run alone at the end.
 fn install(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) -> Result<Vec<Program>, String> {
     let mut programs = suites::programs(workspace, wanted, tally)?;
     programs.extend(python::programs(workspace, wanted, tally)?);
@@ -93,7 +94,7 @@ fn install(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) -> Resu
     Ok(programs)
 }
 
-/// For the servers under TLS, and for those of their clients that show one.
+/// For servers with TLS, and for clients that show a certificate.
 fn make_certificates(workspace: &Workspace) -> Result<Certificates, String> {
     let folder = workspace.target.join(CERTIFICATES);
     std::fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
@@ -120,8 +121,7 @@ fn report(program: &Program, ended: Result<String, Failure>, started: Instant, t
     }
 }
 
-/// The programs in a folder whose names begin and end so, with the names that people use: `test_pika_rpc.py` is
-/// `client pika rpc`.
+/// The programs in a folder with this prefix and suffix, with their names: `test_pika_rpc.py` is `client pika rpc`.
 fn find(folder: &Path, begin: &str, end: &str, wanted: Wanted<'_>) -> Result<Vec<(String, PathBuf)>, String> {
     let entries = std::fs::read_dir(folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     let program = |path: PathBuf| {
@@ -134,8 +134,8 @@ fn find(folder: &Path, begin: &str, end: &str, wanted: Wanted<'_>) -> Result<Vec
     Ok(found)
 }
 
-/// Whether what these programs need is installed; where it is not, they are skipped by name. False also where there are
-/// no programs, so that nothing is fetched for nobody.
+/// Whether the tools of these programs are installed; if not, the programs are skipped by name. Also false if there
+/// are no programs, so that nothing is downloaded.
 fn all_there<'a>(tools: &[(&str, &str)], programs: impl ExactSizeIterator<Item = &'a str>, tally: &mut Tally) -> bool {
     if programs.len() == 0 {
         return false;
@@ -147,7 +147,7 @@ fn all_there<'a>(tools: &[(&str, &str)], programs: impl ExactSizeIterator<Item =
     missing.is_none()
 }
 
-/// Installs into a folder below `target/`, unless it was done before for the same pinned versions.
+/// Installs into a folder below `target/`, unless the same pinned versions are installed there.
 fn install_once(folder: &Path, pinned: &str, install: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let stamp = folder.join("installed.txt");
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == pinned) {

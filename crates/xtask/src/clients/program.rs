@@ -1,9 +1,10 @@
-//! One program that uses a real client, with the server that it is played against.
+//! One program that uses a real client, with its server.
 //!
-//! Programs that start the server's binary themselves find it in FERRYMQ_BIN. For the others a server is started here;
-//! FERRYMQ_AT says where it is, FERRYMQ_TLS_AT where it speaks under TLS, and FERRYMQ_CERTIFICATES names the folder with the
-//! certificates (`conformance/runner/src/certificates.rs` says which there are). While FERRYMQ_MAY_KILL is set they may say `kill the server` on a line of its own:
-//! it is killed and started again on its data and its port, and then they read `ready`.
+//! Programs that start the server's binary themselves find it in FERRYMQ_BIN. For the others a server is started
+//! here; FERRYMQ_AT has its address, FERRYMQ_TLS_AT that of its TLS listener, and FERRYMQ_CERTIFICATES the folder
+//! with the certificates (`conformance/runner/src/certificates.rs` lists them). If FERRYMQ_MAY_KILL is set, a
+//! program may print `kill the server` on its own line: then the server is killed and started again on its data and
+//! its port, and the program reads `ready`.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,10 +22,10 @@ use crate::workspace::forget_our_package;
 /// The exit code of a program that cannot run against this server.
 const SKIPPED: i32 = 77;
 
-/// What a program says when it wants its server to die.
+/// What a program prints to have its server killed.
 const KILL: &str = "kill the server";
 
-/// A program that still runs after this is stuck, and is ended; none comes near it when all is well.
+/// A program that still runs after this is stuck, and is killed; without an error none takes nearly as long.
 const STUCK_AFTER: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub struct Program {
     folder: Option<PathBuf>,
     variables: Vec<(&'static str, OsString)>,
     starts_server: bool,
-    /// How the program wants to be told where its server is, besides FERRYMQ_AT.
+    /// Further variables with the server's address, besides FERRYMQ_AT.
     address_variables: fn(&Place<'_>) -> Vec<(&'static str, String)>,
 }
 
@@ -44,7 +45,7 @@ pub struct Program {
 pub struct Place<'a> {
     pub host: &'a str,
     pub port: &'a str,
-    /// Empty where TLS is not spoken.
+    /// Empty without a TLS listener.
     pub tls_port: &'a str,
 }
 
@@ -62,7 +63,7 @@ impl From<String> for Failure {
 }
 
 impl Program {
-    /// A program that starts the binary for itself.
+    /// A program that starts the binary itself.
     pub fn with_its_own_server(name: &str, command: PathBuf) -> Self {
         Self { starts_server: true, ..Self::new(name, command) }
     }
@@ -85,7 +86,7 @@ impl Program {
         self
     }
 
-    /// Where it runs.
+    /// Its working folder.
     pub fn inside(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.to_owned());
         self
@@ -105,7 +106,7 @@ impl Program {
         &self.name
     }
 
-    /// Runs it to its end; gives what it said.
+    /// Runs it to its end; returns its output.
     pub fn run(&self, against: &Against, certificates: &Certificates) -> Result<String, Failure> {
         let scratch = Scratch::new()?;
         let mut command = self.command();
@@ -159,13 +160,13 @@ impl Program {
     }
 }
 
-/// Why a program was skipped, by its own words.
+/// Why a program was skipped, in its own words.
 fn reason_of(said: &str) -> String {
     let reason = said.lines().find_map(|line| line.strip_prefix("skipped: "));
     reason.unwrap_or("it does not say why").to_owned()
 }
 
-/// Collects what the program says until it ends, and restarts its server when it asks for it.
+/// Collects the program's output until it ends, and restarts its server when it asks for that.
 fn converse(child: &mut Child, mut served: Option<&mut Served>) -> Result<String, String> {
     let (sender, lines) = mpsc::channel();
     forward(child.stdout.take().expect("the pipe was asked for"), sender.clone());
@@ -177,7 +178,7 @@ fn converse(child: &mut Child, mut served: Option<&mut Served>) -> Result<String
         match lines.recv_timeout(stuck.saturating_duration_since(Instant::now())) {
             Ok(line) if line == KILL => {
                 served.as_mut().ok_or("it wants a server killed that is not ours")?.kill_and_restart()?;
-                // A program that does not wait for the answer has ended, and says itself why.
+                // A program that does not wait for the answer has ended, and prints the reason itself.
                 let _ = writeln!(answers, "ready");
             }
             Ok(line) => {
@@ -186,7 +187,7 @@ fn converse(child: &mut Child, mut served: Option<&mut Served>) -> Result<String
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(said),
             Err(RecvTimeoutError::Timeout) => {
-                // It fails only where the program is gone already.
+                // This fails only if the program has ended already.
                 let _ = child.kill();
                 return Err(format!("stuck: it still ran after {} s\n{said}", STUCK_AFTER.as_secs()));
             }
@@ -194,7 +195,7 @@ fn converse(child: &mut Child, mut served: Option<&mut Served>) -> Result<String
     }
 }
 
-/// Sends each line on, until the pipe is closed.
+/// Sends each line to the channel, until the pipe is closed.
 fn forward(pipe: impl Read + Send + 'static, lines: Sender<String>) {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {

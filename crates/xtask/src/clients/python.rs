@@ -1,4 +1,4 @@
-//! The Python programs in `conformance/clients`, and the Python that has their clients.
+//! The Python programs in `conformance/clients`, and the Python environment with their clients.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::workspace::Workspace;
 
 const FOLDER: &str = "conformance/clients";
 
-/// Every `test_*.py`; none where there is no Python.
+/// Every `test_*.py`; none without Python.
 pub fn programs(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) -> Result<Vec<Program>, String> {
     let found = find(&workspace.root.join(FOLDER), "test_", ".py", wanted)?;
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
@@ -20,7 +20,7 @@ pub fn programs(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) ->
     Ok(found.into_iter().map(program).collect())
 }
 
-/// Fetches pika for the pages, which tell their readers to install it, and have no network. Where there is no Python, the
+/// Downloads pika for the pages, which tell their readers to install it and have no network. Without Python, the
 /// pages are not run either.
 pub fn fetch_wheels(workspace: &Workspace, tally: &mut Tally) -> Result<(), String> {
     let Some(python) = with_clients(workspace, &["wheels"], tally)? else { return Ok(()) };
@@ -34,13 +34,13 @@ pub fn fetch_wheels(workspace: &Workspace, tally: &mut Tally) -> Result<(), Stri
     })
 }
 
-/// The versions that everything here is pinned to.
+/// The pinned versions.
 pub fn requirements(workspace: &Workspace) -> Result<String, String> {
     read(&workspace.root.join(FOLDER).join("requirements.txt"))
 }
 
-/// A virtual environment under `target/`, made anew when the pinned versions change; nothing where nobody needs it, and
-/// where there is no Python.
+/// A virtual environment under `target/`, made again when the pinned versions change; none if nobody needs it, or
+/// without Python.
 pub fn with_clients(workspace: &Workspace, for_whom: &[&str], tally: &mut Tally) -> Result<Option<PathBuf>, String> {
     if !all_there(&[("python3", "--version")], for_whom.iter().copied(), tally) {
         return Ok(None);

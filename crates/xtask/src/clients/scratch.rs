@@ -1,4 +1,5 @@
-//! A temporary folder for one program, gone with all that the program left there: a worker that is killed cannot tidy up.
+//! A temporary folder for one program, removed with everything that the program left there: a killed worker cannot
+//! clean up.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +11,8 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes the folder. Its name is short, since sockets may lie in it, whose paths have a limit of some 100 octets.
+    /// Makes the folder. Its name is short, because it may contain sockets, whose paths have at most about 100
+    /// bytes.
     pub fn new() -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -26,7 +28,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A folder that cannot be removed is left to the system's own cleaning.
+        // If a folder cannot be removed, the system cleans it up later.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

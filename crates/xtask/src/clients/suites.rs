@@ -1,7 +1,7 @@
-//! The tests that clients publish with their own packages, run as they are.
+//! The tests that clients publish with their own packages, run without changes.
 //!
-//! They are fetched below `target/`, in the version that our own programs use. `conformance/suites/left_out.txt` says
-//! which of their tests are left out, and why.
+//! They are downloaded below `target/`, in the version that this project's programs use.
+//! `conformance/suites/left_out.txt` says which of their tests are left out, and why.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::workspace::{Workspace, cargo, cargo_path};
 
 const LEFT_OUT: &str = "conformance/suites/left_out.txt";
 
-/// A Python client whose source package has tests that want a server.
+/// A Python client whose source package has tests that need a server.
 struct Suite {
     name: &'static str,
     package: &'static str,
@@ -92,7 +92,7 @@ impl Suite {
     }
 }
 
-/// lapin's tests are in its crate, which cargo has fetched for our own program.
+/// lapin's tests are in its crate, which cargo has downloaded for this project's program.
 fn lapin(workspace: &Workspace) -> Result<Program, String> {
     let crates = &workspace.foreign;
     let lapin = crates.iter().find(|package| package.name == "lapin").ok_or("lapin is not in the lock file")?;
@@ -111,7 +111,7 @@ fn lapin(workspace: &Workspace) -> Result<Program, String> {
     Ok(program)
 }
 
-/// A test of somebody else's that is not run. Its reason is for readers.
+/// A foreign test that is not run. Its reason is for readers.
 struct LeftOut {
     suite: String,
     test: String,

@@ -1,8 +1,8 @@
-//! Runs the console blocks of README and docs, from the pages themselves: what a reader types works, and prints what the
-//! page shows.
+//! Runs the blocks of README and docs, from the pages themselves: commands work and print what the page shows, a
+//! server starts with each configuration, and each Python program runs.
 //!
-//! Each page runs in a network and a `/tmp` of its own, so that the ports and paths that it names are free and nothing is
-//! left. `ferrymq` and `cargo run --release` are the binary under test there.
+//! Each page has its own network, `/tmp`, `/etc` and `/var/lib`, so that its ports and paths are free and nothing
+//! is left. `ferrymq` and `cargo run --release` run the binary under test there.
 
 mod block;
 mod run;
@@ -14,7 +14,7 @@ use crate::step::Tally;
 use crate::workspace::Workspace;
 use block::Block;
 
-/// Every page that has blocks which are run is a test: `page docs/tls.md`.
+/// Every page with blocks that run is a test: `page docs/tls.md`.
 pub fn run(workspace: &Workspace, wanted: impl Fn(&str) -> bool, tally: &mut Tally) -> Result<(), String> {
     let mut pages = vec![workspace.root.join("README.md"), workspace.root.join("CONTRIBUTING.md")];
     pages.extend(docs(&workspace.root.join("docs"))?);
@@ -49,7 +49,7 @@ fn docs(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(pages)
 }
 
-/// Why pages cannot be run on this machine, where they cannot.
+/// Why pages cannot run on this machine, if they cannot.
 fn why_not_here(workspace: &Workspace) -> Option<String> {
     if workspace.root.starts_with("/tmp") || workspace.target.starts_with("/tmp") {
         return Some("this checkout is in /tmp, which pages have one of their own of".to_owned());

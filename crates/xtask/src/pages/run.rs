@@ -1,4 +1,4 @@
-//! Runs a page's commands in one shell, and compares what they print.
+//! Runs a page's commands in one shell, and compares their output.
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
@@ -6,15 +6,21 @@ use std::process::{Command, Stdio};
 use super::block::{Block, ShownCommand};
 use crate::workspace::Workspace;
 
-/// What the shell has before the first command: a `/tmp` and a network of the page's own, and the binary under test.
+/// What the shell runs before the first command: it sets up the page's own folders and network, the binary under
+/// test, and a Python with pika.
 ///
-/// A server runs in the background until the next one or the page's end; it has printed `ready` when the page goes on.
+/// A server runs in the background until the next server or the end of the page; the page continues when it has
+/// printed `ready`.
 const PRELUDE: &str = r#"
 mount -t tmpfs none /tmp && ip link set lo up || exit 99
 mkdir -p /tmp/page /tmp/bin && cd /tmp/page || exit 99
+# Some of these files only root can read; no page needs them.
+cp -r --preserve=mode /etc /tmp/etc 2>/dev/null
+mount --bind /tmp/etc /etc && mount -t tmpfs none /var/lib || exit 99
 ln -s "$FERRYMQ_UNDER_TEST" /tmp/bin/ferrymq
 printf '#!/bin/sh\n[ "$*" = "run --release" ] && exec ferrymq serve\nexit 98\n' > /tmp/bin/cargo
-chmod +x /tmp/bin/cargo
+printf '#!/bin/sh\nexec "%s" "$@"\n' "$PYTHON_WITH_CLIENTS" > /tmp/bin/python
+chmod +x /tmp/bin/cargo /tmp/bin/python
 export PATH="/tmp/bin:$PATH" HOME=/tmp/page
 server=
 stop() {
@@ -37,7 +43,7 @@ trap stop EXIT
 /// A line that the shell prints after each command, with its number and exit code.
 const MARK: &str = "::done";
 
-/// A command in a network and with mounts of its own.
+/// A command with its own network and mounts.
 pub fn apart() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--net", "--mount"]);
@@ -57,7 +63,8 @@ pub fn page(workspace: &Workspace, blocks: &[Block]) -> Result<(), String> {
     let mut shell = apart();
     shell.args(["bash", "-c", &script]).stdin(Stdio::null()).stderr(Stdio::piped());
     shell.env("FERRYMQ_UNDER_TEST", workspace.binary("ferrymq"));
-    // There is no registry in this network: pip takes what was fetched before.
+    shell.env("PYTHON_WITH_CLIENTS", workspace.target.join("clients/python/bin/python"));
+    // This network has no registry: pip uses what was downloaded before.
     shell.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", workspace.target.join("clients/wheels"));
     let output = shell.output().map_err(|why| format!("unshare: {why}"))?;
     let (printed, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -77,7 +84,7 @@ pub fn page(workspace: &Workspace, blocks: &[Block]) -> Result<(), String> {
     Ok(())
 }
 
-/// Every line that the page shows must have been printed, in that order; `...` stands for any.
+/// Every line that the page shows must be printed, in that order; `...` stands for any lines.
 fn compare(expected: &[String], printed: &str) -> Result<(), String> {
     let mut lines = printed.lines();
     for line in expected.iter().filter(|line| *line != "...") {

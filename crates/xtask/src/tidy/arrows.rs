@@ -1,12 +1,13 @@
-//! Which crate may depend on which: the arrows of the house, all of them.
+//! Which crate may depend on which: the complete list.
 //!
-//! Few arrows are what keeps a new protocol at three places to touch, so one that is not listed here is a mistake.
+//! Few dependencies keep a new protocol at three places to change, so a dependency that is not in this list is an
+//! error.
 
 use crate::workspace::{DependencyKind, Package, Workspace};
 
 const ROOMS: &[&str] = &["amqp091", "kafka", "mqtt", "stomp", "amqp10", "openwire", "rocketmq", "zmtp"];
 
-/// Crates that look at the house from outside. They may know whom they like, but not the server: they run its binary.
+/// Crates that test from outside. They may depend on any crate except the server: they run its binary.
 const OUTSIDE: &[&str] = &["xtask", "conformance", "conformance-lapin", "conformance-proof", "fuzz"];
 
 pub fn complaints(workspace: &Workspace) -> Vec<String> {

@@ -1,5 +1,5 @@
-//! The binaries and the tests are built with the same features of every package; where a test wants one more, all that
-//! depends on that package would be built twice.
+//! The binaries and the tests must be built with the same features of every package. If a test needs one more,
+//! everything that depends on that package would be built twice.
 
 use std::collections::BTreeSet;
 

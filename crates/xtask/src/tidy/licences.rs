@@ -1,6 +1,6 @@
-//! Every package we link has a licence on the allow-list of `deny.toml`.
+//! Every linked package must have a licence in the list of `deny.toml`.
 //!
-//! The list is read from that file, so `cargo deny`, where it is installed, judges by the same one.
+//! The list is read from that file, so `cargo deny`, if it is installed, uses the same one.
 
 use crate::workspace::Workspace;
 

@@ -1,7 +1,7 @@
-//! `cargo x tidy`: the house rules that a compiler does not know.
+//! `cargo x tidy`: the rules that a compiler does not check.
 //!
-//! Every rule returns complaints, each naming the file and what to do about it; nothing is fixed silently. Generated
-//! files (with `@generated` in their first lines) are exempt from the rules of shape.
+//! Every rule returns complaints, each with the file and what to do about it; nothing is fixed silently. Generated
+//! files (with `@generated` in their first lines) are exempt from the rules about length.
 
 mod arrows;
 mod features;
@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 use crate::codegen;
 use crate::workspace::{Package, Workspace};
 
-/// One Rust file of ours, read and parsed once for all rules.
+/// One Rust file of this workspace, read and parsed once for all rules.
 struct SourceFile<'a> {
     package: &'a Package,
     path: PathBuf,
-    /// From the root of the checkout, with `/`.
+    /// Relative to the root of the checkout, with `/`.
     shown: String,
     text: String,
     syntax: syn::File,
@@ -31,7 +31,7 @@ impl SourceFile<'_> {
         self.text.lines().take(5).any(|line| line.contains("@generated"))
     }
 
-    /// Whether the file is built for tests only, judged by its folder and name.
+    /// Whether the file is built only for tests, by its folder and name.
     fn is_test(&self) -> bool {
         let below = self.path.strip_prefix(&self.package.folder).unwrap_or(&self.path);
         below.starts_with("tests") || below.starts_with("benches") || self.shown.ends_with("tests.rs")

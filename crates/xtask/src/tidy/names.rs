@@ -1,4 +1,4 @@
-//! Names that say nothing: a type called after its own shape instead of what it is in the field.
+//! Names without meaning: a type that is named after its form and not after what it is in the field.
 
 use syn::visit::{self, Visit};
 

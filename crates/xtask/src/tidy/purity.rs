@@ -1,15 +1,16 @@
-//! No clock, thread, file, socket or randomness below the shell: those come as arguments, so that time can be faked
+//! No clock, thread, file, socket or randomness below the server: these are arguments, so that time can be faked
 //! and a seed reproduces a run.
 
 use syn::visit::{self, Visit};
 
 use super::SourceFile;
 
-/// Where the outside world may be touched. `xtask`, `conformance` and `fuzz` watch from outside anyway.
+/// The crates that may use the operating system. `xtask`, `conformance` and `fuzz` may, too: they test from
+/// outside.
 const SHELL: &[&str] =
     &["server", "storage", "admin", "xtask", "conformance", "conformance-lapin", "conformance-proof", "fuzz"];
 
-/// Paths into the world, and the exceptions below them.
+/// Paths that use the operating system, and the exceptions below them.
 const FORBIDDEN: &[&str] = &[
     "std::fs",
     "std::net",
@@ -34,7 +35,7 @@ pub fn complaints(file: &SourceFile<'_>) -> Vec<String> {
     paths.visit_file(&file.syntax);
     let forbidden = |path: &str| {
         FORBIDDEN.iter().any(|root| path == *root || path.starts_with(&format!("{root}::")))
-            // Importing the module would hide what is taken from it.
+            // An import of the module would hide which of its items are used.
             || path == "std::time"
     };
     paths

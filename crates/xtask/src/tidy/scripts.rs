@@ -1,7 +1,7 @@
-//! Each line of the protocol's surface that is in scope has a conversation that proves it, and each way in which we
-//! differ from the original by intent is written down for users.
+//! Each line of the protocol that is in scope needs a script that proves it, and each intended difference from
+//! RabbitMQ must be documented for users.
 //!
-//! `conformance/amqp/scope.txt` numbers those lines; a script is called after the line it proves, `016-topic.txt`.
+//! `conformance/amqp/scope.txt` numbers those lines; a script is named after its line, such as `016-topic.txt`.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
-//! The shape of files: each opens with a paragraph, functions fit a screen, files stay near 600 lines.
+//! The form of files: each opens with a paragraph, functions fit a screen, files have about 600 lines at most.
 //!
-//! Excess that exists is written in `ratchet.txt` beside this file and may only shrink. A line there that allows more
-//! than is needed is a complaint too, so that the ratchet is tightened when code gets better (`--bless` does it).
+//! Existing excess is in `ratchet.txt` beside this file and may only shrink. A line there that allows more than is
+//! needed is a complaint too, so that the limits are lowered when the code gets better (`--bless` does it).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

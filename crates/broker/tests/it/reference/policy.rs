@@ -1,39 +1,38 @@
-//! What queues are declared with and what policies say of them: by their names, so that broker and reference need not
-//! tell each other.
+//! The declarations and policies of queues: by their names, so that broker and reference need not tell each other.
 //!
-//! With three shards a letter reaches queues of its own shard only, so the targets of each queue are in its shard. A queue
-//! that refuses messages holds none that expires: whether it is full must not depend on when storage was asked. And what
-//! it refuses goes to queues that refuse nothing, so that each letter is seen to arrive. A queue with priorities has
-//! dead-lettering always: whether its front expires or is overtaken first is the broker's choice, and it tells deaths only
-//! where they may make letters.
+//! With three shards a dead letter reaches only queues of its own shard, so the targets of each queue are in its
+//! shard. A queue that refuses messages has no expiring ones: whether it is full must not depend on when storage
+//! was asked. And what it refuses goes to queues that refuse nothing, so that each dead letter arrives visibly. A
+//! queue with priorities always has dead-lettering: whether its front expires or is overtaken first is the broker's
+//! choice, and it only reports deaths that may be dead-lettered.
 
 use ferrymq_model::{Table, Value};
 
-/// What a queue does with one message too many.
+/// What a queue does above its length limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Full {
     #[default]
     DropHead,
     Refuse,
-    /// And the new message is a dead letter.
+    /// And the new message is dead-lettered.
     RefuseAndLetter,
 }
 
-/// What a queue is told to do, by its declaration, by a policy, or by both together.
+/// The settings of a queue: from its declaration, from a policy, or from both together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Where its dead letters go; without any it has no dead-lettering.
+    /// The target of its dead letters; without any it has no dead-lettering.
     pub letters_to: &'static [&'static str],
     pub messages_max: Option<u64>,
     pub bytes_max: Option<u64>,
     pub full: Full,
-    /// Whether letters stay until somebody takes them, in a quorum queue that refuses.
+    /// Whether dead-lettering is at-least-once, in a quorum queue that refuses.
     pub keeps: bool,
     /// How often a message may come back, in a quorum queue.
     pub attempts_max: Option<u32>,
     pub message_ttl_ms: Option<u64>,
     pub unused_ms_max: Option<u64>,
-    /// This and what follows can be declared only.
+    /// This and what follows can only be declared.
     pub priority_max: u8,
     pub single_active: bool,
     /// Keeps every message on disk.
@@ -60,7 +59,7 @@ const NONE: Policy = Policy {
     quorum: false,
 };
 
-/// What the queue of this name is declared with, beside a time to live and a lease.
+/// The declaration of the queue of this name, besides its TTL and its expiry.
 pub fn declared(name: &str) -> Policy {
     match name {
         "q0" => Policy { letters_to: &["q3", "q6"], ..NONE },
@@ -128,18 +127,18 @@ fn first_policy(name: &str) -> Policy {
     }
 }
 
-/// Whether the operator's policy is for the queue of this name; the broker is told so by [`OPERATOR_PATTERN`].
+/// Whether the operator policy applies to the queue of this name; the broker has [`OPERATOR_PATTERN`] for that.
 pub fn is_operators(name: &str) -> bool {
     ["q0", "q1", "q3", "q4", "q9"].contains(&name)
 }
 
-/// What the operator's policy says.
+/// The operator policy.
 pub fn operators() -> Policy {
     Policy { messages_max: Some(4), message_ttl_ms: Some(50), ..NONE }
 }
 
 impl Policy {
-    /// Both together: of two limits the lower, of all else what the first says.
+    /// Both together: of two limits the lower one, of everything else the first.
     pub fn with(self, other: Self) -> Self {
         let lower = |own: Option<u64>, other: Option<u64>| own.into_iter().chain(other).min();
         Self {
@@ -181,8 +180,8 @@ impl Policy {
     }
 }
 
-/// Whether a message with these deaths (the latest first: the queue, and whether it was rejected there) would come into
-/// the queue again without a rejection in between.
+/// Whether a message with these deaths (the latest first: the queue, and whether it was rejected there) would come
+/// to the queue again without a rejection in between.
 pub fn goes_in_a_circle(deaths: &[(String, bool)], queue: &str) -> bool {
     let back = deaths.iter().position(|(before, _)| before == queue);
     back.is_some_and(|at| deaths[..=at].iter().all(|(_, rejected)| !rejected))

@@ -1,4 +1,4 @@
-//! The other half of the specification: what is in a queue, who gets it, and when it leaves.
+//! The other half of the specification: the messages in a queue, who gets them, and when they leave.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use ferrymq_model::{Access, DeathReason, Settlement, Table, Time};
 use super::policy::{Full, Policy, is_operators};
 use super::{By, No, Reference, agree, refuse_if};
 
-/// Where the letter of a queue's message goes: the queue, its list of targets, the message, and why it died.
+/// The target of a queue's dead letter: the queue, its list of targets, the message, and why it died.
 pub type LetterTargets<'a> = dyn Fn(&str, &[&str], u64, DeathReason) -> Vec<String> + 'a;
 
-/// How many letters of a queue may be kept before those behind them have to wait, too.
+/// How many dead letters of a queue may be kept before those after them have to wait, too.
 const KEPT_MAX: usize = 32;
 
 #[derive(Clone, Debug)]
@@ -20,23 +20,23 @@ pub struct Queue {
     pub(super) auto_delete: bool,
     pub(super) arguments: Table,
     pub(super) last_used: Time,
-    /// In the order in which they came, wherever they are now.
+    /// In the order in which they arrived, wherever they are now.
     pub messages: Vec<Message>,
-    /// In the order in which they came.
+    /// In the order in which they were made.
     pub(super) subscriptions: Vec<u64>,
     /// Those with credit, in the order in which they are served.
     pub(super) turns: Vec<u64>,
-    /// The subscription that is served, where only one is.
+    /// The single active consumer.
     pub active: Option<u64>,
-    /// What it was declared with.
+    /// Its declaration.
     pub(super) own: Policy,
-    /// That, and what policies say.
+    /// Its declaration and policies together.
     pub policy: Policy,
-    /// Messages whose end is decided, until the broker tells what became of them.
+    /// Dying messages, until the broker reports their outcome.
     pub(super) dying: Vec<(u64, DeathReason)>,
-    /// Of those whose letters stay until somebody takes them: who has.
+    /// With at-least-once dead-lettering: which queues have accepted it.
     pub(super) served: BTreeMap<u64, BTreeSet<String>>,
-    /// Messages that were refused, until the broker tells what became of them.
+    /// Refused messages, until the broker reports their outcome.
     pub(super) turned_away: Vec<u64>,
 }
 
@@ -47,12 +47,12 @@ pub struct Message {
     pub(super) persistent: bool,
     pub(super) priority: u8,
     pub(super) arrived: Time,
-    /// Its own; its queue may have it expire earlier.
+    /// Its own expiry; its queue may have it expire earlier.
     pub(super) expires: Option<Time>,
     pub stands: Stands,
     pub(super) redelivered: bool,
     pub(super) attempts: u32,
-    /// Published in this very step: a consumer may still have it, even if it may not wait at all.
+    /// Published in this step: a consumer may still get it, even if its TTL is 0.
     pub(super) new: bool,
 }
 
@@ -62,11 +62,11 @@ pub enum Stands {
     Ready,
     /// With a consumer.
     Out,
-    /// Its end is decided, and the broker has not told yet what became of it.
+    /// It is dying, and the broker has not reported its outcome yet.
     Dying,
 }
 
-/// A message that the broker makes of a dead one: what it says and where it goes is the test port's.
+/// A message that the broker makes of a dead one: its content and targets are the test port's.
 #[derive(Clone, Debug)]
 pub struct Letter {
     pub id: u64,
@@ -76,7 +76,7 @@ pub struct Letter {
     pub targets: Vec<String>,
 }
 
-/// What a publisher says of a message.
+/// The properties that a publisher sets.
 #[derive(Clone, Copy, Debug)]
 pub struct Envelope {
     pub persistent: bool,
@@ -84,7 +84,7 @@ pub struct Envelope {
     pub expiration_ms: Option<u64>,
 }
 
-/// A message as somebody publishes it. Its first key is its routing key, further ones stand in its headers.
+/// A published message. Its first key is its routing key, further ones are in its headers.
 #[derive(Clone, Debug)]
 pub struct Publish {
     pub exchange: String,
@@ -102,7 +102,7 @@ pub(super) struct Subscription {
     pub(super) priority: i64,
 }
 
-/// A message on its way to somebody, as the broker reports it.
+/// A delivery, as the broker reports it.
 #[derive(Clone, Copy, Debug)]
 pub struct Given {
     pub message: u64,
@@ -160,7 +160,7 @@ impl Reference {
         }
     }
 
-    /// The message it gets, and how many are ready behind it.
+    /// The message of a get, and how many are ready after it.
     pub fn get(&mut self, by: By, name: &str, no_ack: bool) -> Result<Option<(Given, u64)>, No> {
         let now = self.now;
         let queue = self.queue_for(by, Some(Access::Read), name)?;
@@ -187,7 +187,7 @@ impl Reference {
         Ok(left as u64)
     }
 
-    /// A delivery of this message comes to its end. The queue may have gone meanwhile.
+    /// A delivery of this message is settled. The queue may be deleted meanwhile.
     pub fn settle(&mut self, name: &str, id: u64, settlement: Settlement) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         match settlement {
@@ -205,7 +205,7 @@ impl Reference {
         }
     }
 
-    /// A connection's queues go with it. (Its subscriptions and deliveries have ended before.)
+    /// A connection's exclusive queues are deleted with it. (Its subscriptions and deliveries have ended before.)
     pub fn disconnect(&mut self, connection: u64) {
         let owned = |(_, queue): &(&String, &Queue)| queue.owner == Some(connection);
         let names: Vec<_> = self.queues.iter().filter(owned).map(|(name, _)| name.clone()).collect();
@@ -223,7 +223,7 @@ impl Reference {
         names.iter().for_each(|name| self.remove_queue(name));
     }
 
-    /// What is durable comes back; what was out is ready again.
+    /// What is durable is recovered; unsettled messages are ready again.
     pub fn restart(&mut self) {
         self.subscriptions.clear();
         self.queues.retain(|_, queue| queue.durable);
@@ -260,7 +260,7 @@ impl Reference {
         self.apply_policies();
     }
 
-    /// What policies say of the queue of this name.
+    /// The settings that policies give the queue of this name.
     pub(super) fn policy_of(&self, name: &str) -> Policy {
         let users = self.policies.get(name).copied().unwrap_or_default();
         users.with(self.operators.filter(|_| is_operators(name)).unwrap_or_default())
@@ -294,7 +294,7 @@ impl Reference {
         self.seen(given.message);
         let (now, queue) = (self.now, self.queues.get_mut(name).expect("it was just found"));
         queue.pass_away(now);
-        // Those that are dying may have to wait for room.
+        // Dying ones may have to wait for space.
         if let Some((id, reason)) = queue.death_at_the_front(now)
             && !queue.is_passing()
         {
@@ -329,7 +329,7 @@ impl Reference {
         }
     }
 
-    /// A message came to its end, and a letter was made of it, or none.
+    /// A message died, and was dead-lettered or not.
     pub fn died(&mut self, name: &str, id: u64, reason: DeathReason, letter: Option<Letter>) -> Result<(), String> {
         self.seen(id);
         let now = self.now;
@@ -355,7 +355,7 @@ impl Reference {
         Ok(())
     }
 
-    /// A letter that must not be lost comes to everybody who has room, and its message leaves with the last of them.
+    /// An at-least-once dead letter goes to all targets with space, and its message leaves with the last target.
     fn deliver_kept(&mut self, name: &str, id: u64, letter: Option<Letter>) {
         let mut served = self.queues.get_mut(name).expect("it is there").served.remove(&id).unwrap_or_default();
         let mut full = false;
@@ -384,7 +384,7 @@ impl Reference {
         }
     }
 
-    /// The broker has put a message into its queues: if it is a letter in flight, it arrives now.
+    /// The broker has put a message into its queues: if it is a dead letter that was under way, it arrives now.
     pub fn seen(&mut self, id: u64) {
         if let Some(at) = self.in_flight.iter().position(|letter| letter.id == id) {
             let letter = self.in_flight.remove(at);
@@ -399,12 +399,12 @@ impl Reference {
         }
     }
 
-    /// The broker has come to rest: nothing that could be delivered is left. `targets` says where the letter of a queue's
-    /// message would go, for a reason.
+    /// The broker has nothing more to do: nothing deliverable is left. `targets` returns the targets of a queue's
+    /// dead letter, for a reason.
     pub fn rest(&mut self, targets: &LetterTargets<'_>) -> Result<(), String> {
         agree("letters that went nowhere", &0, &self.in_flight.len())?;
         for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.policy.keeps) {
-            // Those behind have to wait for these.
+            // Those after it have to wait for these.
             for (id, reason) in queue.dying.iter().take(KEPT_MAX) {
                 let (targets, bytes) = (targets(name, queue.policy.letters_to, *id, *reason), 8);
                 let served = |target: &String| queue.served.get(id).is_some_and(|served| served.contains(target));
@@ -446,8 +446,8 @@ impl Queue {
         !self.policy.letters_to.is_empty()
     }
 
-    /// A message has come to its end; it may become a letter. One that came back too often is found first: until then a
-    /// crash brings it back.
+    /// A message has died; it may be dead-lettered. One that came back too often must be found first: until then it
+    /// comes back in a crash.
     fn end(&mut self, id: u64, reason: DeathReason) {
         if self.has_letters() || reason == DeathReason::DeliveryLimit {
             self.messages.iter_mut().filter(|one| one.id == id).for_each(|one| one.stands = Stands::Dying);
@@ -457,7 +457,7 @@ impl Queue {
         }
     }
 
-    /// A message comes in, if the queue takes it.
+    /// A message arrives, if the queue accepts it.
     pub(super) fn arrive(&mut self, message: Message) -> bool {
         if self.refuses(message.bytes) {
             if self.policy.full == Full::RefuseAndLetter && self.has_letters() {
@@ -469,7 +469,7 @@ impl Queue {
         true
     }
 
-    /// Whether a new message with so many bytes is not taken.
+    /// Whether a new message with this many bytes is refused.
     fn refuses(&self, bytes: u64) -> bool {
         self.policy.full != Full::DropHead && self.is_over(1, bytes)
     }
@@ -494,7 +494,7 @@ impl Queue {
         message.expires.is_some_and(|time| time <= now) || self.policy.message_ttl_ms.is_some_and(waited)
     }
 
-    /// Whether it has, or would have with so many more, more ready than it may.
+    /// Whether more is ready than is allowed, or would be with this much more.
     fn is_over(&self, messages: u64, bytes: u64) -> bool {
         let (mut messages, mut bytes) = (messages, bytes);
         for stands in [Stands::Ready, Stands::Dying].into_iter().take(if self.policy.keeps { 2 } else { 1 }) {
@@ -506,7 +506,7 @@ impl Queue {
             || self.policy.bytes_max.is_some_and(|max| bytes > max)
     }
 
-    /// Which message comes to its end next, and why. Limits and time act at the front only.
+    /// Which message dies next, and why. Limits and expiry act at the front only.
     fn next_death(&self, now: Time) -> Option<(u64, DeathReason)> {
         if let Some(dying) = self.dying.first().filter(|_| !self.policy.keeps) {
             return Some(*dying);
@@ -522,12 +522,12 @@ impl Queue {
         self.is_expired(front, now).then_some((front.id, DeathReason::Expired))
     }
 
-    /// Whether all that is ready is on its way in: a consumer may have it, even where it may not wait.
+    /// Whether all ready messages were just published: a consumer may get them, even if their TTL is 0.
     fn is_passing(&self) -> bool {
         self.ready().count() == 1 && self.ready().all(|message| message.new)
     }
 
-    /// Without dead-lettering nobody tells what came to its end.
+    /// Without dead-lettering, deaths are not reported.
     fn pass_away(&mut self, now: Time) {
         while !self.has_letters()
             && !self.is_passing()

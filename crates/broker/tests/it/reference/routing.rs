@@ -1,4 +1,4 @@
-//! The way of a message from an exchange to queues.
+//! Routing of a message from an exchange to queues.
 
 use std::collections::BTreeSet;
 
@@ -9,15 +9,15 @@ use super::{Binding, Exchange, Reference};
 /// A message on its way through exchanges.
 #[derive(Clone, Default)]
 struct Walk {
-    /// Exchanges that it has yet to come to.
+    /// Exchanges that it has not visited yet.
     ahead: Vec<String>,
     asked: BTreeSet<String>,
     queues: BTreeSet<String>,
 }
 
 impl Reference {
-    /// The queues that a message may go to: one answer for each way in which exchanges that give it to one of many can
-    /// choose.
+    /// The queues of a message: one answer for each possible choice of the exchanges that route it to one of
+    /// several targets.
     pub fn routes(&mut self, exchange: &str, keys: &[Vec<u8>], headers: &Table) -> Vec<BTreeSet<String>> {
         if exchange.is_empty() {
             let named = |key: &Vec<u8>| String::from_utf8(key.clone()).ok();
@@ -58,7 +58,7 @@ impl Reference {
 }
 
 impl Exchange {
-    /// Where it may send a message on to, in each way that it may choose.
+    /// Its targets, for each choice that it may make.
     fn ways(&self, keys: &[Vec<u8>], headers: &Table, met: &mut Vec<&'static str>) -> Vec<Vec<Destination>> {
         let mut matching = Vec::new();
         for binding in self.bindings.iter().filter(|binding| self.matches(binding, keys, headers)) {

@@ -1,4 +1,4 @@
-//! Messages in and out of the broker under test, and what can happen to it.
+//! Publishing and delivering in the broker under test, and crashes.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +60,8 @@ impl World {
         };
         self.take_events()?;
         let expected = self.reference.get(by, queue, no_ack).map(|got| got.map(plain));
-        // What stands next may have to be read before it is found to have expired, or be too much for one hold of the
-        // lock: then it is still counted.
+        // The next message may have to be read before it is found to have expired, or there may be too many for one
+        // hold of the lock: then it is still counted.
         let inexact = !self.port.pending.is_empty() || self.port.expired() - expired >= 100;
         let answer = answer.map(|got| match (got, &expected) {
             (Some(got), Ok(Some(exact))) if inexact && got.4 > exact.4 => Some((got.0, got.1, got.2, got.3, exact.4)),
@@ -104,7 +104,7 @@ impl World {
         self.agree("purge", answer, expected)
     }
 
-    /// Settles the held deliveries for which `which` says so, consecutive ones as one stretch.
+    /// Settles the held deliveries for which `which` returns true, consecutive ones as one range.
     pub fn settle(&mut self, settlement: Settlement, mut which: impl FnMut(&Held) -> bool) -> Checked {
         let chosen: Vec<Held> = self.held.extract_if(.., |held| which(held)).collect();
         if let Some(transaction) = chosen.first().and_then(|held| self.transactions.get_mut(&held.connection)) {
@@ -127,7 +127,7 @@ impl World {
             if let Some(credit) = held.subscription.and_then(|id| self.port.credit.get_mut(&id)) {
                 *credit += 1;
             }
-            // A queue that was made anew under the same name knows nothing of it.
+            // A queue that was declared again under the same name does not have it.
             if self.catalog.queue_by_id(held.place.queue.queue()).is_some() {
                 self.reference.settle(&held.queue, held.message, settlement);
             }
@@ -161,7 +161,7 @@ impl World {
         self.agree("time passes", Ok(()), Ok(()))
     }
 
-    /// A crash and a recovery, with the numbers as the shards or as storage kept them.
+    /// A crash and a recovery, with the numbers of the shards or of storage.
     pub fn restart(&mut self, by_storage: bool) -> Checked {
         // By lane.
         let states: BTreeMap<_, _> = self
@@ -201,7 +201,7 @@ impl World {
     }
 }
 
-/// Consecutive deliveries as one stretch.
+/// Consecutive deliveries as one range.
 pub(super) fn stretches_of(chosen: &[Held]) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
     for held in chosen {

@@ -1,4 +1,4 @@
-//! Policies that change under load.
+//! Policies that change during a sequence.
 
 use ferrymq_broker::{ApplyTo, PolicyScope, PolicySpec, QueueSettings};
 use ferrymq_model::{Name, QueueId, Refusal, Table};
@@ -15,7 +15,7 @@ impl World {
         self.agree("policy", answer, Ok(()))
     }
 
-    /// The operator sets limits of some queues, or takes them back.
+    /// The operator sets limits of some queues, or removes them.
     pub fn set_operators(&mut self, there: bool) -> Checked {
         let policy = there.then(operators);
         let definition = policy.map_or_else(Table::default, |policy| policy.definition());

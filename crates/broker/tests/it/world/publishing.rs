@@ -1,4 +1,4 @@
-//! Messages into the broker under test, one by one and in transactions.
+//! Publishing in the broker under test, one by one and in transactions.
 
 use std::collections::BTreeSet;
 
@@ -120,7 +120,7 @@ impl World {
 
     // Transactions.
 
-    /// The connection works in transactions from now on.
+    /// The connection is transactional from now on.
     pub fn select(&mut self, connection: u64) -> Checked {
         self.transactions.entry(connection).or_default();
         self.agree("select", Ok(()), Ok(()))
@@ -135,18 +135,19 @@ impl World {
         Ok(())
     }
 
-    /// What was settled and not committed is held again, and what was published is not.
+    /// Settled and uncommitted deliveries are held again, and uncommitted publishes are discarded.
     pub(super) fn forget_transaction(&mut self, connection: u64) {
         let forgotten = self.transactions.remove(&connection).unwrap_or_default();
         self.held.extend(forgotten.settlements.into_iter().flat_map(|(_, held)| held));
     }
 
-    /// All of it happens, or nothing. The power may fail after so many of the broker's decisions, or right after the last.
+    /// All of it happens, or nothing. The power may fail after this many of the broker's decisions, or right after
+    /// the last.
     pub fn commit(&mut self, connection: u64, power: Option<u64>) -> Checked {
         let Some(transaction) = self.transactions.get_mut(&connection).map(std::mem::take) else { return Ok(()) };
         let mut routed = Vec::new();
         for publish in transaction.publishes {
-            // Its exchange may have gone meanwhile.
+            // Its exchange may be deleted meanwhile.
             let targets = self.targets_of(&publish, 0).unwrap_or_default();
             routed.push(self.routed(publish, targets)?);
         }
@@ -181,7 +182,7 @@ impl World {
         self.agree("commit", Ok(()), Ok(()))
     }
 
-    /// What a shard does for a commit, which the reference has yet to be told.
+    /// What a shard does for a commit, which the reference does not have yet.
     fn commit_in(
         &mut self,
         shard: usize,

@@ -11,11 +11,11 @@ use crate::bench::Failure;
 /// How long the server may take to answer a call, or to take octets that we write.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The frame_max we ask for, RabbitMQ's default, and what we read at a time: two of the largest frames.
+/// The frame_max that the client asks for, which is RabbitMQ's default. One read takes two of the largest frames.
 const FRAME_BYTES_MAX: u32 = 131_072;
 const INBOX_BYTES: usize = 2 * FRAME_BYTES_MAX as usize;
 
-/// What came with a `basic.ack` or `basic.nack` from the server.
+/// What a `basic.ack` or `basic.nack` of the server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirm {
     pub tag: u64,
@@ -68,7 +68,7 @@ impl Connection {
         self.frame_bytes_max = agreed as usize;
         let mut out = Outgoing::default();
         out.method(0, CONNECTION_TUNE_OK, |out| {
-            // No heartbeats: a load generator that falls silent has failed anyway, and its owner watches it.
+            // No heartbeats: a load generator that sends nothing has failed anyway, and its user sees that.
             out.u16(channels_max).u32(agreed).u16(0);
         });
         out.method(0, CONNECTION_OPEN, |out| {
@@ -159,13 +159,13 @@ impl Connection {
         self.socket.try_clone().map_err(Failure::io("setting up the socket"))
     }
 
-    /// Writes all of it. When the server is gone, says what it said before it went.
+    /// Writes all of it. When the server has closed the connection, the error has the reason that the server sent.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = (&self.socket).write_all(bytes);
         written.map_err(|source| self.last_words().unwrap_or(Failure::Io { doing: "sending", source }))
     }
 
-    /// Waits for octets; false when none came in time.
+    /// Waits for bytes. False if none arrive in time.
     pub fn wait(&mut self) -> Result<bool, Failure> {
         match self.inbox.fill(&self.socket) {
             Ok(()) => Ok(true),
@@ -174,7 +174,7 @@ impl Connection {
         }
     }
 
-    /// The next whole frame that was read. A close is a failure; a heartbeat is for the caller to pass over.
+    /// The next complete frame that was read. A close is an error. The caller ignores heartbeats.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, Failure> {
         let frame = self.inbox.next()?;
         if let Some(frame) = frame
@@ -185,7 +185,7 @@ impl Connection {
         Ok(frame)
     }
 
-    /// The confirms among what was read, each given to `each`. A refusal of a message is a failure.
+    /// Calls `each` for every confirm that was read. A nack of a message is an error.
     pub fn take_confirms(&mut self, mut each: impl FnMut(Confirm) -> Result<(), Failure>) -> Result<(), Failure> {
         while let Some(frame) = self.next_frame()? {
             if frame.kind != METHOD {
@@ -213,7 +213,7 @@ impl Connection {
         self.wait_for(answer)
     }
 
-    /// Reads up to this method and returns its arguments. What follows it stays in the inbox.
+    /// Reads until this method arrives and returns its arguments. What follows it stays in the inbox.
     fn wait_for(&mut self, expected: MethodId) -> Result<Vec<u8>, Failure> {
         loop {
             while let Some(frame) = self.next_frame()? {
@@ -230,7 +230,7 @@ impl Connection {
         }
     }
 
-    /// The close that a server sends before it drops the connection, if there is one to be read.
+    /// The close that a server sends before it drops the connection, if it can be read.
     fn last_words(&mut self) -> Option<Failure> {
         self.set_patience(Duration::from_millis(200)).ok()?;
         loop {
@@ -243,7 +243,7 @@ impl Connection {
     }
 }
 
-/// What we tell the server about ourselves. The capabilities make it say why it refuses a login or ends a consumer.
+/// The client's properties. The capabilities make the server say why it refuses a login or cancels a consumer.
 fn client_properties() -> Vec<u8> {
     let mut capabilities = Outgoing::default();
     for name in ["publisher_confirms", "basic.nack", "consumer_cancel_notify", "authentication_failure_close"] {

@@ -1,4 +1,4 @@
-//! A consumer: takes deliveries out of what was read, checks each, and acknowledges as the load says.
+//! A consumer: reads deliveries, checks each of them, and acknowledges as the load says.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::target::Target;
 use crate::bench::Failure;
 use crate::bench::verify::{Arrivals, IDENTITY_BYTES, Identity};
 
-/// How often a consumer to which nothing comes asks whether the run is over.
+/// How often a consumer without deliveries checks whether the run is over.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
@@ -23,12 +23,12 @@ pub struct Consumer {
     producers: u16,
 }
 
-/// The message that is being put together from its frames.
+/// The message whose frames are arriving.
 #[derive(Debug)]
 struct Incoming {
-    /// What every body looks like behind its identity.
+    /// The pattern that follows the identity in every body.
     expected: Vec<u8>,
-    /// Octets of the body that came.
+    /// Bytes of the body so far.
     received: usize,
     announced: usize,
     identity: [u8; IDENTITY_BYTES],
@@ -77,7 +77,7 @@ impl Consumer {
         })
     }
 
-    /// Waits for deliveries and takes all that came, each given to `each` behind the checks. False when none came in time.
+    /// Waits for deliveries and calls `each` for each of them, after the checks. False if none arrive in time.
     pub fn take(&mut self, mut each: impl FnMut(Identity)) -> Result<bool, Failure> {
         if !self.connection.wait()? {
             return Ok(false);
@@ -113,12 +113,12 @@ impl Consumer {
         Ok(true)
     }
 
-    /// Messages that came, good or not.
+    /// Messages that arrived, correct or not.
     pub fn count(&self) -> u64 {
         self.arrivals.count()
     }
 
-    /// Acknowledges what is left and hands over what was seen.
+    /// Acknowledges the rest and returns what the consumer saw.
     pub fn finish(mut self) -> Result<Arrivals, Failure> {
         self.acks.all();
         self.send_acks()?;
@@ -160,7 +160,7 @@ impl Incoming {
         Ok(())
     }
 
-    /// Takes a body frame; true when the body is whole.
+    /// Adds a body frame. True when the body is complete.
     fn append(&mut self, part: &[u8]) -> bool {
         let from = self.received;
         self.received += part.len();
@@ -224,7 +224,7 @@ impl Acks {
 mod tests {
     use super::*;
 
-    /// Feeds bodies in parts, as frames carry them, and says what came of the message.
+    /// Gives the consumer bodies in parts, as frames do, and returns the outcome of the message.
     fn receive(announced: usize, parts: &[&[u8]]) -> Option<Identity> {
         let mut message = Incoming::new(16);
         let mut header = Outgoing::default();

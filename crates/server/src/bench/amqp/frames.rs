@@ -13,11 +13,11 @@ pub const BODY: u8 = 3;
 pub const HEARTBEAT: u8 = 8;
 const END: u8 = 0xCE;
 
-/// Octets around a frame's payload: type, channel, length; end.
+/// Bytes around a frame's payload: type, channel, length; end.
 pub const FRAME_OVERHEAD_BYTES: usize = 8;
 const FRAME_HEADER_BYTES: usize = 7;
 
-/// The one channel that a connection of ours uses.
+/// The only channel of a connection.
 pub const CHANNEL: u16 = 1;
 
 /// Class and method, as they stand in a method frame.
@@ -54,7 +54,7 @@ pub const BASIC_NACK: MethodId = (60, 120);
 pub const CONFIRM_SELECT: MethodId = (85, 10);
 pub const CONFIRM_SELECT_OK: MethodId = (85, 11);
 
-/// Octets to be sent.
+/// Bytes to be sent.
 #[derive(Debug, Default)]
 pub struct Outgoing(pub Vec<u8>);
 
@@ -81,7 +81,7 @@ impl Outgoing {
         self
     }
 
-    /// Text of at most 255 octets; what is longer was refused when the options were read.
+    /// A text of at most 255 bytes. Longer ones were refused when the options were read.
     pub fn short(&mut self, text: &str) -> &mut Self {
         let length = u8::try_from(text.len()).expect("names were checked to fit 255 octets");
         self.u8(length).bytes(text.as_bytes())
@@ -110,7 +110,7 @@ impl Outgoing {
     }
 }
 
-/// Fields, read in turn from a payload.
+/// Reads the fields of a payload, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a>(pub &'a [u8]);
 
@@ -161,7 +161,7 @@ pub struct Frame<'a> {
     pub payload: &'a [u8],
 }
 
-/// What was read from a socket and not yet looked at. Reads are as large as the space behind it.
+/// Bytes that were read from a socket and not yet parsed. One read fills the free space.
 #[derive(Debug)]
 pub struct Inbox {
     buffer: Vec<u8>,
@@ -175,10 +175,10 @@ impl Inbox {
         Inbox { buffer: vec![0; capacity_bytes], start: 0, end: 0 }
     }
 
-    /// Waits for octets, as long as the socket's timeout says, and takes all that fit.
+    /// Waits for bytes, for as long as the socket's timeout, and reads all that fit.
     pub fn fill(&mut self, mut socket: &TcpStream) -> io::Result<()> {
         if self.start > 0 {
-            // Less than a frame is left over, because `next` is called until it has no more.
+            // Less than one frame is left, because callers call `next` until it returns none.
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

@@ -1,8 +1,9 @@
-//! How long a message takes: an open loop, one producer and one consumer, at a rate that is given.
+//! How long a message takes: an open loop with one producer and one consumer, at a given rate.
 //!
-//! When each message is due is fixed before the first is sent, and its time counts from then. A server that stops for
-//! 100 ms delays all messages that were due meanwhile, and all of them show it, although the producer could not even
-//! send them: a loop that waited for the server would have skipped just those (coordinated omission).
+//! The schedule of all messages is fixed before the first one is sent. The time of a message counts from its place
+//! in the schedule. A server that stops for 100 ms delays all messages that were due in this time, and all of them
+//! count, although the producer could not send them. A loop that waits for the server would leave out exactly these
+//! messages (coordinated omission).
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -22,10 +23,12 @@ use crate::bench::process::{Process, sleep_exactly};
 use crate::bench::report::{Latency, Percentiles};
 use crate::bench::verify::{Arrivals, Verdict};
 
-/// Messages are due at multiples of this, so that a high rate costs the client 5,000 wake-ups a second and not more.
+/// Messages are due at multiples of this, so that the client wakes up at most 5,000 times per second at a high
+/// rate.
 const TICK: Duration = Duration::from_micros(200);
 const LOOK_UP_EVERY: Duration = Duration::from_millis(50);
-/// So far behind its schedule, or so long without a word from the server, and a run is given up.
+/// The run ends with an error when it is this far behind its schedule, or when the server sends nothing for this
+/// long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
@@ -97,7 +100,7 @@ impl Schedule {
     /// How many messages are due at this time.
     fn due_by(&self, elapsed: Duration) -> u64 {
         let ticks = elapsed.as_nanos() / TICK.as_nanos();
-        // The first sequence whose exact time is past the tick, rounded as `due` rounds.
+        // The first sequence whose exact time is after the tick, with the rounding of `due`.
         let past = (ticks * TICK.as_nanos() + 1) * u128::from(self.rate);
         (past.div_ceil(1_000_000_000) as u64).min(self.total)
     }
@@ -169,7 +172,7 @@ impl Run {
 
             let consumed = consuming.join().expect("no thread of a run panics");
             let heard = hearing.join().expect("no thread of a run panics");
-            // The one that listens has the server's own words; the others only notice that it is gone.
+            // The listening thread has the server's error text; the others only see a closed connection.
             let confirmed = heard?;
             let ((arrivals, delivered), sent_late) = (consumed?, sent_late?);
             Ok(Latency {
@@ -188,7 +191,8 @@ impl Run {
     }
 }
 
-/// Sends each message when it is due, or as soon after as the server allows. Returns how late they left.
+/// Sends each message when it is due, or as soon afterwards as the server allows. Returns how late the messages
+/// left.
 fn send(
     shared: &Shared,
     schedule: Schedule,
@@ -204,7 +208,7 @@ fn send(
             thread::sleep(schedule.due(sent).saturating_sub(elapsed));
             continue;
         }
-        // Stored first: a confirm may be here before the write returns.
+        // Stored first: a confirm may arrive before the write returns.
         shared.sent.store(sent + count, Relaxed);
         writer.write_all(batch.encode(sent, count)).map_err(Failure::io("sending"))?;
         let elapsed = shared.start.elapsed();
@@ -219,7 +223,7 @@ fn send(
     Ok(late)
 }
 
-/// Listens on the producer's connection until all is confirmed; without confirms, until all is sent.
+/// Reads the producer's connection until everything is confirmed; without confirms, until everything is sent.
 fn hear(
     shared: &Shared,
     schedule: Schedule,

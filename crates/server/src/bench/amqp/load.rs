@@ -1,4 +1,4 @@
-//! What is sent and how it is settled: options, presets, and the load that they resolve to.
+//! What is sent and how it is settled: options, presets, and the load that results from them.
 
 use std::fmt;
 
@@ -51,7 +51,7 @@ pub struct LoadArgs {
     fan_out: Option<u16>,
 }
 
-/// A load, resolved.
+/// A resolved load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Load {
     pub body_bytes: usize,
@@ -132,7 +132,7 @@ impl LoadArgs {
         };
         let prefetch = match (ack, self.prefetch) {
             (_, Some(prefetch)) => prefetch,
-            // Without acknowledgements a prefetch means nothing.
+            // Without acknowledgements a prefetch has no effect.
             (Ack::Auto, None) => 0,
             (Ack::Multiple(_), None) => preset.prefetch,
         };

@@ -1,4 +1,4 @@
-//! A producer's octets and its confirms.
+//! A producer's bytes and its confirms.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,11 @@ use super::load::{Load, Spread};
 use crate::bench::Failure;
 use crate::bench::verify::{IDENTITY_BYTES, Identity};
 
-/// Octets that one write carries at most, unless a single message is larger.
+/// The maximum length of one write, unless a single message is longer.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Publish frames for a batch of messages, encoded once. Sending only changes the eight octets that name a message.
+/// Publish frames for a batch of messages, encoded once. Sending only changes the eight bytes that identify a
+/// message.
 #[derive(Debug)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -61,7 +62,7 @@ impl Batch {
         (self.bytes.len() / self.message_bytes) as u64
     }
 
-    /// The octets of `count` messages from `sequence` on; at most `messages_max`.
+    /// The bytes of `count` messages from `sequence` on; at most `messages_max`.
     pub fn encode(&mut self, sequence: u64, count: u64) -> &[u8] {
         let bytes = &mut self.bytes[..count as usize * self.message_bytes];
         for (message, sequence) in bytes.chunks_exact_mut(self.message_bytes).zip(sequence..) {
@@ -76,7 +77,7 @@ impl Batch {
     }
 }
 
-/// A body of this length. Behind the identity stands a pattern, so that an exchanged octet is noticed.
+/// A body of this length. A pattern follows the identity, so that a changed byte is noticed.
 pub fn filling(body_bytes: usize) -> Vec<u8> {
     (0..body_bytes).map(|position| (position % 251) as u8).collect()
 }
@@ -91,12 +92,12 @@ pub struct Confirms {
 }
 
 impl Confirms {
-    /// Tags up to this one are all confirmed.
+    /// All tags up to this one are confirmed.
     pub fn through(&self) -> u64 {
         self.through
     }
 
-    /// Takes a confirm in and calls `newly` with each tag that it confirms. `sent` is the last tag given out.
+    /// Records a confirm and calls `newly` with each tag that it confirms. `sent` is the last tag that was used.
     pub fn take(&mut self, confirm: Confirm, sent: u64, mut newly: impl FnMut(u64)) -> Result<(), Failure> {
         let Confirm { tag, multiple } = confirm;
         if tag > sent || tag <= self.through && !multiple || self.beyond.contains(&tag) && !multiple {

@@ -1,4 +1,4 @@
-//! Which server to measure, and as whom: from a URI or from single options.
+//! Which server to measure, and as which user: from a URI or from single options.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -76,7 +76,7 @@ struct TargetUri {
     vhost: Option<String>,
 }
 
-/// Reads RabbitMQ's URI form. A missing part stays open; `/` at the end is the vhost with the empty name.
+/// Reads RabbitMQ's URI form. A missing part stays `None`; a `/` at the end means the vhost with the empty name.
 fn parse_uri(uri: &str) -> Option<TargetUri> {
     let rest = uri.strip_prefix("amqp://")?;
     let rest = rest.split('?').next()?;

@@ -1,4 +1,4 @@
-//! How much a server carries: producers that send as fast as the server takes it, consumers that check everything.
+//! How much a server carries: producers that send as fast as the server accepts, consumers that check everything.
 //!
 //! ```text
 //!  producer threads ──> server ──> consumer threads        one connection each
@@ -6,8 +6,8 @@
 //!        └── published, lead allowed ─ delivered ──> the main thread samples, and sets the lead
 //! ```
 //!
-//! A broker that takes in more than it gives out would be measured by its memory. So producers keep a bounded lead:
-//! when more messages are on their way than were delivered in the last half second, they wait.
+//! A server that accepts more than it delivers would only show how much memory it has. So the producers have a
+//! bounded lead: they wait while more messages are in the server than were delivered in the last half second.
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, stderr};
@@ -25,10 +25,10 @@ use crate::bench::process::Process;
 use crate::bench::report::Throughput;
 use crate::bench::verify::{Arrivals, Verdict};
 
-/// A producer that may not send looks again after this long, or as soon as the server says something.
+/// A waiting producer checks again after this time, or as soon as the server sends something.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(5);
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
-/// So long without a delivery, and the rest is given up.
+/// After this time without a delivery, the run gives up the missing messages.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Samples over which the lead that producers may have is counted: half a second.
 const LEAD_SAMPLES: usize = 5;
@@ -97,11 +97,11 @@ struct Shared {
     copies: u64,
     published: Vec<AtomicU64>,
     delivered: Vec<AtomicU64>,
-    /// Messages that may be on their way, set by the main thread.
+    /// How many messages may be in the server. The main thread sets it.
     lead_max: AtomicU64,
-    /// Producers: send no more.
+    /// Producers stop sending.
     stop: AtomicBool,
-    /// Everybody: go home, whatever is missing.
+    /// All threads end, even if messages are missing.
     abandon: AtomicBool,
     /// The deliveries of what all producers sent, known when they are done.
     sent: AtomicU64,
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
 
             let figures = watch(shared, plan, load);
             shared.stop.store(true, Relaxed);
-            // The connections stay open until all is drained.
+            // The connections stay open until the queue is empty.
             let sent = join_all(producing);
             if let Ok(sent) = &sent {
                 let total: u64 = sent.iter().map(|(count, _)| count).sum();
@@ -197,7 +197,7 @@ impl Shared {
         self.lead_max.load(Relaxed).saturating_sub(on_their_way) / self.copies
     }
 
-    /// A thread that fails ends the run for all.
+    /// A thread that fails ends the run for all threads.
     fn guard<T>(&self, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let outcome = body();
         if outcome.is_err() {
@@ -207,7 +207,7 @@ impl Shared {
         outcome
     }
 
-    /// Waits until the consumers have seen everything, or nothing has come for long.
+    /// Waits until the consumers have received everything, or have received nothing for a long time.
     fn wait_for_the_rest<T>(&self, consuming: &[ScopedJoinHandle<'_, T>]) {
         let (mut last, mut since) = (self.delivered(), Instant::now());
         while !consuming.iter().all(ScopedJoinHandle::is_finished) && since.elapsed() < PATIENCE {
@@ -238,7 +238,7 @@ fn produce(
 ) -> Result<(u64, Connection), Failure> {
     let mut batch = Batch::new(load, index as u16, connection.body_bytes_max());
     let window = load.confirm_window.unwrap_or(u64::MAX);
-    // A window that opens by a message or two is not worth a write.
+    // A write for one or two messages costs too much.
     let worth_a_write = (window / 8).clamp(1, batch.messages_max());
     let (mut sent, mut confirms) = (0, Confirms::default());
     while !shared.stop.load(Relaxed) {
@@ -279,7 +279,7 @@ fn consume(shared: &Shared, index: usize, mut consumer: Consumer) -> Result<Arri
     consumer.finish()
 }
 
-/// What has been counted up to a moment.
+/// The counters at one moment.
 struct Sample {
     at: Instant,
     published: u64,
@@ -360,7 +360,7 @@ fn figures(load: &Load, plan: &Plan, first: &Sample, last: &Sample, memory_bytes
     }
 }
 
-/// A line a second for a person who watches.
+/// Prints one line per second for a person who watches.
 struct Progress {
     watched: bool,
     second: u32,

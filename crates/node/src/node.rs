@@ -145,9 +145,6 @@ pub struct Node {
     /// A sabotage: a batch counts messages, whatever the number of their deliveries.
     #[cfg(test)]
     pub(crate) counts_messages: AtomicBool,
-    /// Publishers do not wait for consumers.
-    #[cfg(test)]
-    pub(crate) never_paces: AtomicBool,
 }
 
 pub(crate) struct PendingGet {

@@ -197,8 +197,6 @@ impl Node {
             found: found(&recovered),
             #[cfg(test)]
             counts_messages: false.into(),
-            #[cfg(test)]
-            never_paces: false.into(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);

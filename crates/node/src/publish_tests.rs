@@ -128,3 +128,58 @@ fn permission_is_looked_at_before_the_user_id() {
     drop(client);
     node.stop().unwrap();
 }
+
+/// Few publishes, each with a key that takes long to compare with all bindings: most of them wait for later turns.
+#[test]
+fn what_it_takes_to_route_counts_as_work() {
+    const PUBLISHES: usize = 10_000;
+    let folder = Folder::new();
+    let node = open(&folder, Arc::<Gate>::default(), Arc::new(Still));
+    let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
+    let queue = DeclareQueue {
+        origin: origin(),
+        queue: Name::from("q"),
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        no_wait: false,
+        arguments: Arguments::default(),
+    };
+    let mut commands = [login(), vec![Command::DeclareQueue(queue)]].concat();
+    commands.extend((0..300).map(|number| {
+        Command::Bind(BindCommand {
+            origin: origin(),
+            destination: Destination::Queue(Name::from("q")),
+            exchange: Name::from("amq.topic"),
+            key: format!("#.a.#.b.#.c{number}").into_bytes().into(),
+            no_wait: false,
+            arguments: Table::default(),
+        })
+    }));
+    carry_out(&mut client, b"", commands);
+    let (mut input, mut events) = (b"amq.topic".to_vec(), Vec::new());
+    let exchange = Span { start: 0, len: input.len() as u32 };
+    let mut publishes = Vec::new();
+    for number in 0..PUBLISHES {
+        let key = format!("{}{number}", "a.b.".repeat(20));
+        let routing_key = Span { start: input.len() as u32, len: key.len() as u32 };
+        input.extend_from_slice(key.as_bytes());
+        publishes.push(Publish { exchange, routing_key, ..publish(Body::Span(Span { start: 0, len: 0 })) });
+    }
+    for one in publishes {
+        client.command(&input, Command::Publish(one), &mut events);
+    }
+    client.take_work();
+    let mut turns = 1;
+    let mut all_are_decided = client.decide_some(&input, &mut events);
+    while !all_are_decided {
+        client.take_work();
+        all_are_decided = client.decide_some(&[], &mut events);
+        turns += 1;
+    }
+    // Where only messages count, three turns are enough.
+    assert!(turns > 10, "{turns}");
+    drop(client);
+    node.stop().unwrap();
+}

@@ -31,10 +31,6 @@ impl Client {
     /// Whether the rest of the input should wait for consumers: they have credit, their sockets take no more, and much waits
     /// for them. Who takes nothing at all is not waited for.
     pub fn is_ahead(&mut self) -> bool {
-        #[cfg(test)]
-        if self.node.never_paces.load(std::sync::atomic::Ordering::Relaxed) {
-            return false;
-        }
         self.pacing.waits_for = self.pacing.ahead_in.take().filter(|queue| self.node.is_ahead(*queue, AHEAD_BYTES));
         self.pacing.waits_for.is_some()
     }

@@ -1,5 +1,7 @@
 //! Publishing: a batch is routed, decided during one hold of the shard's lock, then returned or confirmed.
 
+use std::time::Instant;
+
 use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
@@ -13,6 +15,9 @@ use crate::{
     counters::Batch, firehose::Tap, ledger::Kind, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
     transition::Aftermath,
 };
+
+/// About how long a unit of work takes, in nanoseconds.
+const WORK_UNIT_NS: u64 = 130;
 
 /// The targets of one publish.
 pub(super) enum Route {
@@ -116,7 +121,7 @@ impl Client {
         while !rest.is_empty() && (self.work.get() < work_max || !events.is_empty()) {
             targets.clear();
             let mut routes = Vec::with_capacity(rest.len());
-            let wants_confirm = self.route_some(input, rest, &mut targets, &mut routes, events);
+            let wants_confirm = self.route_some(input, rest, work_max, &mut targets, &mut routes, events);
             // A publish to many queues is decided separately.
             let to_many = match routes.last() {
                 Some(Route::Queues(range)) if range.len() > self.held_targets_max() => routes.pop(),
@@ -315,6 +320,7 @@ impl Client {
         &mut self,
         input: &[u8],
         publishes: &mut [Publish],
+        work_max: u64,
         targets: &mut Vec<QueueId>,
         routes: &mut Vec<Route>,
         events: &mut Vec<Event>,
@@ -344,7 +350,7 @@ impl Client {
                 last = Some((channel, Takes::Nothing));
                 Route::Ignored
             }));
-            if targets.len() >= self.held_targets_max() {
+            if targets.len() >= self.held_targets_max() || self.work.get() >= work_max {
                 break;
             }
         }
@@ -415,8 +421,11 @@ impl Client {
                 return Ok(start..targets.len());
             }
         }
-        self.route_anew(publish, input, targets, purpose)?;
-        Ok(start..targets.len())
+        let began = Instant::now();
+        let routed = self.route_anew(publish, input, targets, purpose);
+        // How much there is to compare is for clients to say.
+        self.worked(began.elapsed().as_nanos() as u64 / WORK_UNIT_NS);
+        routed.map(|()| start..targets.len())
     }
 
     /// Asks the catalog for the route of a publish, and caches it if it also holds for publishes like it.

@@ -45,6 +45,17 @@ impl BodyBuffer {
         buffer.share()
     }
 
+    /// So many bytes, all of which `fill` writes.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn filled<E>(bytes: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Bytes, E> {
+        let mut buffer = Self::with_room(bytes);
+        buffer.0.resize(bytes, 0);
+        fill(&mut buffer.0)?;
+        Ok(buffer.share())
+    }
+
     /// Adds to it.
     pub fn append(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
@@ -165,6 +176,11 @@ mod tests {
             assert_eq!(shared, body);
             let part = shared.slice(bytes / 2..);
             drop(shared);
+            let filled = BodyBuffer::filled(bytes, |into| {
+                into.copy_from_slice(&body);
+                Ok::<(), ()>(())
+            });
+            assert_eq!(filled.unwrap(), body);
             // Memory that is still in use is nobody else's.
             let other = BodyBuffer::copy(&vec![0xff; bytes]);
             assert_eq!(part, body[bytes / 2..]);

@@ -154,12 +154,10 @@ impl Node {
         messenger.durable.set(store.durable_position());
         // What was recovered is durable.
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
-        let consumer_timeouts = ConsumerTimeouts::new(settings.limits.consumer_timeout_ms, now);
         let (storage_stalled, storage_overfull, bodies) = (store.stalled(), store.overfull(), store.bodies());
         let node = Arc::new(Self {
             histories: HistoryBudget::new(settings.limits.histories_bytes_max),
             ledger: Ledger::new(&settings.limits).into(),
-            limits: settings.limits,
             properties: settings.properties,
             backends: settings.backends,
             logins: Logins::new(host.random()),
@@ -174,12 +172,13 @@ impl Node {
                 connections: Vec::new(),
                 free_slots: Vec::new(),
                 alarm: None,
-                consumer_timeouts,
+                consumer_timeouts: ConsumerTimeouts::new(settings.limits.consumer_timeout_ms, now),
                 ledger_due: None,
                 logins_due: None,
                 catalog_position,
             }
             .into(),
+            limits: settings.limits,
             bodies,
             awaiting: Default::default(),
             gets: Default::default(),

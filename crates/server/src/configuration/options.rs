@@ -348,8 +348,8 @@ pub const OPTIONS: &[Definition] = &[
         1 << 50,
         "The memory budget of the process; 0 means 40 % of the machine's memory, or of the cgroup's limit if there is one. Above \
          it, if connections hold more than half of it (messages in part, unread input, open transactions, output that \
-         clients do not read), the server reads no more from the connection that holds the most, and disconnects it \
-         after a second (506)"
+         clients do not read), the server takes the user whose connections hold the most together, reads no more from the \
+         largest of them, and disconnects it after a second (506)"
     ),
     number!(
         limits.incomplete_ms_max,

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use ferrymq_model::{QueueId, Sequence};
+use ferrymq_model::{BodyBuffer, QueueId, Sequence};
 
 use super::block::{Block, BlockEntry};
 use super::{END_MAGIC, HEADER_BYTES, MAGIC, RunContent, RunId, SHARD, Sections, TRAILER_BYTES, VERSION};
@@ -129,9 +129,8 @@ impl RunReader {
         if position.checked_add(bytes.into()).is_none_or(|end| end > self.content.bytes) {
             return Err(Unreadable::rot(&self.path, position, "it reaches beyond the end of the file"));
         }
-        let mut read = vec![0; bytes as usize];
-        self.file.read_at(position, &mut read).map_err(|error| Unreadable::io(&self.path, &error).at(position))?;
-        Ok(read.into())
+        let read = BodyBuffer::filled(bytes as usize, |into| self.file.read_at(position, into));
+        read.map_err(|error| Unreadable::io(&self.path, &error).at(position))
     }
 }
 

@@ -7,6 +7,12 @@ pub trait Host: Send + Sync {
     /// The time for expiry, delays and timeouts: it is monotonic and never jumps, see [`Time`].
     fn now(&self) -> Time;
 
+    /// A clock for the length of a piece of work, in nanoseconds from any moment on. A host without one answers 0, and work whose
+    /// length a client chooses counts as nothing.
+    fn nanoseconds(&self) -> u64 {
+        0
+    }
+
     /// The wall clock, which may jump: for timestamps that people read, and for the expiry of tokens.
     fn wall(&self) -> Time;
 

@@ -115,6 +115,10 @@ impl Host for Process {
         self.began_at.after_ms(self.moment().0)
     }
 
+    fn nanoseconds(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
     fn wall(&self) -> Time {
         wall_clock()
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ferrymq_broker::Caller;
 use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 
-use super::{Client, publish::RouteCache};
+use super::{Client, route_cache::RouteCache};
 use crate::{
     authentication::Identity,
     connection::subscription_id,

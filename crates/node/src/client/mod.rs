@@ -14,6 +14,7 @@ mod life;
 mod pacing;
 mod publish;
 mod replies;
+mod route_cache;
 mod settle;
 mod transaction;
 
@@ -34,7 +35,7 @@ use crate::{
 };
 use fan_out::FanOut;
 use pacing::Pacing;
-use publish::RouteCache;
+use route_cache::RouteCache;
 
 /// After this many units of work, the remaining collected publishes wait for the next turn.
 const WORK_AT_ONCE: u64 = 4_096;

@@ -1,7 +1,5 @@
 //! Publishing: a batch is routed, decided during one hold of the shard's lock, then returned or confirmed.
 
-use std::time::Instant;
-
 use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
@@ -10,6 +8,7 @@ use ferrymq_model::{
 use super::{
     Client,
     fan_out::{FanOut, HELD_TARGETS_MAX},
+    route_cache::RouteCache,
 };
 use crate::{
     counters::Batch, firehose::Tap, ledger::Kind, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
@@ -41,63 +40,6 @@ impl Route {
             *self = Self::None;
         } else if published.refused {
             *self = Self::Refused;
-        }
-    }
-}
-
-/// A cache of the last routes: most publishers use the same ones again and again. It is valid as long as the
-/// vhost's epoch does not change.
-#[derive(Debug, Default)]
-pub(super) struct RouteCache {
-    epoch: u64,
-    entries: Vec<CachedRoute>,
-    /// The entry that the next new one replaces.
-    next: usize,
-}
-
-/// Exchange and key are in one buffer: comparing with an empty buffer of its own is expensive, because its dangling
-/// pointer causes a masked load that processors complete slowly.
-#[derive(Debug)]
-struct CachedRoute {
-    names: Box<[u8]>,
-    exchange_bytes: usize,
-    queues: Vec<QueueId>,
-}
-
-impl CachedRoute {
-    fn is_of(&self, exchange: &[u8], key: &[u8]) -> bool {
-        self.names.len() == exchange.len() + key.len()
-            && self.exchange_bytes == exchange.len()
-            && self.names[exchange.len()..] == *key
-            && self.names[..exchange.len()] == *exchange
-    }
-}
-
-impl RouteCache {
-    const ENTRIES_MAX: usize = 8;
-
-    fn find(&mut self, epoch: u64, exchange: &[u8], key: &[u8]) -> Option<&[QueueId]> {
-        if self.epoch != epoch {
-            self.entries.clear();
-            self.epoch = epoch;
-        }
-        let found = self.entries.iter().find(|entry| entry.is_of(exchange, key));
-        found.map(|entry| entry.queues.as_slice())
-    }
-
-    /// Whether this route is in the cache.
-    fn knows(&self, exchange: &[u8], key: &[u8]) -> bool {
-        self.entries.iter().any(|entry| entry.is_of(exchange, key))
-    }
-
-    fn keep(&mut self, exchange: &str, key: &[u8], queues: Vec<QueueId>) {
-        let (exchange_bytes, names) = (exchange.len(), [exchange.as_bytes(), key].concat().into());
-        let entry = CachedRoute { names, exchange_bytes, queues };
-        if self.entries.len() < Self::ENTRIES_MAX {
-            self.entries.push(entry);
-        } else {
-            self.entries[self.next] = entry;
-            self.next = (self.next + 1) % Self::ENTRIES_MAX;
         }
     }
 }
@@ -421,10 +363,10 @@ impl Client {
                 return Ok(start..targets.len());
             }
         }
-        let began = Instant::now();
+        let began = self.node.host.nanoseconds();
         let routed = self.route_anew(publish, input, targets, purpose);
         // How much there is to compare is for clients to say.
-        self.worked(began.elapsed().as_nanos() as u64 / WORK_UNIT_NS);
+        self.worked((self.node.host.nanoseconds() - began) / WORK_UNIT_NS);
         routed.map(|()| start..targets.len())
     }
 

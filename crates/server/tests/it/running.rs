@@ -113,8 +113,9 @@ impl Running {
 
     /// Sends a signal, such as `HUP`.
     pub fn signal(&self, name: &str) {
-        let mut kill = Command::new("kill");
-        assert!(kill.args(["-s", name, &self.process.id().to_string()]).status().unwrap().success());
+        // The shell's own `kill`: a program of that name is not on every machine.
+        let kill = format!("kill -s {name} {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     /// Sends SIGTERM and waits for the end.

@@ -103,7 +103,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // With SIGTERM: RabbitMQ leaves helper processes behind when it is killed.
-        let asked = Command::new("kill").args(["-TERM", &self.pid.to_string()]).status();
+        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid)]).status();
         if !asked.is_ok_and(|status| status.success()) {
             let _already_gone = self.child.kill();
         }

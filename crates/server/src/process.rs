@@ -116,7 +116,7 @@ impl Host for Process {
     }
 
     fn nanoseconds(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
+        self.began.elapsed().as_nanos() as u64
     }
 
     fn wall(&self) -> Time {

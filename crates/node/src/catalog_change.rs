@@ -30,7 +30,7 @@ pub fn apply<T>(
 
     let mut changes = Vec::new();
     ports.begin_unit();
-    let gone_before = ports.gone_before();
+    let gone_before = ports.gone();
     let result = change(shard, ports, &mut changes);
     ports.unbind_some(gone_before, &mut changes);
     ports.write_changes(&changes);

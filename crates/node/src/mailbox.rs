@@ -204,7 +204,8 @@ impl Mailbox {
         let Some(subscription) = self.subscriptions.get_mut(&number) else { return Taken::NoCredit };
         let Some(channel) = self.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
         let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
-        if full || !channel.has_credit(subscription, self.unacked_max) {
+        let has_credit = channel.has_credit(subscription, self.unacked_max);
+        if full || !has_credit {
             self.full |= full;
             if channel.unacked.len() >= self.unacked_max && !std::mem::replace(&mut channel.limit_was_logged, true) {
                 let (number, max) = (subscription.channel, self.unacked_max);
@@ -216,7 +217,7 @@ impl Mailbox {
                 subscription.waiting = true;
                 self.waiting.push(number);
             }
-            return if full { Taken::Lags } else { Taken::NoCredit };
+            return if has_credit { Taken::Lags } else { Taken::NoCredit };
         }
         let delivery_tag = if subscription.no_ack {
             channel.unacked.skip()

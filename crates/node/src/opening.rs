@@ -216,8 +216,11 @@ impl Node {
     /// Puts dead letters that wait in memory into their queues, as far as there is room: the messages have left where they
     /// were.
     fn post_what_waits(&self) {
+        // A few dead letters can cause more and more of them.
+        const ROUNDS_MAX: usize = 1_000;
         let mut more = self.core.lock().shard.has_waiting_letters();
-        while more {
+        let mut rounds = 0..ROUNDS_MAX;
+        while more && rounds.next().is_some() {
             let mut aftermath = Aftermath::default();
             let catalog = self.catalog.read();
             let waits = |shard: &mut Shard, _: &mut Transition<'_>| shard.has_waiting_letters();

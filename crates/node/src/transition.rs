@@ -1,6 +1,6 @@
 //! One hold of the shard's lock: the shard's ports to storage and to mailboxes.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, Letter, Next, Ports, Shard, Taken};
 use ferrymq_model::{
@@ -98,8 +98,8 @@ pub struct Aftermath {
     pub touched: Touched,
     /// Queues that were deleted: the catalog has to remove them.
     pub gone: Vec<QueueId>,
-    /// Where bindings are left of what has gone, [`Catalog::gone`] before it went: the catalog has to take them away.
-    pub unbinding: Option<u64>,
+    /// Where bindings are left of what has gone, [`Catalog::gone`] before and after it went: the catalog has to take them away.
+    pub unbinding: Option<Range<u64>>,
     /// Whether there is more to deliver.
     pub more: bool,
     /// Subscriptions that the server has ended.
@@ -227,17 +227,24 @@ impl Transition<'_> {
         }
     }
 
-    /// As [`Catalog::gone`] before the first change of which bindings may be left.
-    pub fn gone_before(&mut self) -> u64 {
-        self.aftermath.unbinding.take().unwrap_or_else(|| self.catalog().gone())
+    /// As [`Catalog::gone`].
+    pub fn gone(&mut self) -> u64 {
+        self.catalog().gone()
     }
 
-    /// Bindings of what has gone since then are taken away, as many as may go under one hold of the catalog's lock.
-    pub fn unbind_some(&mut self, gone_before: u64, changes: &mut Vec<CatalogEntry>) {
-        if self.catalog().is_unbinding_since(gone_before) {
+    /// Bindings of what has gone since `before`, and of what this is about anyway, are taken away: as many as may go under one
+    /// hold of the catalog's lock. What others delete later is for them.
+    pub fn unbind_some(&mut self, before: u64, changes: &mut Vec<CatalogEntry>) {
+        let after = self.catalog().gone();
+        let own = match self.aftermath.unbinding.take() {
+            Some(own) if after == before => own,
+            Some(own) => own.start..after,
+            None => before..after,
+        };
+        if self.catalog().is_unbinding(&own) {
             self.catalog().unbind_some(changes);
-            let is_left = self.catalog().is_unbinding_since(gone_before);
-            self.aftermath.unbinding = is_left.then_some(gone_before);
+            let is_left = self.catalog().is_unbinding(&own);
+            self.aftermath.unbinding = is_left.then_some(own);
         }
     }
 

@@ -128,8 +128,11 @@ impl Connection {
         while !closed && !self.pump.is_closing() {
             if self.pump.turn_is_over() {
                 self.process.give_way().await;
+                let waited = self.pump.waits_for_consumers();
                 self.pump.begin_turn();
-                next_look = Instant::now() + CONSUMER_LOOK;
+                if !waited {
+                    next_look = Instant::now() + CONSUMER_LOOK;
+                }
             }
             let waiting = peer.waiting() > 0;
             let waits = self.pump.waits_for_consumers();

@@ -95,10 +95,11 @@ impl Pump {
     /// without its input for a while.
     pub fn begin_turn(&mut self) {
         self.done = 0;
-        if self.client.is_ahead() {
-            self.looks_left = CONSUMER_LOOKS;
+        let owes = self.client.is_sending() || self.client.has_collected() || self.suspended.is_some();
+        if !self.waits_for_consumers() && !owes && self.client.is_ahead() {
             // What others are to get does not wait with it.
             self.client.go_on_sending();
+            self.looks_left = if self.client.is_sending() { 0 } else { CONSUMER_LOOKS };
         }
     }
 

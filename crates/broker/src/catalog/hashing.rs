@@ -133,6 +133,11 @@ impl Shares {
     }
 
     /// Whether the routing key alone decides.
+    /// All targets.
+    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.places.keys()
+    }
+
     pub(super) fn looks_at_keys(&self) -> bool {
         matches!(self.by, HashedBy::RoutingKey)
     }

@@ -87,6 +87,8 @@ pub struct Catalog {
     unbinding: BTreeMap<(usize, u64), Unbinding>,
     /// How many queues and exchanges have gone.
     gone: u64,
+    /// While bindings are taken away: the number of what they belong to.
+    unbinding_cause: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -184,6 +186,7 @@ impl Catalog {
             schedule_changes: Vec::new(),
             unbinding: BTreeMap::new(),
             gone: 0,
+            unbinding_cause: None,
         }
     }
 

@@ -15,7 +15,7 @@ use super::headers::Matcher;
 use super::history::{History, wants_not_to_be_kept};
 use super::targets::Targets;
 use super::topics::Topics;
-use super::{Catalog, Vhost, delayed, jms};
+use super::{Catalog, QueueRecord, Vhost, delayed, jms};
 use crate::queue::sabotage::{Sabotage, Saboteur};
 use crate::selector::Expression;
 
@@ -48,6 +48,8 @@ pub(super) struct Found<'a> {
     /// Whether the last exchange had a match, also if that was reached before.
     matched: bool,
     holds: Holds,
+    /// The queues that are there, while some that are not still have bindings.
+    there: Option<&'a HashMap<QueueId, Box<QueueRecord>>>,
 }
 
 impl Found<'_> {
@@ -55,7 +57,26 @@ impl Found<'_> {
         targets.iter().for_each(|target| self.add(target));
     }
 
+    /// Adds the target that was chosen of several, or if that has gone one that has not.
+    fn add_chosen<'a>(&mut self, chosen: Option<&Target>, mut all: impl Iterator<Item = &'a Target>) {
+        let Some(chosen) = chosen else { return };
+        let is_there = |target: &&Target| !self.has_gone(target);
+        let chosen = Some(chosen).filter(is_there).or_else(|| all.find(is_there));
+        chosen.into_iter().for_each(|target| self.add(target));
+    }
+
+    fn has_gone(&self, target: &Target) -> bool {
+        let Some(there) = self.there else { return false };
+        matches!(target, Target::Queue(queue) if !there.contains_key(queue))
+    }
+
     fn add(&mut self, target: &Target) {
+        if !self.has_gone(target) {
+            self.put(target);
+        }
+    }
+
+    fn put(&mut self, target: &Target) {
         self.matched = true;
         match target {
             Target::Queue(queue) => self.queues.push(*queue),
@@ -220,14 +241,13 @@ impl Router {
                 }
                 // The first key counts, as in RabbitMQ.
                 let target = keys.next().and_then(|key| shares.pick(key, envelope));
-                target.into_iter().for_each(|target| found.add(target));
+                found.add_chosen(target, shares.targets());
             }
             Self::ModulusHash(all) | Self::Random(all) if envelope.saboteur.does(Sabotage::GivenToAll) => {
                 found.add_all(all);
             }
             Self::ModulusHash(all) => {
-                let target = keys.next().and_then(|key| all.nth(hash(0, key)));
-                target.into_iter().for_each(|target| found.add(target));
+                found.add_chosen(keys.next().and_then(|key| all.nth(hash(0, key))), all.iter());
             }
             Self::RecentHistory(all, history) => {
                 found.holds = Holds::Once;
@@ -238,7 +258,7 @@ impl Router {
             }
             Self::Random(all) => {
                 found.holds = Holds::Once;
-                all.nth(*envelope.random).into_iter().for_each(|target| found.add(target));
+                found.add_chosen(all.nth(*envelope.random), all.iter());
             }
         }
     }
@@ -251,7 +271,7 @@ impl Exchange {
         if let Some(schedule) = self.schedule {
             found.holds = Holds::Once;
             if envelope.delay_ms.is_some() {
-                return found.add(&Target::Queue(schedule));
+                return found.put(&Target::Queue(schedule));
             }
         }
         self.router.collect(keys, envelope, found);
@@ -278,7 +298,6 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Refusal::NotFound`] if the exchange does not exist.
-    /// [`Refusal::NotFound`] where the exchange is not there.
     pub fn route(
         &self,
         vhost: &str,
@@ -297,7 +316,8 @@ impl Catalog {
         } else {
             let start = vhost.exchange(exchange)?;
             let (exchanges, seen) = (Vec::new(), HashSet::new());
-            let mut found = Found { start: exchange, queues: targets, exchanges, seen, matched: false, holds };
+            let there = (!self.unbinding.is_empty()).then_some(&self.queues);
+            let mut found = Found { start: exchange, queues: targets, exchanges, seen, matched: false, holds, there };
             vhost.walk(start, &keys, &Opened::new(envelope, self.saboteur), &mut found);
             holds = found.holds;
         }

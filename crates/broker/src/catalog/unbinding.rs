@@ -1,11 +1,11 @@
 //! Bindings of queues and exchanges that have gone. They may be many, so they go in portions, between which the catalog's lock
 //! is let go.
 //!
-//! Until its bindings are gone, an exchange that led to a queue or exchange which has gone still leads there: a message finds
-//! nothing, and goes to no alternate exchange for that. The number of a binding is never used again, so it does not matter
+//! Until its bindings are gone, an exchange that led to a queue which has gone is asked without that queue. One that led to an
+//! exchange which has gone still leads there, and a message finds nothing. The number of a binding is never used again, so it does not matter
 //! which side of a binding goes first. An exchange that has gone gets its name back only without bindings.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use ferrymq_model::{CatalogEntry, Name};
 
@@ -22,6 +22,8 @@ const UNBOUND_AT_ONCE: usize = 128;
 pub(super) struct Unbinding {
     vhost: Name,
     name: Name,
+    /// The number of what went, and took this with it.
+    cause: u64,
     /// The bindings that lead to it.
     inbound: BTreeSet<u64>,
     /// Where it is no queue, the exchange.
@@ -30,12 +32,12 @@ pub(super) struct Unbinding {
 
 impl Unbinding {
     pub(super) fn of_queue(vhost: Name, name: Name, bindings: BTreeSet<u64>) -> Self {
-        Self { vhost, name, inbound: bindings, exchange: None }
+        Self { vhost, name, cause: 0, inbound: bindings, exchange: None }
     }
 
     pub(super) fn of_exchange(vhost: Name, name: Name, mut exchange: Exchange) -> Self {
         let inbound = std::mem::take(&mut exchange.inbound);
-        Self { vhost, name, inbound, exchange: Some(exchange) }
+        Self { vhost, name, cause: 0, inbound, exchange: Some(exchange) }
     }
 
     /// How many bindings are left.
@@ -51,10 +53,11 @@ impl Catalog {
         self.gone
     }
 
-    /// Whether bindings are left of what has gone since [`Catalog::gone`] said so: [`Catalog::unbind_some`] is due.
+    /// Whether bindings are left of what has gone while [`Catalog::gone`] went from the one to the other, and of what went with
+    /// it: [`Catalog::unbind_some`] is due.
     #[must_use]
-    pub fn is_unbinding_since(&self, gone: u64) -> bool {
-        self.unbinding.keys().any(|(_, number)| *number >= gone)
+    pub fn is_unbinding(&self, gone: &Range<u64>) -> bool {
+        self.unbinding.values().any(|one| gone.contains(&one.cause))
     }
 
     /// Takes away at most 128 bindings of what has gone, and auto-delete exchanges with their last; says whether more are left.
@@ -64,15 +67,18 @@ impl Catalog {
         while left > 0
             && let Some(((_, number), mut unbinding)) = self.unbinding.pop_first()
         {
+            self.unbinding_cause = Some(unbinding.cause);
             if self.unbind_portion(&mut unbinding, &mut left, changes) {
                 self.unbinding.insert((unbinding.count(), number), unbinding);
             }
         }
+        self.unbinding_cause = None;
         !self.unbinding.is_empty()
     }
 
     /// Something has gone.
-    pub(super) fn has_gone(&mut self, unbinding: Unbinding) {
+    pub(super) fn has_gone(&mut self, mut unbinding: Unbinding) {
+        unbinding.cause = self.unbinding_cause.unwrap_or(self.gone);
         self.unbinding.insert((unbinding.count(), self.gone), unbinding);
         self.gone += 1;
     }

@@ -41,7 +41,10 @@ impl Shard {
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
         if !self.letters.is_empty() {
-            self.post_waiting(&mut budget, ports);
+            // The queues keep half of the round.
+            let mut share = ROUND_MESSAGES_MAX / 2;
+            self.post_waiting(&mut share, ports);
+            budget = ROUND_MESSAGES_MAX / 2 + share;
         }
         while budget > 0
             && let Some(id) = self.runnable.pop_front()
@@ -56,7 +59,7 @@ impl Shard {
             budget -= share;
             queue.lined_up = false;
             while let Some(doomed) = queue.serve(&mut self.subscriptions, now, &mut share, ports) {
-                self.bury(id, &doomed, now, ports);
+                self.bury(id, &doomed, now, &mut share, ports);
                 queue = self.queues.get_mut(&id).expect("no queue goes in dispatch");
             }
             queue.set_timer(&mut self.timers);

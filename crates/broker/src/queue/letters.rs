@@ -35,7 +35,7 @@ pub(super) struct Doomed {
 impl Shard {
     /// A message is dead-lettered and leaves its queue, both or neither; without a dead letter it is dropped.
     #[cold]
-    pub(super) fn bury(&mut self, id: QueueId, doomed: &Doomed, now: Time, ports: &mut impl Ports) {
+    pub(super) fn bury(&mut self, id: QueueId, doomed: &Doomed, now: Time, budget: &mut usize, ports: &mut impl Ports) {
         let queue = self.queues.get_mut(&id).expect("the queue was just served");
         if queue.keeps_letters() && !doomed.was_dying && !queue.dying.takes_newcomer() {
             // No dead letter is published out of turn: which queues have it is known only for those whose turn has
@@ -52,7 +52,7 @@ impl Shard {
         let letter = queue.letter(Content::Stored(handle), &doomed.facts, doomed.reason, now, ports);
         let served = if doomed.was_dying { queue.dying.take_served() } else { Vec::new() };
         if queue.keeps_letters() {
-            return self.post_or_keep(id, doomed, letter, served, ports);
+            return self.post_or_keep(id, doomed, letter, served, budget, ports);
         }
         queue.count_letter(letter.is_some());
         queue.lose(doomed);
@@ -60,7 +60,7 @@ impl Shard {
         // It was kept for queues that had not accepted it, under settings that have changed since.
         letter.targets.retain(|target| !served.contains(target));
         ports.begin_unit();
-        let arrived = self.post(&letter, ports) || !served.is_empty();
+        let arrived = self.post(&letter, budget, ports) || !served.is_empty();
         let why = if arrived { Settled::DeadLettered } else { dropped };
         ports.settle(lane, doomed.sequence, doomed.sequence, why);
         ports.end_unit();
@@ -75,6 +75,7 @@ impl Shard {
         doomed: &Doomed,
         letter: Option<Letter>,
         mut served: Vec<QueueId>,
+        budget: &mut usize,
         ports: &mut impl Ports,
     ) {
         let mut full = Vec::new();
@@ -87,7 +88,7 @@ impl Shard {
             let refuses = |target: &QueueId| self.queues.get(target).is_some_and(|queue| queue.refuses(&letter.facts));
             full.extend(letter.targets.extract_if(.., |target| refuses(target)));
             if !letter.targets.is_empty() {
-                self.post(&letter, ports);
+                self.post(&letter, budget, ports);
                 served.append(&mut letter.targets);
             }
         }
@@ -120,29 +121,32 @@ impl Shard {
             *budget -= 1;
             let letter = self.letters.pop_front().expect("there is one");
             let before = self.letters.len();
-            self.post(&letter, ports);
+            ports.begin_unit();
+            self.post(&letter, budget, ports);
+            ports.end_unit();
             self.letters.rotate_right(self.letters.len() - before);
         }
     }
 
     /// Puts a dead letter into its queues, and returns whether it got there.
-    fn post(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
+    fn post(&mut self, letter: &Letter, budget: &mut usize, ports: &mut impl Ports) -> bool {
         if self.saboteur.does(Sabotage::LetterLost) {
             return true;
         }
-        self.publish_letter(letter, ports)
+        self.publish_letter(letter, budget, ports)
     }
 
-    /// Publishes a message that leaves another queue or a schedule in the unit that is open, and says whether it got
-    /// anywhere. Full queues that dead-letter what they refuse do so in the same unit, or a crash would lose it: it has left
-    /// where it was. Only what a chain of more than [`ROUND_MESSAGES_MAX`] refusals causes waits in memory.
-    pub(super) fn publish_letter(&mut self, letter: &Letter, ports: &mut impl Ports) -> bool {
+    /// Publishes a message that leaves another queue or a schedule in the open unit; returns whether it got anywhere.
+    /// Full queues that dead-letter what they refuse do so in the same unit, or a crash would lose it: it has left where
+    /// it was. Each of these takes one of the budget; after [`ROUND_MESSAGES_MAX`], what is caused waits in memory.
+    pub(super) fn publish_letter(&mut self, letter: &Letter, budget: &mut usize, ports: &mut impl Ports) -> bool {
         let (message, waiting) = (letter.message.borrowed(), self.letters.len());
         let published = self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports);
         for _ in 0..ROUND_MESSAGES_MAX {
             if self.letters.len() <= waiting {
                 break;
             }
+            *budget = budget.saturating_sub(1);
             let caused = self.letters.pop_back().expect("there is one more than before");
             let message = caused.message.borrowed();
             self.publish(&message, &caused.facts, caused.persistent, &caused.targets, ports);

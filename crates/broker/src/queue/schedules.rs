@@ -72,7 +72,7 @@ impl Shard {
             let due = Due { schedule: &schedule.settings, handle: coming.handle, facts: &coming.facts, at: now };
             let letter = ports.come_due(&due);
             schedule.leave(&coming);
-            let arrived = letter.is_some_and(|letter| self.publish_letter(&letter, ports));
+            let arrived = letter.is_some_and(|letter| self.publish_letter(&letter, budget, ports));
             settled.add(coming.place, if arrived { Settled::Moved } else { Settled::Dropped }, ports);
         }
         settled.flush(ports);

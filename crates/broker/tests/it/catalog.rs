@@ -1,6 +1,6 @@
 //! The catalog alone: what it refuses and with which text, and what it recovers after a restart.
 
-use ferrymq_broker::{Caller, Catalog};
+use ferrymq_broker::{Caller, Catalog, Envelope};
 use ferrymq_model::{
     Access, CatalogEntry, ConnectionId, DeleteExchange, Destination, EntryKind, Name, Object, Origin, Refusal, Table,
     Value,
@@ -360,9 +360,9 @@ fn an_exchange_that_comes_back_at_once_has_no_bindings() {
     let delete = DeleteExchange { origin: Origin::default(), exchange, if_unused, no_wait: false };
     let gone_before = desk.catalog.gone();
     desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();
-    assert!(desk.catalog.unbind_some(&mut desk.changes) && desk.catalog.is_unbinding_since(gone_before));
+    assert!(desk.catalog.unbind_some(&mut desk.changes) && desk.catalog.is_unbinding(&(gone_before..u64::MAX)));
     desk.exchange("x fanout durable").unwrap();
-    assert!(!desk.catalog.is_unbinding_since(gone_before));
+    assert!(!desk.catalog.is_unbinding(&(gone_before..u64::MAX)));
     desk.bind("x", "q7", Table::default()).unwrap();
     let named = |desk: &Desk| {
         let bindings = desk.catalog.durable_bindings("/");
@@ -385,5 +385,32 @@ fn few_bindings_go_before_many() {
     desk.catalog.unbind_some(&mut desk.changes);
     let gone_before = desk.catalog.gone();
     desk.catalog.forget_queue(queues[1]);
-    assert!(desk.catalog.unbind_some(&mut desk.changes) && !desk.catalog.is_unbinding_since(gone_before));
+    assert!(desk.catalog.unbind_some(&mut desk.changes) && !desk.catalog.is_unbinding(&(gone_before..u64::MAX)));
+    assert!(desk.catalog.is_unbinding(&(0..gone_before)), "who has deleted few works for nobody else");
+}
+
+/// While a queue that has gone still has bindings, messages go to the others that an exchange may choose.
+#[test]
+fn no_exchange_chooses_a_queue_that_has_gone() {
+    let mut desk = Desk::new();
+    let queues = ["gone", "there"].map(|queue| desk.queue(queue).unwrap());
+    for exchange in ["random x-random", "modulus x-modulus-hash", "share x-consistent-hash"] {
+        desk.exchange(exchange).unwrap();
+        let name = exchange.split(' ').next().unwrap();
+        for queue in ["gone", "there"] {
+            desk.bind_key(Destination::Queue(Name::from(queue)), name, "1", Table::default()).unwrap();
+        }
+    }
+    for number in 0..300 {
+        desk.bind("amq.headers", "gone", Table(vec![("n".to_owned(), Value::Int(number))])).unwrap();
+    }
+    desk.catalog.forget_queue(queues[0]);
+    for exchange in ["random", "modulus", "share"] {
+        for number in 0..20u64 {
+            let (random, mut targets) = (|| number, Vec::new());
+            let envelope = Envelope { random: &random, ..Envelope::EMPTY };
+            desk.catalog.route("/", exchange, &number.to_be_bytes(), &[], &envelope, &mut targets).unwrap();
+            assert_eq!(targets, [queues[1]], "{exchange} {number}");
+        }
+    }
 }

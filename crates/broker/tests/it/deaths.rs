@@ -189,6 +189,33 @@ fn what_a_full_queue_refuses_goes_on_with_the_message_that_has_left() {
     assert!(!bench.shard.is_held_up(), "nothing waits in memory");
 }
 
+/// Eight full queues dead-letter what they refuse to each other: the dead letters are more and more, and others are served.
+#[test]
+fn dead_letters_that_multiply_leave_half_of_a_round_to_others() {
+    let mut bench = Bench::new();
+    let names: Vec<String> = (0..8).map(|number| format!("f{number}")).collect();
+    for (number, name) in (2..).zip(&names) {
+        let settings = QueueSettings {
+            messages_max: Some(0),
+            overflow: Overflow::RejectPublishDeadLetter,
+            dead_letters: Some(DeadLettering {
+                exchange: Name::from(&*names.join(",")),
+                routing_key: None,
+                keeps: false,
+            }),
+            ..settings(name)
+        };
+        bench.shard.open(QueueId(256 * number), settings, &[], NOW);
+        bench.port.queues.insert(name.clone(), QueueId(256 * number));
+    }
+    bench.publish_to(&[QueueId(512)], true, Facts::default());
+    publish(&mut bench, 100);
+    bench.consume(1, true, 0);
+    bench.dispatch();
+    assert!(bench.shard.has_waiting_letters(), "there are many");
+    assert!(bench.delivered().len() >= 32);
+}
+
 #[test]
 fn a_message_that_may_come_back_twice_is_delivered_three_times() {
     let mut bench = with_letters(QueueSettings { attempts_max: Some(2), ..settings("q") });

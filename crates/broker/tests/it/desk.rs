@@ -83,11 +83,21 @@ impl Desk {
     }
 
     pub fn bind_to(&mut self, destination: Destination, exchange: &str, arguments: Table) -> Result<(), Refusal> {
+        self.bind_key(destination, exchange, "k", arguments)
+    }
+
+    pub fn bind_key(
+        &mut self,
+        destination: Destination,
+        exchange: &str,
+        key: &str,
+        arguments: Table,
+    ) -> Result<(), Refusal> {
         let request = BindCommand {
             origin: Origin::default(),
             destination,
             exchange: Name::from(exchange),
-            key: b"k".to_vec(),
+            key: key.as_bytes().to_vec(),
             no_wait: false,
             arguments,
         };

@@ -16,7 +16,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(settings("q"))
     }
 

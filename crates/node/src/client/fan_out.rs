@@ -3,7 +3,6 @@
 //! If consecutive messages have the same targets, each portion gets all of these messages before the next portion.
 //! Then everything from the queue to the socket is touched once for several messages, and not once for each of
 //! them.
-//! touch, from the queue to the socket, is then touched once and not once for each message.
 
 use ferrymq_broker::Published;
 use ferrymq_model::{Position, Publish, QueueId};

@@ -243,7 +243,7 @@ impl Excess {
         let most = account.bytes.of(*pool);
         Refusal::ResourceLimit(match pool {
             Pool::Uploads => format!(
-                "this connection holds the most ({most} bytes) of its user, and its user the most of all, of messages that have arrived in part or wait for a commit; \
+                "this connection holds the most ({most} bytes) of messages that have arrived in part or wait for a commit; \
                  all take {bytes} bytes, more than uploads_bytes_max ({bytes_max})"
             ),
             Pool::Memory => {
@@ -251,7 +251,7 @@ impl Excess {
                 let kinds: Vec<String> =
                     kinds.map(|(kind, name)| format!("{name}: {}", account.bytes.get(*kind))).collect();
                 format!(
-                    "this connection holds the most memory ({most} bytes) of its user, and its user the most of all; the server takes {bytes} bytes, more than \
+                    "this connection holds the most memory ({most} bytes); the server takes {bytes} bytes, more than \
                      memory_bytes_max ({bytes_max}); {}",
                     kinds.join(", ")
                 )

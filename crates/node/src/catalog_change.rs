@@ -35,8 +35,10 @@ pub fn apply<T>(
     ports.unbind_some(gone_before, &mut changes);
     ports.write_changes(&changes);
     schedules::follow_catalog(shard, ports);
-    // Dead letters that wait for a target are tried again.
-    shard.routes_changed();
+    if !ports.is_unbinding() {
+        // Dead letters that wait for a target are tried again: once, not for each portion of the bindings that go.
+        shard.routes_changed();
+    }
     ports.end_unit();
     // Not earlier: a unit may be in two groups, and counts once both are there.
     (result, ports.catalog_position())
@@ -59,6 +61,18 @@ impl Node {
         self.settle_down(aftermath, own);
         self.tell_happenings(happenings, by);
         changed
+    }
+
+    /// An exchange of this name is about to be declared: the bindings of one that had it go first, in portions.
+    pub(crate) fn unbind_exchange(&self, vhost: &Name, exchange: &Name) {
+        let is_left = || self.catalog.read().is_unbinding_exchange(vhost, exchange);
+        if is_left() {
+            self.host.lengthy(&mut || {
+                while is_left() {
+                    self.change_catalog(None, None, |_, ports, changes| ports.catalog().unbind_some(changes));
+                }
+            });
+        }
     }
 
     /// Like [`Node::change_catalog`], for changes that need only the catalog.

@@ -13,7 +13,7 @@ use ferrymq_model::{
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::rig_tests::{Folder, Gate, Still, carry_out, login, open, origin};
+use crate::rig_tests::{Folder, Gate, Still, carry_out, declaration, login, open, origin};
 use crate::{Client, Effects, Host, Node, Peer};
 
 /// What a restart must recover, one line for each thing.
@@ -56,16 +56,7 @@ fn delete_exchange(exchange: &str) -> Command {
 }
 
 fn declare_queue(queue: &str, auto_delete: bool) -> Command {
-    Command::DeclareQueue(DeclareQueue {
-        origin: origin(),
-        queue: Name::from(queue),
-        passive: false,
-        durable: true,
-        exclusive: false,
-        auto_delete,
-        no_wait: false,
-        arguments: Arguments::default(),
-    })
+    Command::DeclareQueue(DeclareQueue { durable: true, auto_delete, ..declaration(queue) })
 }
 
 fn delete_queue(queue: &str) -> Command {

@@ -5,12 +5,11 @@
 use std::sync::Arc;
 
 use ferrymq_model::{
-    Arguments, Body, Command, DeclareQueue, Effect, GetCommand, Name, Position, Publish, Reply, Settle, Settlement,
-    Span, Usage,
+    Body, Command, DeclareQueue, Effect, GetCommand, Name, Position, Publish, Reply, Settle, Settlement, Span, Usage,
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::rig_tests::{Folder, Gate, Still, carry_out, login, open, origin, publish};
+use crate::rig_tests::{Folder, Gate, Still, carry_out, declaration, login, open, origin, publish};
 use crate::{Client, Effects, Node, Peer};
 
 #[test]
@@ -74,16 +73,7 @@ fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
 }
 
 fn declare(client: &mut Client) {
-    let queue = DeclareQueue {
-        origin: origin(),
-        queue: Name::from("q"),
-        passive: false,
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        no_wait: false,
-        arguments: Arguments::default(),
-    };
+    let queue = DeclareQueue { durable: true, ..declaration("q") };
     let confirm = Command::ConfirmSelect { origin: origin(), no_wait: false };
     carry_out(client, b"", [login(), vec![confirm, Command::DeclareQueue(queue)]].concat());
 }

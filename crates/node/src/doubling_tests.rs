@@ -11,7 +11,7 @@ use ferrymq_model::{
 };
 use parking_lot::Mutex;
 
-use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, login, open, origin, publish};
+use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, declaration, login, open, origin, publish};
 use crate::{Client, Host, Node};
 
 /// Processor time of this thread so far.
@@ -70,16 +70,7 @@ impl Rig {
 }
 
 fn declare(queue: &str, exclusive: bool) -> Command {
-    Command::DeclareQueue(DeclareQueue {
-        origin: origin(),
-        queue: Name::from(queue),
-        passive: false,
-        durable: false,
-        exclusive,
-        auto_delete: false,
-        no_wait: false,
-        arguments: Arguments::default(),
-    })
+    Command::DeclareQueue(DeclareQueue { exclusive, ..declaration(queue) })
 }
 
 fn delete(queue: &str) -> Command {

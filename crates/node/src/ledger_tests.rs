@@ -9,10 +9,10 @@ use std::{
     },
 };
 
-use ferrymq_model::{Body, Command, DeclareQueue, Event, Limits, Login, Name, Publish, Refusal, Span, Time};
+use ferrymq_model::{Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time};
 use ferrymq_storage::{Options, RealDisk};
 
-use crate::rig_tests::{Folder, carry_out, login, origin, publish};
+use crate::rig_tests::{Folder, carry_out, declaration, login, origin, publish};
 use crate::{Backend, Client, Effects, Host, Node, NodeSettings, Peer};
 
 const MAX: usize = 32 << 20;
@@ -209,16 +209,7 @@ fn open_transactions_count_and_a_rollback_gives_back() {
     let rig = Rig::new(uploads());
     let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
     holder.holds(MAX / 100 * 95, 0);
-    let queue = DeclareQueue {
-        origin: origin(),
-        queue: Name::from("q"),
-        passive: false,
-        durable: false,
-        exclusive: false,
-        auto_delete: false,
-        no_wait: false,
-        arguments: Default::default(),
-    };
+    let queue = declaration("q");
     carry_out(&mut other, b"", vec![Command::DeclareQueue(queue), Command::TxSelect(origin())]);
     let body = Body::Shared(vec![0; MAX / 100 * 8].into());
     carry_out(

@@ -55,6 +55,8 @@ mod touched;
 mod transaction;
 mod transition;
 mod unacked;
+#[cfg(test)]
+mod unbinding_tests;
 mod usage;
 
 pub use authentication::Backend;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::{
     Client, Host, Node,
-    rig_tests::{Folder, Gate, Nobody, Still, open},
+    rig_tests::{Folder, Gate, Moving, Nobody, Still, open},
 };
 
 /// Keeps computations until the test runs them.
@@ -104,30 +104,6 @@ fn so_many_checks_wait_and_no_more_and_none_for_those_who_have_gone() {
     assert!(matches!(events[..], [Event::LoggedIn]), "there is room again: {events:?}");
     drop(client);
     node.stop().unwrap();
-}
-
-/// A host whose clock the test moves.
-#[derive(Default)]
-struct Moving(std::sync::atomic::AtomicU64);
-
-impl Host for Moving {
-    fn now(&self) -> Time {
-        Still.now().after_ms(self.0.load(Ordering::Relaxed))
-    }
-
-    fn wall(&self) -> Time {
-        self.now()
-    }
-
-    fn random(&self) -> u128 {
-        Still.random()
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
-    }
 }
 
 /// Whether a login from another machine was answered.

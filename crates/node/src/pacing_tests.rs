@@ -2,13 +2,13 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
-use ferrymq_model::{Arguments, Body, Command, ConsumeCommand, DeclareQueue, Name, Publish, Span, Time};
+use ferrymq_model::{Arguments, Body, Command, ConsumeCommand, Name, Publish, Span};
 
-use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, login, open, origin, publish};
-use crate::{Client, Effects, Host, Node, Peer};
+use crate::rig_tests::{Folder, Gate, Moving, Nobody, carry_out, declaration, login, open, origin, publish};
+use crate::{Client, Effects, Node, Peer};
 
 /// A peer whose socket takes what it is told to.
 #[derive(Default)]
@@ -28,37 +28,13 @@ impl Peer for Slow {
     fn wake(&self) {}
 }
 
-/// A clock that is moved by hand.
-#[derive(Default)]
-struct Moved(AtomicU64);
-
-impl Host for Moved {
-    fn now(&self) -> Time {
-        Still.now().after_ms(self.0.load(Ordering::Relaxed))
-    }
-
-    fn wall(&self) -> Time {
-        self.now()
-    }
-
-    fn random(&self) -> u128 {
-        Still.random()
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
-    }
-}
-
 const BODY_BYTES: usize = 64 << 10;
 /// More than twice as much as publishers may be ahead.
 const MESSAGES: usize = 80;
 
 struct Bench {
     node: Arc<Node>,
-    clock: Arc<Moved>,
+    clock: Arc<Moving>,
     socket: Arc<Slow>,
     consumer: Client,
     publisher: Client,
@@ -67,21 +43,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let (folder, clock, socket) = (Folder::new(), Arc::new(Moved::default()), Arc::new(Slow::default()));
+        let (folder, clock, socket) = (Folder::new(), Arc::new(Moving::default()), Arc::new(Slow::default()));
         let node = open(&folder, Arc::<Gate>::default(), clock.clone());
         let mut consumer = node.connect(socket.clone(), "consumer".to_owned(), true).unwrap();
         let mut publisher = node.connect(Arc::new(Nobody), "publisher".to_owned(), true).unwrap();
         carry_out(&mut publisher, b"", login());
-        let declare = Command::DeclareQueue(DeclareQueue {
-            origin: origin(),
-            queue: Name::from("q"),
-            passive: false,
-            durable: false,
-            exclusive: false,
-            auto_delete: false,
-            no_wait: false,
-            arguments: Arguments::default(),
-        });
+        let declare = Command::DeclareQueue(declaration("q"));
         carry_out(&mut consumer, b"", [login(), vec![declare]].concat());
         Self { node, clock, socket, consumer, publisher, _folder: folder }
     }

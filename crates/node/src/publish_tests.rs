@@ -8,13 +8,12 @@ use std::sync::{
 };
 
 use ferrymq_model::{
-    Arguments, BindCommand, Body, Command, DeclareQueue, Destination, Event, Login, Name, Origin, Publish, Rare,
-    Refusal, Span, Table, Time,
+    BindCommand, Body, Command, Destination, Event, Login, Name, Origin, Publish, Rare, Refusal, Span, Table, Time,
 };
 
 use crate::Host;
 use crate::definition_import::Import;
-use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, login, open, origin, publish};
+use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, declaration, login, open, origin, publish};
 
 const QUEUES: usize = 300;
 const MESSAGES: usize = 100;
@@ -57,16 +56,7 @@ fn decisions(counts_messages: bool) -> usize {
     let mut commands = login();
     for number in 0..QUEUES {
         let queue = Name::from(&*format!("q{number}"));
-        commands.push(Command::DeclareQueue(DeclareQueue {
-            origin: origin(),
-            queue: queue.clone(),
-            passive: false,
-            durable: false,
-            exclusive: false,
-            auto_delete: false,
-            no_wait: false,
-            arguments: Arguments::default(),
-        }));
+        commands.push(Command::DeclareQueue(declaration(&queue)));
         commands.push(Command::Bind(BindCommand {
             origin: origin(),
             destination: Destination::Queue(queue),
@@ -140,16 +130,7 @@ fn what_it_takes_to_route_counts_as_work() {
     let folder = Folder::new();
     let node = open(&folder, Arc::<Gate>::default(), Arc::<Counting>::default());
     let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
-    let queue = DeclareQueue {
-        origin: origin(),
-        queue: Name::from("q"),
-        passive: false,
-        durable: false,
-        exclusive: false,
-        auto_delete: false,
-        no_wait: false,
-        arguments: Arguments::default(),
-    };
+    let queue = declaration("q");
     let commands = [login(), vec![Command::DeclareQueue(queue)]].concat();
     carry_out(&mut client, b"", commands);
     let (mut input, mut events) = (b"amq.topic".to_vec(), Vec::new());

@@ -3,9 +3,11 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use ferrymq_model::{Body, Command, Dialect, Event, Limits, Login, Name, Origin, Publish, Span, Time};
+use ferrymq_model::{
+    Arguments, Body, Command, DeclareQueue, Dialect, Event, Limits, Login, Name, Origin, Publish, Span, Time,
+};
 use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, Options, RealDisk};
 use parking_lot::{Condvar, Mutex};
 
@@ -65,6 +67,44 @@ impl Host for Still {
 
     fn fault(&self, reason: String) {
         panic!("{reason}");
+    }
+}
+
+/// A host whose clock the test moves: so many milliseconds.
+#[derive(Default)]
+pub struct Moving(pub AtomicU64);
+
+impl Host for Moving {
+    fn now(&self) -> Time {
+        Still.now().after_ms(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Time {
+        self.now()
+    }
+
+    fn random(&self) -> u128 {
+        Still.random()
+    }
+
+    fn alarm(&self, _: Option<Time>) {}
+
+    fn fault(&self, reason: String) {
+        panic!("{reason}");
+    }
+}
+
+/// A declaration of a queue that is neither durable nor anything else.
+pub fn declaration(name: &str) -> DeclareQueue {
+    DeclareQueue {
+        origin: origin(),
+        queue: Name::from(name),
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        no_wait: false,
+        arguments: Arguments::default(),
     }
 }
 

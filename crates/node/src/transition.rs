@@ -232,6 +232,11 @@ impl Transition<'_> {
         self.catalog().gone()
     }
 
+    /// Whether bindings are left that this has to take away.
+    pub fn is_unbinding(&self) -> bool {
+        self.aftermath.unbinding.is_some()
+    }
+
     /// Bindings of what has gone since `before`, and of what this is about anyway, are taken away: as many as may go under one
     /// hold of the catalog's lock. What others delete later is for them.
     pub fn unbind_some(&mut self, before: u64, changes: &mut Vec<CatalogEntry>) {

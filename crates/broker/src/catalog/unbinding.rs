@@ -131,10 +131,16 @@ impl Catalog {
         }
     }
 
+    /// Whether bindings are left of an exchange that had this name.
+    #[must_use]
+    pub fn is_unbinding_exchange(&self, vhost: &Name, exchange: &Name) -> bool {
+        let had_it = |gone: &Unbinding| gone.exchange.is_some() && (&gone.vhost, &gone.name) == (vhost, exchange);
+        self.unbinding.values().any(had_it)
+    }
+
     /// An exchange of this name is about to be made: the bindings of one that had it are to be gone.
     pub(super) fn unbind_before(&mut self, vhost: &Name, exchange: &Name, changes: &mut Vec<CatalogEntry>) {
-        let had_it = |gone: &Unbinding| gone.exchange.is_some() && (&gone.vhost, &gone.name) == (vhost, exchange);
-        while self.unbinding.values().any(had_it) {
+        while self.is_unbinding_exchange(vhost, exchange) {
             self.unbind_some(changes);
         }
     }

@@ -22,6 +22,7 @@ struct QueueFound {
 impl Client {
     pub(super) fn declare_exchange(&mut self, command: &DeclareExchange) -> Result<(), Refusal> {
         let caller = self.caller();
+        self.node.unbind_exchange(caller.vhost, &command.exchange);
         let ((), after) =
             self.change_catalog(|catalog, changes| catalog.declare_exchange(&caller, command, changes))?;
         self.reply(command.origin, command.no_wait, Some(after), Reply::ExchangeDeclared);

@@ -103,6 +103,7 @@ impl Client {
             });
             published.queues += here.queues;
             published.refused |= here.refused;
+            self.pacing.published(here.ahead_in);
         }
         self.worked((targets.len() * publishes.len()) as u64);
         fan_out.next = portion.end;

@@ -16,6 +16,8 @@ pub enum Dial {
     NoSync = 2,
     /// The n-th sync from now kills the server.
     KillAtSync = 3,
+    /// 1: files are opened without `O_DIRECT`, so all writes go through the page cache.
+    NoDirect = 5,
 }
 
 #[derive(Debug)]

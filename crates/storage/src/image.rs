@@ -4,6 +4,7 @@
 //! writer continues behind them. So the flush thread can write a group, and the spill thread can read an old file,
 //! while the shard appends. All unsafe code of storage is in this file.
 
+use std::alloc::{self, Layout};
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -37,9 +38,10 @@ impl Image {
         // SAFETY: new memory at an address of the system's choice; nothing else can refer to it.
         let mapped =
             unsafe { mmap_anonymous(ptr::null_mut(), capacity, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
-        // As when an allocation fails: there is no memory left, and nothing useful to do without it.
-        let start =
-            mapped.ok().and_then(|start| NonNull::new(start.cast())).expect("the system has memory for an image");
+        // Ends the process with a sentence that says how many bytes were missing, like every allocation that fails.
+        let none =
+            || alloc::handle_alloc_error(Layout::array::<u8>(capacity).expect("a journal file has such a length"));
+        let start = mapped.ok().and_then(|start| NonNull::new(start.cast())).unwrap_or_else(none);
         Self { start, capacity, filled: AtomicUsize::new(0) }
     }
 

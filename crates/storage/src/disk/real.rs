@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ferrymq_model::Time;
+use rustix::fs::OFlags;
 
 use super::{Disk, DiskFile, DiskLock, Open};
 
@@ -15,6 +17,8 @@ const PARTS_MAX: usize = 1024;
 
 /// The file mode: only the server may read messages.
 const FILE_MODE: u32 = 0o600;
+/// The alignment with which every file system takes writes past the page cache.
+const BLOCK: usize = 4096;
 /// The mode of folders.
 const FOLDER_MODE: u32 = 0o700;
 
@@ -54,8 +58,11 @@ impl Disk for RealDisk {
         let empty = how == Open::Empty;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(empty).truncate(empty).create_new(how == Open::New).mode(FILE_MODE);
+        let file = options.open(path)?;
+        let direct = (how == Open::Blocks).then(|| Direct::open(path)).flatten();
         Ok(Box::new(RealFile {
-            file: options.open(path)?,
+            file,
+            direct,
             #[cfg(debug_assertions)]
             path: path.to_owned(),
         }))
@@ -91,8 +98,46 @@ impl DiskLock for RealLock {}
 #[derive(Debug)]
 struct RealFile {
     file: File,
+    direct: Option<Direct>,
     #[cfg(debug_assertions)]
     path: std::path::PathBuf,
+}
+
+/// A file whose writes go past the page cache.
+#[derive(Debug)]
+struct Direct {
+    file: File,
+    /// The file system has refused such a write before.
+    refused: AtomicBool,
+}
+
+impl Direct {
+    /// Nothing if the file system does not offer it.
+    fn open(path: &Path) -> Option<Self> {
+        let file = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(path).ok()?;
+        Some(Self { file, refused: AtomicBool::new(false) })
+    }
+
+    /// Writes what it can; nothing if these bytes must go another way.
+    fn write(&self, position: u64, parts: &[IoSlice<'_>]) -> Option<rustix::io::Result<usize>> {
+        let whole = |part: &IoSlice<'_>| part.len().is_multiple_of(BLOCK) && part.as_ptr().align_offset(BLOCK) == 0;
+        if !position.is_multiple_of(BLOCK as u64) || !parts.iter().all(whole) || self.refused.load(Ordering::Relaxed) {
+            return None;
+        }
+        let written = rustix::io::pwritev(&self.file, parts, position);
+        if written == Err(rustix::io::Errno::INVAL) {
+            self.refused.store(true, Ordering::Relaxed);
+            return None;
+        }
+        Some(written)
+    }
+}
+
+impl RealFile {
+    fn write(&self, position: u64, parts: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
+        let written = self.direct.as_ref().and_then(|direct| direct.write(position, parts));
+        written.unwrap_or_else(|| rustix::io::pwritev(&self.file, parts, position))
+    }
 }
 
 impl DiskFile for RealFile {
@@ -114,7 +159,7 @@ impl DiskFile for RealFile {
         let mut parts = parts.as_mut_slice();
         while !parts.is_empty() {
             let some = &parts[..parts.len().min(PARTS_MAX)];
-            match rustix::io::pwritev(&self.file, some, position) {
+            match self.write(position, some) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     position += written as u64;
@@ -131,7 +176,9 @@ impl DiskFile for RealFile {
         self.file.read_exact_at(into, position)
     }
 
+    /// Syncs everything that was written to the file, whichever way.
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        let direct = self.direct.as_ref().filter(|direct| !direct.refused.load(Ordering::Relaxed));
+        direct.map_or(&self.file, |direct| &direct.file).sync_data()
     }
 }

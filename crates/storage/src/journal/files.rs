@@ -97,7 +97,7 @@ impl JournalFiles {
         let mut opened = Vec::new();
         for number in 0.. {
             let path = path_of(folder, number);
-            let file = match disk.open(&path, Open::Existing) {
+            let file = match disk.open(&path, Open::Blocks) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && number >= files => break,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let what = format!("the journal has {files} files, and this is one of them");
@@ -121,7 +121,7 @@ impl JournalFiles {
         if !sabotage::is(Sabotage::NoSyncOfAddedFile) {
             disk.sync_folder(&self.folder)?;
         }
-        let file = disk.open(&path, Open::Existing)?;
+        let file = disk.open(&path, Open::Blocks)?;
         self.files.write().push(Arc::new(JournalFile { path, file }));
         Ok(number)
     }

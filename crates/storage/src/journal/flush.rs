@@ -11,7 +11,7 @@
 //! last can be distinguished from a torn end. A failed sync is never tried again: what the kernel kept of it is
 //! unknown.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -19,8 +19,10 @@ use std::time::Duration;
 use ferrymq_model::{Position, Time};
 use parking_lot::MutexGuard;
 
+use super::blocks::Blocks;
 use super::closed::Closed;
-use super::group::{self, ALIGN, GROUP_BYTES, GroupHeader, HEADER_BYTES, SectionHeader};
+
+use super::group::{self, GROUP_BYTES, GroupHeader, HEADER_BYTES, SectionHeader};
 use super::open::{Asleep, OpenGroup, Shared};
 use super::position;
 use crate::disk::Disk;
@@ -31,7 +33,6 @@ use crate::options::Options;
 use crate::own_file::OwnFiles;
 use crate::sabotage::{self, Sabotage};
 
-const ZEROS: [u8; ALIGN as usize] = [0; ALIGN as usize];
 /// A flush that nobody asked for starts when a group has this much.
 const UNASKED_BYTES: u32 = 1 << 20;
 
@@ -71,6 +72,7 @@ pub(crate) struct Flusher {
     write_wait: Duration,
     sync_wait: Duration,
     chain: Chain,
+    blocks: Blocks,
     /// The last group that was synced.
     synced_number: u64,
     /// Whether the last written group says that all other groups were synced.
@@ -133,6 +135,7 @@ impl Flusher {
             write_wait: Duration::from_millis(options.write_wait_ms),
             sync_wait: Duration::from_millis(options.sync_wait_ms),
             chain,
+            blocks: Blocks::new(),
             synced_number: 0,
             sealed: false,
             fills_since: None,
@@ -330,14 +333,11 @@ impl Flusher {
         let bytes = HEADER_BYTES - GROUP_BYTES + parts.iter().map(|part| part.len()).sum::<usize>();
         let (header, chain) =
             self.headers(closed, u32::try_from(bytes).expect("a group is shorter than its file"), &parts);
-        // Whole blocks: the kernel need not read what it is about to overwrite.
-        let padding = (GROUP_BYTES + bytes).next_multiple_of(ALIGN as usize) - (GROUP_BYTES + bytes);
-        let mut slices = Vec::with_capacity(parts.len() + 2);
-        slices.push(IoSlice::new(&header));
-        slices.extend(parts.iter().map(|part| IoSlice::new(part)));
-        slices.push(IoSlice::new(&ZEROS[..padding]));
+        let mut all = Vec::with_capacity(parts.len() + 1);
+        all.push(&header[..]);
+        all.extend(&parts);
         let written = self.shared.files.file(file);
-        while let Err(error) = written.write_at(closed.start.into(), &slices) {
+        while let Err(error) = self.blocks.write(&**written, closed.start.into(), &all) {
             // Nothing was synced, so the same bytes may be written again.
             if kind_of(&error) != Kind::Passing || !self.shared.pause(RETRY) {
                 return Err(self.fatal("write", file, &error));

@@ -5,6 +5,7 @@
 //! how far the journal is durable. They share [`Shared`], whose lock is held for one record at a time.
 
 mod append;
+mod blocks;
 mod closed;
 mod files;
 mod flush;

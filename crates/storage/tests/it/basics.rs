@@ -1,8 +1,11 @@
 //! What is written can be read again, before and after a restart.
 
+use std::fs;
+use std::io::IoSlice;
+
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, QueueId, Settled, Time};
-use ferrymq_storage::{Next, OpenError, Options};
+use ferrymq_storage::{Disk, Next, Open, OpenError, Options, RealDisk};
 
 use crate::rig::{Folder, facts, message, place, publish, small};
 
@@ -203,4 +206,23 @@ fn a_transient_message_with_a_long_body_is_read_from_beside_it() {
         store.enqueue(&message(BodyRef::Shared(&long)), &facts(BodyRef::Shared(&long)), &[], &[place(Q, 1)]);
     });
     assert_eq!(shard.messages(Q), [(1, long.to_vec())]);
+}
+
+#[test]
+fn whole_blocks_and_other_bytes_go_into_the_same_file() {
+    const BLOCK: usize = 4096;
+    let folder = Folder::new("blocks");
+    let path = folder.0.join("blocks");
+    RealDisk.create_folder(&folder.0).unwrap();
+    fs::write(&path, [1; 3 * BLOCK]).unwrap();
+    let file = RealDisk.open(&path, Open::Blocks).unwrap();
+    let memory = vec![2; 3 * BLOCK];
+    let begin = memory.as_ptr().align_offset(BLOCK);
+    file.write_at(BLOCK as u64, &[IoSlice::new(&memory[begin..][..BLOCK])]).unwrap();
+    file.write_at(5, &[IoSlice::new(b"other")]).unwrap();
+    file.write_at(2 * BLOCK as u64, &[IoSlice::new(&memory[begin + 1..][..BLOCK])]).unwrap();
+    file.sync_data().unwrap();
+    let mut expected = [vec![1; BLOCK], vec![2; 2 * BLOCK]].concat();
+    expected[5..10].copy_from_slice(b"other");
+    assert!(fs::read(&path).unwrap() == expected);
 }

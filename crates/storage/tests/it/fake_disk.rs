@@ -426,9 +426,9 @@ impl Disk for FakeDisk {
         }
         let found = world.files.now.get(path).copied();
         let inode = match (how, found) {
-            (Open::Existing, None) => return Err(io::ErrorKind::NotFound.into()),
+            (Open::Existing | Open::Blocks, None) => return Err(io::ErrorKind::NotFound.into()),
             (Open::New, Some(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
-            (Open::Existing, Some(inode)) => inode,
+            (Open::Existing | Open::Blocks, Some(inode)) => inode,
             (Open::Empty, Some(inode)) => {
                 world.operate()?;
                 let emptied = &mut world.inodes[inode];

@@ -21,6 +21,7 @@ mod definition_limits;
 #[cfg(test)]
 mod definition_tests;
 mod definitions;
+mod disk;
 #[cfg(test)]
 mod doubling_tests;
 mod effects;

@@ -12,7 +12,7 @@ use std::{
 
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
 use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
-use ferrymq_storage::BodyFiles;
+use ferrymq_storage::{BodyFiles, DiskWatch};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -125,6 +125,9 @@ pub struct Node {
     pub(crate) stalled: AtomicBool,
     /// Storage's own flag for that, which is set at once. The notification may take as long as a sync.
     pub(crate) storage_stalled: Arc<AtomicBool>,
+    /// Whether they wait because the disk does not answer.
+    pub(crate) disk_hangs: AtomicBool,
+    pub(crate) disk_watch: DiskWatch,
     /// Whether everybody waits for the journal, because it is that far behind.
     pub(crate) storage_overfull: Arc<AtomicBool>,
     /// Whether they wait because the disk is full.
@@ -169,13 +172,6 @@ impl Node {
     #[must_use]
     pub fn found(&self) -> Found {
         self.found
-    }
-
-    /// Why the disk accepts no more, while it does not.
-    #[must_use]
-    pub fn disk_is_full(&self) -> Option<String> {
-        let full = self.disk_full.load(Ordering::Acquire).then(|| self.stall_reason.lock().clone());
-        full.or_else(|| self.long_bodies_wait.lock().clone())
     }
 
     /// How many connections there are.
@@ -252,10 +248,6 @@ impl Node {
 
     pub(crate) fn random(&self) -> u128 {
         self.host.random()
-    }
-
-    pub(crate) fn is_stalled(&self) -> bool {
-        self.stalled.load(Ordering::Acquire)
     }
 
     /// Whether publishers are not to be read: they are blocked, or will be.

@@ -156,6 +156,8 @@ impl Node {
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let (storage_stalled, storage_overfull, bodies) = (store.stalled(), store.overfull(), store.bodies());
         let node = Arc::new(Self {
+            disk_hangs: false.into(),
+            disk_watch: store.disk_watch(),
             histories: HistoryBudget::new(settings.limits.histories_bytes_max),
             ledger: Ledger::new(&settings.limits).into(),
             properties: settings.properties,
@@ -261,11 +263,15 @@ impl Node {
             self.disk_full.store(false, Ordering::Release);
         }
         self.stalled.store(*room != Room::Open, Ordering::Release);
-        let connections = self.core.lock().connections.clone();
-        connections.iter().flatten().for_each(|connection| connection.wake());
+        self.wake_connections();
         if *room == Room::Open {
             self.let_letters_go_on();
         }
+    }
+
+    pub(crate) fn wake_connections(&self) {
+        let connections = self.core.lock().connections.clone();
+        connections.iter().flatten().for_each(|connection| connection.wake());
     }
 
     /// There is space for dead letters that waited for it. Storage's thread has other work, so the host's timer

@@ -52,7 +52,7 @@ impl Queries for Progress {
         }
         let reason = match *self.phase.borrow() {
             Phase::Serving => {
-                let full = self.node.get().and_then(|node| node.disk_is_full());
+                let full = self.node.get().and_then(|node| node.disk_trouble());
                 return full.map_or(Readiness::Ready, |why| Readiness::Blocked(format!("publishers wait: {why}")));
             }
             Phase::Recovering => "the data directory is being recovered",

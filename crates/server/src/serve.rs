@@ -36,6 +36,8 @@ use crate::{
 
 /// How often the log says how many lines it suppressed.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// How often the node looks whether the disk answers.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a server until it is told to stop. The exit code is 0 after an orderly stop, and 1 if the server cannot
 /// start or must not continue.
@@ -135,6 +137,7 @@ async fn serve(
         workers.spawn(ring_alarms(node.clone(), process.clone())),
         workers.spawn(deliver_the_rest(node.clone(), process.clone())),
         workers.spawn(report_log_limits(process.clone())),
+        workers.spawn(look_at_disk(node.clone())),
         workers.spawn(reload(tls, node.clone()).on(harmless.hangup)),
     ];
     progress.enter(Phase::Serving);
@@ -325,6 +328,15 @@ async fn report_log_limits(process: Arc<Process>) {
     loop {
         times.tick().await;
         process.log_limits().report();
+    }
+}
+
+/// Looks at the disk from time to time.
+async fn look_at_disk(node: Arc<Node>) {
+    let mut times = tokio::time::interval(LOOK_EVERY);
+    loop {
+        times.tick().await;
+        node.look_at_disk();
     }
 }
 

@@ -48,6 +48,7 @@ pub use driver::{Driver, Turn, Worker};
 pub use error::{FatalError, OpenError};
 pub use filing::{BodyFiles, Filing};
 pub use finding::{Handle, Next};
+pub use journal::DiskWatch;
 pub use notify::{Notify, Room, Stall};
 pub use options::Options;
 pub use recover::{Recovered, RecoveredQueue, open, open_driven};

@@ -14,7 +14,7 @@ use crate::disk::{Disk, DiskLock};
 use crate::driver::{Driver, Worker};
 use crate::error::OpenError;
 use crate::filing::{self, BodyFiles, Filer};
-use crate::journal::{self, Begin, Chain, Flusher, JournalFiles, OpenGroup, Replayed, Shared};
+use crate::journal::{self, Begin, Chain, DiskWatch, Flusher, JournalFiles, OpenGroup, Replayed, Shared};
 use crate::manifest::Manifest;
 use crate::merge::Merging;
 use crate::notify::Notify;
@@ -221,6 +221,7 @@ impl Start {
             durable: AtomicU64::new(replayed.end.0),
             stalled: Arc::default(),
             overfull: Arc::default(),
+            watch: DiskWatch::new(Arc::clone(&self.disk)),
             files,
             driver: self.driver,
         });

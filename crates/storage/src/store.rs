@@ -16,7 +16,7 @@ use crate::disk::DiskLock;
 use crate::error::FatalError;
 use crate::filing::BodyFiles;
 use crate::image::ImageWriter;
-use crate::journal::{Appender, OwnFile, Shared, TARGET_BYTES};
+use crate::journal::{Appender, DiskWatch, OwnFile, Shared, TARGET_BYTES};
 use crate::moving::{Dead, DeadFile, Leaving, date_dead};
 use crate::notify::Room;
 use crate::options::Options;
@@ -383,6 +383,12 @@ impl Store {
     #[must_use]
     pub fn overfull(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.overfull)
+    }
+
+    /// Says how long the disk has not answered the journal.
+    #[must_use]
+    pub fn disk_watch(&self) -> DiskWatch {
+        self.shared.watch.clone()
     }
 
     /// Writes what there is a journal file for, syncs it, and ends storage's threads. The shard's lock must not be

@@ -148,7 +148,7 @@ impl Client {
     /// Why this connection's publishes are blocked.
     #[must_use]
     pub fn block_reason(&self) -> Option<String> {
-        self.filing_reason().or_else(|| self.is_blocked().then(|| self.node.stall_reason.lock().clone()))
+        self.filing_reason().or_else(|| self.is_blocked().then(|| self.node.stall_reason()))
     }
 
     /// Whether this connection should not be read for now: its publishes are blocked, or it sends requests without

@@ -310,7 +310,7 @@ impl Flusher {
     /// space: nothing refers to it yet.
     fn write_own_files(&self, closed: &Closed) -> Result<(), FatalError> {
         for (number, body) in &closed.own_files {
-            while let Err(error) = self.own_files.write(*number, body) {
+            while let Err(error) = self.shared.watch.during(|| self.own_files.write(*number, body)) {
                 let passes = matches!(kind_of(&error), Kind::Full | Kind::Passing);
                 self.shared.body_failed(&error.to_string());
                 if !passes || !self.shared.pause(RETRY) {
@@ -337,7 +337,7 @@ impl Flusher {
         all.push(&header[..]);
         all.extend(&parts);
         let written = self.shared.files.file(file);
-        while let Err(error) = self.blocks.write(&**written, closed.start.into(), &all) {
+        while let Err(error) = self.shared.watch.during(|| self.blocks.write(&**written, closed.start.into(), &all)) {
             // Nothing was synced, so the same bytes may be written again.
             if kind_of(&error) != Kind::Passing || !self.shared.pause(RETRY) {
                 return Err(self.fatal("write", file, &error));
@@ -385,7 +385,7 @@ impl Flusher {
     fn sync(&mut self) -> Result<(), FatalError> {
         let Some(unsynced) = self.unsynced.take() else { return Ok(()) };
         if !sabotage::is(Sabotage::ConfirmBeforeSync) {
-            let synced = self.shared.files.file(unsynced.file).sync_data();
+            let synced = self.shared.watch.during(|| self.shared.files.file(unsynced.file).sync_data());
             synced.map_err(|error| self.fatal("sync", unsynced.file, &error))?;
         }
         self.synced_number = unsynced.number;

@@ -15,6 +15,7 @@ mod record;
 mod replay;
 mod survey;
 mod unit_settled;
+mod watch;
 
 pub(crate) use append::{Appender, OwnFile};
 pub(crate) use files::{FIRST_GROUP, JournalFiles};
@@ -22,6 +23,7 @@ pub(crate) use flush::{Chain, Flusher, spawn};
 pub(crate) use open::{Mark, OpenGroup, Shared};
 pub(crate) use record::{Record, TARGET_BYTES};
 pub(crate) use replay::{Begin, Replayed, Visitor, replay};
+pub use watch::DiskWatch;
 
 use ferrymq_model::Position;
 

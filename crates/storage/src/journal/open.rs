@@ -13,6 +13,7 @@ use super::closed::{Closed, Settlement, Unit};
 use super::files::JournalFiles;
 use super::group::{HEADER_BYTES, align};
 use super::record::{DELIVERED_BYTES, SETTLE_BYTES, write_delivered};
+use super::watch::DiskWatch;
 use super::{FIRST_GROUP, position};
 use crate::driver::Driver;
 use crate::error::FatalError;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub stalled: Arc<AtomicBool>,
     /// Whether everybody must wait, also those who publish nothing.
     pub overfull: Arc<AtomicBool>,
+    /// What the flush thread's calls of the disk are counted with.
+    pub watch: DiskWatch,
     pub files: JournalFiles,
     /// The scheduler, if storage has no threads of its own.
     pub driver: Option<Arc<dyn Driver>>,

@@ -14,7 +14,7 @@ use crate::disk::{Disk, DiskLock};
 use crate::driver::{Driver, Worker};
 use crate::error::OpenError;
 use crate::filing::{self, BodyFiles, Filer};
-use crate::journal::{self, Begin, Chain, DiskWatch, Flusher, JournalFiles, OpenGroup, Replayed, Shared};
+use crate::journal::{self, Begin, Chain, DiskWatch, Flusher, Gate, JournalFiles, OpenGroup, Replayed, Shared};
 use crate::manifest::Manifest;
 use crate::merge::Merging;
 use crate::notify::Notify;
@@ -212,15 +212,17 @@ impl Start {
         if u64::from(segments.next_number()) <= replayed.tail.generation {
             segments.push(Arc::clone(&replayed.tail.image), replayed.tail.number);
         }
-        let mut open = OpenGroup::new(replayed.tail, self.options.file_bytes, self.options.files);
+        let (stalled, overfull) = (Arc::default(), Arc::default());
+        let gate = Gate::new(Arc::clone(&stalled), Arc::clone(&overfull));
+        let mut open = OpenGroup::new(replayed.tail, self.options.file_bytes, self.options.files, gate);
         let _ = open.file_of(open.generation);
         let shared = Arc::new(Shared {
             open: Mutex::new(open),
             changed: Condvar::new(),
             synced: Condvar::new(),
             durable: AtomicU64::new(replayed.end.0),
-            stalled: Arc::default(),
-            overfull: Arc::default(),
+            stalled,
+            overfull,
             watch: DiskWatch::new(Arc::clone(&self.disk)),
             files,
             driver: self.driver,

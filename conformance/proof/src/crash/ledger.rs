@@ -10,13 +10,14 @@
 //! server may have seen.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::body::Identity;
 
-/// An ack that was sent this long before a kill is final.
+/// An ack is final when something is confirmed that was published this much later, or when the server was killed this
+/// much later and the disk has answered until then.
 pub const ACK_FINAL_MS: u32 = 2_000;
 /// A delivery this long before a kill is remembered over it.
 pub const DELIVERY_REMEMBERED_MS: u32 = 2_000;
@@ -81,6 +82,8 @@ pub struct Ledger {
     pub long: AtomicU64,
     pub transient: AtomicU64,
     pub acked: AtomicU64,
+    /// When the last of those persistent messages was sent that are confirmed.
+    answered_ms: AtomicU32,
 }
 
 /// What a look at one queue after a restart came to.
@@ -106,6 +109,7 @@ impl Ledger {
             long: AtomicU64::new(0),
             transient: AtomicU64::new(0),
             acked: AtomicU64::new(0),
+            answered_ms: AtomicU32::new(0),
         }
     }
 
@@ -135,13 +139,19 @@ impl Ledger {
         self.waiting.fetch_add(queues.len() as u64, Relaxed);
     }
 
-    pub fn confirmed(&self, identity: Identity, queues: &[usize], bytes: usize) {
+    /// `sent_ms` is when it was sent.
+    pub fn confirmed(&self, identity: Identity, queues: &[usize], bytes: usize, sent_ms: u32) {
+        let mut is_persistent = false;
         for &queue in queues {
             let mut ledger = self.queue(queue);
             let message = &mut ledger.publishers[usize::from(identity.publisher)][identity.sequence as usize];
+            is_persistent |= message.persistent;
             if message.state == State::Sent {
                 message.state = State::Safe;
             }
+        }
+        if is_persistent {
+            self.answered_ms.fetch_max(sent_ms, Relaxed);
         }
         self.confirmed.fetch_add(1, Relaxed);
         self.long.fetch_add(u64::from(bytes > OWN_FILE_BYTES), Relaxed);
@@ -165,6 +175,12 @@ impl Ledger {
             ledger.publishers[usize::from(identity.publisher)][identity.sequence as usize].acked_ms = now;
         }
         self.acked.fetch_add(messages.len() as u64, Relaxed);
+    }
+
+    /// Until when the server certainly had time and a disk that answers, if it was killed at `killed_ms`: what was sent then
+    /// is confirmed. On a busy machine an ack may wait for seconds in the client's socket.
+    pub fn answered_until(&self, killed_ms: u32) -> u32 {
+        killed_ms.min(self.answered_ms.load(Relaxed))
     }
 
     /// What waits is known exactly after a look at all queues.
@@ -217,7 +233,8 @@ impl QueueLedger {
         let wrong = match message.state {
             _ if !message.persistent => Some("it is transient, and came again after a restart".to_owned()),
             State::Acked if now_before(message.acked_ms, ACK_FINAL_MS) => {
-                Some(format!("its ack was sent {} ms before the kill, and it came again", killed_ms - message.acked_ms))
+                let ago = killed_ms - message.acked_ms;
+                Some(format!("its ack was sent {ago} ms before something that was confirmed, and it came again"))
             }
             State::Gone => Some("it was not there after an earlier restart, and came again".to_owned()),
             _ if message.delivered_now => Some("it came twice to one consumer".to_owned()),
@@ -229,7 +246,9 @@ impl QueueLedger {
         if message.delivered_ms != 0 && !redelivered {
             if now_before(message.delivered_ms, DELIVERY_REMEMBERED_MS) && wrong.is_none() {
                 let ago = killed_ms - message.delivered_ms;
-                wrong = Some(format!("delivered {ago} ms before the kill, it came again without a mark"));
+                wrong = Some(format!(
+                    "delivered {ago} ms before something was sent that was confirmed, it came again without a mark"
+                ));
             }
             restored.unmarked += 1;
         }
@@ -284,7 +303,7 @@ mod tests {
     fn ledger() -> Ledger {
         let ledger = Ledger::new(1, 1);
         ledger.sending(MESSAGE, &[0], true);
-        ledger.confirmed(MESSAGE, &[0], 100);
+        ledger.confirmed(MESSAGE, &[0], 100, 7);
         ledger
     }
 
@@ -315,7 +334,7 @@ mod tests {
     fn a_transient_message_goes_with_a_restart() {
         let ledger = Ledger::new(1, 1);
         ledger.sending(MESSAGE, &[0], false);
-        ledger.confirmed(MESSAGE, &[0], 100);
+        ledger.confirmed(MESSAGE, &[0], 100, 7);
         assert!(restart(&ledger, Some(false), 0).is_err());
         assert!(restart(&ledger, None, 0).is_ok());
     }
@@ -334,6 +353,16 @@ mod tests {
         let settled = acked();
         assert!(restart(&settled, None, 1).is_ok());
         assert!(restart(&settled, Some(true), 1).is_err(), "what was gone stays gone");
+    }
+
+    #[test]
+    fn a_server_without_an_answer_may_not_have_read_what_was_sent() {
+        assert_eq!(ledger().answered_until(9), 7);
+        assert_eq!(ledger().answered_until(5), 5, "a kill may come before the confirm is read");
+        let transient = Ledger::new(1, 1);
+        transient.sending(MESSAGE, &[0], false);
+        transient.confirmed(MESSAGE, &[0], 100, 7);
+        assert_eq!(transient.answered_until(9), 0, "the disk was not needed");
     }
 
     #[test]

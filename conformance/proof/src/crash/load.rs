@@ -48,6 +48,7 @@ struct Unconfirmed {
     identity: Identity,
     queues: Vec<usize>,
     bytes: usize,
+    sent_ms: u32,
 }
 
 pub fn publish(life: &Life<'_>, publisher: usize, mut random: Random) -> Result<(), Trouble> {
@@ -99,6 +100,7 @@ fn publish_one(
     next[queue] += 1;
     // Beside each other in one queue, so that numbers of messages that are gone lie between those that stay.
     let persistent = is_fanout || !random.once_in(4);
+    let sent_ms = life.ledger.now_ms();
     life.ledger.sending(identity, &queues, persistent);
     let body = identity.body(bytes);
     if is_fanout {
@@ -106,7 +108,7 @@ fn publish_one(
     } else {
         client.publish("", &queue_name(queue), persistent, &body);
     }
-    Unconfirmed { identity, queues, bytes }
+    Unconfirmed { identity, queues, bytes, sent_ms }
 }
 
 /// The oldest unconfirmed message has tag `confirmed_tag + 1`. The server confirms in order, with and without multiple.
@@ -123,7 +125,7 @@ fn take_confirm(
         return Err(Failure::Wrong(what).into());
     }
     for message in unconfirmed.drain(..(tag - *confirmed_tag) as usize) {
-        life.ledger.confirmed(message.identity, &message.queues, message.bytes);
+        life.ledger.confirmed(message.identity, &message.queues, message.bytes, message.sent_ms);
     }
     *confirmed_tag = tag;
     Ok(())

@@ -296,7 +296,7 @@ impl Crash {
         let confirmed_before = self.ledger.confirmed.load(Relaxed);
         let before = Progress::of(&self.launch.data())?;
         let (after, killed_ms) = self.load(&mut server, &plan, round, before)?;
-        self.killed_ms = killed_ms;
+        self.killed_ms = self.ledger.answered_until(killed_ms);
         let (retired, runs) = (after.retired - before.retired, after.newest_run.saturating_sub(before.newest_run));
         println!(
             "round {round}: started in {} ms{how_it_started}, {} found, {} confirmed, {retired} journal files retired, \

@@ -114,7 +114,7 @@ impl Appender {
     /// Continues in the next generation; not within a unit, and not if the journal is short of files.
     pub fn next_generation(&mut self) -> bool {
         let mut open = self.shared.open.lock();
-        if open.in_unit() || open.room != crate::Room::Open || !open.has_free_file() {
+        if open.in_unit() || !open.gate.is_open() || !open.has_free_file() {
             return false;
         }
         // Nothing was decided since, so the durable position does not change.
@@ -199,7 +199,7 @@ impl Appender {
             None => {}
         }
         open.messages += 1;
-        if to_write.is_some() && open.bodies_crowd() && open.room == crate::Room::Open {
+        if to_write.is_some() && open.bodies_crowd() && open.gate.is_open() {
             Pen::stall(&self.shared, &mut open);
         }
         self.pen.finish(&self.shared, open, total);
@@ -326,12 +326,11 @@ impl Pen {
         open.next_generation(Arc::clone(self.writer.image()));
         self.generation = open.generation;
         self.first_section = open.number();
-        if open.room == crate::Room::Open && open.is_short() {
+        if open.gate.is_open() && open.is_short() {
             Self::stall(shared, open);
         }
         if open.is_overfull() {
-            open.was_overfull = true;
-            shared.overfull.store(true, std::sync::atomic::Ordering::Release);
+            open.gate.set_overfull(true);
         }
         shared.changed.notify_all();
     }
@@ -339,7 +338,7 @@ impl Pen {
     /// Publishers must wait.
     fn stall(shared: &Shared, open: &mut OpenGroup) {
         let room = open.stall();
-        open.set_room(room, &shared.stalled);
+        open.gate.set(room);
         shared.changed.notify_all();
     }
 
@@ -349,7 +348,7 @@ impl Pen {
         open.end += bytes as u32;
         self.writer.publish(open.end as usize);
         self.decided = open.position();
-        if open.end > self.file_bytes / 4 * 3 && open.room == crate::Room::Open && open.is_short() {
+        if open.end > self.file_bytes / 4 * 3 && open.gate.is_open() && open.is_short() {
             Self::stall(shared, &mut open);
         }
         let due = match open.asleep {

@@ -167,12 +167,8 @@ impl Flusher {
         let shared = Arc::clone(&self.shared);
         let mut open = shared.open.lock();
         loop {
-            let all_go_on = open.was_overfull && !open.is_overfull();
-            if open.room_told != open.room || (open.was_short && open.room == Room::Open) || all_go_on {
-                open.was_overfull &= !all_go_on;
-                open.was_short = open.room != Room::Open;
-                open.room_told = open.room.clone();
-                return Ok(Work { room: Some(open.room.clone()), ..Work::default() });
+            if let Some(room) = open.gate.news() {
+                return Ok(Work { room: Some(room), ..Work::default() });
             }
             let (asleep, until) = match self.next(&open) {
                 Next::Write { sync } if !open.in_unit() => match self.take(&mut open, sync) {

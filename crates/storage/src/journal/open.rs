@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::closed::{Closed, Settlement, Unit};
 use super::files::JournalFiles;
+use super::gate::Gate;
 use super::group::{HEADER_BYTES, align};
 use super::record::{DELIVERED_BYTES, SETTLE_BYTES, write_delivered};
 use super::watch::DiskWatch;
@@ -49,7 +50,7 @@ impl Shared {
 
     /// Whether publishers may continue.
     pub fn room(&self) -> Room {
-        if self.stalled.load(Ordering::Acquire) { self.open.lock().room.clone() } else { Room::Open }
+        if self.stalled.load(Ordering::Acquire) { self.open.lock().gate.room().clone() } else { Room::Open }
     }
 
     /// How many files are missing before the journal can be durable up to here, even if all free files are used.
@@ -143,7 +144,7 @@ impl Shared {
         let mut open = self.open.lock();
         open.memory_full = full;
         let room = if open.must_wait() { open.stall() } else { Room::Open };
-        open.set_room(room, &self.stalled);
+        open.gate.set(room);
         self.changed.notify_all();
     }
 
@@ -164,8 +165,9 @@ impl Shared {
         // What could not be moved a moment ago may be possible now.
         open.no_space = None;
         let room = if open.must_wait() { open.stall() } else { Room::Open };
-        open.set_room(room, &self.stalled);
-        self.overfull.store(open.is_overfull(), Ordering::Release);
+        open.gate.set(room);
+        let overfull = open.is_overfull();
+        open.gate.set_overfull(overfull);
         self.changed.notify_all();
     }
 
@@ -174,7 +176,7 @@ impl Shared {
         let mut open = self.open.lock();
         open.body_error = Some(reason.into());
         let room = open.stall();
-        open.set_room(room, &self.stalled);
+        open.gate.set(room);
     }
 
     /// This many bytes of long bodies are in their files.
@@ -185,7 +187,7 @@ impl Shared {
         open.body_error = None;
         if held_up && !open.bodies_crowd() {
             let room = if open.must_wait() { open.stall() } else { Room::Open };
-            open.set_room(room, &self.stalled);
+            open.gate.set(room);
         }
     }
 
@@ -194,7 +196,7 @@ impl Shared {
         let mut open = self.open.lock();
         if open.no_space.take().is_some() {
             let room = if open.must_wait() { open.stall() } else { Room::Open };
-            open.set_room(room, &self.stalled);
+            open.gate.set(room);
             self.changed.notify_all();
         }
     }
@@ -214,7 +216,7 @@ impl Shared {
         let mut open = self.open.lock();
         open.no_space = Some(reason.into());
         let room = open.stall();
-        open.set_room(room, &self.stalled);
+        open.gate.set(room);
         self.changed.notify_all();
     }
 }
@@ -300,13 +302,7 @@ pub(crate) struct OpenGroup {
     no_space: Option<Arc<str>>,
     /// Why a long body cannot be written.
     body_error: Option<Arc<str>>,
-    pub room: Room,
-    /// What was reported last.
-    pub room_told: Room,
-    /// Everybody had to wait, and was not yet told that this is over.
-    pub was_overfull: bool,
-    /// There was no space meanwhile, even if there is some again: those who noticed that wait to be told.
-    pub was_short: bool,
+    pub gate: Gate,
     failed: Option<FatalError>,
     /// The spill thread waits for the journal up to here. If the file for that were never used, none would become
     /// free.
@@ -318,7 +314,7 @@ impl OpenGroup {
     /// How many files are reserved for settlements while the disk is full.
     pub const KEPT_BACK: usize = 1;
 
-    pub fn new(tail: Tail, file_bytes: u32, files: u32) -> Self {
+    pub fn new(tail: Tail, file_bytes: u32, files: u32, gate: Gate) -> Self {
         Self {
             generation: tail.generation,
             image: tail.image,
@@ -345,10 +341,7 @@ impl OpenGroup {
             taken: tail.taken,
             no_space: None,
             body_error: None,
-            room: Room::Open,
-            room_told: Room::Open,
-            was_overfull: false,
-            was_short: false,
+            gate,
             failed: None,
             awaited: Position(0),
             memory_full: false,
@@ -588,11 +581,5 @@ impl OpenGroup {
             None if self.bodies_crowd() => Stall::BodiesWaiting,
             None => Stall::JournalFull,
         })
-    }
-
-    pub fn set_room(&mut self, room: Room, stalled: &AtomicBool) {
-        stalled.store(room != Room::Open, Ordering::Release);
-        self.was_short |= room != Room::Open;
-        self.room = room;
     }
 }

@@ -1,0 +1,110 @@
+//! Whether publishers, and everybody else, may continue, and what of that must be told. It may change any number of times
+//! between two looks of the flush thread, which tells it: who was stopped for a moment only must hear that it is over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::notify::Room;
+
+/// The state, and what was told of it.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    room: Room,
+    /// Whether publishers must wait, for who does not take the lock.
+    stalled: Arc<AtomicBool>,
+    /// Whether everybody must wait, in the same way.
+    overfull: Arc<AtomicBool>,
+    told: Room,
+    /// Publishers had to wait since they were last told that they need not.
+    was_short: bool,
+    /// Everybody had to wait since they were last told that they need not.
+    was_overfull: bool,
+}
+
+impl Gate {
+    /// Open to all. The flags belong to [`Shared`](super::open::Shared).
+    pub fn new(stalled: Arc<AtomicBool>, overfull: Arc<AtomicBool>) -> Self {
+        Self { room: Room::Open, stalled, overfull, told: Room::Open, was_short: false, was_overfull: false }
+    }
+
+    /// Whether publishers may continue.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Whether publishers may continue.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.room == Room::Open
+    }
+
+    /// Publishers must wait, or may continue.
+    pub fn set(&mut self, room: Room) {
+        self.stalled.store(room != Room::Open, Ordering::Release);
+        self.was_short |= room != Room::Open;
+        self.room = room;
+    }
+
+    /// Everybody must wait, or may continue.
+    pub fn set_overfull(&mut self, overfull: bool) {
+        self.overfull.store(overfull, Ordering::Release);
+        self.was_overfull |= overfull;
+    }
+
+    /// What must be told now.
+    pub fn news(&mut self) -> Option<Room> {
+        let all_go_on = self.was_overfull && !self.overfull.load(Ordering::Acquire);
+        let publishers_go_on = self.was_short && self.is_open();
+        if self.told == self.room && !publishers_go_on && !all_go_on {
+            return None;
+        }
+        self.was_overfull &= !all_go_on;
+        self.was_short = !self.is_open();
+        self.told = self.room.clone();
+        Some(self.room.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::Stall;
+
+    const STALLED: Room = Room::Stalled(Stall::JournalFull);
+
+    fn gate() -> Gate {
+        Gate::new(Arc::default(), Arc::default())
+    }
+
+    #[test]
+    fn a_change_is_told_once() {
+        let mut gate = gate();
+        assert_eq!(gate.news(), None);
+        gate.set(STALLED);
+        assert_eq!((gate.news(), gate.news()), (Some(STALLED), None));
+        gate.set(Room::Open);
+        assert_eq!((gate.news(), gate.news()), (Some(Room::Open), None));
+    }
+
+    #[test]
+    fn publishers_that_waited_for_a_moment_are_told() {
+        let mut gate = gate();
+        gate.set(STALLED);
+        gate.set(Room::Open);
+        assert_eq!((gate.news(), gate.news()), (Some(Room::Open), None));
+    }
+
+    #[test]
+    fn everybody_who_waited_for_a_moment_is_told_while_publishers_still_wait() {
+        let mut gate = gate();
+        gate.set(STALLED);
+        assert_eq!(gate.news(), Some(STALLED));
+        gate.set_overfull(true);
+        assert_eq!(gate.news(), None, "who is stopped notices it himself");
+        gate.set_overfull(false);
+        assert_eq!((gate.news(), gate.news()), (Some(STALLED), None));
+        gate.set_overfull(true);
+        gate.set_overfull(false);
+        assert_eq!((gate.news(), gate.news()), (Some(STALLED), None), "nobody looked meanwhile");
+    }
+}

@@ -1,5 +1,5 @@
-//! What all answers have in common, and the answers to what is not there. Errors have the two fields that the clients
-//! of RabbitMQ's API read: `error` and `reason`.
+//! The headers that all answers have, and the answers for unknown addresses and methods. Errors have the two fields
+//! that clients of RabbitMQ's API read: `error` and `reason`.
 
 use axum::{
     Json,
@@ -18,19 +18,19 @@ struct Problem {
     reason: String,
 }
 
-/// Nothing is at this address.
+/// The answer for an unknown address.
 pub fn not_found(path: &str) -> Response {
     let reason = format!("there is nothing at {path}; this version answers /health/live and /health/ready");
     (StatusCode::NOT_FOUND, Json(Problem { error: "not_found", reason })).into_response()
 }
 
-/// The address is right and the method is not.
+/// The answer for a known address with a wrong method.
 pub async fn method_not_allowed(request: Request) -> Response {
     let reason = format!("{} does not take {}; use GET", request.uri().path(), request.method());
     (StatusCode::METHOD_NOT_ALLOWED, Json(Problem { error: "method_not_allowed", reason })).into_response()
 }
 
-/// Says who answered, and that the answer is about this moment.
+/// Adds the headers that name the server and forbid caches to keep the answer.
 pub async fn sign(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::SERVER, SERVER);

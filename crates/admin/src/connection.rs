@@ -1,4 +1,4 @@
-//! One HTTP connection, from the first byte to the last, and the limits that hold before anybody has logged in.
+//! One HTTP connection, and the limits for clients that have not logged in.
 
 use std::{
     collections::VecDeque,
@@ -19,17 +19,17 @@ use tokio::{
 
 use crate::Admin;
 
-/// HTTP connections at once, unless the server says otherwise. Over it the oldest one is closed: whoever probes health comes,
-/// asks and goes, and must not be kept out by those who come and do not ask.
+/// The default for the maximum number of HTTP connections at the same time. For a further connection the oldest one is
+/// closed. So connections that stay open without a request cannot keep out a health check.
 pub const CONNECTIONS_MAX: usize = 256;
 
-/// How long a peer may take over the head of a request; an idle connection counts as one that takes too long.
+/// How long a peer may take to send the head of a request. The time runs on an idle connection, too.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How many bytes the head of a request may have. Over it: 431.
+/// The maximum length of the head of a request, in bytes. Over it: 431.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// The connections that are open, the oldest first.
+/// The open connections, the oldest first.
 #[derive(Debug)]
 pub struct Open {
     connections_max: usize,
@@ -47,7 +47,7 @@ impl Open {
         Self { connections_max, connections: Mutex::default() }
     }
 
-    /// One more connection; where it is one too many, the oldest is told to end.
+    /// Adds a connection. If there are too many, tells the oldest to end.
     fn enter(&self) -> Entered<'_> {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if connections.open.len() >= self.connections_max
@@ -65,7 +65,7 @@ impl Open {
 struct Entered<'a> {
     open: &'a Open,
     number: u64,
-    /// Told when the connection is to end.
+    /// Notified when the connection must end.
     ended: Arc<Notify>,
 }
 
@@ -82,7 +82,7 @@ impl Admin {
     /// Serves one connection until it ends. The caller has accepted it, and drops the future to end it.
     ///
     /// # Errors
-    /// Where the peer does not speak HTTP/1.1, is too slow, or is one too many.
+    /// If the peer does not speak HTTP/1.1 or is too slow, or if there are too many connections and this is the oldest.
     pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
         let entered = self.open.enter();
         let served = http1::Builder::new()

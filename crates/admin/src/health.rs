@@ -1,4 +1,4 @@
-//! Health: for orchestrators and load balancers, which have no account here.
+//! Health checks, for orchestrators and load balancers. They need no login.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ struct Health {
     reason: Option<String>,
 }
 
-/// The process runs and answers. Nothing more: a server that recovers is alive and must not be restarted for it.
+/// Answers that the process runs. It says nothing more: a server that recovers is alive, and nobody should restart it.
 pub async fn live() -> Response {
     Json(Health { status: "ok", reason: None }).into_response()
 }
 
-/// Clients can be served: 200, with a word where publishers wait, since consumers who drain the queues must still come in; or
-/// not, and why: 503.
+/// Answers whether clients can be served: 200 if they can, 503 with the reason if not. While publishers wait the answer
+/// is 200 with the status `blocked`, because the consumers that drain the queues must still be able to connect.
 pub async fn ready(State(queries): State<Arc<dyn Queries>>) -> Response {
     match queries.readiness() {
         Readiness::Ready => Json(Health { status: "ok", reason: None }).into_response(),

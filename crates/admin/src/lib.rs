@@ -1,8 +1,8 @@
-//! The HTTP side of a server. It asks through [`ferrymq_model::Queries`], as any client would, and knows neither node
-//! nor storage.
+//! The HTTP interface of a server. It gets its answers through [`ferrymq_model::Queries`], and knows neither node nor
+//! storage.
 //!
-//! So far it answers two questions, both without login: `GET /health/live` and `GET /health/ready`. Management comes
-//! later and is not pretended: every other address is a 404 that says so.
+//! So far it answers two requests, both without login: `GET /health/live` and `GET /health/ready`. Management is not
+//! built yet: the answer for every other address is a 404 that says so.
 
 mod answer;
 mod connection;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::{Router, extract::Request, middleware, routing::get};
 use ferrymq_model::Queries;
 
-/// The HTTP interface of one server. Cheap to clone: all clones are the same one.
+/// The HTTP interface of one server. It is cheap to clone, and all clones are the same interface.
 #[derive(Clone)]
 pub struct Admin {
     router: Router,
@@ -40,7 +40,8 @@ impl Admin {
         Self { router, open: Arc::new(connection::Open::new(connection::CONNECTIONS_MAX)) }
     }
 
-    /// The same, with at most this many connections at once, if that is fewer; the oldest makes room for a new one.
+    /// Lowers the maximum number of connections at the same time to `max`, if that is fewer. For a further connection
+    /// the oldest one is closed.
     #[must_use]
     pub fn with_connections_max(self, max: usize) -> Self {
         Self { open: Arc::new(connection::Open::new(max.min(connection::CONNECTIONS_MAX))), ..self }

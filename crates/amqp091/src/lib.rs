@@ -5,17 +5,17 @@
 //! | AMQP | here |
 //! |---|---|
 //! | connection | a [`Connection`], the session of one socket |
-//! | channel | a number in each command's origin; what belongs to it is kept by the node |
+//! | channel | a number in each command's origin; the node has the state of the channel |
 //! | consumer, consumer tag | a subscription and its name on the channel |
 //! | prefetch count | credit of a subscription, or with `global` of the channel |
 //! | `basic.ack`; `nack` and `reject` with and without requeue | settle: accept; release and reject |
-//! | content properties | kept as they arrived, in the dialect `Amqp091`; parsed when needed |
+//! | content properties | stored as they arrived, in the dialect `Amqp091`; parsed when needed |
 //! | `delivery-mode` 2 | persistent |
 //! | direct reply-to | a subscription without a queue, to an address that the node makes |
-//! | reply code | what a refusal's variant maps to |
+//! | reply code | the variant of a refusal decides it |
 //!
-//! Bytes become frames in [`codec`], frames become commands in the session, and effects become frames in
-//! [`FrameEncoder`]. Only `mapping` translates between AMQP's terms and those of `model`.
+//! [`codec`] turns bytes into frames, the session turns frames into commands, and [`FrameEncoder`] turns effects into
+//! frames. Only `mapping` translates between AMQP's terms and those of `model`.
 //!
 //! Not built: login mechanisms other than PLAIN, AMQPLAIN and EXTERNAL. They are refused with 503.
 

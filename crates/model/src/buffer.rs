@@ -1,25 +1,27 @@
-//! Memory for long bodies, which is used again: the allocator would give it back to the system with each body, and the system
-//! would have to find, zero and map it again for the next one.
+//! Memory for long bodies, which is used again. The allocator would return the memory of each body to the operating
+//! system, and the system would have to find, zero and map it again for the next body.
 
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// A body's memory while it is filled. When the body that comes of it is dropped, by whichever thread, the memory is kept
-/// for another one.
+/// The memory of a body while the body arrives. When the finished body is dropped, on any thread, its memory is kept
+/// for another body.
 #[derive(Debug)]
 pub struct BodyBuffer(Vec<u8>);
 
-/// Memory is kept in classes, four for each doubling of length, so that a body has at most a quarter more than it needs.
+/// Spare memory is kept in classes by length. Each doubling of the length has four classes, so a body gets at most a
+/// quarter more memory than it needs.
 const CLASSES: usize = 40;
-/// Shorter memory is not kept: for that the allocator needs no system call.
+/// Memory that is shorter than this is not kept, because the allocator needs no system call for it.
 const BYTES_MIN: usize = 1 << 11;
-/// Longer memory than this is not kept, and not taken before the bytes that it is for have arrived.
+/// Memory that is longer than this is not kept. It is not allocated at once either: the buffer grows as the bytes
+/// arrive.
 const BYTES_MAX: usize = BYTES_MIN << (CLASSES / 4);
-/// Memory that is kept at most.
+/// The maximum of spare memory, in bytes.
 const SPARE_BYTES_MAX: usize = 4 << 20;
 
-/// Held to take or to give one buffer, never while anything is copied or freed.
+/// The lock is held to take or to return one buffer. It is never held while memory is copied or freed.
 static SPARE: Mutex<Spare> = Mutex::new(Spare { classes: [const { Vec::new() }; CLASSES], bytes: 0 });
 
 struct Spare {
@@ -28,7 +30,7 @@ struct Spare {
 }
 
 impl BodyBuffer {
-    /// An empty buffer with room for so many bytes, if that is not very much: it grows.
+    /// An empty buffer with space for `bytes` bytes. For more than 2 MiB the buffer starts smaller and grows.
     #[must_use]
     pub fn with_room(bytes: usize) -> Self {
         let bytes = bytes.min(BYTES_MAX);
@@ -45,10 +47,10 @@ impl BodyBuffer {
         buffer.share()
     }
 
-    /// So many bytes, all of which `fill` writes.
+    /// A body of `bytes` bytes, which `fill` writes.
     ///
     /// # Errors
-    /// Those of `fill`.
+    /// The errors of `fill`.
     pub fn filled<E>(bytes: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Bytes, E> {
         let mut buffer = Self::with_room(bytes);
         buffer.0.resize(bytes, 0);
@@ -56,22 +58,22 @@ impl BodyBuffer {
         Ok(buffer.share())
     }
 
-    /// Adds to it.
+    /// Appends bytes.
     pub fn append(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    /// What it holds.
+    /// The bytes so far.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The body, which is complete.
+    /// Ends the buffer and returns the complete body.
     #[must_use]
     pub fn share(mut self) -> Bytes {
         if self.0.capacity() > BYTES_MAX {
-            // It grew by doubling, may wait long, and is counted by its length.
+            // The buffer grew by doubling. The body may wait long and is counted by its length.
             self.0.shrink_to_fit();
         }
         Bytes::from_owner(self)
@@ -101,7 +103,8 @@ impl Spare {
         Some(memory)
     }
 
-    /// Gives back what is too much: one of another class goes first, for bodies of that length may come no more.
+    /// Keeps `memory`, and returns what is over the limit. Buffers of other classes go first, because bodies of their
+    /// length may not come again.
     fn put(&mut self, class: usize, memory: Vec<u8>) -> Vec<Vec<u8>> {
         let (mut surplus, bytes) = (Vec::new(), memory.capacity());
         while self.bytes + bytes > SPARE_BYTES_MAX {
@@ -117,7 +120,7 @@ impl Spare {
     }
 }
 
-/// The class whose memory has room for so many bytes.
+/// The class whose memory has space for `bytes` bytes.
 fn class_for(bytes: usize) -> Option<usize> {
     if bytes <= BYTES_MIN || bytes > BYTES_MAX {
         return None;
@@ -127,12 +130,12 @@ fn class_for(bytes: usize) -> Option<usize> {
     Some((doubling - BYTES_MIN.ilog2()) as usize * 4 + quarter)
 }
 
-/// Bytes that memory of this class has.
+/// The length of this class's memory, in bytes.
 fn class_bytes(class: usize) -> usize {
     (BYTES_MIN << (class / 4)) / 4 * (class % 4 + 5)
 }
 
-/// The class that this memory is of.
+/// The class of memory with this capacity.
 fn class_of(capacity: usize) -> Option<usize> {
     class_for(capacity).filter(|class| class_bytes(*class) == capacity)
 }
@@ -162,7 +165,7 @@ mod tests {
                 assert_eq!(kept, spare.bytes);
                 assert!(kept <= SPARE_BYTES_MAX);
             }
-            assert!(spare.take(class).is_some(), "the last length that was used is kept");
+            assert!(spare.take(class).is_some(), "memory of the length that was used last is kept");
         }
     }
 
@@ -181,7 +184,7 @@ mod tests {
                 Ok::<(), ()>(())
             });
             assert_eq!(filled.unwrap(), body);
-            // Memory that is still in use is nobody else's.
+            // Memory that is still in use is not given to another body.
             let other = BodyBuffer::copy(&vec![0xff; bytes]);
             assert_eq!(part, body[bytes / 2..]);
             drop(other);

@@ -1,4 +1,4 @@
-//! What a vhost consists of, as clients and operators describe it.
+//! The parts of a vhost, as clients and operators describe them.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,16 +7,17 @@ use crate::{ConnectionId, Table};
 /// Arguments of a declaration, such as `x-message-ttl`.
 pub type Arguments = Table;
 
-/// How an exchange routes.
+/// The type of an exchange: to which bindings it routes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExchangeKind {
-    /// Binding key equal to routing key.
+    /// All bindings whose binding key equals the routing key.
     Direct,
-    /// Every binding.
+    /// All bindings.
     Fanout,
-    /// Binding key is a pattern of words: `*` is one, `#` is any number.
+    /// All bindings whose key matches. The binding key is a pattern of words: `*` is one word, `#` is any number of
+    /// words.
     Topic,
-    /// The binding's arguments match the message's headers.
+    /// All bindings whose arguments match the message's headers.
     Headers,
     /// One binding, by a hash of the routing key or of a header; the binding key is its weight.
     ConsistentHash,
@@ -26,16 +27,16 @@ pub enum ExchangeKind {
     Random,
     /// One binding, chosen at random among those of queues on this node.
     LocalRandom,
-    /// Every binding. A new binding also gets the last messages.
+    /// All bindings. A new binding also gets the last messages.
     RecentHistory,
-    /// Like the kind that its arguments name, after the delay that a message asks for.
+    /// Waits for the delay that a message asks for. Then it routes like the type that its arguments name.
     Delayed,
-    /// The selector in the binding's arguments is true for the message's headers.
+    /// All bindings whose arguments contain a selector that is true for the message's headers.
     JmsTopic,
 }
 
 impl ExchangeKind {
-    /// The kind that AMQP calls `name`.
+    /// The type with this name in AMQP.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -76,7 +77,7 @@ impl ExchangeKind {
 /// An exchange, as declared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExchangeSpec {
-    /// How it routes.
+    /// Its type.
     pub kind: ExchangeKind,
     /// Whether it survives a restart.
     pub durable: bool,
@@ -115,15 +116,15 @@ pub struct QueueSpec {
 pub struct BindingSpec {
     /// The exchange's name.
     pub source: String,
-    /// The queue's name; empty where the binding leads to an exchange.
+    /// The queue's name; empty if the binding leads to an exchange.
     pub queue: String,
-    /// The name of the exchange that it leads to, if it leads to one.
+    /// The destination's name, if the destination is an exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<String>,
     /// The binding key, at most 255 bytes; not always text.
     #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
-    /// They distinguish bindings with equal keys; a headers exchange matches on them.
+    /// The arguments. They distinguish bindings with equal keys, and a headers exchange matches messages against them.
     pub arguments: Arguments,
 }
 
@@ -139,7 +140,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// As RabbitMQ's texts call it.
+    /// Its name in RabbitMQ's texts.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -150,7 +151,7 @@ impl Access {
     }
 }
 
-/// What a durable catalog entry describes. The number is stored: never change one.
+/// What a durable catalog entry describes. The number is stored: never change a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum EntryKind {
@@ -158,7 +159,7 @@ pub enum EntryKind {
     Vhost = 1,
     /// A user, with its password's hash and tags.
     User = 2,
-    /// What a user may do in a vhost.
+    /// A user's permissions in a vhost.
     Permission = 3,
     /// An exchange.
     Exchange = 4,
@@ -170,7 +171,7 @@ pub enum EntryKind {
     Counter = 7,
     /// A policy, or an operator's policy.
     Policy = 8,
-    /// What a user may do with which routing keys of a topic exchange.
+    /// A user's permissions for the routing keys of a topic exchange.
     TopicPermission = 9,
 }
 
@@ -197,9 +198,9 @@ impl EntryKind {
 /// keeps the bytes and does not interpret them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CatalogEntry {
-    /// What it describes.
+    /// The kind of the entry.
     pub kind: EntryKind,
-    /// Under which key, unique for its kind.
+    /// Its key, unique for its kind.
     pub key: Vec<u8>,
     /// Its content, or `None` if it was deleted.
     pub value: Option<Vec<u8>>,

@@ -1,7 +1,7 @@
-//! What a session asks of its node.
+//! The requests of a session to its node.
 //!
-//! A command borrows nothing. Parts that may be long are spans of the bytes from which the session read it. So a batch of
-//! commands can be collected without a copy and carried out under one lock.
+//! A command borrows nothing. Its long parts are spans: ranges of the bytes from which the session read it. So the node
+//! can collect a batch of commands without a copy and carry it out under one lock.
 
 use bytes::Bytes;
 
@@ -20,23 +20,24 @@ impl Span {
     /// The bytes of this range.
     ///
     /// # Panics
-    /// Where `of` is not the buffer that the span was made for.
+    /// If the span is not within `of`: the span is from another buffer.
     #[must_use]
     pub fn of(self, of: &[u8]) -> &[u8] {
         &of[self.start as usize..][..self.len as usize]
     }
 }
 
-/// Which request a command came from, so that a refusal can name it.
+/// The client's request that a command came from, so that a refusal can name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Origin {
     /// The channel; 0 for the connection itself.
     pub channel: u16,
-    /// The request's number in the protocol's own terms (AMQP: class in the upper 16 bits, method in the lower). Opaque.
+    /// The request's number in the protocol's own terms (AMQP: class in the upper 16 bits, method in the lower).
+    /// Opaque.
     pub method: u32,
 }
 
-/// Who wants to log in, and with which proof.
+/// How a client logs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     /// With a password.
@@ -46,7 +47,7 @@ pub enum Login {
         /// The password, as typed.
         password: Vec<u8>,
     },
-    /// With the client's certificate, which the connection has checked and which names the user.
+    /// With the client's certificate, which names the user. The connection has checked it.
     Certificate,
 }
 
@@ -57,7 +58,7 @@ pub enum Body {
     Span(Span),
     /// In a buffer of its own.
     Shared(Bytes),
-    /// In a buffer, and in a file of its own already.
+    /// In a buffer, and already in a file of its own.
     Filed(Box<FiledBody>),
 }
 
@@ -68,7 +69,7 @@ pub struct Publish {
     pub origin: Origin,
     /// The protocol whose encoding the properties have.
     pub dialect: Dialect,
-    /// The exchange's name; UTF-8 was checked.
+    /// The exchange's name. The session has checked that it is UTF-8.
     pub exchange: Span,
     /// The routing key.
     pub routing_key: Span,
@@ -84,32 +85,33 @@ pub struct Publish {
     pub priority: Option<u8>,
     /// Its own time to live in milliseconds, if it has one.
     pub expiration_ms: Option<u64>,
-    /// Fields that few publishes have. The others do not carry them.
+    /// Fields that few publishes have; `None` for all other publishes.
     pub rare: Option<Box<Rare>>,
 }
 
 /// Fields that few publishes have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rare {
-    /// The buffer that the spans point into, if it is not the session's input: a message that arrived in several reads.
+    /// The buffer that the spans point into, if it is not the session's input. A message that arrived in several reads
+    /// has such a buffer.
     pub head: Option<Bytes>,
     /// The user that the message names as its publisher (AMQP: user-id).
     pub user: Option<Name>,
     /// Further routing keys (AMQP: CC and BCC).
     pub more_keys: Vec<Vec<u8>>,
-    /// Whether replies come through the channel's own [`Command::ConsumeReplies`]: then the properties get that
-    /// address.
+    /// Whether replies come through the channel's own [`Command::ConsumeReplies`]. Then the node writes that address
+    /// into the properties.
     pub wants_replies: bool,
 }
 
 impl Publish {
-    /// The buffer that the spans point into; `input` is what the session reads from.
+    /// The buffer that the spans point into. `input` is the session's input.
     #[must_use]
     pub fn source<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
         self.rare.as_ref().and_then(|rare| rare.head.as_deref()).unwrap_or(input)
     }
 
-    /// Routing keys beside its own.
+    /// The further routing keys.
     #[must_use]
     pub fn more_keys(&self) -> &[Vec<u8>] {
         self.rare.as_ref().map_or(&[], |rare| &rare.more_keys)
@@ -136,7 +138,7 @@ pub struct Settle {
     pub origin: Origin,
     /// The delivery tag; 0 with `multiple` means all deliveries so far.
     pub delivery_tag: u64,
-    /// Whether it means all deliveries up to this one.
+    /// Whether all deliveries up to this one are settled.
     pub multiple: bool,
     /// How they are settled.
     pub settlement: Settlement,
@@ -149,7 +151,7 @@ pub struct DeclareExchange {
     pub origin: Origin,
     /// Its name.
     pub exchange: Name,
-    /// Its kind as the client wrote it; the catalog refuses an unknown one. Ignored if `passive`.
+    /// Its type as the client wrote it; the catalog refuses an unknown type. Ignored if `passive`.
     pub kind: Name,
     /// Only check that it exists.
     pub passive: bool,
@@ -165,7 +167,7 @@ pub struct DeclareExchange {
     pub arguments: Arguments,
 }
 
-/// Delete an exchange.
+/// Deletes an exchange.
 #[derive(Clone, Debug)]
 pub struct DeleteExchange {
     /// The request.
@@ -183,7 +185,7 @@ pub struct DeleteExchange {
 pub struct DeclareQueue {
     /// The request.
     pub origin: Origin,
-    /// Its name. Empty: the server chooses one, or, if `passive`, the one last declared on the channel.
+    /// Its name. Empty: the server chooses a name; with `passive`, it is the queue last declared on the channel.
     pub queue: Name,
     /// Only check that it exists.
     pub passive: bool,
@@ -199,7 +201,7 @@ pub struct DeclareQueue {
     pub arguments: Arguments,
 }
 
-/// Delete a queue with its messages.
+/// Deletes a queue with its messages.
 #[derive(Clone, Debug)]
 pub struct DeleteQueue {
     /// The request.
@@ -214,17 +216,17 @@ pub struct DeleteQueue {
     pub no_wait: bool,
 }
 
-/// Where a binding leads.
+/// The destination of a binding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// To a queue; an empty name is the one last declared on the channel.
+    /// A queue; an empty name means the queue last declared on the channel.
     Queue(Name),
-    /// To another exchange, which routes the message by the same key.
+    /// Another exchange, which routes the message by the same key.
     Exchange(Name),
 }
 
 impl Destination {
-    /// The name of what it leads to.
+    /// The name of the queue or exchange.
     #[must_use]
     pub fn name(&self) -> &Name {
         match self {
@@ -233,7 +235,7 @@ impl Destination {
     }
 }
 
-/// Bind a queue or an exchange to an exchange, or unbind it.
+/// Binds a queue or an exchange to an exchange, or unbinds it.
 #[derive(Clone, Debug)]
 pub struct BindCommand {
     /// The request.
@@ -250,7 +252,7 @@ pub struct BindCommand {
     pub arguments: Arguments,
 }
 
-/// Subscribe to a queue.
+/// Subscribes to a queue.
 #[derive(Clone, Debug)]
 pub struct ConsumeCommand {
     /// The request.
@@ -269,7 +271,7 @@ pub struct ConsumeCommand {
     pub arguments: Arguments,
 }
 
-/// Take one message, if there is one.
+/// Takes one message, if there is one.
 #[derive(Clone, Debug)]
 pub struct GetCommand {
     /// The request.
@@ -280,21 +282,22 @@ pub struct GetCommand {
     pub no_ack: bool,
 }
 
-/// Set how many deliveries may be unsettled.
+/// Sets how many deliveries may be unsettled.
 #[derive(Clone, Copy, Debug)]
 pub struct QosCommand {
     /// The request.
     pub origin: Origin,
-    /// The count; 0 is without limit.
+    /// The number of deliveries; 0 means no limit.
     pub prefetch: u16,
-    /// Whether it limits the channel as a whole, at once. Otherwise it limits each subscription from now on.
+    /// Whether the limit is for the whole channel and holds at once. Otherwise it is for each later subscription on its
+    /// own.
     pub global: bool,
 }
 
-/// What a session asks of its node. Commands of one connection are carried out in order.
+/// A request of a session to its node. The commands of one connection are carried out in order.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Log in. Answered by [`crate::Event`] `LoggedIn` or `Refused`, both on channel 0.
+    /// Log in. The answer is [`crate::Event`] `LoggedIn` or `Refused`, on channel 0.
     Login(Login),
     /// Open a vhost for this connection.
     OpenVhost {
@@ -312,7 +315,7 @@ pub enum Command {
         /// Whether [`crate::Reply::ChannelClosed`] is wanted. It is not when a refusal closes the channel.
         reply: bool,
     },
-    /// Close the connection in good order: everything that belongs to it is removed, then the reply is sent.
+    /// Close the connection in the regular way: first everything that belongs to it is removed, then the reply is sent.
     CloseConnection {
         /// The request.
         origin: Origin,
@@ -323,11 +326,11 @@ pub enum Command {
     Publish(Publish),
     /// Settle deliveries.
     Settle(Settle),
-    /// Make an exchange.
+    /// Declare an exchange.
     DeclareExchange(DeclareExchange),
     /// Delete an exchange.
     DeleteExchange(DeleteExchange),
-    /// Make a queue.
+    /// Declare a queue.
     DeclareQueue(DeclareQueue),
     /// Delete a queue.
     DeleteQueue(DeleteQueue),
@@ -346,8 +349,8 @@ pub enum Command {
     Unbind(BindCommand),
     /// Subscribe.
     Consume(ConsumeCommand),
-    /// Receive replies on this channel without a queue (AMQP: direct reply-to). Nobody can guess their address. It begins
-    /// with `prefix`; publishes with `wants_replies` get it.
+    /// Receive replies on this channel without a queue (AMQP: direct reply-to). The address of the replies begins with
+    /// `prefix` and cannot be guessed. Publishes with `wants_replies` get this address.
     ConsumeReplies {
         /// The request.
         origin: Origin,
@@ -367,11 +370,12 @@ pub enum Command {
     },
     /// From now on, publishes and settlements of this channel wait for a commit.
     TxSelect(Origin),
-    /// Carry out what waits: all of it or nothing.
+    /// Carry out the waiting publishes and settlements: all of them or none.
     TxCommit(Origin),
-    /// Drop what waits. Deliveries that were settled since the last commit are unsettled again.
+    /// Drop the waiting publishes and settlements. Deliveries that were settled since the last commit are unsettled
+    /// again.
     TxRollback(Origin),
-    /// The connection's user sends a new secret, such as a token that replaces one that expires.
+    /// The connection's user sends a new secret, such as a new token before the old one expires.
     RenewLogin {
         /// The request.
         origin: Origin,
@@ -395,7 +399,7 @@ pub enum Command {
     Flow {
         /// The request.
         origin: Origin,
-        /// Whether deliveries flow.
+        /// True to resume, false to pause.
         active: bool,
     },
     /// Confirm publishes on this channel from now on.
@@ -407,8 +411,8 @@ pub enum Command {
     },
 }
 
-/// Reads and rewrites a message's properties for the node. Each protocol's crate implements it; `node` holds one for each
-/// dialect. Properties were checked when the message arrived.
+/// Reads and rewrites a message's properties for the node. Each protocol's crate implements it; `node` has one
+/// implementation for each dialect. The session has checked the properties when the message arrived.
 pub trait Properties: Send + Sync {
     /// The message's headers, with their values decoded.
     fn headers(&self, properties: &[u8]) -> Table;
@@ -422,11 +426,11 @@ pub trait Properties: Send + Sync {
     /// The properties of a message that reports an event.
     fn event(&self, told: &Table, at: Time) -> Vec<u8>;
 
-    /// The exchange from which a dead letter came first, by its own headers.
+    /// The exchange of a dead letter's first death, from the message's own headers.
     fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>>;
 
-    /// The properties of a trace message, which shows another message. If they would be too long for a client, or nested
-    /// too deeply, some are left out.
+    /// The properties of a trace message, which describes another message. If they would be too long for a client, or
+    /// nested too deeply, some of them are left out.
     fn trace(&self, traced: &Traced<'_>) -> Vec<u8>;
 
     /// The same properties with the address for replies.
@@ -453,7 +457,7 @@ pub struct ComeDue {
     pub expiration_ms: Option<u64>,
 }
 
-/// A message as tracing shows it, without its body.
+/// A message as tracing describes it, without its body.
 #[derive(Clone, Debug)]
 pub struct Traced<'a> {
     /// The exchange it was published to.
@@ -466,7 +470,7 @@ pub struct Traced<'a> {
     pub properties: &'a [u8],
     /// The node that traced it.
     pub node: &'a str,
-    /// What happened to it.
+    /// Facts about the event, such as whether the message was redelivered.
     pub more: Table,
 }
 
@@ -516,28 +520,28 @@ impl DeathReason {
 pub struct Death<'a> {
     /// The queue's name.
     pub queue: &'a str,
-    /// Why.
+    /// The reason.
     pub reason: DeathReason,
     /// The exchange that had routed it to the queue.
     pub exchange: &'a str,
-    /// The routing key it had.
+    /// Its routing key until now.
     pub routing_key: &'a [u8],
-    /// Whether it gets another routing key, which also replaces further keys (AMQP: CC).
+    /// Whether it gets another routing key, which also replaces the further keys (AMQP: CC).
     pub new_key: bool,
-    /// When.
+    /// The time.
     pub at: Time,
 }
 
 /// A message's properties after dead-lettering.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The properties with this death in them and without an expiration.
+    /// The properties, with this death added and the expiration removed.
     pub properties: Vec<u8>,
-    /// The further routing keys that it keeps.
+    /// The further routing keys that the message keeps.
     pub more_keys: Vec<Vec<u8>>,
     /// Whether durable queues write it to disk.
     pub persistent: bool,
-    /// Its deaths, the latest first, this one included: the queue's name, and whether a consumer rejected it there. A
-    /// message that would enter a queue again without a rejection in between is in a cycle.
+    /// All its deaths, the latest first and this one included: the queue's name, and whether a consumer rejected it
+    /// there. A message that would enter a queue again without a rejection in between is in a cycle.
     pub deaths: Vec<(String, bool)>,
 }

@@ -1,11 +1,11 @@
-//! What comes back to a connection: effects for its socket and events for its session.
+//! What a node returns to a connection: effects for its socket and events for its session.
 
 use crate::{MessageRef, Name, Origin, Refusal};
 
 /// Why a message is returned to its publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReturnReason {
-    /// It is unroutable.
+    /// The message is unroutable.
     Unroutable,
 }
 
@@ -40,7 +40,7 @@ pub enum Reply {
     },
     /// The ready messages are gone.
     QueuePurged {
-        /// How many there were.
+        /// Their number.
         messages: u64,
     },
     /// The binding exists.
@@ -59,11 +59,11 @@ pub enum Reply {
         /// Its name.
         tag: Name,
     },
-    /// The queue has nothing ready.
+    /// The queue has no ready message.
     GetEmpty,
-    /// Deliveries flow, or do not.
+    /// Deliveries are resumed or paused.
     FlowSet {
-        /// Whether they do.
+        /// Whether they are resumed.
         active: bool,
     },
     /// Publishes are confirmed from now on.
@@ -109,12 +109,12 @@ pub enum Effect<'a> {
         delivery_tag: u64,
         /// Whether it may have been delivered before.
         redelivered: bool,
-        /// How often it came back, if its queue tells that to consumers.
+        /// How often it came back to the queue, if the queue tells this to consumers.
         attempts: Option<u32>,
         /// The message.
         message: MessageRef<'a>,
     },
-    /// A message that was asked for with `Get`.
+    /// A message for a `Get`.
     Got {
         /// The channel.
         channel: u16,
@@ -122,9 +122,9 @@ pub enum Effect<'a> {
         delivery_tag: u64,
         /// Whether it may have been delivered before.
         redelivered: bool,
-        /// How often it came back, if its queue tells that to consumers.
+        /// How often it came back to the queue, if the queue tells this to consumers.
         attempts: Option<u32>,
-        /// How many ready messages remain after it.
+        /// How many ready messages remain in the queue.
         remaining: u64,
         /// The message.
         message: MessageRef<'a>,
@@ -133,16 +133,16 @@ pub enum Effect<'a> {
     Return {
         /// The channel.
         channel: u16,
-        /// Why.
+        /// The reason.
         reason: ReturnReason,
         /// The message.
         message: MessageRef<'a>,
     },
-    /// Confirms publishes: they are as safe as their queues promise.
+    /// Confirms publishes. Their messages are as safe as their queues promise.
     Confirm {
         /// The channel.
         channel: u16,
-        /// The last one's number on the channel.
+        /// The number of the last of them on the channel.
         publish_tag: u64,
         /// Whether it confirms all publishes up to this one.
         multiple: bool,
@@ -163,29 +163,29 @@ pub enum Effect<'a> {
     },
 }
 
-/// Something that a connection's session must know, in addition to what goes to the socket.
+/// A fact for a connection's session, in addition to the effects for the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The login succeeded; the session goes on with its handshake.
     LoggedIn,
-    /// The vhost is open. (Its reply goes to the socket by itself.)
+    /// The vhost is open. (The reply goes to the socket as an effect.)
     VhostOpened,
-    /// A command was refused. The frame for the refusal is already on its way to the socket, except for a refused login,
-    /// which the session answers. If the refusal closes the channel, the session asks for
-    /// [`crate::Command::CloseChannel`] without a reply.
+    /// A command was refused. The refusal goes to the socket as an effect; only a refused login is answered by the
+    /// session. If the refusal closes the channel, the session asks for [`crate::Command::CloseChannel`] without a
+    /// reply.
     Refused {
         /// The request.
         origin: Origin,
         /// The refusal.
         refusal: Refusal,
     },
-    /// The reply to `CloseConnection` is on its way.
+    /// The connection is closed for the node, and the reply to `CloseConnection` goes to the socket as an effect.
     ConnectionClosed,
-    /// There is no space for this connection's publishes, so the server does not read from it: the reason. Sent once,
-    /// until `Unblocked`.
+    /// The server does not read from this connection, because there is no space for its publishes. Contains the reason.
+    /// It comes once before each `Unblocked`.
     Blocked(String),
     /// There is space again.
     Unblocked,
-    /// The server ends this connection: tell the peer, and close.
+    /// The server ends this connection. The session tells the peer and closes.
     Close(Refusal),
 }

@@ -1,10 +1,10 @@
 //! Numbers that identify queues, messages, connections, channels and subscriptions.
 
-/// A queue, for the life of the data directory. An id is never used twice; a queue that is deleted and declared again gets
-/// a new one.
+/// A queue, for the life of the data directory. An id is never used twice; a queue that is deleted and declared again
+/// gets a new one.
 ///
-/// Storage sees a plain first-in-first-out sequence behind each id. A queue with several lanes (priorities) owns a
-/// block of 256 ids, one for each lane, so ids of queues are multiples of 256.
+/// For storage each id is a plain first-in-first-out sequence. A queue may have several lanes (one for each priority),
+/// and each lane has an id. So every queue owns a block of 256 ids, and the ids of queues are multiples of 256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct QueueId(pub u64);
 
@@ -25,7 +25,8 @@ impl QueueId {
     }
 }
 
-/// A message's number in its queue (or lane). It counts up from 1 by one for each message, and is never reused.
+/// A message's number in its queue (or lane). The first message has number 1, each further message the next number. A
+/// number is never used again.
 pub type Sequence = u64;
 
 /// A message in a queue.
@@ -37,12 +38,13 @@ pub struct Place {
     pub sequence: Sequence,
 }
 
-/// A position in the journal, in bytes since the data directory was created; it never goes back. Something is durable when
-/// the durable position has reached or passed its position.
+/// A position in the journal: the number of bytes written since the data directory was created. It never goes back. A
+/// record is durable when the durable position has reached or passed its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position(pub u64);
 
-/// A client's connection, for the life of the process. The low 32 bits are a slot that is used again.
+/// A client's connection, for the life of the process. The low 32 bits are a slot, which is used again by later
+/// connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// A set of numbers that mostly follow each other. Its cost grows with the number of intervals, not of numbers.
+/// A set of numbers, most of which follow each other. Its cost depends on the number of intervals, not on the number of
+/// numbers.
 ///
 /// Invariants: intervals are not empty, do not overlap and are not adjacent (adjacent ones are merged).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -76,7 +77,8 @@ impl Intervals {
     pub fn insert(&mut self, first: u64, last: u64) -> u64 {
         debug_assert!(first <= last, "an interval is not empty");
         let (mut low, mut high, mut absorbed) = (first, last, 0);
-        // The interval before may overlap ours or be adjacent; those that begin inside ours or right after it are merged.
+        // The interval before the new one may overlap it or be adjacent. Intervals that begin inside the new one or
+        // right after it are merged with it.
         if let Some((&start, &end)) = self.runs.range(..first).next_back()
             && end.saturating_add(1) >= first
         {
@@ -151,7 +153,7 @@ mod tests {
     use super::Intervals;
     use std::collections::BTreeSet;
 
-    /// Every short sequence of inserts and removes over a few numbers agrees with a plain set.
+    /// Short random sequences of inserts and removes give the same result as with a plain set.
     #[test]
     fn agrees_with_a_plain_set() {
         let mut seed = 1_u64;
@@ -180,7 +182,10 @@ mod tests {
                     set.iter().flat_map(|(a, b)| a..=b).collect::<Vec<_>>(),
                     plain.iter().copied().collect::<Vec<_>>()
                 );
-                assert!(set.iter().zip(set.iter().skip(1)).all(|((_, a), (b, _))| a + 1 < b), "touching runs are one");
+                assert!(
+                    set.iter().zip(set.iter().skip(1)).all(|((_, a), (b, _))| a + 1 < b),
+                    "adjacent intervals are merged"
+                );
                 assert_eq!(set.next_from(first), plain.range(first..).next().copied());
                 assert_eq!(set.contains(first), plain.contains(&first));
                 assert_eq!(set.gap_from(first), (first..).find(|n| !plain.contains(n)).unwrap());

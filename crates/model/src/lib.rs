@@ -1,7 +1,7 @@
 //! The types that all crates share: names, values, messages, commands, events, refusals and limits.
 //!
-//! Every other crate depends on this crate; it depends on none of them. It has no logic beyond what keeps a value well
-//! formed, does no IO and reads no clock.
+//! Every other crate depends on this crate; it depends on none of them. Its only logic keeps values well formed. It
+//! does no IO and reads no clock.
 
 mod buffer;
 mod catalog;

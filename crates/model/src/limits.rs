@@ -1,45 +1,51 @@
-//! Every limit in one place, each with the refusal that follows when it is exceeded.
+//! All limits, each with the refusal that a client gets when it exceeds the limit.
 
 /// Limits for every connection and queue of a node. Operators can set all of them; these are the documented defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest frame in bytes that a peer may send, offered in the handshake. Over it: a malformed frame.
+    /// The largest frame that a peer may send, in bytes; offered in the handshake. A larger frame is malformed.
     pub frame_bytes_max: u32,
-    /// Most channels of a connection, offered in the handshake. Over it: [`crate::Refusal::NotAllowed`].
+    /// The maximum number of channels of a connection; offered in the handshake. Over it:
+    /// [`crate::Refusal::NotAllowed`].
     pub channels_max: u16,
-    /// Largest message body in bytes. Over it: [`crate::Refusal::PreconditionFailed`].
+    /// The largest message body, in bytes. Over it: [`crate::Refusal::PreconditionFailed`].
     pub message_bytes_max: u64,
-    /// Most bytes of a message's properties, headers included: everything that is stored of a message except its body must
+    /// The maximum length of a message's properties with its headers, in bytes: all of a message except its body must
     /// fit into the smallest journal file. Over it: [`crate::Refusal::PreconditionFailed`].
     pub properties_bytes_max: usize,
-    /// Heartbeat interval in milliseconds, offered in the handshake; a peer silent for two of them is closed.
+    /// The heartbeat interval in milliseconds; offered in the handshake. If a peer sends nothing for two intervals, its
+    /// connection is closed.
     pub heartbeat_ms: u64,
-    /// How long a handshake may take, in milliseconds. Over it the connection is closed.
+    /// How long a handshake may take, in milliseconds. After that the connection is closed.
     pub handshake_ms_max: u64,
-    /// Most unsettled deliveries on one channel. At it, no further deliveries go to the channel.
+    /// The maximum number of unsettled deliveries on one channel. At the maximum, the channel gets no further
+    /// deliveries.
     pub unacked_max: u32,
-    /// Bytes that may wait for a connection's socket. At it, its subscriptions pause.
+    /// How many bytes may wait for a connection's socket. At the limit, the connection's subscriptions pause.
     pub outbox_bytes_max: usize,
     /// The consumer timeout: how long a consumer may hold a delivery, in milliseconds; 0 means no timeout.
     pub consumer_timeout_ms: u64,
     /// Whether a client may stop the deliveries of a channel. If not: [`crate::Refusal::NotImplemented`].
     pub flow_can_stop: bool,
-    /// Messages that are decided while a shard is locked once.
+    /// The maximum number of messages that are decided while a shard is locked once.
     pub batch_messages_max: usize,
-    /// A body of up to this many bytes is copied; a larger one is shared.
+    /// The length up to which a body is copied, in bytes. A longer body is shared.
     pub copy_bytes_max: usize,
-    /// Bytes of messages that have arrived only in part or wait for a commit, over all connections. Over it, the connection
-    /// that holds the most is read no further, and closed if that lasts: [`crate::Refusal::ResourceLimit`].
+    /// How many bytes of messages may have arrived only in part or wait for a commit, over all connections. Over the
+    /// limit, the server reads no more from the connection that holds the most, and closes it if that lasts:
+    /// [`crate::Refusal::ResourceLimit`].
     pub uploads_bytes_max: usize,
-    /// Bytes of memory of the process; 0 means no limit. Over it, if connections hold more than half of it, the connection that holds the most is
-    /// read no further, and closed if that lasts: [`crate::Refusal::ResourceLimit`].
+    /// The memory of the process, in bytes; 0 means no limit. Over the limit, if connections hold more than half of it,
+    /// the server takes the user whose connections hold the most together. It reads no more from that user's connection
+    /// that holds the most, and closes it if that lasts: [`crate::Refusal::ResourceLimit`].
     pub memory_bytes_max: u64,
-    /// How long a frame or message may stay incomplete while nothing more of it arrives, in milliseconds; at most twice as
-    /// long may pass until the connection is closed. 0 means no limit.
+    /// How long a frame or message may stay incomplete while no more of it arrives, in milliseconds. The connection is
+    /// closed after this time, or after twice this time at the latest. 0 means no limit.
     pub incomplete_ms_max: u64,
-    /// Bytes of the messages that all `x-recent-history` exchanges keep together. Over it they keep fewer.
+    /// How many bytes of messages all `x-recent-history` exchanges may keep together. At the limit they keep fewer
+    /// messages.
     pub histories_bytes_max: usize,
-    /// Most connections at once. Over it new ones are closed at once.
+    /// The maximum number of connections at the same time. Further connections are closed at once.
     pub connections_max: u32,
 }
 

@@ -1,4 +1,4 @@
-//! A message: the producer's own bytes, and the few facts that decide how it is handled.
+//! A message: the producer's bytes, and the few facts that the server needs to handle it.
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::{Name, Time};
 
-/// The protocol whose encoding a message's properties have. The number is stored with the message: never change one.
+/// The protocol whose encoding a message's properties have. The number is stored with the message: never change a
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Dialect {
@@ -28,11 +29,11 @@ impl Dialect {
 /// A message's body: bytes to copy, or a buffer to share.
 #[derive(Clone, Copy, Debug)]
 pub enum BodyRef<'a> {
-    /// Small enough that a copy is cheaper than a reference.
+    /// A short body: a copy is cheaper than a reference.
     Inline(&'a [u8]),
-    /// Larger than the copy threshold: shared, never copied under a lock.
+    /// A body longer than [`crate::Limits::copy_bytes_max`]: it is shared, and never copied under a lock.
     Shared(&'a Bytes),
-    /// Shared, and in a file of its own already.
+    /// A shared body that is already in a file of its own.
     Filed(&'a FiledBody),
 }
 
@@ -45,8 +46,8 @@ pub struct FiledBody {
     pub number: u64,
     /// CRC-32C of the body.
     pub crc: u32,
-    /// Keeps the file as long as no stored message names it. Dropping the last one gives an unused file up. `None` where a
-    /// stored message names the file.
+    /// Keeps the file while no stored message names it. When the last clone is dropped and no stored message names the
+    /// file, the file is removed. `None` if a stored message names the file.
     pub claim: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -60,7 +61,7 @@ impl fmt::Debug for FiledBody {
 }
 
 impl BodyRef<'_> {
-    /// The bytes themselves.
+    /// The bytes of the body.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -70,7 +71,7 @@ impl BodyRef<'_> {
         }
     }
 
-    /// The buffer, where the body is in one that can be shared.
+    /// The buffer, if the body is in one that can be shared.
     #[must_use]
     pub fn shared(&self) -> Option<&Bytes> {
         match self {
@@ -81,7 +82,7 @@ impl BodyRef<'_> {
     }
 }
 
-/// A message, borrowed from the place where it is: a read buffer, the journal's memory, a mailbox.
+/// A message, borrowed from where it is: a read buffer, the journal's memory, or a mailbox.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageRef<'a> {
     /// The protocol whose encoding `properties` has.
@@ -92,7 +93,8 @@ pub struct MessageRef<'a> {
     pub routing_key: &'a [u8],
     /// Its properties, as they arrived.
     pub properties: &'a [u8],
-    /// The server's own facts about the message, apart from the publisher's bytes and in no protocol's encoding.
+    /// Facts that the server adds to the message. They are separate from the publisher's bytes and in no protocol's
+    /// encoding.
     pub annotations: &'a [u8],
     /// Its body.
     pub body: BodyRef<'a>,
@@ -102,8 +104,8 @@ impl MessageRef<'_> {
     /// The properties of a stored message are shorter than this.
     pub const PROPERTIES_BYTES: usize = 1 << 24;
 
-    /// Whether its parts are short enough to be stored. Clients' messages were checked when they arrived; the body has its
-    /// own limit.
+    /// Whether its parts are short enough to be stored. The messages of clients have been checked on arrival. The body
+    /// has its own limit.
     #[must_use]
     pub const fn fits(&self) -> bool {
         self.exchange.len() <= Name::BYTES_MAX
@@ -115,7 +117,7 @@ impl MessageRef<'_> {
     /// A copy of the message that owns its parts.
     ///
     /// # Panics
-    /// Where the name of its exchange is too long.
+    /// If the name of its exchange is too long.
     #[must_use]
     pub fn owned(&self) -> OwnedMessage {
         OwnedMessage {
@@ -129,7 +131,7 @@ impl MessageRef<'_> {
     }
 }
 
-/// A message that owns its parts: one that the server itself makes, or that has to wait.
+/// A message that owns its parts: a message that the server itself makes, or one that has to wait.
 #[derive(Clone, Debug)]
 pub struct OwnedMessage {
     /// See [`MessageRef`].
@@ -153,7 +155,7 @@ pub enum OwnedBody {
     Inline(Box<[u8]>),
     /// In a shared buffer.
     Shared(Bytes),
-    /// In a shared buffer, and in a file.
+    /// In a shared buffer, and in a file of its own.
     Filed(Box<FiledBody>),
 }
 
@@ -191,7 +193,7 @@ impl From<BodyRef<'_>> for OwnedBody {
 pub struct Facts {
     /// Length of the body in bytes.
     pub body_bytes: u32,
-    /// A queue with priorities delivers the highest first.
+    /// The priority. A queue with priorities delivers the highest first.
     pub priority: u8,
     /// When it expires, if it has a time to live.
     pub expires: Option<Time>,

@@ -16,13 +16,13 @@ pub enum NameError {
 }
 
 impl Name {
-    /// The most bytes a name may have.
+    /// The maximum length of a name in bytes.
     pub const BYTES_MAX: usize = 255;
 
     /// The name in `bytes`.
     ///
     /// # Errors
-    /// Where it is too long or not UTF-8.
+    /// If it is too long or not UTF-8.
     pub fn parse(bytes: &[u8]) -> Result<Self, NameError> {
         if bytes.len() > Self::BYTES_MAX {
             return Err(NameError::TooLong);
@@ -30,8 +30,8 @@ impl Name {
         std::str::from_utf8(bytes).map(|text| Self(text.into())).map_err(|_| NameError::NotText)
     }
 
-    /// The beginning of `text`, no longer than a name or a routing key may be, cut between two characters: for texts that the
-    /// server itself makes from names.
+    /// The beginning of `text`, cut between two characters so that it is no longer than a name or a routing key may be.
+    /// For texts that the server itself makes from names.
     #[must_use]
     pub fn cut(text: &str) -> &str {
         &text[..text.floor_char_boundary(Self::BYTES_MAX)]
@@ -48,7 +48,7 @@ impl From<&str> for Name {
     /// A name that the code itself contains.
     ///
     /// # Panics
-    /// Where `text` is too long for a name.
+    /// If `text` is too long for a name.
     fn from(text: &str) -> Self {
         Self::parse(text.as_bytes()).expect("a name written in the code is short")
     }

@@ -1,26 +1,27 @@
-//! What an operator can ask a running server. `admin` asks; the server answers for itself and for its node.
+//! The questions that an operator can ask a running server. `admin` asks; the server answers for itself and for its
+//! node.
 
 use crate::Name;
 
 /// Whether clients can be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Recovery is done, all listeners are open, and what is published is made durable.
+    /// Recovery is done, all listeners are open, and published messages are made durable.
     Ready,
-    /// Clients can be served, but publishers wait: the reason, one sentence for people.
+    /// Clients can be served, but publishers wait. Contains the reason: one sentence for people.
     Blocked(String),
-    /// Not now: the reason, one sentence for people.
+    /// Clients cannot be served now. Contains the reason: one sentence for people.
     NotReady(String),
 }
 
-/// What a vhost or a user has open, and what it has done since the server's start.
+/// What a vhost or a user has open now, and its counters since the start of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Connections now.
     pub connections: u64,
     /// Channels now.
     pub channels: u64,
-    /// Messages that were published, whether routed or not.
+    /// Published messages, routed or not.
     pub published: u64,
     /// Bytes of their bodies.
     pub published_bytes: u64,
@@ -32,7 +33,7 @@ pub struct Usage {
     pub acked: u64,
 }
 
-/// Who uses how much of the server.
+/// How much of the server each vhost and each user takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsageReport {
     /// By vhost, in the order of their names.
@@ -48,6 +49,6 @@ pub trait Queries: Send + Sync {
     /// Whether clients can be served.
     fn readiness(&self) -> Readiness;
 
-    /// Who uses how much; empty until recovery is done.
+    /// How much each vhost and each user takes; empty until recovery is done.
     fn usage(&self) -> UsageReport;
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Name;
 
-/// What a refusal is about.
+/// The kind of object that a refusal is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Object {
     /// An exchange.
@@ -28,9 +28,10 @@ impl fmt::Display for Object {
     }
 }
 
-/// Why a command was refused. No part of it was carried out.
+/// The reason why a command was refused. No part of the command was carried out.
 ///
-/// The texts are for people. They follow RabbitMQ's, because some clients compare them. The variant decides the code.
+/// The texts are for people. They follow RabbitMQ's texts, because some clients compare them. The variant, not the
+/// text, decides the reply code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The login failed: name or password is wrong, or this user may not log in from there.
@@ -39,16 +40,16 @@ pub enum Refusal {
     AccessRefused(String),
     /// The object does not exist.
     NotFound {
-        /// What was looked for.
+        /// The kind of the object.
         object: Object,
         /// Its name.
         name: Name,
-        /// The vhost it was looked for in.
+        /// The vhost in which it was looked for.
         vhost: Name,
     },
-    /// No vhost of that name, so the connection cannot be opened.
+    /// There is no vhost of that name, so the connection cannot be opened.
     VhostNotFound(Name),
-    /// Something named by an earlier command is missing, such as "the queue last declared on this channel".
+    /// A name that an earlier command should have set is missing, such as the queue last declared on the channel.
     NothingNamed(String),
     /// The object belongs to another connection.
     ResourceLocked(String),
@@ -58,13 +59,13 @@ pub enum Refusal {
     NotAllowed(String),
     /// The command is not possible in this state.
     CommandInvalid(String),
-    /// The feature is not built: which one.
+    /// A feature that is not implemented. Contains its name.
     NotImplemented(String),
-    /// A limit of the server would be exceeded: which one.
+    /// A limit of the server would be exceeded. Contains which one.
     ResourceLimit(String),
-    /// The server's own fault: what failed, for the operator.
+    /// The server's own fault. Contains what failed, for the operator.
     Fault(String),
-    /// The server stops, or an operator closed this connection: the reason.
+    /// The server stops, or an operator closed this connection. Contains the reason.
     ConnectionForced(String),
 }
 

@@ -1,12 +1,13 @@
-//! What recovery returns, and small types that storage and broker share.
+//! The result of recovery, and small types that storage and broker share.
 
 use crate::{Intervals, Sequence};
 
 /// A time in milliseconds since 1970. Expiry, timeouts and schedules use it.
 ///
-/// A node reads the wall clock once, when it starts, and then counts the time that passes. So this time advances steadily
-/// while the process runs, even if somebody sets the wall clock, and it is valid in another process, too. Times for people
-/// and other systems (timestamps, the expiry of tokens) come from the wall clock, in the same unit; no queue depends on them.
+/// A node reads the wall clock once, when it starts, and then counts the time that passes. So this time advances
+/// steadily while the process runs, even if somebody sets the wall clock. It stays valid after a restart. Times for
+/// people and for other systems (timestamps, the expiry of tokens) come from the wall clock, in the same unit; no queue
+/// depends on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub u64);
 
@@ -24,7 +25,7 @@ impl Time {
     }
 }
 
-/// Why messages left their queue. Stored in the journal: never change a number.
+/// The reason why messages left their queue. It is stored in the journal: never change a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Settled {
@@ -40,25 +41,28 @@ pub enum Settled {
     Purged = 5,
     /// They were dead-lettered in the same unit.
     DeadLettered = 6,
-    /// They moved to a finer lane of their schedule, or were routed when they were due, in the same unit.
+    /// They moved to a finer lane of their schedule, or they were due and were routed, in the same unit.
     Moved = 7,
 }
 
-/// What a queue (or one of its lanes) keeps over a restart, in addition to its messages.
+/// The state of a queue (or of one of its lanes) that survives a restart, in addition to its messages.
 ///
-/// Sequences at or above `head` were never delivered. Below it, those in `open` are not settled; all others are.
+/// Sequences at or above `head` were never delivered. Of the sequences below `head`, those in `open` are not settled,
+/// and all others are settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueState {
     /// The sequence that the next message gets.
     pub next: Sequence,
     /// The first sequence that was never delivered.
     pub head: Sequence,
-    /// Below `head`: delivered and not settled.
+    /// The sequences below `head` that were delivered and not settled.
     pub open: Intervals,
-    /// How often messages in `open` came back: sequence and count, ascending; absent means never. For a message that
-    /// waits as a dead letter it is [`DeathReason::as_attempts`](crate::DeathReason::as_attempts).
+    /// How often messages in `open` came back to the queue: sequence and count, ascending. A message that is not here
+    /// never came back. For a message that waits as a dead letter the count is
+    /// [`DeathReason::as_attempts`](crate::DeathReason::as_attempts).
     pub attempts: Vec<(Sequence, u32)>,
-    /// When messages in `open` that wait for a retry may be delivered again: sequence and time, ascending.
+    /// The times at which messages in `open` that wait for a retry may be delivered again: sequence and time,
+    /// ascending.
     pub due: Vec<(Sequence, Time)>,
 }
 
@@ -75,7 +79,7 @@ impl QueueState {
         Self { next: 1, head: 1, open: Intervals::new(), attempts: Vec::new(), due: Vec::new() }
     }
 
-    /// Everything up to `last` was delivered at least once.
+    /// Records that all messages up to `last` were delivered at least once.
     pub fn delivered_up_to(&mut self, last: Sequence) {
         if last >= self.head {
             self.open.insert(self.head, last);
@@ -83,7 +87,7 @@ impl QueueState {
         }
     }
 
-    /// `first..=last` left the queue.
+    /// Records that the messages `first..=last` left the queue.
     pub fn settle(&mut self, first: Sequence, last: Sequence) {
         self.delivered_up_to(last);
         self.open.remove(first, last);

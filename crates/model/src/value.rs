@@ -1,20 +1,19 @@
-//! Values that travel in arguments and headers, without a protocol's encoding.
+//! The values of arguments and headers, independent of a protocol's encoding.
 
 use serde::{Deserialize, Serialize};
 
-/// A value of an argument or a header. It can hold every type of AMQP field tables, which have the most types of our
-/// protocols.
+/// A value of an argument or a header. It has all types of AMQP field tables; no other of our protocols has more types.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// No value.
     Void,
     /// True or false.
     Bool(bool),
-    /// A whole number of any width; widths are not kept, because equality is by value.
+    /// A whole number of any width. The width is not stored, because two numbers are equal if their values are equal.
     Int(i64),
     /// An unsigned number that does not fit `Int`.
     Unsigned(u64),
-    /// A floating-point number; single precision is widened.
+    /// A floating-point number. Single precision is converted to double precision.
     Float(f64),
     /// A decimal: the number is `digits` divided by ten to the power of `scale`.
     Decimal {
@@ -37,7 +36,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The whole number this is, if it is one.
+    /// The whole number, if this is one.
     #[must_use]
     pub fn as_int(&self) -> Option<i64> {
         match self {
@@ -46,7 +45,7 @@ impl Value {
         }
     }
 
-    /// The text this is, if it is one.
+    /// The text, if this is one.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {

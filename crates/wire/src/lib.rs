@@ -1,4 +1,4 @@
-//! What the crates of all protocols share: reading and writing bytes, the `Session` trait, and the outbox.
+//! The code that the crates of all protocols share: reading and writing bytes, the `Session` trait, and the outbox.
 
 mod outbox;
 mod parsed;

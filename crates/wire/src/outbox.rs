@@ -1,22 +1,22 @@
-//! A connection's encoded bytes, waiting for its socket.
+//! A connection's encoded bytes that wait for its socket.
 
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 
-/// Bytes to be written, in order: copied ones in one buffer, large shared buffers between them.
+/// Bytes to be written, in order. Copied bytes are in one buffer; large shared buffers come between them.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Copied bytes; those before `written` have been written.
+    /// The copied bytes. Those before `written` have been written.
     bytes: Vec<u8>,
     written: usize,
-    /// Shared buffers, each with the position in `bytes` before which it comes, ascending.
+    /// The shared buffers, each with the position in `bytes` before which it comes. The positions ascend.
     shared: VecDeque<(usize, Bytes)>,
     shared_bytes: usize,
 }
 
 impl Outbox {
-    /// Where to append bytes that are copied.
+    /// The buffer to which copied bytes are appended.
     pub fn bytes(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -29,7 +29,7 @@ impl Outbox {
         }
     }
 
-    /// How many bytes wait.
+    /// The number of bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len() - self.written + self.shared_bytes
@@ -62,7 +62,7 @@ impl Outbox {
 
     /// Removes `count` bytes, which have been written.
     pub fn advance(&mut self, mut count: usize) {
-        debug_assert!(count <= self.len(), "no more is written than waits");
+        debug_assert!(count <= self.len(), "not more is written than waits");
         while let Some((at, shared)) = self.shared.front_mut() {
             let before = (*at - self.written).min(count);
             self.written += before;
@@ -83,7 +83,7 @@ impl Outbox {
         self.recycle();
     }
 
-    /// Starts again at the front when everything is written, and moves the rest to the front when most is written.
+    /// Empties the buffer when everything is written. When most of it is written, moves the rest to the front.
     fn recycle(&mut self) {
         const MOVED_BYTES: usize = 64 << 10;
         if self.is_empty() {
@@ -98,7 +98,7 @@ impl Outbox {
         }
     }
 
-    /// Gives memory to an empty outbox; an idle outbox needs none of its own.
+    /// Gives memory to an empty outbox. An idle outbox has no memory of its own.
     pub fn lend(&mut self, mut memory: Vec<u8>) {
         if self.is_empty() && self.bytes.capacity() < memory.capacity() {
             memory.clear();
@@ -106,7 +106,7 @@ impl Outbox {
         }
     }
 
-    /// Takes the memory of an empty outbox; `None` while bytes wait.
+    /// Takes the memory of an empty outbox. `None` while bytes wait.
     pub fn take_memory(&mut self) -> Option<Vec<u8>> {
         self.is_empty().then(|| std::mem::take(self).bytes)
     }
@@ -116,7 +116,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    /// However many bytes are written at a time, they leave in the order in which they were added.
+    /// The bytes leave in the order in which they were added, for every number of bytes that is written at a time.
     #[test]
     fn any_partial_writes_keep_order() {
         for step in 1..40 {

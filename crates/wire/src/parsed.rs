@@ -1,12 +1,14 @@
-//! What a codec answers when it reads bytes.
+//! The result of a codec that reads bytes.
 
-/// The three answers of a codec. It does not panic, and it allocates nothing by a length that it has not checked.
+/// The three results of a codec. A codec does not panic. It does not allocate memory by a length that it has not
+/// checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<F, M> {
-    /// A frame, and how many bytes of the input it took.
+    /// A frame, and the number of input bytes that it took.
     Frame(F, usize),
     /// The beginning of a frame: the codec needs an input of at least this many bytes.
     Incomplete(usize),
-    /// Not a frame, whatever follows. The peer made a mistake; nothing more may be read from the input.
+    /// The input is not a frame, and more bytes cannot make it one. The peer made a mistake; the caller must read no
+    /// more.
     Malformed(M),
 }

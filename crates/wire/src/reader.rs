@@ -1,7 +1,7 @@
-//! Reading bytes that a peer wrote: every step checks how many bytes are left, and nothing here can panic.
+//! Reads the bytes of a peer. Each step checks how many bytes are left, and none can panic.
 #![deny(clippy::indexing_slicing)]
 
-/// The input ended before the value did.
+/// The error for an input that ends within a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated;
 
@@ -16,7 +16,7 @@ macro_rules! numbers {
         $(#[$doc])*
         ///
         /// # Errors
-        /// Where fewer bytes are left than the number has.
+        /// If fewer bytes are left than the number has.
         #[inline]
         pub fn $name(&mut self) -> Result<$type, Truncated> {
             self.array().map(<$type>::from_be_bytes)
@@ -31,19 +31,19 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
-    /// The bytes that were not read yet.
+    /// The bytes that are not read yet.
     #[must_use]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// How many bytes were not read yet.
+    /// How many bytes are not read yet.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.rest.len()
     }
 
-    /// Whether everything was read.
+    /// Whether all bytes are read.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rest.is_empty()
@@ -52,7 +52,7 @@ impl<'a> Reader<'a> {
     /// The next `count` bytes, borrowed.
     ///
     /// # Errors
-    /// Where fewer are left.
+    /// If fewer are left.
     #[inline]
     pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], Truncated> {
         let (head, rest) = self.rest.split_at_checked(count).ok_or(Truncated)?;
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
     /// The next `N` bytes.
     ///
     /// # Errors
-    /// Where fewer are left.
+    /// If fewer are left.
     #[inline]
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Truncated> {
         let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(Truncated)?;
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(reader.u32(), Ok(3));
         assert_eq!(reader.i8(), Ok(-1));
         assert_eq!(reader.u32(), Err(Truncated));
-        assert_eq!(reader.rest(), [9, 9], "a failed read leaves the cursor where it was");
+        assert_eq!(reader.rest(), [9, 9], "a failed read does not move the cursor");
         assert_eq!(reader.bytes(usize::MAX), Err(Truncated));
         assert_eq!(reader.bytes(2), Ok(&[9, 9][..]));
         assert!(reader.is_empty());

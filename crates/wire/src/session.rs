@@ -1,18 +1,18 @@
 //! The trait of a session: the state machine of one connection in one protocol.
 //!
-//! A session is pure. It takes the peer's bytes, events and the time, and returns steps: bytes for the peer and commands for
-//! the node, in order. It owns no socket, reads no clock and never waits.
+//! A session is pure. It takes the peer's bytes, events and the time, and returns steps: bytes for the peer and
+//! commands for the node, in order. It owns no socket, reads no clock and never waits.
 //!
-//! The node's decisions come back in two ways. *Effects* go to the connection's socket through its [`Encoder`], in the order
-//! in which they were decided, whichever thread decided them; the session does not see them. *Events* tell the session what
-//! changes its own state.
+//! The node's decisions come back in two ways. *Effects* go to the connection's socket through its [`Encoder`], in the
+//! order in which the threads decided them; the session does not see them. *Events* go to the session: they are the
+//! decisions that change its own state.
 
 use ferrymq_model::{Command, Effect, Event};
 
 use crate::Outbox;
 
-/// Time since the start of the process, in milliseconds. Heartbeats and handshakes use it. Unlike [`ferrymq_model::Time`] it
-/// has no meaning in another process.
+/// Time since the start of the process, in milliseconds. Heartbeats and handshakes use it. Unlike
+/// [`ferrymq_model::Time`], it has no meaning in another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(pub u64);
 
@@ -30,46 +30,46 @@ impl Moment {
     }
 }
 
-/// One thing that the server must do, in order.
+/// One step of the server's work. The server does the steps in order.
 #[derive(Debug)]
 pub enum Step {
     /// Send these bytes of [`Output::bytes`] to the peer, after all effects decided so far.
     Send(std::ops::Range<usize>),
-    /// Ask this of the node.
+    /// Give this command to the node.
     Command(Command),
-    /// Use this encoder for effects from now on: the handshake has settled the limits.
+    /// Use this encoder for effects from now on: the handshake has set the limits.
     Encode(Box<dyn Encoder>),
-    /// Send what waits, then close the socket. Ignore all steps that follow.
+    /// Send the waiting bytes, then close the socket. Ignore all steps that follow.
     Close,
-    /// As `Close`, but the peer closes the socket: it has asked for the end and has its answer. If the server closed first,
-    /// clients would report a lost connection.
+    /// Like `Close`, but the peer closes the socket: it has asked for the end and has its answer. If the server closed
+    /// the socket first, clients would report a lost connection.
     LetClose,
-    /// For the log.
+    /// Write this line to the log.
     Log(LogLine),
 }
 
-/// A line of the log from a session. The caller adds the user, vhost and address.
+/// A line for the log. The caller adds the user, the vhost and the address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogLine {
-    /// The connection is open. The name that the client's program gives; empty if it gives none.
+    /// The connection is open.
     Opened {
-        /// A name and a version, or the program's name for this connection.
+        /// The client's name and version, or the client's name for this connection; empty if it gives none.
         client: String,
     },
-    /// The login was refused: the reason.
+    /// The login was refused. Contains the reason.
     LoginRefused(String),
-    /// A channel was closed because of the peer's request on it.
+    /// A channel was closed because of an error in a request on it.
     ChannelError {
         /// Its number.
         channel: u16,
-        /// The protocol's code for the reason, and its text.
+        /// The protocol's reply code and its text.
         text: String,
     },
-    /// The connection is about to end: the reason. Only the first such line counts.
+    /// The connection ends. Only the first such line of a connection counts.
     Ends {
-        /// Whether something went wrong: neither side has closed the connection in good order.
+        /// Whether the connection ends with an error: neither side closes it in the regular way.
         wrong: bool,
-        /// The reason, with the protocol's code for it if there is one.
+        /// The reason, with the protocol's reply code if there is one.
         why: String,
     },
 }
@@ -85,21 +85,22 @@ impl std::fmt::Display for LogLine {
     }
 }
 
-/// The output of a session. It is reused from call to call; the caller empties it.
+/// The output of a session. It is used again for each call; the caller empties it.
 #[derive(Debug, Default)]
 pub struct Output {
     /// Bytes for the peer; each `Step::Send` names its part of them.
     pub bytes: Vec<u8>,
-    /// What to do.
+    /// The steps, in order.
     pub steps: Vec<Step>,
 }
 
 impl Output {
-    /// At this number of steps a session pauses. So one client's input is carried out in portions, with other clients
-    /// between them.
+    /// At this number of steps a session pauses. So the input of one client is carried out in portions, and other
+    /// clients take their turns in between.
     pub const STEPS_MAX: usize = 128;
 
-    /// Appends the frames that `write` makes as one step, or adds them to the `Send` just before.
+    /// Appends the frames that `write` makes. They are one step, or they are added to the last step if that is a
+    /// `Send`.
     pub fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         write(&mut self.bytes);
@@ -115,14 +116,14 @@ impl Output {
         self.steps.push(Step::Command(command));
     }
 
-    /// Whether the session should pause, because there are so many steps: see [`Received::paused`].
+    /// Whether there are so many steps that the session should pause: see [`Received::paused`].
     #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.steps.len() >= Self::STEPS_MAX
     }
 
-    /// Empties it, keeping its memory.
+    /// Empties the output. The memory is kept.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.steps.clear();
@@ -132,10 +133,12 @@ impl Output {
 /// How far a session has read its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// How many bytes of the input it has used. The caller offers the rest again, with more bytes after it.
+    /// How many bytes of the input it has used. The caller gives the rest again, followed by the bytes that arrived
+    /// after it.
     pub consumed: usize,
-    /// The caller must carry out the steps and return their events before the session reads on: the result of a command
-    /// decides how to read the next bytes, or the output is full. Then call again with the rest, even if nothing has arrived.
+    /// Whether the session paused: the result of a command decides how it reads the next bytes, or the output is full.
+    /// The caller must carry out the steps and return their events. Then it calls again with the rest, even if no more
+    /// has arrived.
     pub paused: bool,
     /// How many bytes the input should have before the next call; 0 if the session does not know.
     pub wanted: usize,
@@ -144,30 +147,31 @@ pub struct Received {
 /// The state machine of one connection.
 ///
 /// The caller carries out the steps of each call in order, before the next call. A step may cause an event; the caller
-/// returns it to the session before the remaining steps. A refused command does not stop later commands on other channels.
-/// The node ignores later commands on the same channel until the session closes that channel.
+/// returns it to the session before the remaining steps. A refused command does not stop later commands on other
+/// channels. The node ignores later commands on the same channel until the session closes that channel.
 pub trait Session: Send {
-    /// The connection was accepted. A session whose protocol lets the server speak first does so here.
+    /// The connection is accepted. If the server speaks first in the protocol, the session does so here.
     fn opened(&mut self, now: Moment, out: &mut Output);
 
     /// Reads the peer's bytes. Spans of the commands point into `input`.
     fn receive(&mut self, input: &[u8], now: Moment, out: &mut Output) -> Received;
 
-    /// Takes the result of a command, or a wish of the server.
+    /// Takes the result of a command, or a request of the server such as to close.
     fn event(&mut self, event: Event, now: Moment, out: &mut Output);
 
-    /// When the server must call [`Session::timeout`]; `None` if it need not. The server asks after every other call.
+    /// When the server must call [`Session::timeout`]; `None` if it need not. The server asks after each call of
+    /// another method.
     fn deadline(&self) -> Option<Moment>;
 
-    /// The deadline is reached: a heartbeat is due, or a handshake takes too long.
+    /// The deadline has come: a heartbeat is due, or a handshake takes too long.
     fn timeout(&mut self, now: Moment, out: &mut Output);
 
-    /// How many bytes it keeps of messages that have arrived only in part.
+    /// How many bytes the session holds of messages that have arrived only in part.
     fn held_bytes(&self) -> usize {
         0
     }
 
-    /// Whether the session reads no more from the peer; the caller drops the rest of the input.
+    /// Whether the session reads no more from the peer. Then the caller drops the rest of the input.
     fn is_closed(&self) -> bool;
 }
 

@@ -1,7 +1,7 @@
-//! Writing bytes for a peer: numbers and strings appended to a buffer.
+//! Writes bytes for a peer: appends numbers and strings to a buffer.
 #![deny(clippy::indexing_slicing)]
 
-/// Appends values to a buffer of bytes. Numbers are big-endian.
+/// Appends values to a buffer. Numbers are big-endian.
 pub trait Put {
     /// Appends one byte.
     fn put_u8(&mut self, value: u8);
@@ -42,17 +42,17 @@ impl Put for Vec<u8> {
     }
 }
 
-/// Space of a known length at the end of a buffer, filled from its front. With every value a buffer checks whether it must
-/// grow, and stores its length. For many small parts, that costs more than the parts.
+/// Space of a fixed length at the end of a buffer, filled from its beginning. A growing buffer checks its capacity and
+/// stores its length for each value. For many small values, this costs more than the values.
 ///
-/// Every method of [`Put`] panics where the space is too small.
+/// Each method of [`Put`] panics if the space is too small.
 #[derive(Debug)]
 pub struct Room<'a> {
     rest: &'a mut [u8],
 }
 
 impl Room<'_> {
-    /// Appends `bytes_max` bytes at most to `buffer`.
+    /// Lets `write` append at most `bytes_max` bytes to `buffer`.
     #[inline]
     pub fn append(buffer: &mut Vec<u8>, bytes_max: usize, write: impl FnOnce(&mut Room<'_>)) {
         let start = buffer.len();
@@ -66,7 +66,7 @@ impl Room<'_> {
     #[inline]
     fn array<const N: usize>(&mut self, bytes: [u8; N]) {
         let rest = std::mem::take(&mut self.rest);
-        let (place, rest) = rest.split_first_chunk_mut::<N>().expect("there is room for what was said to come");
+        let (place, rest) = rest.split_first_chunk_mut::<N>().expect("the caller has asked for enough space");
         *place = bytes;
         self.rest = rest;
     }
@@ -96,7 +96,7 @@ impl Put for Room<'_> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         let rest = std::mem::take(&mut self.rest);
-        let (place, rest) = rest.split_at_mut_checked(bytes.len()).expect("there is room for what was said to come");
+        let (place, rest) = rest.split_at_mut_checked(bytes.len()).expect("the caller has asked for enough space");
         place.copy_from_slice(bytes);
         self.rest = rest;
     }

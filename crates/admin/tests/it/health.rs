@@ -1,4 +1,4 @@
-//! What orchestrators see.
+//! The health checks, as an orchestrator sees them.
 
 use ferrymq_model::Readiness;
 use serde_json::json;

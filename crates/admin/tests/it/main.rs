@@ -1,6 +1,6 @@
-//! The HTTP interface over real sockets, with a server behind it whose health the test decides.
+//! Tests of the HTTP interface over real sockets. The test sets the health of the server behind it.
 
-// A test may fail where it stands.
+// A test may panic anywhere.
 #![allow(clippy::unwrap_used)]
 
 mod health;

@@ -1,4 +1,4 @@
-//! An interface on a free port, and a client that shows what crosses the wire.
+//! An HTTP interface on a free port, and a client that shows the bytes of the answers.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A server that is as ready as the test says.
+/// A server whose readiness the test sets.
 pub struct Told(Mutex<Readiness>);
 
 impl Told {
@@ -62,12 +62,12 @@ impl Site {
     /// Whether a new connection is answered, or closed at once.
     pub async fn is_open(&self) -> bool {
         let mut stream = self.connect().await;
-        // A peer that has closed already may refuse these bytes or read none of them.
+        // If the peer has already closed the connection, it may refuse these bytes or not read them.
         let _ = stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         stream.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0)
     }
 
-    /// Sends these bytes and reads all that comes back.
+    /// Sends these bytes and reads the whole answer.
     pub async fn send(&self, bytes: &[u8]) -> Answer {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();

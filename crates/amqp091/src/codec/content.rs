@@ -1,4 +1,4 @@
-//! Content headers (section 4.2.6.1): a body's length and the message's properties, which stay as they arrived.
+//! Content headers (section 4.2.6.1): the length of the body, and the message's properties, which stay as they arrived.
 
 use ferrymq_wire::{Put, Reader};
 
@@ -11,19 +11,19 @@ use super::{
 /// A content header, borrowed from its frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentHeader<'a> {
-    /// The class whose properties these are; only basic has some.
+    /// The class of the properties. Only class basic has properties.
     pub class: u16,
-    /// The length of the body that follows, by this header.
+    /// The length of the body that follows, in bytes.
     pub body_bytes: u64,
     /// The property flags and the property list, not parsed yet.
     pub properties: &'a [u8],
 }
 
 impl<'a> ContentHeader<'a> {
-    /// The content header in a header frame's payload.
+    /// Reads the payload of a header frame.
     ///
     /// # Errors
-    /// Where the payload is too short, or its weight, which is reserved, is not zero.
+    /// If the payload is too short, or if the weight, which is reserved, is not zero.
     #[inline]
     pub fn read(payload: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(payload);
@@ -53,7 +53,7 @@ impl<'a> ContentHeader<'a> {
     }
 }
 
-/// The publish in a method frame's payload, if it is one. It is the most frequent method, so it has a shorter way.
+/// Reads a method frame's payload if it is a publish. This is the most frequent method, so it has a faster path.
 #[inline]
 #[must_use]
 pub fn publish(payload: &[u8]) -> Option<Result<BasicPublish<'_>, Malformed>> {
@@ -62,7 +62,7 @@ pub fn publish(payload: &[u8]) -> Option<Result<BasicPublish<'_>, Malformed>> {
     Some(BasicPublish::read(&mut reader).and_then(|publish| field::end(&reader).map(|()| publish)))
 }
 
-/// The properties of class basic, parsed but still borrowed. Short strings need not be text.
+/// The properties of class basic, parsed and borrowed. Short strings need not be text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Properties<'a> {
     /// MIME type of the body.
@@ -73,7 +73,7 @@ pub struct Properties<'a> {
     pub headers: Option<RawTable<'a>>,
     /// 2 is persistent, anything else transient.
     pub delivery_mode: Option<u8>,
-    /// Higher goes first.
+    /// The priority. A higher priority is delivered first.
     pub priority: Option<u8>,
     /// The identifier of a request and its replies.
     pub correlation_id: Option<&'a [u8]>,
@@ -85,29 +85,30 @@ pub struct Properties<'a> {
     pub message_id: Option<&'a [u8]>,
     /// Seconds since 1970.
     pub timestamp: Option<u64>,
-    /// The application's own kind of the message.
+    /// The type that the application gives to the message.
     pub kind: Option<&'a [u8]>,
-    /// Who published it.
+    /// The user who published the message.
     pub user_id: Option<&'a [u8]>,
-    /// Which application published it.
+    /// The application that published the message.
     pub app_id: Option<&'a [u8]>,
     /// Reserved.
     pub cluster_id: Option<&'a [u8]>,
 }
 
-/// The flags without a property: the continuation flag, which no class needs, and an unused one.
+/// The two flags without a property: the continuation flag, which no class needs, and an unused flag.
 const FLAGS_UNUSED: u16 = 0b11;
 
 impl<'a> Properties<'a> {
-    /// The properties whose flags and list are `bytes`.
+    /// Reads the property flags and the property list in `bytes`.
     ///
     /// # Errors
-    /// Where they do not fill `bytes` exactly, the headers are malformed, or a flag belongs to no property.
+    /// If they do not fill `bytes` exactly, the headers are malformed, or a flag belongs to no property.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         Self::read_inline(bytes)
     }
 
-    /// As [`Properties::read`], but inlined into its caller, so that properties that the caller ignores cost nearly nothing.
+    /// Like [`Properties::read`], but inlined into its caller. So properties that the caller ignores cost nearly
+    /// nothing.
     #[inline(always)]
     pub(crate) fn read_inline(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
@@ -137,10 +138,10 @@ impl<'a> Properties<'a> {
         field::end(&reader).map(|()| properties)
     }
 
-    /// Appends flags and list.
+    /// Appends the property flags and the property list.
     ///
     /// # Panics
-    /// Where a short string has more than 255 bytes.
+    /// If a short string has more than 255 bytes.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.put_u16(self.flags());
         put_short(out, self.content_type);

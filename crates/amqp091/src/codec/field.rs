@@ -1,16 +1,17 @@
-//! The fields of methods (section 4.2.5), each read and written by one function that the generated code calls.
+//! Functions that read and write the fields of methods (section 4.2.5). The generated code calls them.
 
 use ferrymq_wire::{Put, Reader};
 
 use super::{Malformed, table::RawTable};
 
-/// A short string that must be text, as in every method without content.
+/// A short string that must be UTF-8, as in all methods without content.
 #[inline]
 pub fn short_text<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Malformed> {
     std::str::from_utf8(short_bytes(reader)?).map_err(|_| Malformed::NotText)
 }
 
-/// A short string of any bytes. In methods with content RabbitMQ does not check them, so a routing key need not be text.
+/// A short string of any bytes. RabbitMQ does not check the strings in methods with content, so a routing key need not
+/// be text.
 #[inline]
 pub fn short_bytes<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
     let bytes = reader.u8()?;
@@ -30,7 +31,7 @@ pub fn table<'a>(reader: &mut Reader<'a>) -> Result<RawTable<'a>, Malformed> {
     RawTable::check(long_bytes(reader)?)
 }
 
-/// Nothing may follow a method's last field.
+/// Checks that nothing follows a method's last field.
 #[inline]
 pub fn end(reader: &Reader<'_>) -> Result<(), Malformed> {
     if reader.is_empty() { Ok(()) } else { Err(Malformed::TrailingBytes(reader.len())) }
@@ -39,7 +40,8 @@ pub fn end(reader: &Reader<'_>) -> Result<(), Malformed> {
 /// Appends a short string.
 ///
 /// # Panics
-/// Where it has more than 255 bytes. What we write was read as a short string before, or its maker has cut it.
+/// If it has more than 255 bytes. All strings that we write were read as short strings, or were cut to the length
+/// before.
 #[inline]
 pub fn put_short(out: &mut impl Put, bytes: &[u8]) {
     out.put_u8(u8::try_from(bytes.len()).expect("a short string has at most 255 bytes"));
@@ -49,6 +51,6 @@ pub fn put_short(out: &mut impl Put, bytes: &[u8]) {
 /// Appends a long string.
 #[inline]
 pub fn put_long(out: &mut impl Put, bytes: &[u8]) {
-    out.put_u32(u32::try_from(bytes.len()).expect("a long string is below 4 GiB"));
+    out.put_u32(u32::try_from(bytes.len()).expect("a long string is shorter than 4 GiB"));
     out.put(bytes);
 }

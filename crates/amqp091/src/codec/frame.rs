@@ -1,13 +1,13 @@
-//! The frame around everything (section 2.3.5): type, channel, payload length, payload, end octet.
+//! Frames (section 2.3.5): type, channel, payload length, payload, end octet.
 
 use ferrymq_wire::{Parsed, Put, Reader};
 
 use super::{Malformed, content::ContentHeader, methods::WireMethod};
 
-/// What a client sends first: `AMQP`, 0, and the version 0-9-1 (section 4.2.2).
+/// The protocol header that a client sends first: `AMQP`, 0, and the version 0-9-1 (section 4.2.2).
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x00\x00\x09\x01";
 
-/// The header of the previous version. RabbitMQ treats it as 0-9-1, and so do we.
+/// The protocol header of version 0-9. Like RabbitMQ, we accept it as 0-9-1.
 pub const PROTOCOL_HEADER_0_9: [u8; 8] = *b"AMQP\x01\x01\x00\x09";
 
 /// The octet after every payload.
@@ -16,19 +16,19 @@ pub const FRAME_END: u8 = 0xCE;
 /// The smallest frame limit that two peers may agree on, in bytes (section 4.2.3).
 pub const FRAME_BYTES_MIN: u32 = 4096;
 
-/// Bytes of a frame that are not payload.
+/// The number of bytes of a frame that are not payload.
 pub const OVERHEAD_BYTES: u32 = 8;
 
-/// Type, channel and length: the bytes before the payload.
+/// The number of bytes before the payload: type, channel and length.
 const HEADER_BYTES: usize = 7;
 
-/// How many bytes a frame may have above the limit, because several clients do not count the frame's own bytes.
+/// How many bytes a frame may be longer than the limit. Several clients do not count the bytes that are not payload.
 const TOLERANCE_BYTES: u32 = OVERHEAD_BYTES;
 
-/// A heartbeat, which is always the same (section 4.2.7).
+/// The heartbeat frame, which is always the same (section 4.2.7).
 pub const HEARTBEAT: [u8; 8] = [FrameKind::Heartbeat as u8, 0, 0, 0, 0, 0, 0, FRAME_END];
 
-/// What a frame carries.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FrameKind {
@@ -36,24 +36,24 @@ pub enum FrameKind {
     Method = 1,
     /// A content header.
     Header = 2,
-    /// A piece of a body.
+    /// A part of a body.
     Body = 3,
-    /// Nothing: a heartbeat.
+    /// A heartbeat, which has no payload.
     Heartbeat = 8,
 }
 
 /// A frame, borrowed from the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it carries.
+    /// Its type.
     pub kind: FrameKind,
-    /// The channel it belongs to; 0 is the connection itself.
+    /// The channel that it belongs to; 0 is the connection itself.
     pub channel: u16,
-    /// The bytes between header and end octet.
+    /// The bytes between the frame's header and its end octet.
     pub payload: &'a [u8],
 }
 
-/// The frame at the beginning of `input`, where a frame may have `frame_bytes_max` bytes.
+/// Reads the frame at the beginning of `input`. A frame may have `frame_bytes_max` bytes.
 #[inline]
 #[must_use]
 pub fn frame(input: &[u8], frame_bytes_max: u32) -> Parsed<Frame<'_>, Malformed> {
@@ -79,8 +79,8 @@ pub fn frame(input: &[u8], frame_bytes_max: u32) -> Parsed<Frame<'_>, Malformed>
     Parsed::Frame(Frame { kind, channel, payload }, frame_bytes)
 }
 
-/// The payload of the frame at `at`, if it is complete, of this kind and on this channel; and where the frame ends.
-/// [`frame`] handles everything else.
+/// Reads the frame at `at`, if it is complete, has this type and is on this channel. Returns its payload and the
+/// position of its end. The caller reads all other input with [`frame`].
 #[inline]
 #[must_use]
 pub fn expected(
@@ -101,7 +101,8 @@ pub fn expected(
     (*rest.first()? == FRAME_END).then_some((payload, end))
 }
 
-/// Of a frame of a body that is not complete: its channel, the length of its payload, and what has arrived of that.
+/// Reads the beginning of an incomplete body frame. Returns its channel, the length of its payload, and the part of the
+/// payload that has arrived.
 #[must_use]
 pub fn begun_body(input: &[u8]) -> Option<(u16, u32, &[u8])> {
     let (header, payload) = input.split_first_chunk::<HEADER_BYTES>()?;
@@ -111,7 +112,7 @@ pub fn begun_body(input: &[u8]) -> Option<(u16, u32, &[u8])> {
     is_begun.then_some((u16::from_be_bytes([high, low]), payload_bytes, payload))
 }
 
-/// The answer to less than a frame's header. The first octet is enough to know that it is not a frame.
+/// The result for input that is shorter than a frame's header. A wrong first octet shows that the input is not a frame.
 fn first_octet<'a>(input: &[u8]) -> Parsed<Frame<'a>, Malformed> {
     match input.first() {
         Some(&octet) if kind_of(octet).is_none() => Parsed::Malformed(Malformed::FrameType(octet)),
@@ -132,12 +133,12 @@ const fn kind_of(octet: u8) -> Option<FrameKind> {
 /// Appends the header for a payload of `payload_bytes`.
 ///
 /// # Panics
-/// Where that is 4 GiB or more.
+/// If the payload has 4 GiB or more.
 #[inline]
 pub fn put_frame_header(out: &mut impl Put, kind: FrameKind, channel: u16, payload_bytes: usize) {
     out.put_u8(kind as u8);
     out.put_u16(channel);
-    out.put_u32(u32::try_from(payload_bytes).expect("a payload is below 4 GiB"));
+    out.put_u32(u32::try_from(payload_bytes).expect("a payload is shorter than 4 GiB"));
 }
 
 /// Appends a frame with this payload.
@@ -164,7 +165,7 @@ pub fn put_header(out: &mut impl Put, channel: u16, header: &ContentHeader<'_>) 
     out.put_u8(FRAME_END);
 }
 
-/// Appends a body in as many frames as it needs (section 4.2.6.2); an empty body needs none.
+/// Appends a body in as many frames as it needs (section 4.2.6.2). An empty body needs no frame.
 pub fn put_body(out: &mut impl Put, channel: u16, body: &[u8], frame_bytes_max: u32) {
     for piece in body.chunks((frame_bytes_max - OVERHEAD_BYTES) as usize) {
         put_frame(out, FrameKind::Body, channel, piece);

@@ -1,6 +1,7 @@
-//! Bytes to frames and back: stateless, total and limited.
+//! Reads and writes frames, methods and tables. There is no state.
 //!
-//! Whatever a peer sends, nothing here panics, allocates or trusts a length. What is read borrows from the input.
+//! No input makes this code panic. It allocates nothing, and it checks each length before it uses it. The results
+//! borrow from the input.
 #![deny(clippy::indexing_slicing)]
 
 pub mod content;
@@ -12,16 +13,16 @@ pub mod table;
 
 use ferrymq_wire::Truncated;
 
-/// Why bytes are not AMQP 0-9-1. The peer made a mistake, and its connection is closed.
+/// The reason why bytes are not AMQP 0-9-1. The peer made a mistake, and its connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
     /// A frame type that does not exist.
     FrameType(u8),
-    /// A frame whose header says more payload than was agreed on.
+    /// A frame with more payload than both sides agreed on.
     FrameTooLarge {
         /// The length in its header.
         payload_bytes: u32,
-        /// The length that was agreed on.
+        /// The length that both sides agreed on.
         payload_bytes_max: u32,
     },
     /// A frame that does not end with 0xCE.
@@ -35,11 +36,11 @@ pub enum Malformed {
         /// The method in it.
         method: u16,
     },
-    /// A payload that ends before its fields do.
+    /// A payload that ends within its fields.
     Truncated,
-    /// A payload that goes on after its last field.
+    /// A payload with bytes after its last field.
     TrailingBytes(usize),
-    /// A short string of a method that is not UTF-8.
+    /// A short string in a method that is not UTF-8.
     NotText,
     /// A field value of a type that does not exist.
     FieldType(u8),

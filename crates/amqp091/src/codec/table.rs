@@ -1,15 +1,16 @@
-//! Field tables and arrays (section 4.2.5.5, with RabbitMQ's reading of the types): checked once, parsed when asked.
+//! Field tables and arrays (section 4.2.5.5, with the types as RabbitMQ reads them). They are checked once, and parsed
+//! when they are needed.
 
 use ferrymq_wire::{Put, Reader};
 
 use super::{Malformed, field};
 
-/// How deep tables and arrays may nest. Checking recurses, so this also bounds the stack.
+/// How deep tables and arrays may be nested. The check is recursive, so this also limits the stack.
 pub const DEPTH_MAX: usize = 64;
 
 /// The entries of a field table as they arrived, without the table's length.
 ///
-/// Invariant: every entry down to the deepest is well formed, because only [`RawTable::check`] makes one from bytes.
+/// Invariant: all entries on all levels are well formed, because only [`RawTable::check`] makes a table from bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct RawTable<'a> {
     entries: &'a [u8],
@@ -21,14 +22,14 @@ pub struct RawArray<'a> {
     values: &'a [u8],
 }
 
-/// A field value, borrowed. Widths are not kept; the table has the exact bytes.
+/// A field value, borrowed. It does not have the width of a number; the table has the exact bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RawValue<'a> {
     /// `V`
     Void,
     /// `t`
     Bool(bool),
-    /// `b B s u I i l L`; RabbitMQ reads `L` as signed, too.
+    /// `b B s u I i l L`. RabbitMQ reads `L` as signed, too.
     Int(i64),
     /// `f d`
     Float(f64),
@@ -39,7 +40,7 @@ pub enum RawValue<'a> {
         /// All digits as one number.
         digits: i32,
     },
-    /// `S`, which is used for text but may hold any bytes.
+    /// `S`, which is used for text but may contain any bytes.
     Text(&'a [u8]),
     /// `x`
     Bytes(&'a [u8]),
@@ -52,10 +53,10 @@ pub enum RawValue<'a> {
 }
 
 impl<'a> RawTable<'a> {
-    /// The table whose entries are `entries`.
+    /// Checks these entries of a table.
     ///
     /// # Errors
-    /// Where an entry at any level is malformed, or the nesting is deeper than [`DEPTH_MAX`].
+    /// If an entry on any level is malformed, or the nesting is deeper than [`DEPTH_MAX`].
     pub fn check(entries: &'a [u8]) -> Result<Self, Malformed> {
         check(entries, true, 1)?;
         Ok(Self { entries })
@@ -85,7 +86,7 @@ impl<'a> RawTable<'a> {
         })
     }
 
-    /// Keys and values, in order, the values as they arrived: with their type octet, unread.
+    /// Keys and values, in order. The values are the bytes that arrived, beginning with the type octet.
     pub fn entries(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let mut reader = Reader::new(self.entries);
         std::iter::from_fn(move || {
@@ -132,7 +133,7 @@ fn check(bytes: &[u8], keys: bool, depth: usize) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// One value: its type octet and what follows. The content of a table or an array is not parsed.
+/// Reads one value with its type octet. The content of a table or an array is not parsed.
 fn value<'a>(reader: &mut Reader<'a>) -> Result<RawValue<'a>, Malformed> {
     Ok(match reader.u8()? {
         b'S' => RawValue::Text(field::long_bytes(reader)?),
@@ -159,12 +160,12 @@ fn value<'a>(reader: &mut Reader<'a>) -> Result<RawValue<'a>, Malformed> {
 /// Appends an entry's key.
 ///
 /// # Panics
-/// Where the key has more than 255 bytes.
+/// If the key has more than 255 bytes.
 pub fn put_key(out: &mut Vec<u8>, key: impl AsRef<[u8]>) {
     field::put_short(out, key.as_ref());
 }
 
-/// Appends a number in 64 bits, however small it is, as RabbitMQ writes counts.
+/// Appends a number in 64 bits, even if it is small. RabbitMQ writes counts in this way.
 pub fn put_count(out: &mut Vec<u8>, count: i64) {
     out.put_u8(b'l');
     out.put(&count.to_be_bytes());
@@ -175,12 +176,12 @@ pub fn put_table(out: &mut Vec<u8>, entries: &[u8]) {
     put_long(out, b'F', entries);
 }
 
-/// Appends an array as a value. What it holds must be well formed.
+/// Appends an array as a value. Its values must be well formed.
 pub fn put_array(out: &mut Vec<u8>, values: &[u8]) {
     put_long(out, b'A', values);
 }
 
-/// Appends a value with its type octet, in the narrowest of the types that RabbitMQ itself writes.
+/// Appends a value with its type octet, in the shortest of the types that RabbitMQ itself writes.
 pub fn put_value(out: &mut Vec<u8>, value: &RawValue<'_>) {
     match *value {
         RawValue::Void => out.put_u8(b'V'),

@@ -1,8 +1,8 @@
-//! The headers that RabbitMQ adds to a dead letter, so that consumers can see where it was.
+//! The headers that RabbitMQ adds to a dead letter. Consumers can see from which queues it came.
 //!
-//! `x-death` is an array with one entry for each queue and reason, the latest death first. An entry counts how often. In
-//! addition, the first and the latest death have separate headers. A client may publish a message with an `x-death`; then
-//! new deaths are added to it, as far as it can be read.
+//! `x-death` is an array with one entry for each queue and reason, the latest death first. An entry has the number of
+//! its deaths. The first and the latest death also have headers of their own. A client may publish a message that
+//! already has an `x-death`. Then new deaths are added to the entries that can be read.
 
 use ferrymq_model::{DeadLetter, Death, DeathReason};
 use ferrymq_wire::Put;
@@ -16,7 +16,7 @@ use crate::codec::{
 const DEATHS: &str = "x-death";
 const FIRST_EXCHANGE: &str = "x-first-death-exchange";
 
-/// The exchange that had routed the message to the queue from which it was dead-lettered first.
+/// The exchange of the first death: it routed the message to the queue that dead-lettered it first.
 pub fn first_exchange(properties: &Properties<'_>) -> Option<Vec<u8>> {
     match properties.headers?.get(FIRST_EXCHANGE)? {
         RawValue::Text(exchange) => Some(exchange.to_vec()),
@@ -26,7 +26,7 @@ pub fn first_exchange(properties: &Properties<'_>) -> Option<Vec<u8>> {
 
 /// The properties of a message as it leaves `death.queue` for its dead-letter exchange.
 pub fn dead_letter(properties: &[u8], death: &Death<'_>) -> DeadLetter {
-    // They were checked when the message arrived.
+    // The session has checked them when the message arrived.
     let properties = Properties::read(properties).unwrap_or_default();
     let mut headers = Headers::of(&properties);
     let copies = copies(&properties);
@@ -63,7 +63,7 @@ pub fn dead_letter(properties: &[u8], death: &Death<'_>) -> DeadLetter {
     }
 }
 
-/// The name that a reason has in `x-death`.
+/// The name of a reason in `x-death`.
 const fn reason(reason: DeathReason) -> &'static str {
     match reason {
         DeathReason::Rejected => "rejected",
@@ -81,8 +81,8 @@ pub(super) fn copies<'a>(properties: &Properties<'a>) -> Vec<&'a [u8]> {
     }
 }
 
-/// The entries of `x-death`, the latest first. An `x-death` that is not an array is ignored; some clients make such a header
-/// when they publish a message again. An entry that is not a table is ignored, too.
+/// The entries of `x-death`, the latest first. An `x-death` that is not an array is ignored: some clients write such a
+/// header when they publish a message again. An entry that is not a table is ignored, too.
 fn earlier<'a>(properties: &Properties<'a>) -> Vec<RawTable<'a>> {
     match properties.headers.and_then(|headers| headers.get(DEATHS)) {
         Some(RawValue::Array(entries)) => entries
@@ -101,14 +101,14 @@ fn is_of(entry: RawTable<'_>, queue: &str, reason: &str) -> bool {
     is("queue", queue) && is("reason", reason)
 }
 
-/// The queue that an entry names, and whether the message was rejected there.
+/// The queue in an entry, and whether the message was rejected there.
 fn remembered(entry: RawTable<'_>) -> Option<(String, bool)> {
     let Some(RawValue::Text(queue)) = entry.get("queue") else { return None };
     let rejected = matches!(entry.get("reason"), Some(RawValue::Text(b"rejected")));
     Some((String::from_utf8_lossy(queue).into_owned(), rejected))
 }
 
-/// The entry for the first death in this queue for this reason.
+/// The entry for a message's first death in this queue for this reason.
 fn entry(death: &Death<'_>, copies: &[&[u8]], expiration: Option<&[u8]>) -> Vec<u8> {
     let mut entry = Vec::new();
     let text = |entry: &mut Vec<u8>, key: &str, text: &[u8]| {
@@ -134,7 +134,7 @@ fn entry(death: &Death<'_>, copies: &[&[u8]], expiration: Option<&[u8]>) -> Vec<
     entry
 }
 
-/// The same entry with its count raised by one; everything else, such as its time, stays as it was.
+/// The same entry with its count increased by one. All other fields, such as the time, stay the same.
 fn counted_again(entry: RawTable<'_>) -> Vec<u8> {
     let before = match entry.get("count") {
         Some(RawValue::Int(count)) => count.max(0),

@@ -1,7 +1,7 @@
 //! The header `x-delay`: how long a message waits before an exchange of type `x-delayed-message` routes it.
 //!
-//! RabbitMQ's plugin accepts any kind of number, and text. After the delay the header has the opposite sign, so that
-//! consumers can see that the message waited, and the next delayed exchange does not delay it again.
+//! RabbitMQ's plugin accepts numbers of any type, and text. After the delay the header has the opposite sign. So
+//! consumers can see that the message was delayed, and the next delayed exchange does not delay it again.
 
 use ferrymq_model::ComeDue;
 
@@ -13,7 +13,7 @@ use crate::codec::{
 
 const DELAY: &str = "x-delay";
 
-/// The delay that the message asks for.
+/// The delay that the message asks for, in milliseconds.
 pub fn delay_ms(properties: &Properties<'_>) -> Option<u64> {
     let delay = properties.headers?.get(DELAY).and_then(whole)?;
     u64::try_from(delay).ok().filter(|ms| *ms > 0)

@@ -1,4 +1,4 @@
-//! A message that reports an event, as RabbitMQ's event exchange writes it: its headers contain everything.
+//! A message that reports an event, as RabbitMQ's event exchange writes it. All facts are in its headers.
 
 use ferrymq_model::{Table, Time, Value};
 
@@ -8,14 +8,14 @@ use crate::codec::{content::Properties, table::RawTable};
 /// The properties of the message that reports this event.
 pub fn event(told: &Table, at: Time) -> Vec<u8> {
     let said = told.iter().map(|(key, value)| match value {
-        // RabbitMQ writes each argument as a text in Erlang's notation.
+        // RabbitMQ writes each argument as text in Erlang's notation.
         Value::Table(arguments) => (key.to_owned(), Value::List(arguments.iter().map(argument).collect())),
         other => (key.to_owned(), other.clone()),
     });
     let moment = ("timestamp_in_ms".to_owned(), Value::Unsigned(at.0));
     let mut headers = Vec::new();
     value::put_entries(&mut headers, &said.chain([moment]).collect());
-    let headers = RawTable::check(&headers).expect("what is written here is well formed");
+    let headers = RawTable::check(&headers).expect("we write well-formed headers");
     let mut written = Vec::new();
     let properties = Properties {
         headers: Some(headers),
@@ -32,7 +32,7 @@ fn argument((key, value): (&str, &Value)) -> Value {
     Value::Text(format!("{{<<\"{key}\">>,{kind},{text}}}"))
 }
 
-/// The name of a value's type, and the value as Erlang writes it.
+/// The name of a value's type, and the value in Erlang's notation.
 fn term(value: &Value) -> (&'static str, String) {
     match value {
         Value::Void => ("void", "undefined".to_owned()),

@@ -1,4 +1,4 @@
-//! A message's headers, to be changed and written again.
+//! Changes a message's headers.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -9,16 +9,16 @@ use crate::codec::{
     table::{RawTable, RawValue, put_count, put_key, put_value},
 };
 
-/// Headers by key. A value is kept as it arrived, type octet first, so that an unchanged header stays the same octet for
-/// octet. They are written in sorted order, as RabbitMQ sorts headers when it adds one. If a key comes twice, the first
-/// counts.
+/// Headers by key. A value has the bytes that arrived, beginning with the type octet, so an unchanged header is written
+/// with the same bytes. The headers are written in sorted order, because RabbitMQ sorts them when it adds a header. If
+/// a key comes twice, the first one counts.
 #[derive(Debug, Default)]
 pub struct Headers<'a> {
     values: BTreeMap<Cow<'a, [u8]>, Cow<'a, [u8]>>,
 }
 
 impl<'a> Headers<'a> {
-    /// The headers of these properties.
+    /// The headers in these properties.
     pub fn of(properties: &Properties<'a>) -> Self {
         let mut headers = Self::default();
         for (key, value) in properties.headers.into_iter().flat_map(RawTable::entries) {
@@ -56,7 +56,7 @@ impl<'a> Headers<'a> {
             put_key(&mut entries, key);
             entries.put(value);
         }
-        let headers = RawTable::check(&entries).expect("well-formed headers stay so, each on its own");
+        let headers = RawTable::check(&entries).expect("each header is well formed");
         let mut written = Vec::with_capacity(entries.len() + 64);
         Properties { headers: Some(headers), ..*properties }.write(&mut written);
         written

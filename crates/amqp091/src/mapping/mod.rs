@@ -1,4 +1,4 @@
-//! Translates between AMQP's terms and those of `model`: the only folder that knows both.
+//! Translates between AMQP's terms and those of `model`. No other folder knows both.
 //!
 //! Requests become commands, replies become methods, refusals become reply codes, and field tables become values.
 
@@ -22,7 +22,7 @@ pub use reply::{count, put_reply, return_reason};
 pub use request::{REPLIES, command, names_replies, short, tag};
 pub use violation::{Violation, put_close};
 
-/// Where a request came from: class and method in one number, which [`class_and_method`] takes apart again.
+/// The origin of a request. Class and method are in one number; [`class_and_method`] returns the two.
 #[must_use]
 pub fn origin(channel: u16, (class, method): (u16, u16)) -> Origin {
     Origin { channel, method: u32::from(class) << 16 | u32::from(method) }

@@ -1,11 +1,11 @@
-//! What the server reads in a message's properties, and what it writes there.
+//! Reads and writes a message's properties for the server.
 
 use ferrymq_model::{ComeDue, DeadLetter, Death, Identity, Table, Time, Traced};
 
 use super::{death, delay, event, headers::Headers, trace, value::arguments};
 use crate::codec::content::Properties;
 
-/// The properties that a consumer gets for a message that came back this often.
+/// The properties that a consumer gets for a message that came back to its queue `attempts` times.
 pub fn with_attempts(properties: &[u8], attempts: u32) -> Vec<u8> {
     let properties = Properties::read(properties).unwrap_or_default();
     let mut headers = Headers::of(&properties);
@@ -13,7 +13,7 @@ pub fn with_attempts(properties: &[u8], attempts: u32) -> Vec<u8> {
     headers.write(&properties)
 }
 
-/// Class basic's properties.
+/// The properties of class basic.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PropertyList;
 

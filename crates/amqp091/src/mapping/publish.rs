@@ -1,4 +1,4 @@
-//! The properties of a publish that decide how the message is handled.
+//! Checks the properties of a publish, and reads those that decide how the message is handled.
 
 use ferrymq_model::{Name, Rare};
 use ferrymq_wire::Put;
@@ -17,18 +17,18 @@ pub struct PublishFacts {
     pub persistent: bool,
     /// Its priority.
     pub priority: Option<u8>,
-    /// Its time to live.
+    /// Its time to live in milliseconds.
     pub expiration_ms: Option<u64>,
-    /// The user that it names, further routing keys, whether it wants replies: if it has one of these.
+    /// Its user, its further routing keys, and whether it wants replies. `None` if it has none of these.
     pub rare: Option<Box<Rare>>,
-    /// The properties without BCC, if they contained it.
+    /// The properties without the header BCC, if they had it.
     pub shown: Option<Vec<u8>>,
 }
 
 /// Checks a message's properties and reads those that decide how it is handled.
 ///
 /// # Errors
-/// Where the properties are malformed, or one of them has an impossible value.
+/// If the properties are malformed, or one of them has a wrong value.
 pub fn publish_facts(bytes: &[u8]) -> Result<PublishFacts, Violation> {
     let properties = Properties::read_inline(bytes)?;
     let mut facts = PublishFacts {
@@ -50,7 +50,7 @@ pub fn publish_facts(bytes: &[u8]) -> Result<PublishFacts, Violation> {
     Ok(facts)
 }
 
-/// The headers CC and BCC: further routing keys, of which BCC's are not shown to consumers.
+/// Reads the headers CC and BCC, which have further routing keys. Consumers do not see those of BCC.
 fn read_copies(bytes: &[u8], headers: RawTable<'_>, facts: &mut PublishFacts) -> Result<(), Violation> {
     let mut keys = Vec::new();
     for (key, value) in headers.iter() {
@@ -94,12 +94,12 @@ fn user(bytes: &[u8]) -> Result<Name, Violation> {
     Name::parse(bytes).map_err(|_| Violation::new(ReplyCode::PreconditionFailed, "user_id property is not text"))
 }
 
-/// A message's time to live, from the digits of its expiration property (milliseconds).
+/// A message's time to live in milliseconds, from the digits of its expiration property.
 ///
 /// # Errors
-/// 406 where they are not the digits of a number that is small enough, in RabbitMQ's words.
+/// 406 with RabbitMQ's text, if they are not the digits of a number or the number is too large.
 pub fn expiration_ms(text: &[u8]) -> Result<u64, Violation> {
-    /// RabbitMQ's: ten years.
+    /// The largest expiration, as in RabbitMQ: ten years.
     const MS_MAX: u64 = 315_360_000_000;
     let shown = String::from_utf8_lossy(text);
     let refuse = |why: String| {

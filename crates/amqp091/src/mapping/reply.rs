@@ -50,13 +50,13 @@ pub fn put_reply(out: &mut Vec<u8>, origin: Origin, reply: &Reply) {
     }
 }
 
-/// A count in 32 bits; a larger one becomes the largest that fits.
+/// A count in 32 bits. A count that does not fit becomes the largest number that fits.
 #[must_use]
 pub fn count(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Why a message is returned, in AMQP's terms.
+/// The reply code for the reason why a message is returned.
 #[must_use]
 pub fn return_reason(reason: ReturnReason) -> (ReplyCode, &'static str) {
     match reason {

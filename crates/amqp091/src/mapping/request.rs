@@ -12,7 +12,8 @@ use crate::codec::{
     table::RawTable,
 };
 
-/// The name for the channel's own replies (direct reply-to): to consume, and as the `reply-to` of a publish.
+/// The name for the channel's own replies (direct reply-to). Clients consume from it, and use it as the `reply-to` of a
+/// publish.
 pub const REPLIES: &str = "amq.rabbitmq.reply-to";
 
 /// The first part of the address for a channel's replies.
@@ -24,10 +25,10 @@ pub fn names_replies(queue: &str) -> bool {
     *name(queue) == *REPLIES
 }
 
-/// The command that a method on an open channel asks for, unless it is one of those that the session answers itself.
+/// The command for a method on an open channel. The session answers some methods itself; they do not come here.
 ///
 /// # Errors
-/// Where the method is not built, or asks for something that is not.
+/// If the method, or something that it asks for, is not implemented.
 pub fn command(channel: u16, method: &Method<'_>) -> Result<Command, Violation> {
     let origin = origin(channel, method.id());
     Ok(match method {
@@ -67,7 +68,7 @@ pub fn command(channel: u16, method: &Method<'_>) -> Result<Command, Violation> 
     })
 }
 
-/// The commands about messages; those about exchanges and queues are above.
+/// The commands for messages. [`command`] makes those for exchanges and queues.
 fn consuming(origin: Origin, method: &Method<'_>) -> Result<Command, Violation> {
     Ok(match method {
         Method::BasicQos(qos) => Command::Qos(limit(origin, *qos)?),
@@ -156,7 +157,7 @@ fn subscribe(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Comm
     }))
 }
 
-/// A reply was never in a queue, so nobody can acknowledge it.
+/// Consumes direct replies. A reply is never in a queue, so a consumer cannot acknowledge it.
 fn consume_replies(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Command, Violation> {
     if !consume.no_ack {
         return Err(Violation::new(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
@@ -191,13 +192,13 @@ fn name(text: &str) -> Name {
     if text.contains(['\r', '\n']) { tag(&text.replace(['\r', '\n'], "")) } else { tag(text) }
 }
 
-/// The beginning of a text, no longer than a short string.
+/// The beginning of a text, cut to the length of a short string.
 #[must_use]
 pub fn short(text: &str) -> &str {
     text.get(..text.floor_char_boundary(Name::BYTES_MAX)).unwrap_or(text)
 }
 
-/// Any other name, as it is.
+/// Any other name, unchanged.
 #[must_use]
 pub fn tag(text: &str) -> Name {
     Name::parse(text.as_bytes()).expect("a short string that is text is a name")

@@ -1,5 +1,5 @@
-//! A trace message, which shows another message, as RabbitMQ's firehose writes it: its headers contain everything except
-//! the body.
+//! A trace message, which describes another message, as RabbitMQ's firehose writes it. Its headers contain everything
+//! except the body.
 
 use ferrymq_model::Traced;
 
@@ -9,13 +9,13 @@ use crate::codec::{
     table::{RawTable, RawValue, put_array, put_key, put_table, put_value},
 };
 
-/// The largest headers: with them the message still fits into a frame of the default length.
+/// The maximum length of the headers in bytes. A message with such headers fits into a frame of the default length.
 const HEADERS_BYTES_MAX: usize = 127 << 10;
 
-/// The properties of the trace message for this one. If they would be too long, or nested too deeply, the message's
-/// properties are left out first, then its further keys.
+/// The properties of the trace message for `traced`. If they would be too long or nested too deeply, the properties of
+/// the traced message are left out. If that is not enough, its further routing keys are left out, too.
 pub fn trace(traced: &Traced<'_>) -> Vec<u8> {
-    // They were checked when the message arrived.
+    // The session has checked them when the message arrived.
     let properties = Properties::read(traced.properties).unwrap_or_default();
     let (none, all) = (Properties::default(), keys(traced, &properties));
     write(traced, &all, &properties)
@@ -24,7 +24,7 @@ pub fn trace(traced: &Traced<'_>) -> Vec<u8> {
         .expect("one key and the names of some queues are short")
 }
 
-/// Writes it with these keys and properties; `None` if they do not fit.
+/// Writes the headers with these routing keys and properties; `None` if they do not fit.
 fn write(traced: &Traced<'_>, keys: &[u8], properties: &Properties<'_>) -> Option<Vec<u8>> {
     let mut headers = Vec::new();
     put(&mut headers, "exchange_name", &RawValue::Text(traced.exchange.as_bytes()));
@@ -40,7 +40,7 @@ fn write(traced: &Traced<'_>, keys: &[u8], properties: &Properties<'_>) -> Optio
     Some(written)
 }
 
-/// All routing keys; for a delivered message, those that its header CC still contains.
+/// All routing keys. For a delivered message these include only the further keys that are still in its header CC.
 fn keys(traced: &Traced<'_>, properties: &Properties<'_>) -> Vec<u8> {
     let mut keys = Vec::new();
     put_value(&mut keys, &RawValue::Text(traced.routing_key));
@@ -52,7 +52,7 @@ fn keys(traced: &Traced<'_>, properties: &Properties<'_>) -> Vec<u8> {
     keys
 }
 
-/// The properties that the message has, each under its name, in RabbitMQ's order.
+/// The message's properties, each under its name, in RabbitMQ's order.
 fn named<'a>(properties: &Properties<'a>) -> Vec<u8> {
     let text = |text: Option<&'a [u8]>| text.map(RawValue::Text);
     let number = |number: Option<u8>| number.map(|number| RawValue::Int(number.into()));
@@ -92,7 +92,8 @@ mod tests {
     use super::*;
     use crate::codec::table::DEPTH_MAX;
 
-    /// How many of its properties, and how many keys, are shown of a message with this header and these further keys.
+    /// Traces a message with this header and these further keys. Returns how many of its properties and how many
+    /// routing keys are in the trace message.
     fn shown(header: &[u8], more_keys: &[Vec<u8>]) -> (usize, usize) {
         let headers = RawTable::check(header).unwrap();
         let mut properties = Vec::new();
@@ -108,7 +109,7 @@ mod tests {
         (properties.iter().count(), texts(keys).count())
     }
 
-    /// Entries that nest so many levels deep.
+    /// Entries of tables that are nested `depth` levels deep.
     fn nested(depth: usize) -> Vec<u8> {
         (1..depth).fold(Vec::new(), |inner, _| {
             let mut entries = Vec::new();

@@ -1,4 +1,4 @@
-//! Field tables as values without AMQP's encoding, and back.
+//! Translates field tables into values without AMQP's encoding, and back.
 
 use ferrymq_model::{Arguments, Table, Value};
 
@@ -28,7 +28,7 @@ fn value(raw: RawValue<'_>) -> Value {
     }
 }
 
-/// Appends a table as the entries of a field table. Its keys must be at most 255 bytes long.
+/// Appends the entries of a table in the encoding of field tables. Its keys must have at most 255 bytes.
 pub fn put_entries(entries: &mut Vec<u8>, table: &Table) {
     for (key, value) in table.iter() {
         put_key(entries, key);

@@ -1,17 +1,17 @@
-//! What a client did wrong, in AMQP's terms: reply codes for malformed input and for refusals.
+//! The reply codes for malformed input and for refusals.
 
 use ferrymq_model::{Name, Origin, Refusal};
 
 use super::class_and_method;
 use crate::codec::{Malformed, frame::put_method, methods, reply_code::ReplyCode};
 
-/// Something that the protocol forbids or the server cannot do. Its code decides whether it closes the channel or the
-/// connection.
+/// A request that the protocol forbids or that the server cannot carry out. The code decides whether the channel or the
+/// connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The reply code.
     pub code: ReplyCode,
-    /// What went wrong, without the code's name.
+    /// The explanation, without the name of the code.
     pub text: String,
 }
 
@@ -27,7 +27,8 @@ impl Violation {
         format!("{} {}", self.code.number(), self.reply_text())
     }
 
-    /// The text that goes over the wire, like RabbitMQ's: the code's name, a dash, the explanation; cut to fit.
+    /// The reply text for the client, as RabbitMQ writes it: the name of the code, a dash, the explanation. It is cut
+    /// to the length of a short string.
     #[must_use]
     pub fn reply_text(&self) -> String {
         let mut text = format!("{} - {}", self.code.name(), self.text);
@@ -39,7 +40,7 @@ impl Violation {
     }
 }
 
-/// The table of reply codes: the variant of a refusal decides its code; its text stays.
+/// The reply code for each variant of a refusal. The text stays the same.
 impl From<&Refusal> for Violation {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
@@ -97,7 +98,7 @@ impl From<Malformed> for Violation {
     }
 }
 
-/// Appends the close for a violation; returns whether it closes the connection.
+/// Appends the close method for a violation. Returns whether it closes the connection.
 pub fn put_close(out: &mut Vec<u8>, origin: Origin, violation: &Violation) -> bool {
     let (class_id, method_id) = class_and_method(origin);
     let (reply_code, text) = (violation.code.number(), violation.reply_text());

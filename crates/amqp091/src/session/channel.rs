@@ -1,41 +1,42 @@
-//! The channels of a connection, as far as frames are concerned: open, or closed by us and not yet acknowledged.
+//! The channels of a connection, as the session sees them: open, or closed by the server and not yet acknowledged.
 
 use super::content::Assembly;
 
-/// A channel that was opened.
+/// A channel that is open or closing.
 #[derive(Debug)]
 pub(super) struct Channel {
     pub number: u16,
-    /// The server has closed it: what the client still sends is ignored until its close-ok.
+    /// The server has closed it. Until the close-ok, all other frames of the client on it are ignored.
     pub closing: bool,
-    /// What has arrived of a publish in several pieces.
+    /// A publish of which a part has arrived.
     pub assembly: Option<Box<Assembly>>,
 }
 
 /// The channels of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    /// In ascending order of their numbers. Most connections have one.
+    /// In ascending order of their numbers. Most connections have one channel.
     open: Vec<Channel>,
-    /// The channels that were closed last, newest first, for clients that settle on a channel after its end.
+    /// The numbers of the channels that were closed last, the latest first. Some clients settle on a channel after its
+    /// end.
     lately_closed: Vec<u16>,
 }
 
-/// How many channels that have ended are remembered.
+/// The maximum length of `lately_closed`.
 const LATELY_CLOSED_MAX: usize = 16;
 
 impl Channels {
-    /// How many are open, those that are closing included.
+    /// The number of channels that are open or closing.
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Bytes of publishes that have arrived in part.
+    /// The number of bytes of publishes of which only a part has arrived.
     pub fn gathered_bytes(&self) -> usize {
         self.gathered().map(|(_, bytes)| bytes).sum()
     }
 
-    /// The channels with a publish that has arrived in part, and how many bytes of it.
+    /// The channels with a publish of which a part has arrived, and the length of this part in bytes.
     pub fn gathered(&self) -> impl Iterator<Item = (u16, usize)> {
         let gathered = |channel: &Channel| Some((channel.number, channel.assembly.as_ref()?.bytes()));
         self.open.iter().filter_map(gathered)
@@ -56,7 +57,7 @@ impl Channels {
         }
     }
 
-    /// Removes a channel, and remembers that it existed.
+    /// Removes a channel, and notes that it was closed.
     pub fn close(&mut self, number: u16) {
         if let Ok(at) = self.place(number) {
             self.open.remove(at);

@@ -1,8 +1,8 @@
 //! Turns the frames of a publish (method, content header, body) into one command.
 //!
-//! The frames of nearly every message follow each other in the input. Such a message becomes spans of the input, without
-//! a copy. A message that arrives in pieces is collected in a buffer of its channel. The buffer grows with the bytes that
-//! have arrived, never with the length in the header.
+//! For most messages, all frames are in the input, one after the other. Such a message becomes spans of the input,
+//! without a copy. A message that arrives in parts is collected in a buffer of its channel. The buffer grows with the
+//! bytes that have arrived, never by the length in the header.
 
 use bytes::Bytes;
 use ferrymq_model::{Body, BodyBuffer, Dialect, Limits, Name, Object, Origin, Publish, Refusal, Span};
@@ -18,7 +18,7 @@ use crate::{
     mapping::{self, PublishFacts, Violation},
 };
 
-/// The limits for every publish of a connection.
+/// The limits for the publishes of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms<'a> {
     pub limits: &'a Limits,
@@ -26,17 +26,17 @@ pub(super) struct Terms<'a> {
     pub vhost: &'a Name,
 }
 
-/// A publish whose content has not arrived as a whole.
+/// A publish whose content is not complete.
 #[derive(Debug)]
 pub(super) enum Assembly {
-    /// Its content header is awaited.
+    /// Its content header must come next.
     AwaitHeader(AwaitHeader),
-    /// More of its body is awaited.
+    /// More of its body must come next.
     AwaitBody(AwaitBody),
 }
 
 impl Assembly {
-    /// How much of it has arrived.
+    /// The number of its bytes that have arrived.
     pub fn bytes(&self) -> usize {
         match self {
             Self::AwaitHeader(start) => start.head.len(),
@@ -49,7 +49,7 @@ impl Assembly {
 #[derive(Debug)]
 pub(super) struct AwaitHeader {
     origin: Origin,
-    /// Exchange and routing key.
+    /// The exchange and the routing key.
     head: Vec<u8>,
     exchange: Span,
     routing_key: Span,
@@ -63,22 +63,23 @@ pub(super) struct AwaitBody {
     properties: Span,
     facts: PublishFacts,
     body: BodyBuffer,
-    /// How much of the body is missing; at least one byte, unless the end of the last frame is.
+    /// How many bytes of the body are missing. 0 if only the end octet of the last frame is missing.
     missing: u64,
 }
 
-/// What became of a frame of content.
+/// The result of taking a frame of content.
 #[derive(Debug)]
 pub(super) enum Gathered {
-    /// More is to come.
+    /// The publish is not complete.
     Partly(Assembly),
-    /// That was the last one.
+    /// The publish is complete.
     Whole(Publish),
 }
 
-/// The publish that begins with `method`, if its other frames follow in `input` from `at` on, and where they end.
+/// Reads the publish of `method`, if all its other frames follow in `input` at `at`. Returns it and the position of its
+/// end.
 ///
-/// `None` means that it must be collected frame by frame. Errors are those of a complete message.
+/// `None` means that the publish must be collected frame by frame. The errors are those of a complete message.
 #[inline]
 pub(super) fn contiguous(
     origin: Origin,
@@ -99,7 +100,7 @@ pub(super) fn contiguous(
     };
     let facts = check(method, &header, terms)?;
     if facts.shown.is_some() {
-        // Other properties than those in the input: they get a head of their own.
+        // The properties change, so they are not in the input: the publish needs a head of its own.
         return Ok(None);
     }
     let publish = Publish {
@@ -118,7 +119,8 @@ pub(super) fn contiguous(
     Ok(Some((publish, end)))
 }
 
-/// The publish at `at`, with all its frames, if it is on this channel and has no error; and where it ends.
+/// Reads the publish at `at`, if it is complete, on this channel and without an error. Returns it and the position of
+/// its end.
 #[inline]
 pub(super) fn following(channel: u16, input: &[u8], at: usize, terms: Terms<'_>) -> Option<(Publish, usize)> {
     let (payload, at) = next(input, at, FrameKind::Method, channel, terms)?;
@@ -126,13 +128,13 @@ pub(super) fn following(channel: u16, input: &[u8], at: usize, terms: Terms<'_>)
     contiguous(mapping::origin(channel, BasicPublish::ID), &method, input, at, terms).ok()?
 }
 
-/// The payload of the frame at `at`, if it is complete and the expected one, and where it ends.
+/// Reads the frame at `at`, if it is complete and the expected one. Returns its payload and the position of its end.
 #[inline]
 fn next<'a>(input: &'a [u8], at: usize, kind: FrameKind, channel: u16, terms: Terms<'_>) -> Option<(&'a [u8], usize)> {
     expected(input, at, kind, channel, terms.frame_bytes_max)
 }
 
-/// A small body stays where it is; a large one gets a buffer of its own.
+/// A small body stays in the input. A large body gets a buffer of its own.
 #[inline]
 fn body(input: &[u8], body: &[u8], terms: Terms<'_>) -> Body {
     if body.len() <= terms.limits.copy_bytes_max {
@@ -142,7 +144,7 @@ fn body(input: &[u8], body: &[u8], terms: Terms<'_>) -> Body {
     }
 }
 
-/// Checks a message when its content header has arrived.
+/// Checks a message after its content header has arrived.
 #[inline]
 fn check(method: &BasicPublish<'_>, header: &ContentHeader<'_>, terms: Terms<'_>) -> Result<PublishFacts, Violation> {
     check_method(method, terms)?;
@@ -172,7 +174,7 @@ fn check_header(header: &ContentHeader<'_>, terms: Terms<'_>) -> Result<PublishF
     mapping::publish_facts(header.properties)
 }
 
-/// Why a content header is refused before its properties are read.
+/// The reason for refusing a content header before its properties are read.
 #[cold]
 fn unacceptable(header: &ContentHeader<'_>, limits: &Limits) -> Violation {
     if header.class != BASIC {
@@ -190,7 +192,7 @@ fn unacceptable(header: &ContentHeader<'_>, limits: &Limits) -> Violation {
     Violation::new(ReplyCode::PreconditionFailed, text)
 }
 
-/// Where `part`, which was read from `input`, lies in it.
+/// The span of `part`, which was read from `input`.
 #[inline]
 fn span(input: &[u8], part: &[u8]) -> Span {
     let start = part.as_ptr().addr() - input.as_ptr().addr();
@@ -200,7 +202,7 @@ fn span(input: &[u8], part: &[u8]) -> Span {
 
 #[inline]
 fn narrow(number: usize) -> u32 {
-    u32::try_from(number).expect("the input and every head are below 4 GiB")
+    u32::try_from(number).expect("the input and all heads are shorter than 4 GiB")
 }
 
 /// Appends a part to a head.
@@ -211,7 +213,7 @@ fn append(head: &mut Vec<u8>, part: &[u8]) -> Span {
 }
 
 impl Assembly {
-    /// Begins to collect the publish of `method`.
+    /// Starts to collect the publish of `method`.
     pub fn begin(origin: Origin, method: &BasicPublish<'_>, terms: Terms<'_>) -> Result<Self, Violation> {
         check_method(method, terms)?;
         let mut head = Vec::new();
@@ -220,12 +222,13 @@ impl Assembly {
         Ok(Self::AwaitHeader(AwaitHeader { origin, head, exchange, routing_key, mandatory: method.mandatory }))
     }
 
-    /// Whether the next frame may have this much payload, so that it can be taken in part.
+    /// Whether the next frame can be taken in parts: it must be a body frame that is not longer than the rest of the
+    /// body.
     pub fn takes_part_of(&self, payload_bytes: u32) -> bool {
         matches!(self, Self::AwaitBody(message) if message.missing >= u64::from(payload_bytes))
     }
 
-    /// Takes part of the payload of a frame that [`Assembly::takes_part_of`] has agreed to.
+    /// Takes part of a frame's payload, after [`Assembly::takes_part_of`] returned true for this frame.
     pub fn take_part(&mut self, part: &[u8]) {
         if let Self::AwaitBody(message) = self {
             message.missing = message.missing.saturating_sub(part.len() as u64);
@@ -233,7 +236,7 @@ impl Assembly {
         }
     }
 
-    /// The frame that was taken in parts has ended.
+    /// Ends the frame that was taken in parts.
     pub fn end_frame(self, terms: Terms<'_>) -> Gathered {
         match self {
             Self::AwaitBody(message) => message.gathered(terms),
@@ -241,7 +244,7 @@ impl Assembly {
         }
     }
 
-    /// The request that is being collected.
+    /// The request of the publish.
     pub fn origin(&self) -> Origin {
         match self {
             Self::AwaitHeader(start) | Self::AwaitBody(AwaitBody { start, .. }) => start.origin,

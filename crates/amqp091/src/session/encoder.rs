@@ -1,4 +1,5 @@
-//! Turns effects into frames. Deliveries are the hot path: they are appended directly, and large bodies are shared.
+//! Turns effects into frames. Most effects are deliveries, so they must be fast: they are appended directly, and large
+//! bodies are shared.
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Origin, Refusal, Reply};
@@ -13,20 +14,20 @@ use crate::{
     mapping::{self, Violation},
 };
 
-/// The class of everything that has content.
+/// Class basic, the only class whose methods have content.
 pub(super) const BASIC: u16 = 60;
 
-/// Encodes one connection's effects, with the limits of its handshake.
+/// Encodes the effects of one connection, with the limits of its handshake.
 #[derive(Debug)]
 pub struct FrameEncoder {
     /// The largest frame that both sides agreed on.
     frame_bytes_max: u32,
     /// Whether the client wants to know when the server ends a subscription.
     cancel_notify: bool,
-    /// Channels that a refusal closed and that were not opened again. Effects that were decided between the refusal and the
-    /// channel's end must not follow its close. Nearly always empty.
+    /// The channels that a refusal closed and that were not opened again. The node may have decided effects between the
+    /// refusal and the end of the channel. They must not follow the close method. Almost always empty.
     refused: Vec<u16>,
-    /// A refusal closed the connection: nothing follows.
+    /// A refusal closed the connection, so no other frame follows.
     closed: bool,
 }
 
@@ -37,14 +38,14 @@ impl FrameEncoder {
         Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false }
     }
 
-    /// Whether effects for `channel` may still go out.
+    /// Whether effects for `channel` may be sent.
     #[inline]
     fn is_open(&self, channel: u16) -> bool {
         !self.closed && (self.refused.is_empty() || !self.refused.contains(&channel))
     }
 
     fn refuse(&mut self, origin: Origin, refusal: &Refusal, out: &mut Outbox) {
-        // The session answers a refused login. It knows what the client understands.
+        // The session answers a refused login, because it knows the capabilities of the client.
         if matches!(refusal, Refusal::LoginFailed(_)) || !self.is_open(origin.channel) {
             return;
         }
@@ -55,7 +56,7 @@ impl FrameEncoder {
         }
     }
 
-    /// A message, and how often it came back if its queue tells that.
+    /// Appends a message, with the number of times that it came back if its queue tells this to consumers.
     #[inline]
     fn counted(
         &self,
@@ -116,7 +117,7 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
                 let consumer_tag = tag.as_bytes();
                 let deliver = methods::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
-                // As in RabbitMQ: a consumer gets no count the first time; `basic.get` always gives one.
+                // As in RabbitMQ, a consumer gets no count for the first delivery, and `basic.get` always has one.
                 self.counted(channel, &deliver, attempts.filter(|attempts| *attempts > 0), message, out);
             }
             Effect::Got { channel, delivery_tag, redelivered, attempts, remaining, ref message }
@@ -145,8 +146,8 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 put_method(out.bytes(), channel, &methods::BasicCancel { consumer_tag: tag, no_wait: true });
             }
             Effect::Reply { origin, reply } if !self.closed => {
-                // A channel that client and server close at the same time ends with a close-ok on both sides. If it is opened
-                // again, it is a new channel.
+                // If client and server close a channel at the same time, each sends a close-ok. After that, a channel
+                // with this number is a new channel.
                 if matches!(reply, Reply::ChannelOpened | Reply::ChannelClosed) {
                     self.refused.retain(|channel| *channel != origin.channel);
                 }

@@ -1,4 +1,4 @@
-//! What the server says about itself before the login: the frame of connection.start.
+//! The frame of connection.start, in which the server describes itself before the login.
 
 use ferrymq_model::Limits;
 
@@ -9,14 +9,15 @@ use crate::codec::{
     table::{RawTable, RawValue, put_key, put_value},
 };
 
-/// How the server presents itself. Clients make decisions by product and version, so these are RabbitMQ's.
+/// The names and versions that the server sends to clients. Clients make decisions by product and version, so these two
+/// are RabbitMQ's.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// `product`
     pub product: String,
     /// `version`
     pub version: String,
-    /// `x-product`: what it really is.
+    /// `x-product`: the real product.
     pub real_product: String,
     /// `x-version`
     pub real_version: String,
@@ -36,7 +37,7 @@ impl Default for Identity {
     }
 }
 
-/// The capabilities that the server advertises, with RabbitMQ's names. All of them are built.
+/// The capabilities that the server offers, with RabbitMQ's names. All of them are implemented.
 const CAPABILITIES: [&str; 9] = [
     "publisher_confirms",
     "exchange_exchange_bindings",
@@ -49,12 +50,12 @@ const CAPABILITIES: [&str; 9] = [
     "direct_reply_to",
 ];
 
-/// What all connections of a listener share: made once, used by all their sessions.
+/// The part that all connections of a listener share. It is made once, and all their sessions use it.
 #[derive(Debug)]
 pub struct Greeting {
-    /// What is offered in the handshake and enforced after it.
+    /// The limits that the handshake offers, and that hold after it.
     pub(super) limits: Limits,
-    /// How clients may log in.
+    /// The mechanisms by which clients may log in.
     pub(super) mechanisms: &'static [Mechanism],
     /// The frame of connection.start.
     pub(super) start: Vec<u8>,
@@ -67,7 +68,7 @@ impl Greeting {
         Self::offering(mechanism::WITH_PASSWORDS, identity, limits)
     }
 
-    /// The same for a listener on which a certificate can name the user.
+    /// The same, for a listener on which a client's certificate can name the user.
     #[must_use]
     pub fn with_certificates(identity: &Identity, limits: Limits) -> Self {
         Self::offering(mechanism::WITH_CERTIFICATES, identity, limits)

@@ -1,5 +1,5 @@
-//! The handshake (section 4.2.2 and the connection class): one struct for each expected frame. Each step consumes its
-//! struct.
+//! The handshake (section 4.2.2 and the connection class). There is one struct for each expected frame, and the step
+//! for that frame consumes the struct.
 
 use ferrymq_model::{Command, Name};
 use ferrymq_wire::{Output, Step};
@@ -15,14 +15,14 @@ use crate::{
     mapping::{self, Violation},
 };
 
-/// The capabilities that the client has sent.
+/// The client's capabilities.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Capabilities {
-    /// It wants to know why its login failed.
+    /// The client wants to know why its login failed.
     pub authentication_failure_close: bool,
-    /// It wants to know when its subscription ends.
+    /// The client wants to know when the server ends its subscription.
     pub consumer_cancel_notify: bool,
-    /// It wants to know when it is blocked.
+    /// The client wants to know when it is blocked.
     pub connection_blocked: bool,
 }
 
@@ -38,10 +38,10 @@ impl Capabilities {
     }
 }
 
-/// The log keeps at most this many octets of a client's name.
+/// The maximum length of a client's name in the log, in octets.
 const CLIENT_NAME_BYTES_MAX: usize = 200;
 
-/// The name that the client's program gives: its name for this connection, and product and version.
+/// The name of the client in the log: its name for this connection, its product and its version.
 pub(super) fn client_name(client_properties: RawTable<'_>) -> String {
     let text = |key| match client_properties.get(key) {
         Some(RawValue::Text(text)) => String::from_utf8_lossy(text).into_owned(),
@@ -53,7 +53,7 @@ pub(super) fn client_name(client_properties: RawTable<'_>) -> String {
     name
 }
 
-/// connection.start was sent.
+/// connection.start is sent. The client must send start-ok.
 #[derive(Debug)]
 pub(super) struct AwaitStartOk;
 
@@ -64,7 +64,7 @@ pub(super) struct AwaitLogin {
     pub capabilities: Capabilities,
 }
 
-/// connection.tune was sent.
+/// connection.tune is sent. The client must send tune-ok.
 #[derive(Debug)]
 pub(super) struct AwaitTuneOk {
     capabilities: Capabilities,
@@ -134,7 +134,8 @@ impl AwaitTuneOk {
     }
 }
 
-/// A client may choose less than the offer, down to a minimum. 0 means no limit, so it is more than any offer.
+/// Checks a value that the client chose. It may be less than the offer, but not less than the minimum. 0 means no
+/// limit, so it is more than any offer.
 fn negotiated(what: &str, chosen: u32, min: u32, max: u32) -> Result<(), Fault> {
     let (comparison, bound, limit) = if chosen == 0 || chosen > max {
         ("higher", "maximum", max)

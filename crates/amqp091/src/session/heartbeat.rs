@@ -2,25 +2,25 @@
 
 use ferrymq_wire::Moment;
 
-/// When to send a heartbeat, and when the peer has been silent for too long.
+/// The times of the next heartbeat and of the last bytes from the peer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heartbeat {
-    /// The interval that was agreed on; 0 means no heartbeats.
+    /// The interval that both sides agreed on, in milliseconds; 0 means no heartbeats.
     interval_ms: u64,
     next_send: Moment,
     last_received: Moment,
-    /// The server does not read from the peer, so the peer's silence means nothing.
+    /// The server does not read from the peer, so it does not know whether the peer sends.
     paused: bool,
 }
 
-/// What is due.
+/// The action that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Nothing yet.
+    /// No action.
     Nothing,
-    /// A heartbeat is to be sent.
+    /// Send a heartbeat.
     Send,
-    /// The peer was silent for two intervals.
+    /// Close the connection: the peer has sent nothing for two intervals.
     GiveUp,
 }
 
@@ -30,34 +30,34 @@ impl Heartbeat {
         Self { interval_ms, next_send: now.after_ms(interval_ms / 2), last_received: now, paused: false }
     }
 
-    /// The peer has sent something.
+    /// Notes that the peer has sent bytes.
     #[inline]
     pub fn received(&mut self, now: Moment) {
         self.last_received = now;
     }
 
-    /// The server stops reading from the peer.
+    /// Notes that the server stops reading from the peer.
     pub fn pause(&mut self) {
         self.paused = true;
     }
 
-    /// The server reads from the peer again; the peer's time starts again.
+    /// Notes that the server reads from the peer again. The peer's two intervals start again.
     pub fn resume(&mut self, now: Moment) {
         self.paused = false;
         self.last_received = now;
     }
 
-    /// Whether the server does not read from the peer.
+    /// Whether the server has stopped reading from the peer.
     pub fn is_paused(&self) -> bool {
         self.paused
     }
 
-    /// When something is due.
+    /// When the next action is due.
     pub fn deadline(&self) -> Option<Moment> {
         (self.interval_ms > 0).then(|| self.give_up().map_or(self.next_send, |give_up| give_up.min(self.next_send)))
     }
 
-    /// What is due now. A heartbeat that is due counts as sent.
+    /// The action that is due now. The caller must carry it out: a heartbeat counts as sent.
     pub fn due(&mut self, now: Moment) -> Due {
         if self.interval_ms == 0 {
             Due::Nothing

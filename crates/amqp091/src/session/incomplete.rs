@@ -1,18 +1,18 @@
-//! Frames and messages of which a part has arrived, and then nothing more: after a while the connection is closed, because
-//! what has arrived takes memory.
+//! Finds frames and messages of which a part has arrived and then no more. After a while their connection is closed,
+//! because the part that has arrived takes memory.
 
 use ferrymq_wire::Moment;
 
-/// Looks from time to time whether something incomplete has grown since the last look.
+/// Checks from time to time whether an incomplete frame or message has grown since the last check.
 #[derive(Debug, Default)]
 pub(super) struct Incomplete {
-    /// When to look next; `None` while nothing is incomplete.
+    /// The time of the next check; `None` while nothing is incomplete.
     look_at: Option<Moment>,
-    /// Bytes of complete frames so far.
+    /// The number of bytes of all complete frames so far.
     frames: u64,
-    /// Bytes of a frame that is incomplete.
+    /// The number of bytes of an incomplete frame.
     rest: usize,
-    /// What was incomplete at the last look.
+    /// What was incomplete at the last check.
     seen: Option<Box<Seen>>,
 }
 
@@ -20,13 +20,14 @@ pub(super) struct Incomplete {
 struct Seen {
     frames: u64,
     rest: usize,
-    /// Channels with a message that has arrived in part, and how much of it.
+    /// The channels with an incomplete message, and the number of its bytes.
     messages: Vec<(u16, usize)>,
 }
 
 impl Incomplete {
-    /// So many bytes of frames were read, and `rest` bytes of the next one are there. `gathers` says whether a channel has a
-    /// message that has arrived in part; then or with a rest, the next look is in `ms` milliseconds. 0 means never.
+    /// Notes that `frames` bytes of complete frames were read and that `rest` bytes of the next frame are there.
+    /// `gathers` says whether a channel has an incomplete message. If it has, or if there is a rest, the next check is
+    /// in `ms` milliseconds. 0 means that there are no checks.
     #[inline]
     pub fn read(&mut self, frames: usize, rest: usize, now: Moment, ms: u64, gathers: impl FnOnce() -> bool) {
         self.frames = self.frames.wrapping_add(frames as u64);
@@ -40,8 +41,9 @@ impl Incomplete {
         self.look_at
     }
 
-    /// Looks, if it is time to. Says whether a frame or one of `messages` (the channel, and how much has arrived) was the same
-    /// at the last look. While the server does not read, the peer cannot send.
+    /// Checks, if it is time for that. Returns true if an incomplete frame or one of the incomplete `messages` (channel
+    /// and number of bytes) has not grown since the last check. If the server did not read (`is_read`), the peer could
+    /// not send, and the result is false.
     pub fn has_stopped(
         &mut self,
         now: Moment,
@@ -71,7 +73,8 @@ mod tests {
 
     const MS: u64 = 1_000;
 
-    /// A look after each of these: bytes of frames, bytes of a rest, bytes of a message in part.
+    /// The result of a check after each of these steps: bytes of complete frames, of an incomplete frame, and of an
+    /// incomplete message.
     fn looks(steps: &[(usize, usize, usize)], is_read: bool) -> Vec<bool> {
         let (mut incomplete, mut now) = (Incomplete::default(), Moment(0));
         let mut looks = Vec::new();
@@ -88,7 +91,7 @@ mod tests {
     fn what_does_not_grow_has_stopped() {
         assert_eq!(looks(&[(0, 5, 0), (0, 5, 0)], true), [false, true]);
         assert_eq!(looks(&[(8, 0, 100), (0, 0, 100)], true), [false, true]);
-        // Heartbeats are complete frames, and do not complete a message.
+        // Heartbeats are complete frames, but they add nothing to a message.
         assert_eq!(looks(&[(8, 0, 100), (8, 0, 100)], true), [false, true]);
     }
 

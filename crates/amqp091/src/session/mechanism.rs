@@ -1,16 +1,16 @@
-//! SASL mechanisms: what a client sends to log in.
+//! SASL mechanisms: how a client logs in.
 
 use ferrymq_model::{Login, Name};
 
 use crate::codec::table::{RawTable, RawValue};
 
-/// The mechanisms of every listener, in RabbitMQ's order.
+/// The mechanisms of a listener without client certificates, in RabbitMQ's order.
 pub(super) const WITH_PASSWORDS: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain];
 
-/// The mechanisms of a listener on which a client's certificate may name its user.
+/// The mechanisms of a listener on which a client's certificate may name the user.
 pub(super) const WITH_CERTIFICATES: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain, Mechanism::External];
 
-/// How a client logs in.
+/// A SASL mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mechanism {
     /// RFC 4616.
@@ -22,7 +22,7 @@ pub(super) enum Mechanism {
 }
 
 impl Mechanism {
-    /// The mechanism of this name, if it is one of those offered.
+    /// The mechanism with this name, if it is offered.
     pub fn parse(name: &str, offered: &[Self]) -> Option<Self> {
         offered.iter().copied().find(|mechanism| mechanism.name() == name)
     }
@@ -36,18 +36,18 @@ impl Mechanism {
         }
     }
 
-    /// The login in a client's response, if the response is valid for this mechanism.
+    /// The login in a client's response; `None` if the response is not valid for this mechanism.
     pub fn login(self, response: &[u8]) -> Option<Login> {
         match self {
             Self::Plain => plain(response),
             Self::AmqPlain => amqplain(response),
-            // As in RabbitMQ the response is ignored: nobody may act as another user.
+            // As in RabbitMQ, the response is ignored: a client cannot ask to act as another user.
             Self::External => Some(Login::Certificate),
         }
     }
 }
 
-/// Identity to act as, user and password, with zeros between them. Nobody may act as another user.
+/// Reads the user to act as, the user and the password, with zeros between them. A client cannot act as another user.
 fn plain(response: &[u8]) -> Option<Login> {
     let mut parts = response.split(|octet| *octet == 0);
     let (act_as, user, password) = (parts.next()?, parts.next()?, parts.next()?);
@@ -57,7 +57,7 @@ fn plain(response: &[u8]) -> Option<Login> {
     Some(Login::Password { user: Name::parse(user).ok()?, password: password.to_vec() })
 }
 
-/// The entries of a table, without its length: LOGIN and PASSWORD, both long strings.
+/// Reads the entries of a table, without its length: LOGIN and PASSWORD, both long strings.
 fn amqplain(response: &[u8]) -> Option<Login> {
     let table = RawTable::check(response).ok()?;
     match (table.get("LOGIN"), table.get("PASSWORD")) {

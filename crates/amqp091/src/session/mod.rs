@@ -1,4 +1,5 @@
-//! The state machine of one connection. It is pure: bytes, events and the time go in; frames and commands come out.
+//! The state machine of one connection. It is pure: it takes bytes, events and the time, and returns frames and
+//! commands.
 //!
 //! ```text
 //!  AwaitHeader ── protocol header ──▶ AwaitStartOk ── start-ok ──▶ AwaitLogin ── logged in ──▶ AwaitTuneOk
@@ -9,11 +10,11 @@
 //!       ▲                                                              │ with it                  ▼
 //!       ├───── close-ok, or too late ───── AwaitCloseOk ◀──────────────┘                      AwaitVhost
 //!       │                                       ▲                                                 │ vhost opened
-//!       │                                       └──── hard error, or the server's wish ───────┐   ▼
+//!       │                                       └──── hard error, or the server closes ───────┐   ▼
 //!       └──── the node is done ──── AwaitNode ◀──────────────── connection.close ───────────  Running
 //! ```
 //!
-//! Every state but `Running` has a deadline; `Running` has its heartbeat.
+//! All states except `Running` have a deadline. `Running` has heartbeats.
 
 mod channel;
 mod content;
@@ -50,13 +51,14 @@ use crate::{
     mapping::{self, Violation},
 };
 
-/// Largest frame in bytes before the handshake has settled a limit; RabbitMQ's.
+/// The largest frame before the handshake has set a limit, in bytes. It is RabbitMQ's value.
 const HANDSHAKE_FRAME_BYTES_MAX: u32 = 8192;
 
-/// How long a client waits that does not learn why its login failed, in milliseconds; RabbitMQ's value.
+/// After how many milliseconds the server closes the socket, if the login failed and the client does not get the
+/// reason. It is RabbitMQ's value.
 const SILENCE_MS: u64 = 3_000;
 
-/// What a client did wrong, and with which request.
+/// An error of the client, and the request with the error.
 #[derive(Debug)]
 struct Fault {
     origin: Origin,
@@ -68,7 +70,7 @@ impl Fault {
         Self { origin: mapping::origin(channel, method), violation }
     }
 
-    /// A method that cannot be read; its class and number are named if they have arrived.
+    /// The fault for a method that cannot be read. It has the numbers of class and method, if they have arrived.
     fn unreadable(channel: u16, payload: &[u8], malformed: Malformed) -> Self {
         let mut reader = Reader::new(payload);
         let method = match (malformed, reader.u16(), reader.u16()) {
@@ -88,19 +90,20 @@ pub struct Connection {
     frame_bytes_max: u32,
     heartbeat: Heartbeat,
     incomplete: Incomplete,
-    /// A frame that is taken in parts.
+    /// The rest of a frame that is taken in parts.
     part: Option<Part>,
-    /// When the state has lasted too long; ignored in `Running` and `Closed`.
+    /// The deadline of the state; ignored in `Running` and `Closed`.
     state_ends: Moment,
-    /// The name that the client's program gives, until the connection is open.
+    /// The client's name. It is kept until the connection is open.
     client_name: String,
 }
 
-/// What is still to come of a frame of a long body. Its bytes go to the body as they arrive, so that none is offered twice.
+/// The rest of a long body's frame that has not arrived. The body takes the bytes as they arrive, so the caller gives
+/// no byte twice.
 #[derive(Debug)]
 struct Part {
     channel: u16,
-    /// Bytes of the payload.
+    /// How many bytes of the payload are missing.
     missing: usize,
 }
 
@@ -114,17 +117,18 @@ enum State {
     AwaitOpen(AwaitOpen),
     AwaitVhost(AwaitVhost),
     Running(Running),
-    /// The client has closed the connection, and the node removes what belongs to it.
+    /// The client has closed the connection, and the node removes everything that belongs to it.
     AwaitNode,
     /// The server has closed the connection.
     AwaitCloseOk,
-    /// The login failed, and the client does not learn why. It waits, so that guessing passwords takes time.
+    /// The login failed, and the client does not get the reason. The server waits before it closes the socket, so that
+    /// guessing passwords takes time.
     Silent,
     Closed,
 }
 
 impl Connection {
-    /// A connection that was just accepted.
+    /// A new connection.
     #[must_use]
     pub fn new(greeting: Arc<Greeting>) -> Self {
         Self {
@@ -139,7 +143,7 @@ impl Connection {
         }
     }
 
-    /// The protocol header (section 4.2.2); returns how many bytes it used.
+    /// Reads the protocol header (section 4.2.2). Returns how many bytes it used.
     fn protocol_header(&mut self, input: &[u8], out: &mut Output) -> usize {
         let length = PROTOCOL_HEADER.len();
         if [PROTOCOL_HEADER, PROTOCOL_HEADER_0_9].iter().any(|header| input.starts_with(header)) {
@@ -157,7 +161,7 @@ impl Connection {
         input.len()
     }
 
-    /// A frame before the connection runs.
+    /// Takes a frame of the handshake.
     fn handshake(&mut self, frame: &Frame<'_>, now: Moment, out: &mut Output) -> Result<(), Fault> {
         if frame.kind == FrameKind::Heartbeat && frame.channel == 0 {
             return Ok(());
@@ -192,7 +196,8 @@ impl Connection {
         Ok(())
     }
 
-    /// After the server's close only close-ok counts. If the client has sent a close at the same time, the server answers it.
+    /// Takes a frame after the server has closed the connection. Only close-ok counts. If the client has sent a close
+    /// at the same time, the server answers it.
     fn closing(&mut self, frame: &Frame<'_>, out: &mut Output) {
         if frame.channel != 0 || frame.kind != FrameKind::Method {
             return;
@@ -207,7 +212,7 @@ impl Connection {
         }
     }
 
-    /// Takes one frame; returns where to read on, and whether the caller must pause.
+    /// Takes one frame. Returns the position of the next one, and whether the caller must pause.
     fn frame(&mut self, frame: &Frame<'_>, input: &[u8], end: usize, now: Moment, out: &mut Output) -> (usize, bool) {
         let done = match &mut self.state {
             State::Running(running) => running.frame(frame, input, end, &self.greeting.limits, out),
@@ -231,7 +236,7 @@ impl Connection {
         }
     }
 
-    /// Nothing after a malformed frame can be read, not even its close-ok.
+    /// Closes the connection after malformed input. Nothing after it can be read, not even the close-ok.
     fn malformed(&mut self, malformed: Malformed, now: Moment, out: &mut Output) {
         if !matches!(self.state, State::AwaitCloseOk) {
             self.fail(&Fault::new(0, (0, 0), malformed.into()), now, out);
@@ -239,12 +244,12 @@ impl Connection {
         self.close(out);
     }
 
-    /// Whether the input ends with part of a frame that can be taken in parts; then that was taken.
+    /// Starts to take the last frame of the input in parts, if this is possible. Returns whether it did.
     fn begins_part(&mut self, rest: &[u8]) -> bool {
         let (State::Running(running), Some((channel, bytes, payload))) = (&mut self.state, begun_body(rest)) else {
             return false;
         };
-        // What is short is taken faster as a whole.
+        // A short frame is faster to take as a whole.
         if (bytes as usize) <= self.greeting.limits.copy_bytes_max || !running.takes_part_of(channel, bytes) {
             return false;
         }
@@ -253,7 +258,7 @@ impl Connection {
         true
     }
 
-    /// Takes more of a frame; says how much, and whether that was its end.
+    /// Takes more of a frame. Returns how many bytes it took, and whether the frame has ended.
     fn go_on_with_part(&mut self, input: &[u8], now: Moment, out: &mut Output) -> (usize, bool) {
         let Some(Part { channel, missing }) = self.part.take() else { return (0, true) };
         let (payload, rest) = input.split_at(missing.min(input.len()));
@@ -278,14 +283,15 @@ impl Connection {
         }
     }
 
-    /// The client made a mistake that closes the connection: the node removes what belongs to it, then the close is sent.
+    /// Closes the connection because of the client's mistake. First the node removes everything that belongs to the
+    /// connection, then the close is sent.
     fn fail(&mut self, fault: &Fault, now: Moment, out: &mut Output) {
         let orderly = fault.violation.code == ReplyCode::ConnectionForced;
         out.steps.push(ends(!orderly, fault.violation.log_text()));
         if matches!(self.state, State::Running(_)) {
             out.command(Command::CloseConnection { origin: fault.origin, reply: false });
         }
-        // In the handshake every error closes the connection.
+        // In the handshake, each error closes the connection.
         let connection = Origin { channel: 0, ..fault.origin };
         out.send(|out| {
             mapping::put_close(out, connection, &fault.violation);
@@ -293,7 +299,7 @@ impl Connection {
         self.enter(State::AwaitCloseOk, now);
     }
 
-    /// The node refused the login. The client learns why only if it has the capability for that.
+    /// Answers a login that the node refused. The client gets the reason only if it has the capability for that.
     fn refuse_login(&mut self, login: &AwaitLogin, refusal: &Refusal, now: Moment, out: &mut Output) {
         out.steps.push(Step::Log(LogLine::LoginRefused(refusal.to_string())));
         if login.capabilities.authentication_failure_close {
@@ -313,7 +319,7 @@ impl Connection {
         }
     }
 
-    /// All of the input was taken but `rest` bytes.
+    /// Notes that `taken` bytes of the input were taken and `rest` bytes were not.
     fn is_incomplete(&mut self, taken: usize, rest: usize, now: Moment) {
         if let State::Running(running) = &self.state {
             let ms = self.greeting.limits.incomplete_ms_max;
@@ -440,7 +446,7 @@ impl Session for Connection {
                 self.state = state;
                 return self.fail(&Fault::new(0, (0, 0), Violation::from(&refusal)), now, out);
             }
-            // The result of a command that came before a close by the client or the server.
+            // The event belongs to a command that came before the client or the server closed the connection.
             (state, _) => state,
         };
     }
@@ -496,12 +502,12 @@ impl Session for Connection {
     }
 }
 
-/// The connection is about to end.
+/// The log line for the end of the connection.
 fn ends(wrong: bool, why: String) -> Step {
     Step::Log(LogLine::Ends { wrong, why })
 }
 
-/// The client has closed the connection. Some clients report an error of their own with a code.
+/// The log line for a connection that the client has closed. Some clients report their own error with a code.
 fn closed_by_client(close: &ConnectionClose<'_>) -> Step {
     let wrong = close.reply_code != ReplyCode::ReplySuccess.number() && close.reply_code != 0;
     ends(wrong, format!("closed by the client: {} {}", close.reply_code, close.reply_text))

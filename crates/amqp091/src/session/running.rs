@@ -1,4 +1,4 @@
-//! An open connection: its channels, and what a frame on each of them means.
+//! An open connection: its channels, and the meaning of a frame on each of them.
 
 use ferrymq_model::{Command, Limits, Name, Origin};
 use ferrymq_wire::{LogLine, Moment, Output, Step};
@@ -33,8 +33,8 @@ pub(super) struct Running {
     channels: Channels,
 }
 
-/// How long there must be no space before the client gets `connection.blocked`, in milliseconds. When the journal is full
-/// for a moment only, publishers just become slower through their sockets.
+/// For how many milliseconds there must be no space before the client gets `connection.blocked`. When the journal is
+/// full only for a moment, publishers just become slower, because the server reads less from their sockets.
 const BLOCKED_MS_MIN: u64 = 1_000;
 
 /// Whether the client is blocked.
@@ -42,20 +42,20 @@ const BLOCKED_MS_MIN: u64 = 1_000;
 enum Blocking {
     /// There is space for its publishes.
     No,
-    /// There is no space. If that lasts until this moment, the client gets `connection.blocked`.
+    /// There is no space. If there is none until this moment, the client gets `connection.blocked`.
     Since { told_at: Moment, reason: String },
     /// There is no space, and the client has got `connection.blocked`.
     Told,
 }
 
-/// What to do after a frame.
+/// The next step after a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Read on at this place of the input.
+    /// Read on at this position of the input.
     Read(usize),
-    /// Carry out the steps, then read on at this place.
+    /// Carry out the steps, then read on at this position.
     Pause(usize),
-    /// The client ends the connection.
+    /// The client closes the connection.
     Close,
 }
 
@@ -65,29 +65,29 @@ impl Running {
         Self { vhost, channels_max, frame_bytes_max, wants_blocked, blocking: Blocking::No, channels }
     }
 
-    /// The node has no space for what this connection publishes.
+    /// Notes that the node has no space for the publishes of this connection.
     pub fn blocked(&mut self, reason: String, now: Moment) {
         if self.wants_blocked && matches!(self.blocking, Blocking::No) {
             self.blocking = Blocking::Since { told_at: now.after_ms(BLOCKED_MS_MIN), reason };
         } else if let Blocking::Since { reason: kept, .. } = &mut self.blocking {
-            // What the client is told is why it waits by then.
+            // The client gets the reason that is the latest when it is told.
             *kept = reason;
         }
     }
 
-    /// There is space again.
+    /// Notes that there is space again.
     pub fn unblocked(&mut self, out: &mut Output) {
         if matches!(std::mem::replace(&mut self.blocking, Blocking::No), Blocking::Told) {
             out.send(|out| put_method(out, 0, &ConnectionUnblocked));
         }
     }
 
-    /// Bytes of publishes that have arrived only in part.
+    /// The number of bytes of publishes of which only a part has arrived.
     pub fn gathered_bytes(&self) -> usize {
         self.channels.gathered_bytes()
     }
 
-    /// The channels with a publish that has arrived only in part, and how many bytes of it.
+    /// The channels with a publish of which a part has arrived, and the length of this part in bytes.
     pub fn gathered(&self) -> impl Iterator<Item = (u16, usize)> {
         self.channels.gathered()
     }
@@ -147,20 +147,20 @@ impl Running {
         }
     }
 
-    /// Whether part of a frame with so much payload can be taken on this channel.
+    /// Whether a body frame with this length of payload can be taken in parts on this channel.
     pub fn takes_part_of(&mut self, channel: u16, payload_bytes: u32) -> bool {
         let assembly = self.channels.get(channel).and_then(|channel| channel.assembly.as_ref());
         assembly.is_some_and(|assembly| assembly.takes_part_of(payload_bytes))
     }
 
-    /// Takes part of a frame's payload. On a channel that was closed meanwhile it is ignored.
+    /// Takes part of a frame's payload. If the channel has been closed in the meantime, the part is ignored.
     pub fn take_part(&mut self, channel: u16, part: &[u8]) {
         if let Some(assembly) = self.channels.get(channel).and_then(|channel| channel.assembly.as_mut()) {
             assembly.take_part(part);
         }
     }
 
-    /// The frame that was taken in parts has ended.
+    /// Ends the frame that was taken in parts.
     pub fn end_frame(&mut self, channel: u16, limits: &Limits, out: &mut Output) {
         let terms = Terms { limits, frame_bytes_max: self.frame_bytes_max, vhost: &self.vhost };
         let Some(channel) = self.channels.get(channel) else { return };
@@ -171,7 +171,7 @@ impl Running {
         }
     }
 
-    /// Closes a channel because of a client's mistake. It asks the node for the channel's end first, so that no effect follows
+    /// Closes a channel because of a client's mistake. First the node must end the channel, so that no effect follows
     /// the close.
     fn refuse(&mut self, fault: &Fault, out: &mut Output) {
         let (channel, text) = (fault.origin.channel, fault.violation.log_text());
@@ -183,7 +183,7 @@ impl Running {
         self.now_closing(fault.origin.channel);
     }
 
-    /// The node has refused a request, and the channel's close is on its way: mark the channel as closed.
+    /// Marks a channel as closed: the node has refused a request on it, and the close is sent as an effect.
     pub fn refused(&mut self, origin: Origin, out: &mut Output) {
         if self.channels.get(origin.channel).is_some_and(|channel| !channel.closing) {
             out.command(Command::CloseChannel { origin, reply: false });
@@ -208,21 +208,21 @@ impl Running {
                 return Err(Fault::new(channel, method.id(), violation));
             }
             Method::ChannelClose(_) => {
-                // The node's remaining answers about this channel come before the client can open it again.
+                // The node's remaining replies for this channel come before the client can open it again.
                 out.command(Command::CloseChannel { origin: mapping::origin(channel, ChannelClose::ID), reply: true });
                 self.channels.close(channel);
                 return Ok(Next::Pause(end));
             }
             Method::AccessRequest(_) => out.send(|out| put_method(out, channel, &AccessRequestOk { ticket: 1 })),
             Method::QueueDeclare(declare) if mapping::names_replies(declare.queue) => {
-                // It always exists, for every client, whatever the arguments are.
+                // This queue always exists, for each client and with all arguments.
                 if !declare.no_wait {
                     let (queue, message_count, consumer_count) = (mapping::REPLIES, 0, 1);
                     let declared = QueueDeclareOk { queue, message_count, consumer_count };
                     out.send(|out| put_method(out, channel, &declared));
                 }
             }
-            // Answers to methods that the server never sends, or that need no further step.
+            // Replies to methods that the server never sends, or replies after which nothing is left to do.
             Method::BasicCancelOk(_) | Method::ChannelFlowOk(_) | Method::ChannelCloseOk(_) => {}
             method => {
                 let command = mapping::command(channel, method);
@@ -232,7 +232,7 @@ impl Running {
         Ok(Next::Read(end))
     }
 
-    /// A frame on a channel that is not open.
+    /// Takes a frame on a channel that is not open.
     fn unopened(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
         let number = frame.channel;
         if frame.kind != FrameKind::Method {
@@ -254,7 +254,7 @@ impl Running {
                 Ok(Next::Read(end))
             }
             Method::ChannelCloseOk(_) => Ok(Next::Read(end)),
-            // Several clients settle from another thread, and learn a moment too late that the channel is closed.
+            // Several clients settle in another thread. That thread may not know yet that the channel is closed.
             Method::BasicAck(_) | Method::BasicNack(_) | Method::BasicReject(_)
                 if self.channels.was_closed_lately(number) =>
             {
@@ -267,14 +267,14 @@ impl Running {
         }
     }
 
-    /// A frame on a channel that the server has closed: only close and close-ok count.
+    /// Takes a frame on a channel that the server has closed. Only close and close-ok count.
     fn closing(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
         if frame.kind == FrameKind::Method {
             match Method::read(frame.payload) {
                 Ok(Method::ChannelCloseOk(_)) => self.channels.close(frame.channel),
                 Ok(Method::ChannelClose(_)) => out.send(|out| put_method(out, frame.channel, &ChannelCloseOk)),
                 Ok(method @ Method::ChannelOpen(_)) => {
-                    // Our close was never acknowledged, so the number is not free.
+                    // The client has not acknowledged our close, so the number is not free.
                     let violation = Violation::new(ReplyCode::ChannelError, "second 'channel.open' seen");
                     return Err(Fault::new(frame.channel, method.id(), violation));
                 }
@@ -285,7 +285,7 @@ impl Running {
     }
 }
 
-/// Takes a publish, and the complete publishes that follow it; returns where to read on.
+/// Takes a publish and the complete publishes that follow it. Returns the position of the next frame.
 #[inline]
 fn begin(
     channel: &mut Channel,
@@ -316,7 +316,7 @@ fn begin(
     }
 }
 
-/// Takes the next frame of a publish that arrives in pieces.
+/// Takes the next frame of a publish that arrives in parts.
 fn gather(
     channel: &mut Channel,
     assembly: Assembly,
@@ -332,7 +332,7 @@ fn gather(
     Ok(())
 }
 
-/// A frame of the connection itself.
+/// Takes a frame on channel 0, which is for the connection itself.
 fn connection_frame(frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
     match frame.kind {
         FrameKind::Heartbeat => return Ok(Next::Read(end)),
@@ -360,7 +360,7 @@ fn connection_frame(frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<N
     }
 }
 
-/// A frame of a kind that is not allowed at this point.
+/// The fault for a frame of a type that is not allowed at this point.
 pub(super) fn unexpected(frame: &Frame<'_>, text: String) -> Fault {
     Fault::new(frame.channel, (0, 0), Violation::new(ReplyCode::UnexpectedFrame, text))
 }

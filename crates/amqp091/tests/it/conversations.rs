@@ -1,13 +1,12 @@
 //! Scripted conversations between a client, the session and a scripted node, with a fake clock.
 //!
-//! A script is a file of lines. What goes in:
-//! `C: FRAME` or `C2: FRAME` the client sends a frame (on channel 2; else 1, or 0 for the connection's own);
-//! `E: EVENT` the node reports an event; `F: EFFECT` the node decides an effect, and its event, if it has one, follows;
-//! `T: MS` the clock goes on by so many milliseconds.
-//! What comes out, all of it and in this order, behind the lines that caused it:
-//! `S: FRAME` a frame for the client; `N: COMMAND` a command for the node; `L: TEXT` a line for the log; `X` the end, `X: client`
-//! the end that the client makes.
-//! An expected line that ends with `...` says only how the line begins.
+//! A script is a file of lines. These lines are the input: `C: FRAME` or `C2: FRAME` the client sends a frame (on
+//! channel 2; else 1, or 0 for the connection's own); `E: EVENT` the node reports an event; `F: EFFECT` the node
+//! decides an effect, and its event, if it has one, follows; `T: MS` the clock advances by this many milliseconds.
+//! These lines are the expected output. They must be complete and in this order, after the lines that cause them: `S:
+//! FRAME` a frame for the client; `N: COMMAND` a command for the node; `L: TEXT` a line for the log; `X` the server
+//! closes the connection; `X: client` the client must close it. If an expected line ends with `...`, only the beginning
+//! is compared.
 //!
 //! Each script is played three times: line by line, with all neighbouring frames in one read, and octet by octet.
 
@@ -33,9 +32,9 @@ struct Conversation {
     session: Connection,
     encoder: Option<Box<dyn Encoder>>,
     now: Moment,
-    /// What the session was given and has not consumed.
+    /// The input that the session has not used yet.
     input: Vec<u8>,
-    /// What came out and was not compared yet.
+    /// The output that is not compared yet.
     said: VecDeque<String>,
 }
 
@@ -54,7 +53,7 @@ impl Conversation {
             let silent = out.steps.is_empty();
             self.carry_out(out);
             self.input.drain(..received.consumed);
-            // A session that waits for the node stays paused and has nothing more to say.
+            // A session that waits for the node stays paused and has no output.
             if !received.paused || silent {
                 break;
             }
@@ -71,7 +70,7 @@ impl Conversation {
     fn advance(&mut self, ms: u64) {
         let end = self.now.after_ms(ms);
         while let Some(deadline) = self.session.deadline().filter(|deadline| *deadline <= end) {
-            assert!(deadline > self.now || self.now == end, "a deadline that has come does not come again");
+            assert!(deadline > self.now || self.now == end, "a deadline that has passed does not come again");
             self.now = deadline.max(self.now);
             let mut out = Output::default();
             self.session.timeout(self.now, &mut out);
@@ -94,7 +93,7 @@ impl Conversation {
                     self.said.push_back("X: client".to_owned());
                     assert!(self.session.is_closed());
                 }
-                // Every conversation would have this line; most clients here have no name.
+                // Without this, each conversation would have this line. Most clients here have no name.
                 Step::Log(LogLine::Opened { client }) if client.is_empty() => {}
                 Step::Log(line) => self.said.push_back(format!("L: {line}")),
             }
@@ -108,10 +107,10 @@ impl Conversation {
         }
     }
 
-    /// An effect goes through the encoder; a refusal is an event, too.
+    /// Encodes an effect. A refusal is also an event for the session.
     fn effect(&mut self, line: &str) {
         let mut outbox = Outbox::default();
-        let encoder = self.encoder.as_mut().expect("the handshake has settled how to encode");
+        let encoder = self.encoder.as_mut().expect("the handshake has set the encoder");
         with_effect(line, &mut |effect| encoder.encode(effect, &mut outbox));
         let mut slices = [std::io::IoSlice::new(&[]); 64];
         let count = outbox.slices(&mut slices);
@@ -123,7 +122,7 @@ impl Conversation {
     }
 }
 
-/// `CHANNEL CLASS.METHOD REFUSAL`
+/// Reads `CHANNEL CLASS.METHOD REFUSAL`.
 fn refused(line: &str) -> (Origin, Refusal) {
     let [channel, method, refusal] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
     let row = text::ROWS.iter().find(|row| row.name == method).unwrap();
@@ -163,7 +162,7 @@ fn event(line: &str) -> Event {
     }
 }
 
-/// Makes the effect that a line describes; it borrows from here.
+/// Calls `encode` with the effect that a line describes.
 fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
     let words: Vec<&str> = line.split(' ').collect();
     let channel = words.get(1).and_then(|word| word.parse().ok()).unwrap_or_default();
@@ -216,7 +215,7 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
             let (origin, refusal) = refused(line.strip_prefix("refused ").unwrap());
             encode(&Effect::Refused { origin, refusal: &refusal });
         }
-        // `METHOD` behind it is the request's, where two share a reply.
+        // If two requests have the same reply, `METHOD` after it names the request.
         "bound" | "unbound" if words.len() > 2 => {
             let origin = refused(&format!("{channel} {} fault x", words[2])).0;
             encode(&Effect::Reply { origin, reply: &reply(&words) });
@@ -256,7 +255,7 @@ fn reply(words: &[&str]) -> Reply {
     }
 }
 
-/// Plays a script. `{handshake}` in it stands for the lines of `handshake.txt`.
+/// Plays a script. `{handshake}` in it is replaced by the lines of `handshake.txt`.
 fn play(script: &str, pace: Pace, limits: &Limits) {
     let script = script.replace("{handshake}", include_str!("conversations/handshake.txt"));
     let mut talk = Conversation::new(limits.clone());
@@ -277,7 +276,7 @@ fn play(script: &str, pace: Pace, limits: &Limits) {
             _ => {
                 flush(&mut talk, &mut pending, pace);
                 let said =
-                    talk.said.pop_front().unwrap_or_else(|| panic!("nothing is said where `{line}` is expected"));
+                    talk.said.pop_front().unwrap_or_else(|| panic!("there is no output, and `{line}` is expected"));
                 match line.strip_suffix("...") {
                     Some(beginning) => assert!(said.starts_with(beginning), "`{said}` is not `{line}` ({pace:?})"),
                     None => assert_eq!(said, line, "({pace:?})"),
@@ -289,7 +288,7 @@ fn play(script: &str, pace: Pace, limits: &Limits) {
     assert_eq!(talk.said, Vec::<String>::new(), "at the end ({pace:?})");
 }
 
-/// Gives the session what the client has sent.
+/// Gives the session the frames that the client has sent.
 fn flush(talk: &mut Conversation, pending: &mut Vec<Vec<u8>>, pace: Pace) {
     let frames = std::mem::take(pending);
     let reads: Vec<Vec<u8>> = match pace {

@@ -1,4 +1,4 @@
-//! The headers of a message that is dead-lettered, and of one that is redelivered.
+//! Tests of the headers of dead-lettered messages, and of messages with an address for replies.
 
 use ferrymq_amqp091::{PropertyList, codec::content::Properties as Parsed};
 use ferrymq_model::{DeadLetter, Death, DeathReason, Properties, Time, Value};
@@ -19,7 +19,7 @@ fn reason(name: &str) -> DeathReason {
     }
 }
 
-/// The headers of RabbitMQ 3.13 that 3.10, from which the vectors are, does not write.
+/// The headers that RabbitMQ 3.13 writes and RabbitMQ 3.10 does not. The vectors are from 3.10.
 const LATER: [&[u8]; 3] = [b"x-last-death-exchange", b"x-last-death-queue", b"x-last-death-reason"];
 
 #[test]
@@ -44,7 +44,7 @@ fn as_recorded_from_rabbitmq() {
         assert_eq!(Parsed { headers: None, ..ours }, Parsed { headers: None, ..theirs }, "{vector}");
         count += 1;
     }
-    assert!(count > 0, "a file of vectors has some");
+    assert!(count > 0, "the file contains vectors");
 }
 
 /// Adds one death after the other to a message's headers.
@@ -60,7 +60,7 @@ fn header(letter: &DeadLetter, key: &str) -> Value {
     PropertyList.headers(&letter.properties).get(key).unwrap_or(&Value::Void).clone()
 }
 
-/// Queue, reason and count of each entry of x-death.
+/// The queue, the reason and the count of each entry of x-death.
 fn history(letter: &DeadLetter) -> Vec<String> {
     let Value::List(entries) = header(letter, "x-death") else { panic!("x-death is no array") };
     let shown = |entry| {
@@ -113,14 +113,14 @@ fn a_history_that_a_client_wrote_goes_on_as_far_as_it_can_be_read() {
     let queue = "05 \"queue\" 53 00000001 \"q\"";
     let reason = "06 \"reason\" 53 00000008 \"rejected\"";
     let cases = [
-        // Text, from clients that convert all headers to text.
+        // A text, from clients that convert all headers to text.
         ("53 00000002 \"[]\"", vec!["q rejected 1"]),
         ("41 00000000", vec!["q rejected 1"]),
-        // An array of something else.
+        // An array of numbers.
         ("41 00000005 49 00000007", vec!["q rejected 1"]),
-        // An empty table; it stays.
+        // An array with an empty table, which stays in it.
         ("41 00000005 46 00000000", vec!["q rejected 1", "- - 0"]),
-        // No count, a count that is text, a negative one, and the largest one.
+        // No count, a count that is text, a negative count, a usual count, and the largest count.
         (&format!("41 00000025 46 00000020 {queue} {reason}"), vec!["q rejected 1"]),
         (&format!("41 00000031 46 0000002C {queue} {reason} 05 \"count\" 53 00000001 \"7\""), vec!["q rejected 1"]),
         (&format!("41 00000030 46 0000002B {queue} {reason} 05 \"count\" 49 FFFFFFFE"), vec!["q rejected 1"]),

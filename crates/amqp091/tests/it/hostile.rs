@@ -1,4 +1,5 @@
-//! Hostile input: nothing may panic, and nothing may be allocated by a length that the peer only claims.
+//! Tests with hostile input: the code must not panic, and it must not allocate memory by a length that it has not
+//! checked.
 
 use ferrymq_amqp091::codec::{
     Malformed, content::ContentHeader, content::Properties, frame::FrameKind, frame::frame, frame::put_frame,
@@ -9,7 +10,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{hot_path, oracle, show::show, text};
 
-/// `depth` tables, each the only entry of the one around it.
+/// `depth` tables, each the only entry of the next outer table.
 fn nested_tables(depth: usize) -> Vec<u8> {
     (1..depth).fold(Vec::new(), |inner, _| {
         let mut outer = vec![1, b'k', b'F'];
@@ -23,11 +24,11 @@ fn nested_tables(depth: usize) -> Vec<u8> {
 fn tables_nest_up_to_the_limit() {
     assert!(RawTable::check(&nested_tables(DEPTH_MAX)).is_ok());
     assert_eq!(RawTable::check(&nested_tables(DEPTH_MAX + 1)), Err(Malformed::TableDepth));
-    // Deep enough to overflow the stack of code that recurses without a limit.
+    // With this depth, code that recurses without a limit would overflow its stack.
     assert_eq!(RawTable::check(&nested_tables(100_000)), Err(Malformed::TableDepth));
 }
 
-/// Calls every parser of the codec with some bytes.
+/// Calls all parsers of the codec with these bytes.
 fn read_all(bytes: &[u8]) {
     for limit in [0, 8, 4096, u32::MAX] {
         match frame(bytes, limit) {
@@ -46,7 +47,7 @@ fn read_all(bytes: &[u8]) {
             written.put(key);
             ferrymq_amqp091::codec::table::put_value(&mut written, &value);
         }
-        assert!(RawTable::check(&written).is_ok(), "what was read can be written and read again");
+        assert!(RawTable::check(&written).is_ok(), "a table that was read and written can be read again");
     }
 }
 
@@ -56,7 +57,7 @@ proptest! {
         read_all(&bytes);
     }
 
-    /// Bytes that look like a frame, so that the parsers behind the frame are reached.
+    /// Bytes in a well-formed frame, so that they reach the parsers of its payload.
     #[test]
     fn any_payload(class in prop_oneof![Just(10_u16), Just(40), Just(50), Just(60), Just(85)], method in 0..121_u16, rest in vec(any::<u8>(), 0..80)) {
         let mut payload = Vec::new();
@@ -66,7 +67,7 @@ proptest! {
         read_all(&payload);
     }
 
-    /// Bytes that look like a table, with claimed lengths that are often wrong.
+    /// Bytes that look like a table, with lengths that are often wrong.
     #[test]
     fn any_entries(entries in vec((vec(any::<u8>(), 0..4), prop::sample::select(b"tbBsuIilLfdDSATFVxn?".to_vec()), vec(any::<u8>(), 0..12)), 0..8)) {
         let mut bytes = Vec::new();
@@ -80,7 +81,7 @@ proptest! {
     }
 }
 
-/// A random input: a well-formed method, content, or any bytes.
+/// A random input: a well-formed method, content, or arbitrary bytes.
 fn move_of_a_client() -> impl Strategy<Value = Vec<u8>> {
     let framed = |kind: FrameKind, channel: u16, payload: &[u8]| {
         let mut out = Vec::new();
@@ -102,8 +103,8 @@ fn move_of_a_client() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// Whatever a client sends on an open connection, the session returns the same steps however the input is cut into
-    /// reads, and never uses more than its input.
+    /// For each input on an open connection, the session returns the same steps for all ways to cut the input into
+    /// reads, and it never uses more bytes than it has.
     #[test]
     fn any_conversation(moves in vec(move_of_a_client(), 1..20), cut in 1..40_usize) {
         let input = moves.concat();
@@ -125,7 +126,7 @@ fn talk(input: &[u8], cut: usize) -> Vec<String> {
             assert!(received.consumed <= kept.len());
             for step in &out.steps {
                 match step {
-                    // Frames are the same whether one step sends them or several.
+                    // One step or several steps may send the same frames.
                     Step::Send(range) => {
                         let lines = text::lines(&out.bytes[range.clone()]);
                         said.extend(lines.into_iter().map(|(channel, line)| format!("{channel}: {line}")));

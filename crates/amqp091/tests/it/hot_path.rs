@@ -1,4 +1,5 @@
-//! What must not allocate: publishes that are complete in the input, and deliveries into an outbox that has space.
+//! Tests that frequent steps allocate no memory: publishes that are complete in the input, and deliveries into an
+//! outbox that has space.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -19,16 +20,16 @@ thread_local! {
 /// Counts the allocations of each thread.
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: all calls go to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller keeps the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -66,7 +67,7 @@ fn publishes_become_commands_without_an_allocation() {
     let one: Vec<u8> = frames.iter().flat_map(|line| text::frame(line, 1)).collect();
     let input = one.repeat(MESSAGES);
     let (mut session, mut out) = (running(), Output::default());
-    // The first call grows the list of steps; its owner keeps the memory.
+    // The first call grows the list of steps. The output keeps its memory for later calls.
     session.receive(&input, Moment(0), &mut out);
     let (mut consumed, mut portions, mut published) = (0, 0, 0);
     let count = allocations(|| {
@@ -77,7 +78,7 @@ fn publishes_become_commands_without_an_allocation() {
             consumed += received.consumed;
             portions += 1;
             published += out.steps.len();
-            // However much is there, it comes in portions, so that others have their turn between them.
+            // A large input is used in portions, so that other clients have their turn in between.
             assert!(out.steps.len() <= Output::STEPS_MAX);
             assert_eq!(received.paused, out.is_full());
             for step in &out.steps {

@@ -1,6 +1,6 @@
 //! Tests: byte vectors, an independent codec as oracle, hostile input, and scripted conversations.
 
-// A test may fail where it stands.
+// A test may panic anywhere.
 #![allow(clippy::unwrap_used)]
 
 mod conversations;

@@ -1,7 +1,8 @@
-//! Compares the codec with an independent one: both must give the same for random methods, tables and properties.
+//! Compares the codec with an independent codec: both must give the same results for random methods, tables and
+//! properties.
 //!
-//! The random payloads are built from the table in `spec/` by the few lines below, so that three readings of the
-//! definition have to agree.
+//! The code below builds the random payloads from the table in `spec/`. So three implementations of the definition must
+//! agree.
 
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame, parse_frame};
 use amq_protocol::protocol::{AMQPClass, basic, queue};
@@ -11,12 +12,12 @@ use proptest::{collection::vec, prelude::*};
 
 use super::text::ROWS;
 
-/// Text, without the cost of a regular expression for each.
+/// A random text. It is made without a regular expression, which would be slower.
 fn letters(count_max: usize) -> impl Strategy<Value = Vec<u8>> {
     vec(prop::sample::select(&b"abcxyz09.#*- "[..]), 0..=count_max)
 }
 
-/// Entries of a table: keys ascending and each once, because the other codec sorts them.
+/// The entries of a table. The keys ascend and each comes once, because the other codec sorts them.
 fn entries(depth: u32) -> BoxedStrategy<Vec<u8>> {
     prop::collection::btree_map(letters(6), value(depth), 0..4)
         .prop_map(|map| {
@@ -55,7 +56,7 @@ fn value(depth: u32) -> BoxedStrategy<Vec<u8>> {
         }
         value
     });
-    // `any` never gives NaN, which is not equal to itself.
+    // `any` never gives NaN. NaN is not equal to itself, so it could not be compared.
     let floats = (any::<f32>(), any::<f64>(), any::<bool>()).prop_map(|(single, double, wide)| {
         let mut value = vec![if wide { b'd' } else { b'f' }];
         if wide {
@@ -82,7 +83,7 @@ fn long(kind: u8, bytes: &[u8]) -> Vec<u8> {
     value
 }
 
-/// A field's bytes; reserved ones are empty, as a writer must leave them.
+/// The bytes of a field. Reserved fields are empty, because a writer must leave them empty.
 fn field(name: &str, kind: &str) -> BoxedStrategy<Vec<u8>> {
     let width = match kind {
         "octet" => 1,
@@ -91,7 +92,7 @@ fn field(name: &str, kind: &str) -> BoxedStrategy<Vec<u8>> {
         "longlong" | "timestamp" => 8,
         _ => 0,
     };
-    // The other codec has no prefetch-size, it always writes zero; and the ticket that it grants is always 1.
+    // The other codec always writes zero for prefetch-size and 1 for the ticket.
     if name == "ticket" {
         return Just(vec![0, 1]).boxed();
     }
@@ -114,7 +115,7 @@ fn field(name: &str, kind: &str) -> BoxedStrategy<Vec<u8>> {
     }
 }
 
-/// The payload of some method of the table.
+/// The payload of a random method of the table.
 pub fn payload() -> impl Strategy<Value = Vec<u8>> {
     (0..ROWS.len()).prop_flat_map(|index| {
         let row = &ROWS[index];

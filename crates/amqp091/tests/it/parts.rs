@@ -1,4 +1,5 @@
-//! Frames of long bodies are taken as their bytes arrive: none is offered twice, however small the pieces are.
+//! Tests that the frames of long bodies are taken as their bytes arrive: the session gets no byte twice, even if the
+//! pieces are small.
 
 use ferrymq_model::{Body, Command};
 use ferrymq_wire::{Moment, Output, Session, Step};
@@ -7,7 +8,7 @@ use super::{hot_path::running, text};
 
 const FRAME_BYTES: usize = 100_000;
 
-/// A publish of this body, in frames of at most `FRAME_BYTES` of payload.
+/// A publish of this body, in frames with at most `FRAME_BYTES` bytes of payload.
 fn publish(body: &[u8]) -> Vec<u8> {
     let lines = ["basic.publish exchange=ex routing-key=key".to_owned(), format!("content {} 100002", body.len())];
     let mut input: Vec<u8> = lines.iter().flat_map(|line| text::frame(line, 1)).collect();
@@ -24,7 +25,7 @@ fn body(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| (at % 251) as u8).collect()
 }
 
-/// Gives the input in pieces; says what was published, and how many bytes were offered in all.
+/// Gives the session the input in pieces. Returns the published bodies, and how many bytes the session got in all.
 fn give(input: &[u8], piece: usize, steps: &mut Vec<String>) -> (Vec<Vec<u8>>, usize) {
     let (mut session, mut published, mut unread, mut offered) = (running(), Vec::new(), Vec::new(), 0);
     for piece in input.chunks(piece) {
@@ -59,7 +60,7 @@ fn a_long_body_arrives_in_pieces_of_any_size() {
         let (published, offered) = give(&input, piece, &mut steps);
         assert!(published == bodies, "pieces of {piece}");
         assert_eq!(steps, [""; 0]);
-        // What is short is offered again until it is complete.
+        // Short frames are given again until they are complete.
         assert!(
             piece < 7 || offered < input.len() + input.len() / 10,
             "pieces of {piece}: {offered} of {}",
@@ -80,7 +81,7 @@ fn a_frame_that_was_taken_in_parts_must_end_as_all_do() {
     }
 }
 
-/// More than the header has announced is an error, and not taken in part.
+/// A frame that is longer than the rest of the body is an error. It is not taken in parts.
 #[test]
 fn a_frame_that_is_too_long_for_its_body_is_refused() {
     let mut input = publish(&body(50_000));

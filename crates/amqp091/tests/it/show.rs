@@ -1,10 +1,10 @@
-//! Commands as text, for scripts. False and empty fields are left out.
+//! Shows commands as text, for scripts. False and empty fields are left out.
 
 use std::fmt::Write;
 
 use ferrymq_model::{Body, Command, DeclareExchange, DeclareQueue, Destination, Login, Publish, Span, Table};
 
-/// The command that a session asked for while it read `input`.
+/// The text for a command that a session returned while it read `input`.
 pub fn show(command: &Command, input: &[u8]) -> String {
     match command {
         Command::Login(Login::Password { user, password }) => format!("login {user} {}", password.escape_ascii()),
@@ -68,7 +68,7 @@ fn show_topology(command: &Command) -> String {
                 entries(&bind.arguments)
             )
         }
-        other => panic!("no words for {other:?}"),
+        other => panic!("there is no text for {other:?}"),
     }
 }
 

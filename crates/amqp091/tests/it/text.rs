@@ -1,17 +1,18 @@
-//! Frames as people write them: `queue.declare queue=hello durable`, by the table in `spec/` and not by the codec.
+//! Frames as text for people: `queue.declare queue=hello durable`. The code uses the table in `spec/` and not the
+//! codec.
 //!
-//! Fields that are zero, empty or false are left out. A table is `{key=1,other="text",third=true}`.
+//! Fields that are zero, empty or false are left out. A table is written as `{key=1,other="text",third=true}`.
 
 use std::{collections::BTreeMap, fmt::Write, sync::LazyLock};
 
 use ferrymq_wire::{Put, Reader};
 
-/// A method of the table.
+/// A method in the table.
 pub struct Row {
     pub name: String,
     pub class: u16,
     pub method: u16,
-    /// Name and type of each field.
+    /// The name and the type of each field.
     pub fields: Vec<(String, String)>,
 }
 
@@ -33,7 +34,7 @@ pub static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
     rows
 });
 
-/// Octets in hexadecimal; `"text"` stands for its bytes, and `N*OCTET` for an octet that comes N times.
+/// Reads octets in hexadecimal. `"text"` means its bytes, and `N*OCTET` means an octet that comes N times.
 pub fn hex(text: &str) -> Vec<u8> {
     let mut octets = Vec::new();
     for word in text.split_whitespace() {
@@ -49,7 +50,8 @@ pub fn hex(text: &str) -> Vec<u8> {
     octets
 }
 
-/// The frame that a line stands for. `channel` is that of methods and content; the connection's own methods go to 0.
+/// The frame that a line describes. Methods and content are on `channel`; the connection's own methods are on channel
+/// 0.
 pub fn frame(line: &str, channel: u16) -> Vec<u8> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     match word {
@@ -110,7 +112,7 @@ fn words(text: &str) -> Vec<&str> {
     words
 }
 
-/// Text with `\0`, `\n`, and `\xNN` for an octet below 128.
+/// Replaces the escapes `\0`, `\n`, and `\xNN` for an octet below 128.
 fn unescaped(text: &str) -> String {
     let mut pieces = text.split('\\');
     let first = pieces.next().unwrap_or_default().to_owned();
@@ -154,7 +156,7 @@ fn put_table(out: &mut Vec<u8>, text: &str) {
     out.put(&bytes);
 }
 
-/// Entries separated by commas; one table may lie in another as its last entry.
+/// Writes entries that are separated by commas. The last entry of a table may be another table.
 fn put_entries(out: &mut Vec<u8>, entries: &str) {
     let mut rest = entries;
     while let Some((key, after)) = rest.split_once('=') {
@@ -180,7 +182,7 @@ fn put_entries(out: &mut Vec<u8>, entries: &str) {
     }
 }
 
-/// The lines that stand for the frames in `bytes`, each with its channel.
+/// The lines that describe the frames in `bytes`, each with its channel.
 pub fn lines(bytes: &[u8]) -> Vec<(u16, String)> {
     let mut reader = Reader::new(bytes);
     let mut lines = Vec::new();

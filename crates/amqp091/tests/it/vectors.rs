@@ -1,6 +1,7 @@
-//! Bytes written by hand, and the answer that the codec must give. The vectors are data in `vectors/`.
+//! Tests with bytes that were written by hand, and the result that the codec must give. The vectors are data in
+//! `vectors/`.
 //!
-//! A vector is one line: octets in hexadecimal (spaces are free), `=>`, and the answer as `Debug` prints it.
+//! A vector is one line: octets in hexadecimal (with any spaces), `=>`, and the result as `Debug` prints it.
 
 use ferrymq_amqp091::codec::{
     content::ContentHeader, content::Properties, frame::frame, methods::Method, table::RawTable,
@@ -11,11 +12,11 @@ use super::text::hex;
 fn check(vectors: &str, answer: impl Fn(&[u8]) -> String) {
     let mut count = 0;
     for line in vectors.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (octets, expected) = line.split_once(" => ").expect("a vector has an arrow");
+        let (octets, expected) = line.split_once(" => ").expect("a vector contains =>");
         assert_eq!(answer(&hex(octets)), expected, "{line}");
         count += 1;
     }
-    assert!(count > 0, "a file of vectors has some");
+    assert!(count > 0, "the file contains vectors");
 }
 
 fn show<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, E>) -> String {
@@ -48,7 +49,7 @@ fn properties() {
         };
         let mut written = Vec::new();
         properties.write(&mut written);
-        assert_eq!(written, bytes, "what was read is written the same");
+        assert_eq!(written, bytes, "properties are written with the bytes that were read");
         format!("{properties:?}").replace("None", "-")
     });
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use toml::{Table, Value};
 
-/// The table, in the order in which code is generated from it.
+/// The table, in the order of the generated code.
 pub struct Spec {
     methods: Vec<Method>,
     reply_codes: Vec<ReplyCode>,
@@ -13,14 +13,14 @@ pub struct Spec {
 struct Method {
     class: i64,
     id: i64,
-    /// As the definition writes it: `queue.declare-ok`.
+    /// Its name in the definition: `queue.declare-ok`.
     name: String,
     content: bool,
     fields: Vec<Field>,
 }
 
 struct Field {
-    /// As Rust writes it: `no_wait`.
+    /// Its name in Rust: `no_wait`.
     name: String,
     kind: String,
     reserved: bool,
@@ -78,15 +78,15 @@ impl Spec {
         push(
             out,
             format_args!(
-                "/// Any method, borrowed from its frame's payload.
+                "/// A method, borrowed from its frame's payload.
                 #[derive(Clone, Copy, Debug, PartialEq)]
                 pub enum Method<'a> {{ {variants} }}
 
                 impl<'a> Method<'a> {{
-                    /// The method in a method frame's payload.
+                    /// Reads the payload of a method frame.
                     ///
                     /// # Errors
-                    /// Where there is no such method, or its fields do not fill the payload exactly.
+                    /// If there is no such method, or its fields do not fill the payload exactly.
                     pub fn read(payload: &'a [u8]) -> Result<Self, Malformed> {{
                         let mut reader = Reader::new(payload);
                         let (class, method) = (reader.u16()?, reader.u16()?);
@@ -101,14 +101,14 @@ impl Spec {
                     /// Appends the payload of a method frame.
                     ///
                     /// # Panics
-                    /// Where a short string has more than 255 bytes.
+                    /// If a short string has more than 255 bytes.
                     pub fn write(&self, out: &mut impl Put) {{ match self {{ {write} }} }}
 
-                    /// Class and method, as a close names them.
+                    /// The numbers of class and method, as a close has them.
                     #[must_use]
                     pub const fn id(&self) -> (u16, u16) {{ match self {{ {ids} }} }}
 
-                    /// `class.method`, as the definition writes it.
+                    /// The name `class.method`, as in the definition.
                     #[must_use]
                     pub const fn name(&self) -> &'static str {{ match self {{ {names} }} }}
                 }}
@@ -136,7 +136,7 @@ impl Spec {
             pub enum ReplyCode {{ {variants} }}
 
             impl ReplyCode {{
-                /// The number that goes over the wire.
+                /// The number in the protocol.
                 #[must_use]
                 pub const fn number(self) -> u16 {{ self as u16 }}
 
@@ -144,7 +144,7 @@ impl Spec {
                 #[must_use]
                 pub const fn name(self) -> &'static str {{ match self {{ {names} }} }}
 
-                /// Whether it ends the connection; else it ends the channel.
+                /// Whether it closes the connection. If not, it closes the channel.
                 #[must_use]
                 pub const fn is_hard(self) -> bool {{ matches!(self, {hard}) }}
             }}"
@@ -277,7 +277,8 @@ impl Method {
         );
     }
 
-    /// The fields, with neighbouring bits in one run (at most eight, which share an octet) and every other field alone.
+    /// The fields in runs. Neighbouring bits are one run of at most eight, which share an octet; each other field is a
+    /// run of its own.
     fn runs(&self) -> impl Iterator<Item = &[Field]> {
         self.fields.chunk_by(|a, b| a.kind == "bit" && b.kind == "bit")
     }
@@ -301,7 +302,7 @@ impl Field {
         matches!(self.kind.as_str(), "shortstr" | "longstr" | "table")
     }
 
-    /// Methods with content leave their short strings unchecked, as RabbitMQ does.
+    /// As in RabbitMQ, the short strings of methods with content are not checked.
     fn rust_type(&self, content: bool) -> &'static str {
         match self.kind.as_str() {
             "octet" => "u8",
@@ -328,7 +329,7 @@ impl Field {
         }
     }
 
-    /// How many bytes it has at least; a run of bits has one.
+    /// The minimum number of its bytes. A run of bits has one byte.
     fn fixed_bytes(&self) -> usize {
         match self.kind.as_str() {
             "octet" | "shortstr" | "bit" => 1,
@@ -338,7 +339,7 @@ impl Field {
         }
     }
 
-    /// What is added to that.
+    /// The number of bytes in addition to the minimum.
     fn further_bytes(&self) -> String {
         match self.kind.as_str() {
             "shortstr" | "longstr" => format!(" + self.{}.len()", self.name),
@@ -367,9 +368,9 @@ impl Field {
 }
 
 const METHODS_HEAD: &str =
-    "//! Every method of AMQP 0-9-1 and of RabbitMQ's extensions, with how its fields are read and written.
+    "//! All methods of AMQP 0-9-1 and of RabbitMQ's extensions, and the code that reads and writes their fields.
 //!
-//! @generated by `cargo x codegen` from spec/amqp091.toml; edit that.
+//! @generated by `cargo x codegen` from spec/amqp091.toml; edit that file instead.
 
 use ferrymq_wire::{Put, Reader};
 
@@ -377,13 +378,13 @@ use super::{Malformed, field, table::RawTable};
 
 /// A method that can be written into a frame.
 pub trait WireMethod {
-    /// Class and method.
+    /// The numbers of class and method.
     const ID: (u16, u16);
 
     /// Appends the payload of a method frame.
     ///
     /// # Panics
-    /// Where a short string has more than 255 bytes.
+    /// If a short string has more than 255 bytes.
     fn write(&self, out: &mut impl Put);
 
     /// How many bytes [`WireMethod::write`] appends.
@@ -393,11 +394,11 @@ pub trait WireMethod {
 ";
 
 const REPLY_CODES_HEAD: &str =
-    "//! The reply codes of AMQP 0-9-1, which say why a channel or a connection was closed or a message returned.
+    "//! The reply codes of AMQP 0-9-1: why a channel or a connection was closed, or why a message was returned.
 //!
-//! @generated by `cargo x codegen` from spec/amqp091.toml; edit that.
+//! @generated by `cargo x codegen` from spec/amqp091.toml; edit that file instead.
 
-/// Why something was refused.";
+/// The reason for a close or a return.";
 
 /// `queue.declare-ok` and `not_found` become `QueueDeclareOk` and `NotFound`.
 fn camel(name: &str) -> String {

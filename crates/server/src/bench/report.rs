@@ -34,11 +34,55 @@ pub struct Latency {
     pub confirm_us: Option<Percentiles>,
     /// The part of that time before the message left the client.
     pub sent_late_us: Percentiles,
+    /// The longest time between two heartbeats on an idle connection, when that was asked for.
+    pub heartbeat_gap_ms_max: Option<f64>,
     pub client_cpu_cores: f64,
     pub server_cpu_cores: Option<f64>,
     pub checked_messages: u64,
     #[serde(flatten)]
     pub verdict: Verdict,
+}
+
+/// What happened while the consumer lagged, and how fast the rest was drained after that.
+#[derive(Debug, Clone, Serialize)]
+pub struct Lag {
+    pub load: String,
+    pub seconds: f64,
+    pub publishes_per_second: f64,
+    pub deliveries_per_second: f64,
+    /// The longest time that the consumer waited for a message that it was ready to take, while producers ran.
+    pub consumer_gap_ms_max: f64,
+    /// Waiting messages when producers stopped.
+    pub backlog_messages: u64,
+    pub drain_seconds: f64,
+    pub drained_per_second: f64,
+    pub server_cpu_cores: Option<f64>,
+    pub server_anonymous_bytes_max: Option<u64>,
+    /// From the first second to the end of the drain.
+    pub samples: Vec<LagSample>,
+    pub checked_messages: u64,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// A moment of a lagging run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LagSample {
+    pub seconds: f64,
+    /// Since the sample before.
+    pub publishes_per_second: f64,
+    pub deliveries_per_second: f64,
+    pub server_anonymous_bytes: Option<u64>,
+}
+
+/// How often clients changed what the server has.
+#[derive(Debug, Clone, Serialize)]
+pub struct Churn {
+    pub load: String,
+    pub seconds: f64,
+    /// Of one kind and of its opposite, together.
+    pub operations_per_second: f64,
+    pub server_cpu_cores: Option<f64>,
 }
 
 /// Of a histogram of nanoseconds, in microseconds.
@@ -109,6 +153,9 @@ impl Latency {
             print_percentiles("confirm", confirm);
         }
         print_percentiles("sent late", &self.sent_late_us);
+        if let Some(gap) = self.heartbeat_gap_ms_max {
+            println!("heartbeats   {gap:.0} ms apart at most");
+        }
         println!("client CPU   {:.2} cores", self.client_cpu_cores);
         if let Some(cores) = self.server_cpu_cores {
             println!("server CPU   {cores:.2} cores");
@@ -118,6 +165,51 @@ impl Latency {
     /// Latencies count only if everything arrived as it was sent.
     pub fn judge(&self) -> Result<(), Failure> {
         self.verdict.judge()
+    }
+}
+
+impl Lag {
+    pub fn print(&self, json: bool) {
+        if json {
+            print_json(self);
+            return;
+        }
+        println!("load         {}", self.load);
+        println!("published    {} /s over {:.1} s", grouped(self.publishes_per_second), self.seconds);
+        println!("delivered    {} /s", grouped(self.deliveries_per_second));
+        println!("gap          {:.1} ms at most before a delivery", self.consumer_gap_ms_max);
+        println!(
+            "drained      {} /s: {} messages in {:.1} s",
+            grouped(self.drained_per_second),
+            grouped(self.backlog_messages as f64),
+            self.drain_seconds
+        );
+        print_checked(self.checked_messages, &self.verdict);
+        if let Some(cores) = self.server_cpu_cores {
+            println!("server CPU   {cores:.2} cores");
+        }
+        if let Some(memory) = self.server_anonymous_bytes_max {
+            println!("server RAM   {:.1} MiB anonymous at most", memory as f64 / f64::from(1 << 20));
+        }
+    }
+
+    /// Figures count only if everything arrived as it was sent.
+    pub fn judge(&self) -> Result<(), Failure> {
+        self.verdict.judge()
+    }
+}
+
+impl Churn {
+    pub fn print(&self, json: bool) {
+        if json {
+            print_json(self);
+            return;
+        }
+        println!("load         {}", self.load);
+        println!("operations   {} /s over {:.1} s", grouped(self.operations_per_second), self.seconds);
+        if let Some(cores) = self.server_cpu_cores {
+            println!("server CPU   {cores:.2} cores");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 // A test may fail where it stands.
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 #[expect(dead_code, reason = "the unit tests of the server use other parts of it")]
 mod client;
 mod definitions;

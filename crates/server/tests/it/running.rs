@@ -94,6 +94,11 @@ impl Running {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The address of a protocol.
     pub fn address(&self, protocol: &str) -> &str {
         let opening = format!("listening {protocol} ");

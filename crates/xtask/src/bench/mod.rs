@@ -4,12 +4,13 @@
 //! median and the ratio: absolute figures of different machines or days do not compare. All reports of the load generator are
 //! kept as JSON, of which `cargo x plots` makes pictures.
 
+mod health;
 mod loads;
 mod measure;
 mod server;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -18,7 +19,8 @@ use crate::workspace::{Workspace, cargo};
 use loads::{Kind, Load};
 use server::Server;
 
-const USAGE: &str = "bench [--runs N] [--seconds N] [--loads NAME,...] [--json FILE] [--binary FILE]";
+const USAGE: &str =
+    "bench [--runs N] [--seconds N] [--loads NAME,...] [--json FILE] [--binary FILE] [--servers both|ferrymq]";
 
 struct Options {
     runs: usize,
@@ -28,6 +30,8 @@ struct Options {
     json: Option<PathBuf>,
     /// What is measured instead of this checkout's release build.
     binary: Option<PathBuf>,
+    /// RabbitMQ is measured, too.
+    with_rabbitmq: bool,
 }
 
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
@@ -45,17 +49,13 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
         fs::remove_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
     }
 
-    let mut servers = vec![Server::ferrymq(&binary, &folder.join("ferrymq"))?];
-    match Server::rabbitmq(&folder.join("rabbitmq"))? {
-        Some(peer) => servers.push(peer),
-        None => println!("RabbitMQ is not installed here (Debian: apt-get install rabbitmq-server): no ratios"),
-    }
+    let mut servers = servers(&options, &binary, &folder)?;
     let file = options.json.clone().unwrap_or_else(|| folder.join("bench.json"));
     let mut measured = Vec::new();
     for load in &options.loads {
         let mut reports: Vec<Vec<Value>> = servers.iter().map(|_| Vec::new()).collect();
         for round in 1..=options.runs {
-            for (server, reports) in servers.iter().zip(&mut reports) {
+            for (server, reports) in servers.iter_mut().zip(&mut reports) {
                 let report = measure::run(&binary, server, load, options.seconds)?;
                 let (figure, unit) = headline(load.kind);
                 println!(
@@ -74,8 +74,11 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
             .zip(&reports)
             .map(|(server, reports)| json!({"server": server.name, "reports": reports}))
             .collect();
-        let kind = if load.kind == Kind::Neighbour { "neighbour" } else { "throughput" };
-        measured.push(json!({"load": load.name, "kind": kind, "servers": by_server}));
+        let mut entry = json!({"load": load.name, "kind": load.kind.word(), "servers": by_server});
+        if let Kind::Cost { graph, value } = load.kind {
+            (entry["graph"], entry["value"]) = (json!(graph), json!(value));
+        }
+        measured.push(entry);
         // After each load, so that what was measured stays if a later one fails.
         let all = json!({"seconds": options.seconds, "loads": measured});
         fs::write(&file, format!("{all:#}\n")).map_err(|why| format!("{}: {why}", file.display()))?;
@@ -84,10 +87,21 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+fn servers(options: &Options, binary: &Path, folder: &Path) -> Result<Vec<Server>, String> {
+    let mut servers = vec![Server::ferrymq(binary, &folder.join("ferrymq"))?];
+    if options.with_rabbitmq {
+        match Server::rabbitmq(&folder.join("rabbitmq"))? {
+            Some(peer) => servers.push(peer),
+            None => println!("RabbitMQ is not installed here (Debian: apt-get install rabbitmq-server): no ratios"),
+        }
+    }
+    Ok(servers)
+}
+
 impl Options {
     fn read(args: &[String]) -> Result<Self, String> {
-        let mut options =
-            Self { runs: 5, seconds: 30, loads: loads::chosen("transient,durable")?, json: None, binary: None };
+        let loads = loads::chosen("transient,durable")?;
+        let mut options = Self { runs: 5, seconds: 30, loads, json: None, binary: None, with_rabbitmq: true };
         for pair in args.chunks(2) {
             let value = pair.get(1).ok_or_else(|| format!("{} wants a value: {USAGE}", pair[0]))?;
             let from_one = || {
@@ -100,6 +114,11 @@ impl Options {
                 "--loads" => options.loads = loads::chosen(value)?,
                 "--json" => options.json = Some(PathBuf::from(value)),
                 "--binary" => options.binary = Some(PathBuf::from(value)),
+                "--servers" => match value.as_str() {
+                    "both" => options.with_rabbitmq = true,
+                    "ferrymq" => options.with_rabbitmq = false,
+                    _ => return Err("--servers wants both or ferrymq".to_owned()),
+                },
                 other => return Err(format!("no option `{other}`: {USAGE}")),
             }
         }
@@ -112,6 +131,8 @@ fn headline(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Throughput => ("/deliveries_per_second", "/s"),
         Kind::Neighbour => ("/neighbour/delivery_us/p99", "us p99"),
+        Kind::Cost { .. } => ("/deliveries_per_server_cpu_second", "/s server CPU"),
+        Kind::Lag => ("/drained_per_second", "/s drained"),
     }
 }
 
@@ -124,16 +145,27 @@ pub fn number(report: &Value, path: &str) -> Result<f64, String> {
 fn columns(kind: Kind) -> &'static [(&'static str, &'static str, f64)] {
     const MIB: f64 = (1 << 20) as f64;
     match kind {
-        Kind::Throughput => &[
+        Kind::Throughput | Kind::Cost { .. } => &[
             ("deliveries/s", "/deliveries_per_second", 1.0),
             ("/s server CPU", "/deliveries_per_server_cpu_second", 1.0),
             ("RAM MiB", "/server_anonymous_bytes_max", MIB),
         ],
         Kind::Neighbour => &[
+            ("p50 ms", "/neighbour/delivery_us/p50", 1_000.0),
             ("p99 ms", "/neighbour/delivery_us/p99", 1_000.0),
             ("p99.9 ms", "/neighbour/delivery_us/p99_9", 1_000.0),
             ("longest ms", "/neighbour/delivery_us/max", 1_000.0),
-            ("flood/s", "/deliveries_per_second", 1.0),
+            ("heartbeat ms", "/neighbour/heartbeat_gap_ms_max", 1.0),
+            ("health ms", "/health_ms_max", 1.0),
+            ("end ms", "/end_ms", 1.0),
+            ("beside it/s", "/beside_per_second", 1.0),
+        ],
+        Kind::Lag => &[
+            ("published/s", "/publishes_per_second", 1.0),
+            ("delivered/s", "/deliveries_per_second", 1.0),
+            ("gap ms", "/consumer_gap_ms_max", 1.0),
+            ("drained/s", "/drained_per_second", 1.0),
+            ("RAM MiB", "/server_anonymous_bytes_max", MIB),
         ],
     }
 }
@@ -141,12 +173,16 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str, f64)] {
 fn print_medians(load: &Load, servers: &[Server], reports: &[Vec<Value>]) -> Result<(), String> {
     println!("\n{:<20} {:>14} {:>12} {:>12} {:>12} {:>8}", load.name, "", "median", "lowest", "highest", "ratio");
     for (heading, path, unit) in columns(load.kind) {
-        let spreads = reports.iter().map(|reports| {
+        let mut spreads = Vec::new();
+        for (server, reports) in servers.iter().zip(reports) {
+            // RabbitMQ has no health check here, and is not told to end.
+            if !server.is_ours() && reports.iter().all(|report| report.pointer(path).is_none_or(Value::is_null)) {
+                continue;
+            }
             let figures: Result<Vec<f64>, String> =
                 reports.iter().map(|report| number(report, path).map(|figure| figure / unit)).collect();
-            figures.map(|figures| Spread::of(figures.into_iter()))
-        });
-        let spreads: Vec<Spread> = spreads.collect::<Result<_, _>>()?;
+            spreads.push(Spread::of(figures?.into_iter()));
+        }
         for (server, spread) in servers.iter().zip(&spreads) {
             let ratio = match &spreads[..] {
                 [ours, peer] if spread == ours => format!("{:.2}", ours.median / peer.median),
@@ -204,8 +240,9 @@ mod tests {
     fn options_are_numbers_from_one() {
         let read = |line: &str| Options::read(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
         let options = read("--seconds 3 --runs 2 --loads durable-65536,neighbour").unwrap();
-        assert_eq!((options.runs, options.seconds, options.loads.len()), (2, 3, 13));
-        for wrong in ["--runs", "--runs 0", "--runs x", "--other 1", "--loads other"] {
+        assert_eq!((options.runs, options.seconds, options.loads.len()), (2, 3, 17));
+        assert!(options.with_rabbitmq && !read("--servers ferrymq").unwrap().with_rabbitmq);
+        for wrong in ["--runs", "--runs 0", "--runs x", "--other 1", "--loads other", "--servers x"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

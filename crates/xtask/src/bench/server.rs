@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// RabbitMQ takes about five seconds on two cores; a machine under load may take longer.
 const START_SECONDS_MAX: u64 = 60;
+/// FerryMQ takes at most as long to end.
+const END_SECONDS_MAX: u64 = 60;
 
 #[derive(Debug)]
 pub struct Server {
@@ -20,26 +22,34 @@ pub struct Server {
     pub port: u16,
     /// The process that does the work; it may be another one than the one that was started.
     pub pid: u32,
+    /// Where it answers health checks.
+    pub health: Option<SocketAddr>,
     child: Child,
+    /// Binary and folder of a server that can be started again.
+    again: Option<(PathBuf, PathBuf)>,
 }
 
 impl Server {
     /// Starts this checkout's release build, with its default configuration except for folder and port.
     pub fn ferrymq(binary: &Path, folder: &Path) -> Result<Self, String> {
         let mut child = Command::new(binary)
-            .args(["serve", "--listen", "amqp=127.0.0.1:0", "--data-dir"])
+            .args(["serve", "--listen", "amqp=127.0.0.1:0", "--listen", "http=127.0.0.1:0", "--data-dir"])
             .arg(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|why| format!("{}: {why}", binary.display()))?;
         let stdout = child.stdout.take().expect("the pipe was asked for above");
-        let mut server = Self { name: "FerryMQ", port: 0, pid: child.id(), child };
+        let again = Some((binary.to_owned(), folder.to_owned()));
+        let mut server = Self { name: "FerryMQ", port: 0, pid: child.id(), health: None, child, again };
         for line in BufReader::new(stdout).lines() {
             let line = line.map_err(|why| format!("ferrymq: {why}"))?;
             if let Some(address) = line.strip_prefix("listening amqp ") {
                 let port = address.rsplit(':').next().and_then(|port| port.parse().ok());
                 server.port = port.ok_or_else(|| format!("ferrymq announced `{line}`"))?;
+            }
+            if let Some(address) = line.strip_prefix("listening http ") {
+                server.health = address.parse().ok();
             }
             if line == "ready" {
                 return Ok(server);
@@ -77,7 +87,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .map_err(|why| format!("{RABBITMQ}: {why}"))?;
-        let mut server = Self { name: "RabbitMQ", port, pid: child.id(), child };
+        let mut server = Self { name: "RabbitMQ", port, pid: child.id(), health: None, child, again: None };
         server.wait_for_port(&folder.join("output"))?;
         server.pid = fs::read_to_string(folder.join("pid"))
             .map_err(broken)?
@@ -85,6 +95,39 @@ impl Server {
             .parse()
             .map_err(|_| format!("no process id in {}/pid", folder.display()))?;
         Ok(Some(server))
+    }
+
+    /// It is FerryMQ, which can be started again in no time.
+    pub fn is_ours(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// Tells FerryMQ to end, waits for that, and starts it again with an empty folder. Returns how long the end took.
+    pub fn end_and_start_again(&mut self) -> Result<Duration, String> {
+        let (binary, folder) = self.again.clone().ok_or_else(|| format!("{} is not started again", self.name))?;
+        let asked = Instant::now();
+        self.terminate();
+        while self.child.try_wait().map_err(|why| format!("{}: {why}", self.name))?.is_none() {
+            if asked.elapsed().as_secs() > END_SECONDS_MAX {
+                return Err(format!("{} did not end within {END_SECONDS_MAX} s after SIGTERM", self.name));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        let took = asked.elapsed();
+        fs::remove_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+        *self = Self::ferrymq(&binary, &folder)?;
+        Ok(took)
+    }
+
+    /// With SIGTERM: RabbitMQ leaves helper processes behind when it is killed.
+    fn terminate(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
+        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid)]).status();
+        if !asked.is_ok_and(|status| status.success()) {
+            let _already_gone = self.child.kill();
+        }
     }
 
     fn wait_for_port(&mut self, log: &Path) -> Result<(), String> {
@@ -102,11 +145,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // With SIGTERM: RabbitMQ leaves helper processes behind when it is killed.
-        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.pid)]).status();
-        if !asked.is_ok_and(|status| status.success()) {
-            let _already_gone = self.child.kill();
-        }
+        self.terminate();
         let _its_end_is_all_we_want = self.child.wait();
     }
 }

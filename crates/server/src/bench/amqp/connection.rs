@@ -30,8 +30,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, logs in, and opens the channel.
+    /// Connects, logs in without heartbeats, and opens the channel.
     pub fn open(target: &Target) -> Result<Connection, Failure> {
+        Connection::open_with_heartbeats(target, 0)
+    }
+
+    /// The same, with a heartbeat of so many seconds. The caller sends heartbeats itself; 0 is none.
+    pub fn open_with_heartbeats(target: &Target, heartbeat_seconds: u16) -> Result<Connection, Failure> {
         let socket = TcpStream::connect_timeout(&target.address, PATIENCE)
             .map_err(|source| Failure::connect(&target.address, source))?;
         let set_up = |socket: &TcpStream| {
@@ -42,11 +47,11 @@ impl Connection {
         set_up(&socket).map_err(Failure::io("setting up the socket"))?;
         let mut connection =
             Connection { socket, inbox: Inbox::new(INBOX_BYTES), frame_bytes_max: FRAME_BYTES_MAX as usize };
-        connection.log_in(target)?;
+        connection.log_in(target, heartbeat_seconds)?;
         Ok(connection)
     }
 
-    fn log_in(&mut self, target: &Target) -> Result<(), Failure> {
+    fn log_in(&mut self, target: &Target, heartbeat_seconds: u16) -> Result<(), Failure> {
         self.send(b"AMQP\0\0\x09\x01")?;
         self.wait_for(CONNECTION_START)?;
         let mut out = Outgoing::default();
@@ -68,8 +73,8 @@ impl Connection {
         self.frame_bytes_max = agreed as usize;
         let mut out = Outgoing::default();
         out.method(0, CONNECTION_TUNE_OK, |out| {
-            // No heartbeats: a load generator that sends nothing has failed anyway, and its user sees that.
-            out.u16(channels_max).u32(agreed).u16(0);
+            // Mostly no heartbeats: a load generator that sends nothing has failed anyway, and its user sees that.
+            out.u16(channels_max).u32(agreed).u16(heartbeat_seconds);
         });
         out.method(0, CONNECTION_OPEN, |out| {
             out.short(&target.vhost).short("").u8(0);
@@ -100,10 +105,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Declares a transient exchange that gives each message to all that is bound to it.
-    pub fn declare_fanout(&mut self, exchange: &str) -> Result<(), Failure> {
+    /// Declares a transient exchange of this type.
+    pub fn declare_exchange(&mut self, exchange: &str, kind: &str) -> Result<(), Failure> {
         self.call(EXCHANGE_DECLARE, EXCHANGE_DECLARE_OK, |out| {
-            out.u16(0).short(exchange).short("fanout").u8(0).u32(0);
+            out.u16(0).short(exchange).short(kind).u8(0).u32(0);
         })?;
         Ok(())
     }
@@ -115,10 +120,19 @@ impl Connection {
         Ok(())
     }
 
-    pub fn bind(&mut self, queue: &str, exchange: &str) -> Result<(), Failure> {
+    pub fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), Failure> {
         self.call(QUEUE_BIND, QUEUE_BIND_OK, |out| {
-            out.u16(0).short(queue).short(exchange).short("").u8(0).u32(0);
+            out.u16(0).short(queue).short(exchange).short(key).u8(0).u32(0);
         })?;
+        Ok(())
+    }
+
+    /// Sends these methods at once and waits for as many answers of this kind.
+    pub fn call_all(&mut self, methods: &Outgoing, answer: MethodId, count: usize) -> Result<(), Failure> {
+        self.send(&methods.0)?;
+        for _ in 0..count {
+            self.wait_for(answer)?;
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use hdrhistogram::Histogram;
 
 use super::connection::Connection;
 use super::consumer::Consumer;
+use super::heartbeats::Heartbeats;
 use super::load::{Load, LoadArgs, Spread};
 use super::producer::{Batch, Confirms};
 use super::target::{Target, TargetArgs};
@@ -51,6 +52,9 @@ pub struct LatencyArgs {
     /// Seconds before that, which are checked but not counted
     #[arg(long, default_value_t = 1)]
     warm_up: u64,
+    /// Also hold an idle connection with a heartbeat of so many seconds, and report the longest time between two heartbeats
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=60))]
+    heartbeat: Option<u16>,
     /// Also report the CPU time of this process, which is the server on this machine
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
@@ -71,7 +75,9 @@ pub fn run(args: LatencyArgs) -> Result<(), Failure> {
     let mut owner = load.set_up(&target)?;
     let schedule = Schedule::new(args.rate, args.warm_up, args.seconds);
     let run = Run::new(&target, &load, schedule)?;
-    let report = run.measure(&load, server)?;
+    let heartbeats = args.heartbeat.map(|seconds| Heartbeats::start(&target, seconds)).transpose()?;
+    let mut report = run.measure(&load, server)?;
+    report.heartbeat_gap_ms_max = heartbeats.map(Heartbeats::finish).transpose()?.map(|gap| gap.as_secs_f64() * 1e3);
     load.tear_down(&mut owner)?;
     report.print(args.json);
     report.judge()
@@ -182,6 +188,7 @@ impl Run {
                 delivery_us: Percentiles::of(&delivered),
                 confirm_us: confirms.then(|| Percentiles::of(&confirmed)),
                 sent_late_us: Percentiles::of(&sent_late),
+                heartbeat_gap_ms_max: None,
                 client_cpu_cores: (after.0 - before.0) / seconds,
                 server_cpu_cores: before.1.zip(after.1).map(|(b, a)| (a - b) / seconds),
                 checked_messages: arrivals.count(),

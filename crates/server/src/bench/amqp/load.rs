@@ -46,6 +46,12 @@ pub struct LoadArgs {
     /// Spread the messages of each producer over this many queues, made for the run: each to the next one
     #[arg(long, default_value_t = 1, conflicts_with_all = ["queue", "fan_out"], value_parser = clap::value_parser!(u16).range(1..=10_000))]
     queues: u16,
+    /// Publish to an exchange with this many bindings of the one queue; each message matches exactly one, each the next
+    #[arg(long, conflicts_with_all = ["queue", "queues", "fan_out"], value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    bindings: Option<u16>,
+    /// The type of that exchange
+    #[arg(long, value_enum, default_value_t = Matching::Topic, requires = "bindings")]
+    exchange: Matching,
     /// Give each message to this many queues, made for the run, by a fanout exchange; every delivery counts
     #[arg(long, value_name = "QUEUES", conflicts_with = "queue", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     fan_out: Option<u16>,
@@ -76,12 +82,45 @@ pub enum Spread {
     Rotated(u16),
     /// Each to all of so many.
     FanOut(u16),
+    /// All to the one queue, each by the next of so many bindings.
+    Bound(u16, Matching),
+}
+
+/// The types of exchange that match a routing key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Matching {
+    /// Keys are equal
+    Direct,
+    /// The key of each binding ends with a wildcard
+    Topic,
+}
+
+impl Matching {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Topic => "topic",
+        }
+    }
+
+    /// The key of a binding.
+    fn binding_key(self, binding: u16) -> String {
+        match self {
+            Self::Direct => routing_key(binding),
+            Self::Topic => format!("bench.{binding:05}.*"),
+        }
+    }
+}
+
+/// The key of a message that matches this binding only. All keys are as long.
+fn routing_key(binding: u16) -> String {
+    format!("bench.{binding:05}.x")
 }
 
 impl Spread {
     pub fn queues(self) -> u16 {
         match self {
-            Self::One => 1,
+            Self::One | Self::Bound(..) => 1,
             Self::Rotated(queues) | Self::FanOut(queues) => queues,
         }
     }
@@ -89,7 +128,7 @@ impl Spread {
     /// Deliveries of each message.
     pub fn copies(self) -> u64 {
         match self {
-            Self::One | Self::Rotated(_) => 1,
+            Self::One | Self::Rotated(_) | Self::Bound(..) => 1,
             Self::FanOut(queues) => u64::from(queues),
         }
     }
@@ -97,7 +136,7 @@ impl Spread {
     /// Of the messages that a producer has sent, how many a queue gets.
     pub fn share(self, sent: u64, queue: u16) -> u64 {
         match self {
-            Self::One | Self::FanOut(_) => sent,
+            Self::One | Self::FanOut(_) | Self::Bound(..) => sent,
             Self::Rotated(queues) => (sent + u64::from(queues - 1 - queue)) / u64::from(queues),
         }
     }
@@ -105,7 +144,7 @@ impl Spread {
     /// The which of its queue's messages a producer's message is; nothing where the queue should not have it.
     pub fn place(self, sequence: u64, queue: u16) -> Option<u64> {
         match self {
-            Self::One | Self::FanOut(_) => Some(sequence),
+            Self::One | Self::FanOut(_) | Self::Bound(..) => Some(sequence),
             Self::Rotated(queues) => {
                 (sequence % u64::from(queues) == u64::from(queue)).then(|| sequence / u64::from(queues))
             }
@@ -147,10 +186,11 @@ impl LoadArgs {
             ack,
             prefetch,
             queue_is_ours: self.queue.is_none(),
-            spread: match (self.queues, self.fan_out) {
-                (_, Some(queues)) => Spread::FanOut(queues),
-                (1, None) => Spread::One,
-                (queues, None) => Spread::Rotated(queues),
+            spread: match (self.queues, self.fan_out, self.bindings) {
+                (_, Some(queues), _) => Spread::FanOut(queues),
+                (_, None, Some(bindings)) => Spread::Bound(bindings, self.exchange),
+                (1, None, None) => Spread::One,
+                (queues, None, None) => Spread::Rotated(queues),
             },
             queue: self.queue.unwrap_or(preset.queue),
         };
@@ -210,7 +250,7 @@ impl Load {
     /// The name of one of the queues. All names are as long.
     pub fn queue_name(&self, queue: u16) -> String {
         match self.spread {
-            Spread::One => self.queue.clone(),
+            Spread::One | Spread::Bound(..) => self.queue.clone(),
             Spread::Rotated(_) | Spread::FanOut(_) => format!("{}-{queue:05}", self.queue),
         }
     }
@@ -220,15 +260,32 @@ impl Load {
         match self.spread {
             Spread::One => (String::new(), self.queue.clone()),
             Spread::Rotated(queues) => (String::new(), self.queue_name((sequence % u64::from(queues)) as u16)),
-            Spread::FanOut(_) => (self.queue.clone(), String::new()),
+            Spread::FanOut(_) => (self.exchange_name(), String::new()),
+            Spread::Bound(bindings, _) => (self.exchange_name(), routing_key((sequence % u64::from(bindings)) as u16)),
         }
+    }
+
+    /// The routing keys that a producer's messages take in turn; none where all have the same.
+    pub fn routing_keys(&self) -> Vec<String> {
+        match self.spread {
+            Spread::Rotated(queues) => (0..queues).map(|queue| self.queue_name(queue)).collect(),
+            Spread::Bound(bindings, _) => (0..bindings).map(routing_key).collect(),
+            Spread::One | Spread::FanOut(_) => Vec::new(),
+        }
+    }
+
+    /// The exchange that is made for the run, where the load has one.
+    fn exchange_name(&self) -> String {
+        format!("{}-exchange", self.queue)
     }
 
     /// Makes the queues, on a connection of its own that stays open until they are dropped.
     pub fn set_up(&self, target: &Target) -> Result<Connection, Failure> {
         let mut connection = Connection::open(target)?;
-        if let Spread::FanOut(_) = self.spread {
-            connection.declare_fanout(&self.queue)?;
+        match self.spread {
+            Spread::FanOut(_) => connection.declare_exchange(&self.exchange_name(), "fanout")?,
+            Spread::Bound(_, matching) => connection.declare_exchange(&self.exchange_name(), matching.name())?,
+            Spread::One | Spread::Rotated(_) => {}
         }
         for queue in (0..self.spread.queues()).map(|queue| self.queue_name(queue)) {
             let waiting = connection.declare_queue(&queue, self.persistent)?;
@@ -237,8 +294,14 @@ impl Load {
                     "queue {queue} holds {waiting} messages already: purge it, or choose another --queue"
                 )));
             }
-            if let Spread::FanOut(_) = self.spread {
-                connection.bind(&queue, &self.queue)?;
+            match self.spread {
+                Spread::FanOut(_) => connection.bind(&queue, &self.exchange_name(), "")?,
+                Spread::Bound(bindings, matching) => {
+                    for binding in 0..bindings {
+                        connection.bind(&queue, &self.exchange_name(), &matching.binding_key(binding))?;
+                    }
+                }
+                Spread::One | Spread::Rotated(_) => {}
             }
         }
         Ok(connection)
@@ -251,8 +314,8 @@ impl Load {
                 connection.delete_queue(&self.queue_name(queue))?;
             }
         }
-        if let Spread::FanOut(_) = self.spread {
-            connection.delete_exchange(&self.queue)?;
+        if let Spread::FanOut(_) | Spread::Bound(..) = self.spread {
+            connection.delete_exchange(&self.exchange_name())?;
         }
         Ok(())
     }
@@ -280,6 +343,9 @@ impl fmt::Display for Load {
             Spread::One => Ok(()),
             Spread::Rotated(queues) => write!(f, ", over {queues} queues"),
             Spread::FanOut(queues) => write!(f, ", each to {queues} queues"),
+            Spread::Bound(bindings, matching) => {
+                write!(f, ", by {bindings} bindings of a {} exchange", matching.name())
+            }
         }
     }
 }
@@ -334,6 +400,9 @@ mod tests {
         assert_eq!([rotated.place(4, 1), rotated.place(4, 0)], [Some(1), None]);
         let all = Spread::FanOut(3);
         assert_eq!((all.share(7, 2), all.place(4, 2), all.copies()), (7, Some(4), 3));
+        let bound = load("--bindings 300 --exchange direct").unwrap();
+        assert_eq!(bound.to_string(), "16 B transient, auto ack, by 300 bindings of a direct exchange");
+        assert_eq!((bound.address(307).1, bound.routing_keys().len()), ("bench.00007.x".to_owned(), 300));
         let load = load("--queues 1000 --size 100").unwrap();
         assert_eq!(load.to_string(), "100 B transient, auto ack, over 1000 queues");
         assert!(load.address(1_007).1.ends_with("-00007"));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::connection::Confirm;
 use super::frames::*;
-use super::load::{Load, Spread};
+use super::load::Load;
 use crate::bench::Failure;
 use crate::bench::verify::{IDENTITY_BYTES, Identity};
 
@@ -33,10 +33,7 @@ impl Batch {
         });
         // Behind the key stand the flags and the frame's end.
         let key_at = out.0.len() - 2 - key.len();
-        let keys = match load.spread {
-            Spread::Rotated(queues) => (0..queues).map(|queue| load.queue_name(queue).into_bytes()).collect(),
-            Spread::One | Spread::FanOut(_) => Vec::new(),
-        };
+        let keys = load.routing_keys().into_iter().map(String::into_bytes).collect();
         out.frame(HEADER, CHANNEL, |out| {
             out.u16(BASIC_PUBLISH.0).u16(0).u64(load.body_bytes as u64);
             // delivery-mode is the fourth property from the top; absent it is transient.

@@ -1,19 +1,14 @@
-//! `cargo x plots FILE [FOLDER]`: pictures (SVG) of the reports that `cargo x bench --json FILE` has kept.
+//! Pictures with a row for each load and a point for each server: the median, with a line from the lowest run to the highest.
 //!
-//! Each picture has a row for each load and a point for each server: the median, with a line from the lowest run to the highest.
 //! The scale is logarithmic, so that equal distances are equal ratios.
-
-use std::fmt::Write as _;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::svg::{COLOURS, power_of_ten, start};
 use crate::bench::{Spread, number};
-use crate::workspace::Workspace;
 
 /// A picture: its file, its title, the kind of loads in it, and the figure that it shows.
-const PICTURES: [(&str, &str, &str, &str, f64); 5] = [
+pub const PICTURES: [(&str, &str, &str, &str, f64); 5] = [
     ("throughput", "deliveries per second", "throughput", "/deliveries_per_second", 1.0),
     ("cost", "server CPU for each delivery, in microseconds", "throughput", "/deliveries_per_server_cpu_second", COST),
     ("memory", "anonymous memory of the server at most, in MiB", "throughput", "/server_anonymous_bytes_max", MIB),
@@ -35,39 +30,13 @@ const LABELS: f64 = 190.0;
 const WIDTH: f64 = 560.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 64.0;
-/// FerryMQ's, RabbitMQ's.
-const COLOURS: [&str; 2] = ["#0b6e99", "#d9730d"];
-
-pub fn run(workspace: &Workspace, args: &[String]) -> Result<(), String> {
-    let (file, folder) = match args {
-        [file] => (file, workspace.root.join("docs/plots")),
-        [file, folder] => (file, PathBuf::from(folder)),
-        _ => return Err("plots FILE [FOLDER]".to_owned()),
-    };
-    let text = fs::read_to_string(file).map_err(|why| format!("{file}: {why}"))?;
-    let reports: Value = serde_json::from_str(&text).map_err(|why| format!("{file}: {why}"))?;
-    fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
-    for (name, title, kind, path, unit) in PICTURES {
-        let rows = rows(&reports, kind, path, unit)?;
-        if !rows.is_empty() {
-            write(&folder.join(format!("{name}.svg")), &picture(title, &rows))?;
-        }
-    }
-    Ok(())
-}
-
-fn write(file: &Path, text: &str) -> Result<(), String> {
-    println!("{}", file.display());
-    fs::write(file, text).map_err(|why| format!("{}: {why}", file.display()))
-}
-
 /// A load, and what each server reached under it.
-struct Row {
+pub struct Row {
     load: String,
     servers: Vec<(String, Spread)>,
 }
 
-fn rows(reports: &Value, kind: &str, path: &str, unit: f64) -> Result<Vec<Row>, String> {
+pub fn rows(reports: &Value, kind: &str, path: &str, unit: f64) -> Result<Vec<Row>, String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut rows = Vec::new();
@@ -97,16 +66,12 @@ fn scale(rows: &[Row]) -> (i32, i32) {
     (low, (highest.max(1e-6).log10().ceil() as i32).max(low + 1))
 }
 
-fn picture(title: &str, rows: &[Row]) -> String {
+pub fn picture(title: &str, rows: &[Row]) -> String {
     let (low, high) = scale(rows);
     let at = |figure: f64| LABELS + WIDTH * (figure.max(1e-6).log10() - f64::from(low)) / f64::from(high - low);
     let bottom = TOP + ROW * rows.len() as f64;
     let (width, height) = (LABELS + WIDTH + 40.0, bottom + 30.0);
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"10\" y=\"20\" font-size=\"15\">{title}</text>\n"
-    );
+    let mut svg = start(title, width, height);
     let mut line = |text: String| svg.push_str(&(text + "\n"));
     let names = rows.iter().map(|row| row.servers.len()).max().unwrap_or(0);
     for (place, colour) in COLOURS.iter().enumerate().take(names) {
@@ -134,19 +99,6 @@ fn picture(title: &str, rows: &[Row]) -> String {
         }
     }
     svg + "</svg>\n"
-}
-
-fn power_of_ten(power: i32) -> String {
-    match power {
-        0..=3 => 10_i64.pow(power as u32).to_string(),
-        -3..=-1 => format!("{:.*}", power.unsigned_abs() as usize, 10_f64.powi(power)),
-        _ => {
-            let mut text = String::new();
-            // It is written to memory, which does not fail.
-            let _ = write!(text, "10<tspan dy=\"-5\" font-size=\"9\">{power}</tspan>");
-            text
-        }
-    }
 }
 
 #[cfg(test)]

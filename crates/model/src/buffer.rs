@@ -18,15 +18,17 @@ const BYTES_MIN: usize = 1 << 11;
 /// Memory that is longer than this is not kept. It is not allocated at once either: the buffer grows as the bytes
 /// arrive.
 const BYTES_MAX: usize = BYTES_MIN << (CLASSES / 4);
-/// The maximum of spare memory, in bytes.
-const SPARE_BYTES_MAX: usize = 4 << 20;
+/// The maximum of spare memory, in bytes: one write of the journal may free this much at once.
+const SPARE_BYTES_MAX: usize = 16 << 20;
 
 /// The lock is held to take or to return one buffer. It is never held while memory is copied or freed.
-static SPARE: Mutex<Spare> = Mutex::new(Spare { classes: [const { Vec::new() }; CLASSES], bytes: 0 });
+static SPARE: Mutex<Spare> = Mutex::new(Spare::EMPTY);
 
 struct Spare {
     classes: [Vec<Vec<u8>>; CLASSES],
     bytes: usize,
+    /// The least that was kept since [`BodyBuffer::give_back_unused`].
+    unused_bytes: usize,
 }
 
 impl BodyBuffer {
@@ -37,6 +39,12 @@ impl BodyBuffer {
         let Some(class) = class_for(bytes) else { return Self(Vec::with_capacity(bytes)) };
         let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take(class);
         Self(spare.unwrap_or_else(|| Vec::with_capacity(class_bytes(class))))
+    }
+
+    /// Returns memory to the system that was kept and not used since the last call.
+    pub fn give_back_unused() {
+        let surplus = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take_unused();
+        drop(surplus);
     }
 
     /// A copy of a body.
@@ -97,10 +105,30 @@ impl Drop for BodyBuffer {
 }
 
 impl Spare {
+    const EMPTY: Self = Self { classes: [const { Vec::new() }; CLASSES], bytes: 0, unused_bytes: 0 };
+
     fn take(&mut self, class: usize) -> Option<Vec<u8>> {
         let memory = self.classes[class].pop()?;
         self.bytes -= memory.capacity();
+        self.unused_bytes = self.unused_bytes.min(self.bytes);
         Some(memory)
+    }
+
+    fn take_unused(&mut self) -> Vec<Vec<u8>> {
+        let (mut surplus, kept) = (Vec::new(), self.bytes - self.unused_bytes);
+        for class in 0..CLASSES {
+            while self.bytes > kept {
+                match self.take(class) {
+                    Some(memory) => surplus.push(memory),
+                    None => break,
+                }
+            }
+            if self.classes[class].is_empty() {
+                self.classes[class] = Vec::new();
+            }
+        }
+        self.unused_bytes = self.bytes;
+        surplus
     }
 
     /// Keeps `memory`, and returns what is over the limit. Buffers of other classes go first, because bodies of their
@@ -157,7 +185,7 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_and_what_is_kept_is_bounded() {
-        let mut spare = Spare { classes: [const { Vec::new() }; CLASSES], bytes: 0 };
+        let mut spare = Spare::EMPTY;
         for class in 0..CLASSES {
             for _ in 0..SPARE_BYTES_MAX / class_bytes(class) + 2 {
                 spare.put(class, Vec::with_capacity(class_bytes(class)));
@@ -167,6 +195,27 @@ mod tests {
             }
             assert!(spare.take(class).is_some(), "memory of the length that was used last is kept");
         }
+    }
+
+    #[test]
+    fn what_was_not_used_for_a_while_is_given_back() {
+        let mut spare = Spare::EMPTY;
+        let class = class_for(64 << 10).unwrap();
+        for _ in 0..10 {
+            spare.put(class, Vec::with_capacity(class_bytes(class)));
+        }
+        assert_eq!(spare.take_unused().len(), 0, "it came since the last call");
+        // Three at a time are in use.
+        for _ in 0..5 {
+            let taken: Vec<_> = (0..3).map(|_| spare.take(class).unwrap()).collect();
+            for memory in taken {
+                assert!(spare.put(class, memory).is_empty());
+            }
+        }
+        assert_eq!(spare.take_unused().len(), 7);
+        assert_eq!(spare.bytes, 3 * class_bytes(class));
+        assert_eq!(spare.take_unused().len(), 3);
+        assert_eq!((spare.bytes, spare.take_unused().len()), (0, 0));
     }
 
     #[test]

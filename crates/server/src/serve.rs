@@ -9,6 +9,7 @@ use std::{
 };
 
 use ferrymq_admin::Admin;
+use ferrymq_model::BodyBuffer;
 use ferrymq_node::{Found, Host as _, Node, NodeSettings};
 use ferrymq_storage::RealDisk;
 use tokio::{
@@ -34,7 +35,7 @@ use crate::{
     token_options,
 };
 
-/// How often the log says how many lines it suppressed.
+/// How often the log says how many lines it suppressed, and unused memory for long bodies is given back.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// How often the node looks whether the disk answers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -136,7 +137,7 @@ async fn serve(
     let chores = [
         workers.spawn(ring_alarms(node.clone(), process.clone())),
         workers.spawn(deliver_the_rest(node.clone(), process.clone())),
-        workers.spawn(report_log_limits(process.clone())),
+        workers.spawn(tidy_up(process.clone())),
         workers.spawn(look_at_disk(node.clone())),
         workers.spawn(reload(tls, node.clone()).on(harmless.hangup)),
     ];
@@ -322,12 +323,13 @@ async fn deliver_the_rest(node: Arc<Node>, process: Arc<Process>) {
     }
 }
 
-/// Logs the number of suppressed lines from time to time.
-async fn report_log_limits(process: Arc<Process>) {
+/// Logs the number of suppressed lines from time to time, and gives unused memory back.
+async fn tidy_up(process: Arc<Process>) {
     let mut times = tokio::time::interval(REPORT_EVERY);
     loop {
         times.tick().await;
         process.log_limits().report();
+        BodyBuffer::give_back_unused();
     }
 }
 

@@ -2,13 +2,14 @@
 //! requested from disk.
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, Facts, MessageRef, QueueId, Sequence};
+use ferrymq_model::{BodyBuffer, BodyRef, Facts, MessageRef, QueueId, Sequence};
 
 use crate::cache::{BlockNumber, BodyKey};
 use crate::image::Image;
 use crate::queue::Slot;
 use crate::read_ahead::{Loaded, Want, Wanted};
 use crate::run::RunId;
+use crate::segment::Beside;
 use crate::store::{Store, lookup};
 use crate::stored::{self, BodyPlace, Stored, StoredBody};
 
@@ -141,7 +142,8 @@ impl Store {
 
     pub(crate) fn body_beside(&self, slot: &Slot) -> &Bytes {
         let segments = if slot.segment.is_transient() { self.transient.segments() } else { &self.journal };
-        segments.get(slot.segment).bodies.get(&slot.at).expect("a body beside its message stays as long as it")
+        let beside = segments.get(slot.segment).bodies.get(&slot.at);
+        &beside.expect("a body beside its message stays as long as it").body
     }
 
     /// Replay leaves long bodies in the image. A delivery needs a shared body.
@@ -150,7 +152,7 @@ impl Store {
         let segment = self.journal.get_mut(slot.segment);
         let stored = Stored::read(segment.image.tail(slot.at as usize)).expect("replay read it");
         if let StoredBody::Here(body) = stored.body {
-            segment.bodies.entry(slot.at).or_insert_with(|| Bytes::copy_from_slice(body));
+            segment.bodies.entry(slot.at).or_insert_with(|| Beside { body: BodyBuffer::copy(body), slots: 0 });
         }
     }
 

@@ -291,7 +291,11 @@ impl Leaving<'_> {
             Gone::Slot(slot) if slot.segment.is_transient() => self.transient.release(slot),
             Gone::Slot(slot) => {
                 self.durable = true;
-                self.journal.get_mut(slot.segment).live -= 1;
+                let segment = self.journal.get_mut(slot.segment);
+                segment.live -= 1;
+                if slot.beside {
+                    segment.release_body(slot.at);
+                }
             }
             Gone::Moved(left) => {
                 self.durable |= !left.run.is_transient();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map::Entry};
 
 use crate::image::Image;
 use crate::queue::QueueKey;
@@ -48,12 +48,37 @@ pub(crate) struct Segment {
     /// The index of the first section in it; 0 for transient messages.
     pub first_section: u64,
     /// Bodies that are shared and not in the image, by the place of their message.
-    pub bodies: HashMap<u32, Bytes, foldhash::fast::FixedState>,
+    pub bodies: HashMap<u32, Beside, foldhash::fast::FixedState>,
+}
+
+/// A body that is shared and not in the image.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    pub body: Bytes,
+    /// How many slots say that it is there. When the last one is gone, its memory is free for the next body. 0 if it stays as
+    /// long as the segment.
+    pub slots: u32,
 }
 
 impl Segment {
     fn new(image: Arc<Image>, first_section: u64) -> Self {
         Self { image, live: 0, touched: Vec::new(), first_section, bodies: HashMap::default() }
+    }
+
+    /// A message with its body beside the image left a queue.
+    pub fn release_body(&mut self, at: u32) {
+        if let Entry::Occupied(mut entry) = self.bodies.entry(at) {
+            match &mut entry.get_mut().slots {
+                0 => {}
+                1 => drop(entry.remove()),
+                slots => *slots -= 1,
+            }
+        }
+    }
+
+    /// The memory of the bodies beside the image.
+    pub fn bodies_bytes(&self) -> usize {
+        self.bodies.values().map(|beside| beside.body.len()).sum()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Figures for operators: what is in the queues, and the memory by owner.
 
-use bytes::Bytes;
 use ferrymq_model::QueueId;
 
 use crate::queue::Queue;
@@ -102,7 +101,7 @@ impl Store {
         let index: u64 = self.queues.iter().flatten().map(|queue| queue.index_bytes()).sum();
         Memory {
             journal: images_bytes(&self.journal) + self.appender.spare_bytes(),
-            journal_bodies: self.journal.iter().map(|segment| bodies_bytes(segment.bodies.values())).sum(),
+            journal_bodies: self.journal.iter().map(|segment| segment.bodies_bytes() as u64).sum(),
             index: table as u64 + index,
             transient: self.transient.held_bytes(),
             caches: self.cache.held_bytes(),
@@ -113,8 +112,4 @@ impl Store {
 
 fn images_bytes(segments: &Segments) -> u64 {
     segments.iter().map(|segment| segment.image.filled() as u64).sum()
-}
-
-fn bodies_bytes<'a>(bodies: impl Iterator<Item = &'a Bytes>) -> u64 {
-    bodies.map(|body| body.len() as u64).sum()
 }

@@ -24,7 +24,7 @@ use crate::queue::{Attempts, Keys, Queue, QueueKey, Slot};
 use crate::read_ahead::ReadQueue;
 use crate::run::RunId;
 use crate::sabotage::{self, Sabotage};
-use crate::segment::{SegmentId, Segments};
+use crate::segment::{Beside, SegmentId, Segments};
 use crate::spill::SpillSignal;
 use crate::transient::Transient;
 
@@ -145,7 +145,7 @@ impl Store {
         let current = self.journal.get_mut(segment);
         current.live += places.len() as u32;
         if let Some(body) = shared {
-            current.bodies.insert(appended.message, body);
+            current.bodies.insert(appended.message, Beside { body, slots: places.len() as u32 });
         }
         self.push_slot(slot, places);
     }

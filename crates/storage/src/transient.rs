@@ -9,7 +9,7 @@ use crate::fields::FieldWriter;
 use crate::image::{Image, ImageWriter};
 use crate::options::Options;
 use crate::queue::{Queue, QueueKey, Slot};
-use crate::segment::{SegmentId, Segments};
+use crate::segment::{Beside, SegmentId, Segments};
 use crate::stored;
 
 /// Length of a chunk, unless a message is longer.
@@ -104,7 +104,7 @@ impl Transient {
         if let Some(body) = beside {
             self.bytes += body.len() as u64;
             self.beside_bytes += body.len();
-            current.bodies.insert(slot.at, body);
+            current.bodies.insert(slot.at, Beside { body, slots: 0 });
         }
         slot
     }
@@ -143,8 +143,7 @@ impl Transient {
     pub fn drop_dead(&mut self) {
         while self.segments.len() > 1 && self.segments.oldest().is_some_and(|oldest| oldest.live == 0) {
             let Some(chunk) = self.segments.pop() else { return };
-            let beside: usize = chunk.bodies.values().map(Bytes::len).sum();
-            self.bytes -= (chunk.image.filled() + beside) as u64;
+            self.bytes -= (chunk.image.filled() + chunk.bodies_bytes()) as u64;
             if chunk.image.capacity() == CHUNK_BYTES && self.spare.len() < SPARE_CHUNKS {
                 self.spare.push(chunk.image);
             }

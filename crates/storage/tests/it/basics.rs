@@ -226,3 +226,40 @@ fn whole_blocks_and_other_bytes_go_into_the_same_file() {
     expected[5..10].copy_from_slice(b"other");
     assert!(fs::read(&path).unwrap() == expected);
 }
+
+/// The memory of a long persistent body is free as soon as its last queue has let go of it, long before its journal file is
+/// written over.
+#[test]
+fn a_settled_long_body_does_not_wait_for_its_journal_file() {
+    let folder = Folder::new("settled-bodies");
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    let long = Bytes::from(vec![9; 10_000]);
+    let body = BodyRef::Shared(&long);
+    let held = |store: &ferrymq_storage::Store| store.stats().memory.journal_bodies / 10_000;
+    shard.with(|store| {
+        for queue in [Q, Q + 1] {
+            store.create_queue(QueueId(queue), true);
+        }
+        for number in 1..=9 {
+            store.enqueue(&message(body), &facts(body), &[place(Q, number), place(Q + 1, number)], &[]);
+        }
+        assert_eq!(held(store), 9);
+        store.settle(QueueId(Q), 1, 7, Settled::Accepted);
+        store.settle(QueueId(Q), 9, 9, Settled::Accepted);
+        assert_eq!(held(store), 9, "the other queue has them");
+        store.settle(QueueId(Q + 1), 2, 8, Settled::Accepted);
+        assert_eq!(held(store), 3);
+    });
+    assert_eq!(shard.messages(Q), [(8, long.to_vec())]);
+    assert_eq!(shard.messages(Q + 1), [(1, long.to_vec()), (9, long.to_vec())]);
+    shard.with(|store| {
+        store.delete_queue(QueueId(Q + 1));
+        assert_eq!(held(store), 1);
+        store.settle(QueueId(Q), 8, 8, Settled::Accepted);
+        assert_eq!(held(store), 0);
+    });
+    assert!(shard.flush());
+    drop(shard);
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    assert_eq!(shard.messages(Q), []);
+}

@@ -77,9 +77,9 @@ pub(crate) struct Cursor {
 impl Store {
     /// The journal generation to retire now, if there is one.
     pub(crate) fn generation_to_retire(&mut self) -> Option<Batch> {
-        let resident = if self.rests { 0 } else { RESIDENT_GENERATIONS };
+        let resident = if self.retires_early { 0 } else { RESIDENT_GENERATIONS };
         if self.journal.len() <= resident + 1 {
-            self.rests = false;
+            self.retires_early = false;
             return None;
         }
         let number = self.journal.first_number();
@@ -104,8 +104,8 @@ impl Store {
         if self.appender.image().filled() > RESTING_BYTES_MAX && self.appender.next_generation() {
             self.follow_appender();
         }
-        self.rests = self.journal.len() > 1;
-        self.rests
+        self.retires_early = self.journal.len() > 1;
+        self.retires_early
     }
 
     /// The transient chunks to move now, if there are any.

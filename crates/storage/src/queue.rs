@@ -22,6 +22,9 @@ pub(crate) type QueueKey = u32;
 /// A table with room for more keys than this is made smaller when most of them are gone.
 const KEPT_KEYS: usize = 1_024;
 
+/// An index with fewer slots may be sparse.
+const SPARSE_SLOTS: usize = 1 << 16;
+
 /// Finds queues by their ids.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
@@ -351,6 +354,12 @@ impl Queue {
                 self.low = gap;
             }
         }
+    }
+
+    /// Whether there are many more slots than messages, because the first message stays while those behind it go.
+    #[inline]
+    pub fn is_sparse(&self) -> bool {
+        self.slots.len() > SPARSE_SLOTS && self.messages < (self.slots.len() / 8) as u64
     }
 
     fn trim(&mut self) {

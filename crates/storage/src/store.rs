@@ -58,8 +58,8 @@ pub struct Store {
     /// Requests to the read-ahead thread without an answer.
     pub(crate) wanted: HashSet<(QueueId, Option<BodyKey>), foldhash::fast::FixedState>,
     spill: Arc<SpillSignal>,
-    /// Whether journal generations are retired earlier than usual, because there are no requests.
-    pub(crate) rests: bool,
+    /// Whether journal generations are retired earlier than usual.
+    pub(crate) retires_early: bool,
     /// Whether publishers were told to wait because of transient messages.
     memory_full: bool,
     pub(crate) copy_bytes_max: u32,
@@ -211,7 +211,7 @@ impl Store {
         // The record must not go beyond existing messages: it is behind all messages of its group.
         let last = last.min(queue.next - 1);
         queue.settle(first, last, |gone| leaving.take(gone));
-        let (durable, emptied) = (leaving.durable, leaving.emptied);
+        let (durable, emptied, sparse) = (leaving.durable, leaving.emptied, queue.is_sparse());
         if durable {
             let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
             self.appender.settle(queue.id, first, last, why, &mut queue.settled_in);
@@ -225,6 +225,20 @@ impl Store {
         }
         if self.memory_full {
             self.watch_memory();
+        }
+        if sparse {
+            self.move_early();
+        }
+    }
+
+    /// Moves all persistent messages in memory to a run, because a few of them keep a long index in memory: transient
+    /// messages that are settled behind them. If that is not possible now, the next settlement tries again.
+    #[cold]
+    fn move_early(&mut self) {
+        if !self.retires_early && self.appender.next_generation() {
+            self.follow_appender();
+            self.retires_early = true;
+            self.spill.go();
         }
     }
 
@@ -503,7 +517,7 @@ impl Store {
             reads: parts.reads,
             wanted: HashSet::default(),
             spill: parts.spill,
-            rests: false,
+            retires_early: false,
             memory_full: false,
             copy_bytes_max: options.copy_bytes_max,
             targets_max: options.file_bytes as usize / 8 / TARGET_BYTES,

@@ -325,3 +325,33 @@ fn a_journal_that_rests_gives_its_memory_back() {
     let (shard, _) = open_on(Arc::new(disk.after_kill()), Path::new("/data"), options()).unwrap();
     assert_eq!(shard.messages(Q), [(next, b"last".to_vec())]);
 }
+
+/// A persistent message that stays does not keep the index of all transient ones in memory that were settled behind it.
+#[test]
+fn one_message_that_stays_does_not_keep_the_index_of_those_that_went() {
+    let folder = Folder::new("sparse");
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        publish(store, b"stays", &[place(Q, 1)]);
+    });
+    let (body, mut longest) = (BodyRef::Inline(b"goes"), 0);
+    for first in (2..2_000_002).step_by(1_000) {
+        shard.with(|store| {
+            for number in first..first + 1_000 {
+                store.enqueue(&message(body), &facts(body), &[], &[place(Q, number)]);
+                store.settle(QueueId(Q), number, number, Settled::Accepted);
+            }
+            longest = longest.max(store.stats().memory.index);
+        });
+        if first > 200_000 {
+            until(|| shard.with(|store| store.stats().memory.index) < 4 << 20);
+        }
+    }
+    assert!(longest < 8 << 20, "the index took {longest} bytes");
+    assert_eq!(shard.messages(Q), [(1, b"stays".to_vec())]);
+    assert!(shard.flush());
+    drop(shard);
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    assert_eq!(shard.messages(Q), [(1, b"stays".to_vec())]);
+}

@@ -1,6 +1,6 @@
 //! Dead-lettering: a dead message's new properties, its new routing keys, and its target queues.
 
-use ferrymq_broker::{Catalog, Dead, Envelope, History, HistoryBudget, KeptMessage, Letter};
+use ferrymq_broker::{Catalog, Dead, Envelope, History, KeptMessage, Letter};
 use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId, Time};
 
 /// Makes the dead letter of a message that died at the time `wall`. None if its exchange is missing or routes it to
@@ -11,7 +11,7 @@ pub fn letter(
     dead: &Dead<'_>,
     message: &MessageRef<'_>,
     wall: Time,
-    histories: &HistoryBudget,
+    keeper: &dyn Fn(&History, KeptMessage),
 ) -> Option<Letter> {
     let address = dead.queue.dead_letters.as_ref()?;
     let death = Death {
@@ -39,7 +39,7 @@ pub fn letter(
             priority: dead.facts.priority,
             expiration_ms: None,
         };
-        history.keep(kept, histories);
+        keeper(history, kept);
     };
     let (random, delay_ms) = (|| dead.at.0, || properties.delay_ms(&made.properties));
     let envelope =
@@ -178,7 +178,7 @@ mod tests {
         let facts = Facts { body_bytes: 4, priority: 3, expires: Some(Time(7)), arrived: Time(1) };
         let content = Content::Passing(&message);
         let dead = Dead { queue: &queue, content, facts: &facts, reason, at: Time(9) };
-        letter(catalog, &Names, &dead, &message, Time(9), &HistoryBudget::new(0))
+        letter(catalog, &Names, &dead, &message, Time(9), &|_, _| {})
     }
 
     fn to(exchange: &str, key: Option<&str>) -> DeadLettering {

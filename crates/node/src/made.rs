@@ -1,11 +1,20 @@
 //! Routing of messages that the node itself makes: events and trace messages.
 
 use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
-use ferrymq_model::{MessageRef, QueueId};
+use ferrymq_model::{MessageRef, OwnedBody, QueueId};
 
 use crate::node::Node;
 
 impl Node {
+    /// An exchange keeps a message. A long body's file stays with it, so that nobody has to write it again for a new
+    /// binding. For a message that is stored already, the shard's lock is held.
+    pub(crate) fn keep(&self, history: &History, mut kept: KeptMessage) {
+        if let OwnedBody::Filed(filed) = &mut kept.message.body {
+            self.bodies.claim(filed);
+        }
+        history.keep(kept, &self.histories);
+    }
+
     /// The queues of such a message, through all kinds of exchanges. None if its vhost was deleted.
     pub(crate) fn route_made(
         &self,
@@ -20,7 +29,7 @@ impl Node {
         let keep = |history: &History| {
             let (message, more_keys) = (message.owned(), Box::default());
             let kept = KeptMessage { message, more_keys, persistent, priority: 0, expiration_ms: None };
-            history.keep(kept, &self.histories);
+            self.keep(history, kept);
         };
         let random = || self.random() as u64;
         let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));

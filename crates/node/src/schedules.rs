@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ferrymq_broker::{Catalog, Due, Envelope, History, HistoryBudget, KeptMessage, Letter, ScheduleChange, Shard};
+use ferrymq_broker::{Catalog, Due, Envelope, History, KeptMessage, Letter, ScheduleChange, Shard};
 use ferrymq_model::{Facts, MessageRef, Properties, QueueId};
 use ferrymq_storage::RecoveredQueue;
 
@@ -14,7 +14,7 @@ pub fn come_due(
     properties: &dyn Properties,
     due: &Due<'_>,
     message: &MessageRef<'_>,
-    histories: &HistoryBudget,
+    keeper: &dyn Fn(&History, KeptMessage),
 ) -> Option<Letter> {
     let made = properties.come_due(message.properties);
     let headers = || properties.headers(&made.properties);
@@ -29,7 +29,7 @@ pub fn come_due(
             priority: due.facts.priority,
             expiration_ms: made.expiration_ms,
         };
-        history.keep(kept, histories);
+        keeper(history, kept);
     };
     // No random numbers under the shard's lock: messages of one moment go to the same queue of an x-random
     // exchange.

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, Letter, Next, Ports, Shard, Taken};
+use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, History, Letter, Next, Ports, Shard, Taken};
 use ferrymq_model::{
     CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
 };
@@ -398,7 +398,8 @@ impl Ports for Transition<'_> {
             Content::Stored(handle) => self.stored(handle),
         };
         let properties = *self.node.properties.get(&message.dialect)?;
-        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &self.node.histories)
+        let keeper = |history: &History, kept| self.node.keep(history, kept);
+        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &keeper)
     }
 
     fn create_lane(&mut self, lane: QueueId, durable: bool) {
@@ -419,7 +420,8 @@ impl Ports for Transition<'_> {
     fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
         let message = self.stored(due.handle);
         let properties = *self.node.properties.get(&message.dialect)?;
-        schedules::come_due(self.catalog.get(), properties, due, &message, &self.node.histories)
+        let keeper = |history: &History, kept| self.node.keep(history, kept);
+        schedules::come_due(self.catalog.get(), properties, due, &message, &keeper)
     }
 
     fn begin_unit(&mut self) {

@@ -5,8 +5,8 @@
 //!                                   ▲ no space│
 //!                                   └─────────┘ tried again every second
 //! ```
-//! Only the publisher waits for its body: the journal refers only to complete files. A file that no message refers
-//! to is deleted when its last [`FiledBody::claim`] is dropped; one that a crash leaves is found at the next start,
+//! Only the publisher waits for its body: the journal refers only to complete files. A file stays as long as a stored
+//! message refers to it or somebody has a [`FiledBody::claim`]; one that a crash leaves is found at the next start,
 //! because nothing refers to it.
 
 use std::fmt;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrymq_model::FiledBody;
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::disk::Disk;
@@ -42,8 +42,8 @@ struct State {
     /// The next file's number.
     next_number: u64,
     waiting: Vec<Waiting>,
-    /// Complete files to which no message refers yet.
-    unnamed: HashSet<u64>,
+    /// Complete files that somebody may still publish.
+    claimed: HashMap<u64, Claimed>,
     /// Files to which no message will ever refer.
     unused: Vec<u64>,
     stop: bool,
@@ -51,8 +51,17 @@ struct State {
 
 impl fmt::Debug for State {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("State").field("waiting", &self.waiting.len()).field("unnamed", &self.unnamed.len()).finish()
+        out.debug_struct("State").field("waiting", &self.waiting.len()).field("claimed", &self.claimed.len()).finish()
     }
+}
+
+/// A complete file that somebody may still publish.
+#[derive(Debug)]
+struct Claimed {
+    /// Whether a stored message refers to it.
+    named: bool,
+    /// How many claims there are.
+    claims: u32,
 }
 
 /// A body without a file yet.
@@ -165,18 +174,39 @@ impl BodyFiles {
         self.state.lock().take_number()
     }
 
-    /// A message refers to this file from now on. False if the file is not waiting for that.
-    pub(crate) fn adopt(&self, number: u64) -> bool {
-        self.state.lock().unnamed.remove(&number)
+    /// Keeps the file of a stored message's body for another publish, whatever becomes of that message. The shard's lock
+    /// must be held, and the message must be there.
+    pub fn claim(self: &Arc<Self>, filed: &mut FiledBody) {
+        if filed.claim.is_none() {
+            let mut state = self.state.lock();
+            state.claimed.entry(filed.number).or_insert(Claimed { named: true, claims: 0 }).claims += 1;
+            filed.claim = Some(Arc::new(Claim { files: Arc::clone(self), number: filed.number }));
+        }
     }
 
-    /// Nobody will publish this body any more.
+    /// A message refers to this file from now on. False if nobody has kept the file for that.
+    pub(crate) fn adopt(&self, number: u64) -> bool {
+        self.state.lock().claimed.get_mut(&number).map(|claimed| claimed.named = true).is_some()
+    }
+
+    /// No message refers to this file any more. False if it can be deleted.
+    pub(crate) fn let_go(&self, number: u64) -> bool {
+        self.state.lock().claimed.get_mut(&number).map(|claimed| claimed.named = false).is_some()
+    }
+
+    /// Somebody will not publish this body any more.
     fn release(&self, number: u64) {
         let mut state = self.state.lock();
-        if state.unnamed.remove(&number) {
+        let Some(claimed) = state.claimed.get_mut(&number) else { return };
+        claimed.claims -= 1;
+        if claimed.claims > 0 {
+            return;
+        }
+        if !claimed.named {
             state.unused.push(number);
             self.changed.notify_one();
         }
+        state.claimed.remove(&number);
     }
 
     pub(crate) fn stop(&self) {
@@ -312,7 +342,7 @@ impl Filer {
 
     fn done(&self, one: Waiting, crc: u32) {
         let claim = Claim { files: Arc::clone(&self.files), number: one.number };
-        self.files.state.lock().unnamed.insert(one.number);
+        self.files.state.lock().claimed.insert(one.number, Claimed { named: false, claims: 1 });
         let filed = FiledBody { bytes: one.body, number: one.number, crc, claim: Some(Arc::new(claim)) };
         let mut progress = one.progress.lock();
         if matches!(*progress, Progress::Over) {

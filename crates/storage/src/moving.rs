@@ -242,8 +242,9 @@ impl Store {
             DeadFile::Run(run) if run.is_transient() => true,
             _ => dead.position <= durable,
         };
-        let (gone, kept) = self.dead.drain(..).partition(may_go);
+        let (mut gone, kept): (Vec<_>, _) = self.dead.drain(..).partition(may_go);
         self.dead = kept;
+        gone.retain(|dead| !matches!(dead.file, DeadFile::Body(number) if self.bodies.let_go(number)));
         gone
     }
 

@@ -47,7 +47,7 @@ pub struct Store {
     pub(crate) extents_max: usize,
     /// How many messages need each body in its own file.
     pub(crate) own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
-    bodies: Arc<BodyFiles>,
+    pub(crate) bodies: Arc<BodyFiles>,
     /// Files that nobody needs any more.
     pub(crate) dead: Vec<Dead>,
     /// The changes of the catalog for the next checkpoint.
@@ -124,12 +124,12 @@ impl Store {
 
     /// Whether this file exists, and stays as long as a message refers to it.
     fn takes_up(&mut self, number: u64) -> bool {
-        if self.own_files.contains_key(&number) || self.bodies.adopt(number) {
+        if self.own_files.contains_key(&number) {
             return true;
         }
         // The last message that referred to it was settled, and the file was not deleted yet.
         let dead = self.dead.iter().position(|dead| dead.file == DeadFile::Body(number));
-        dead.map(|index| self.dead.swap_remove(index)).is_some()
+        dead.map(|index| self.dead.swap_remove(index)).is_some() || self.bodies.adopt(number)
     }
 
     #[inline]

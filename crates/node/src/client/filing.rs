@@ -1,6 +1,8 @@
 //! The long body of a stored message is written to its own file before the message is decided: its publisher waits
 //! for that, and nobody else does.
 
+use std::cell::Cell;
+
 use ferrymq_model::{Body, Publish};
 
 use super::{
@@ -43,9 +45,13 @@ impl Client {
         }
         let mut targets = Vec::new();
         // What is refused here is refused again when the message is published.
-        if self.route(publish, input, &mut targets, Purpose::Check).is_err()
-            || !self.node.core.lock().shard.stores(&targets, publish.persistent)
-        {
+        let keeps = Cell::new(false);
+        if self.route(publish, input, &mut targets, Purpose::Check(&keeps)).is_err() {
+            return false;
+        }
+        // What an exchange keeps may be stored later, when nobody can wait for a file.
+        let is_kept = publish.persistent && keeps.get();
+        if !is_kept && !self.node.core.lock().shard.stores(&targets, publish.persistent) {
             return false;
         }
         let body = message_of(publish, input).body;

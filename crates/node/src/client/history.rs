@@ -58,7 +58,7 @@ impl Node {
         let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
         let keep = |other: &History| {
             if !std::ptr::eq(other, history) {
-                other.keep(kept.clone(), &self.histories);
+                self.keep(other, kept.clone());
             }
         };
         let random = || self.random() as u64;

@@ -1,5 +1,7 @@
 //! Publishing: a batch is routed, decided during one hold of the shard's lock, then returned or confirmed.
 
+use std::cell::Cell;
+
 use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
@@ -305,7 +307,7 @@ impl Client {
         publish: &mut Publish,
         input: &[u8],
         targets: &mut Vec<QueueId>,
-        purpose: Purpose,
+        purpose: Purpose<'_>,
     ) -> Result<Route, Refusal> {
         if publish.rare.as_ref().is_some_and(|rare| rare.wants_replies) {
             *publish = self.with_reply_address(publish, input)?;
@@ -327,7 +329,7 @@ impl Client {
         input: &[u8],
         targets: &mut Vec<QueueId>,
     ) -> Result<Route, Refusal> {
-        self.route_one(publish, input, targets, Purpose::Check)?;
+        self.route_one(publish, input, targets, Purpose::Check(&Cell::new(false)))?;
         let kept = transaction::kept(publish, &message_of(publish, input));
         let bytes = transaction::kept_bytes(&kept);
         self.connection.account.add(Kind::Transactions, bytes);
@@ -350,7 +352,7 @@ impl Client {
         publish: &Publish,
         input: &[u8],
         targets: &mut Vec<QueueId>,
-        purpose: Purpose,
+        purpose: Purpose<'_>,
     ) -> Result<std::ops::Range<usize>, Refusal> {
         let start = targets.len();
         let epoch = self.epoch.as_ref().map_or(0, ferrymq_broker::Epoch::now);
@@ -376,7 +378,7 @@ impl Client {
         publish: &Publish,
         input: &[u8],
         targets: &mut Vec<QueueId>,
-        purpose: Purpose,
+        purpose: Purpose<'_>,
     ) -> Result<(), Refusal> {
         let message = message_of(publish, input);
         let catalog = self.node.catalog.read();
@@ -453,11 +455,11 @@ impl Takes {
 }
 
 /// Why a message is routed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+#[derive(Clone, Copy)]
+pub(super) enum Purpose<'a> {
     Publish,
-    /// To check whether it may be published; it is published later, or never.
-    Check,
+    /// To check whether it may be published; it is published later, or never. Set if an exchange would keep the message.
+    Check(&'a Cell<bool>),
 }
 
 impl Node {
@@ -477,7 +479,7 @@ impl Node {
         vhost: &str,
         publish: &Publish,
         message: &MessageRef<'_>,
-        purpose: Purpose,
+        purpose: Purpose<'_>,
         targets: &mut Vec<QueueId>,
     ) -> Result<Holds, Refusal> {
         let more_keys = publish.more_keys();
@@ -485,10 +487,9 @@ impl Node {
         let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
         let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
         // Under the catalog's lock: a binding that is made at the same time gets the message exactly once.
-        let keep = |history: &History| {
-            if purpose == Purpose::Publish {
-                history.keep(kept_of(publish, message), &self.histories);
-            }
+        let keep = |history: &History| match purpose {
+            Purpose::Publish => self.keep(history, kept_of(publish, message)),
+            Purpose::Check(keeps) => keeps.set(true),
         };
         let random = || self.random() as u64;
         let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));

@@ -124,10 +124,9 @@ fn a_message_that_moves_keeps_its_file() {
     }
 }
 
-/// The file of a body is deleted with its last message. Somebody who has kept the body can publish it again all the
-/// same.
+/// The file of a body stays as long as somebody has kept the body to publish it again, and is not written again.
 #[test]
-fn a_body_whose_file_is_gone_is_written_again() {
+fn a_body_that_is_kept_keeps_its_file() {
     let disk = FakeDisk::default();
     let (shard, _) = open(&disk, small());
     let body = Bytes::from(vec![7; 100_000]);
@@ -142,6 +141,45 @@ fn a_body_whose_file_is_gone_is_written_again() {
         assert_eq!(shard.messages(Q), [(sequence, body.to_vec())]);
         shard.with(|store| store.settle(QueueId(Q), sequence, sequence, Settled::Accepted));
         assert!(shard.flush());
-        until(|| body_files(&disk) == 0);
     }
+    // A checkpoint's visit has seen that no message refers to it any more.
+    shard.with(|store| publish(store, b"more", &[place(Q, 3)]));
+    assert!(shard.flush());
+    until(|| shard.with(|store| store.stats().own_files) == 0);
+    assert_eq!(body_files(&disk), 1, "one file, written once");
+    drop(filed);
+    until(|| body_files(&disk) == 0);
+}
+
+/// A stored message's body can be kept for another publish, too; the claim outlives the message.
+#[test]
+fn a_stored_body_can_be_kept() {
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, small());
+    let body = Bytes::from(vec![7; 100_000]);
+    let mut filed = filed(&mut file(&shard, &body));
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        let body = BodyRef::Filed(&filed);
+        store.enqueue(&message(body), &facts(body), &[place(Q, 1)], &[]);
+    });
+    filed.claim = None;
+    shard.with(|store| store.bodies().claim(&mut filed));
+    let mut second = filed.clone();
+    second.claim = None;
+    shard.with(|store| store.bodies().claim(&mut second));
+    shard.with(|store| store.settle(QueueId(Q), 1, 1, Settled::Accepted));
+    assert!(shard.flush());
+    drop(filed);
+    shard.with(|store| {
+        let body = BodyRef::Filed(&second);
+        store.enqueue(&message(body), &facts(body), &[place(Q, 2)], &[]);
+    });
+    assert!(shard.flush());
+    drop(second);
+    assert_eq!(body_files(&disk), 1);
+    assert_eq!(shard.messages(Q), [(2, body.to_vec())]);
+    shard.with(|store| store.settle(QueueId(Q), 2, 2, Settled::Accepted));
+    assert!(shard.flush());
+    until(|| body_files(&disk) == 0);
 }

@@ -1,4 +1,4 @@
-"""The Celery application that the Celery programs and their workers share. FERRYMQ_URL says where the broker is."""
+"""The Celery application that the Celery programs and their workers share. FERRYMQ_URL is the address of the broker."""
 
 import os
 import pathlib
@@ -8,8 +8,8 @@ from celery import Celery
 
 app = Celery("tasks", broker=os.environ["FERRYMQ_URL"].replace("amqp://", "pyamqp://"), backend="rpc://")
 app.conf.update(
-    # One task in hand for each process of the worker, so that a task with an ETA would hold up the others if the
-    # worker could not raise its prefetch count for it.
+    # The worker reserves one task for each process. So a task with an ETA would block the others, if the worker could
+    # not raise its prefetch count for it.
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
     broker_connection_retry_on_startup=True,
@@ -37,7 +37,7 @@ def third_time_lucky(self):
 
 @app.task
 def note(path, text):
-    """Writes a line down, so that the order of tasks can be seen."""
+    """Writes a line to a file, so that the caller can see the order of the tasks."""
     with open(path, "a") as notes:
         notes.write(f"{text}\n")
 
@@ -49,7 +49,7 @@ def now():
 
 @app.task(acks_late=True)
 def run_until_told(folder):
-    """Notes that it runs, and ends when the file `go` is there."""
+    """Writes that it runs, and ends when the file `go` exists."""
     folder = pathlib.Path(folder)
     with open(folder / "runs", "a") as runs:
         runs.write(f"{os.getpid()}\n")

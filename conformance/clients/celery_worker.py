@@ -17,7 +17,7 @@ class Worker:
             cwd=pathlib.Path(__file__).parent,
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            # A process group of its own, so that the worker and its children can be killed at one blow.
+            # The worker has its own process group, so that it and its children can be killed at once.
             start_new_session=True,
             env={**os.environ, "C_FORCE_ROOT": "true"},
         )

@@ -1,4 +1,4 @@
-/* Stands before libc in a server that is watched: see dials.py and proof/src/dials.rs, which turn the dials. */
+/* A library that replaces functions of libc in a server under test. dials.py and proof/src/dials.rs change its settings. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>
@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-static volatile long *dials; /* shared with the program: class Dials says what they are */
+static volatile long *dials; /* the settings, shared with the program: class Dials describes them */
 __attribute__((constructor)) static void begin(void) {
     int file = open(getenv("FERRYMQ_DIALS"), O_RDWR);
     dials = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);

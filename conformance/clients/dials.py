@@ -1,7 +1,7 @@
-"""A small library before libc, for servers that are started with it, with dials that a program turns while they run: it steps
-the wall clock, delays syncs, makes them do nothing, and kills the server in its n-th sync.
+"""Settings that a program changes while a server runs: they step the wall clock, delay syncs, make syncs do nothing, and kill
+the server in its n-th sync. The server is started with a small library (`LD_PRELOAD`) that reads the settings.
 
-It is built with `cc`; a program ends as skipped where there is none.
+The library is built with `cc`. Without `cc`, the program is skipped.
 """
 
 import mmap
@@ -14,8 +14,9 @@ import sys
 from server import SKIPPED
 
 class Dials:
-    """Numbers that the library reads: seconds added to the wall clock; whether syncs are held back until that is 0 again;
-    whether they do nothing; the n-th sync from now that kills the server. And one that it writes: how many syncs began."""
+    """The numbers in the file. The library reads four: the seconds added to the wall clock; 1 to delay syncs until it is 0
+    again; 1 to make syncs do nothing; n to kill the server in the n-th sync from now. It writes the fifth: the number of
+    syncs that began."""
 
     CLOCK, HOLD_SYNCS, NO_SYNC, KILL_AT_SYNC, SYNCS_BEGUN = range(5)
 

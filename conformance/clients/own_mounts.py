@@ -1,6 +1,8 @@
-"""Small disks for programs that fill them: mounts in a mount namespace of the program's own, which vanish with it.
+"""Small disks for programs that fill them. They are mounted in the program's own mount namespace, so they are gone when the
+program ends.
 
-Importing this runs the program again in such a namespace; without root, or where mounts are not allowed, it ends as skipped.
+An import of this module runs the program again in such a namespace. Without root, or if mounts are not allowed, the
+program is skipped.
 """
 
 import contextlib
@@ -17,14 +19,14 @@ IN_NAMESPACE = "FERRYMQ_OWN_MOUNTS"
 if IN_NAMESPACE not in os.environ:
     alone = ["unshare", "--mount", "--propagation", "private"]
     if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
-        print("skipped: no mount namespace of its own, which takes root")
+        print("skipped: this program needs its own mount namespace, and for that it needs root")
         sys.exit(SKIPPED)
     os.execvpe(alone[0], [*alone, sys.executable, *sys.argv], {**os.environ, IN_NAMESPACE: "1"})
 
 
 @contextlib.contextmanager
 def small_disk(mib):
-    """The folder of a disk of its own in memory, as long as it is needed."""
+    """A disk in memory for the length of a `with` block; gives its folder."""
     with tempfile.TemporaryDirectory(prefix="ferrymq-") as folder:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}M", "none", folder], check=True)
         try:
@@ -34,7 +36,7 @@ def small_disk(mib):
 
 
 def fill(folder):
-    """Takes all the room there is; gives the file to remove."""
+    """Fills the disk. Returns the file that must be removed to free the space."""
     pad = os.path.join(folder, "pad")
     for size in (1 << 16, 1 << 10):
         try:

@@ -1,4 +1,4 @@
-"""What the pika programs share: connecting, and waiting for deliveries."""
+"""Functions that the pika programs share: they connect, and wait for deliveries."""
 
 import pika
 
@@ -8,15 +8,15 @@ def connect(server):
 
 
 def wait_until(condition, *connections):
-    """Lets connections do their work until the condition holds. A condition that never comes is ended by the
-    watchdog in `server`."""
+    """Processes the events of the connections until the condition is true. If it never becomes true, the watchdog in
+    `server` ends the program."""
     while not condition():
         for connection in connections:
             connection.process_data_events(time_limit=0.02)
 
 
 class Collected:
-    """A consumer that keeps what it is given."""
+    """A consumer that stores its deliveries."""
 
     def __init__(self, channel, queue, **arguments):
         self.channel = channel

@@ -1,8 +1,8 @@
 """Starts, kills and restarts the server that a client program talks to.
 
-FERRYMQ_BIN names a binary, which each program starts for itself on a free port with an empty data directory.
-FERRYMQ_AT=HOST:PORT names a running server instead; a program that must kill its server, or wants it to speak TLS, then
-ends as skipped. FERRYMQ_CERTIFICATES names the folder with certificates for TLS.
+FERRYMQ_BIN names a binary. Each program starts it on a free port with an empty data directory.
+FERRYMQ_AT=HOST:PORT names a running server instead. Then programs that must kill their server or that need TLS are
+skipped. FERRYMQ_CERTIFICATES names the folder with certificates for TLS.
 """
 
 import faulthandler
@@ -15,19 +15,25 @@ import tempfile
 # The exit code of a program that cannot run here.
 SKIPPED = 77
 
-# A program that still waits after this is stuck. It prints where, and fails; none comes near it when all is well.
-faulthandler.dump_traceback_later(150, exit=True)
+
+def watch():
+    """Starts the watchdog again. A program that still waits after this time is stuck: it prints where it waits, and fails. A
+    program that passes needs much less time."""
+    faulthandler.dump_traceback_later(150, exit=True)
+
+
+watch()
 
 
 def certificate(name):
-    """The path of one of the files that conformance/runner/src/certificates.rs lists."""
+    """The path of a file from the list in conformance/runner/src/certificates.rs."""
     return os.path.join(os.environ["FERRYMQ_CERTIFICATES"], name)
 
 
 class Server:
-    """A server for the length of a `with` block, reachable at `host` and `port`, and under TLS at `tls_port` if wanted;
-    a binary is started with `options`, with `environment` beside its own, `prepare` called before
-    it is run, and its data on `disk` instead of in a folder of its own."""
+    """A server for the length of a `with` block. Its address is `host` and `port`, with TLS `tls_port` if the caller asks
+    for it. The binary is started with `options` and with the additional variables `environment`. `prepare` is
+    called before the start. If `disk` is given, the data is there and not in a temporary folder."""
 
     def __init__(self, options=(), tls=False, environment=None, prepare=None, disk=None):
         self.options = options
@@ -46,11 +52,11 @@ class Server:
         if self.binary is None:
             address = os.environ.get("FERRYMQ_AT")
             if address is None:
-                sys.exit("say which server: FERRYMQ_BIN=PATH or FERRYMQ_AT=HOST:PORT")
+                sys.exit("set FERRYMQ_BIN=PATH or FERRYMQ_AT=HOST:PORT")
             self.host, port = address.rsplit(":", 1)
             self.port = int(port)
             if self.tls:
-                print("skipped: this program talks to a server under TLS that it has started itself")
+                print("skipped: this program must start its server itself, because it needs TLS")
                 sys.exit(SKIPPED)
         else:
             self.folder = tempfile.TemporaryDirectory(prefix="ferrymq-")
@@ -67,7 +73,7 @@ class Server:
         self.folder.cleanup()
 
     def start(self):
-        """Starts the binary and returns when it is ready. After the first time it takes the same port again."""
+        """Starts the binary and returns when it is ready. A later start uses the same port again."""
         with open(os.path.join(self.folder.name, "log"), "ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -100,11 +106,11 @@ class Server:
 
     @property
     def data(self):
-        """The data directory of a binary."""
+        """The data directory of the server."""
         return os.path.join(self.disk or self.folder.name, "data")
 
     def memory_mib(self):
-        """What a binary has in memory."""
+        """The server's anonymous memory in bytes."""
         with open(f"/proc/{self.process.pid}/status") as status:
             return next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmRSS"))
 
@@ -120,31 +126,31 @@ class Server:
         ]
 
     def log(self):
-        """What a binary has written to standard error."""
+        """The text that the server has written to standard error."""
         with open(os.path.join(self.folder.name, "log"), errors="replace") as log:
             return log.read()
 
     def wait(self):
-        """Waits until the server has ended by itself; gives its exit code."""
+        """Waits until the server has ended by itself. Returns its exit code."""
         code = self.process.wait()
         self.process.stdout.close()
         return code
 
     def kill(self):
-        """Ends the server as a power cut would, as far as a process can: SIGKILL."""
+        """Kills the server with SIGKILL."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process.stdout.close()
 
     def stop(self):
-        """Asks the server to end in good order; gives its exit code."""
+        """Asks the server to stop. Returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait()
 
     def must_be_ours_to_kill(self):
         if self.binary is None:
-            print("skipped: this program kills its server, and FERRYMQ_AT names one that is not ours to kill")
+            print("skipped: this program kills its server, and the server at FERRYMQ_AT must not be killed")
             sys.exit(SKIPPED)
 
     @property

@@ -1,5 +1,5 @@
-"""py-amqp, which takes EXTERNAL before a password wherever it is offered: it does on the port for TLS of a server that
-was told to offer it, and nowhere else."""
+"""py-amqp and the mechanism EXTERNAL. py-amqp prefers EXTERNAL to a password if the server offers it. The server must offer it
+only on the port for TLS, and only if it is configured to do so."""
 
 import json
 import ssl
@@ -45,11 +45,11 @@ with tempfile.TemporaryDirectory(prefix="ferrymq-") as folder:
             channel.queue_declare("mine", exclusive=True)
             channel.basic_publish(amqp.Message("x", user_id="worker"), routing_key="mine")
             assert channel.basic_get("mine", no_ack=True).body == "x"
-        # It has a name and a password, and takes EXTERNAL.
+        # The client has a name and a password, and uses EXTERNAL.
         connect(server, server.tls_port, "worker").close()
         assert is_refused(server, server.tls_port, "client")
         assert is_refused(server, server.tls_port)
-        # It is told to take the password.
+        # The client is configured to use the password.
         connect(server, server.tls_port, login_method="PLAIN").close()
         # The plain port offers passwords only.
         connect(server, server.port).close()

@@ -1,4 +1,4 @@
-"""A worker is killed amid a task that is acked when it is done, and another worker runs the task again."""
+"""A worker is killed while it runs a task with acks_late. Another worker runs the task again."""
 
 import os
 import pathlib

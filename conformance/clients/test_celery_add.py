@@ -1,4 +1,4 @@
-"""Celery's first steps: a task is sent, a prefork worker runs it, its result comes back over rpc://."""
+"""Celery's first steps: a task is sent, a prefork worker runs it, and the result comes back over rpc://."""
 
 import os
 

@@ -1,5 +1,5 @@
-"""Celery's canvas: groups and chains with results over rpc://, and a chord in a worker whose results are in memory
-(the rpc backend has no chords)."""
+"""Celery's canvas: groups and chains with results over rpc://, and a chord in a worker with results in memory (the rpc
+backend does not support chords)."""
 
 import os
 
@@ -17,7 +17,7 @@ with Server() as server:
         assert chain(add.s(1, 2), add.s(3), add.s(4))().get(timeout=60) == 10
         assert chain(add.s(1, 1), group(add.s(number) for number in range(3)))().get(timeout=60) == [2, 3, 4]
 
-    # An application with its worker in this process, so that worker and caller share the memory.
+    # The worker of this application is in this process, so that it and the caller share the memory.
     here = Celery("here", broker=server.url, backend="cache+memory://")
     here.conf.task_default_queue = "here"
 

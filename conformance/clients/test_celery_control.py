@@ -1,5 +1,5 @@
-"""Celery's remote control and events, which use exchanges and queues of their own: inspect ping, revoke, rate limits,
-autoscale, and an event receiver that sees what workers do."""
+"""Celery's remote control and events, which have their own exchanges and queues: inspect ping, revoke, rate limits,
+autoscale, and a receiver of the workers' events."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ from server import Server
 
 
 def wait_until(condition):
-    """A condition that never comes is ended by the watchdog in `server`."""
+    """Waits until the condition is true. If it never becomes true, the watchdog in `server` ends the program."""
     while not condition():
         time.sleep(0.02)
 
@@ -36,12 +36,12 @@ with Server() as server, tempfile.TemporaryDirectory() as folder:
         expected = {"worker-online", "task-received", "task-started", "task-succeeded"}
         wait_until(lambda: expected <= {event["type"] for event in seen})
 
-        # Three tasks that wait: one process for each of them, though it began with one.
+        # There are three waiting tasks. The worker began with one process and now has one for each of them.
         waiting = [run_until_told.delay(str(folder)) for _ in range(3)]
         wait_until(lambda: (folder / "runs").exists() and len((folder / "runs").read_text().split()) == 3)
         assert len(set((folder / "runs").read_text().split())) == 3
 
-        # What is revoked before its turn, while every process is busy, never runs.
+        # A task that is revoked while all processes are busy never runs.
         revoked = note.delay(str(folder / "notes"), "revoked")
         revoked.revoke()
         wait_until(lambda: revoked.id in (app.control.inspect(timeout=1, limit=1).revoked() or {}).get("one@here", []))
@@ -50,7 +50,7 @@ with Server() as server, tempfile.TemporaryDirectory() as folder:
         wait_until(lambda: "task-revoked" in {event["type"] for event in seen})
         assert not (folder / "notes").exists()
 
-        # Two a second: the first at once, each of the others half a second later.
+        # The limit is two tasks a second: the first one runs at once, each of the others half a second later.
         answer = app.control.rate_limit("celery_tasks.note", "2/s", reply=True, timeout=10, limit=1)
         assert answer == [{"one@here": {"ok": "new rate limit set successfully"}}], answer
         started = time.monotonic()

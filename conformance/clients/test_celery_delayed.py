@@ -1,5 +1,5 @@
-"""Celery's native delayed delivery: with quorum queues a task with a countdown waits in the broker, in a ladder of queues
-whose messages expire and are dead-lettered through topic exchanges bound to each other, and not in the worker."""
+"""Celery's native delayed delivery. With quorum queues a task with a countdown waits in the broker and not in the worker: in
+a chain of queues whose messages expire and become dead letters, with topic exchanges that are bound to each other."""
 
 import os
 import time
@@ -19,7 +19,7 @@ with Server() as server:
         later = now.apply_async(countdown=3)
         sooner = now.apply_async(countdown=1)
         assert add.delay(1, 1).get(timeout=60) == 2
-        assert time.time() - sent < 3, "what is due does not wait for what is not"
+        assert time.time() - sent < 3, "a task that is due waited for a task that is not due"
         assert sooner.get(timeout=60) >= sent + 1
         assert later.get(timeout=60) >= sent + 3
         with app.connection_for_read() as connection:

@@ -1,7 +1,7 @@
-"""Tasks with an ETA do not hold up others: the worker takes them in hand and raises its prefetch count by as many.
+"""Tasks with an ETA do not block other tasks: the worker takes them and raises its prefetch count by their number.
 
-The worker may hold one message at a time. Three that must wait would keep it from everything behind them, if the raised
-count did not hold at once.
+The worker may hold one message at a time. If the raised prefetch count did not take effect at once, three waiting tasks would
+block all tasks after them.
 """
 
 import datetime

@@ -1,4 +1,4 @@
-"""Celery with a queue that has priorities: tasks that wait are run in the order of theirs."""
+"""Celery with a queue that has priorities: waiting tasks run in the order of their priorities."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ with Server() as server, tempfile.TemporaryDirectory() as folder:
     notes = pathlib.Path(folder) / "notes"
     order = (1, 9, 5, 0, 7, 5)
     results = [note.apply_async((str(notes), number), queue=QUEUE, priority=number) for number in order]
-    # One process that takes them one by one: what a worker has in hand is not reordered any more.
+    # One process takes the tasks one by one, because tasks that a worker has already taken are not ordered again.
     with Worker(1, f"--queues={QUEUE}", "--prefetch-multiplier=1", pool="solo"):
         for result in results:
             result.get(timeout=60)

@@ -1,4 +1,4 @@
-"""A task that fails is sent again with a countdown, and its third attempt succeeds."""
+"""A task that fails is sent again with a countdown. The third attempt succeeds."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""kombu over amqps:// with a certificate of its own, as a Celery application would be configured."""
+"""kombu over amqps:// with a client certificate, configured as in a Celery application."""
 
 import socket
 import ssl
@@ -22,10 +22,10 @@ with Server(tls=True) as server:
                 assert message.payload == {"number": number}
                 message.ack()
 
-    # Without TLS on the port for TLS: refused, and not left waiting.
+    # A client without TLS on the port for TLS is refused and does not wait.
     plain = kombu.Connection(f"amqp://guest:guest@localhost:{server.tls_port}//", connect_timeout=30)
     try:
         plain.ensure_connection(max_retries=1, timeout=30)
-        raise AssertionError("it got in")
+        raise AssertionError("the client could log in")
     except (OSError, socket.timeout, kombu.exceptions.OperationalError):
         pass

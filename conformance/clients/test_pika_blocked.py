@@ -1,5 +1,5 @@
-"""When messages cannot be moved out of a full journal, publishers are told why they wait, and the log and the health check
-say so; they go on by themselves when they can, and nothing that was published is lost."""
+"""The journal is full and its messages cannot be moved. Publishers are told why they wait, and the log and the health check
+report it. When messages can be moved again, the publishers go on, and no published message is lost."""
 
 import json
 import os
@@ -28,12 +28,12 @@ with Server(["--storage-file-bytes", "256KiB", "--listen", "http=127.0.0.1:0"]) 
     connection.add_on_connection_blocked_callback(lambda _, blocked: told.append(blocked.method.reason))
     connection.add_on_connection_unblocked_callback(lambda *_: told.append(None))
 
-    # Where the folder for runs is not there, none can be written, as on a full disk.
+    # Without the folder for runs, no run can be written, as on a full disk.
     os.rename(runs, runs + ".away")
-    # More than the journal holds, and far less than the socket buffers take besides.
+    # The messages do not fit into the journal, and the rest fits into the socket buffers.
     for number in range(COUNT):
         channel.basic_publish("", "long", b"%05d" % number + bytes(15_000), PERSISTENT)
-    # The journal may be full a moment before the disk is found full; then the client hears both reasons.
+    # The server may notice the full journal before it notices the full disk. Then the client is told both reasons.
     wait_until(lambda: told and "the disk accepts no more" in told[-1], connection)
     assert None not in told, told
     health = readiness(server)

@@ -1,8 +1,9 @@
-"""What a client puts into a body is never taken for a part of the server's files: whatever it is, the server starts again and has
-its messages.
+"""The server never takes the body of a message for a part of its own files. With any bodies, it starts again and has its
+messages.
 
-The bodies are groups of journals: the last one of the server's own, and the last one of another server that was busier. Each is
-repeated so often that it stands at each place of a block once, and their queue is deleted before the server ends.
+The bodies contain groups of journals: the last group of the server's own journal, and the last group of another server with
+a longer journal. Each is repeated, so that it is at each position of a block once. The queue of the bodies is deleted before
+the server ends.
 """
 
 import os
@@ -14,12 +15,12 @@ from server import Server
 BLOCK = 4096
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 SMALL_JOURNAL = ["--storage-file-bytes", "256KiB"]
-# What is longer, repeated once for each place of a block, has a file of its own and does not stand in the journal.
+# A longer group, repeated for each position of a block, would have its own file and would not be in the journal.
 PIECE_BYTES_MAX = 255
 
 
 def blocks_of(data):
-    """What stands in the blocks of a journal, without the zeros behind it; of odd length, and short ones only."""
+    """The contents of the blocks of a journal, without the zeros at the end. Only short ones with an odd length."""
     journal = os.path.join(data, "journal")
     for name in sorted(os.listdir(journal)):
         with open(os.path.join(journal, name), "rb") as file:
@@ -36,7 +37,7 @@ def publish_all(channel, queue, bodies):
 
 
 def start_again(server, how):
-    """Ends a server after it was sent what its own journal and another one have; what it then has."""
+    """Sends a server the blocks of its own journal and of another one, ends it, and starts it again. Returns its messages."""
     channel = connect(server).channel()
     channel.confirm_delivery()
     channel.queue_declare("victim", durable=True)
@@ -60,7 +61,7 @@ with Server(SMALL_JOURNAL) as other:
     busy.confirm_delivery()
     busy.queue_declare("busy", durable=True)
     publish_all(busy, "busy", (bytes([number % 256]) * 20_000 for number in range(200)))
-    # Each is a short group of its own.
+    # Each is a short group.
     publish_all(busy, "busy", (b"short %d" % number for number in range(12)))
     expected = [b"%d" % number for number in range(10)]
     for end in ("stop", "kill"):

@@ -1,7 +1,7 @@
-"""A step of the wall clock is no passing of time: nothing that waits for a span of time is cut short or drawn out by it.
+"""A step of the wall clock does not change timeouts: none becomes shorter or longer.
 
-Two hours forward, a queue that may be unused for one hour stays, and so does a consumer that may hold a delivery for 100 s.
-Three hours back, what has a moment to live still goes.
+After a step of two hours forward, a queue with an expiry of one hour stays, and so does a consumer with a consumer timeout of
+100 s. After a step of three hours back, a message with a short time to live still expires.
 """
 
 import tempfile
@@ -16,7 +16,7 @@ PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 
 
 def wait_for_an_expiry(connection):
-    """Something expires, which the server's alarm finds: so it has looked at all that is due."""
+    """Waits until a message expires. So the server has checked everything that is due."""
     channel = connection.channel()
     expired = Collected(channel, "expired", auto_ack=True)
     channel.basic_publish("", "short", b"short", pika.BasicProperties(expiration="20"))

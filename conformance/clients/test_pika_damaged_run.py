@@ -1,6 +1,6 @@
-"""A queue whose messages on disk are damaged stops, and says so to everybody who uses it; all others go on.
+"""A queue whose messages on disk are damaged stops, and each client that uses it gets an error. Other queues go on.
 
-It works again when it has been purged.
+After a purge the queue works again.
 """
 
 import os
@@ -14,13 +14,13 @@ SMALL_JOURNAL = ["--storage-file-bytes", "256KiB"]
 
 
 def refused(act):
-    """The code that ends the connection when something is done."""
+    """The reply code with which the server closes the connection after an action."""
     try:
         act(connect(server).channel())
     except pika.exceptions.ConnectionClosedByBroker as closed:
         assert "cannot be read" in closed.reply_text, closed
         return closed.reply_code
-    raise AssertionError("nothing was refused")
+    raise AssertionError("the server refused nothing")
 
 
 def publish_confirmed(channel, queue):
@@ -42,7 +42,7 @@ with Server(SMALL_JOURNAL) as server:
     publish_confirmed(connection.channel(), "whole")
     server.kill()
 
-    # One in the middle of what has left the journal: what comes before can still be delivered.
+    # Damages a message in the middle of those that have left the journal. The messages before it can still be delivered.
     written = sorted(os.listdir(runs))
     with open(os.path.join(runs, written[len(written) // 2]), "r+b") as run:
         run.seek(10_000)
@@ -55,7 +55,7 @@ with Server(SMALL_JOURNAL) as server:
     consumer.add_on_cancel_callback(ended.append)
     damaged = Collected(consumer, "damaged", auto_ack=True)
     wait_until(lambda: ended, connection)
-    assert damaged.deliveries, "what is whole is delivered"
+    assert damaged.deliveries, "messages that are not damaged are delivered"
 
     assert refused(lambda channel: channel.basic_consume("damaged", lambda *_: None)) == 541
     assert refused(lambda channel: channel.basic_get("damaged")) == 541

@@ -1,5 +1,5 @@
-"""What a definitions file makes is told as the server's own deed, then and there; and works as it says, though it has
-what RabbitMQ's users have: look-around in patterns, settings of plugins, arguments as a list."""
+"""The import of a definitions file is reported in events at once, without a user. The definitions work, also those that are
+special in RabbitMQ's files: look-around in patterns, settings of plugins, and arguments as a list."""
 
 import json
 import os
@@ -61,6 +61,6 @@ with Server(["--events", "yes"]) as server:
     channel.queue_declare("mine")
     try:
         channel.queue_declare("secret.queue")
-        raise AssertionError("the permission does not hold")
+        raise AssertionError("the permission has no effect")
     except pika.exceptions.ChannelClosedByBroker as problem:
         assert problem.reply_code == 403, problem

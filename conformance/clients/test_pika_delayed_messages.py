@@ -1,4 +1,4 @@
-"""Messages that wait in an exchange of type x-delayed-message come at their times, each once, and outlive SIGKILL."""
+"""Messages that wait in an exchange of type x-delayed-message come when they are due, each once, and survive SIGKILL."""
 
 import random
 import time
@@ -19,7 +19,7 @@ def declare(channel):
 
 
 def publish(channel, delay_ms, body):
-    """Publishes a persistent message; says when it is due, as far as that is known here."""
+    """Publishes a persistent message. Returns the earliest time at which it can be due."""
     properties = pika.BasicProperties(
         delivery_mode=pika.DeliveryMode.Persistent, headers={"x-delay": delay_ms}
     )
@@ -34,7 +34,7 @@ with Server() as server:
     channel.confirm_delivery()
     declare(channel)
 
-    # The longer delay first: what counts is when they are due.
+    # The message with the longer delay is published first. It must come last.
     late = publish(channel, 2500, b"late")
     early = publish(channel, 1200, b"early")
     publish(channel, 0, b"now")
@@ -49,7 +49,7 @@ with Server() as server:
     assert waited == [0, None, -1200, -2500], waited
     sender.close()
 
-    # Killed while messages come due, and again right after the restart.
+    # The server is killed while messages become due, and again right after the restart.
     sender = connect(server)
     channel = sender.channel()
     channel.confirm_delivery()
@@ -68,7 +68,7 @@ with Server() as server:
     wait_until(lambda: len(consumer.deliveries) >= len(expected), receiver)
     assert sorted(consumer.bodies()) == sorted(expected), "each message comes once"
 
-    # What its exchange had waiting goes with it.
+    # The waiting messages of an exchange are deleted with it.
     publish(channel, 1000, b"gone")
     channel.exchange_delete("delayed")
     declare(channel)

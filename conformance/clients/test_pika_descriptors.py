@@ -1,7 +1,8 @@
-"""A client that opens connections until the server has no file descriptors left harms nobody who was there before: the server does
-not end, and what is stored can be read and written again once the connections are gone.
+"""A client opens connections until the server has no file descriptors left. The server does not end, and when the
+connections are gone, messages can be stored and read again.
 
-The connections need no login. Shown for the two places where storage opens files late: a long body, and a read of a run.
+The connections need no login. The two cases are those in which storage opens a file while it works: a long body, and a read
+from a run.
 """
 
 import os
@@ -33,7 +34,7 @@ def is_turned_away(opened):
 
 
 def take_all(server, others):
-    """Opens sockets until the server has no descriptors left, or turns connections away so that it keeps some."""
+    """Opens sockets until the server has no file descriptors left, or closes new connections to keep some."""
     sockets = [socket.create_connection((server.host, server.port)) for _ in range(FILES + 40)]
     held = f"/proc/{server.process.pid}/fd"
     wait_until(lambda: len(os.listdir(held)) >= FILES or any(map(is_turned_away, sockets)), others)
@@ -54,7 +55,7 @@ with Server(SMALL_JOURNAL, prepare=few_files) as server:
     plain = channel.connection.channel()
     sockets = take_all(server, channel.connection)
     plain.basic_publish("", "q", bytes(2 * MIB), PERSISTENT)
-    # Its answer waits for the disk: so the server has met the long body that was decided before it, and goes on.
+    # The reply waits for the disk. So the server has processed the long body that came before it, and it works on.
     channel.queue_declare("other", durable=True)
     assert server.process.poll() is None, "the server has ended"
     for each in sockets:
@@ -69,10 +70,10 @@ with Server(SMALL_JOURNAL, prepare=few_files) as server:
     channel.confirm_delivery()
     plain = channel.connection.channel()
     for number in range(MESSAGES):
-        # Every hundredth is waited for, and with it all before.
+        # The publisher waits for every hundredth confirm, and so for all messages before it.
         publisher = channel if number % 100 == 99 else plain
         publisher.basic_publish("", "q", b"%d" % number + bytes(1000), PERSISTENT)
-    # Nothing is in memory any more.
+    # No message is in memory any more.
     server.kill()
     server.start()
     channel = connect(server).channel()
@@ -81,4 +82,4 @@ with Server(SMALL_JOURNAL, prepare=few_files) as server:
     for each in sockets:
         each.close()
     came = drain(connect(server).channel()) + (first is not None)
-    assert came == MESSAGES, f"with descriptors again {came} of {MESSAGES} messages come"
+    assert came == MESSAGES, f"with file descriptors again, {came} of {MESSAGES} messages come"

@@ -1,5 +1,5 @@
-"""pika with the mechanism EXTERNAL: who it is stands in the client's certificate, in the part that the server is told to
-look at; passwords are still taken beside it, and a user who has none gets in by certificate only."""
+"""pika with the mechanism EXTERNAL. The client's certificate names the user, in the part that the server is configured to read.
+Passwords work, too. A user without a password can log in only with a certificate."""
 
 import json
 import ssl
@@ -12,7 +12,7 @@ USERS = ["CN=worker,O=Ferry\\, Inc", "worker", "second.example", "worker@example
 
 
 def definitions(folder):
-    """Users without a password, and one who has one."""
+    """Makes users without a password, and one with a password."""
     path = f"{folder}/definitions.json"
     users = [{"name": name, "password_hash": "", "tags": []} for name in USERS]
     users.append({"name": "guest", "password": "guest", "tags": []})
@@ -36,7 +36,7 @@ def connect(server, client, credentials):
 
 
 def user_of(server, client="worker"):
-    """The user that a certificate stands for, by what it may say of itself in a message."""
+    """The user that a certificate names. It is the user whose name the client may put into the user-id of a message."""
     connection = connect(server, client, pika.credentials.ExternalCredentials())
     for name in USERS:
         channel = connection.channel()
@@ -47,11 +47,11 @@ def user_of(server, client="worker"):
             return name
         except pika.exceptions.ChannelClosedByBroker as closed:
             assert closed.reply_code == 406, closed
-    raise AssertionError("it is nobody that we know")
+    raise AssertionError("the certificate names none of the users")
 
 
 def is_refused(server, client, credentials):
-    """Told so with 403, and not left waiting."""
+    """Whether the server refuses a login with 403 and does not let the client wait."""
     try:
         connect(server, client, credentials)
     except pika.exceptions.ProbableAuthenticationError as refused:
@@ -72,17 +72,17 @@ with tempfile.TemporaryDirectory(prefix="ferrymq-") as folder:
     ]:
         with Server([users, f"--tls-login-from={options[0]}", *options[1:]], tls=True) as server:
             assert user_of(server) == user
-            # No certificate, one that names nobody here, and a password where there is none.
+            # Refused: no certificate, a certificate that names no user, and a password for a user without one.
             assert is_refused(server, None, EXTERNAL)
             assert is_refused(server, "client", EXTERNAL)
             assert is_refused(server, "worker", pika.PlainCredentials(user, ""))
-            # A certificate is no obstacle to a password.
+            # A client with a certificate can use a password.
             connect(server, "worker", pika.PlainCredentials("guest", "guest")).close()
 
-    # Where nobody has said which part names the user, it is not offered; pika knows no other way then.
+    # Without the option that says which part names the user, EXTERNAL is not offered, and pika has no other mechanism.
     with Server([users], tls=True) as server:
         try:
             connect(server, "worker", EXTERNAL)
-            raise AssertionError("it got in")
+            raise AssertionError("the client could log in")
         except pika.exceptions.AMQPConnectionError:
             pass

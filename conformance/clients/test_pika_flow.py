@@ -1,4 +1,4 @@
-"""Where it is allowed, a client stops the deliveries of a channel and takes them again. By default it is refused."""
+"""If the option allows it, a client can stop and resume the deliveries of a channel. By default this is refused."""
 
 import pika
 from pika_client import connect
@@ -14,7 +14,7 @@ with Server(["--limits-flow-can-stop", "yes"]) as server:
     assert channel.flow(False) is False
     other.confirm_delivery()
     other.basic_publish("", "flow", b"held")
-    # It waits in the queue, whatever else this connection is answered.
+    # The message waits in the queue, even after other replies to this connection.
     assert other.queue_declare("flow", passive=True).method.message_count == 1
     assert came == []
     assert channel.flow(True) is True
@@ -30,4 +30,4 @@ with Server() as server:
     except pika.exceptions.ConnectionClosedByBroker as closed:
         assert closed.reply_code == 540, closed
     else:
-        raise AssertionError("it was not refused")
+        raise AssertionError("the server did not refuse it")

@@ -1,5 +1,5 @@
-"""A message that leaves its queue or its delay for a full queue, which dead-letters what it refuses, is in the third queue at
-once, without anything else that happens, and over a stop and a kill.
+"""A dead letter or a delayed message goes to a full queue, and that queue dead-letters the messages that it refuses. Then the
+message is in the third queue at once, without another event. It is still there after a stop and after a kill.
 """
 
 import pika
@@ -38,7 +38,7 @@ with Server() as server:
     channel.basic_publish("", "full", b"fills it", properties)
     moved = 0
     for end in (server.stop, server.kill):
-        # It holds what it gets: nothing else wakes the server.
+        # The consumer acks nothing, so that nothing else wakes the server.
         watching = connect(server)
         watcher = Collected(watching.channel(), "last")
         channel.basic_publish("", "rejecting", b"rejected", properties)
@@ -49,7 +49,7 @@ with Server() as server:
         channel.basic_reject(delivery.delivery_tag, requeue=False)
         moved += 3
         wait_until(lambda: len(watcher.deliveries) == moved, watching)
-        # What is confirmed behind it is on disk, and so is it.
+        # A message that was published after it is confirmed, so both are on disk.
         channel.basic_publish("", "last", b"behind", properties)
         moved += 1
         end()

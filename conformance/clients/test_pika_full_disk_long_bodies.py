@@ -1,5 +1,5 @@
-"""A full disk ends by itself once consumers have drained it, also if long bodies filled it; and until then it stops nobody but
-those who publish what there is no room for.
+"""Long bodies fill the disk. When consumers have drained the queue, the disk has space again without a restart. Until then,
+only clients wait that publish messages for which there is no space.
 """
 
 import os
@@ -15,7 +15,7 @@ PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 
 
 class Publisher(threading.Thread):
-    """Publishes bodies of 2 MiB, each when the one before is confirmed."""
+    """Publishes bodies of 2 MiB, each after the confirm of the one before."""
 
     def __init__(self, server):
         super().__init__(daemon=True)
@@ -30,7 +30,7 @@ class Publisher(threading.Thread):
                 self.channel.basic_publish("", "long", os.urandom(2 * MIB), PERSISTENT)
                 self.confirmed += 1
         except (pika.exceptions.AMQPError, OSError):
-            pass  # the program is over
+            pass  # the program has ended
 
 
 with own_mounts.small_disk(DISK_MIB) as disk:
@@ -42,7 +42,7 @@ with own_mounts.small_disk(DISK_MIB) as disk:
         channel.confirm_delivery()
         publisher = Publisher(server)
         wait_until(lambda: "takes no more" in server.log() or "no space" in server.log().lower(), other)
-        # Nobody else waits.
+        # No other client waits.
         channel.basic_publish("", "short", b"x", PERSISTENT)
         channel.queue_declare("one more", durable=True)
         consumer, acked = connect(server).channel(), 0
@@ -50,7 +50,7 @@ with own_mounts.small_disk(DISK_MIB) as disk:
             consumer.basic_ack(got[0].delivery_tag)
             acked += 1
         assert acked > DISK_MIB // 4, f"the disk was full with {acked} bodies"
-        # The publisher goes on, and others are answered.
+        # The publisher goes on, and other clients get replies.
         before = publisher.confirmed
         channel.basic_publish("", "short", b"x", PERSISTENT)
         channel.queue_declare("another", durable=True)

@@ -1,4 +1,4 @@
-"""The first tutorial: one program sends `Hello World!`, another receives it with a callback."""
+"""The first tutorial: one program sends `Hello World!`, and another one receives it with a callback."""
 
 from pika_client import connect
 from server import Server

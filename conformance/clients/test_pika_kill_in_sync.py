@@ -1,7 +1,9 @@
-"""A kill in any sync hides nothing: what is then published and confirmed is counted, and comes to whoever asks.
+"""The server is killed in a sync and started again. Messages that are published and confirmed after that are counted and
+delivered.
 
-Transactions that reach over the ends of journal files go to a queue with a consumer, so that a sync comes between two groups of
-one unit, and marks of delivery beside it. The server is killed in each of its first syncs in turn.
+The publisher sends transactions that are longer than the rest of a journal file, so that a sync comes between two groups of
+one unit. A consumer takes deliveries, so that redelivered marks are written at the same time. The server is killed in each of
+its first syncs in turn.
 """
 
 import collections
@@ -18,7 +20,8 @@ ENDED = (pika.exceptions.AMQPError, OSError)
 
 
 def commit_until_killed(server):
-    """How many commits were answered; the consumer takes what comes, and acks nothing."""
+    """Publishes until the server is killed. The consumer takes all deliveries and acks none. Returns how many commits were
+    answered."""
     answered = 0
     try:
         consumer, channel = connect(server).channel(), connect(server).channel()
@@ -73,4 +76,4 @@ for sync in range(1, SYNCS + 1):
             server.kill()
             server.start()
             check_after(server, answered, sync)
-assert kills > SYNCS // 2, f"only {kills} of {SYNCS} lives ended in a sync"
+assert kills > SYNCS // 2, f"only {kills} of {SYNCS} servers were killed in a sync"

@@ -1,4 +1,4 @@
-"""Long bodies that are on disk and confirmed leave memory, however many come at the same moment."""
+"""Long bodies leave memory when they are on disk and confirmed, even if many come at the same time."""
 
 import threading
 
@@ -26,5 +26,5 @@ with Server() as server:
         thread.start()
     for thread in threads:
         thread.join()
-    # Ends by the watchdog in `server` where it stays.
+    # If the memory stays, the watchdog in `server` ends the program.
     wait_until(lambda: server.memory_mib() - start <= WRITTEN_MAX, channels[0].connection)

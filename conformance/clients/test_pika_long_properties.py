@@ -1,4 +1,4 @@
-"""Properties as long as they may be are kept with a small journal, over a kill; longer ones close the channel."""
+"""Properties of the maximum length are stored with a small journal and survive a kill. Longer ones close the channel."""
 
 import pika
 from pika_client import Collected, connect, wait_until
@@ -38,4 +38,4 @@ with Server(SHORT_PROPERTIES) as server:
     except pika.exceptions.ChannelClosedByBroker as closed:
         assert closed.reply_code == 406 and "properties_bytes_max" in closed.reply_text, closed
     else:
-        raise AssertionError("nothing was refused")
+        raise AssertionError("the server refused nothing")

@@ -1,4 +1,4 @@
-"""What waits for a commit is counted: too much of it closes the connection, and a rollback gives it back."""
+"""The bytes that wait for a commit are counted. Too many close the connection. After a rollback they do not count any more."""
 
 import pika
 from pika_client import connect
@@ -30,9 +30,9 @@ with Server(["--limits-uploads-bytes-max", "1MiB"]) as server:
     except pika.exceptions.ConnectionClosedByBroker as closed:
         assert closed.reply_code == 506 and "uploads_bytes_max" in closed.reply_text, closed
     else:
-        raise AssertionError("nothing was refused")
+        raise AssertionError("the server refused nothing")
 
-    # What the closed connection had kept is free again.
+    # The bytes of the closed connection do not count any more.
     for _ in range(9):
         other.basic_publish("", "long", BODY)
     other.tx_commit()

@@ -1,5 +1,5 @@
-"""Who takes memory pays for it: whatever the clients of one user hold, the server stays near its budget, some of that user's
-connections are closed, and another user's connection goes on."""
+"""The clients of one user take more memory than the budget, in several ways. The server stays near its budget: it closes some
+of that user's connections, and the connection of another user goes on."""
 
 import contextlib
 import json
@@ -12,13 +12,14 @@ import pika
 from server import Server
 
 BUDGET_MIB = 96
-# Above the budget by an eighth nobody who holds much is read. The rest is what is read in one turn, and the journal.
+# At an eighth over the budget, the server reads from no connection that holds much. The rest is for the input of one turn,
+# and for the journal.
 PEAK_MIB = BUDGET_MIB * 9 // 8 + 40
 CLOSED = (pika.exceptions.AMQPConnectionError, pika.exceptions.ChannelWrongStateError)
 
 
 class Peak:
-    """Looks at the server's memory again and again."""
+    """Measures the server's memory again and again."""
 
     def __init__(self, server):
         self.server, self.mib, self.over = server, 0, threading.Event()
@@ -36,7 +37,7 @@ class Peak:
 
 
 class Other:
-    """Another user's connection, which sends itself a message again and again."""
+    """The connection of another user. It sends messages to itself again and again."""
 
     def __init__(self, connection):
         self.channel = connection.channel()
@@ -54,7 +55,7 @@ def connect(server, user):
 
 
 def half_sent(connections):
-    """Half-sent messages: 10 MB are announced on each channel, and all but the last bytes come."""
+    """Incomplete messages: each channel sends all but the last bytes of a message of 10 MB."""
     channels = [connection.channel() for connection in connections for _ in range(4)]
     for channel in channels:
         impl, number = channel.connection._impl, channel.channel_number
@@ -68,7 +69,7 @@ def half_sent(connections):
 
 
 def transactions(connections):
-    """Open transactions: publishes that nobody commits."""
+    """Open transactions: publishes without a commit."""
     channels = [connection.channel() for connection in connections]
     for channel in channels:
         channel.tx_select()
@@ -80,7 +81,7 @@ def transactions(connections):
 
 
 def unread_outboxes(connections):
-    """Outboxes: consumers that read nothing of what is published to all of them. Bodies this short are copied for each."""
+    """Outboxes: messages go to many consumers that do not read. Such short bodies are copied for each consumer."""
     publisher, *consumers = [connection.channel() for connection in connections]
     for channel in consumers:
         queue = channel.queue_declare("", exclusive=True).method.queue
@@ -93,7 +94,7 @@ def unread_outboxes(connections):
 
 
 def long_bodies(connections):
-    """Long bodies: whole messages that wait in memory until they are on disk."""
+    """Long bodies: complete messages that are in memory until they are on disk."""
     channels = [connection.channel() for connection in connections]
     queue = channels[0].queue_declare("", exclusive=True).method.queue
     for _ in range(6):
@@ -117,7 +118,7 @@ def attack(server, other, name, clients, work, must_close):
     try:
         for _ in work(connections):
             other.echo()
-        # Ends by the watchdog in `server` where none is closed.
+        # If the server closes no connection, the watchdog in `server` ends the program.
         while must_close and all(is_open(connection) for connection in connections):
             other.echo()
             time.sleep(0.01)

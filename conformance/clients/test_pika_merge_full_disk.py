@@ -1,4 +1,5 @@
-"""A merge of runs that met a full disk is tried again once there is room: what is gone gives its room back without a restart."""
+"""A merge of runs that failed on a full disk is tried again when there is space. So the space of deleted messages becomes free
+without a restart."""
 
 import os
 
@@ -21,7 +22,7 @@ with own_mounts.small_disk(60) as disk:
         channel.confirm_delivery()
         # Both queues are in all runs.
         for number in range(MESSAGES):
-            # Every hundredth is waited for, and with it all before.
+            # The publisher waits for every hundredth confirm, and so for all messages before it.
             publisher = channel if number % 100 == 99 else plain
             publisher.basic_publish("", "gone" if number % KEPT_OF else "kept", os.urandom(1000), PERSISTENT)
         runs = os.path.join(disk, "data", "runs")
@@ -30,7 +31,7 @@ with own_mounts.small_disk(60) as disk:
             try:
                 return os.stat(os.path.join(runs, name)).st_size
             except FileNotFoundError:
-                return 0  # It was merged since it was listed.
+                return 0  # The run was merged after it was listed.
 
         def run_bytes():
             return sum(map(bytes_of, os.listdir(runs)))
@@ -39,7 +40,7 @@ with own_mounts.small_disk(60) as disk:
         # On a full disk FerryMQ does not read from clients that have published.
         connection = connect(server)
         assert connection.channel().queue_purge("gone").method.message_count == MESSAGES - MESSAGES // KEPT_OF
-        # Each merge makes a file, and removes it because it does not fit: so that it is tried again can be seen.
+        # Each attempt to merge makes a file and removes it because it does not fit. So the program can see a new attempt.
         seen = set()
         wait_until(lambda: len(seen.add(os.stat(runs).st_mtime_ns) or seen) > TRIES, connection)
         os.remove(pad)

@@ -1,4 +1,4 @@
-"""A data directory that was copied by a tool that leaves out empty folders starts: there is nothing in them to miss."""
+"""Some copy tools leave out empty folders. A server starts with a data directory that was copied in this way."""
 
 import os
 

@@ -1,5 +1,5 @@
-"""pika with tokens as passwords: what their scopes allow and refuse, tokens that are not taken, a token renewed in place,
-and one that ends while its connection is open. Users with passwords are known beside them."""
+"""pika with tokens as passwords: what their scopes allow and refuse, tokens that are refused, a token that is renewed, and a
+token that expires while its connection is open. Users with passwords can log in, too."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ def connect(server, password, user="ignored", vhost="/"):
 
 
 def is_refused(action, code):
-    """Whether the server answers so, in closing the connection or the channel."""
+    """Whether the server closes the connection or the channel with this text."""
     try:
         action()
     except pika.exceptions.AMQPError as refused:
@@ -44,7 +44,7 @@ def is_refused(action, code):
 
 
 def on_channel(connection, action):
-    """Does something on a channel of its own, with confirms, so that a refusal comes back at once."""
+    """Does an action on a new channel with confirms, so that a refusal comes at once."""
     channel = connection.channel()
     channel.confirm_delivery()
     return action(channel)
@@ -84,13 +84,13 @@ def scopes(server):
     assert is_refused(lambda: publish(narrow, "amq.topic", "b"), 403)
     assert is_refused(lambda: publish(narrow, "", "mine-1"), 403)
     assert is_refused(lambda: on_channel(narrow, lambda channel: channel.basic_get("mine-1")), 403)
-    # The user is who the token says, and not who the client says that it is.
+    # The token names the user. The name that the client sends does not count.
     publish(narrow, "amq.topic", "a.b", user_id="worker")
     assert is_refused(lambda: publish(narrow, "amq.topic", "a.b", user_id="ignored"), 406)
     narrow.close()
     speaker = connect(server, token(EVERYTHING + ["ferry.tag:impersonator"], sub=None, client_id="speaker"))
     publish(speaker, "", "mine-1", user_id="anybody")
-    # A routing key needs a scope that says so, on topic exchanges.
+    # On a topic exchange, a scope must allow the routing key.
     assert is_refused(lambda: publish(speaker, "amq.topic", "a.b"), 403)
     speaker.close()
 
@@ -114,7 +114,7 @@ def renewals(server):
     renew(connection, token(EVERYTHING))
     declare(connection, "renewed")
     publish(connection, "", "renewed")
-    # Less is possible, too, and holds for what was allowed before.
+    # A new token may also allow less. Then it also refuses what the old token allowed.
     channel = connection.channel()
     channel.confirm_delivery()
     channel.basic_publish("", "renewed", b"y")
@@ -136,7 +136,7 @@ def expiry(server):
     channel.basic_consume("expiry", lambda *message: taken.append(message[3]), auto_ack=True)
     channel.basic_publish("", "expiry", b"before")
     wait_until(lambda: taken and time.time() > ends + 0.1, connection)
-    # The connection lives on, and may do nothing more until it has a new token.
+    # The connection stays open, and everything is refused until the client sends a new token.
     assert is_refused(lambda: channel.basic_publish("", "expiry", b"after"), 403)
     assert is_refused(lambda: declare(connection, "after"), 403)
     renew(connection, token(EVERYTHING))
@@ -151,13 +151,13 @@ with tempfile.TemporaryDirectory(prefix="ferrymq-") as folder:
         refusals(server)
         renewals(server)
         expiry(server)
-        # Passwords are looked at first, and need no token; nor does a new secret change anything for them.
+        # The server checks passwords first. A user with a password needs no token, and a new secret changes nothing for it.
         connection = connect(server, "guest", user="guest")
         renew(connection, "whatever")
         declare(connection, "guests")
         connection.close()
         assert is_refused(lambda: connect(server, "wrong", user="guest"), 403)
-        # A token of a user who is known here has what the token says.
+        # A token that names a user of the server has the permissions of the token.
         connection = connect(server, token(["ferry.read:*/*"], sub="guest"), user="guest")
         assert is_refused(lambda: declare(connection, "guests"), 403)
         connection.close()

@@ -1,4 +1,4 @@
-"""Messages that have arrived in part are counted over all channels: who sends too much of them goes, others do not."""
+"""Incomplete messages are counted over all channels. A client that sends too much of them is disconnected; others are not."""
 
 import pika
 from pika_client import connect
@@ -28,7 +28,7 @@ with Server(["--limits-uploads-bytes-max", "1MiB"]) as server:
         assert closed.reply_code == 506, closed
         assert "uploads_bytes_max" in closed.reply_text, closed
 
-    # There is room again, for a message that arrives in many frames.
+    # There is space again for a message that arrives in many frames.
     for _ in range(3):
         other.basic_publish("", "whole", bytes(900_000))
     method, _, body = other.basic_get("whole", auto_ack=True)

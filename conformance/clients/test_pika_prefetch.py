@@ -1,4 +1,4 @@
-"""Three consumers with manual acks and prefetch_count=1, one of which dies while it holds a message."""
+"""Three consumers with manual acks and prefetch_count=1. One of them ends while it has an unacked message."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ QUEUE = "prefetch-one"
 
 
 def hold(host, port):
-    """The consumer that dies: it takes what it gets, says so, and never acks."""
+    """The consumer that ends. It prints its deliveries and never acks."""
     connection = pika.BlockingConnection(pika.ConnectionParameters(host=host, port=int(port)))
     channel = connection.channel()
     channel.basic_qos(prefetch_count=1)
@@ -43,7 +43,7 @@ def work(server):
         channel.basic_publish("", QUEUE, str(number).encode())
     held = holder.stdout.readline().strip().encode()
     wait_until(lambda: all(consumer.deliveries for consumer in consumers), first, second)
-    # Each of the three has its one message, and the six others wait.
+    # Each of the three consumers has one message, and the six others wait.
     assert channel.queue_declare(queue=QUEUE, passive=True).method.message_count == 6
     assert {held, *consumers[0].bodies(), *consumers[1].bodies()} == {b"0", b"1", b"2"}
 
@@ -53,7 +53,7 @@ def work(server):
     while len(handled) < 9:
         wait_until(lambda: any(consumer.deliveries for consumer in consumers), first, second)
         for consumer in consumers:
-            assert len(consumer.deliveries) <= 1, "more than the prefetch count was out"
+            assert len(consumer.deliveries) <= 1, "more deliveries than the prefetch count were unacked"
             while consumer.deliveries:
                 method, _, body = consumer.deliveries.pop()
                 handled.append((body, method.redelivered))

@@ -1,4 +1,4 @@
-"""The third tutorial's calls: a fanout exchange, and queues that the server names and that go with their connection."""
+"""The calls of the third tutorial: a fanout exchange, and exclusive queues whose names the server chooses."""
 
 import pika
 from pika_client import Collected, connect, wait_until
@@ -34,7 +34,7 @@ with Server() as server:
     for queue in queues:
         try:
             sender.channel().queue_declare(queue=queue, passive=True)
-            raise AssertionError("an exclusive queue outlived its connection")
+            raise AssertionError("an exclusive queue is still there after its connection has ended")
         except pika.exceptions.ChannelClosedByBroker as closed:
             assert closed.reply_code == 404, closed
     logs.exchange_delete(exchange="logs")

@@ -1,4 +1,4 @@
-"""The seventh tutorial's calls: confirms one by one, and as they come with an asynchronous connection."""
+"""The calls of the seventh tutorial: confirms one by one, and confirms with an asynchronous connection."""
 
 import pika
 from pika_client import connect
@@ -14,12 +14,12 @@ def one_by_one(server):
     channel.queue_declare(queue="confirms-one", durable=True)
     channel.confirm_delivery()
     for number in range(20):
-        # Returns when the broker has confirmed, raises when it refuses or returns.
+        # Returns when the broker has confirmed the message, and raises if it refuses or returns the message.
         channel.basic_publish("", "confirms-one", str(number).encode(), PERSISTENT, mandatory=True)
     assert channel.queue_declare(queue="confirms-one", passive=True).method.message_count == 20
     try:
         channel.basic_publish("", "nobody listens here", b"lost", mandatory=True)
-        raise AssertionError("a mandatory message to nowhere was not returned")
+        raise AssertionError("an unroutable mandatory message was not returned")
     except pika.exceptions.UnroutableError as problem:
         [returned] = problem.messages
         assert returned.method.reply_code == 312, returned.method
@@ -29,7 +29,7 @@ def one_by_one(server):
 
 
 class AsTheyCome:
-    """An asynchronous publisher that keeps what is outstanding, as the tutorial does."""
+    """An asynchronous publisher that stores its unconfirmed messages, as in the tutorial."""
 
     def __init__(self, server):
         self.outstanding = {}

@@ -1,7 +1,7 @@
-"""A message that waits for its next delivery is due when it was, also if the server was killed meanwhile: the waiting time does
-not begin again.
+"""A message waits for its delayed retry, and the server is killed and started again. The message is due at the same time as
+before: the delay does not begin again.
 
-The time until it is due passes while the server is down; the wall clock is set ahead for that.
+The message becomes due while the server is down. For that the wall clock is set forward.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ with tempfile.TemporaryDirectory(prefix="ferrymq-") as folder:
             channel.basic_publish("", "retry", body, PERSISTENT)
         first, _, _ = channel.basic_get("retry")
         channel.basic_reject(first.delivery_tag, requeue=True)
-        # What is confirmed behind it is on disk, and so is it.
+        # A message that was published after it is confirmed, so both are on disk.
         channel.basic_publish("", "retry", b"third", PERSISTENT)
         for hours, ready in ((0, [b"second", b"third"]), (2, [b"first", b"second", b"third"])):
             server.kill()

@@ -1,4 +1,4 @@
-"""The fourth tutorial's calls: a direct exchange, and a queue bound once for each severity it wants."""
+"""The calls of the fourth tutorial: a direct exchange, and a queue with a binding for each severity."""
 
 from pika_client import Collected, connect, wait_until
 from server import Server

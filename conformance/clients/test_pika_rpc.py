@@ -1,5 +1,5 @@
-"""The sixth tutorial's calls: requests on a shared queue, replies on one of the caller's own, told apart by their
-correlation id."""
+"""The calls of the sixth tutorial: requests in a shared queue, and replies in the caller's own queue. The correlation id
+shows to which request a reply belongs."""
 
 import uuid
 

@@ -1,4 +1,4 @@
-"""A server that is asked to stop tells its clients why, and keeps what it had confirmed."""
+"""A server that is asked to stop tells its clients why. After the next start, all confirmed messages are there."""
 
 import threading
 

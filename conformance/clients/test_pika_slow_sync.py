@@ -1,7 +1,7 @@
-"""Publishers are held up while a sync takes long, and not only once it is over: what they send meanwhile would be in memory.
+"""A sync takes long. The server makes publishers wait during the sync, because their messages would be in memory.
 
-All syncs are held back, as on a slow disk that others use too, and one publisher sends as fast as it may: first bodies that
-stay in the journal, then bodies with files of their own. When syncs end again, the publisher goes on.
+All syncs are delayed, as on a slow disk that other programs use, too. One publisher sends as fast as it can: first bodies that
+stay in the journal, then bodies with their own files. When the syncs end, the publisher goes on.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from server import Server
 
 MIB = 1 << 20
 SENT_MAX, WAITING_MAX = 1200 * MIB, 400  # bytes; MiB more than at the start
-# A client that is read sends something while another one gets so many answers.
+# While another client gets this many replies, a client from which the server reads sends at least some bytes.
 ROUND_TRIPS = 500
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 
@@ -54,8 +54,8 @@ def hold_up(body_bytes):
                 unchanged = unchanged + 1 if publisher.sent == before else 0
                 before = publisher.sent
                 more = server.memory_mib() - start
-                assert more < WAITING_MAX, f"{before // MIB} MiB are taken, and {more} MiB wait in memory"
-            assert before < SENT_MAX, "the publisher sent all it had, and no sync has ended"
+                assert more < WAITING_MAX, f"the server has read {before // MIB} MiB, and {more} MiB wait in memory"
+            assert before < SENT_MAX, "the publisher sent all its messages, and no sync has ended"
             dials[Dials.HOLD_SYNCS] = 0
             wait_until(lambda: publisher.sent > before + 16 * MIB or publisher.sent >= SENT_MAX, other)
             publisher.is_over = True

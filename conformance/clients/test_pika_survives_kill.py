@@ -1,4 +1,4 @@
-"""Confirmed persistent messages on a durable queue are there after SIGKILL, once and in order; what was acked is not."""
+"""After SIGKILL, confirmed persistent messages of a durable queue are there, each once and in order. Acked ones are not."""
 
 import pika
 from pika_client import Collected, connect, wait_until
@@ -25,7 +25,7 @@ with Server() as server:
     wait_until(lambda: len(consumer.deliveries) >= 100, receiver)
     assert consumer.bodies() == [f"Hello World! {number}".encode() for number in range(100)]
 
-    # The first fifty are settled, and a confirmed publish afterwards takes their settlement to the disk with it.
+    # The first fifty are settled. A message that is published after that and confirmed shows that this is on disk.
     channel.basic_ack(consumer.deliveries[49][0].delivery_tag, multiple=True)
     channel.queue_declare(queue="hello", durable=True, passive=True)
     confirming = receiver.channel()
@@ -40,5 +40,5 @@ with Server() as server:
     expected = [f"Hello World! {number}".encode() for number in range(50, 100)] + [b"last"]
     assert consumer.bodies() == expected, consumer.bodies()
     redelivered = [method.redelivered for method, _, _ in consumer.deliveries]
-    assert all(redelivered[:50]), "what was delivered before the kill is marked when it comes again"
+    assert all(redelivered[:50]), "messages that were delivered before the kill are marked as redelivered"
     receiver.close()

@@ -1,5 +1,5 @@
-"""pika under TLS: bodies from nothing to more than a frame there and back between two connections, with and without a
-certificate of the client's own; a client that does not trust the server, and one that the server does not, are refused."""
+"""pika with TLS. Two connections, with and without a client certificate, exchange bodies, from empty ones to bodies longer than
+a frame. A client that does not trust the server is refused, and so is a client that the server does not trust."""
 
 import ssl
 
@@ -42,7 +42,7 @@ with Server(tls=True) as server:
     wait_until(lambda: len(consumer.deliveries) >= len(BODIES), receiver)
     assert consumer.bodies() == BODIES
 
-    # Many small ones, faster than they are read.
+    # Many small messages, faster than the consumer reads them.
     sending = sender.channel()
     for number in range(20_000):
         sending.basic_publish("", "tls", b"%d" % number)
@@ -54,9 +54,9 @@ with Server(tls=True) as server:
     assert is_refused(server, trusted="stranger")
     assert is_refused(server, client="stranger")
     assert is_refused(server, client="expired")
-    # A plain client on the port for TLS.
+    # A client without TLS on the port for TLS.
     try:
         pika.BlockingConnection(pika.ConnectionParameters(host=server.host, port=server.tls_port))
-        raise AssertionError("it got in")
+        raise AssertionError("the client could log in")
     except pika.exceptions.AMQPConnectionError:
         pass

@@ -1,4 +1,4 @@
-"""The fifth tutorial's calls: a topic exchange, and patterns with `*` for one word and `#` for any number."""
+"""The calls of the fifth tutorial: a topic exchange, and patterns with `*` for one word and `#` for any number of words."""
 
 from pika_client import Collected, connect, wait_until
 from server import Server

@@ -1,4 +1,4 @@
-"""The second tutorial's calls: a durable queue shared by workers that ack when the work is done."""
+"""The calls of the second tutorial: workers share a durable queue, and ack when the work is done."""
 
 import pika
 from pika_client import connect, wait_until
@@ -37,7 +37,7 @@ with Server() as server:
         )
     wait_until(lambda: len(done) >= 20, *(worker.connection for worker in workers))
     assert sorted(body for _, body in done) == sorted(f"task {number}".encode() for number in range(20))
-    assert {name for name, _ in done} == {"one", "two"}, "both workers had a share"
+    assert {name for name, _ in done} == {"one", "two"}, "both workers had tasks"
 
     for worker in workers:
         worker.connection.close()

@@ -5,7 +5,7 @@ import (
 	"reflect"
 )
 
-// What a program expects; a panic ends it, with the place where it happened.
+// Checks of a program. If one fails, a panic ends the program and prints the place.
 
 func that(holds bool, what string) {
 	if !holds {

@@ -1,4 +1,4 @@
-// Programs with amqp091-go, RabbitMQ's client for Go, that assert what came back: conformance/README.md.
+// Test programs with amqp091-go, RabbitMQ's client for Go. See conformance/README.md.
 package main
 
 import "os"
@@ -10,6 +10,6 @@ func main() {
 		"reconnects":   reconnects,
 	}
 	program, known := programs[os.Args[1]]
-	that(known, "no program of this name")
+	that(known, "there is no program of this name")
 	program()
 }

@@ -10,7 +10,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// messages: every property there and back, confirms, returns, each way to settle, cancel notifications.
+// messages tests all properties, confirms, returns, all ways to settle, and cancel notifications.
 func messages() {
 	connection := connect()
 	defer connection.Close()
@@ -52,7 +52,7 @@ func properties(connection *amqp.Connection) {
 	check(got.Ack(false))
 	_, found, problem = channel.Get(queue, false)
 	check(problem)
-	that(!found, "it is settled")
+	that(!found, "the message is settled")
 	check(channel.Close())
 }
 
@@ -67,7 +67,7 @@ func settlements(connection *amqp.Connection) {
 	for _, expected := range []string{"ack", "nack", "reject", "drop"} {
 		delivery := <-deliveries
 		equal(expected, string(delivery.Body))
-		that(!delivery.Redelivered, "nothing comes again yet")
+		that(!delivery.Redelivered, "the first deliveries are not redelivered")
 		switch expected {
 		case "ack":
 			check(delivery.Ack(false))
@@ -82,7 +82,7 @@ func settlements(connection *amqp.Connection) {
 	again := []string{}
 	for len(again) < 2 {
 		delivery := <-deliveries
-		that(delivery.Redelivered, "this comes again")
+		that(delivery.Redelivered, "the message is redelivered")
 		again = append(again, string(delivery.Body))
 		check(delivery.Ack(false))
 	}
@@ -93,14 +93,14 @@ func settlements(connection *amqp.Connection) {
 	check(channel.Close())
 }
 
-// A mandatory message that nobody can get comes back before it is confirmed.
+// An unroutable mandatory message is returned before it is confirmed.
 func returns(connection *amqp.Connection) {
 	channel := must(connection.Channel())
 	returned := channel.NotifyReturn(make(chan amqp.Return, 1))
 	check(channel.Confirm(false))
 	nobody := amqp.Publishing{Body: []byte("nobody")}
 	confirmation := must(channel.PublishWithDeferredConfirm("amq.direct", "nowhere", true, false, nobody))
-	that(confirmation.Wait(), "what cannot be routed is confirmed")
+	that(confirmation.Wait(), "an unroutable message is confirmed")
 	equal(1, len(returned))
 	message := <-returned
 	equal(uint16(312), message.ReplyCode)
@@ -109,7 +109,7 @@ func returns(connection *amqp.Connection) {
 	check(channel.Close())
 }
 
-// No more than the prefetch count is out, and an ack lets the next one come.
+// No more messages than the prefetch count are unacked. After an ack the next one comes.
 func prefetch(connection *amqp.Connection) {
 	channel := must(connection.Channel())
 	queue := must(channel.QueueDeclare("", false, false, true, false, nil)).Name
@@ -121,7 +121,7 @@ func prefetch(connection *amqp.Connection) {
 	deliveries := must(channel.Consume(queue, "", false, false, false, false, nil))
 	out := []amqp.Delivery{<-deliveries, <-deliveries, <-deliveries}
 	for settled := 0; settled < 10; settled++ {
-		// A round trip on the same channel: a delivery too many would come before its answer.
+		// A request on the same channel: a further delivery would come before its reply.
 		must(channel.QueueDeclarePassive(queue, false, false, true, false, nil))
 		equal(0, len(deliveries))
 		equal(strconv.Itoa(settled), string(out[settled].Body))
@@ -133,19 +133,19 @@ func prefetch(connection *amqp.Connection) {
 	check(channel.Close())
 }
 
-// A channel's error ends that channel with its code, and the connection goes on.
+// An error closes the channel with its reply code, and the connection stays open.
 func channelErrors(connection *amqp.Connection) {
 	channel := must(connection.Channel())
 	closed := channel.NotifyClose(make(chan *amqp.Error, 1))
 	_, problem := channel.QueueDeclarePassive("go nowhere", false, false, false, false, nil)
-	that(problem != nil, "the queue is not there")
+	that(problem != nil, "the queue does not exist")
 	reason := <-closed
 	equal(404, reason.Code)
 	equal("NOT_FOUND - no queue 'go nowhere' in vhost '/'", reason.Reason)
-	that(!connection.IsClosed(), "the connection goes on")
+	that(!connection.IsClosed(), "the connection stays open")
 }
 
-// A consumer whose queue is deleted by somebody else is told so.
+// A consumer is notified when another client deletes its queue.
 func cancelled(connection *amqp.Connection) {
 	consuming := must(connection.Channel())
 	must(consuming.QueueDeclare("go cancelled", false, false, false, false, nil))
@@ -162,7 +162,7 @@ func persistent(body string) amqp.Publishing {
 	return amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(body)}
 }
 
-// publish returns when the message is confirmed.
+// publish sends a message and returns when it is confirmed.
 func publish(channel *amqp.Channel, exchange, key string, message amqp.Publishing) {
 	background := context.Background()
 	confirmation := must(channel.PublishWithDeferredConfirmWithContext(background, exchange, key, false, false, message))

@@ -12,9 +12,9 @@ const (
 	messageCount   = 200
 )
 
-// reconnects: the server is killed under a publisher and a consumer, which connect again when NotifyClose says that
-// their connection is gone. Every message comes. The publisher holds back its second half until the server was killed,
-// so that neither can be done before.
+// reconnects tests a publisher and a consumer whose server is killed. They connect again when NotifyClose reports that
+// their connection is lost. All messages come. The publisher sends the second half of its messages only after the kill, so
+// that neither can finish before.
 func reconnects() {
 	mustBeOursToKill()
 	quarter, finished := make(chan struct{}), make(chan int)
@@ -28,7 +28,7 @@ func reconnects() {
 	that(<-finished >= 2, "the consumer has connected again")
 }
 
-// publishAll publishes until everything is confirmed; gives how many connections it took.
+// publishAll publishes until all messages are confirmed. It returns how many connections it needed.
 func publishAll(killed <-chan struct{}) (connections int) {
 	for next := 0; next < messageCount; {
 		connection, channel := connectAgain()
@@ -49,7 +49,7 @@ func publishAll(killed <-chan struct{}) (connections int) {
 	return connections
 }
 
-// publishedOne says whether the message was confirmed; if not, the connection is lost.
+// publishedOne returns whether the message was confirmed. If not, the connection is lost.
 func publishedOne(channel *amqp.Channel, number int) bool {
 	message := persistent(strconv.Itoa(number))
 	confirmation, problem := channel.PublishWithDeferredConfirm("", queueThatStays, false, false, message)
@@ -59,7 +59,7 @@ func publishedOne(channel *amqp.Channel, number int) bool {
 	return confirmation.Wait()
 }
 
-// consumeAll consumes until every message has come; gives how many connections it took.
+// consumeAll consumes until all messages have come. It returns how many connections it needed.
 func consumeAll(quarter chan<- struct{}) (connections int) {
 	seen := map[string]bool{}
 	for len(seen) < messageCount {
@@ -78,7 +78,7 @@ func consumeAll(quarter chan<- struct{}) (connections int) {
 				close(quarter)
 				quarter = make(chan struct{})
 			}
-			// Where it fails the connection is lost, and the message comes again.
+			// If the ack fails, the connection is lost, and the message comes again.
 			_ = delivery.Ack(false)
 		}
 		if len(seen) < messageCount {
@@ -90,7 +90,7 @@ func consumeAll(quarter chan<- struct{}) (connections int) {
 	return connections
 }
 
-// connectAgain tries until the server is there.
+// connectAgain tries to connect until the server accepts the connection.
 func connectAgain() (*amqp.Connection, *amqp.Channel) {
 	for {
 		connection, problem := amqp.Dial(url())

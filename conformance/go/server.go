@@ -14,7 +14,7 @@ const skipped = 77
 func url() string {
 	address := os.Getenv("FERRYMQ_AT")
 	if address == "" {
-		panic("say which server: FERRYMQ_AT=HOST:PORT")
+		panic("set FERRYMQ_AT=HOST:PORT")
 	}
 	return "amqp://guest:guest@" + address + "/"
 }
@@ -23,15 +23,15 @@ func connect() *amqp.Connection {
 	return must(amqp.Dial(url()))
 }
 
-// mustBeOursToKill ends the program as skipped where the server is not ours to kill.
+// mustBeOursToKill ends the program as skipped if the server must not be killed.
 func mustBeOursToKill() {
 	if os.Getenv("FERRYMQ_MAY_KILL") == "" {
-		fmt.Println("skipped: this program kills its server, and FERRYMQ_AT names one that is not ours to kill")
+		fmt.Println("skipped: this program kills its server, and the server at FERRYMQ_AT must not be killed")
 		os.Exit(skipped)
 	}
 }
 
-// killServer has the server killed and restarted, and returns when it is ready again.
+// killServer asks the runner to kill and restart the server, and returns when the server is ready again.
 func killServer() {
 	fmt.Println("kill the server")
 	answers := bufio.NewScanner(os.Stdin)

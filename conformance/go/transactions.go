@@ -6,7 +6,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// transactions: what a transaction publishes and acks holds when it is committed, and only then.
+// transactions tests that the publishes and acks of a transaction take effect when it is committed, and not before.
 func transactions() {
 	const queue = "go transactions"
 	connection := connect()
@@ -24,7 +24,7 @@ func transactions() {
 	take := func(from *amqp.Channel, autoAck bool) amqp.Delivery {
 		delivery, found, problem := from.Get(queue, autoAck)
 		check(problem)
-		that(found, "a message is there")
+		that(found, "there is a message")
 		return delivery
 	}
 
@@ -38,7 +38,7 @@ func transactions() {
 	check(channel.TxCommit())
 	equal(2, waiting())
 
-	// An ack that is rolled back was not said: the message can be acked again, and only then it is gone.
+	// After a rollback the ack has no effect: the message can be acked again, and it is removed only then.
 	first := take(channel, false)
 	check(first.Ack(false))
 	check(channel.TxRollback())

@@ -7,7 +7,7 @@ import java.util.List;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 
-/** A consumer that keeps what it is given. */
+/** A consumer that stores its deliveries. */
 final class Deliveries implements DeliverCallback, CancelCallback {
     private final BlockingQueue<Delivery> arrived = new LinkedBlockingQueue<>();
     private final BlockingQueue<String> cancelled = new LinkedBlockingQueue<>();
@@ -22,7 +22,7 @@ final class Deliveries implements DeliverCallback, CancelCallback {
         cancelled.add(consumerTag);
     }
 
-    /** The next one; a program that waits for one that never comes is ended from outside. */
+    /** Waits for the next delivery. If none comes, the runner ends the program. */
     Delivery next() throws InterruptedException {
         return arrived.take();
     }
@@ -39,7 +39,7 @@ final class Deliveries implements DeliverCallback, CancelCallback {
         return arrived.size();
     }
 
-    /** The tag of the next consumer that the server cancels. */
+    /** Waits until the server cancels a consumer, and returns its tag. */
     String cancelled() throws InterruptedException {
         return cancelled.take();
     }

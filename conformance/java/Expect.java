@@ -2,7 +2,7 @@ import java.util.Arrays;
 import java.util.Objects;
 import java.util.concurrent.Callable;
 
-/** What a program expects. Java's own assertions are off where nobody has switched them on. */
+/** Checks of a program. Java's own assertions are off by default. */
 final class Expect {
     private Expect() {}
 
@@ -19,7 +19,7 @@ final class Expect {
         }
     }
 
-    /** The call fails with this kind of problem, which is given back. */
+    /** Checks that the call fails with an exception of this class, and returns the exception. */
     static <E extends Throwable> E failure(Class<E> kind, Callable<?> call) {
         try {
             call.call();
@@ -27,7 +27,7 @@ final class Expect {
             if (kind.isInstance(problem)) {
                 return kind.cast(problem);
             }
-            throw new AssertionError("another problem than " + kind, problem);
+            throw new AssertionError("this exception is not a " + kind, problem);
         }
         throw new AssertionError("no " + kind);
     }

@@ -15,7 +15,7 @@ import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 
-/** RabbitMQ's Java client: every property there and back, confirms, returns, each way to settle, cancel notifications. */
+/** RabbitMQ's Java client: all properties, confirms, returns, all ways to settle, and cancel notifications. */
 final class Messages {
     private Messages() {}
 
@@ -75,21 +75,21 @@ final class Messages {
         String tag = channel.basicConsume("java settled", false, deliveries, deliveries);
         List<Delivery> first = deliveries.next(4);
         Expect.equal(List.of("ack", "nack", "reject", "drop"), Deliveries.bodies(first));
-        Expect.that(first.stream().noneMatch(delivery -> delivery.getEnvelope().isRedeliver()), "nothing comes again yet");
+        Expect.that(first.stream().noneMatch(delivery -> delivery.getEnvelope().isRedeliver()), "the first deliveries are not redelivered");
         channel.basicAck(first.get(0).getEnvelope().getDeliveryTag(), false);
         channel.basicNack(first.get(1).getEnvelope().getDeliveryTag(), false, true);
         channel.basicReject(first.get(2).getEnvelope().getDeliveryTag(), true);
         channel.basicNack(first.get(3).getEnvelope().getDeliveryTag(), false, false);
         List<Delivery> again = deliveries.next(2);
         Expect.equal(List.of("nack", "reject"), Deliveries.bodies(again).stream().sorted().toList());
-        Expect.that(again.stream().allMatch(delivery -> delivery.getEnvelope().isRedeliver()), "these come again");
+        Expect.that(again.stream().allMatch(delivery -> delivery.getEnvelope().isRedeliver()), "these are redelivered");
         channel.basicAck(0, true);
         channel.basicCancel(tag);
         Expect.equal(0, channel.queueDelete("java settled").getMessageCount());
         channel.close();
     }
 
-    /** A mandatory message that nobody can get comes back before it is confirmed. */
+    /** An unroutable mandatory message is returned before it is confirmed. */
     private static void returns(Connection connection) throws Exception {
         Channel channel = connection.createChannel();
         BlockingQueue<String> order = new LinkedBlockingQueue<>();
@@ -103,7 +103,7 @@ final class Messages {
         channel.close();
     }
 
-    /** No more than the prefetch count is out, and an ack lets the next one come. */
+    /** No more messages than the prefetch count are unacked. After an ack the next one comes. */
     private static void prefetch(Connection connection) throws Exception {
         Channel channel = connection.createChannel();
         String queue = channel.queueDeclare().getQueue();
@@ -115,7 +115,7 @@ final class Messages {
         channel.basicConsume(queue, false, deliveries, deliveries);
         List<Delivery> out = new ArrayList<>(deliveries.next(3));
         for (int settled = 0; settled < 10; settled++) {
-            // A round trip on the same channel: a delivery too many would come before its answer.
+            // A request on the same channel: a further delivery would come before its reply.
             channel.queueDeclarePassive(queue);
             Expect.equal(0, deliveries.waiting());
             channel.basicAck(out.get(settled).getEnvelope().getDeliveryTag(), false);
@@ -127,7 +127,7 @@ final class Messages {
         channel.close();
     }
 
-    /** A channel's error ends that channel with its code, and the connection goes on. */
+    /** An error closes the channel with its reply code, and the connection stays open. */
     private static void channelErrors(Connection connection) throws Exception {
         Channel channel = connection.createChannel();
         IOException problem = Expect.failure(IOException.class, () -> channel.queueDeclarePassive("java nowhere"));
@@ -135,12 +135,12 @@ final class Messages {
         AMQP.Channel.Close reason = (AMQP.Channel.Close) signal.getReason();
         Expect.equal(404, reason.getReplyCode());
         Expect.equal("NOT_FOUND - no queue 'java nowhere' in vhost '/'", reason.getReplyText());
-        Expect.that(connection.isOpen(), "the connection goes on");
+        Expect.that(connection.isOpen(), "the connection stays open");
         LongString product = (LongString) connection.getServerProperties().get("product");
         Expect.equal("RabbitMQ", product.toString());
     }
 
-    /** A consumer whose queue is deleted by somebody else is told so. */
+    /** A consumer is notified when another client deletes its queue. */
     private static void cancelled(Connection connection) throws Exception {
         Channel consuming = connection.createChannel();
         consuming.queueDeclare("java cancelled", false, false, false, null);

@@ -10,8 +10,8 @@ import java.util.List;
 import java.util.concurrent.CountDownLatch;
 
 /**
- * The Java client's automatic recovery: after the server was killed it connects again, declares again what is not
- * durable, and its consumers go on. What was confirmed is there.
+ * The Java client's automatic recovery. After the server was killed, the client connects again and declares again what is
+ * not durable, and its consumers go on. All confirmed messages are there.
  */
 final class Recovers {
     private Recovers() {}
@@ -39,9 +39,9 @@ final class Recovers {
             }
             Deliveries durable = consume(connection, "java recovers", 5);
             List<Delivery> before = durable.next(5);
-            // A confirm takes to the disk what was delivered before it.
+            // A confirm shows that earlier deliveries are on disk.
             publish(channel, "", "java recovers", "19");
-            // A topology that dies with the server: a transient exchange and a queue named by the server.
+            // These are lost when the server is killed: a transient exchange, and a queue whose name the server chose.
             channel.exchangeDeclare("java topics", "topic");
             String named = channel.queueDeclare().getQueue();
             channel.queueBind(named, "java topics", "a.#");
@@ -56,7 +56,7 @@ final class Recovers {
             Expect.equal(List.of("0", "1", "2", "3", "4"), Deliveries.bodies(before));
             List<Delivery> after = durable.next(5);
             Expect.equal(List.of("0", "1", "2", "3", "4"), Deliveries.bodies(after));
-            Expect.that(after.stream().allMatch(delivery -> delivery.getEnvelope().isRedeliver()), "these come again");
+            Expect.that(after.stream().allMatch(delivery -> delivery.getEnvelope().isRedeliver()), "these are redelivered");
             Expect.equal(16L, channel.messageCount("java recovers"));
         }
     }

@@ -5,7 +5,7 @@ import java.io.IOException;
 import java.io.InputStreamReader;
 import java.util.concurrent.TimeoutException;
 
-/** Where the server is, and how to have it killed: conformance/README.md describes both. */
+/** The address of the server, and the request to kill it. conformance/README.md describes both. */
 final class Server {
     /** The exit code of a program that cannot run here. */
     private static final int SKIPPED = 77;
@@ -15,7 +15,7 @@ final class Server {
     static ConnectionFactory factory() {
         String address = System.getenv("FERRYMQ_AT");
         if (address == null) {
-            throw new IllegalStateException("say which server: FERRYMQ_AT=HOST:PORT");
+            throw new IllegalStateException("set FERRYMQ_AT=HOST:PORT");
         }
         int colon = address.lastIndexOf(':');
         ConnectionFactory factory = new ConnectionFactory();
@@ -28,15 +28,15 @@ final class Server {
         return factory().newConnection();
     }
 
-    /** Ends as skipped where the server is not ours to kill. */
+    /** Ends the program as skipped if the server must not be killed. */
     static void mustBeOursToKill() {
         if (System.getenv("FERRYMQ_MAY_KILL") == null) {
-            System.out.println("skipped: this program kills its server, and FERRYMQ_AT names one that is not ours to kill");
+            System.out.println("skipped: this program kills its server, and the server at FERRYMQ_AT must not be killed");
             System.exit(SKIPPED);
         }
     }
 
-    /** Has the server killed and restarted; returns when it is ready again. */
+    /** Asks the runner to kill and restart the server. Returns when the server is ready again. */
     void kill() throws IOException {
         System.out.println("kill the server");
         String answer = answers.readLine();

@@ -3,7 +3,7 @@ import com.rabbitmq.client.Connection;
 import com.rabbitmq.client.GetResponse;
 import com.rabbitmq.client.MessageProperties;
 
-/** RabbitMQ's Java client: what a transaction publishes and acks holds when it is committed, and only then. */
+/** RabbitMQ's Java client: the publishes and acks of a transaction take effect when it is committed, and not before. */
 final class Transactions {
     private static final String QUEUE = "java transactions";
 
@@ -26,7 +26,7 @@ final class Transactions {
             channel.txCommit();
             Expect.equal(2L, watching.messageCount(QUEUE));
 
-            // An ack that is rolled back was not said: the message can be acked again, and only then it is gone.
+            // After a rollback the ack has no effect: the message can be acked again, and it is removed only then.
             GetResponse first = channel.basicGet(QUEUE, false);
             channel.basicAck(first.getEnvelope().getDeliveryTag(), false);
             channel.txRollback();

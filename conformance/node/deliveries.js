@@ -1,4 +1,4 @@
-// A consumer that keeps what it is given, and lets others wait for it.
+// A consumer that stores its deliveries, and lets the program wait for them.
 'use strict';
 
 class Deliveries {
@@ -7,7 +7,7 @@ class Deliveries {
     this.waiting = [];
   }
 
-  /** Consumes a queue into this; what it was told by the server instead of a message is kept as null. */
+  /** Consumes a queue. If the server cancels the consumer, the client gets null instead of a message; it is stored, too. */
   async consume(channel, queue, options) {
     this.channel = channel;
     this.tag = (await channel.consume(queue, (message) => this.take(message), options)).consumerTag;
@@ -19,7 +19,7 @@ class Deliveries {
     this.waiting = this.waiting.filter(({ count, resolve }) => this.all.length < count || resolve());
   }
 
-  /** The first `count` of them, as soon as they are there. */
+  /** Waits for the first `count` deliveries and returns them. */
   async first(count) {
     if (this.all.length < count) {
       await new Promise((resolve) => this.waiting.push({ count, resolve }));

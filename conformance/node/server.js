@@ -1,4 +1,4 @@
-// Where the server is, and how to have it killed: conformance/README.md describes both.
+// The address of the server, and the request to kill it. conformance/README.md describes both.
 'use strict';
 
 const readline = require('node:readline');
@@ -12,7 +12,7 @@ if (!address) {
   process.exit(1);
 }
 
-/** Ends as skipped where the server is not ours to kill. */
+/** Ends the program as skipped if the server must not be killed. */
 function mustBeOursToKill() {
   if (!process.env.FERRYMQ_MAY_KILL) {
     console.log('skipped: this program kills its server, and FERRYMQ_AT names one that is not ours to kill');
@@ -20,7 +20,7 @@ function mustBeOursToKill() {
   }
 }
 
-/** Has the server killed and restarted; resolves when it is ready again. */
+/** Asks the runner to kill and restart the server. Resolves when the server is ready again. */
 function killServer() {
   return new Promise((resolve) => {
     const answers = readline.createInterface({ input: process.stdin });
@@ -32,7 +32,7 @@ function killServer() {
   });
 }
 
-/** Runs a program to its end: what it throws is what went wrong. */
+/** Runs a program to its end. If it throws an error, prints the error and fails. */
 function main(program) {
   program().then(
     () => process.exit(0),

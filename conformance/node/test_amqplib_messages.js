@@ -1,4 +1,4 @@
-// amqplib: every property there and back, confirms, returns, each way to settle, prefetch, get, cancel notifications.
+// amqplib: all properties, confirms, returns, all ways to settle, prefetch, get, and cancel notifications.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -73,7 +73,7 @@ async function settlements(connection) {
   await publishing.close();
 }
 
-/** A mandatory message that nobody can get comes back before it is confirmed. */
+/** An unroutable mandatory message is returned before it is confirmed. */
 async function returns(connection) {
   const channel = await connection.createConfirmChannel();
   const order = [];
@@ -89,7 +89,7 @@ async function returns(connection) {
   await channel.close();
 }
 
-/** No more than the prefetch count is out, and an ack lets the next one come. */
+/** No more messages than the prefetch count are unacked. After an ack the next one comes. */
 async function prefetch(connection) {
   const channel = await connection.createChannel();
   const { queue } = await channel.assertQueue('', { exclusive: true });
@@ -101,7 +101,7 @@ async function prefetch(connection) {
   for (let settled = 0; settled < 10; settled += 1) {
     const out = Math.min(settled + 3, 10);
     await deliveries.first(out);
-    // A round trip on the same channel: a delivery too many would come before its answer.
+    // A request on the same channel: a further delivery would come before its reply.
     await channel.checkQueue(queue);
     assert.equal(deliveries.all.length, out);
     channel.ack(deliveries.all[settled]);
@@ -129,7 +129,7 @@ async function routing(connection) {
   await channel.close();
 }
 
-/** A channel's error ends that channel with its code, and the connection goes on. */
+/** An error closes the channel with its reply code, and the connection stays open. */
 async function channelErrors(connection) {
   const channel = await connection.createChannel();
   const ended = once(channel, 'error');
@@ -140,7 +140,7 @@ async function channelErrors(connection) {
   await other.close();
 }
 
-/** A consumer whose queue is deleted by somebody else is told with a null message. */
+/** A consumer gets a null message when another client deletes its queue. */
 async function cancelled(connection) {
   const consuming = await connection.createChannel();
   await consuming.assertQueue('node cancelled');

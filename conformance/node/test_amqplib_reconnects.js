@@ -1,6 +1,6 @@
-// The server is killed under a publisher and a consumer of amqplib, which connect again when they are told ('close')
-// that their connection is gone. Every message comes. The publisher holds back its second half until the server was
-// killed, so that neither can be done before.
+// A publisher and a consumer with amqplib, whose server is killed. They connect again when the event 'close' reports that
+// their connection is lost. All messages come. The publisher sends the second half of its messages only after the kill, so
+// that neither can finish before.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -10,7 +10,7 @@ const { url, mustBeOursToKill, killServer, main } = require('./server');
 const QUEUE = 'node reconnects';
 const COUNT = 200;
 
-/** Connects, and again each time the connection is lost, until it is stopped; `start` is given each connection. */
+/** Connects, and connects again each time the connection is lost, until it is stopped. Calls `start` with each connection. */
 class Steady {
   constructor(start) {
     this.start = start;
@@ -30,7 +30,7 @@ class Steady {
     this.connections += 1;
     this.connection.on('error', () => {});
     this.connection.once('close', () => this.stopped || this.connect());
-    // Where it fails because the connection is lost, 'close' comes and it begins anew.
+    // If it fails because the connection is lost, 'close' comes and it starts again.
     await this.start(this.connection).catch(() => {});
   }
 

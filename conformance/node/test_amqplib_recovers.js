@@ -1,5 +1,5 @@
-// amqplib's own recovery: after the server was killed the connection comes back by itself, sets up its channels again,
-// and the consumer gets what was confirmed before and what is published afterwards.
+// amqplib's own recovery. After the server was killed, the client connects again and opens its channels again. The consumer
+// gets the messages that were confirmed before the kill and those that are published after it.
 'use strict';
 
 const assert = require('node:assert/strict');
@@ -23,7 +23,7 @@ main(async () => {
       },
     },
   });
-  // Without a listener the loss of the connection would end the program.
+  // Without a listener for errors, a lost connection would end the program.
   connection.on('error', () => {});
   const publish = async (body) => {
     channel.sendToQueue(QUEUE, Buffer.from(body), { persistent: true });

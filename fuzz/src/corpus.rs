@@ -1,20 +1,20 @@
-//! Inputs that are kept: one file of raw bytes each, in `fuzz/corpus/TARGET`.
+//! The inputs that are kept. Each is a file of raw bytes in `fuzz/corpus/TARGET`.
 
 use std::fs;
 use std::path::PathBuf;
 
 use crate::Target;
 
-/// The inputs of one target.
+/// The kept inputs of one target.
 #[derive(Debug)]
 pub struct Corpus {
     folder: PathBuf,
-    /// Their file names and bytes, by name.
+    /// The file names and bytes of the inputs, in the order of the names.
     pub inputs: Vec<(String, Vec<u8>)>,
 }
 
 impl Corpus {
-    /// Reads what there is for a target.
+    /// Reads the inputs of a target.
     pub fn of(target: &Target) -> Result<Self, String> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
         let failed = |why: std::io::Error| format!("{}: {why}", folder.display());
@@ -28,7 +28,7 @@ impl Corpus {
         Ok(Self { folder, inputs })
     }
 
-    /// Keeps an input under a name that tells what it is about.
+    /// Keeps an input in a file. The file's name contains `about`, which says what is special in the input.
     pub fn keep(&mut self, about: &str, input: &[u8]) -> Result<PathBuf, String> {
         let word = |text: &str| text.to_lowercase().replace(|letter: char| !letter.is_alphanumeric(), "-");
         let path = self.folder.join(word(about));

@@ -1,4 +1,4 @@
-//! Looking for inputs that break a promise, or reach what none of the corpus reaches.
+//! Searches for inputs that break a promise, or that have a mark that no input of the corpus has.
 
 use std::cell::RefCell;
 use std::time::Instant;
@@ -9,32 +9,32 @@ use crate::mutation::inputs;
 use crate::targets::Marks;
 use crate::{Corpus, Target};
 
-/// How many inputs are tried before the corpus is looked at anew.
+/// How many inputs are tried before the inputs that were found are used, too.
 const ROUND: u32 = 200;
 
-/// When a hunt ends.
+/// When a search ends.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
-    /// After so many inputs.
+    /// After this number of inputs.
     Tried(u32),
     /// At this time.
     Time(Instant),
 }
 
-/// A hunt for one target.
+/// A search for one target.
 #[derive(Debug)]
 pub struct Hunt {
     target: &'static Target,
     corpus: Corpus,
     known: Marks,
-    /// How many inputs were tried.
+    /// The number of inputs that were tried.
     pub tried: u32,
-    /// Inputs that reached something new, with the first of it.
+    /// The inputs with new marks, each with its first new mark.
     pub found: Vec<(String, Vec<u8>)>,
 }
 
 impl Hunt {
-    /// Begins with everything that the corpus reaches. Panics where an input of the corpus breaks a promise.
+    /// Starts with the marks of the whole corpus. Panics if an input of the corpus breaks a promise.
     #[must_use]
     pub fn begin(target: &'static Target, corpus: Corpus) -> Self {
         let mut known = Marks::new();
@@ -42,7 +42,7 @@ impl Hunt {
         Self { target, corpus, known, tried: 0, found: Vec::new() }
     }
 
-    /// Goes on until then; an input that breaks a promise, as short as could be made, is the error.
+    /// Searches until `until`. The error is an input that breaks a promise, made as short as possible.
     pub fn run(&mut self, until: Until, seed: u64) -> Result<(), (String, Vec<u8>)> {
         let mut round = 0;
         loop {
@@ -80,7 +80,7 @@ impl Hunt {
         }
     }
 
-    /// Puts what was found into the corpus.
+    /// Puts the inputs that were found into the corpus. Returns how many.
     pub fn keep(mut self) -> Result<usize, String> {
         for (mark, input) in &self.found {
             self.corpus.keep(mark, input)?;

@@ -1,8 +1,8 @@
-//! Input from nobody in particular: what reads bytes that others wrote is given bytes that nobody would write.
+//! Fuzzing: code that reads the bytes of others gets random and damaged bytes.
 //!
-//! Each [`Target`] reads some bytes, panics if a promise is broken, and otherwise says what it came across, in words: its
-//! *marks*. An input whose marks are new is worth keeping, so the corpus grows into every corner that was ever reached,
-//! without a compiler that counts branches. `tests/corpus.rs` replays all of it; `cargo x fuzz` looks for more.
+//! Each [`Target`] reads an input. It panics if a promise is broken. If not, it returns *marks*: texts that name what
+//! it found in the input. An input with a new mark is kept. So the corpus covers more and more cases, without a
+//! compiler that counts branches. `tests/corpus.rs` replays the corpus; `cargo x fuzz` searches for new inputs.
 
 mod corpus;
 mod hunt;

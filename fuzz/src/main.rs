@@ -1,4 +1,4 @@
-//! `cargo x fuzz`: hunts for a while, and adds what it finds to the corpus.
+//! `cargo x fuzz`: searches for a while, and adds the inputs that it finds to the corpus.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,12 +8,12 @@ use ferrymq_fuzz::{Corpus, Hunt, TARGETS, Target, Until};
 
 #[derive(Debug, Parser)]
 struct CommandLine {
-    /// What is tried out; without one, each in turn
+    /// The target; without one, all targets in turn
     target: Option<String>,
-    /// How long each is tried out
+    /// How many seconds the search takes for each target
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Makes the hunt the same again, as far as it depends on chance
+    /// The seed of the random inputs; the same seed repeats a search
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -38,14 +38,14 @@ fn hunt_all(line: &CommandLine, seed: u64) -> Result<(), String> {
     let targets: Vec<&'static Target> = TARGETS.iter().filter(wanted).collect();
     if targets.is_empty() {
         let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
-        return Err(format!("no such target; there are {}", names.join(", ")));
+        return Err(format!("there is no such target; the targets are {}", names.join(", ")));
     }
     targets.into_iter().try_for_each(|target| hunt(target, line.seconds, seed))
 }
 
 fn hunt(target: &'static Target, seconds: u64, seed: u64) -> Result<(), String> {
     let mut hunt = Hunt::begin(target, Corpus::of(target)?);
-    // Whoever makes an input shorter sees it fail again and again.
+    // When an input is made shorter, the target panics again and again. These panics are not printed.
     std::panic::set_hook(Box::new(|_| {}));
     let ended = hunt.run(Until::Time(Instant::now() + Duration::from_secs(seconds)), seed);
     let _ = std::panic::take_hook();

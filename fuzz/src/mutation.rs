@@ -1,4 +1,4 @@
-//! Changes to an input of the corpus that make another one of it.
+//! Makes new inputs by changes to inputs of the corpus.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -22,18 +22,18 @@ enum Mutation {
         at: Index,
         count: usize,
     },
-    /// A stretch once more, behind itself.
+    /// Inserts a copy of a part after this part.
     Repeat {
         at: Index,
         count: usize,
     },
-    /// A length, a count or a code that is at the edge of something.
+    /// Writes a number that may be special as a length, a count or a code.
     Number {
         at: Index,
         number: u32,
         bytes: usize,
     },
-    /// The front of this and the back of another input.
+    /// Joins the beginning of this input and the end of another one.
     Splice {
         at: Index,
         other: Index,
@@ -58,7 +58,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-/// Inputs made from those of a corpus; now and then one that owes nothing to any.
+/// New inputs, made from those of a corpus. Some are random and not from the corpus.
 pub fn inputs(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let changed = (any::<Index>(), prop::collection::vec(mutation(), 1..6)).prop_map(move |(seed, mutations)| {
         let seed = seed.get(&corpus).clone();
@@ -69,7 +69,7 @@ pub fn inputs(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 
 impl Mutation {
     fn apply(&self, mut bytes: Vec<u8>, corpus: &[Vec<u8>]) -> Vec<u8> {
-        // One more place than there are bytes: behind the last.
+        // There is one more position than there are bytes: the one after the last byte.
         let place = |at: &Index, bytes: &[u8]| at.index(bytes.len() + 1);
         match self {
             Self::Flip { at, bit } => {

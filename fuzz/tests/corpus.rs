@@ -1,4 +1,4 @@
-//! Every input that was ever kept, again, and a short hunt that is the same each time.
+//! Replays all inputs of the corpus, and does a short search that is the same each time.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 use ferrymq_fuzz::{Corpus, Hunt, TARGETS, Target, Until};
@@ -32,13 +32,13 @@ fn recovery() {
     replay_and_hunt("recovery");
 }
 
-/// A hunt that finds nothing proves something only if it would have found it.
+/// Shows that a search finds a broken promise if there is one.
 #[test]
 fn a_promise_that_is_broken_is_found_and_made_short() {
     static FRAGILE: Target = Target {
         name: "tables",
         read: |input| {
-            assert!(!input.windows(2).any(|pair| pair == [0, 0xff]), "two bytes break it");
+            assert!(!input.windows(2).any(|pair| pair == [0, 0xff]), "these two bytes break the promise");
             Default::default()
         },
         tries: 0,

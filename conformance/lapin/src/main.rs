@@ -1,7 +1,7 @@
-//! lapin, a Rust client, against the server: confirms, returns, every settlement, and recovery of a lost connection.
+//! Tests the server with lapin, a Rust client: confirms, returns, all settlements, and recovery of a lost connection.
 //!
-//! Runs as the Python programs in `conformance/clients` do: FERRYMQ_BIN names a binary to start, FERRYMQ_AT a running
-//! server. The second part kills its server, so it needs the binary and is left out without one.
+//! It runs like the Python programs in `conformance/clients`: FERRYMQ_BIN names a binary to start, or FERRYMQ_AT a
+//! running server. The second part kills its server, so it runs only with a binary.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,11 +35,11 @@ fn main() -> Outcome {
             played.inspect_err(|_| eprintln!("--- the server's log\n{}---", served.log()))
         }
         (None, Ok(address)) => runtime.block_on(settlements(&runtime, &address)),
-        (None, Err(_)) => Err("say which server: FERRYMQ_BIN=PATH or FERRYMQ_AT=HOST:PORT".into()),
+        (None, Err(_)) => Err("set FERRYMQ_BIN=PATH or FERRYMQ_AT=HOST:PORT".into()),
     }
 }
 
-/// Confirm, return, consume, and each way to settle.
+/// Confirms, returns, a consumer, and all ways to settle.
 async fn settlements(runtime: &TokioRuntime, address: &str) -> Outcome {
     let connection = connect(runtime, address, ConnectionProperties::default()).await?;
     let publishing = connection.create_channel().await?;
@@ -59,7 +59,7 @@ async fn settlements(runtime: &TokioRuntime, address: &str) -> Outcome {
     );
     let confirmation = nowhere.await?.await?;
     assert!(confirmation.is_ack(), "an unroutable message is confirmed");
-    let returned = confirmation.take_message().ok_or("nothing was returned")?;
+    let returned = confirmation.take_message().ok_or("no message was returned")?;
     assert_eq!((returned.reply_code, returned.delivery.data.as_slice()), (312, b"returned".as_slice()));
 
     let consuming = connection.create_channel().await?;
@@ -77,19 +77,19 @@ async fn settlements(runtime: &TokioRuntime, address: &str) -> Outcome {
     let mut again = Vec::new();
     for _ in 0..2 {
         let delivery = next(&mut consumer).await?;
-        assert!(delivery.redelivered, "what was released is marked when it comes again");
+        assert!(delivery.redelivered, "a requeued message is marked when it comes again");
         again.push(text(&delivery));
         delivery.ack(BasicAckOptions::default()).await?;
     }
     again.sort();
     assert_eq!(again, ["nack", "reject"]);
 
-    assert!(consuming.basic_get(QUEUE.into(), BasicGetOptions::default()).await?.is_none(), "all is settled");
+    assert!(consuming.basic_get(QUEUE.into(), BasicGetOptions::default()).await?.is_none(), "all messages are settled");
     publishing.queue_delete(QUEUE.into(), QueueDeleteOptions::default()).await?;
     Ok(connection.close(200, "bye".into()).await?)
 }
 
-/// The server is killed and restarted under a publisher and a consumer, which recover and lose nothing.
+/// A publisher and a consumer work while the server is killed and restarted. They recover, and no message is lost.
 async fn recovery(runtime: &TokioRuntime, served: &mut Served) -> Outcome {
     let properties = ConnectionProperties::default().enable_auto_recover();
     let connection = connect(runtime, served.address(), properties).await?;
@@ -120,8 +120,12 @@ async fn recovery(runtime: &TokioRuntime, served: &mut Served) -> Outcome {
             Ok(delivery) => {
                 let times = seen.entry(text(&delivery)).or_default();
                 *times += 1;
-                assert!(*times == 1 || delivery.redelivered, "{} came twice without a mark", text(&delivery));
-                // A tag from before the kill means nothing any more, and lapin says so.
+                assert!(
+                    *times == 1 || delivery.redelivered,
+                    "{} came twice without a redelivered mark",
+                    text(&delivery)
+                );
+                // A delivery tag from before the kill is not valid any more, and lapin returns an error for it.
                 let _ = delivery.ack(BasicAckOptions::default()).await;
             }
             Err(lost) => consuming.wait_for_recovery(lost).await?,

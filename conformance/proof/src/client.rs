@@ -1,6 +1,6 @@
 //! A small blocking AMQP 0-9-1 client: one connection, one channel, and only the methods that a proof needs.
 //!
-//! It shares nothing with the server's codec, so that a fault in one cannot hide the same fault in the other.
+//! It shares no code with the server's codec, so a fault in one cannot hide the same fault in the other.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::failure::{Failure, Outcome};
 
-/// So long may an answer take before the connection counts as lost.
+/// How long an answer may take. After that the connection counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// frame_max as we ask for it, and how much of a body fits such a frame.
+/// The frame_max that we ask for, in bytes.
 const FRAME_BYTES_MAX: u32 = 131_072;
+/// How many bytes of a body fit into such a frame.
 const PIECE_BYTES: usize = FRAME_BYTES_MAX as usize - 8;
 const READ_BYTES: usize = 256 * 1024;
 const CHANNEL: u16 = 1;
@@ -26,7 +27,7 @@ const DELIVER: MethodId = (60, 60);
 const ACK: MethodId = (60, 80);
 const NACK: MethodId = (60, 120);
 
-/// Something that came without a call that asked for it.
+/// A message of the server that is not a reply.
 #[derive(Debug)]
 pub enum Arrival {
     Confirm { tag: u64, multiple: bool },
@@ -44,10 +45,10 @@ pub struct Delivery {
 pub struct Client {
     socket: TcpStream,
     inbox: Vec<u8>,
-    /// Up to where the inbox has been looked at.
+    /// The position up to which the inbox has been read.
     seen: usize,
     outbox: Vec<u8>,
-    /// A delivery whose body is still coming, and how much is missing.
+    /// A delivery whose body is not complete, and how many bytes are missing.
     coming: Option<(Delivery, u64)>,
 }
 
@@ -74,7 +75,7 @@ impl Client {
         client.method(0, (10, 31), |out| {
             out.extend_from_slice(&1_u16.to_be_bytes());
             out.extend_from_slice(&FRAME_BYTES_MAX.to_be_bytes());
-            // No heartbeats: whoever falls silent here has been killed on purpose.
+            // No heartbeats: a server that stops sending has been killed on purpose.
             out.extend_from_slice(&0_u16.to_be_bytes());
         });
         client.method(0, (10, 40), |out| {
@@ -87,7 +88,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Declares a queue, or with `passive` asks for it; says how many messages are ready in it.
+    /// Declares a queue, or checks that it exists (`passive`). Returns how many messages are ready in it.
     pub fn declare(&mut self, queue: &str, durable: bool, passive: bool) -> Outcome<u64> {
         let answer = self.call((50, 10), |out| {
             out.extend_from_slice(&[0, 0]);
@@ -96,11 +97,11 @@ impl Client {
             out.extend_from_slice(&0_u32.to_be_bytes());
         })?;
         let after_name = answer.get(1 + queue.len()..).and_then(|rest| rest.first_chunk::<4>());
-        let ready = after_name.ok_or_else(|| Failure::Wrong("a short queue.declare-ok".to_owned()))?;
+        let ready = after_name.ok_or_else(|| Failure::Wrong("queue.declare-ok is too short".to_owned()))?;
         Ok(u32::from_be_bytes(*ready).into())
     }
 
-    /// Declares a durable queue whose dead letters go to another one.
+    /// Declares a durable queue whose dead letters go to another queue.
     pub fn declare_with_letters(&mut self, queue: &str, letters: &str) -> Outcome<()> {
         let mut arguments = Vec::new();
         for (key, value) in [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", letters)] {
@@ -131,12 +132,12 @@ impl Client {
         Ok(())
     }
 
-    /// From now on each message is confirmed, by a tag that counts from 1.
+    /// Selects confirms. From now on each message is confirmed with a tag that counts from 1.
     pub fn select_confirms(&mut self) -> Outcome<()> {
         self.call((85, 10), |out| out.push(0)).map(drop)
     }
 
-    /// Starts a consumer; `prefetch` 0 is no limit.
+    /// Starts a consumer. `prefetch` 0 means no limit.
     pub fn consume(&mut self, queue: &str, prefetch: u16, auto_ack: bool) -> Outcome<()> {
         self.call((60, 10), |out| {
             out.extend_from_slice(&0_u32.to_be_bytes());
@@ -146,12 +147,12 @@ impl Client {
         self.call((60, 20), |out| consume_arguments(out, queue, auto_ack)).map(drop)
     }
 
-    /// Adds a consumer that acks by itself to what the next flush sends; its consume-ok is passed over when it comes.
+    /// Adds a consumer with automatic acks. The next flush sends the request. The consume-ok is skipped when it comes.
     pub fn consume_later(&mut self, queue: &str) {
         self.method(CHANNEL, (60, 20), |out| consume_arguments(out, queue, true));
     }
 
-    /// Declares a durable exchange that delays messages and then routes by the key.
+    /// Declares a durable exchange that delays messages and then routes them by the routing key.
     pub fn declare_delaying(&mut self, exchange: &str) -> Outcome<()> {
         let mut arguments = Vec::new();
         short(&mut arguments, "x-delayed-type");
@@ -167,15 +168,15 @@ impl Client {
         .map(drop)
     }
 
-    /// Adds a publish to what the next flush sends.
+    /// Adds a publish, which the next flush sends.
     pub fn publish(&mut self, exchange: &str, key: &str, persistent: bool, body: &[u8]) {
-        // Of all properties only delivery-mode.
+        // The only property is delivery-mode.
         self.publish_with(exchange, key, &[0x10, 0, if persistent { 2 } else { 1 }], body);
     }
 
-    /// As [`publish`](Self::publish), of a persistent message with a delay.
+    /// Like [`publish`](Self::publish), for a persistent message with a delay.
     pub fn publish_delayed(&mut self, exchange: &str, key: &str, delay_ms: i32, body: &[u8]) {
-        // headers, and delivery-mode.
+        // The properties are headers and delivery-mode.
         let mut properties = vec![0x30, 0];
         let mut headers = Vec::new();
         short(&mut headers, "x-delay");
@@ -204,7 +205,7 @@ impl Client {
         }
     }
 
-    /// Adds an ack to what the next flush sends.
+    /// Adds an ack, which the next flush sends.
     pub fn ack(&mut self, tag: u64, multiple: bool) {
         self.method(CHANNEL, ACK, |out| {
             out.extend_from_slice(&tag.to_be_bytes());
@@ -212,7 +213,7 @@ impl Client {
         });
     }
 
-    /// Adds a rejection to what the next flush sends: the message does not come back.
+    /// Adds a reject without requeue, which the next flush sends.
     pub fn reject(&mut self, tag: u64) {
         self.method(CHANNEL, (60, 90), |out| {
             out.extend_from_slice(&tag.to_be_bytes());
@@ -220,17 +221,17 @@ impl Client {
         });
     }
 
-    /// From now on publishes and acks hold when `commit` returns, and not before.
+    /// Selects transactions. From now on publishes and acks take effect when `commit` returns.
     pub fn select_transactions(&mut self) -> Outcome<()> {
         self.call((90, 10), |_| {}).map(drop)
     }
 
-    /// Sends what was added, and returns when all of it holds.
+    /// Sends everything that was added, and returns when it is committed.
     pub fn commit(&mut self) -> Outcome<()> {
         self.call((90, 20), |_| {}).map(drop)
     }
 
-    /// Takes every ready message out of a queue.
+    /// Removes all ready messages from a queue.
     pub fn purge(&mut self, queue: &str) -> Outcome<()> {
         self.call((50, 30), |out| {
             out.extend_from_slice(&[0, 0]);
@@ -240,19 +241,19 @@ impl Client {
         .map(drop)
     }
 
-    /// Sends what was added.
+    /// Sends everything that was added.
     pub fn flush(&mut self) -> Outcome<()> {
         let sent = self.socket.write_all(&self.outbox);
         self.outbox.clear();
         Ok(sent?)
     }
 
-    /// How long `receive` waits at most.
+    /// Sets how long `receive` waits at most.
     pub fn set_patience(&mut self, patience: Duration) -> Outcome<()> {
         Ok(self.socket.set_read_timeout(Some(patience))?)
     }
 
-    /// The next arrival; `None` when nothing came in time.
+    /// Waits for the next arrival. `None` if nothing came in time.
     pub fn receive(&mut self) -> Outcome<Option<Arrival>> {
         loop {
             if let Some(arrival) = self.received()? {
@@ -264,7 +265,7 @@ impl Client {
         }
     }
 
-    /// The next arrival among what has been read already.
+    /// The next arrival in the bytes that have already been read.
     pub fn received(&mut self) -> Outcome<Option<Arrival>> {
         while let Some((kind, payload)) = self.next_frame()? {
             let payload = self.inbox[payload].to_vec();
@@ -281,7 +282,7 @@ impl Client {
         Ok(None)
     }
 
-    /// Closes the connection in order: what was acked has been taken in when this returns.
+    /// Closes the connection with the close method. When this returns, the server has processed all acks.
     pub fn close(mut self) -> Outcome<()> {
         self.method(0, (10, 50), |out| {
             out.extend_from_slice(&200_u16.to_be_bytes());
@@ -299,7 +300,8 @@ impl Client {
         self.wait_for((id.0, id.1 + 1))
     }
 
-    /// Reads up to this method and gives its arguments. Deliveries before it are dropped: nobody calls while it consumes.
+    /// Reads until this method comes, and returns its arguments. Deliveries before it are dropped: no caller is also a
+    /// consumer.
     fn wait_for(&mut self, expected: MethodId) -> Outcome<Vec<u8>> {
         loop {
             while let Some((kind, payload)) = self.next_frame()? {
@@ -357,7 +359,7 @@ impl Client {
         Some(Arrival::Delivery(delivery))
     }
 
-    /// The next whole frame: its type, and where its payload stands.
+    /// The next complete frame: its type, and the range of its payload.
     fn next_frame(&mut self) -> Outcome<Option<(u8, std::ops::Range<usize>)>> {
         let unseen = &self.inbox[self.seen..];
         let Some(head) = unseen.first_chunk::<7>() else { return Ok(None) };
@@ -371,7 +373,7 @@ impl Client {
         Ok(Some((head[0], start..start + length)))
     }
 
-    /// Reads more; false when nothing came in time.
+    /// Reads more bytes. False if nothing came in time.
     fn fill(&mut self) -> Outcome<bool> {
         self.inbox.drain(..self.seen);
         self.seen = 0;
@@ -436,9 +438,9 @@ fn refuse_close(id: MethodId, arguments: &[u8]) -> Outcome<()> {
 }
 
 fn cut_short() -> Failure {
-    Failure::Wrong("a frame ends in the middle of a field".to_owned())
+    Failure::Wrong("a frame ends within a field".to_owned())
 }
 
 fn out_of_place() -> Failure {
-    Failure::Wrong("content where none belongs".to_owned())
+    Failure::Wrong("content came in the wrong place".to_owned())
 }

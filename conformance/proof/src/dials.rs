@@ -1,5 +1,6 @@
-//! A small library before libc, for servers that are started with it, with dials that a proof turns while they run: it kills the
-//! server in its n-th sync, and makes syncs do nothing. The source is `conformance/clients/dials.c`.
+//! Settings that a proof changes while a server runs: kill the server in its n-th sync, and make syncs do nothing. The
+//! server is started with a small library (`LD_PRELOAD`) that reads the settings. The source is
+//! `conformance/clients/dials.c`.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,12 +10,12 @@ use std::process::Command;
 
 const SOURCE: &str = include_str!("../../clients/dials.c");
 
-/// What can be turned; the numbers are places in the file that the library reads.
+/// A setting. The number is its position in the file that the library reads.
 #[derive(Debug, Clone, Copy)]
 pub enum Dial {
-    /// 1: syncs do nothing.
+    /// With the value 1, syncs do nothing.
     NoSync = 2,
-    /// The n-th sync from now kills the server.
+    /// With the value n, the n-th sync from now kills the server.
     KillAtSync = 3,
     /// 1: files are opened without `O_DIRECT`, so all writes go through the page cache.
     NoDirect = 5,
@@ -28,7 +29,7 @@ pub struct Dials {
 }
 
 impl Dials {
-    /// Builds the library below `folder`; nothing where there is no C compiler.
+    /// Builds the library in `folder`. `None` if there is no C compiler.
     pub fn build(folder: &Path) -> Result<Option<Self>, String> {
         let (source, library, path) = (folder.join("dials.c"), folder.join("dials.so"), folder.join("dials"));
         fs::write(&source, SOURCE).map_err(|why| format!("{}: {why}", source.display()))?;
@@ -44,13 +45,13 @@ impl Dials {
         Ok(Some(Self { library, path, file }))
     }
 
-    /// The server sees it at once.
+    /// Changes a setting. The server sees it at once.
     pub fn turn(&self, dial: Dial, value: i64) -> Result<(), String> {
         let written = self.file.write_all_at(&value.to_ne_bytes(), 8 * dial as u64);
         written.map_err(|why| format!("{}: {why}", self.path.display()))
     }
 
-    /// What a server's environment must have.
+    /// The environment variables for the server.
     pub fn environment(&self) -> Vec<(&'static str, OsString)> {
         vec![("LD_PRELOAD", self.library.clone().into()), ("FERRYMQ_DIALS", self.path.clone().into())]
     }

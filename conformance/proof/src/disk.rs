@@ -1,19 +1,20 @@
-//! A disk that loses its power: ext4 on a loop device, whose backing file is copied while the server stands still. What is only
-//! in the page cache is not in the copy.
+//! A disk that loses its power: ext4 on a loop device. The backing file is copied while the server is stopped. Data
+//! that is only in the page cache is not in the copy.
 //!
-//! The mounts are made in a mount namespace of this process's own ([`own_namespace`]), so they vanish with it, however it ends.
+//! The mounts are in a mount namespace of this process ([`own_namespace`]). So they are gone when the process ends,
+//! even if it is killed.
 
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Large enough for what a round leaves and writes.
+/// The length of the disk. It is enough for the data of a round and of the round before.
 const IMAGE_BYTES: u64 = 640 << 20;
-/// Set in the process that has a namespace of its own.
+/// The environment variable that is set in the process with its own namespace.
 const IN_NAMESPACE: &str = "FERRYMQ_PROOF_NAMESPACE";
 
-/// Runs this program again in a mount namespace of its own; gives its exit code. Nothing in that process itself.
+/// Runs this program again in its own mount namespace, and returns the exit code. In the new process it returns `None`.
 pub fn own_namespace() -> Result<Option<u8>, String> {
     if env::var_os(IN_NAMESPACE).is_some() {
         return Ok(None);
@@ -25,7 +26,7 @@ pub fn own_namespace() -> Result<Option<u8>, String> {
     Ok(Some(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
-/// Whether this machine lets us mount loop devices in a namespace of our own.
+/// Whether this process may mount loop devices in its own namespace.
 pub fn can_run() -> bool {
     let quiet = |program: &str, words: &[&str]| {
         let mut command = Command::new(program);
@@ -37,20 +38,20 @@ pub fn can_run() -> bool {
     quiet("unshare", &["--mount", "--propagation", "private", "sh", "-c", loops])
 }
 
-/// Where the programs are that root uses.
+/// The search path with the folders of root's programs.
 fn path() -> String {
     format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default())
 }
 
 #[derive(Debug)]
 pub struct Disk {
-    /// A folder in memory, so that syncs are fast, and many.
+    /// A folder in memory. There syncs are fast, so there are many of them.
     memory: PathBuf,
     mount: PathBuf,
 }
 
 impl Disk {
-    /// A fresh file system, mounted below `folder`.
+    /// Makes a new file system and mounts it in `folder`.
     pub fn new(folder: &Path) -> Result<Self, String> {
         let (memory, mount) = (folder.join("memory"), folder.join("mount"));
         for each in [&memory, &mount] {
@@ -65,17 +66,17 @@ impl Disk {
         Ok(disk)
     }
 
-    /// Where files survive as on a real disk.
+    /// The folder on the disk. Its files survive a power loss as on a real disk.
     pub fn folder(&self) -> &Path {
         &self.mount
     }
 
-    /// Keeps what is on the disk at this moment. Whoever writes to it must stand still.
+    /// Saves the content of the disk at this moment. Processes that write to the disk must be stopped.
     pub fn freeze(&self) -> Result<(), String> {
         run("cp", &["--sparse=always", &shown(&self.image()), &shown(&self.frozen())])
     }
 
-    /// The power comes back: the disk is as it was when it was frozen. Nobody may use it.
+    /// Restores the disk to its content at the last `freeze`, as after a power loss. No process may use the disk now.
     pub fn restore(&self) -> Result<(), String> {
         run("umount", &[&shown(&self.mount)])?;
         fs::rename(self.frozen(), self.image()).map_err(|why| format!("{}: {why}", self.image().display()))?;
@@ -97,7 +98,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // They go with the namespace in any case.
+        // If this fails, the mounts are gone when the namespace ends.
         let _ = run("umount", &["--lazy", &shown(&self.mount)])
             .and_then(|()| run("umount", &["--lazy", &shown(&self.memory)]));
     }

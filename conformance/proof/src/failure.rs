@@ -1,15 +1,15 @@
-//! Why a proof ended without success.
+//! The reasons why a proof fails.
 
 use std::fmt;
 use std::io;
 
 #[derive(Debug)]
 pub enum Failure {
-    /// The connection is gone, or nothing came for too long.
+    /// The connection was lost, or nothing came for too long.
     Lost(io::Error),
-    /// The server has closed the connection or the channel, and said why.
+    /// The server closed the connection or the channel. Contains its reason.
     Closed(String),
-    /// The server, or the machine under it, did something else than it should.
+    /// The server or the machine did something wrong.
     Wrong(String),
 }
 

@@ -1,5 +1,5 @@
-//! Proofs that watch the real binary from outside: it is killed under load, its system calls are read, its memory is
-//! measured. `cargo x crash` and `cargo x test` run them.
+//! Proofs that test the real binary from outside: they kill it under load, read its system calls, and measure its
+//! memory. `cargo x crash`, `cargo x power-loss` and `cargo x test` run them.
 
 mod client;
 mod confirms;
@@ -30,26 +30,26 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Proof {
-    /// Kills the server under load and holds it to what it promised
+    /// Kills the server under load, and checks that it kept its promises
     Crash {
         #[arg(long, default_value_t = 20)]
         rounds: u64,
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Takes the power from the server's disk under load and in recovery, and holds it to what it promised
+    /// Takes the power from the server's disk under load and in recovery, and checks that the server kept its promises
     PowerLoss {
         #[arg(long, default_value_t = 5)]
         rounds: u64,
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// With syncs that do nothing: then it must fail, and that is what this proves
+        /// Makes syncs do nothing. Then the proof must find a broken promise, and it fails if it finds none
         #[arg(long)]
         without_syncs: bool,
     },
-    /// Reads the server's system calls: no confirm before the sync that covers it
+    /// Reads the server's system calls, and checks that no confirm is sent before the sync of its message
     Confirms,
-    /// Watches the server's memory while messages are published, wait and are drained
+    /// Measures the server's memory while messages are published, wait and are drained
     Memory {
         #[arg(long, default_value_t = 5_000_000)]
         messages: u64,
@@ -60,7 +60,7 @@ enum Proof {
         /// Length of each body
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(8..=131_064))]
         body_bytes: u32,
-        /// More than this, in megabytes, is a failure
+        /// The proof fails if the server needs more megabytes than this
         #[arg(long, default_value_t = 100)]
         megabytes_max: u64,
     },
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     let proved = match proof {
         Proof::Crash { rounds, seed } => crash::run(&binary, rounds, seed),
         Proof::PowerLoss { .. } if !disk::can_run() => {
-            eprintln!("this machine has no root, loop devices and ext4 for us");
+            eprintln!("this needs root, loop devices and ext4");
             return ExitCode::from(SKIPPED);
         }
         Proof::PowerLoss { rounds, seed, without_syncs } => match disk::own_namespace() {
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
             Err(why) => Err(why),
         },
         Proof::Confirms if !confirms::can_run() => {
-            eprintln!("there is no strace here");
+            eprintln!("this needs strace");
             return ExitCode::from(SKIPPED);
         }
         Proof::Confirms => confirms::run(&binary),

@@ -1,5 +1,5 @@
-//! A queue's length costs no memory: many messages are published, wait and are drained, while the server's anonymous
-//! memory is watched.
+//! Proves that a long queue costs no memory: many messages are published, wait and are drained, while this program
+//! measures the server's anonymous memory.
 
 use std::fs;
 use std::path::Path;
@@ -12,27 +12,28 @@ use crate::failure::{Failure, Outcome};
 use crate::server::{Launch, Server};
 
 const UNCONFIRMED_MAX: u64 = 2_000;
-/// So many messages are sent at once, or fewer if they are long.
+/// How many messages are sent at once. If they are long, they are fewer.
 const BATCH: u64 = 200;
 const BATCH_BYTES: u64 = 1 << 20;
-/// Queues that one connection consumes from at once.
+/// The number of queues from which one connection consumes at the same time.
 const CONSUMERS_AT_ONCE: u64 = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long the messages wait before they are drained, so that what is moved to disk behind them is seen.
+/// How long the messages wait before they are drained. In this time the server moves messages to disk, and that may
+/// take memory, too.
 const REST: Duration = Duration::from_secs(2);
 
-/// What is published, and what it may cost.
+/// The messages, and the memory that they may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Backlog {
     pub messages: u64,
     pub queues: u64,
     pub persistent: bool,
-    /// Length of each body, at least eight.
+    /// The length of each body, at least eight bytes.
     pub body_bytes: usize,
     pub bytes_max: u64,
 }
 
-/// Peaks of anonymous memory, one for each part of the run.
+/// The peaks of anonymous memory in the parts of the run.
 #[derive(Debug, Default)]
 struct Peaks {
     part: AtomicU64,
@@ -41,7 +42,7 @@ struct Peaks {
 
 const PARTS: [&str; 4] = ["started", "published", "waited", "drained"];
 
-/// Runs one backlog through a server of its own; fails when it costs more than it may.
+/// Starts a server and runs one backlog through it. Fails if this costs more memory than it may.
 pub fn run(binary: &Path, backlog: Backlog) -> Result<(), String> {
     let launch = Launch::new(binary, &[])?;
     let server = launch.start()?;
@@ -71,7 +72,11 @@ pub fn run(binary: &Path, backlog: Backlog) -> Result<(), String> {
     );
     println!("{line}");
     let peak = peaks.bytes.iter().map(|bytes| bytes.load(Relaxed)).max().unwrap_or(0);
-    if peak > backlog.bytes_max { Err(format!("over {} MB: {line}", backlog.bytes_max / 1_000_000)) } else { Ok(()) }
+    if peak > backlog.bytes_max {
+        Err(format!("more than {} MB: {line}", backlog.bytes_max / 1_000_000))
+    } else {
+        Ok(())
+    }
 }
 
 fn watch(pid: u32, peaks: &Peaks, done: &AtomicBool) -> Result<(), String> {
@@ -109,7 +114,7 @@ fn name(queue: u64) -> String {
     format!("memory-{queue}")
 }
 
-/// Round-robin over the queues, with confirms.
+/// Publishes to the queues in turn, with confirms.
 fn publish(client: &mut Client, backlog: Backlog) -> Outcome<()> {
     client.select_confirms()?;
     let names: Vec<String> = (0..backlog.queues).map(name).collect();
@@ -135,7 +140,7 @@ fn publish(client: &mut Client, backlog: Backlog) -> Outcome<()> {
     Ok(())
 }
 
-/// Takes everything out of these queues, and says how much that was.
+/// Takes all messages out of these queues, and returns their number.
 fn drain(server: &Server, backlog: Backlog, queues: std::ops::Range<u64>) -> Outcome<u64> {
     let mut asking = Client::open(server.address())?;
     let mut waiting = 0;
@@ -144,7 +149,8 @@ fn drain(server: &Server, backlog: Backlog, queues: std::ops::Range<u64>) -> Out
     }
     asking.close()?;
     let mut client = Client::open(server.address())?;
-    // What comes while later consumers are made has to be counted too, so they are made without waiting.
+    // Messages that come while consumers are being started must be counted, too. So this does not wait for the
+    // consume-ok.
     for queue in queues {
         client.consume_later(&name(queue));
     }

@@ -1,11 +1,11 @@
-//! Chance that can be had again: the same seed gives the same numbers on every machine.
+//! Random numbers that can be repeated: the same seed gives the same numbers on all machines.
 
-/// SplitMix64, which is small and good enough to choose a test's next step.
+/// SplitMix64. It is small, and good enough to choose the steps of a test.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Chance for one purpose: different parts of a run draw from different sequences.
+    /// Random numbers for one purpose. Each part of a run has its own sequence.
     pub fn new(seed: u64, purpose: &[u64]) -> Self {
         let mut random = Self(seed);
         for part in purpose {
@@ -26,7 +26,7 @@ impl Random {
         self.next() % end
     }
 
-    /// True once in `times`, on average.
+    /// True with the probability 1 / `times`.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }

@@ -1,4 +1,4 @@
-//! The real binary as a process: started, watched until it is ready, and killed without warning.
+//! Runs the real binary as a process: starts it, waits until it is ready, and kills it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,21 +12,21 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How a server is started, again and again on the same data directory.
+/// The way in which a server is started again and again on the same data directory.
 #[derive(Debug)]
 pub struct Launch {
     binary: PathBuf,
     folder: PathBuf,
     /// Options of `serve` besides the data directory and the listener.
     options: Vec<String>,
-    /// A program that runs the binary, with its options: a tracer.
+    /// A program that runs the binary, with its options, such as a tracer.
     under: Vec<String>,
     environment: Vec<(&'static str, OsString)>,
     data: PathBuf,
 }
 
 impl Launch {
-    /// A launch with an empty data directory of its own below the system's temporary folder.
+    /// A launch with a new, empty data directory in the system's temporary folder.
     pub fn new(binary: &Path, options: &[&str]) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -43,7 +43,7 @@ impl Launch {
         self
     }
 
-    /// Keeps the data directory in this folder.
+    /// Puts the data directory into this folder.
     pub fn on(mut self, folder: &Path) -> Self {
         self.data = folder.join("data");
         self
@@ -55,7 +55,7 @@ impl Launch {
         self
     }
 
-    /// Where the log is, and the data directory, unless it was put elsewhere.
+    /// The folder with the log, and with the data directory unless [`on`](Self::on) has put it elsewhere.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -64,14 +64,14 @@ impl Launch {
         self.data.clone()
     }
 
-    /// What all servers of this launch have written to standard error.
+    /// The text that all servers of this launch have written to standard error.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    /// Takes the folder away, when nobody needs it to understand a failure.
+    /// Removes the folder. After a failure the folder is kept, so that people can look at it.
     pub fn clean(self) {
-        // What cannot be removed is left to the system's own cleaning.
+        // If the folder cannot be removed, it stays for the system's own cleaning.
         let _ = fs::remove_dir_all(&self.folder);
     }
 
@@ -93,17 +93,17 @@ impl Launch {
             .stderr(log.map_err(|why| why.to_string())?)
             .spawn()
             .map_err(|why| format!("{}: {why}", program.display()))?;
-        let stdout = child.stdout.take().expect("the pipe was asked for above");
+        let stdout = child.stdout.take().expect("the command above has a pipe");
         Ok(Starting { child, stdout, begun: Instant::now() })
     }
 
-    /// Starts the process and returns when it says that it is ready.
+    /// Starts the process and returns when the server prints `ready`.
     pub fn start(&self) -> Result<Server, String> {
         self.begin()?.ready().map_err(|why| format!("{why}\n--- the server's log\n{}---", self.log()))
     }
 }
 
-/// A process that has been started and may not be ready.
+/// A process that has been started and may not be ready yet.
 #[derive(Debug)]
 pub struct Starting {
     child: Child,
@@ -112,14 +112,14 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Waits for the line that ends the start.
+    /// Waits for the line `ready`.
     pub fn ready(mut self) -> Result<Server, String> {
         let mut address = None;
         for line in BufReader::new(&mut self.stdout).lines().map_while(Result::ok) {
             if let Some(listening) = line.strip_prefix("listening amqp ") {
                 address = Some(listening.parse().map_err(|why| format!("`{line}`: {why}"))?);
             } else if line == "ready" {
-                let address = address.ok_or("the server is ready and said no address")?;
+                let address = address.ok_or("the server is ready and has printed no address")?;
                 return Ok(Server { child: self.child, address, took: self.begun.elapsed() });
             }
         }
@@ -132,7 +132,7 @@ impl Starting {
         pause(&self.child)
     }
 
-    /// Kills the process; says whether that was before it was ready.
+    /// Kills the process. Returns whether it was killed before it was ready.
     pub fn kill(mut self) -> Result<bool, String> {
         end(&mut self.child)?;
         let mut said = String::new();
@@ -141,7 +141,7 @@ impl Starting {
     }
 }
 
-/// A server that is ready. It is killed when it is let go.
+/// A server that is ready. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -176,7 +176,7 @@ impl Server {
         pause(&self.child)
     }
 
-    /// SIGTERM: the server ends in good order, and says so by its exit code.
+    /// Sends SIGTERM and waits for the end. Fails unless the exit code is 0.
     pub fn terminate(&mut self) -> Result<(), String> {
         let server = Pid::from_child(&self.child);
         kill_process(server, Signal::TERM).map_err(|why| format!("SIGTERM: {why}"))?;
@@ -184,17 +184,17 @@ impl Server {
         if ended.success() { Ok(()) } else { Err(format!("the server ended with {ended} when it was asked to stop")) }
     }
 
-    /// Whether the process has been killed by itself.
+    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> Result<bool, String> {
         self.child.try_wait().map(|ended| ended.is_some()).map_err(|why| why.to_string())
     }
 
-    /// SIGKILL, as near to a power cut as a process can come.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) -> Result<(), String> {
         end(&mut self.child)
     }
 
-    /// Asks the server that runs under a tracer to stop, and waits for the tracer, whose log is then whole.
+    /// Asks a server that runs under a tracer to stop, and waits for the tracer. Then the tracer's log is complete.
     pub fn stop_under_tracer(mut self) -> Result<(), String> {
         let tracer = self.child.id();
         let children = fs::read_to_string(format!("/proc/{tracer}/task/{tracer}/children"));
@@ -209,14 +209,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It fails only where the process is gone already, which is what is wanted.
+        // This fails only if the process has already ended.
         let _ = self.kill();
     }
 }
 
 fn pause(child: &Child) -> Result<(), String> {
     kill_process(Pid::from_child(child), Signal::STOP).map_err(|why| format!("SIGSTOP: {why}"))?;
-    // A thread that is in a system call stops when that is done.
+    // A thread in a system call stops when the call is done.
     while !all_stand(child.id())? {
         thread::sleep(Duration::from_millis(1));
     }
@@ -226,7 +226,7 @@ fn pause(child: &Child) -> Result<(), String> {
 fn all_stand(process: u32) -> Result<bool, String> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).map_err(|why| format!("the server's threads: {why}"))?;
     for task in tasks.filter_map(Result::ok) {
-        // One that has just ended stands still, too.
+        // A thread that has just ended is stopped, too.
         let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { continue };
         let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
         if !matches!(state, Some('T' | 'Z' | 'X') | None) {

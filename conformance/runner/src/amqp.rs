@@ -1,6 +1,6 @@
-//! Frames, methods and content on the wire, by the tables of the specification.
+//! Reads and writes frames, methods and content, with the tables of the specification.
 //!
-//! Slow and simple on purpose: what it is worth is that it was not written with the server's codec in mind.
+//! The code is simple and slow on purpose. Its value is that it is independent of the server's codec.
 
 use crate::spec::{Field, FieldKind, Method, Spec};
 use crate::value::{Item, Table, Value};
@@ -11,16 +11,16 @@ pub const FRAME_HEADER: u8 = 2;
 pub const FRAME_BODY: u8 = 3;
 pub const FRAME_HEARTBEAT: u8 = 8;
 pub const FRAME_END: u8 = 0xCE;
-/// What a frame has around its payload.
+/// The number of bytes of a frame that are not payload.
 pub const FRAME_OVERHEAD: usize = 8;
 
 pub const CLASS_BASIC: u16 = 60;
 
-/// Fields by name, in the order of the wire.
+/// Fields by name, in the order in which they are written.
 pub type Fields = Vec<(String, Value)>;
 
 pub fn frame(kind: u8, channel: u16, payload: &[u8], end: u8) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a script's payload fits a frame");
+    let length = u32::try_from(payload.len()).expect("a script's payload fits into a frame");
     let mut bytes = vec![kind];
     bytes.extend_from_slice(&channel.to_be_bytes());
     bytes.extend_from_slice(&length.to_be_bytes());
@@ -29,7 +29,7 @@ pub fn frame(kind: u8, channel: u16, payload: &[u8], end: u8) -> Vec<u8> {
     bytes
 }
 
-/// The payload of a method frame. `value_of` says what each field holds.
+/// The payload of a method frame. `value_of` returns the value of each field.
 pub fn method_payload(
     method: &Method,
     mut value_of: impl FnMut(&Field) -> Result<Value, String>,
@@ -73,7 +73,7 @@ pub fn header_payload(body_bytes: u64, properties: &Fields) -> Result<Vec<u8>, S
     Ok(bytes)
 }
 
-/// What a field holds when a script does not name it.
+/// The value of a field that a script does not name.
 pub fn default_of(kind: FieldKind) -> Value {
     match kind {
         FieldKind::Bit => Value::Bit(false),
@@ -92,7 +92,7 @@ fn put_value(bytes: &mut Vec<u8>, kind: FieldKind, value: &Value) -> Result<(), 
         (FieldKind::ShortText, Value::Text(text)) => put_short_text(bytes, text)?,
         (FieldKind::LongText, Value::Text(text)) => put_long(bytes, text),
         (FieldKind::Table, Value::Table(table)) => put_table(bytes, table)?,
-        (kind, value) => return Err(format!("{value} is no {kind:?}")),
+        (kind, value) => return Err(format!("{value} is not a {kind:?}")),
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ fn put_table(bytes: &mut Vec<u8>, table: &Table) -> Result<(), String> {
 fn put_item(bytes: &mut Vec<u8>, item: &Item) -> Result<(), String> {
     match item {
         Item::Bool(bit) => bytes.extend([b't', u8::from(*bit)]),
-        // The sign fills the upper octets, so the lower ones are the number at any width.
+        // The upper octets contain only the sign, so the lower octets are the number at any width.
         Item::Signed(tag, number) => {
             bytes.push(*tag);
             bytes.extend_from_slice(&number.to_be_bytes()[8 - width(*tag)..]);
@@ -165,7 +165,7 @@ fn put_item(bytes: &mut Vec<u8>, item: &Item) -> Result<(), String> {
     Ok(())
 }
 
-/// Octets of a number in a table.
+/// The number of octets of a number in a table.
 fn width(tag: u8) -> usize {
     match tag {
         b'b' | b'B' => 1,
@@ -175,7 +175,7 @@ fn width(tag: u8) -> usize {
     }
 }
 
-/// Reads a payload from its front. Every read may find that the server sent too little.
+/// Reads a payload from its beginning. A read fails if the server sent too few bytes.
 #[derive(Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -196,13 +196,13 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// A big-endian number of so many octets.
+    /// A big-endian number of `octets` octets.
     pub fn number(&mut self, octets: usize) -> Result<u64, String> {
         Ok(self.take(octets)?.iter().fold(0, |number, octet| number << 8 | u64::from(*octet)))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        Ok(self.take(N)?.try_into().expect("as many were taken"))
+        Ok(self.take(N)?.try_into().expect("this many were taken"))
     }
 
     fn text(&mut self, length_octets: usize) -> Result<&'a [u8], String> {
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
         self.take(usize::try_from(length).expect("a length of 32 bits fits"))
     }
 
-    /// The fields of a method, with neighbouring bits unpacked.
+    /// The fields of a method. Neighbouring bits, which share an octet, become fields of their own.
     pub fn fields(&mut self, fields: &[Field]) -> Result<Fields, String> {
         let (mut bits, mut bits_left) = (0_u64, 0);
         let mut values = Fields::new();
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
         Ok(values)
     }
 
-    /// A content header after its class, weight and body size: flags, then the properties they announce.
+    /// The rest of a content header after its class, weight and body size: the flags, then their properties.
     pub fn properties(&mut self) -> Result<Fields, String> {
         let flags = self.number(2)?;
         let mut values = Fields::new();

@@ -1,4 +1,5 @@
-//! Certificates for tests of TLS, made when they are needed: an authority, a server and its clients, good and bad.
+//! Certificates for tests of TLS: for an authority, a server, and clients with valid and invalid certificates. They are
+//! made when they are needed.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +8,11 @@ use rcgen::{
     date_time_ymd, string::Ia5String,
 };
 
-/// A folder with the files. `NAME_certificate.pem` and `NAME_key.pem` belong together, where NAME is
+/// A folder with the files. `NAME_certificate.pem` and `NAME_key.pem` belong together. NAME is one of
 /// * `ca`: the authority of the next four;
-/// * `server`: for localhost, on both of its addresses;
-/// * `client`, and `expired`, a client's whose time is over;
-/// * `worker`: a client's with the subject `O=Ferry, Inc` and `CN=worker`, and with alternative names;
+/// * `server`: the server, for both addresses of localhost;
+/// * `client`: a client; `expired`: a client whose certificate has expired;
+/// * `worker`: a client with the subject `O=Ferry, Inc` and `CN=worker`, and with alternative names;
 /// * `stranger`: a client of another authority.
 ///
 /// `client_certificate_broken.pem` and `client_key_broken.pem` do not belong together.
@@ -21,19 +22,19 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Makes them all, in a folder that is there.
+    /// Makes all files in an existing folder.
     pub fn make(folder: &Path) -> Result<Self, String> {
         let certificates = Self { folder: folder.to_owned() };
         certificates.make_all().map_err(|why| format!("certificates: {why}"))?;
         Ok(certificates)
     }
 
-    /// Where one of the files is.
+    /// The path of one of the files.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// The folder of them all.
+    /// The folder with all files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -50,11 +51,11 @@ impl Certificates {
         self.sign("server", CertificateParams::new(localhost), &ca.0)?;
         std::fs::copy(self.path("client_certificate.pem"), self.path("client_certificate_broken.pem"))
             .map_err(|why| why.to_string())?;
-        debug_assert_ne!(client_key, stranger_key, "keys are made by chance");
+        debug_assert_ne!(client_key, stranger_key, "keys are random");
         std::fs::write(self.path("client_key_broken.pem"), stranger_key).map_err(|why| why.to_string())
     }
 
-    /// Gives the key, in PEM form.
+    /// Makes a key and a certificate. Returns the key in PEM form.
     fn sign(
         &self,
         name: &str,
@@ -85,7 +86,7 @@ fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String), Error> {
 
 fn worker() -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::new([])?;
-    // There is a common name by default, which would stay before what is added.
+    // The default contains a common name, which would stay before the names that are added.
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, "Ferry, Inc");
     params.distinguished_name.push(DnType::CommonName, "worker");

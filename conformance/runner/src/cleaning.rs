@@ -1,4 +1,4 @@
-//! Leaves a server as a script found it: what the script declared is deleted.
+//! Deletes everything that a script has declared, so that the server is as it was before.
 
 use crate::amqp::Fields;
 use crate::notation::{Arguments, Captures};
@@ -6,7 +6,7 @@ use crate::peers::{Peers, text};
 use crate::target::Target;
 use crate::value::Value;
 
-/// Queues that the server named and the script captured.
+/// The queues whose names the server chose and the script captured.
 pub fn server_named(captures: &Captures) -> impl Iterator<Item = (&'static str, &'static str, String)> {
     captures.values().filter_map(|value| {
         let Value::Text(name) = value else { return None };
@@ -14,7 +14,7 @@ pub fn server_named(captures: &Captures) -> impl Iterator<Item = (&'static str, 
     })
 }
 
-/// Deletes each of `(method, field, name)`, whether it is there or not.
+/// Deletes each of `(method, field, name)`. It need not exist.
 pub fn delete(target: &mut dyn Target, declared: &[(&'static str, &'static str, String)]) -> Result<(), String> {
     if declared.is_empty() {
         return Ok(());
@@ -24,9 +24,9 @@ pub fn delete(target: &mut dyn Target, declared: &[(&'static str, &'static str, 
     for (method, field, name) in declared {
         peers.send_method(0, 1, method, &vec![((*field).to_owned(), text(name))])?;
         peers.wait(0, 1).map_err(|why| format!("cleaning {name}: {why}"))?;
-        let reply = peers.inbox(0)?.pop(1).expect("it was waited for");
+        let reply = peers.inbox(0)?.pop(1).expect("the wait has ended with a message");
         if reply.name == "channel.close" {
-            // It is not there, or it belongs to a connection that has just gone and takes it along.
+            // It does not exist, or it belongs to a connection that has just ended and is deleted with it.
             peers.send_method(0, 1, "channel.close-ok", &Fields::new())?;
             peers.send_method(0, 1, "channel.open", &Fields::new())?;
             peers.expect(0, 1, "channel.open-ok")?;

@@ -1,4 +1,4 @@
-//! Whether a message is the one that a line expects, and how it is written in a recording.
+//! Checks whether a message is the one that a line expects, and writes it for a recording.
 
 use crate::inbox::Received;
 use crate::notation::{Captures, Term};
@@ -6,13 +6,14 @@ use crate::script::Step;
 use crate::spec::{FieldKind, Spec};
 use crate::value::Value;
 
-/// The message as a recording shows it: whole, with what differs from run to run as the script names it.
+/// Checks a message and returns its text for a recording. The text has all fields. A value that differs from run to run
+/// is replaced by the name that the script gives it.
 pub fn check(step: &Step, received: &Received, captures: &mut Captures) -> Result<String, String> {
     if received.name != step.verb {
         return Err(format!("expected {}, got {received}", step.verb));
     }
     if let Some(word) = step.arguments.words.first() {
-        return Err(format!("`{word}` says nothing about a message"));
+        return Err(format!("`{word}` is not an expectation of the form NAME=VALUE"));
     }
     for (name, term) in &step.arguments.named {
         let (kind, value) = part(received, name)?;
@@ -29,7 +30,7 @@ pub fn check(step: &Step, received: &Received, captures: &mut Captures) -> Resul
     Ok(shown)
 }
 
-/// A field, a property, the body, or over how many frames the body came.
+/// The value of a field, of a property, of the body, or the number of the body's frames.
 fn part(received: &Received, name: &str) -> Result<(FieldKind, Option<Value>), String> {
     match name {
         "body" => return Ok((FieldKind::LongText, received.body.clone().map(Value::Text))),

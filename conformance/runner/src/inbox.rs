@@ -1,21 +1,21 @@
-//! One connection from the client's side: bytes become messages, sorted by the channel they came on.
+//! The messages that one connection has received, by channel.
 //!
-//! A server may interleave channels as it likes, so each channel has its own order and none is promised between them.
+//! A server may send the frames of several channels in any order. So the order counts only within a channel.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::amqp::{self, Fields, Reader};
 use crate::spec::Spec;
 
-/// Something that the server sent, whole: a method with its content, a heartbeat or a protocol header.
+/// A complete message of the server: a method with its content, a heartbeat or a protocol header.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// `basic.deliver`, `heartbeat` or `protocol-header`.
     pub name: String,
-    /// Of the method, then the properties of its content.
+    /// The fields of the method, then the properties of its content.
     pub fields: Fields,
     pub body: Option<Vec<u8>>,
-    /// Over how many frames the body came.
+    /// The number of the body's frames.
     pub body_frames: usize,
 }
 
@@ -23,17 +23,17 @@ pub struct Received {
 pub struct Inbox {
     bytes: Vec<u8>,
     whole: BTreeMap<u16, VecDeque<Received>>,
-    /// Methods whose content is still coming, with the octets that it lacks.
+    /// By channel, a method whose content is not complete, and the number of octets of the body that are missing.
     unfinished: BTreeMap<u16, (Received, Option<u64>)>,
 }
 
 impl Inbox {
-    /// Where received bytes are to be appended, before [`Inbox::sort`].
+    /// The buffer to which received bytes are appended, before [`Inbox::sort`].
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
 
-    /// Takes every whole frame out of the buffer.
+    /// Takes all complete frames out of the buffer.
     pub fn sort(&mut self) -> Result<(), String> {
         while let Some((kind, channel, payload)) = self.next_frame()? {
             let failed = |why| format!("channel {channel}, frame type {kind}: {why}");
@@ -50,14 +50,14 @@ impl Inbox {
         self.whole.get_mut(&channel).and_then(VecDeque::pop_front)
     }
 
-    /// Removes the first message of that name, wherever it stands in its channel's order.
+    /// Removes the first message of this name from a channel. Other messages may be before it.
     pub fn pull(&mut self, channel: u16, name: &str) -> Option<Received> {
         let waiting = self.whole.get_mut(&channel)?;
         let index = waiting.iter().position(|received| received.name == name)?;
         waiting.remove(index)
     }
 
-    /// Any message that waits, with its channel. A heartbeat is none.
+    /// A message that waits, with its channel. Heartbeats do not count.
     pub fn leftover(&self) -> Option<(u16, &Received)> {
         let message =
             |waiting: &'_ VecDeque<Received>| waiting.iter().position(|received| received.name != "heartbeat");
@@ -101,7 +101,7 @@ impl Inbox {
 
     fn take_method(&mut self, channel: u16, payload: &[u8]) -> Result<(), String> {
         if self.unfinished.contains_key(&channel) {
-            return Err("a method amid another's content".to_owned());
+            return Err("a method within the content of another method".to_owned());
         }
         let mut reader = Reader::new(payload);
         let (class_id, id) = (reader.number(2)? as u16, reader.number(2)? as u16);
@@ -110,7 +110,7 @@ impl Inbox {
             .ok_or_else(|| format!("the server sent an unknown method {class_id}.{id}"))?;
         let fields = reader.fields(&method.fields)?;
         if !reader.is_empty() {
-            return Err(format!("octets follow the fields of {}", method.name));
+            return Err(format!("there are octets after the fields of {}", method.name));
         }
         let received = Received { name: method.name.clone(), fields, body: None, body_frames: 0 };
         if method.has_content {
@@ -123,7 +123,7 @@ impl Inbox {
 
     fn take_header(&mut self, channel: u16, payload: &[u8]) -> Result<(), String> {
         let Some((received, missing @ None)) = self.unfinished.get_mut(&channel) else {
-            return Err("a content header that no method announced".to_owned());
+            return Err("a content header without a method before it".to_owned());
         };
         let mut reader = Reader::new(payload);
         if reader.number(2)? != amqp::CLASS_BASIC.into() || reader.number(2)? != 0 {
@@ -138,9 +138,10 @@ impl Inbox {
 
     fn take_body(&mut self, channel: u16, payload: &[u8]) -> Result<(), String> {
         let Some((received, Some(missing))) = self.unfinished.get_mut(&channel) else {
-            return Err("a body that no header announced".to_owned());
+            return Err("a body without a content header before it".to_owned());
         };
-        *missing = missing.checked_sub(payload.len() as u64).ok_or("more body than the header announced")?;
+        *missing =
+            missing.checked_sub(payload.len() as u64).ok_or("the body is longer than its content header says")?;
         received.body_frames += 1;
         received.body.get_or_insert_default().extend_from_slice(payload);
         self.finish(channel);

@@ -1,7 +1,7 @@
-//! Plays scripted AMQP 0-9-1 conversations against a server: ours in memory, our binary, or the original.
+//! Plays scripted AMQP 0-9-1 conversations against a server: FerryMQ in memory, FerryMQ's binary, or RabbitMQ.
 //!
-//! A script is a text file in `conformance/amqp`, and its notation is described in `conformance/README.md`. The codec
-//! here is driven by the tables in `spec/` and shares no line with the server's own, so that each checks the other.
+//! A script is a text file in `conformance/amqp`; `conformance/README.md` describes the notation. The codec in this
+//! crate uses the tables in `spec/` and shares no code with the server's codec, so that each checks the other.
 
 mod amqp;
 mod certificates;

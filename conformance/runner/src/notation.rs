@@ -1,35 +1,36 @@
-//! How scripts write values and expectations: `queue=q`, `body="a\x00b"*3`, `headers={n=l:5 s="x"}`, `queue=$name`.
+//! The notation of values and expectations in scripts: `queue=q`, `body="a\x00b"*3`, `headers={n=l:5 s="x"}`,
+//! `queue=$name`.
 //!
-//! A word's meaning depends on the field it is for (`expiration=5` is text, `delivery-mode=2` a number), so words stay
-//! as they were written until the field's type is known.
+//! The meaning of a word depends on its field: `expiration=5` is text, `delivery-mode=2` is a number. So a word is kept
+//! as text until the type of the field is known.
 
 use std::collections::BTreeMap;
 
 use crate::spec::FieldKind;
 use crate::value::{Item, Table, Value};
 
-/// Values that a script has named: `$queue`.
+/// The values that a script has captured under a name: `$queue`.
 pub type Captures = BTreeMap<String, Value>;
 
-/// What a script says of one field.
+/// The value or the expectation that a script has for a field.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Term {
     /// `*`
     Any,
-    /// `absent`: a property that must not be there.
+    /// `absent`: the property must not exist.
     Absent,
-    /// A word with `*` in it, which stands for any characters.
+    /// A word that contains `*`, which matches any characters.
     Glob(String),
-    /// `$name` takes the value where the name is new and must equal it afterwards; `$name:TERM` also checks TERM.
+    /// `$name`. If the name is new, it takes the value; if not, the value must be equal. `$name:TERM` also checks TERM.
     Capture(String, Box<Term>),
     Word(String),
     Text(Vec<u8>),
     Table(Table),
-    /// `{... a=1}`: these entries, and perhaps others.
+    /// `{... a=1}`: a table with these entries, and perhaps others.
     PartOfTable(Table),
 }
 
-/// `name=term` pairs in the order they were written, and words without a name before them.
+/// The words of a line without a name, and then its `name=term` pairs in order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Arguments {
     pub words: Vec<String>,
@@ -56,7 +57,7 @@ impl Arguments {
         }
     }
 
-    /// Removes and returns the term of that name.
+    /// Removes and returns the term with this name.
     pub fn take(&mut self, name: &str) -> Option<Term> {
         let index = self.named.iter().position(|(found, _)| found == name)?;
         Some(self.named.remove(index).1)
@@ -64,21 +65,23 @@ impl Arguments {
 }
 
 impl Term {
-    /// The value to send in a field of that type.
+    /// The value to send in a field of this type.
     pub fn resolve(&self, kind: FieldKind, captures: &Captures) -> Result<Value, String> {
         match self {
             Self::Capture(name, _) => {
-                captures.get(name).cloned().ok_or_else(|| format!("nothing was captured as ${name}"))
+                captures.get(name).cloned().ok_or_else(|| format!("there is no captured value ${name}"))
             }
             Self::Word(word) => word_as(word, kind),
             Self::Glob(text) => word_as(text, kind),
             Self::Text(bytes) => Ok(Value::Text(bytes.clone())),
             Self::Table(table) => Ok(Value::Table(table.clone())),
-            Self::Any | Self::Absent | Self::PartOfTable(_) => Err("only an expectation can be open".to_owned()),
+            Self::Any | Self::Absent | Self::PartOfTable(_) => {
+                Err("`*`, `absent` and `{...` can only be expected, not sent".to_owned())
+            }
         }
     }
 
-    /// Whether a value that came is the one expected. A new capture is kept.
+    /// Whether a received value is the expected one. If the term captures it under a new name, the value is kept.
     pub fn matches(&self, kind: FieldKind, value: Option<&Value>, captures: &mut Captures) -> bool {
         match (self, value) {
             (Self::Absent, value) => value.is_none(),
@@ -97,13 +100,13 @@ impl Term {
     }
 }
 
-/// Whether the entries of `part` are in `whole`; tables inside are compared in part too.
+/// Whether the entries of `part` are in `whole`. Inner tables may also have more entries in `whole`.
 fn is_part(part: &Table, whole: &Table) -> bool {
     part.iter()
         .all(|(name, expected)| whole.iter().any(|(found, item)| found == name && is_part_of_item(expected, item)))
 }
 
-/// Arrays must be as long as expected; what is in the tables that they hold may be more.
+/// Whether an item is as expected. Arrays must have the same length; tables in them may have more entries.
 fn is_part_of_item(part: &Item, whole: &Item) -> bool {
     match (part, whole) {
         (Item::Table(part), Item::Table(whole)) => is_part(part, whole),
@@ -189,7 +192,7 @@ impl Cursor<'_> {
         Ok(plain_term(&self.word()))
     }
 
-    /// `"text"` with Rust's escapes for bytes, perhaps repeated: `"x"*100`.
+    /// `"text"` with Rust's escapes for bytes. It may be repeated: `"x"*100`.
     fn quoted(&mut self) -> Result<Vec<u8>, String> {
         self.expect('"')?;
         let mut bytes = Vec::new();
@@ -219,7 +222,7 @@ impl Cursor<'_> {
                 u8::from_str_radix(&digits, 16).map_err(|why| format!("\\x{digits}: {why}"))
             }
             letter if letter.is_ascii() => Ok(letter as u8),
-            letter => Err(format!("no escape `\\{letter}`")),
+            letter => Err(format!("there is no escape `\\{letter}`")),
         }
     }
 
@@ -267,7 +270,7 @@ impl Cursor<'_> {
         if word == "x:" || word == "S:" {
             return Ok(Item::Text(word.as_bytes()[0], self.quoted()?));
         }
-        plain_item(&word).ok_or_else(|| format!("`{word}` is no value of a table"))
+        plain_item(&word).ok_or_else(|| format!("`{word}` is not a value of a table"))
     }
 }
 
@@ -280,7 +283,7 @@ fn plain_term(word: &str) -> Term {
     }
 }
 
-/// `5`, `true`, `void`, `text`, or a type octet before the value: `l:5`.
+/// Reads `5`, `true`, `void`, `text`, or a value after its type octet: `l:5`.
 fn plain_item(word: &str) -> Option<Item> {
     match word {
         "true" => return Some(Item::Bool(true)),

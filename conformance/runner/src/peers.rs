@@ -1,4 +1,4 @@
-//! The client's end of every connection in a conversation: opening, sending, waiting, and saying goodbye.
+//! The client's side of the connections in a conversation: they are opened and closed, they send, and they wait.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::spec::{FieldKind, Spec};
 use crate::target::{Arrival, ConnectionId, Target};
 use crate::value::{Item, Table, Value};
 
-/// Connections by the number that the script gives them.
+/// The connections, by their numbers in the script.
 pub struct Peers<'t> {
     target: &'t mut dyn Target,
     peers: BTreeMap<usize, Peer>,
@@ -34,7 +34,7 @@ impl<'t> Peers<'t> {
 
     pub fn open(&mut self, number: usize) -> Result<(), String> {
         if self.peers.contains_key(&number) {
-            return Err(format!("connection {number} is open already"));
+            return Err(format!("connection {number} is already open"));
         }
         let id = self.target.open()?;
         let peer = Peer { id, inbox: Inbox::default(), closed_by_server: false, frame_bytes_max: 4096 };
@@ -71,7 +71,7 @@ impl<'t> Peers<'t> {
         self.send(number, &amqp::frame(kind, channel, payload, FRAME_END))
     }
 
-    /// Sends a method; fields that are not given are zero or empty.
+    /// Sends a method. Fields that are not given are zero or empty.
     pub fn send_method(&mut self, number: usize, channel: u16, name: &str, fields: &Fields) -> Result<(), String> {
         let method = Spec::amqp091().method(name).ok_or_else(|| format!("there is no method {name}"))?;
         let payload = amqp::method_payload(method, |field| {
@@ -81,7 +81,7 @@ impl<'t> Peers<'t> {
         self.send_frame(number, channel, amqp::FRAME_METHOD, &payload)
     }
 
-    /// Waits until a message stands at the front of a channel. A connection that is closed meanwhile ends the wait.
+    /// Waits for the next message on a channel. Fails if the server closes the connection.
     pub fn wait(&mut self, number: usize, channel: u16) -> Result<(), String> {
         loop {
             let peer = self.peer(number)?;
@@ -94,12 +94,12 @@ impl<'t> Peers<'t> {
             match self.read(number)? {
                 Arrival::Bytes => {}
                 Arrival::Closed => return Err("the server closed the socket".to_owned()),
-                Arrival::Quiet => return Err("nothing came".to_owned()),
+                Arrival::Quiet => return Err("the server sent nothing".to_owned()),
             }
         }
     }
 
-    /// Waits for the end of the server's bytes, which may come when a time has come.
+    /// Waits until the server closes the socket. It may do so only after some time, such as at the end of a timeout.
     pub fn wait_closed(&mut self, number: usize) -> Result<(), String> {
         loop {
             self.target.advance_to_next_alarm();
@@ -123,15 +123,15 @@ impl<'t> Peers<'t> {
         Ok(arrival)
     }
 
-    /// The next message of a channel, which must be the one named.
+    /// The next message on a channel, which must have this name.
     pub fn expect(&mut self, number: usize, channel: u16, name: &str) -> Result<Received, String> {
         self.wait(number, channel).map_err(|why| format!("expected {name}: {why}"))?;
-        let received = self.inbox(number)?.pop(channel).expect("it was waited for");
+        let received = self.inbox(number)?.pop(channel).expect("the wait has ended with a message");
         if received.name == name { Ok(received) } else { Err(format!("expected {name}, got {received}")) }
     }
 
-    /// Sends what changes nothing and waits for its answer: whatever the server was going to send for what came before
-    /// has arrived then. A detour through a queue first makes sure that the queue has acted too.
+    /// Sends a request that changes nothing and waits for the reply. Then all answers to earlier requests have arrived.
+    /// With a queue, a request to that queue comes first, so that the queue has done its work, too.
     pub fn round_trip(&mut self, number: usize, channel: u16, queue: Option<Value>) -> Result<(), String> {
         if let Some(queue) = queue {
             self.messages_ready(number, channel, queue)?;
@@ -140,14 +140,14 @@ impl<'t> Peers<'t> {
         self.wait_for(number, channel, "exchange.declare-ok").map(drop)
     }
 
-    /// How many messages are ready in a queue, by a passive declaration.
+    /// The number of ready messages in a queue, from a passive declaration.
     pub fn messages_ready(&mut self, number: usize, channel: u16, queue: Value) -> Result<Value, String> {
         self.send_method(number, channel, "queue.declare", &passive("queue", queue))?;
         let answer = self.wait_for(number, channel, "queue.declare-ok")?;
         answer.field("message-count").cloned().ok_or_else(|| "queue.declare-ok without message-count".to_owned())
     }
 
-    /// Waits for a reply that may stand behind other messages, which stay.
+    /// Waits for a reply. Other messages may come before it; they stay in the inbox.
     fn wait_for(&mut self, number: usize, channel: u16, name: &str) -> Result<Received, String> {
         loop {
             let inbox = self.inbox(number)?;
@@ -160,12 +160,12 @@ impl<'t> Peers<'t> {
             match self.read(number)? {
                 Arrival::Bytes => {}
                 Arrival::Closed => return Err(format!("waiting for {name}: the server closed the socket")),
-                Arrival::Quiet => return Err(format!("waiting for {name}: nothing came")),
+                Arrival::Quiet => return Err(format!("waiting for {name}: the server sent nothing")),
             }
         }
     }
 
-    /// The whole handshake, and channels 1 to `channels`. Returns the server's properties.
+    /// Does the whole handshake, and opens the channels 1 to `channels`. Returns the server's properties.
     pub fn connect(&mut self, number: usize, mut arguments: Arguments, captures: &Captures) -> Result<Table, String> {
         let mut option =
             |name: &str, kind| arguments.take(name).map(|term: Term| term.resolve(kind, captures)).transpose();
@@ -194,7 +194,7 @@ impl<'t> Peers<'t> {
         self.send_method(number, 0, "connection.tune-ok", &tune_ok)?;
         self.send_method(number, 0, "connection.open", &vec![("virtual-host".to_owned(), vhost)])?;
         self.expect(number, 0, "connection.open-ok")?;
-        let Value::Number(channels) = channels else { return Err("channels is a number".to_owned()) };
+        let Value::Number(channels) = channels else { return Err("channels must be a number".to_owned()) };
         for channel in 1..=u16::try_from(channels).map_err(|why| why.to_string())? {
             self.send_method(number, channel, "channel.open", &Fields::new())?;
             self.expect(number, channel, "channel.open-ok")?;
@@ -205,14 +205,15 @@ impl<'t> Peers<'t> {
         }
     }
 
-    /// Drops a connection without a word.
+    /// Closes the socket of a connection without a close method.
     pub fn abandon(&mut self, number: usize) -> Result<(), String> {
         let peer = self.peers.remove(&number).ok_or_else(|| format!("connection {number} is not open"))?;
         self.target.abandon(peer.id);
         Ok(())
     }
 
-    /// Closes a connection as a well-behaved client does. RabbitMQ deletes exclusive queues before it answers.
+    /// Closes a connection with the close method and waits for the reply. RabbitMQ deletes exclusive queues before it
+    /// replies.
     pub fn close(&mut self, number: usize) -> Result<(), String> {
         if self.is_open(number) {
             let reply = vec![("reply-code".to_owned(), Value::Number(200))];
@@ -245,7 +246,7 @@ fn all_capabilities() -> Value {
 
 fn start_ok(user: &Value, password: &Value, capabilities: Value) -> Result<Fields, String> {
     let (Value::Text(user), Value::Text(password), Value::Table(capabilities)) = (user, password, capabilities) else {
-        return Err("user and password are text, capabilities a table".to_owned());
+        return Err("user and password must be text, and capabilities must be a table".to_owned());
     };
     let properties = vec![
         ("product".to_owned(), Item::Text(b'S', b"conformance".to_vec())),
@@ -259,10 +260,10 @@ fn start_ok(user: &Value, password: &Value, capabilities: Value) -> Result<Field
     ])
 }
 
-/// What the script asks for, else what the server offers; heartbeats are off unless a script is about them.
+/// The values that the script asks for. If it does not say, they are the server's offer, and heartbeats are off.
 fn tune_ok(tune: &Received, asked: &[Option<Value>]) -> Fields {
     let offered = |name: &str| tune.field(name).cloned().unwrap_or(Value::Number(0));
-    let [channel_max, frame_max, heartbeat] = asked else { unreachable!("connect asks for three") };
+    let [channel_max, frame_max, heartbeat] = asked else { unreachable!("connect passes three values") };
     vec![
         ("channel-max".to_owned(), channel_max.clone().unwrap_or_else(|| offered("channel-max"))),
         ("frame-max".to_owned(), frame_max.clone().unwrap_or_else(|| offered("frame-max"))),

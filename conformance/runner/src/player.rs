@@ -1,4 +1,4 @@
-//! Plays the steps of a script in turn and writes down what the server answered.
+//! Plays the steps of a script in order, and records the answers of the server.
 
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -16,14 +16,14 @@ use crate::spec::{FieldKind, Spec};
 use crate::target::Target;
 use crate::value::{Item, Value};
 
-/// Whose answers are expected where ours differ from the original's by intent.
+/// Whose answers are expected where FerryMQ differs from RabbitMQ on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
     Ours,
     Theirs,
 }
 
-/// Who answers at a target, by its own account.
+/// The server at a target, from the server properties that it sends.
 #[derive(Debug, Clone)]
 pub struct Server {
     pub whose: Whose,
@@ -31,7 +31,7 @@ pub struct Server {
     pub title: String,
 }
 
-/// Asks a target who it is.
+/// Asks a target for its name and version.
 pub fn identify(target: &mut dyn Target) -> Result<Server, String> {
     let mut peers = Peers::new(target);
     let properties = peers.connect(0, Arguments::default(), &Captures::new())?;
@@ -48,7 +48,8 @@ pub fn identify(target: &mut dyn Target) -> Result<Server, String> {
     })
 }
 
-/// Plays a whole script. What it declares is deleted before, in case an earlier run was broken off, and afterwards.
+/// Plays a whole script. Everything that it declares is deleted afterwards. It is also deleted before, because an
+/// earlier run may not have reached its end.
 pub fn play(script: &Script, target: &mut dyn Target, whose: Whose) -> Result<Transcript, String> {
     cleaning::delete(target, &script.declared())?;
     let mut player = Player {
@@ -66,18 +67,18 @@ pub fn play(script: &Script, target: &mut dyn Target, whose: Whose) -> Result<Tr
     played.and(cleaning::delete(target, &declared)).map(|()| transcript)
 }
 
-/// How long `T: until` waits between two looks.
+/// How long `T: until` waits between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// After this, what `T: until` waits for is not going to happen. It bounds failures, not successes.
+/// How long `T: until` waits before it fails. A test that passes does not depend on this time.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
 struct Player<'t> {
     peers: Peers<'t>,
     captures: Captures,
     transcript: Transcript,
-    /// Publishes that the server has confirmed, by connection and channel.
+    /// The publishes that the server has confirmed, by connection and channel.
     confirmed: HashMap<(usize, u16), BTreeSet<u64>>,
-    /// When the script said `T: mark`.
+    /// The time of the last `T: mark`.
     mark: Duration,
 }
 
@@ -152,7 +153,7 @@ impl Player<'_> {
         }
     }
 
-    /// A method, and its content where the line has a body.
+    /// Sends a method, and its content if the line has a body.
     fn send_method(
         &mut self,
         connection: usize,
@@ -173,7 +174,7 @@ impl Player<'_> {
             return Err(format!("{name} has no field `{}`, and no body that could have properties", properties[0].0));
         }
         if name == "channel.open" {
-            // Its confirms count from 1 again.
+            // On a new channel, publishes count from 1 again.
             self.confirmed.remove(&(connection, channel));
         }
         self.peers.send_method(connection, channel, name, &fields)?;
@@ -202,7 +203,7 @@ impl Player<'_> {
             }
         }
         match arguments.named.first() {
-            Some((name, _)) => Err(format!("no field or property `{name}`")),
+            Some((name, _)) => Err(format!("there is no field or property `{name}`")),
             None => Ok(properties),
         }
     }
@@ -225,12 +226,13 @@ impl Player<'_> {
         }
     }
 
-    /// Heartbeats come when they come; only a line about them sees them.
+    /// The next message. Heartbeats are skipped unless the line expects one, because they can come at any time.
     fn next(&mut self, step: &Step) -> Result<Received, String> {
         loop {
             let wait = self.peers.wait(step.connection, step.channel);
             wait.map_err(|why| format!("expected {}: {why}", step.verb))?;
-            let received = self.peers.inbox(step.connection)?.pop(step.channel).expect("it was waited for");
+            let received =
+                self.peers.inbox(step.connection)?.pop(step.channel).expect("the wait has ended with a message");
             if received.name != "heartbeat" || step.verb == "heartbeat" {
                 return Ok(received);
             }
@@ -243,7 +245,7 @@ impl Player<'_> {
             let fits = |candidate: &Received| expectation::check(step, candidate, &mut self.captures.clone()).is_ok();
             let index = received.iter().position(fits).ok_or_else(|| {
                 let got: Vec<String> = received.iter().map(Received::to_string).collect();
-                format!("line {}: none of these is it: {}", step.line, got.join("; "))
+                format!("line {}: none of these is the expected message: {}", step.line, got.join("; "))
             })?;
             let shown = expectation::check(step, &received.remove(index), &mut self.captures)?;
             self.transcript.add(step, &shown);
@@ -262,14 +264,14 @@ impl Player<'_> {
         self.peers.round_trip(step.connection, step.channel, queue)?;
         let passed = self.peers.target().time().saturating_sub(self.mark);
         match self.peers.inbox(step.connection)?.front(step.channel) {
-            // The machine was too slow to look in time; what has come is for the lines that follow.
+            // The machine was too slow to check in time. The message that has come is for the lines that follow.
             Some(_) if passed >= before => Ok(()),
             Some(received) => Err(format!("expected nothing, got {received}")),
             None => Ok(()),
         }
     }
 
-    /// `confirmed 1-5`: acks for these, in any grouping, and for no publish beyond them.
+    /// `confirmed 1-5`: confirms for these publishes, in any grouping, and for no later publish.
     fn expect_confirmed(&mut self, step: &Step) -> Result<(), String> {
         let [range] = step.arguments.words.as_slice() else { return Err("confirmed FIRST-LAST".to_owned()) };
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -303,14 +305,14 @@ impl Player<'_> {
             "mark" => self.mark = self.peers.target().time(),
             "until" => return self.wait_until(step),
             passes => {
-                let passes = passes.strip_prefix('+').ok_or("time is `T: +500ms`")?;
+                let passes = passes.strip_prefix('+').ok_or("a time is written as `T: +500ms`")?;
                 self.peers.target().advance(milliseconds(passes)?);
             }
         }
         Ok(())
     }
 
-    /// `until queue=q message-count=2`: looks again and again until that many messages are ready there.
+    /// `until queue=q message-count=2`: checks again and again until this many messages are ready in the queue.
     fn wait_until(&mut self, step: &Step) -> Result<(), String> {
         let mut arguments = step.arguments.clone();
         let queue = self.option(&mut arguments, "queue", FieldKind::ShortText)?.ok_or("until queue=...")?;
@@ -322,13 +324,13 @@ impl Player<'_> {
                 return Ok(());
             }
             if self.peers.target().time() - begun > WAIT_MAX {
-                return Err(format!("waited for message-count={wanted}, and it stays {ready}"));
+                return Err(format!("waited for message-count={wanted}, but it is still {ready}"));
             }
             self.peers.target().advance(LOOK_EVERY);
         }
     }
 
-    /// A conversation in which something came that no line expects was not understood.
+    /// Fails if the server has sent a message that no line expects.
     fn nothing_left(&mut self) -> Result<(), String> {
         for number in self.peers.numbers() {
             if let Some((channel, received)) = self.peers.inbox(number)?.leftover() {
@@ -338,7 +340,7 @@ impl Player<'_> {
         Ok(())
     }
 
-    /// Says goodbye on every connection; whatever happens then is not part of the conversation.
+    /// Closes all connections. The result does not count, because this is not part of the conversation.
     fn leave(&mut self) {
         for number in self.peers.numbers() {
             let _ = self.peers.close(number);
@@ -346,10 +348,10 @@ impl Player<'_> {
     }
 }
 
-/// `500ms`.
+/// Reads a duration such as `500ms`.
 fn milliseconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix("ms").and_then(|ms| ms.parse().ok());
-    number.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is no number of milliseconds, such as 500ms"))
+    number.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is not a number of milliseconds, such as 500ms"))
 }
 
 fn octets(words: &[String], radix: u32) -> Result<Vec<u8>, String> {

@@ -1,22 +1,23 @@
-//! What a server answered in a conversation, as text: written down once from the original, compared with ours ever after.
+//! The answers of a server in a conversation, as text. RabbitMQ's answers are recorded once, and FerryMQ's are compared
+//! with them in each test.
 
 use std::fmt;
 
 use crate::notation::{Arguments, Term};
 use crate::script::Step;
 
-/// A reply's text is for people. Ours are our own words, so the comparison leaves them out.
+/// The text of a reply is for people, and FerryMQ's texts may differ. So the comparison leaves them out.
 const NOT_COMPARED: &str = "reply-text";
 
-/// The server's side of one conversation, a line for each message. Lines of a block that differs by intent are
-/// indented under the reason.
+/// The server's side of one conversation, with one line for each message. If a block differs on purpose, its lines are
+/// indented after the reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transcript {
     lines: Vec<String>,
     in_difference: bool,
 }
 
-/// A transcript with the server that it was taken from.
+/// A transcript, and the server that it is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
     pub server: String,
@@ -38,7 +39,7 @@ impl Transcript {
         self.in_difference = false;
     }
 
-    /// Lines to compare: what differs by intent stands in the script, with its reason.
+    /// The lines to compare. They do not include what differs on purpose: the script has these lines with their reason.
     fn compared(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(String::as_str).filter(|line| !line.starts_with("  ") && !line.starts_with("differs: "))
     }
@@ -46,13 +47,13 @@ impl Transcript {
 
 impl Recording {
     pub fn parse(text: &str) -> Result<Self, String> {
-        let (first, rest) = text.split_once('\n').ok_or("a recording has a first line")?;
-        let server = first.strip_prefix("# ").ok_or("a recording begins with `# ` and the server's name")?;
+        let (first, rest) = text.split_once('\n').ok_or("a recording must have a first line")?;
+        let server = first.strip_prefix("# ").ok_or("a recording must begin with `# ` and the server's name")?;
         let lines = rest.lines().map(str::to_owned).collect();
         Ok(Self { server: server.to_owned(), transcript: Transcript { lines, in_difference: false } })
     }
 
-    /// The first line in which another server's answers differ from the recorded ones.
+    /// Compares the answers of another server with the recorded ones. The error is the first line that differs.
     pub fn compare(&self, transcript: &Transcript) -> Result<(), String> {
         let (mut theirs, mut ours) = (self.transcript.compared(), transcript.compared());
         loop {

@@ -1,11 +1,11 @@
-//! Scripts as they are read: lines become steps, and steps that differ by intent stand in a block with their reason.
+//! Reads scripts. A line becomes a step. Steps that differ from RabbitMQ on purpose are in a block with the reason.
 
 use crate::notation::{Arguments, Term};
 
-/// A conversation with a name, read from one file.
+/// A conversation, read from one file.
 #[derive(Debug)]
 pub struct Script {
-    /// The file's name without its ending: `016-topic`.
+    /// The name of the file without `.txt`: `016-topic`.
     pub name: String,
     pub(crate) parts: Vec<Part>,
 }
@@ -13,7 +13,7 @@ pub struct Script {
 #[derive(Debug)]
 pub(crate) enum Part {
     Step(Step),
-    /// We answer otherwise than the original, and say why.
+    /// A block in which FerryMQ's answer differs from RabbitMQ's, with the reason.
     Difference {
         reason: String,
         ours: Vec<Step>,
@@ -27,7 +27,7 @@ pub(crate) struct Step {
     pub side: Side,
     pub connection: usize,
     pub channel: u16,
-    /// May come in any order with its neighbours that are marked so too.
+    /// The message may come in any order with the messages of neighbouring lines that have this mark, too.
     pub unordered: bool,
     pub verb: String,
     pub arguments: Arguments,
@@ -50,7 +50,8 @@ impl Script {
                 continue;
             }
             if raw.starts_with("  ") {
-                let block = parts.last_mut().ok_or_else(|| failed("nothing to indent under".to_owned()))?;
+                let block =
+                    parts.last_mut().ok_or_else(|| failed("there is no block before this indented line".to_owned()))?;
                 let step = Step::parse(index + 1, line).map_err(failed)?;
                 add_to_block(block, step).map_err(|why| failed(why.to_owned()))?;
             } else if let Some(reason) = line.strip_prefix("ours: ") {
@@ -65,7 +66,7 @@ impl Script {
         Ok(Self { name: name.to_owned(), parts: joined(parts).map_err(|why| format!("{name}: {why}"))? })
     }
 
-    /// Why we differ from the original, for each block that does.
+    /// The reasons of all blocks in which FerryMQ differs from RabbitMQ.
     pub fn differences(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Difference { reason, .. } => Some(reason.as_str()),
@@ -73,7 +74,7 @@ impl Script {
         })
     }
 
-    /// Queues and exchanges that the script declares by name: `(method that deletes it, field, name)`.
+    /// The queues and exchanges that the script declares by name: `(method that deletes it, field, name)`.
     pub(crate) fn declared(&self) -> Vec<(&'static str, &'static str, String)> {
         let steps = self.parts.iter().flat_map(|part| match part {
             Part::Step(step) => std::slice::from_ref(step).iter().chain(&[]),
@@ -101,7 +102,7 @@ impl Script {
     }
 }
 
-/// `ours:` and `theirs:` were read as blocks of their own; the second belongs to the first.
+/// Joins each `theirs:` block with the `ours:` block before it. They were read as separate blocks.
 fn joined(parts: Vec<Part>) -> Result<Vec<Part>, &'static str> {
     let mut whole: Vec<Part> = Vec::new();
     for part in parts {
@@ -124,13 +125,13 @@ fn add_to_block(block: &mut Part, step: Step) -> Result<(), &'static str> {
             ours.push(step);
             Ok(())
         }
-        Part::Step(_) => Err("only the lines of an `ours:` or `theirs:` block are indented"),
+        Part::Step(_) => Err("only the lines of an `ours:` or `theirs:` block may be indented"),
     }
 }
 
 impl Step {
     fn parse(line: usize, text: &str) -> Result<Self, String> {
-        let (who, rest) = text.split_once(':').ok_or("a line is `C: ...`, `S: ...` or `T: ...`")?;
+        let (who, rest) = text.split_once(':').ok_or("a line must be `C: ...`, `S: ...` or `T: ...`")?;
         let mut letters = who.chars();
         let side = match letters.next() {
             Some('C') => Side::Client,
@@ -143,14 +144,14 @@ impl Step {
         let (connection, channel) = place(numbers.trim_end_matches('*'))?;
         let mut arguments = Arguments::parse(rest)?;
         if arguments.words.is_empty() {
-            return Err("the line says nothing".to_owned());
+            return Err("the line has no step".to_owned());
         }
         let verb = arguments.words.remove(0);
         Ok(Self { line, side, connection, channel, unordered, verb, arguments })
     }
 }
 
-/// `2.3` is connection 2, channel 3; where one is missing it is 1.
+/// Reads `2.3` as connection 2, channel 3. A missing number is 1.
 fn place(text: &str) -> Result<(usize, u16), String> {
     let (connection, channel) = text.split_once('.').unwrap_or((text, "1"));
     let connection = if connection.is_empty() { "1" } else { connection };

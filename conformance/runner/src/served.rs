@@ -1,4 +1,4 @@
-//! Our own binary, started on free ports with a data directory of its own, and ended when it is let go.
+//! Starts FerryMQ's binary on free ports with its own data directory, and ends it when the value is dropped.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Certificates;
 
-/// A running `ferrymq serve` with a listener for AMQP, and one for AMQP under TLS where it has certificates.
+/// A running `ferrymq serve` with a listener for AMQP. With certificates it also has a listener for AMQP with TLS.
 #[derive(Debug)]
 pub struct Served {
     binary: PathBuf,
@@ -18,7 +18,7 @@ pub struct Served {
     addresses: Addresses,
 }
 
-/// Where it listens, each `HOST:PORT`.
+/// The addresses of its listeners, each `HOST:PORT`.
 #[derive(Debug, Clone)]
 struct Addresses {
     amqp: String,
@@ -26,7 +26,7 @@ struct Addresses {
 }
 
 impl Served {
-    /// Starts the binary with an empty data directory, and returns when it says that it is ready.
+    /// Starts the binary with an empty data directory. Returns when the server prints `ready`.
     pub fn start(binary: &Path) -> Result<Self, String> {
         Self::start_with(binary, None, None)
     }
@@ -36,7 +36,7 @@ impl Served {
         Self::start_with(binary, None, Some(definitions.to_owned()))
     }
 
-    /// The same, with TLS: clients need no certificates, but the authority of theirs is known.
+    /// The same, with TLS. Clients need no certificates, but the server knows the authority of their certificates.
     pub fn start_secure(binary: &Path, certificates: &Certificates) -> Result<Self, String> {
         Self::start_with(binary, Some(certificates.clone()), None)
     }
@@ -56,7 +56,7 @@ impl Served {
         Ok(Self { binary: binary.to_owned(), folder, certificates, definitions, child, addresses })
     }
 
-    /// Ends the server without warning (SIGKILL) and starts it again on its data and its addresses.
+    /// Kills the server with SIGKILL, and starts it again with the same data and the same addresses.
     pub fn kill_and_restart(&mut self) -> Result<(), String> {
         self.end();
         let (certificates, definitions) = (self.certificates.as_ref(), self.definitions.as_deref());
@@ -64,23 +64,23 @@ impl Served {
         Ok(())
     }
 
-    /// `HOST:PORT`.
+    /// The address as `HOST:PORT`.
     pub fn address(&self) -> &str {
         &self.addresses.amqp
     }
 
-    /// `HOST:PORT` for connections under TLS.
+    /// The address for connections with TLS as `HOST:PORT`.
     pub fn secure_address(&self) -> Option<&str> {
         self.certificates.is_some().then_some(&self.addresses.amqps)
     }
 
-    /// What the server has written to standard error.
+    /// The text that the server has written to standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     fn end(&mut self) {
-        // Both fail only where the process is gone already, which is what is wanted.
+        // Both fail only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -89,7 +89,7 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         self.end();
-        // A folder that cannot be removed is left to the system's own cleaning.
+        // If the folder cannot be removed, it stays for the system's own cleaning.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
@@ -112,7 +112,7 @@ fn launch(
         command.args(["--tls-client-certificates", "optional"]);
     }
     if let Some(definitions) = definitions {
-        // The scripts listen for events, too.
+        // Some scripts consume events.
         command.arg("--definitions").arg(definitions).args(["--events", "yes"]);
     }
     let mut child = command
@@ -122,7 +122,7 @@ fn launch(
         .stderr(log.map_err(|why| why.to_string())?)
         .spawn()
         .map_err(|why| format!("{}: {why}", binary.display()))?;
-    let stdout = child.stdout.take().expect("the pipe was asked for above");
+    let stdout = child.stdout.take().expect("the command above has a pipe");
     let mut listening = wanted.clone();
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
         if let Some(address) = line.strip_prefix("listening amqp ") {

@@ -1,9 +1,9 @@
-//! The tables of `spec/amqp091.toml`: which methods there are, and what fields they have.
+//! The tables of `spec/amqp091.toml`: the methods and their fields.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// The whole protocol as this crate needs it.
+/// The parts of the protocol that this crate needs.
 #[derive(Debug)]
 pub struct Spec {
     methods: Vec<Method>,
@@ -15,7 +15,7 @@ pub struct Spec {
 
 #[derive(Debug)]
 pub struct Method {
-    /// With its class: `queue.declare-ok`.
+    /// The name with the class: `queue.declare-ok`.
     pub name: String,
     pub class_id: u16,
     pub id: u16,
@@ -27,7 +27,8 @@ pub struct Method {
 pub struct Field {
     pub name: String,
     pub kind: FieldKind,
-    /// Written as zero or empty unless a script names it, and not shown in a recording.
+    /// Whether the field is reserved: it is written as zero or empty unless a script names it, and not shown in a
+    /// recording.
     pub reserved: bool,
 }
 

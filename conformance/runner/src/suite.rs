@@ -1,4 +1,4 @@
-//! The scripts of a folder, and what the original answered in each.
+//! The scripts of a folder, and RabbitMQ's recorded answers to each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::recording::Recording;
 use crate::script::Script;
 use crate::target::Target;
 
-/// A folder of scripts `NNN-title.txt`, with their recordings in `recorded/`.
+/// A folder with scripts `NNN-title.txt`, and with their recordings in `recorded/`.
 #[derive(Debug)]
 pub struct Suite {
     folder: PathBuf,
@@ -32,7 +32,8 @@ impl Suite {
         Ok(Self { folder: folder.to_owned(), scripts: paths.iter().map(parse).collect::<Result<_, _>>()? })
     }
 
-    /// The users, vhosts and policies that the server is to have, in RabbitMQ's form.
+    /// The path of the definitions file with the users, vhosts and policies that the server must have, in RabbitMQ's
+    /// form.
     pub fn definitions_path(&self) -> PathBuf {
         self.folder.join("definitions.json")
     }
@@ -41,7 +42,8 @@ impl Suite {
         self.folder.join("recorded").join(&script.name).with_extension("txt")
     }
 
-    /// Plays a script, which must come out as it says. Ours must answer as the original did besides.
+    /// Plays a script. The server must answer as the script says. FerryMQ must also answer as RabbitMQ did in the
+    /// recording.
     pub fn check(&self, script: &Script, target: &mut dyn Target, whose: Whose) -> Result<(), String> {
         let transcript = play(script, target, whose)?;
         match whose {
@@ -50,10 +52,10 @@ impl Suite {
         }
     }
 
-    /// Plays a script against the original and writes down what it answered.
+    /// Plays a script against RabbitMQ and records its answers.
     pub fn record(&self, script: &Script, target: &mut dyn Target, server: &Server) -> Result<(), String> {
         if server.whose == Whose::Ours {
-            return Err("the recordings are the original's answers, not ours".to_owned());
+            return Err("recordings must be RabbitMQ's answers, but this server is FerryMQ".to_owned());
         }
         let recording = Recording { server: server.title.clone(), transcript: play(script, target, server.whose)? };
         let path = self.recording_path(script);

@@ -1,46 +1,46 @@
-//! What a conversation is played against. Four verbs are enough, so that a server in memory with a fake clock can be a
-//! target as well as one behind a socket.
+//! The server that a conversation is played against. The trait is small, so that a target can be a server behind a
+//! socket or a server in memory with a fake clock.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-/// One connection of a target, numbered as the target likes.
+/// One connection of a target. The target chooses the number.
 pub type ConnectionId = usize;
 
-/// What [`Target::receive`] found.
+/// The result of [`Target::receive`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
     Bytes,
-    /// The server has closed the connection, and everything it sent before was received.
+    /// The server has closed the connection, and everything that it sent before was received.
     Closed,
-    /// Nothing came, and nothing will: the target is idle, or its patience has ended.
+    /// The server sent nothing and will send nothing: it is idle, or the target has waited for the maximum time.
     Quiet,
 }
 
 pub trait Target {
     fn open(&mut self) -> Result<ConnectionId, String>;
 
-    /// Sending to a connection that the server has closed is not an error: the next receive tells.
+    /// Sends bytes. If the server has closed the connection, this is not an error; the next `receive` reports it.
     fn send(&mut self, connection: ConnectionId, bytes: &[u8]) -> Result<(), String>;
 
-    /// Appends what the server has sent, waiting until there is something.
+    /// Waits until the server has sent something, and appends it to `into`.
     fn receive(&mut self, connection: ConnectionId, into: &mut Vec<u8>) -> Result<Arrival, String>;
 
-    /// Closes without a word, as a lost network does.
+    /// Closes the socket without a close method, like a lost network.
     fn abandon(&mut self, connection: ConnectionId);
 
     fn advance(&mut self, by: Duration);
 
-    /// What the clock shows, from a beginning of its own.
+    /// The time of the target's clock, since a moment that the target chooses.
     fn time(&self) -> Duration;
 
-    /// The conversation waits for something that the server does when a time has come. Where the clock stands still, it
-    /// moves to the next such time; a real one needs no help.
+    /// Moves a fake clock to the next time at which the server does something, because the conversation waits for that.
+    /// A real clock does nothing here.
     fn advance_to_next_alarm(&mut self) {}
 }
 
-/// A server behind a socket. Its clock is the real one, so advancing it is waiting.
+/// A server behind a socket. Its clock is the real clock, so to advance it means to wait.
 #[derive(Debug)]
 pub struct Tcp {
     address: String,
@@ -49,7 +49,7 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// When this has passed without a byte, the server is not going to answer. It bounds failures, not successes.
+    /// If the server sends no byte for this time, it will not answer. A test that passes does not depend on this time.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     pub fn new(address: impl Into<String>) -> Self {
@@ -95,7 +95,7 @@ impl Target for Tcp {
 
     fn abandon(&mut self, connection: ConnectionId) {
         if let Some(socket) = self.sockets[connection].take() {
-            // It may be closed already, which is what is wanted.
+            // An error means that it is already closed.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -109,7 +109,7 @@ impl Target for Tcp {
     }
 }
 
-/// A server that closes while we write answers with a reset.
+/// Whether an error means that the server has closed the connection. If it closes while we write, we get a reset.
 fn is_gone(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
 }

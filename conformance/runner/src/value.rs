@@ -1,8 +1,8 @@
-//! Values as they travel: method fields, properties and the typed items of field tables, and how a script writes them.
+//! The values of method fields, of properties and of field tables, and their notation in a script.
 
 use std::fmt::{self, Write as _};
 
-/// A field of a method, or a property.
+/// The value of a method's field or of a property.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Bit(bool),
@@ -13,7 +13,7 @@ pub enum Value {
 
 pub type Table = Vec<(String, Item)>;
 
-/// One value of a field table, with the type octet it travels under.
+/// One value of a field table, with its type octet.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Item {
     Bool(bool),
@@ -78,7 +78,7 @@ fn write_table(f: &mut fmt::Formatter<'_>, table: &Table) -> fmt::Result {
     f.write_char('}')
 }
 
-/// Bytes in quotes. A long run of one byte, as large test bodies are, is written as that byte and a count.
+/// Writes bytes in quotes. If they are many times the same byte, as in large test bodies, writes that byte and a count.
 fn write_text(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     const RUN_MIN: usize = 40;
     if let [first, rest @ ..] = bytes

@@ -15,9 +15,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Applies a change of the catalog, which is locked for that, as one unit of the journal. What it has appended to the list of
-/// entries is written also where it is refused, because it was applied. Where a queue or an exchange has gone that had more
-/// bindings than may go at once, [`Node::settle_down`] takes the rest away.
+/// Locks the catalog and applies a change, as one unit of the journal. If the change is refused, the entries that it
+/// has appended to the list are written, too, because they were applied. If it has deleted a queue or an exchange with
+/// very many bindings, [`Node::settle_down`] removes the rest of them.
 ///
 /// The returned position makes the current state of the catalog durable, whoever changed it last: a connection that
 /// has found what another connection has just declared is not answered before that is durable.
@@ -36,7 +36,7 @@ pub fn apply<T>(
     ports.write_changes(&changes);
     schedules::follow_catalog(shard, ports);
     if !ports.is_unbinding() {
-        // Dead letters that wait for a target are tried again: once, not for each portion of the bindings that go.
+        // Dead letters that wait for a target are tried again once, not for each portion of removed bindings.
         shard.routes_changed();
     }
     ports.end_unit();
@@ -63,7 +63,7 @@ impl Node {
         changed
     }
 
-    /// An exchange of this name is about to be declared: the bindings of one that had it go first, in portions.
+    /// Prepares the declaration of an exchange with this name: removes the bindings of a deleted one, in portions.
     pub(crate) fn unbind_exchange(&self, vhost: &Name, exchange: &Name) {
         let is_left = || self.catalog.read().is_unbinding_exchange(vhost, exchange);
         if is_left() {

@@ -1,5 +1,5 @@
-//! Work is bounded by what it touches, in a whole node: twice and four times as many of anything cost as much for each as
-//! before. Counted is the processor time of the test's thread.
+//! Tests with a whole node that the work for one object does not grow with the number of objects: with two and four
+//! times as many of them, each costs as much as before. The processor time of the test's thread is measured.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,22 +14,23 @@ use parking_lot::Mutex;
 use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, declaration, login, open, origin, publish};
 use crate::{Client, Host, Node};
 
-/// Processor time of this thread so far.
+/// The processor time of this thread so far.
 fn processor_time() -> Duration {
-    // The kernel brings the count up to date when it looks for who is next.
+    // The kernel updates the count when it schedules the next thread.
     std::thread::yield_now();
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
 const FEW: usize = 256;
-/// What one of four times as many may cost, in hundredths of what one of few costs.
+/// The maximum cost for each of four times as many objects, in per cent of the cost for each of the few.
 const GROWTH_MAX: u32 = 130;
-/// Others may take a processor's caches away. So each size's least time counts, of as many rounds as it takes, up to this.
+/// Other programs may displace data from the processor's caches. So the shortest time of several rounds counts for each
+/// size. This is the maximum number of rounds.
 const ROUNDS_MAX: usize = 200;
 
-/// Fails where the work for each of four times as many costs more than 1.3 times as much. `measure(count)` says what the work on
-/// so many took.
+/// Fails if the work for each of four times as many objects costs more than 1.3 times as much. `measure(count)` returns
+/// the time of the work on `count` objects.
 fn check_linear(what: &str, mut measure: impl FnMut(usize) -> Duration) {
     let counts = [FEW, 2 * FEW, 4 * FEW];
     let mut least = [Duration::MAX; 3];
@@ -112,7 +113,7 @@ fn connections_come_and_go_in_linear_time() {
         time(|| {
             let connect = |_| rig.node.connect(Arc::new(Nobody), String::new(), true).unwrap();
             let mut clients: Vec<Client> = (0..count).map(connect).collect();
-            // In another order than they came.
+            // In another order than that of their declarations.
             while !clients.is_empty() {
                 clients.swap_remove(clients.len() / 2);
             }
@@ -186,7 +187,7 @@ fn a_message_reaches_many_connections_in_linear_time() {
     });
 }
 
-/// A host that looks whether the catalog can be read, whenever a part of something lengthy is about to be done.
+/// A host that checks before each part of long work whether the catalog can be read.
 #[derive(Default)]
 struct Watched {
     node: Mutex<Weak<Node>>,
@@ -221,8 +222,8 @@ impl Host for Watched {
     }
 }
 
-/// The queue goes at once, and its bindings in portions between which others have the catalog; the next command of the same
-/// connection finds none of them.
+/// A queue is deleted at once and its bindings in portions, between which other clients can use the catalog. The next
+/// command of the same connection finds none of the bindings.
 #[test]
 fn a_queue_goes_in_linear_time_and_portions_however_often_it_is_bound() {
     let (folder, host) = (Folder::new(), Arc::new(Watched::default()));

@@ -7,8 +7,8 @@ pub trait Host: Send + Sync {
     /// The time for expiry, delays and timeouts: it is monotonic and never jumps, see [`Time`].
     fn now(&self) -> Time;
 
-    /// A clock for the length of a piece of work, in nanoseconds from any moment on. A host without one answers 0, and work whose
-    /// length a client chooses counts as nothing.
+    /// A clock to measure the length of a piece of work, in nanoseconds from any moment on. A host without a clock
+    /// returns 0. Then work whose length a client decides counts as nothing.
     fn nanoseconds(&self) -> u64 {
         0
     }

@@ -1,8 +1,8 @@
 //! The ledger of memory: what each connection holds, and what happens when all of them hold too much.
 //!
-//! A connection's account changes once for each turn or write, not for each message. When a limit is exceeded, the user counts
-//! whose connections hold the most together: of these, the connection that holds the most is read no further, while others go
-//! on. If that lasts for [`GRACE_MS`], it is closed.
+//! A connection's account changes once for each turn or write, not for each message. When a limit is exceeded, the
+//! server takes the user whose connections hold the most together. It reads no more from that user's connection that
+//! holds the most, while other connections go on. If that lasts for [`GRACE_MS`], the connection is closed.
 
 use std::collections::HashMap;
 use std::sync::{
@@ -270,7 +270,8 @@ fn user_of(connection: &Connection) -> Option<&Name> {
     connection.who.get().map(|who| &who.user)
 }
 
-/// What each user holds. A connection without a user stands for itself, and is not in it; nor are those that are closing.
+/// The bytes that the connections of each user hold. Connections without a user and closing connections are not
+/// included.
 fn by_user(connections: &[Option<Arc<Connection>>], pool: Pool) -> HashMap<Option<&Name>, usize> {
     let mut by_user = HashMap::new();
     for connection in connections.iter().flatten() {
@@ -335,7 +336,7 @@ impl Node {
         let by_user = by_user(&connections, excess.pool);
         for connection in connections.iter().flatten() {
             let (bytes, account) = (connection.account.bytes.of(excess.pool), &connection.account);
-            // All connections of a user together, then the one of them that holds the most.
+            // First the user whose connections hold the most together, then that user's connection that holds the most.
             let rank = (by_user.get(&user_of(connection)).copied().unwrap_or(bytes), bytes, connection.serial);
             match account.state.load(Ordering::Acquire) {
                 CLOSING => closing += bytes,

@@ -85,7 +85,7 @@ impl Rig {
         (client, socket)
     }
 
-    /// As [`Rig::client`], of another user.
+    /// Like [`Rig::client`], for another user.
     fn client_of(&self, user: &str) -> (Client, Arc<Socket>) {
         let (name, vhost) = (Name::from(user), Name::from("/"));
         let mut catalog = self.node.catalog.write();
@@ -100,7 +100,7 @@ impl Rig {
         (client, socket)
     }
 
-    /// Time passes, and the host rings as it was told to.
+    /// Advances the clock, and the host calls the node at the time that the node asked for.
     fn pass(&self, ms: u64) {
         for _ in 0..ms / 100 {
             self.host.now.fetch_add(100, Ordering::Relaxed);
@@ -140,7 +140,7 @@ fn memory() -> Limits {
     Limits { memory_bytes_max: MAX as u64, outbox_bytes_max: MAX, ..Limits::default() }
 }
 
-/// A user with many connections does not pass for one who holds little.
+/// The connections of a user count together, even if each of many holds little.
 #[test]
 fn of_the_user_that_holds_the_most_one_connection_is_held_up_and_closed() {
     let rig = Rig::new(uploads());

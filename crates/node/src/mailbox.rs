@@ -198,8 +198,8 @@ impl Mailbox {
         Some((channel, ended))
     }
 
-    /// Gives a message to a subscription, if its account, its channel's and the connection's allow it: takes from all
-    /// three or from none. Refused, the subscription waits, and `take_waiting` will name it.
+    /// Gives a message to a subscription, if its own credit, its channel's and its connection's allow it: takes from
+    /// all three or from none. If it is refused, the subscription waits, and `take_waiting` will return it.
     pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> Taken {
         let Some(subscription) = self.subscriptions.get_mut(&number) else { return Taken::NoCredit };
         let Some(channel) = self.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };

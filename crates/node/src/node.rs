@@ -301,8 +301,8 @@ impl Node {
         self.core.lock().shard.is_ahead(queue, bytes, now)
     }
 
-    /// Decides something under the shard's lock, and delivers what that made deliverable. [`Node::settle_down`] is due
-    /// after it. The caller holds no lock.
+    /// Decides something under the shard's lock, and delivers the messages that became deliverable. The caller must
+    /// call [`Node::settle_down`] after it, and must hold no lock.
     pub(crate) fn decide<T>(
         &self,
         aftermath: &mut Aftermath,
@@ -363,7 +363,7 @@ impl Node {
                 work += self.forget_gone(aftermath, own);
                 continue;
             }
-            // The one who asked for it waits, and nobody else.
+            // Only the client that asked for it waits.
             self.host.lengthy(&mut || {
                 while aftermath.unbinding.is_some() {
                     work += self.forget_gone(aftermath, own);
@@ -376,12 +376,13 @@ impl Node {
         work
     }
 
-    /// The catalog forgets what has gone, and takes away one portion of the bindings that are left of it.
+    /// Removes deleted queues from the catalog, and one portion of the bindings that are left of deleted queues and
+    /// exchanges.
     fn forget_gone(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
         aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
         let mut catalog = self.catalog.write();
         self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| {
-            // An alternate exchange may take from now on what went to them.
+            // From now on, an alternate exchange may get the messages that were routed to them.
             catalog_change::apply(shard, ports, |_, ports, _| ports.forget_gone())
         });
         let happenings = catalog.take_happenings();

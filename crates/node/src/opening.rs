@@ -215,8 +215,8 @@ impl Node {
         store.map_or(Ok(()), Store::close)
     }
 
-    /// Puts dead letters that wait in memory into their queues, as far as there is room: the messages have left where they
-    /// were.
+    /// Puts dead letters that wait in memory into their queues, as long as there is space. Their messages have already
+    /// left their queues.
     fn post_what_waits(&self) {
         // A few dead letters can cause more and more of them.
         const ROUNDS_MAX: usize = 1_000;
@@ -315,7 +315,7 @@ fn found(recovered: &Recovered) -> Found {
     Found { is_new: recovered.entries.is_empty(), queues: queues.len(), messages }
 }
 
-/// A crash while a queue or exchange with very many bindings goes may leave that many.
+/// After a crash during the deletion of a queue or exchange with very many bindings, this many may be left.
 const ORPHANS_SHOWN: usize = 16;
 
 fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Catalog, NodeError> {

@@ -1,4 +1,5 @@
-//! Publishers wait for consumers that have credit and whose sockets take no more; for a while only, and for nobody else.
+//! Publishers wait for a short time for consumers that have credit and whose sockets take no more, and for no other
+//! consumers.
 
 use std::sync::{
     Arc,
@@ -10,7 +11,7 @@ use ferrymq_model::{Arguments, Body, Command, ConsumeCommand, Name, Publish, Spa
 use crate::rig_tests::{Folder, Gate, Moving, Nobody, carry_out, declaration, login, open, origin, publish};
 use crate::{Client, Effects, Node, Peer};
 
-/// A peer whose socket takes what it is told to.
+/// A peer whose socket takes as much as the test says.
 #[derive(Default)]
 struct Slow {
     waiting: AtomicUsize,
@@ -29,7 +30,7 @@ impl Peer for Slow {
 }
 
 const BODY_BYTES: usize = 64 << 10;
-/// More than twice as much as publishers may be ahead.
+/// More than twice the bytes by which publishers may be ahead.
 const MESSAGES: usize = 80;
 
 struct Bench {
@@ -74,7 +75,7 @@ impl Bench {
         carry_out(&mut self.publisher, &input, vec![Command::Publish(one); MESSAGES]);
     }
 
-    /// The consumer's socket takes everything, and what waits for it is handed out.
+    /// The consumer's socket takes everything, and the waiting messages are delivered.
     fn catch_up(&mut self) {
         for _ in 0..2 * MESSAGES {
             self.socket.waiting.store(0, Ordering::Relaxed);

@@ -18,7 +18,7 @@ use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, declaration, logi
 const QUEUES: usize = 300;
 const MESSAGES: usize = 100;
 
-/// Each decision asks for the time, and each piece of work takes a tenth of a millisecond.
+/// A host whose clock advances by a tenth of a millisecond for each piece of work.
 #[derive(Default)]
 struct Counting(AtomicUsize);
 
@@ -123,7 +123,7 @@ fn permission_is_looked_at_before_the_user_id() {
     node.stop().unwrap();
 }
 
-/// Publishes whose routing takes long: most of them wait for later turns.
+/// The routing of the publishes takes long, so most of them wait for later turns.
 #[test]
 fn what_it_takes_to_route_counts_as_work() {
     const PUBLISHES: usize = 1_000;
@@ -153,7 +153,7 @@ fn what_it_takes_to_route_counts_as_work() {
         all_are_decided = client.decide_some(&[], &mut events);
         turns += 1;
     }
-    // Where only messages count, one turn is enough.
+    // If only messages count, one turn is enough.
     assert!(turns > 100, "{turns}");
     drop(client);
     node.stop().unwrap();

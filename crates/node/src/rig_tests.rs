@@ -70,7 +70,7 @@ impl Host for Still {
     }
 }
 
-/// A host whose clock the test moves: so many milliseconds.
+/// A host whose clock the test sets, in milliseconds.
 #[derive(Default)]
 pub struct Moving(pub AtomicU64);
 
@@ -94,7 +94,7 @@ impl Host for Moving {
     }
 }
 
-/// A declaration of a queue that is neither durable nor anything else.
+/// The declaration of a queue without any flag or argument.
 pub fn declaration(name: &str) -> DeclareQueue {
     DeclareQueue {
         origin: origin(),

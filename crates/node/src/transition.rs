@@ -98,7 +98,7 @@ pub struct Aftermath {
     pub touched: Touched,
     /// Queues that were deleted: the catalog has to remove them.
     pub gone: Vec<QueueId>,
-    /// Where bindings are left of what has gone, [`Catalog::gone`] before and after it went: the catalog has to take them away.
+    /// If a deletion has left bindings, [`Catalog::gone`] before and after it: the catalog must remove them.
     pub unbinding: Option<Range<u64>>,
     /// Whether there is more to deliver.
     pub more: bool,
@@ -220,25 +220,26 @@ impl Transition<'_> {
         }
     }
 
-    /// The catalog forgets the queues that went away in this transition.
+    /// Removes from the catalog the queues that this transition has deleted.
     pub fn forget_gone(&mut self) {
         for queue in std::mem::take(&mut self.aftermath.gone) {
             self.catalog().forget_queue(queue);
         }
     }
 
-    /// As [`Catalog::gone`].
+    /// See [`Catalog::gone`].
     pub fn gone(&mut self) -> u64 {
         self.catalog().gone()
     }
 
-    /// Whether bindings are left that this has to take away.
+    /// Whether bindings are left that this must remove.
     pub fn is_unbinding(&self) -> bool {
         self.aftermath.unbinding.is_some()
     }
 
-    /// Bindings of what has gone since `before`, and of what this is about anyway, are taken away: as many as may go under one
-    /// hold of the catalog's lock. What others delete later is for them.
+    /// Removes bindings of the queues and exchanges that were deleted since `before`, and of those that this already
+    /// had to remove: one portion under the catalog's lock. Other clients remove the bindings of their own later
+    /// deletions.
     pub fn unbind_some(&mut self, before: u64, changes: &mut Vec<CatalogEntry>) {
         let after = self.catalog().gone();
         let own = match self.aftermath.unbinding.take() {

@@ -1,4 +1,4 @@
-//! An exchange that is declared again while its bindings go in portions: they go on in portions.
+//! An exchange is declared again while its bindings are removed in portions. The rest is removed in portions, too.
 
 use std::sync::{
     Arc, OnceLock, Weak,
@@ -12,12 +12,12 @@ use crate::{Host, Node};
 
 const BINDINGS: usize = 1_000;
 
-/// Another client declares the exchange as soon as something takes long; each decision asks for the time.
+/// A host: another client declares the exchange as soon as some work takes long. Each decision asks for the time.
 #[derive(Default)]
 struct Other {
     node: OnceLock<Weak<Node>>,
     decisions: AtomicUsize,
-    /// It has declared it.
+    /// Whether the other client has declared it.
     came: AtomicBool,
 }
 

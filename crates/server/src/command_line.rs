@@ -51,8 +51,8 @@ impl Args for ServeArgs {
             .value_parser(clap::value_parser!(PathBuf))
             .help(format!("Read options from this file [variable: {FILE_VARIABLE}]"))
             .long_help(format!(
-                "Read options from this TOML file. Flags and environment variables win over it. Options and their names \
-                 in the file are described in docs/configuration.md\n[variable: {FILE_VARIABLE}]"
+                "Read options from this TOML file. Flags and environment variables override it. docs/configuration.md \
+                describes the options and their names in the file\n[variable: {FILE_VARIABLE}]"
             ));
         let defaults = Configuration::default();
         OPTIONS.iter().fold(command.arg(config), |command, option| command.arg(flag(option, &defaults)))

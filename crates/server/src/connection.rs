@@ -20,9 +20,9 @@ const READ_BYTES_MAX: usize = 256 << 10;
 /// The minimum length of one read, used when more input would be left at the end of a turn.
 const READ_BYTES_MIN: usize = 16 << 10;
 
-/// When a publisher that waits for its consumers looks at them again.
+/// How often a publisher that waits for its consumers checks them.
 const CONSUMER_LOOK: Duration = Duration::from_millis(1);
-/// How long a peer may take to read its last frames and to close, once the connection has ended.
+/// How long a peer may take to read its last frames and to close the socket, after the connection has ended.
 const LINGER: Duration = Duration::from_secs(2);
 /// How long a peer that has asked for the close may take to close the socket.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -203,8 +203,8 @@ impl Connection {
 
     /// Handles expired deadlines and what the node has for this connection. True if the peer has closed the socket.
     ///
-    /// The peer may have been heard from and not read: only then is it silent for too long. What is due is decided before
-    /// the peer is read, because the process may be stopped for a while between the two.
+    /// Bytes of the peer may have arrived that are not read yet. So the peer is read before it counts as silent for too
+    /// long. The time is taken before the read, because the process may be stopped for a while between the two.
     fn look(&mut self, mut reading: bool, mut rest: bool) -> io::Result<bool> {
         let now = self.process.moment();
         let mut closed = false;

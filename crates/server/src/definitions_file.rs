@@ -17,8 +17,9 @@ pub fn import(node: &Node, file: &DefinitionsFile) -> Result<(), String> {
             for problem in &problems {
                 tracing::error!("definitions {name}: {problem}");
             }
-            let count = problems.len();
-            format!("definitions {name}: nothing was imported: definitions_strict is set, and {count} entries or keys cannot be used")
+            let mistakes =
+                if problems.len() == 1 { "1 mistake".to_owned() } else { format!("{} mistakes", problems.len()) };
+            format!("definitions {name}: nothing was imported: definitions_strict is set, and the file has {mistakes}")
         }
         DefinitionsError::Unreadable(why) => format!("definitions {name}: {why}"),
     })?;

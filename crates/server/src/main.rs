@@ -12,7 +12,7 @@ use ferrymq_server::{check, command_line::ServeArgs, serve};
 
 /// A message broker that speaks the protocols your clients already speak
 ///
-/// Without a command it serves, as `ferrymq serve` does.
+/// Without a command, it runs a server, like `ferrymq serve`.
 #[derive(Debug, Parser)]
 #[command(name = "ferrymq", version, args_conflicts_with_subcommands = true)]
 struct CommandLine {
@@ -28,7 +28,7 @@ enum Command {
     Serve(ServeArgs),
     /// Read everything in a data directory that no server uses, and list what is damaged
     Check(check::CheckArgs),
-    /// Remove what is damaged from a data directory that no server uses: exactly that, permanently
+    /// Remove the damaged parts from a data directory that no server uses, for ever; everything else stays
     Repair(check::CheckArgs),
     /// Measure a server: the built-in load generator
     Bench(Box<bench::BenchArgs>),

@@ -25,9 +25,9 @@ pub struct Pump {
     wants_rest: bool,
     /// How many bytes of `out` are used, if steps of it are left for the next turn.
     suspended: Option<Portion>,
-    /// How often consumers are looked at, who are waited for, until input is read again.
+    /// How many more times the publisher checks the consumers for which it waits. After that its input is read in any case.
     looks_left: u32,
-    /// Turns in a row whose deliveries to others wait for more of the same input.
+    /// The number of turns in a row in which deliveries to other connections have waited for more of the same input.
     held_turns: u32,
     log: ConnectionLog,
 }
@@ -61,10 +61,10 @@ impl std::fmt::Debug for Pump {
 /// This many bytes of input count as one unit of work, too.
 const WORK_BYTES: usize = 64;
 
-/// How often a publisher looks whether its consumers have caught up, before it is read on in any case.
+/// How many times a publisher checks whether its consumers have caught up, before its input is read in any case.
 const CONSUMER_LOOKS: u32 = 20;
 
-/// What it takes to look whether there is something to do, in units of work.
+/// The cost of checking whether there is work, in units of work.
 const WORK_OF_LOOK: u64 = 16;
 
 /// How effects are encoded from now on, for the thread that encodes them.
@@ -91,26 +91,26 @@ impl Pump {
         }
     }
 
-    /// Others have had their turn, and this connection's next one begins; where what it published waits for its consumers,
-    /// without its input for a while.
+    /// Starts the connection's next turn, after other connections had theirs. If it must wait for its consumers, its
+    /// input is not read for a while.
     pub fn begin_turn(&mut self) {
         self.done = 0;
         let owes = self.client.is_sending() || self.client.has_collected() || self.suspended.is_some();
         if !self.waits_for_consumers() && !owes && self.client.is_ahead() {
-            // What others are to get does not wait with it.
+            // Deliveries to other connections do not wait.
             self.client.go_on_sending();
             self.looks_left = if self.client.is_sending() { 0 } else { CONSUMER_LOOKS };
         }
     }
 
-    /// Whether this connection is not read because consumers are to catch up first. [`Pump::look_at_consumers`] is to be
-    /// called every millisecond then.
+    /// Whether the connection is not read because its consumers lag. Then the caller must call
+    /// [`Pump::look_at_consumers`] every millisecond.
     #[must_use]
     pub fn waits_for_consumers(&self) -> bool {
         self.looks_left > 0
     }
 
-    /// Looks whether consumers have caught up.
+    /// Checks whether the consumers have caught up.
     pub fn look_at_consumers(&mut self) {
         self.looks_left -= 1;
         if !self.client.is_still_ahead() {
@@ -118,7 +118,7 @@ impl Pump {
         }
     }
 
-    /// Goes on in any case.
+    /// Reads on in any case.
     pub fn wait_for_nobody(&mut self) {
         self.looks_left = 0;
     }

@@ -21,8 +21,8 @@ pub(crate) enum BodyKey {
 /// Number of a block in the cache.
 pub(crate) type BlockNumber = u64;
 
-/// A stretch of a queue that is in a cached block. Stretches of one run are apart; those of two may overlap, since transient
-/// and persistent messages of a queue come to different runs.
+/// A stretch of a queue that is in a cached block. Stretches of one run are apart; those of two may overlap, since
+/// transient and persistent messages of a queue come to different runs.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     last: Sequence,
@@ -40,7 +40,7 @@ struct CachedBlock {
 #[derive(Debug)]
 struct CachedBody {
     held: HeldBody,
-    /// Its age in the share of bodies. One that is on its way to its file is in no share.
+    /// Its age in the share of bodies. A body that is being written to its file is in no share.
     age: Option<Age>,
 }
 
@@ -63,10 +63,10 @@ impl CachedBody {
     }
 }
 
-/// A number that is higher for what came later.
+/// A number that is higher for later entries.
 type Age = u64;
 
-/// How much of one kind is in memory, and in which order it came.
+/// The bytes of one kind in memory, and the order of the entries.
 #[derive(Debug)]
 struct Share<T> {
     items: BTreeMap<Age, T>,
@@ -94,7 +94,7 @@ impl<T: Copy> Share<T> {
         }
     }
 
-    /// The oldest, if it must go. What came last always stays: somebody waits for it.
+    /// The oldest entry, if it must be removed. The last entry always stays, because a reader waits for it.
     fn surplus(&self) -> Option<T> {
         if self.bytes <= self.bytes_max || self.items.len() < 2 {
             return None;
@@ -112,9 +112,9 @@ pub(crate) struct Cache {
     bodies: HashMap<BodyKey, CachedBody, foldhash::fast::FixedState>,
     block_share: Share<BlockNumber>,
     body_share: Share<BodyKey>,
-    /// Where in each run the bodies are that were read from it.
+    /// For each run, the positions of the bodies that were read from it.
     run_bodies: BTreeSet<(RunId, u64)>,
-    /// Bodies that are on their way to their file, with the position that says they are there.
+    /// Bodies that are being written to their files, each with the journal position after which it is in its file.
     unwritten: VecDeque<(Position, u64)>,
     next_block: BlockNumber,
 }
@@ -167,7 +167,7 @@ impl Cache {
         if let Some((queue, first, _)) = queues.first()
             && let Some(known) = self.windows.get(&(run, *queue, *first))
         {
-            // It is the same one, and stays for longer now.
+            // It is the same body, and it stays longer now.
             self.drop_block(known.block);
         }
         for (queue, first, last) in &queues {
@@ -207,7 +207,7 @@ impl Cache {
 
     fn insert(&mut self, key: BodyKey, held: HeldBody) {
         match self.bodies.get_mut(&key) {
-            // It is the same.
+            // It is the same body.
             Some(body) => body.held = held,
             None => {
                 let mut body = CachedBody { held, age: None };
@@ -289,7 +289,8 @@ impl Cache {
 mod tests {
     use super::*;
 
-    /// A message moves before its body is in its file: the body stays, is counted once, and is not driven out by itself later.
+    /// A message moves before its body is in its file: the body stays, is counted once, and is not driven out by itself
+    /// later.
     #[test]
     fn a_body_that_is_needed_again_before_it_is_written_stays() {
         const BYTES_MAX: u64 = 200;
@@ -312,7 +313,7 @@ mod tests {
         assert_eq!(cache.body_share.bytes, 0);
     }
 
-    /// What was read from runs that are gone goes, and nothing else.
+    /// The entries of removed runs are removed, and no others.
     #[test]
     fn what_was_read_from_a_run_goes_with_it() {
         let mut cache = Cache::new(1 << 20);

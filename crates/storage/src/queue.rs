@@ -19,7 +19,7 @@ use crate::segment::SegmentId;
 /// A queue's slot in the table of queues; used again after the queue is deleted.
 pub(crate) type QueueKey = u32;
 
-/// A table with room for more keys than this is made smaller when most of them are gone.
+/// A table with space for more keys than this becomes smaller when most of its keys are removed.
 const KEPT_KEYS: usize = 1_024;
 
 /// An index with fewer slots may be sparse.

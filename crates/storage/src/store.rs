@@ -33,7 +33,7 @@ use crate::transient::Transient;
 pub struct Store {
     pub(crate) appender: Appender,
     pub(crate) shared: Arc<Shared>,
-    /// Boxed, so that the places of queues that are gone are small.
+    /// Boxed, so that the free entries of deleted queues are small.
     pub(crate) queues: Vec<Option<Box<Queue>>>,
     vacant: Vec<QueueKey>,
     pub(crate) keys: Keys,

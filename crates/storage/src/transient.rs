@@ -109,8 +109,8 @@ impl Transient {
         slot
     }
 
-    /// Ends the current chunk where it is full, and says whether it was. Only a chunk that is over can be moved or let go, and
-    /// publishers may have to wait for that before anything else comes.
+    /// Ends the current chunk if it is full, and returns whether it was. Only a chunk that has ended can be moved or
+    /// freed, and publishers may have to wait for that.
     #[inline]
     pub fn end_full_chunk(&mut self) -> bool {
         let is_full = self.writer.filled() + self.beside_bytes >= CHUNK_BYTES;
@@ -120,7 +120,7 @@ impl Transient {
         is_full
     }
 
-    /// A queue let go of a message.
+    /// Records that a queue has released a message.
     #[inline]
     pub fn release(&mut self, slot: &Slot) {
         let segment = self.segments.get_mut(slot.segment);

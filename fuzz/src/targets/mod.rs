@@ -1,4 +1,4 @@
-//! What is tried out.
+//! The targets of the search.
 
 mod frames;
 mod recovery;
@@ -7,28 +7,28 @@ mod tables;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-/// What an input made a target come across.
+/// The marks of an input: texts that name what a target found in it.
 pub type Marks = BTreeSet<String>;
 
-/// Something that reads bytes.
+/// Code that reads bytes, with a check of its promises.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, and that of its folder in the corpus.
+    /// Its name, and the name of its folder in the corpus.
     pub name: &'static str,
-    /// Reads the bytes; panics if a promise is broken.
+    /// Reads the bytes. Panics if a promise is broken.
     pub read: fn(&[u8]) -> Marks,
-    /// How many inputs a short hunt tries.
+    /// How many inputs a short search tries.
     pub tries: u32,
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "frames", read: frames::read, tries: 2_000 },
     Target { name: "tables", read: tables::read, tries: 2_000 },
     Target { name: "recovery", read: recovery::read, tries: 60 },
 ];
 
-/// The name of a variant, without what it holds.
+/// The name of a variant, without its fields.
 fn variant(value: &impl Debug) -> String {
     let shown = format!("{value:?}");
     shown.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default().to_owned()

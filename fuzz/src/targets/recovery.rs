@@ -1,7 +1,7 @@
-//! Recovery from a data directory that something has damaged: never a panic, and never a message lost in silence.
+//! Recovery from a damaged data directory: it must not panic, and it must report each lost message.
 //!
-//! The input is a list of damages of eight bytes each, inflicted upon the fixture of the first released format: a
-//! journal, a run, a checkpoint and a body with a file of its own, a thousand messages in all.
+//! The input is a list of damages; each has eight bytes. They are done to the fixture in the current storage format: a
+//! journal, a run, a checkpoint and a body with its own file, with a thousand messages in all.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -23,13 +23,13 @@ mod rig;
 
 const QUEUE: u64 = 256;
 const MESSAGES: usize = 1000;
-/// More damages than these tell nothing new.
+/// The maximum number of damages. More damages find nothing new.
 const DAMAGES_MAX: usize = 8;
 
 static FIXTURE: LazyLock<FakeDisk> =
     LazyLock::new(|| packed::unpack(include_bytes!("../../../crates/storage/tests/fixtures/directory-v2.packed")));
 
-/// Opens the damaged directory and reads every message.
+/// Opens the damaged directory and reads all messages.
 pub fn read(input: &[u8]) -> Marks {
     let disk = FIXTURE.copy();
     let damages: Vec<&[u8; 8]> = input.as_chunks().0.iter().take(DAMAGES_MAX).collect();
@@ -38,7 +38,7 @@ pub fn read(input: &[u8]) -> Marks {
     let (shard, recovered) = match rig::open_on(std::sync::Arc::new(disk), Path::new("/data"), options) {
         Ok(opened) => opened,
         Err(why) => {
-            // Which of several damages it was is not known.
+            // With several damages, it is not known which one caused the error.
             let of = marks.pop_first().filter(|_| marks.is_empty()).unwrap_or_else(|| "several".to_owned());
             return Marks::from([format!("{} after {of}", variant(&why))]);
         }
@@ -51,13 +51,13 @@ pub fn read(input: &[u8]) -> Marks {
     }
     let failed = shard.heard(|heard| !heard.failed.is_empty());
     let said = failed || !recovered.missing.is_empty();
-    assert!(found == MESSAGES || said, "{} messages are lost in silence", MESSAGES - found);
+    assert!(found == MESSAGES || said, "{} messages are lost and not reported", MESSAGES - found);
     marks.extend(failed.then(|| "a queue failed".to_owned()));
     marks.extend((!recovered.missing.is_empty()).then(|| "something is missing".to_owned()));
     marks
 }
 
-/// Does one damage; says which, and to what kind of file.
+/// Does one damage. Returns its mark: the damage and the kind of file.
 fn inflict(disk: &FakeDisk, damage: &[u8; 8]) -> String {
     let [kind, file, at @ .., count, value] = *damage;
     let files = disk.files();

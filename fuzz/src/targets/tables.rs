@@ -1,4 +1,4 @@
-//! Field tables of AMQP 0-9-1, and the content headers that most of them come in.
+//! Field tables of AMQP 0-9-1, and the content headers that contain most of them.
 
 use ferrymq_amqp091::codec::content::{ContentHeader, Properties};
 use ferrymq_amqp091::codec::table::{RawArray, RawTable, RawValue, put_value};
@@ -13,8 +13,12 @@ pub fn read(input: &[u8]) -> Marks {
         Ok(table) => {
             read_table(table, &mut marks);
             let again = written(table);
-            let again = RawTable::check(&again).expect("what was written is a table");
-            assert_eq!(format!("{:?}", keys(again)), format!("{:?}", keys(table)), "with the same keys");
+            let again = RawTable::check(&again).expect("a table that was written can be read");
+            assert_eq!(
+                format!("{:?}", keys(again)),
+                format!("{:?}", keys(table)),
+                "the keys are those that were written"
+            );
         }
         Err(why) => drop(marks.insert(format!("table {}", variant(&why)))),
     }
@@ -32,7 +36,7 @@ pub fn read_header(payload: &[u8]) -> Marks {
         Ok(properties) => {
             let mut again = Vec::new();
             properties.write(&mut again);
-            assert_eq!(again, header.properties, "properties have one form");
+            assert_eq!(again, header.properties, "properties are written with the bytes that were read");
             marks.extend(properties.headers.map(|_| "properties with headers".to_owned()));
             properties.headers.into_iter().for_each(|headers| read_table(headers, &mut marks));
             marks.insert("properties".to_owned());
@@ -46,7 +50,7 @@ fn keys(table: RawTable<'_>) -> Vec<&[u8]> {
     table.iter().map(|(key, _)| key).collect()
 }
 
-/// The table in the types that we write ourselves.
+/// The table, written again with the types that we write.
 fn written(table: RawTable<'_>) -> Vec<u8> {
     let mut written = Vec::new();
     for (key, value) in table.iter() {
@@ -60,7 +64,7 @@ fn written(table: RawTable<'_>) -> Vec<u8> {
 fn read_table(table: RawTable<'_>, marks: &mut Marks) {
     for (key, value) in table.iter() {
         if let Ok(key) = std::str::from_utf8(key) {
-            assert!(table.get(key).is_some(), "a key that is there is found");
+            assert!(table.get(key).is_some(), "each key of the table is found");
         }
         read_value(value, marks);
     }

@@ -1,7 +1,7 @@
-//! No confirm before the sync that covers it, seen from outside: the real binary's system calls.
+//! Proves by the system calls of the real binary that no confirm is sent before the sync of its message.
 //!
-//! SIGKILL leaves the page cache as it is, so a killed process proves nothing about syncing. A tracer sees the order of
-//! the calls themselves: the journal's write, its fdatasync, and the write to the client's socket.
+//! After SIGKILL the page cache is still there, so a killed process proves nothing about syncs. A tracer sees the order
+//! of the system calls: the write to the journal, its fdatasync, and the write to the client's socket.
 
 mod trace;
 
@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::server::Launch;
 
 const QUEUE: &str = "confirms";
-/// How many messages are published before their confirms are awaited, again and again: alone and in batches.
+/// The lengths of the batches, in messages. After each batch the publisher waits for the confirms.
 const BATCHES: &[usize] = &[1, 1, 1, 5, 1, 40, 200, 1, 3, 500, 1];
 const CALLS: &str = "trace=pwrite64,pwritev,pwritev2,write,writev,sendto,sendmsg,fsync,fdatasync";
 
@@ -23,13 +23,13 @@ pub fn can_run() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// Publishes under a tracer and checks the order of what the server did.
+/// Publishes under a tracer, and checks the order of the server's system calls.
 pub fn run(binary: &Path) -> Result<(), String> {
-    // Small journal files: the zeros that they are made of stand in the log too.
+    // The journal files are small, because the log also contains the zeros with which they are created.
     let launch = Launch::new(binary, &["--storage-file-bytes", "1048576"])?;
     let log = launch.folder().join("calls");
     let log_name = log.display().to_string();
-    // All octets in hexadecimal, and none left out.
+    // The tracer writes all octets, in hexadecimal.
     let tracer = ["strace", "-f", "-v", "-xx", "-s", "16777216", "-e", "signal=none", "-e", CALLS, "-o", &log_name];
     let launch = launch.under(&tracer);
     let server = launch.start()?;
@@ -48,12 +48,12 @@ pub fn run(binary: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What the message with this tag has in it, which no other octets have.
+/// A mark in the body of the message with this tag. It comes nowhere else.
 fn mark(tag: u64) -> String {
     format!("<message {tag:08}>")
 }
 
-/// Publishes all batches; gives the marks in the order of their tags.
+/// Publishes all batches. Returns the marks in the order of their tags.
 fn publish(server: &crate::server::Server) -> Outcome<Vec<String>> {
     let mut client = Client::open(server.address())?;
     client.declare(QUEUE, true, false)?;

@@ -1,7 +1,7 @@
-//! Reads strace's log, and finds the confirms that left before their message was synced.
+//! Reads strace's log, and finds confirms that were sent before their message was synced.
 //!
-//! One line is one call, or half of one where another thread's call came between. Time is the order of lines: a call
-//! begins at its first line and has ended at its last.
+//! A line is one system call. If the call of another thread comes in between, the call has two lines. The order of the
+//! lines is the time: a call begins at its first line and has ended at its last line.
 //!
 //! ```text
 //! 41  pwritev(9, [{iov_base="\x46\x4d...", iov_len=128}, ...], 3, 8192) = 4096
@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// What a good log came to.
+/// The counts of a log without a fault.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     pub confirms: u64,
@@ -20,8 +20,8 @@ pub struct Checked {
     pub syncs: u64,
 }
 
-/// Checks that every message (by what marks it, in the order of tags from 1) was written to a file and synced before it
-/// was confirmed. The log must show all of them confirmed.
+/// Checks that all messages were written to a file and synced before they were confirmed. `marks` has the marks of the
+/// messages in the order of their tags, from 1. All of them must be confirmed in the log.
 pub fn check(log: &str, marks: &[String]) -> Result<Checked, String> {
     let marks_by_octets = marks.iter().enumerate().map(|(message, mark)| (mark.as_bytes(), message)).collect();
     let mut watch = Watch { marks: marks_by_octets, ..Watch::default() };
@@ -48,9 +48,9 @@ pub fn check(log: &str, marks: &[String]) -> Result<Checked, String> {
 
 #[derive(Default)]
 struct Watch<'a> {
-    /// Each message's mark, with its place in the order of tags. All marks are equally long.
+    /// Each message's mark, with its position in the order of tags. All marks have the same length.
     marks: HashMap<&'a [u8], usize>,
-    /// For each message that was written and not synced: into which file, and at which line that had ended.
+    /// For each message that was written and not synced: the file, and the line at which the write had ended.
     written: HashMap<usize, (i32, usize)>,
     synced: HashSet<usize>,
     /// Messages up to this one are confirmed.
@@ -59,7 +59,7 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// A confirm counts from the moment when its write begins.
+    /// A call begins. A confirm counts from the moment when its write begins.
     fn begins(&mut self, call: &str, at: usize) -> Result<(), String> {
         if !is_socket_write(call) {
             return Ok(());
@@ -80,7 +80,8 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// A write to a file counts when it has ended; a sync too, for what had been written when it began.
+    /// A call ends. A write to a file counts when it has ended. A sync counts when it has ended, for the writes that
+    /// had ended when it began.
     fn ends(&mut self, call: &str, begun_at: usize, ended_at: usize) {
         let Some((name, arguments)) = call.split_once('(') else { return };
         let file = descriptor(arguments).unwrap_or(-1);
@@ -112,7 +113,7 @@ impl Watch<'_> {
 impl Watch<'_> {
     fn messages_in(&self, octets: &[u8]) -> Vec<usize> {
         let Some(length) = self.marks.keys().next().map(|mark| mark.len()) else { return Vec::new() };
-        // The journal's empty files are megabytes of zeros, and no mark.
+        // No mark begins with a zero, and the empty files of the journal are megabytes of zeros.
         let may_start = |window: &&[u8]| window[0] != 0;
         octets.windows(length).filter(may_start).filter_map(|window| self.marks.get(window).copied()).collect()
     }
@@ -127,7 +128,7 @@ fn descriptor(arguments: &str) -> Option<i32> {
     arguments[..digits].parse().ok()
 }
 
-/// All octets that stand in a call's strings, one string behind the other.
+/// All octets of a call's strings, one string after the other.
 fn octets(call: &str) -> Vec<u8> {
     call.split('"').skip(1).step_by(2).flat_map(|text| text.split("\\x").skip(1)).filter_map(octet).collect()
 }
@@ -136,7 +137,7 @@ fn octet(hexadecimal: &str) -> Option<u8> {
     u8::from_str_radix(hexadecimal.get(..2)?, 16).ok()
 }
 
-/// The basic.ack frames among octets that the server sent: tag, and whether it stands for all up to it.
+/// The basic.ack frames in the octets that the server sent: the tag, and whether all tags up to it are confirmed.
 fn confirms(octets: &[u8]) -> Vec<(u64, bool)> {
     const ACK: [u8; 11] = [1, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80];
     let frames = octets.windows(ACK.len() + 10).filter(|frame| frame.starts_with(&ACK) && frame.ends_with(&[0xCE]));
@@ -159,7 +160,7 @@ mod tests {
         format!(r#"8 sendto(12, "{head}{tag}\xce", 21, MSG_NOSIGNAL, NULL, 0) = 21"#)
     }
 
-    /// Two messages, marked `aa` and `bb`.
+    /// Checks a log for two messages with the marks `aa` and `bb`.
     fn judge(lines: &[&str]) -> Result<Checked, String> {
         check(&lines.join("\n"), &["aa".to_owned(), "bb".to_owned()])
     }

@@ -1,10 +1,11 @@
-//! What stands in a message of the crash test: who it is, and octets that only it has.
+//! The bodies of the crash test's messages: the identity of the message, and octets that no other message has.
 
 use crate::random::Random;
 
 const IDENTITY_BYTES: usize = 12;
 
-/// A message, by its publisher and that publisher's count in one queue (or over all of them, for the fan-out).
+/// The identity of a message: its publisher, and the publisher's count of messages in one queue (for the fanout
+/// exchange, the count over all queues).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     pub publisher: u16,
@@ -13,7 +14,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A body of this length that starts with the identity.
+    /// A body of this length that begins with the identity.
     pub fn body(self, bytes: usize) -> Vec<u8> {
         let mut body = Vec::with_capacity(bytes);
         body.extend_from_slice(&self.publisher.to_be_bytes());
@@ -27,7 +28,7 @@ impl Identity {
         body
     }
 
-    /// Reads a body, all of it: `None` unless every octet is as it was sent.
+    /// Reads a whole body. `None` unless all octets are as they were sent.
     pub fn of_body(body: &[u8]) -> Option<Self> {
         let (head, _) = body.split_first_chunk::<IDENTITY_BYTES>()?;
         let identity = Self {

@@ -1,36 +1,36 @@
-//! What a data directory shows from outside: which uses of the journal files are still there, and which runs.
+//! Reads from a data directory how many journal files were retired, and which runs there are.
 //!
-//! A use of a journal file is its *generation*: files of one length follow each other in the journal, and the first group of
-//! each says where in the journal it stands. A file is written over only when its last generation was retired, so the lowest
-//! generation that is left says how many were retired, at least.
+//! Journal files are used again and again; each use is a *generation*. All files have the same length, and the first
+//! group of a file contains its position in the journal. A file is used again only after its last generation was
+//! retired. So the lowest generation that is left shows how many files were retired, at least.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Where the first group of a journal file begins.
+/// The position of the first group in a journal file.
 const FIRST_GROUP: u64 = 4096;
 const GROUP_MAGIC: &[u8; 4] = b"FQgr";
 
-/// How far a data directory has come; it only goes forward.
+/// The progress of a data directory. The numbers never become smaller.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Journal files that were retired and written over.
+    /// How many journal files were retired and used again.
     pub retired: u64,
-    /// Number of the newest run, where one is there.
+    /// The number of the newest run, or 0 if there is none.
     pub newest_run: u64,
 }
 
 impl Progress {
     pub fn of(data: &Path) -> Result<Self, String> {
         let mut generations = Vec::new();
-        // A file that is just being made is a draft.
+        // While a file is being created, its name has another ending.
         for name in names(&data.join("journal"))?.iter().filter(|name| name.ends_with(".journal")) {
             let path = data.join("journal").join(name);
             match generation(&path) {
                 Ok(found) => generations.extend(found),
-                // One that was added for a while was given up since its name was read.
+                // A file that was added for a while may have been removed after its name was read.
                 Err(why) if why.kind() == io::ErrorKind::NotFound => {}
                 Err(why) => return Err(format!("{}: {why}", path.display())),
             }
@@ -47,7 +47,7 @@ fn names(folder: &Path) -> Result<Vec<String>, String> {
     Ok(entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
 }
 
-/// The generation that a journal file holds; none if it was never used.
+/// The generation of a journal file. `None` if the file was never used.
 fn generation(path: &Path) -> io::Result<Option<u64>> {
     let (mut head, file) = ([0; 24], File::open(path)?);
     file.read_exact_at(&mut head, FIRST_GROUP)?;

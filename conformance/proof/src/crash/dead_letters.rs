@@ -1,7 +1,8 @@
-//! Dead letters under the kill: a publisher fills a queue, a consumer rejects everything in it, and what it rejects goes to
-//! a second queue. After a restart each message is in one of the two: never in both, and never in none if it was confirmed.
+//! Dead letters when the server is killed. A publisher fills a queue. A consumer rejects all messages in it, and they
+//! become dead letters in a second queue. After a restart no message may be in both queues, and a confirmed message
+//! must be in one of them.
 //!
-//! Messages are numbered. Everything is taken out again at each look, so `from` moves on with it.
+//! The messages are numbered. After each restart all of them are taken out, and `from` becomes the next number.
 
 use std::sync::Mutex;
 use std::thread;
@@ -17,17 +18,18 @@ use crate::server::Server;
 
 const WORK: &str = "crash-dead-work";
 const LETTERS: &str = "crash-dead-letters";
-/// Messages that are confirmed together, at most.
+/// The maximum number of messages before the publisher waits for their confirms.
 const MESSAGES_MAX: u64 = 40;
-/// Between two such: what a round leaves must be read again after it.
+/// The pause after them. It limits the number of messages, because all of them are read after the round.
 const PAUSE: Duration = Duration::from_millis(3);
 const PREFETCH: u16 = 100;
 
-/// What the publisher knows of its messages.
+/// The publisher's record of its messages.
 #[derive(Debug, Default)]
 pub struct DeadLetters(Mutex<Numbers>);
 
-/// Numbers of messages: those below `from` are gone, those below `confirmed` must be there, those below `begun` may be.
+/// Numbers of messages. Those below `from` were taken out. The others below `confirmed` must be there, and the others
+/// below `begun` may be there.
 #[derive(Debug, Default, Clone, Copy)]
 struct Numbers {
     from: u64,
@@ -42,13 +44,13 @@ impl DeadLetters {
         Ok(client.declare_with_letters(WORK, LETTERS)?)
     }
 
-    /// How many dead letters were found.
+    /// The number of dead letters that were found.
     pub fn letters(&self) -> u64 {
         self.numbers(|numbers| numbers.letters)
     }
 
     fn numbers<T>(&self, look: impl FnOnce(&mut Numbers) -> T) -> T {
-        look(&mut self.0.lock().expect("nobody panics with the numbers in hand"))
+        look(&mut self.0.lock().expect("no thread panics while it holds the numbers"))
     }
 
     /// Publishes with confirms until the server is killed.
@@ -78,7 +80,7 @@ impl DeadLetters {
         }
     }
 
-    /// Rejects everything until the server is killed.
+    /// Rejects all messages until the server is killed.
     pub fn reject(life: &Life<'_>) -> Result<(), Trouble> {
         let mut client = Client::open(life.address)?;
         client.consume(WORK, PREFETCH, false)?;
@@ -92,7 +94,7 @@ impl DeadLetters {
         }
     }
 
-    /// Holds what a restarted server has against what was confirmed, and takes it out.
+    /// Compares the messages of a restarted server with those that were confirmed, and takes them out.
     pub fn look(&self, server: &Server) -> Result<(), Trouble> {
         let numbers = self.numbers(|numbers| *numbers);
         let (waiting, letters) = (read(server, WORK)?, read(server, LETTERS)?);
@@ -114,18 +116,18 @@ impl Numbers {
         let counts = (waiting.len(), letters.len());
         if let Some(twice) = found.windows(2).find(|two| two[0] == two[1]) {
             return Err(Failure::Wrong(format!(
-                "message {} is there twice, in its queue or as a letter: {counts:?} are there; {self:?}",
+                "message {} is there twice, in its queue or as a dead letter: {counts:?} are there; {self:?}",
                 twice[0]
             )));
         }
         if let Some(missing) = (self.from..self.confirmed).find(|number| found.binary_search(number).is_err()) {
             return Err(Failure::Wrong(format!(
-                "message {missing} is neither in its queue nor a letter: {counts:?} are there; {self:?}"
+                "message {missing} is neither in its queue nor a dead letter: {counts:?} are there; {self:?}"
             )));
         }
         match found.iter().find(|number| !(self.from..self.begun).contains(*number)) {
             Some(strange) => {
-                Err(Failure::Wrong(format!("message {strange} should be gone, or was never sent; {self:?}")))
+                Err(Failure::Wrong(format!("message {strange} was taken out before, or was never sent; {self:?}")))
             }
             None => Ok(()),
         }
@@ -140,10 +142,10 @@ mod tests {
     fn halves_of_a_dead_letter_are_noticed() {
         let numbers = Numbers { from: 10, confirmed: 14, begun: 17, letters: 0 };
         assert!(numbers.check(&[12, 13], &[10, 11]).is_ok());
-        assert!(numbers.check(&[13, 15], &[10, 12, 11]).is_ok(), "of what was not confirmed any may be there");
+        assert!(numbers.check(&[13, 15], &[10, 12, 11]).is_ok(), "messages that were not confirmed may be there");
         assert!(numbers.check(&[12, 13], &[10, 11, 12]).is_err(), "in both");
         assert!(numbers.check(&[12, 13], &[10]).is_err(), "in none");
-        assert!(numbers.check(&[12, 13], &[10, 11, 11]).is_err(), "twice as a letter");
+        assert!(numbers.check(&[12, 13], &[10, 11, 11]).is_err(), "twice as a dead letter");
         assert!(numbers.check(&[12, 13], &[9, 10, 11]).is_err(), "it was taken out before");
     }
 }

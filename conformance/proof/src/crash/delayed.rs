@@ -1,7 +1,7 @@
-//! Delayed messages under the kill: a publisher delays messages, and none is in its queue before its time. After a restart
-//! each one that was confirmed comes once, when it is due.
+//! Delayed messages when the server is killed. A publisher sends delayed messages, and none may be in its queue before
+//! it is due. After a restart each confirmed message comes once, when it is due.
 //!
-//! Messages are numbered. One whose confirm did not come may come later, but only once.
+//! The messages are numbered. A message without a confirm may come, but only once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -17,25 +17,26 @@ use crate::server::Server;
 
 const EXCHANGE: &str = "crash-delay";
 const QUEUE: &str = "crash-delayed";
-/// Messages that are confirmed together, at most.
+/// The maximum number of messages before the publisher waits for their confirms.
 const MESSAGES_MAX: u64 = 20;
 const DELAY_MS_MAX: u64 = 4_000;
-/// A life of the server counts in whole milliseconds from the wall clock at its start, which may be corrected meanwhile.
+/// How many milliseconds early a message may come. A server reads the wall clock once, at its start, and then counts
+/// whole milliseconds. The wall clock may be corrected between two starts.
 const EARLY_MS_MAX: u32 = 10;
-/// Between two such: what a round leaves must be read again after it.
+/// The pause after them. It limits the number of messages, because all of them are read after the round.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What the publisher knows of its messages.
+/// The publisher's record of its messages.
 #[derive(Debug, Default)]
 pub struct Delayed(Mutex<Numbers>);
 
 #[derive(Debug, Default)]
 struct Numbers {
-    /// How many were sent.
+    /// How many messages were sent.
     begun: u64,
-    /// When those are due that have not come yet, by the ledger's clock.
+    /// The messages that have not come yet, with the times at which they are due, by the ledger's clock.
     due_ms: BTreeMap<u64, u32>,
-    /// Those of them that were confirmed.
+    /// The messages that were confirmed and have not come yet.
     missing: BTreeSet<u64>,
     came: u64,
 }
@@ -47,13 +48,13 @@ impl Delayed {
         Ok(client.bind(QUEUE, EXCHANGE)?)
     }
 
-    /// How many came when they were due.
+    /// The number of messages that came when they were due.
     pub fn came(&self) -> u64 {
         self.numbers(|numbers| numbers.came)
     }
 
     fn numbers<T>(&self, look: impl FnOnce(&mut Numbers) -> T) -> T {
-        look(&mut self.0.lock().expect("nobody panics with the numbers in hand"))
+        look(&mut self.0.lock().expect("no thread panics while it holds the numbers"))
     }
 
     /// Publishes with confirms until the server is killed.
@@ -85,16 +86,17 @@ impl Delayed {
         }
     }
 
-    /// Reads from a restarted server until all that was confirmed has come, and acks it. `now_ms` tells the time.
+    /// Reads from a restarted server until all confirmed messages have come, and acks them. `now_ms` returns the time.
     pub fn look(&self, server: &Server, now_ms: impl Fn() -> u32) -> Result<(), Trouble> {
         let mut client = Client::open(server.address())?;
         client.consume(QUEUE, 0, false)?;
         while !self.numbers(|numbers| numbers.missing.is_empty()) {
             let Some(Arrival::Delivery(delivery)) = client.receive()? else {
                 let missing = self.numbers(|numbers| (numbers.missing.len(), numbers.missing.first().copied()));
-                return Err(format!("{QUEUE}: of {missing:?} confirmed messages, the first named, none comes").into());
+                return Err(format!("{QUEUE}: confirmed messages do not come (count, first: {missing:?})").into());
             };
-            let number = delivery.body.first_chunk().ok_or_else(|| format!("{QUEUE}: a body that nobody sent"))?;
+            let number =
+                delivery.body.first_chunk().ok_or_else(|| format!("{QUEUE}: a body that no publisher sent"))?;
             self.numbers(|numbers| numbers.take(u64::from_be_bytes(*number), now_ms()))?;
             client.ack(delivery.tag, false);
         }

@@ -1,4 +1,4 @@
-//! What the clients know of every message: the truth that a restarted server is held to.
+//! The clients' record of all messages. A restarted server is compared with it.
 //!
 //! ```text
 //!  Sent ──confirm──▶ Safe ──ack──▶ Acked ──not there after a restart──▶ Gone
@@ -6,8 +6,8 @@
 //!    └── there after ─┘◀── there ────┘   (allowed for an ack in the last two seconds before a kill)
 //!    └── not there after a restart ─────────────────────────────────▶ Gone
 //! ```
-//! A message is marked before its publish or ack is written to the socket, so that the ledger is never behind what the
-//! server may have seen.
+//! The ledger is changed before a publish or an ack is written to the socket. So it contains everything that the server
+//! may have received.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -16,21 +16,21 @@ use std::time::Instant;
 
 use super::body::Identity;
 
-/// An ack is final when something is confirmed that was published this much later, or when the server was killed this
-/// much later and the disk has answered until then.
+/// After an ack, the message must not come again: if a message is confirmed that was published this much later, or if the
+/// server was killed this much later and the disk has answered until then.
 pub const ACK_FINAL_MS: u32 = 2_000;
-/// A delivery this long before a kill is remembered over it.
+/// After a delivery this long before a kill, the message must be marked as redelivered.
 pub const DELIVERY_REMEMBERED_MS: u32 = 2_000;
-/// Bodies over this have a file of their own.
+/// Longer bodies have a file of their own.
 pub const OWN_FILE_BYTES: usize = 1 << 20;
-/// An ack that may not have left the client.
+/// The time of an ack that the client may not have sent.
 const UNSENT: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Sent,
     Safe,
-    /// Its `acked_ms` says when.
+    /// Acked at the time `acked_ms`.
     Acked,
     Gone,
 }
@@ -38,16 +38,16 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 struct Message {
     state: State,
-    /// It survives a restart.
+    /// Whether it survives a restart.
     persistent: bool,
     acked_ms: u32,
-    /// When it was first delivered; 0 is never.
+    /// The time of its first delivery; 0 means never.
     delivered_ms: u32,
-    /// Delivered in the server's present life.
+    /// Whether it was delivered since the last start of the server.
     delivered_now: bool,
 }
 
-/// A promise that was not kept.
+/// A promise that the server did not keep.
 #[derive(Debug)]
 pub struct Finding {
     pub queue: usize,
@@ -63,7 +63,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All messages of one queue, by publisher and sequence.
+/// The messages of one queue, by publisher and sequence.
 #[derive(Debug)]
 pub struct QueueLedger {
     queue: usize,
@@ -73,28 +73,29 @@ pub struct QueueLedger {
 #[derive(Debug)]
 pub struct Ledger {
     begun: Instant,
-    /// One lock per queue: its publishers and consumers are different threads.
+    /// Each queue has a lock, because its publishers and consumers are different threads.
     queues: Vec<Mutex<QueueLedger>>,
-    /// Messages that are not acked, about.
+    /// The approximate number of messages that are not acked.
     pub waiting: AtomicU64,
     pub confirmed: AtomicU64,
-    /// Of those, the ones with bodies over [`OWN_FILE_BYTES`], and the transient ones.
+    /// The number of confirmed messages with bodies over [`OWN_FILE_BYTES`].
     pub long: AtomicU64,
+    /// The number of transient messages that were sent.
     pub transient: AtomicU64,
     pub acked: AtomicU64,
-    /// When the last of those persistent messages was sent that are confirmed.
+    /// The time at which the last confirmed persistent message was sent.
     answered_ms: AtomicU32,
 }
 
-/// What a look at one queue after a restart came to.
+/// The result of checking one queue after a restart.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Restored {
     pub there: u64,
-    /// Acked in the last two seconds before the kill, and there again.
+    /// Messages that were acked in the last two seconds before the kill and came again.
     pub acked_again: u64,
-    /// Delivered in the last two seconds before the kill, and there again without a mark.
+    /// Messages that were delivered in the last two seconds before the kill and came again without a redelivered mark.
     pub unmarked: u64,
-    /// Acked while they were looked at.
+    /// Messages that were acked during the check.
     pub acked: u64,
 }
 
@@ -118,15 +119,15 @@ impl Ledger {
     }
 
     pub fn queue(&self, queue: usize) -> MutexGuard<'_, QueueLedger> {
-        self.queues[queue].lock().expect("nobody panics with a ledger in hand")
+        self.queues[queue].lock().expect("no thread panics while it holds a ledger")
     }
 
-    /// Marks a message as about to be published to these queues.
+    /// Records that a message is about to be published to these queues.
     pub fn sending(&self, identity: Identity, queues: &[usize], persistent: bool) {
         for &queue in queues {
             let mut ledger = self.queue(queue);
             let messages = &mut ledger.publishers[usize::from(identity.publisher)];
-            debug_assert_eq!(messages.len() as u64, identity.sequence, "sequences have no holes");
+            debug_assert_eq!(messages.len() as u64, identity.sequence, "sequences have no gaps");
             messages.push(Message {
                 state: State::Sent,
                 persistent,
@@ -157,7 +158,8 @@ impl Ledger {
         self.long.fetch_add(u64::from(bytes > OWN_FILE_BYTES), Relaxed);
     }
 
-    /// Marks messages as about to be acked; `acks_sent` with the same ones follows when they have left.
+    /// Records that messages are about to be acked. The caller calls `acks_sent` with the same messages after sending
+    /// the acks.
     pub fn acking(&self, queue: usize, messages: &[Identity]) {
         let mut ledger = self.queue(queue);
         for identity in messages {
@@ -177,37 +179,37 @@ impl Ledger {
         self.acked.fetch_add(messages.len() as u64, Relaxed);
     }
 
-    /// Until when the server certainly had time and a disk that answers, if it was killed at `killed_ms`: what was sent then
-    /// is confirmed. On a busy machine an ack may wait for seconds in the client's socket.
+    /// Until when the server had time and the disk answered, if it was killed at `killed_ms`: a message that was sent at that
+    /// time is confirmed. On a busy machine an ack may wait for seconds in the client's socket.
     pub fn answered_until(&self, killed_ms: u32) -> u32 {
         killed_ms.min(self.answered_ms.load(Relaxed))
     }
 
-    /// What waits is known exactly after a look at all queues.
+    /// Sets the number of messages that wait. After a check of all queues it is known exactly.
     pub fn recount(&self, waiting: u64) {
         self.waiting.store(waiting, Relaxed);
     }
 
-    /// How many messages a publisher has sent to a queue.
+    /// The number of messages that a publisher has sent to a queue.
     pub fn sent(&self, queue: usize, publisher: usize) -> u64 {
         self.queue(queue).publishers[publisher].len() as u64
     }
 }
 
 impl QueueLedger {
-    /// A new life of the server begins, so everything may be delivered again.
+    /// Records a start of the server. All messages may be delivered again.
     pub fn begin_life(&mut self) {
         for message in self.publishers.iter_mut().flatten() {
             message.delivered_now = false;
         }
     }
 
-    /// A delivery under load, or by a connection after one that held it has ended.
+    /// Records a delivery under load, or a delivery after the connection that held the message has ended.
     pub fn delivered(&mut self, identity: Identity, redelivered: bool, now_ms: u32) -> Result<(), Finding> {
         let message = self.message(identity)?;
         let wrong = match message.state {
             State::Acked if message.acked_ms != UNSENT => {
-                Some("it was acked in this life of the server and came again")
+                Some("it was acked since the last start of the server and came again")
             }
             State::Gone => Some("it was settled before the restart and came again"),
             _ if message.delivered_now && !redelivered => Some("it came twice and is not marked redelivered"),
@@ -220,7 +222,7 @@ impl QueueLedger {
         wrong.map_or(Ok(()), |what| Err(self.finding(identity, what)))
     }
 
-    /// One of all the messages that a restarted server has, which was killed at `killed_ms`.
+    /// Records a message that a restarted server has. The server was killed at `killed_ms`.
     pub fn found(
         &mut self,
         identity: Identity,
@@ -247,7 +249,7 @@ impl QueueLedger {
             if now_before(message.delivered_ms, DELIVERY_REMEMBERED_MS) && wrong.is_none() {
                 let ago = killed_ms - message.delivered_ms;
                 wrong = Some(format!(
-                    "delivered {ago} ms before something was sent that was confirmed, it came again without a mark"
+                    "it was delivered {ago} ms before a message was sent that is confirmed, and came again without a redelivered mark"
                 ));
             }
             restored.unmarked += 1;
@@ -258,7 +260,8 @@ impl QueueLedger {
         wrong.map_or(Ok(()), |what| Err(self.finding(identity, &what)))
     }
 
-    /// All that the restarted server has was given to `found`: what is confirmed and not acked must be among it.
+    /// Ends a check: the caller has passed all messages of the restarted server to `found`. Fails if a message is
+    /// missing that is confirmed and not acked.
     pub fn found_all(&mut self) -> Result<(), Finding> {
         let mut lost = None;
         for (publisher, messages) in self.publishers.iter_mut().enumerate() {
@@ -299,7 +302,7 @@ mod tests {
 
     const MESSAGE: Identity = Identity { publisher: 0, queue: 0, sequence: 0 };
 
-    /// One message, confirmed.
+    /// A ledger with one confirmed message.
     fn ledger() -> Ledger {
         let ledger = Ledger::new(1, 1);
         ledger.sending(MESSAGE, &[0], true);
@@ -352,7 +355,7 @@ mod tests {
         assert!(restart(&acked(), Some(true), ACK_FINAL_MS * 2).is_err());
         let settled = acked();
         assert!(restart(&settled, None, 1).is_ok());
-        assert!(restart(&settled, Some(true), 1).is_err(), "what was gone stays gone");
+        assert!(restart(&settled, Some(true), 1).is_err(), "a message that was gone must not come again");
     }
 
     #[test]

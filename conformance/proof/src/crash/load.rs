@@ -14,24 +14,24 @@ use crate::failure::Failure;
 use crate::random::Random;
 
 const UNCONFIRMED_MAX: usize = 500;
-/// A client that may not go on looks again after this long.
+/// How long a paused client waits before it checks again whether it may go on.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(2);
 
-/// What the threads of one life of the server share.
+/// The state that all clients share between a start and an end of the server.
 #[derive(Debug)]
 pub struct Life<'a> {
     pub ledger: &'a Ledger,
     pub address: SocketAddr,
-    /// Set just before the kill: from then on a lost connection is what we want.
+    /// True from just before the kill on. Then a lost connection is expected.
     pub killing: AtomicBool,
-    /// The server is asked to end, and tells its clients.
+    /// Whether the server is asked to end, so that it closes its connections.
     pub ends_in_order: bool,
-    /// Somebody found something, so the round need not go on.
+    /// A client has found a fault, so the round ends.
     pub failed: AtomicBool,
 }
 
 impl Life<'_> {
-    /// Runs a client to its end, which must be the kill.
+    /// Runs a client until the server is killed. Fails if it ends before.
     pub fn until_killed(&self, client: impl FnOnce(&Self) -> Result<(), Trouble>) -> Result<(), Trouble> {
         match client(self) {
             Err(Trouble::Failed(Failure::Lost(_))) if self.killing.load(Relaxed) => Ok(()),
@@ -92,13 +92,13 @@ fn publish_one(
     let queues: Vec<usize> = if is_fanout { (0..QUEUES).collect() } else { vec![queue] };
     let bytes = match random.below(5_000) {
         0 => OWN_FILE_BYTES as u64 + random.below(200_000),
-        // Over the length up to which bodies are copied.
+        // The server copies shorter bodies and shares these.
         1..100 => 3_000 + random.below(17_000),
         _ => 50 + random.below(500),
     } as usize;
     let identity = Identity { publisher: publisher as u16, queue: queue as u16, sequence: next[queue] };
     next[queue] += 1;
-    // Beside each other in one queue, so that numbers of messages that are gone lie between those that stay.
+    // One message in four is transient. So after a restart there are gaps between the sequence numbers.
     let persistent = is_fanout || !random.once_in(4);
     let sent_ms = life.ledger.now_ms();
     life.ledger.sending(identity, &queues, persistent);
@@ -111,7 +111,8 @@ fn publish_one(
     Unconfirmed { identity, queues, bytes, sent_ms }
 }
 
-/// The oldest unconfirmed message has tag `confirmed_tag + 1`. The server confirms in order, with and without multiple.
+/// Takes a confirm. The oldest unconfirmed message has the tag `confirmed_tag + 1`. The server confirms in order, with
+/// and without `multiple`.
 fn take_confirm(
     life: &Life<'_>,
     tag: u64,
@@ -121,7 +122,7 @@ fn take_confirm(
 ) -> Result<(), Trouble> {
     let is_next = multiple && tag > *confirmed_tag || tag == *confirmed_tag + 1;
     if !is_next || tag - *confirmed_tag > unconfirmed.len() as u64 {
-        let what = format!("a confirm of tag {tag} came out of turn: {confirmed_tag} are confirmed");
+        let what = format!("the confirm of tag {tag} came in the wrong order: {confirmed_tag} are confirmed");
         return Err(Failure::Wrong(what).into());
     }
     for message in unconfirmed.drain(..(tag - *confirmed_tag) as usize) {
@@ -131,7 +132,7 @@ fn take_confirm(
     Ok(())
 }
 
-/// Consumes with several ways to ack, and always leaves something unacked.
+/// Consumes, acks in several ways, and always leaves some messages unacked.
 pub fn consume(life: &Life<'_>, queue: usize, mut random: Random) -> Result<(), Trouble> {
     let mut client = Client::open(life.address)?;
     client.consume(&queue_name(queue), 50 + random.below(300) as u16, false)?;
@@ -146,8 +147,8 @@ pub fn consume(life: &Life<'_>, queue: usize, mut random: Random) -> Result<(), 
             };
             let identity = Identity::of_body(&delivery.body).ok_or_else(|| damaged(queue, &delivery.body))?;
             if life.ends_in_order && life.killing.load(Relaxed) {
-                // The server closes one connection after the other. What one held comes to the next again, which may read it
-                // first.
+                // The server closes one connection after the other. The unacked messages of a closed connection go to
+                // the next one, which may read them before we read the close.
                 return Ok(());
             }
             let mut ledger = life.ledger.queue(queue);
@@ -195,16 +196,16 @@ fn ack_some(
 }
 
 pub fn damaged(queue: usize, body: &[u8]) -> Failure {
-    Failure::Wrong(format!("queue {queue}: a body of {} octets that nobody sent", body.len()))
+    Failure::Wrong(format!("queue {queue}: a body of {} octets that no publisher sent", body.len()))
 }
 
-/// Each publisher's messages come to a consumer in the order in which they were published.
+/// Checks that the messages of each publisher come to a consumer in the order in which they were published.
 pub fn in_order(highest: &mut [Option<u64>; PUBLISHERS], identity: Identity) -> Result<(), String> {
     let Some(last) = highest.get_mut(usize::from(identity.publisher)) else {
         return Err("there is no such publisher".to_owned());
     };
     match last.replace(identity.sequence) {
-        Some(last) if last >= identity.sequence => Err(format!("it came behind sequence {last}")),
+        Some(last) if last >= identity.sequence => Err(format!("it came after sequence {last}")),
         _ => Ok(()),
     }
 }

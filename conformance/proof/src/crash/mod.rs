@@ -1,9 +1,9 @@
-//! The server under load, ended at random moments and started again on what it left, round after round. It ends by SIGKILL, in
-//! one of its syncs, in the middle of one of its writes to a chosen file, in good order, or with a power loss.
+//! Ends a server under load at random moments and starts it again on its data, in many rounds. The server ends by
+//! SIGKILL, in one of its syncs, in the middle of a write to a chosen file, by SIGTERM, or by a power loss.
 //!
-//! Every round starts the server, takes a look at all that is in its queues and holds it against the ledger, then puts
-//! it under load and kills it. In some rounds it is killed again while it recovers. The seed decides the plan; threads
-//! and disks do the rest, so a seed makes a failure likely to come again and not certain.
+//! Each round starts the server, reads all its queues and compares them with the ledger. Then it puts the server under
+//! load and ends it. In some rounds the server is killed again while it recovers. The seed decides the plan, but not
+//! the timing of threads and disks. So a failure is likely to come again with the same seed, but not certain.
 
 mod body;
 mod data;
@@ -37,16 +37,16 @@ use crate::random::Random;
 use crate::server::{Launch, Server, Starting};
 
 const FANOUT: &str = "amq.fanout";
-/// The file beside the data directory that says in which write the server ends itself.
+/// The name of the file beside the data directory that says in which write the server ends itself.
 const KILL_AT_WRITE: &str = "kill-at-write";
-/// How long a load may stand still before the server counts as stuck.
+/// If a load makes no progress for this time, the server counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);
-/// With fewer journal files retired than these a round would not have proved much.
+/// The minimum number of journal files that a round must retire. With fewer, a round proves little.
 const FILES_RETIRED_MIN: u64 = 10;
-/// In so many rounds there is surely a merge.
+/// In this many rounds there must be a merge.
 const ROUNDS_THAT_MERGE: u64 = 10;
 
-/// Why a round failed.
+/// The reason why a round failed.
 #[derive(Debug)]
 pub enum Trouble {
     Found(Finding),
@@ -74,7 +74,7 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// What a whole run came to.
+/// The counts of a whole run.
 #[derive(Debug)]
 struct Tally {
     kills: u64,
@@ -84,7 +84,7 @@ struct Tally {
     power_losses: u64,
     kills_in_recovery: u64,
     restored: Restored,
-    /// Journal files that a round retired, and runs that it wrote, at least.
+    /// The minimum over all rounds of the journal files that a round retired, and of the runs that it wrote.
     retired_min: u64,
     runs_min: u64,
 }
@@ -110,23 +110,23 @@ impl Default for Tally {
 #[derive(Debug)]
 struct Crash {
     launch: Launch,
-    /// Where there is a C compiler.
+    /// `None` if there is no C compiler.
     dials: Option<Dials>,
-    /// Where every life ends with a power loss.
+    /// The disk, if the server always ends with a power loss.
     disk: Option<Disk>,
     ledger: Ledger,
     transactions: Transactions,
     dead_letters: DeadLetters,
     delayed: Delayed,
     seed: u64,
-    /// When the server was last killed under load, by the ledger's clock.
+    /// The time when the server was last killed under load, by the ledger's clock.
     killed_ms: u32,
-    /// How long the last start took, from which a kill in recovery is timed.
+    /// How long the last start took. It gives the time for a kill in recovery.
     start_took: Duration,
     tally: Tally,
 }
 
-/// Runs the rounds; a failure names its seed, round, queue, publisher and sequence.
+/// Runs the rounds. A failure names its seed, round, queue, publisher and sequence.
 pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
     println!("crash: {rounds} rounds with seed {seed}");
     let mut crash = Crash::new(binary, seed)?;
@@ -139,19 +139,19 @@ pub fn run(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// As [`run`], but every life of the server ends with a power loss.
+/// Like [`run`], but the server always ends with a power loss.
 pub fn run_with_power_losses(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
     println!("power loss: {rounds} rounds with seed {seed}");
     let mut crash = Crash::new(binary, seed)?.on_a_disk()?;
     crash.rounds(rounds)?;
     println!("{}", crash.summary(rounds));
-    // The mounts go first.
+    // The mounts must be removed before the folder.
     drop(crash.disk);
     crash.launch.clean();
     Ok(())
 }
 
-/// The test of the test: with syncs that do nothing, a round must find something.
+/// Tests this test: if syncs do nothing, a round must find a fault.
 pub fn run_without_syncs(binary: &Path, rounds: u64, seed: u64) -> Result<(), String> {
     println!("power loss: up to {rounds} rounds with seed {seed}, with syncs that do nothing");
     let mut crash = Crash::new(binary, seed)?.on_a_disk()?;
@@ -161,7 +161,7 @@ pub fn run_without_syncs(binary: &Path, rounds: u64, seed: u64) -> Result<(), St
         match crash.play(round) {
             Ok(()) => {}
             Err(why) if crash.tally.power_losses > 0 => {
-                println!("power loss: noticed in round {round}, as it must be: {why}");
+                println!("power loss: found in round {round}, as it must be: {why}");
                 drop(crash.disk);
                 crash.launch.clean();
                 return Ok(());
@@ -193,7 +193,7 @@ impl Crash {
         })
     }
 
-    /// Keeps the data on a disk that can lose its power.
+    /// Puts the data on a disk that can lose its power.
     fn on_a_disk(self) -> Result<Self, String> {
         let disk = Disk::new(self.launch.folder())?;
         let launch = self.launch.on(disk.folder());
@@ -207,7 +207,7 @@ impl Crash {
         self.last_look(rounds).map_err(|why| self.blame(rounds, &why))
     }
 
-    /// What the seed says, where the machine can do it.
+    /// The plan of a round by the seed, as far as this machine can do it.
     fn plan(&self, round: u64) -> Round {
         let mut plan = Round::of(self.seed, round);
         if self.disk.is_some() {
@@ -218,7 +218,7 @@ impl Crash {
         plan
     }
 
-    /// Ends a server that recovers; says whether that was before it was ready.
+    /// Ends a server that recovers. Returns whether it ended before it was ready.
     fn end_in_recovery(&mut self, starting: Starting) -> Result<bool, String> {
         let Some(disk) = &self.disk else {
             self.tally.kills += 1;
@@ -232,12 +232,12 @@ impl Crash {
         Ok(in_recovery)
     }
 
-    /// Ends a life of the server; gives the moment, by the ledger's clock.
+    /// Ends the server. Returns the time, by the ledger's clock.
     fn end(&self, server: &mut Server, ending: Ending) -> Result<u32, String> {
         match ending {
             Ending::Kill => server.kill()?,
             Ending::Stop => {
-                // What comes after the signal may not be read any more.
+                // After the signal, the server may not read more input.
                 let moment = self.ledger.now_ms();
                 server.terminate()?;
                 return Ok(moment);
@@ -245,7 +245,7 @@ impl Crash {
             Ending::KillInSync(number) => self.wait_for_the_sync(server, number)?,
             Ending::KillInWrite(file, number) => self.wait_for_the_write(server, file, number)?,
             Ending::PowerLoss => {
-                let disk = self.disk.as_ref().expect("only a disk of our own loses its power");
+                let disk = self.disk.as_ref().expect("the plan has power losses only with a disk");
                 server.pause()?;
                 let moment = self.ledger.now_ms();
                 disk.freeze()?;
@@ -257,14 +257,14 @@ impl Crash {
         Ok(self.ledger.now_ms())
     }
 
-    /// The server kills itself in its n-th sync.
+    /// Waits until the server kills itself in its n-th sync.
     fn wait_for_the_sync(&self, server: &mut Server, number: u64) -> Result<(), String> {
-        let dials = self.dials.as_ref().expect("the plan has this ending only where there are dials");
+        let dials = self.dials.as_ref().expect("the plan has this ending only with dials");
         dials.turn(Dial::KillAtSync, number.cast_signed())?;
         wait_for_the_end(server, &format!("{number} syncs"))
     }
 
-    /// The server ends itself in the n-th write to such a file.
+    /// Waits until the server ends itself in the n-th write to such a file.
     fn wait_for_the_write(&self, server: &mut Server, file: &str, number: u64) -> Result<(), String> {
         let (order, draft) = (self.launch.folder().join(KILL_AT_WRITE), self.launch.folder().join("draft"));
         let written = fs::write(&draft, format!("{file} {number}")).and_then(|()| fs::rename(&draft, &order));
@@ -333,7 +333,7 @@ impl Crash {
         self.look(&server, rounds).map(drop)
     }
 
-    /// Takes a look at everything in the queues, and acks some of it.
+    /// Checks all messages in the queues, and acks some of them.
     fn look(&mut self, server: &Server, round: u64) -> Result<Restored, Trouble> {
         let mut all = Restored::default();
         for queue in 0..QUEUES {
@@ -348,7 +348,8 @@ impl Crash {
         Ok(all)
     }
 
-    /// Puts the server under load, and ends it when the plan says. Gives how far its files had come, and when it ended.
+    /// Puts the server under load, and ends it at the time in the plan. Returns the progress of its files, and the time
+    /// when it ended.
     fn load(
         &self,
         server: &mut Server,
@@ -379,12 +380,13 @@ impl Crash {
             clients.push(scope.spawn(move || life.until_killed(|life| self.delayed.publish(life, random))));
             let waited = self.wait_for_the_moment(life, server, plan, before);
             life.killing.store(true, Relaxed);
-            // Where nobody has found anything, it ends as planned; the clients of one that is left alive would go on.
+            // If no client has found a fault, the server ends as planned. In any case it must end, because its clients
+            // would go on.
             let ending = if waited.is_ok() && !life.failed.load(Relaxed) { plan.ending } else { Ending::Kill };
             let ended_at = self.end(server, ending);
             let killed = server.kill();
             let ended: Vec<_> = clients.into_iter().map(|client| client.join().expect("no client panics")).collect();
-            // A finding says more than that the load stopped because of it.
+            // A client's finding says more than the message that the load has stopped.
             let found = ended.into_iter().find_map(Result::err);
             found.map_or(Ok(()), Err)?;
             killed?;
@@ -392,8 +394,8 @@ impl Crash {
         })
     }
 
-    /// Until enough journal files are retired and a run was written, and then the time that the plan gives. Gives how far the
-    /// files have come; of the runs, none may be left.
+    /// Waits until enough journal files are retired and a run was written, and then for the time in the plan. Returns
+    /// the progress of the files. All runs may have been removed again.
     fn wait_for_the_moment(
         &self,
         life: &Life<'_>,
@@ -433,7 +435,7 @@ impl Crash {
         format!("seed {seed}, round {round}: {why}\nkept: {kept}\n--- the server's log ends\n{}", tail.join("\n"))
     }
 
-    /// How many times the server says that it has merged files of waiting messages.
+    /// How many times the log says that the server has merged files of waiting messages.
     fn merges(&self) -> usize {
         self.launch.log().matches("files of waiting messages were merged").count()
     }
@@ -499,7 +501,7 @@ fn declare(server: &Server) -> Result<(), Trouble> {
     Ok(client.close()?)
 }
 
-/// Waits until the server has ended itself, as it was told to.
+/// Waits until the server has ended itself.
 fn wait_for_the_end(server: &mut Server, after: &str) -> Result<(), String> {
     let since = Instant::now();
     while !server.has_ended()? {
@@ -527,7 +529,7 @@ fn look_into(
     while restored.there < announced {
         let Some(Arrival::Delivery(delivery)) = client.receive()? else {
             let came = restored.there;
-            // What is missing may be a message that was lost; then the ledger knows which.
+            // A message may be lost. Then the ledger knows which one.
             ledger.queue(queue).found_all()?;
             return Err(format!("queue {queue}: {announced} messages are announced, and {came} came").into());
         };

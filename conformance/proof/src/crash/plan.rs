@@ -1,18 +1,18 @@
-//! What a seed decides: the shape of the load, and when each round's kills fall.
+//! The decisions of a seed: the load, and the times of the kills in each round.
 
 use crate::random::Random;
 
-/// The load, the same in all rounds of a run.
+/// The number of queues.
 pub const QUEUES: usize = 5;
-/// The last one publishes through a fanout exchange to all queues at once.
+/// The number of publishers. The last one publishes through a fanout exchange to all queues at once.
 pub const PUBLISHERS: usize = 4;
 pub const CONSUMERS_PER_QUEUE: usize = 2;
-/// Publishers pause when more than this waits, and consumers stop acking when less does: a backlog that never fits into
-/// the resident journal files, and is soon checked.
+/// Publishers pause if more messages than this wait, and consumers stop acking if fewer wait. Such a backlog does not
+/// fit into the journal files in memory, and it is short enough to be checked soon.
 pub const WAITING_MAX: u64 = 12_000;
 pub const WAITING_MIN: u64 = 6_000;
-/// Options of the server: journal files of 256 KiB, and runs that are merged as soon as three quarters of them are settled
-/// or a queue is in five. Its log says when it merged some.
+/// The options of the server: journal files of 256 KiB, and runs that are merged when three quarters of them are
+/// settled or a queue is in five. The log says when the server merges runs.
 pub const OPTIONS: [&str; 8] = [
     "--storage-file-bytes",
     "262144",
@@ -23,44 +23,45 @@ pub const OPTIONS: [&str; 8] = [
     "--log-level",
     "debug",
 ];
-/// How many journal files a round retires at least.
+/// The minimum number of journal files that a round retires.
 pub const FILES_PER_ROUND: u64 = 12;
 
 const LOAD_MS_MAX: u64 = 3_000;
 
-/// How a life of the server ends.
+/// How the server ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Ending {
-    /// SIGKILL, at a moment.
+    /// By SIGKILL.
     Kill,
-    /// SIGKILL by itself, in the n-th sync from that moment.
+    /// The server kills itself in the n-th sync from the moment in the plan.
     KillInSync(u64),
-    /// It ends itself in the n-th write from that moment to files with this in their path, which it does by half.
+    /// The server ends itself in the n-th write from that moment to files with this text in their path. It writes half
+    /// of the bytes.
     KillInWrite(&'static str, u64),
-    /// SIGTERM: it ends in good order.
+    /// By SIGTERM: it stops in the regular way.
     Stop,
-    /// The disk has no more than what was synced, or written by chance.
+    /// By a power loss: the disk has only what was synced, and what the system has written by chance.
     PowerLoss,
 }
 
-/// The farthest sync in which a server is killed.
+/// The maximum n for [`Ending::KillInSync`].
 const SYNCS_MAX: u64 = 40;
 
-/// The farthest write in which a server is killed, for each kind of file.
+/// The maximum n for [`Ending::KillInWrite`], for each kind of file.
 const WRITES_MAX: [(&str, u64); 4] = [("journal/", 400), ("runs/", 60), ("checkpoint", 60), ("bodies/", 2)];
 
-/// One round: load, kill, start, perhaps killed while it recovers, and started again.
+/// One round: a load, an end of the server, a start, and perhaps a kill in recovery and another start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Round {
     pub ending: Ending,
-    /// How long the load goes on after it has had its journal files retired.
+    /// How long the load goes on after the minimum of journal files has been retired, in milliseconds.
     pub load_ms: u64,
-    /// A kill in recovery, after this part of the time that the last start took.
+    /// A kill in recovery. The number is the part of the time of the last start after which it comes.
     pub recovery_kill: Option<f64>,
 }
 
 impl Round {
-    /// One round in three has a second kill in recovery, which makes them a quarter of all kills.
+    /// The round's plan. One round in three has a second kill in recovery, so these are a quarter of all kills.
     pub fn of(seed: u64, round: u64) -> Self {
         let mut random = Random::new(seed, &[round]);
         let load_ms = random.below(LOAD_MS_MAX);

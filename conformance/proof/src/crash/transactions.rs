@@ -1,7 +1,8 @@
-//! Transactions under the kill: a publisher puts messages into three queues at once, commit after commit. After a restart
-//! the three hold the same: all of a transaction or nothing of it, and all of it if its commit was answered.
+//! Transactions when the server is killed. A publisher puts messages into three queues in each transaction. After a
+//! restart the three queues must have the same messages: all of a transaction or none of it, and all of it if its
+//! commit was answered.
 //!
-//! Its messages are numbered. Everything is taken out again at each look, so `from` moves on with it.
+//! The messages are numbered. After each restart all of them are taken out, and `from` becomes the next number.
 
 use std::sync::Mutex;
 use std::thread;
@@ -15,17 +16,18 @@ use crate::random::Random;
 use crate::server::Server;
 
 const QUEUES: [&str; 3] = ["crash-tx-0", "crash-tx-1", "crash-tx-2"];
-/// Messages of one transaction in each queue, at most. The longest ones together are longer than a journal file.
+/// The maximum number of messages of a transaction in each queue. The longest ones together are longer than a journal
+/// file.
 const MESSAGES_MAX: u64 = 12;
-/// Between two of them: what a round leaves must be read again after it.
+/// The pause after a transaction. It limits the number of messages, because all of them are read after the round.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// What the publisher knows of its transactions.
+/// The publisher's record of its transactions.
 #[derive(Debug, Default)]
 pub struct Transactions(Mutex<Numbers>);
 
-/// Numbers of messages: those below `from` are gone, those below `committed` must be there, and the transaction that was
-/// under way reaches up to `begun`.
+/// Numbers of messages. Those below `from` were taken out. The others below `committed` must be there. The messages of
+/// the transaction whose commit was not answered are below `begun`.
 #[derive(Debug, Default, Clone, Copy)]
 struct Numbers {
     from: u64,
@@ -42,16 +44,16 @@ impl Transactions {
         Ok(())
     }
 
-    /// How many commits were answered.
+    /// The number of commits that were answered.
     pub fn commits(&self) -> u64 {
         self.numbers(|numbers| numbers.commits)
     }
 
     fn numbers<T>(&self, look: impl FnOnce(&mut Numbers) -> T) -> T {
-        look(&mut self.0.lock().expect("nobody panics with the numbers in hand"))
+        look(&mut self.0.lock().expect("no thread panics while it holds the numbers"))
     }
 
-    /// Commits until the server is killed.
+    /// Commits transactions until the server is killed.
     pub fn publish(&self, life: &Life<'_>, mut random: Random) -> Result<(), Trouble> {
         let mut client = Client::open(life.address)?;
         client.select_transactions()?;
@@ -73,7 +75,7 @@ impl Transactions {
         }
     }
 
-    /// Holds what a restarted server has against what was committed, and takes it out.
+    /// Compares the messages of a restarted server with those that were committed, and takes them out.
     pub fn look(&self, server: &Server) -> Result<(), Trouble> {
         let numbers = self.numbers(|numbers| *numbers);
         let [first, second, third] = QUEUES.map(|queue| read(server, queue));
@@ -101,18 +103,18 @@ impl Numbers {
         }
         let end = self.from + found.len() as u64;
         if !found.iter().copied().eq(self.from..end) {
-            return Err(Failure::Wrong(format!("transactions came out of order; {self:?}")));
+            return Err(Failure::Wrong(format!("transactions came in the wrong order; {self:?}")));
         }
         if end != self.committed && end != self.begun {
             return Err(Failure::Wrong(format!(
-                "there are messages up to {end}, which no transaction ended with; {self:?}"
+                "the messages end before {end}, and no transaction ended there; {self:?}"
             )));
         }
         Ok(())
     }
 }
 
-/// The numbers of all messages in a queue, which stay there.
+/// The numbers of all messages in a queue. The messages stay in the queue.
 pub fn read(server: &Server, queue: &str) -> Result<Vec<u64>, Trouble> {
     let mut client = Client::open(server.address())?;
     let announced = client.declare(queue, true, true)?;
@@ -122,7 +124,7 @@ pub fn read(server: &Server, queue: &str) -> Result<Vec<u64>, Trouble> {
         let Some(Arrival::Delivery(delivery)) = client.receive()? else {
             return Err(format!("{queue}: {announced} messages are announced, and {} came", numbers.len()).into());
         };
-        let number = delivery.body.first_chunk().ok_or_else(|| format!("{queue}: a body that nobody sent"))?;
+        let number = delivery.body.first_chunk().ok_or_else(|| format!("{queue}: a body that no publisher sent"))?;
         numbers.push(u64::from_be_bytes(*number));
     }
     client.close()?;

@@ -11,7 +11,7 @@ use super::queue_arguments::QueueKind;
 use super::queues::give_back;
 use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, jms, missing, without_line_ends};
 
-/// What a binding leads to.
+/// The target of a binding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Target {
     Queue(QueueId),
@@ -21,7 +21,7 @@ pub(super) enum Target {
 
 #[derive(Debug)]
 pub(super) struct Binding {
-    /// What tells it from all others of the vhost.
+    /// The identity of a binding in its vhost.
     pub(super) identity: Box<[u8]>,
     pub(super) source: Name,
     pub(super) target: Target,
@@ -240,7 +240,7 @@ impl Catalog {
         true
     }
 
-    /// Takes a binding out everywhere, and an auto-delete exchange with its last.
+    /// Removes a binding from all lists. An auto-delete exchange is deleted with its last binding.
     pub(super) fn remove_binding(&mut self, vhost: &str, number: u64, changes: &mut Vec<CatalogEntry>) {
         let found = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
         let Some(binding) = found.take_binding(number, changes) else { return };
@@ -252,7 +252,7 @@ impl Catalog {
         }
     }
 
-    /// Takes a binding out of the list of what it leads to, which may have gone already.
+    /// Removes a binding from the list of its target. The target may already be deleted.
     pub(super) fn detach_target(&mut self, vhost: &str, number: u64, target: &Target) {
         match target {
             Target::Queue(id) => {
@@ -282,7 +282,7 @@ impl Vhost {
         }
     }
 
-    /// Takes a binding out of the vhost's own lists, unless it has gone already.
+    /// Removes a binding from the lists of the vhost, if it is still there.
     pub(super) fn take_binding(&mut self, number: u64, changes: &mut Vec<CatalogEntry>) -> Option<Box<Binding>> {
         let binding = self.bindings.remove(&number)?;
         self.binding_numbers.remove(&binding.identity);
@@ -295,7 +295,7 @@ impl Vhost {
         Some(binding)
     }
 
-    /// Takes a binding out of its source, which may have gone already; says whether that exchange should go now.
+    /// Removes a binding from its source, which may already be deleted. Returns whether the source must be deleted now.
     pub(super) fn detach_source(&mut self, number: u64, binding: &Binding) -> bool {
         let Some(exchange) = self.exchanges.get_mut(&binding.source) else { return false };
         exchange.router.remove(number, binding);

@@ -18,11 +18,11 @@ use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, shown, w
 pub(super) struct Exchange {
     pub(super) spec: ExchangeSpec,
     pub(super) router: Router,
-    /// The bindings it is the source of.
+    /// The bindings of which it is the source.
     pub(super) bindings: BTreeSet<u64>,
     /// The bindings of other exchanges, or its own, that lead to it.
     pub(super) inbound: BTreeSet<u64>,
-    /// Where messages go that its bindings lead nowhere.
+    /// The exchange for messages that none of its bindings routes.
     pub(super) alternate: Option<Name>,
     /// The schedule of its delayed messages.
     pub(super) schedule: Option<QueueId>,
@@ -159,7 +159,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Deletes an exchange; one that is not there is as good as deleted. Its bindings go by [`Catalog::unbind_some`].
+    /// Deletes an exchange. Succeeds if there is none. [`Catalog::unbind_some`] removes its bindings.
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for predeclared exchanges; [`Refusal::PreconditionFailed`]
@@ -187,8 +187,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Takes an exchange out. Its bindings on both sides go by [`Catalog::unbind_some`], and with them auto-delete exchanges
-    /// that were bound to nothing else.
+    /// Removes an exchange. [`Catalog::unbind_some`] removes its bindings in both directions, and with them auto-delete
+    /// exchanges that have no other bindings.
     pub(super) fn remove_exchange(&mut self, vhost: &str, name: Name, changes: &mut Vec<CatalogEntry>) {
         let found = self.vhosts.get_mut(vhost).expect("the exchange's vhost is there");
         let exchange = found.exchanges.remove(&name).expect("only an exchange that is there is removed");

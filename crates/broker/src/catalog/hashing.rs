@@ -53,38 +53,39 @@ pub(super) fn weight(key: &[u8]) -> Result<u32, Refusal> {
     }
 }
 
-/// Rings of each class.
+/// The number of rings of each class.
 const RINGS: usize = 8;
-/// Places that a message looks at on each ring.
+/// The number of positions on each ring that are checked for a message.
 const PROBES: usize = 8;
 
-/// What is bound to an `x-consistent-hash` exchange, each with its weight.
+/// The targets of an `x-consistent-hash` exchange, each with its weight.
 ///
-/// A binding has a point on each of eight rings, and a message looks at eight places of each ring. The binding whose point follows
-/// one of these places at the least distance gets the message (multi-probe consistent hashing). A weight is a sum of powers of
-/// two, each of which has rings of its own, where distances count half as much as on those of the power before it. So a binding
-/// that comes or goes moves only the messages that it gains or loses, whatever the order of bindings, and over restarts. The
-/// work for a message hardly depends on the number of bindings. A binding gets its share but for some per cent: points
-/// that stand very close to each other take from each other.
+/// A binding has a point on each of eight rings. For a message, eight positions on each ring are checked. The binding
+/// whose point follows one of these positions at the shortest distance gets the message (multi-probe consistent
+/// hashing). A weight is a sum of powers of two. Each power has its own rings, on which distances count half as much as
+/// on the rings of the power before it. So when a binding is added or removed, only the messages move that it gains or
+/// loses. The order of the bindings does not matter, and a restart changes nothing. The work for a message hardly
+/// depends on the number of bindings. The share of a binding is some per cent more or less than its weight says,
+/// because points may be very close to each other.
 #[derive(Debug)]
 pub(super) struct Shares {
     by: HashedBy,
     targets: Slab<Bound>,
-    /// By target, its place among them.
+    /// The index of each target in `targets`.
     places: HashMap<Target, usize>,
-    /// By the power of two.
+    /// The rings of each power of two.
     classes: BTreeMap<u32, Rings>,
 }
 
-/// What is bound. Bindings of one target that have a power of two in common share a point.
+/// A target with its bindings. Bindings of one target that have a power of two in common share a point.
 #[derive(Debug)]
 struct Bound {
     target: Target,
-    /// How many of its bindings have a power of two in their weights.
+    /// For each power of two, how many bindings have it in their weights.
     counts: BTreeMap<u32, usize>,
 }
 
-/// The points of targets whose weights contain the same power of two, each with the target's place.
+/// The points of the targets whose weights contain the same power of two, each with the index of its target.
 type Rings = [Ring; RINGS];
 
 impl Shares {
@@ -132,8 +133,7 @@ impl Shares {
         }
     }
 
-    /// Whether the routing key alone decides.
-    /// All targets.
+    /// Whether the routing key alone decides. All targets.
     pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
         self.places.keys()
     }
@@ -171,13 +171,13 @@ impl Shares {
     }
 }
 
-/// The powers of two of which a binding's weight is the sum.
+/// The powers of two that add up to a binding's weight.
 fn classes(binding: &Binding) -> impl Iterator<Item = u32> + use<> {
     let weight = weight(&binding.key).unwrap_or(1);
     (0..u32::BITS).filter(move |class| weight >> class & 1 == 1)
 }
 
-/// Where a target stands on each ring of a class.
+/// The points of a target on the rings of a class.
 fn points(class: u32, target: &Target) -> Scattered {
     let seed = u64::from(class) << 32 | 1;
     Scattered(match target {
@@ -186,7 +186,7 @@ fn points(class: u32, target: &Target) -> Scattered {
     })
 }
 
-/// Numbers without end that look as if they were drawn (SplitMix64), the same for the same seed.
+/// An endless sequence of pseudo-random numbers (SplitMix64). The same seed gives the same sequence.
 struct Scattered(u64);
 
 impl Iterator for Scattered {
@@ -208,7 +208,7 @@ pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
     stir(state)
 }
 
-/// All bits depend on all bits. Never change it, either.
+/// Mixes the bits, so that all bits of the result depend on all bits of `state`. Never change it, either.
 fn stir(mut state: u64) -> u64 {
     state = (state ^ (state >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     state = (state ^ (state >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);

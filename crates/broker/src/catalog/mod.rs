@@ -83,11 +83,12 @@ pub struct Catalog {
     happenings: Option<Vec<Happening>>,
     /// Changes for the shard.
     schedule_changes: Vec<ScheduleChange>,
-    /// What has gone and still has bindings: by how many, then by a number that says in which order it has gone.
+    /// The deleted queues and exchanges that still have bindings: by the number of bindings, then by the number of the
+    /// deletion.
     unbinding: BTreeMap<(usize, u64), Unbinding>,
-    /// How many queues and exchanges have gone.
+    /// The number of queues and exchanges that have been deleted.
     gone: u64,
-    /// While bindings are taken away: the number of what they belong to.
+    /// While bindings are removed: the number of the deletion that they belong to.
     unbinding_cause: Option<u64>,
 }
 
@@ -99,11 +100,12 @@ struct Vhost {
     exchanges: HashMap<Name, Exchange>,
     /// The default exchange's bindings.
     queues: HashMap<Name, QueueId>,
-    /// By numbers, none of which is used twice. Boxed, so that the table's free places are small.
+    /// The bindings by number. A number is never used twice. The bindings are boxed, so that free entries of the table
+    /// are small.
     bindings: HashMap<u64, Box<Binding>>,
     /// The number of the next binding.
     next_binding: u64,
-    /// The numbers, by identity as in the journal.
+    /// The numbers of the bindings, by their identities as in the journal.
     binding_numbers: HashMap<Box<[u8]>, u64>,
     policies: Policies,
 }

@@ -225,8 +225,8 @@ impl Catalog {
         self.owned.get(&connection).into_iter().flatten().copied()
     }
 
-    /// A queue has gone from its shard, which has written so. Does nothing if that was done. Its bindings go by
-    /// [`Catalog::unbind_some`].
+    /// Removes a queue that its shard has deleted and written as deleted. Does nothing if it is already removed.
+    /// [`Catalog::unbind_some`] removes its bindings.
     pub fn forget_queue(&mut self, id: QueueId) {
         let Some(queue) = self.queues.remove(&id) else { return };
         give_back(&mut self.queues);

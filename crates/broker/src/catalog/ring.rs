@@ -1,12 +1,12 @@
-//! Points on a ring, found by the place before them.
+//! Points on a ring. The point that follows a position can be found.
 
 use smallvec::SmallVec;
 
-/// Points of 64 bits, each with a number that says whose it is. The one that follows a place is found in about the same time
-/// whatever their number, as long as they are spread evenly: the ring is cut into about as many arcs as there are points.
+/// Points of 64 bits, each with the number of its owner. The ring is divided into about as many arcs as it has points.
+/// So the time to find the point after a position hardly depends on the number of points, if they are spread evenly.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// A power of two of them, each in ascending order.
+    /// The arcs; their number is a power of two. The points of each arc are in ascending order.
     arcs: Vec<SmallVec<[(u64, u64); 1]>>,
     points: usize,
 }
@@ -41,11 +41,12 @@ impl Ring {
         }
     }
 
-    /// How far it is from a place to the next point, and whose that is, where it is no farther than `most`.
+    /// The distance from a position to the next point, and the owner of that point. `None` if the distance is more than
+    /// `most`.
     pub(super) fn after(&self, place: u64, most: u64) -> Option<(u64, u64)> {
         let first = self.arc(place);
         let arc_length = u64::MAX / self.arcs.len() as u64;
-        // In the end the first arc comes again, for what is before the place.
+        // The first arc comes again at the end, for its points before the position.
         for step in 0..=self.arcs.len() {
             let arc = &self.arcs[(first + step) & (self.arcs.len() - 1)];
             let is_first = step == 0;
@@ -86,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    /// Against a set that does the same.
+    /// Compares the ring with a plain set.
     #[test]
     fn the_next_point_is_found_wherever_it_is() {
         let (mut ring, mut expected) = (Ring::default(), BTreeSet::new());
@@ -98,7 +99,7 @@ mod tests {
         assert_eq!(ring.after(5, u64::MAX), None);
         for step in 0..4_000_u64 {
             if step < 2_000 {
-                // Some are alike, and some stand close together.
+                // Some points are equal, and some are close to each other.
                 let point = if step % 3 == 0 { random() % 64 } else { random() };
                 ring.insert(point, step);
                 expected.insert((point, step));

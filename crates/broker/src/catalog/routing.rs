@@ -25,13 +25,13 @@ pub(super) enum Router {
     Direct(HashMap<Box<[u8]>, Targets>),
     Fanout(Targets),
     Topic(Topics),
-    /// By the bindings' numbers.
+    /// The matchers by the numbers of their bindings.
     Headers(BTreeMap<u64, (Matcher, Target)>),
     ConsistentHash(Shares),
     ModulusHash(Targets),
     Random(Targets),
     RecentHistory(Targets, Arc<History>),
-    /// By the bindings' numbers. Without a selector a binding leads nowhere.
+    /// The selectors by the numbers of their bindings. A binding without a selector matches no message.
     JmsTopic(BTreeMap<u64, (Option<Expression>, Target)>),
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Found<'a> {
     /// Whether the last exchange had a match, also if that was reached before.
     matched: bool,
     holds: Holds,
-    /// The queues that are there, while some that are not still have bindings.
+    /// The existing queues, while there are bindings of deleted ones.
     there: Option<&'a HashMap<QueueId, Box<QueueRecord>>>,
 }
 
@@ -57,7 +57,7 @@ impl Found<'_> {
         targets.iter().for_each(|target| self.add(target));
     }
 
-    /// Adds the target that was chosen of several, or if that has gone one that has not.
+    /// Adds the target that was chosen of several. If it is deleted, adds another one.
     fn add_chosen<'a>(&mut self, chosen: Option<&Target>, mut all: impl Iterator<Item = &'a Target>) {
         let Some(chosen) = chosen else { return };
         let is_there = |target: &&Target| !self.has_gone(target);

@@ -1,9 +1,10 @@
-//! Bindings of queues and exchanges that have gone. They may be many, so they go in portions, between which the catalog's lock
-//! is let go.
+//! Removes the bindings of deleted queues and exchanges. They may be many, so they are removed in portions, and the
+//! catalog's lock is released in between.
 //!
-//! Until its bindings are gone, an exchange that led to a queue which has gone is asked without that queue. One that led to an
-//! exchange which has gone still leads there, and a message finds nothing. The number of a binding is never used again, so it does not matter
-//! which side of a binding goes first. An exchange that has gone gets its name back only without bindings.
+//! Until all bindings of a deleted queue are removed, routing ignores this queue. Until all bindings of a deleted
+//! exchange are removed, messages are still routed to it, and it routes them nowhere. The number of a binding is never
+//! used again, so either end of a binding may be removed first. A new exchange with the name of a deleted one is
+//! declared only after all old bindings are removed.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -14,19 +15,19 @@ use super::bindings::Target;
 use super::exchanges::Exchange;
 use super::happenings::{Happening, facts};
 
-/// So many bindings go under one hold of the catalog's lock.
+/// The maximum number of bindings that are removed while the catalog is locked once.
 const UNBOUND_AT_ONCE: usize = 128;
 
-/// What has gone and still has bindings.
+/// A deleted queue or exchange that still has bindings.
 #[derive(Debug)]
 pub(super) struct Unbinding {
     vhost: Name,
     name: Name,
-    /// The number of what went, and took this with it.
+    /// The number of the deletion that caused this one. It is its own number if nothing else caused it.
     cause: u64,
     /// The bindings that lead to it.
     inbound: BTreeSet<u64>,
-    /// Where it is no queue, the exchange.
+    /// The exchange; `None` for a queue.
     exchange: Option<Exchange>,
 }
 
@@ -47,21 +48,22 @@ impl Unbinding {
 }
 
 impl Catalog {
-    /// How many queues and exchanges have gone so far.
+    /// The number of queues and exchanges that have been deleted so far.
     #[must_use]
     pub fn gone(&self) -> u64 {
         self.gone
     }
 
-    /// Whether bindings are left of what has gone while [`Catalog::gone`] went from the one to the other, and of what went with
-    /// it: [`Catalog::unbind_some`] is due.
+    /// Whether there are bindings left of the deletions with these numbers ([`Catalog::gone`]), or of deletions that
+    /// they caused. Then the caller must call [`Catalog::unbind_some`].
     #[must_use]
     pub fn is_unbinding(&self, gone: &Range<u64>) -> bool {
         self.unbinding.values().any(|one| gone.contains(&one.cause))
     }
 
-    /// Takes away at most 128 bindings of what has gone, and auto-delete exchanges with their last; says whether more are left.
-    /// What has the fewest comes first, so that nobody waits for one who has more.
+    /// Removes at most 128 bindings of deleted queues and exchanges. An auto-delete exchange is deleted with its last
+    /// binding. Returns whether bindings are left. The queue or exchange with the fewest bindings comes first, so that
+    /// its client does not wait for another with more.
     pub fn unbind_some(&mut self, changes: &mut Vec<CatalogEntry>) -> bool {
         let mut left = UNBOUND_AT_ONCE;
         while left > 0
@@ -76,14 +78,14 @@ impl Catalog {
         !self.unbinding.is_empty()
     }
 
-    /// Something has gone.
+    /// Records a deleted queue or exchange.
     pub(super) fn has_gone(&mut self, mut unbinding: Unbinding) {
         unbinding.cause = self.unbinding_cause.unwrap_or(self.gone);
         self.unbinding.insert((unbinding.count(), self.gone), unbinding);
         self.gone += 1;
     }
 
-    /// Says whether bindings are left of this.
+    /// Removes bindings of one deleted queue or exchange. Returns whether some are left.
     fn unbind_portion(&mut self, of: &mut Unbinding, left: &mut usize, changes: &mut Vec<CatalogEntry>) -> bool {
         while let Some(number) = of.inbound.pop_first() {
             self.unbind_inbound(of, number, changes);
@@ -111,13 +113,13 @@ impl Catalog {
         false
     }
 
-    /// Takes away a binding that leads to what has gone.
+    /// Removes a binding that leads to the deleted queue or exchange.
     fn unbind_inbound(&mut self, of: &mut Unbinding, number: u64, changes: &mut Vec<CatalogEntry>) {
         let found = self.vhosts.get_mut(&of.vhost).expect("a vhost's bindings go before it does");
         let Some(binding) = found.take_binding(number, changes) else { return };
         let to_queue = matches!(binding.target, Target::Queue(_));
         let source_is_over = match &mut of.exchange {
-            // It leads from the exchange to itself.
+            // The binding leads from the exchange to itself.
             Some(exchange) if binding.source == of.name => {
                 exchange.router.remove(number, &binding);
                 exchange.bindings.remove(&number);
@@ -131,14 +133,14 @@ impl Catalog {
         }
     }
 
-    /// Whether bindings are left of an exchange that had this name.
+    /// Whether bindings are left of a deleted exchange with this name.
     #[must_use]
     pub fn is_unbinding_exchange(&self, vhost: &Name, exchange: &Name) -> bool {
         let had_it = |gone: &Unbinding| gone.exchange.is_some() && (&gone.vhost, &gone.name) == (vhost, exchange);
         self.unbinding.values().any(had_it)
     }
 
-    /// An exchange of this name is about to be made: the bindings of one that had it are to be gone.
+    /// Prepares the declaration of an exchange with this name: the bindings of a deleted one must be removed before.
     pub(super) fn unbind_before(&mut self, vhost: &Name, exchange: &Name, changes: &mut Vec<CatalogEntry>) {
         while self.is_unbinding_exchange(vhost, exchange) {
             self.unbind_some(changes);

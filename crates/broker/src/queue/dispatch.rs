@@ -41,7 +41,7 @@ impl Shard {
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
         if !self.letters.is_empty() {
-            // The queues keep half of the round.
+            // Half of the round is for the queues.
             let mut share = ROUND_MESSAGES_MAX / 2;
             self.post_waiting(&mut share, ports);
             budget = ROUND_MESSAGES_MAX / 2 + share;
@@ -74,7 +74,7 @@ impl Shard {
                 self.line_up_if_restless(id);
             }
         }
-        // What was caused meanwhile is posted next time; where there is no room for it, when there is.
+        // Dead letters that this round has caused are posted in the next round, or when there is space for them.
         !self.runnable.is_empty() || (!self.letters.is_empty() && ports.takes_letters())
     }
 

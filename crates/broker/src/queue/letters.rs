@@ -1,13 +1,15 @@
-//! Dead-lettering: messages that die in a queue are published again to other queues, or dropped.
+//! Dead-lettering: messages that expire, are rejected or exceed a limit are published again to other queues, or
+//! dropped.
 //!
 //! A message that expires or exceeds the length limit is at the front when it dies. One that a consumer rejected,
 //! or that came back too often, may be anywhere and need not be in memory: it is *dying* until dispatch has found
 //! it, before anything else of its queue. So a queue's dead letters are made in the order of the deaths, and in
 //! dispatch only.
 //!
-//! A letter is put into its queues in the unit that settles the original. What it causes there (one too many, expired at
-//! once) is seen to when dispatch comes to those queues, so letters that make letters are a line and not a recursion.
-//! Only what a full queue refuses becomes a letter in the same unit: it is in no queue that could remember it.
+//! A dead letter is put into its queues in the unit that settles the original. It may cause further dead letters there:
+//! the queue is over its limit, or the message expires at once. Dispatch handles them when it comes to those queues, so
+//! this is a loop and not a recursion. Only a message that a full queue refuses becomes a dead letter in the same unit,
+//! because it is in no queue any more.
 //!
 //! Dead letters add to what has to be written, so they wait while storage has no space, and messages that would be
 //! dead-lettered wait with them: a chain of queues that dead-letter into each other is blocked like any publisher.
@@ -113,8 +115,8 @@ impl Shard {
         ports.end_unit();
     }
 
-    /// Puts letters of messages that were not taken in into their queues, as far as there is room. Those that a letter
-    /// causes go before the others: so what it causes in turn is never more than a few for each step of its way.
+    /// Puts dead letters of refused messages into their queues, as long as there is space. Dead letters that one of
+    /// them causes come before the others. So there are never more than a few of them for each queue on the way.
     #[cold]
     pub(super) fn post_waiting(&mut self, budget: &mut usize, ports: &mut impl Ports) {
         while *budget > 0 && !self.letters.is_empty() && ports.takes_letters() {
@@ -136,9 +138,10 @@ impl Shard {
         self.publish_letter(letter, budget, ports)
     }
 
-    /// Publishes a message that leaves another queue or a schedule in the open unit; returns whether it got anywhere.
-    /// Full queues that dead-letter what they refuse do so in the same unit, or a crash would lose it: it has left where
-    /// it was. Each of these takes one of the budget; after [`ROUND_MESSAGES_MAX`], what is caused waits in memory.
+    /// Publishes a message that leaves another queue or a schedule in the open unit. Returns whether a queue took it.
+    /// If a full queue refuses it and dead-letters it, this is in the same unit, because the message is in no queue any
+    /// more and a crash would lose it. Each of these dead letters takes one of the budget. After
+    /// [`ROUND_MESSAGES_MAX`], further ones wait in memory.
     pub(super) fn publish_letter(&mut self, letter: &Letter, budget: &mut usize, ports: &mut impl Ports) -> bool {
         let (message, waiting) = (letter.message.borrowed(), self.letters.len());
         let published = self.publish(&message, &letter.facts, letter.persistent, &letter.targets, ports);
@@ -162,7 +165,7 @@ impl Shard {
         held_up
     }
 
-    /// Whether letters wait in memory for their turn: of messages that queues have refused.
+    /// Whether dead letters of refused messages wait in memory.
     #[must_use]
     pub fn has_waiting_letters(&self) -> bool {
         !self.letters.is_empty()

@@ -174,7 +174,7 @@ pub enum Taken {
     Yes,
     /// Nothing was delivered. The subscription waits until [`Shard::credit`](super::Shard::credit) names it.
     NoCredit,
-    /// The same, where there is credit and too much waits for the connection's socket already.
+    /// The same, but there is credit, and too much waits for the connection's socket.
     Lags,
 }
 

@@ -19,7 +19,7 @@ pub struct Published {
     pub durable: bool,
     /// Whether any of them refused it, because it is full.
     pub refused: bool,
-    /// One of them whose consumers lag: see [`Shard::is_ahead`].
+    /// One of these queues, if its consumers lag: see [`Shard::is_ahead`].
     pub ahead_in: Option<QueueId>,
 }
 
@@ -137,13 +137,13 @@ impl Shard {
 }
 
 impl Queue {
-    /// Memory that its ready messages take, or would take.
+    /// The memory that its ready messages take, or would take if they were in memory.
     pub(super) fn ready_memory(&self) -> u64 {
         const MESSAGE_BYTES: u64 = 64;
         self.ready * MESSAGE_BYTES + self.ready_bytes
     }
 
-    /// Whether the message that was just put into this lane stands before all others.
+    /// Whether the message that was just put into this lane is the first of the queue.
     fn is_new_front(&mut self, lane: u8) -> bool {
         let front = self.lanes.front();
         lane > 0 && (front.number, front.ready) == (lane, 1)

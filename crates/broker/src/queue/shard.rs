@@ -24,7 +24,7 @@ use super::{
 use crate::catalog::{give_back, queue_tombstone};
 use crate::schedule::Schedule;
 
-/// How long publishers wait for a consumer that has credit and takes nothing.
+/// How long publishers wait for a consumer that has credit and takes nothing, in milliseconds.
 const LAG_MS_MAX: u64 = 100;
 
 /// How many messages one transition moves at most, so that the shard's lock is never held for long.
@@ -73,9 +73,9 @@ pub(super) struct Queue {
     pub(super) unacked_bytes: u64,
     /// Subscriptions with credit, as far as is known, in the order in which they are served.
     pub(super) turns: Turns,
-    /// A subscription waits for nothing but its socket.
+    /// Whether a subscription waits only for its socket.
     pub(super) lags: bool,
-    /// Since when that is known; none where one has gone on since.
+    /// Since when this is known. `None` if a subscription has taken a message since then.
     lags_since: Option<Time>,
     /// All subscriptions, by priority and in the order in which they came.
     pub(super) subscriptions: BTreeMap<(Reverse<i64>, u64), SubscriptionId>,
@@ -234,7 +234,7 @@ impl Shard {
         queue.subscriptions.remove(&(Reverse(ended.turn.priority), ended.number));
         queue.exclusive = false;
         (queue.lags, queue.lags_since) = (false, None);
-        // Of those of whom only one may be active, no other has a turn.
+        // With a single active consumer, no other consumer gets a turn.
         let may_have_turn = !queue.settings.single_active || queue.active == Some(subscription);
         if may_have_turn && !ended.waiting {
             queue.turns.remove(subscription);
@@ -285,8 +285,8 @@ impl Shard {
         }
     }
 
-    /// Whether publishers are ahead of this queue's consumers: a consumer waits for nothing but its socket, and more than
-    /// `bytes` are ready. Not where the consumer has taken nothing since this was asked [`LAG_MS_MAX`] ago.
+    /// Whether publishers are ahead of this queue's consumers: a consumer waits only for its socket, and more than
+    /// `bytes` are ready. False if the consumer has taken nothing for [`LAG_MS_MAX`] since the first call.
     #[must_use]
     pub fn is_ahead(&mut self, queue: QueueId, bytes: u64, now: Time) -> bool {
         let Some(queue) = self.queues.get_mut(&queue) else { return false };
@@ -297,7 +297,7 @@ impl Shard {
         now < since.after_ms(LAG_MS_MAX)
     }
 
-    /// Storage has read on for these queues, or lanes of them.
+    /// Records that storage has read more messages of these queues or lanes.
     pub fn loaded(&mut self, queues: &[QueueId]) {
         for id in queues.iter().map(|id| id.queue()) {
             self.line_up_schedule(id);

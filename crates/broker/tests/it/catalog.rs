@@ -313,7 +313,8 @@ fn an_epoch_moves_with_what_may_change_a_route() {
     moved("a permission");
 }
 
-/// A crash between two portions: the start takes away the bindings that are left, and auto-delete exchanges with their last.
+/// After a crash between two portions, the start removes the bindings that are left. Auto-delete exchanges are deleted
+/// with their last binding.
 #[test]
 fn bindings_that_were_not_reached_go_at_the_start() {
     let mut desk = Desk::new();
@@ -326,7 +327,7 @@ fn bindings_that_were_not_reached_go_at_the_start() {
         desk.bind("y", "q", table).unwrap();
     }
     desk.catalog.forget_queue(queue);
-    // What its shard writes when the queue goes.
+    // The entry that the shard writes when the queue is deleted.
     let entry = desk.changes.iter().find(|entry| entry.kind == EntryKind::Queue).unwrap();
     desk.changes.push(CatalogEntry { value: None, ..entry.clone() });
     assert!(desk.catalog.unbind_some(&mut desk.changes));
@@ -341,7 +342,8 @@ fn bindings_that_were_not_reached_go_at_the_start() {
     assert_eq!(tombstones(&desk), 600);
 }
 
-/// Another connection declares an exchange again whose bindings have not all gone: it has none of them.
+/// Another connection declares an exchange again before all bindings of the deleted one are removed. It has none of
+/// them.
 #[test]
 fn an_exchange_that_comes_back_at_once_has_no_bindings() {
     let mut desk = Desk::new();
@@ -372,7 +374,7 @@ fn an_exchange_that_comes_back_at_once_has_no_bindings() {
     assert_eq!(named(&desk.restarted()), ["x q7"]);
 }
 
-/// Who has few bindings does not wait for one who has many.
+/// The deletion of a queue with few bindings does not wait for one with many.
 #[test]
 fn few_bindings_go_before_many() {
     let mut desk = Desk::new();
@@ -389,7 +391,7 @@ fn few_bindings_go_before_many() {
     assert!(desk.catalog.is_unbinding(&(0..gone_before)), "who has deleted few works for nobody else");
 }
 
-/// While a queue that has gone still has bindings, messages go to the others that an exchange may choose.
+/// While a deleted queue still has bindings, an exchange chooses among its other queues.
 #[test]
 fn no_exchange_chooses_a_queue_that_has_gone() {
     let mut desk = Desk::new();

@@ -164,7 +164,7 @@ fn a_full_queue_refuses_whoever_waits_and_others_get_the_message() {
     assert_eq!((ready(&bench, other), ready(&bench, LETTERS), bench.ready()), (1, 1, 0));
 }
 
-/// A rejected message goes to a full queue, which dead-letters it to a third one: all of that is one step.
+/// A rejected message goes to a full queue, which dead-letters it to a third one. All of this is one step.
 #[test]
 fn what_a_full_queue_refuses_goes_on_with_the_message_that_has_left() {
     let (full, last) = (QueueId(768), QueueId(1024));
@@ -189,7 +189,8 @@ fn what_a_full_queue_refuses_goes_on_with_the_message_that_has_left() {
     assert!(!bench.shard.is_held_up(), "nothing waits in memory");
 }
 
-/// Eight full queues dead-letter what they refuse to each other: the dead letters are more and more, and others are served.
+/// Eight full queues dead-letter refused messages to each other. The dead letters become more and more, and other
+/// queues are served.
 #[test]
 fn dead_letters_that_multiply_leave_half_of_a_round_to_others() {
     let mut bench = Bench::new();

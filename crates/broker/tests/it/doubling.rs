@@ -1,4 +1,5 @@
-//! Work is bounded by what it touches: twice and four times as many of anything cost as much for each as before.
+//! Tests that the work for one object does not grow with the number of objects: with two and four times as many of
+//! them, each costs as much as before.
 //!
 //! The processor time of the test's thread counts, so that a busy machine does not change the result.
 
@@ -22,7 +23,7 @@ fn processor_time() -> Duration {
     Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
-/// What `work` takes after `prepare`.
+/// The time of `work` after `prepare`.
 fn time_once<T>(prepare: impl FnOnce() -> T, work: impl FnOnce(&mut T)) -> Duration {
     let mut prepared = prepare();
     let before = processor_time();
@@ -30,19 +31,20 @@ fn time_once<T>(prepare: impl FnOnce() -> T, work: impl FnOnce(&mut T)) -> Durat
     processor_time() - before
 }
 
-/// What `work` takes after `prepare`, the least of three times.
+/// The shortest of three times of `work` after `prepare`.
 fn time_of<T>(mut prepare: impl FnMut() -> T, mut work: impl FnMut(&mut T)) -> Duration {
     (0..3).map(|_| time_once(&mut prepare, &mut work)).min().unwrap()
 }
 
 const FEW: usize = 256;
-/// What one of four times as many may cost, in hundredths of what one of few costs.
+/// The maximum cost for each of four times as many objects, in per cent of the cost for each of the few.
 const GROWTH_MAX: u32 = 130;
-/// Others may take a processor's caches away. So each size's least time counts, of as many rounds as it takes, up to this.
+/// Other programs may displace data from the processor's caches. So the shortest time of several rounds counts for each
+/// size. This is the maximum number of rounds.
 const ROUNDS_MAX: usize = 200;
 
-/// Fails where the work for each of four times as many costs more than 1.3 times as much. `times(count)` is how often `work`
-/// does what is measured after `prepare(count)`.
+/// Fails if the work for each of four times as many objects costs more than 1.3 times as much. `times(count)` is how
+/// often `work` does the measured step after `prepare(count)`.
 fn check_growth<T>(
     what: &str,
     times: impl Fn(usize) -> usize,
@@ -63,7 +65,7 @@ fn check_growth<T>(
     panic!("{what}: a thousand take {least:?}, of {counts:?}");
 }
 
-/// As [`check_growth`], for work on all that was prepared.
+/// Like [`check_growth`], for work on all prepared objects.
 fn check_linear<T>(what: &str, prepare: impl Fn(usize) -> T, work: impl FnMut(&mut T)) {
     check_growth(what, |count| count, prepare, work);
 }
@@ -195,7 +197,7 @@ fn an_exchange_goes_in_linear_time_however_much_is_bound_to_it() {
     }
 }
 
-/// Under one hold of the catalog's lock go 128 bindings, whatever the number of those that are left.
+/// 128 bindings are removed while the catalog is locked once. The time does not depend on how many are left.
 #[test]
 fn bindings_go_in_portions() {
     for kind in KINDS {

@@ -128,7 +128,8 @@ fn a_local_random_exchange_takes_classic_queues_without_a_key() {
     check(desk.bind_exchange("x", "y"), "Non empty binding 'k' key not permitted");
 }
 
-/// Bindings of all kinds of weights come and go: each queue has about its share, and nothing moves but what was gained or lost.
+/// Bindings with different weights are added and removed. Each queue gets about its share, and only the messages move
+/// that a binding gains or loses.
 #[test]
 fn shares_follow_weights_among_many() {
     const WEIGHTS: [&str; 6] = ["1", "2", "3", "5", "10", "21"];
@@ -157,7 +158,8 @@ fn shares_follow_weights_among_many() {
     }
 }
 
-/// The same queue, bound again and again: its weights count once for each power of two, and it goes with the last binding.
+/// The same queue is bound several times. Its weights count once for each power of two, and it gets messages until its
+/// last binding is removed.
 #[test]
 fn a_queue_may_be_bound_to_a_consistent_hash_often() {
     let mut desk = desk_with("x x-consistent-hash", &[("a", "1"), ("a", "3"), ("a", "4"), ("b", "2")]);

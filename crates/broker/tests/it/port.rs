@@ -64,7 +64,7 @@ pub struct Port {
     random: Random,
     /// One in this many answers is "pending" or "no credit"; 0 means never.
     pub moody: u64,
-    /// Whoever has no credit is said to lag.
+    /// Subscriptions without credit are reported as lagging.
     pub lags: bool,
     pub messages: BTreeMap<QueueId, BTreeMap<Sequence, Stored>>,
     /// As storage keeps them, from its calls.

@@ -93,7 +93,7 @@ fn publishers_are_ahead_of_a_consumer_that_waits_for_its_socket() {
     assert!(bench.shard.is_ahead(QUEUE, TWO_MESSAGES - 1, NOW.after_ms(99)));
     assert!(!bench.shard.is_ahead(QUEUE, TWO_MESSAGES - 1, NOW.after_ms(100)), "it takes nothing");
 
-    // It takes two, and lags again.
+    // The consumer takes two messages, and lags again.
     bench.port.credit.insert(1, 1);
     bench.shard.credit(&[SubscriptionId(1)]);
     bench.dispatch();

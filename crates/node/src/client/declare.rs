@@ -121,7 +121,7 @@ impl Client {
         let (caller, now) = (self.caller(), ports.now());
         let mut declared = ports.catalog().declare_queue(&caller, command, self.node.random(), changes)?;
         if declared.created.is_none() && !shard.has(declared.queue) {
-            // It has just gone by itself, and the catalog has not heard of it yet.
+            // The queue has just been deleted by its shard, and the catalog does not know it yet.
             ports.catalog().forget_queue(declared.queue);
             declared = ports.catalog().declare_queue(&caller, command, self.node.random(), changes)?;
         }

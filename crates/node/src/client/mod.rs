@@ -65,7 +65,7 @@ pub struct Client {
     routes: RouteCache,
     has_published: bool,
     pacing: Pacing,
-    /// Messages that go to many queues, and have not reached all of them.
+    /// Messages for many queues that have not been put into all of them yet.
     fan_out: Option<FanOut>,
     /// The first of `publishes` waits until its body is in its own file.
     filing: Option<Filing>,

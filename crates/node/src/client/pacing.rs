@@ -1,24 +1,25 @@
-//! Publishers that are ahead of their consumers are read more slowly, so that messages go from socket to socket and not to
-//! disk and back.
+//! The server reads more slowly from publishers that are ahead of their consumers. So messages go from socket to
+//! socket, and not to disk and back.
 
 use ferrymq_model::QueueId;
 
 use super::Client;
 
-/// More than this is ready where a publisher waits for consumers. Several times what the sockets of one hold.
+/// A publisher waits for consumers if a queue has more ready bytes than this. It is several times the length of a
+/// connection's socket buffers.
 const AHEAD_BYTES: u64 = 2 << 20;
 
-/// Queues that a connection has published to, and whose consumers lag.
+/// The queues to which a connection has published and whose consumers lag.
 #[derive(Debug, Default)]
 pub(super) struct Pacing {
-    /// One of them, until it is looked at.
+    /// One of these queues, until it is checked.
     ahead_in: Option<QueueId>,
-    /// The one whose consumers are waited for.
+    /// The queue for whose consumers the publisher waits.
     waits_for: Option<QueueId>,
 }
 
 impl Pacing {
-    /// Something was published, to this queue with consumers that lag if there was one.
+    /// Records a publish. `ahead_in` is one of its queues whose consumers lag, if there is one.
     #[inline]
     pub fn published(&mut self, ahead_in: Option<QueueId>) {
         if ahead_in.is_some() {
@@ -28,14 +29,14 @@ impl Pacing {
 }
 
 impl Client {
-    /// Whether the rest of the input should wait for consumers: they have credit, their sockets take no more, and much waits
-    /// for them. Who takes nothing at all is not waited for.
+    /// Whether the rest of the input must wait for consumers: they have credit, their sockets take no more, and many
+    /// bytes wait for them. Consumers that take nothing at all do not count.
     pub fn is_ahead(&mut self) -> bool {
         self.pacing.waits_for = self.pacing.ahead_in.take().filter(|queue| self.node.is_ahead(*queue, AHEAD_BYTES));
         self.pacing.waits_for.is_some()
     }
 
-    /// Whether those who are waited for since [`Client::is_ahead`] said so still have much to take.
+    /// Whether many bytes still wait for the consumers for which the publisher waits since [`Client::is_ahead`].
     #[must_use]
     pub fn is_still_ahead(&self) -> bool {
         self.pacing.waits_for.is_some_and(|queue| self.node.is_ahead(queue, AHEAD_BYTES / 2))

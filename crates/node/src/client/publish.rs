@@ -367,7 +367,7 @@ impl Client {
         }
         let began = self.node.host.nanoseconds();
         let routed = self.route_anew(publish, input, targets, purpose);
-        // How much there is to compare is for clients to say.
+        // Clients decide how long the comparison takes.
         self.worked((self.node.host.nanoseconds() - began) / WORK_UNIT_NS);
         routed.map(|()| start..targets.len())
     }

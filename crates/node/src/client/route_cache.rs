@@ -1,4 +1,4 @@
-//! The routes that a publisher has used last.
+//! A cache of the routes that a publisher has used last.
 
 use ferrymq_model::QueueId;
 

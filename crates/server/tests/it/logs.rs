@@ -117,12 +117,13 @@ fn names_cannot_forge_a_line_and_refusals_are_counted() {
     // The runner reports the refusal as a failed `connect`.
     let played = play(&Script::parse("log", &script).unwrap(), &mut Tcp::new(server.address("amqp")), Whose::Ours);
     assert!(played.unwrap_err().contains("reply-code=403"));
-    // The log takes 100 lines at once, and then 5 in a second: twice as many are too many, however slow the machine is.
+    // The log takes 100 lines at once and then 5 a second. Twice as many are too many, even on a slow machine.
     let (began, mut strangers) = (Instant::now(), 0.0);
     while strangers < 2.0 * (100.0 + 5.0 * began.elapsed().as_secs_f64()) {
         let mut stranger = TcpStream::connect(server.address("amqp")).unwrap();
         stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-        // The server answers with its own header and closes the socket; what it has not read may make that a reset.
+        // The server answers with its own header and closes the socket. If it has not read everything, the client may
+        // see a reset.
         let _ = stranger.read_to_end(&mut Vec::new());
         strangers += 1.0;
     }

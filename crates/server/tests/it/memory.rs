@@ -47,7 +47,8 @@ fn half_sent_messages_of_one_do_not_hurt_others() {
     let mut holder = Client::connect(server.address("amqp"), 0).unwrap();
     holder.send(&half_sent(30 * MIB)).unwrap();
     other.call(&method(1, &TxSelect), (90, 11)).unwrap();
-    // They wait for the commit, so that the limit is exceeded until the holder is closed, whenever the server reads it.
+    // The messages wait for the commit, so that the limit stays exceeded until the connection that holds them is
+    // closed.
     other.send(&publish("", "q", &vec![0; MIB]).repeat(6)).unwrap();
     let (code, text) = closed(&mut holder);
     assert!(code == 506 && text.contains("uploads_bytes_max"), "{code} {text}");

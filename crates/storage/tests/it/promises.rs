@@ -406,7 +406,7 @@ fn with_runs(disk: &FakeDisk) -> Owned {
     shard
 }
 
-/// A read that nobody has waited for does not make the next reader wait for ever.
+/// If no reader has waited for a read, the next reader does not wait for ever.
 #[test]
 fn what_was_read_for_nobody_is_found() {
     let shard = with_runs(&FakeDisk::default());

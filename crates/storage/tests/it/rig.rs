@@ -166,7 +166,8 @@ impl Shard {
         loop {
             let loads = self.hearsay.heard.lock().loads;
             let found = self.with(|store| {
-                // Somebody may have asked for it before and not waited: then it is read already, and no news will come.
+                // An earlier request may have caused the read without waiting for it. Then it is already read, and no
+                // notice will come.
                 store.install_loaded();
                 match store.next(QueueId(queue), from) {
                     Next::Message { sequence, handle, .. } => Ok(Some((sequence, body(&store.message(handle))))),
@@ -177,7 +178,7 @@ impl Shard {
             if found.is_ok() {
                 return found;
             }
-            // Somebody may have asked before, and not waited.
+            // An earlier request may have caused the read without waiting for it.
             if !self.with(|store| store.install_loaded()).is_empty() {
                 continue;
             }
@@ -218,7 +219,8 @@ impl Folder {
     }
 }
 
-/// The shard as a test holds it. When it goes, the store goes, also while one of storage's threads tells the shard something.
+/// The shard as a test holds it. When it goes, the store goes, also while one of storage's threads tells the shard
+/// something.
 #[derive(Debug)]
 pub struct Owned(Arc<Shard>);
 

@@ -213,7 +213,8 @@ fn durable_and_transient_messages_in_turn_are_read_once() {
     assert!(loads < MESSAGES / 20, "{loads} reads of {MESSAGES} messages");
 }
 
-/// One transient message that alone takes more memory than all of them may: it goes to disk, or away, and others go on.
+/// One transient message takes more memory than all transient messages may. It moves to disk or is deleted, and others
+/// go on.
 #[test]
 fn nobody_waits_for_ever_for_one_long_transient_message() {
     let folder = Folder::new("one-long");

@@ -47,9 +47,9 @@ pub fn programs(workspace: &Workspace, wanted: Wanted<'_>, tally: &mut Tally) ->
 impl Suite {
     fn program(&self, workspace: &Workspace, python: &Path, left_out: &[LeftOut]) -> Result<Program, String> {
         let folder = self.fetch(workspace, python)?;
-        if let Some(link) =
-            self.certificates.map(|certificates| folder.join(certificates)).filter(|link| !link.exists())
-        {
+        if let Some(link) = self.certificates.map(|certificates| folder.join(certificates)) {
+            // A link from an earlier run may lead to another folder, if the checkout was moved or copied.
+            let _ = std::fs::remove_file(&link);
             std::os::unix::fs::symlink(workspace.target.join(CERTIFICATES), &link)
                 .map_err(|why| format!("{}: {why}", link.display()))?;
         }

@@ -6,6 +6,7 @@
 mod arrows;
 mod features;
 mod licences;
+mod log_lines;
 mod names;
 mod purity;
 mod scripts;
@@ -46,6 +47,7 @@ pub fn run(workspace: &Workspace, bless: bool) -> Result<(), String> {
     complaints.extend(licences::complaints(workspace)?);
     complaints.extend(codegen::complaints(workspace)?);
     complaints.extend(scripts::complaints(workspace)?);
+    complaints.extend(log_lines::complaints(workspace, &files)?);
     complaints.extend(files.iter().flat_map(names::complaints));
     complaints.extend(files.iter().flat_map(purity::complaints));
     complaints.extend(shape::complaints(workspace, &files, bless)?);

@@ -35,7 +35,8 @@ impl Connection {
         Connection::open_with_heartbeats(target, 0)
     }
 
-    /// The same, with a heartbeat of so many seconds. The caller sends heartbeats itself; 0 is none.
+    /// The same, with this heartbeat interval in seconds; 0 means no heartbeats. The caller must send heartbeats
+    /// itself.
     pub fn open_with_heartbeats(target: &Target, heartbeat_seconds: u16) -> Result<Connection, Failure> {
         let socket = TcpStream::connect_timeout(&target.address, PATIENCE)
             .map_err(|source| Failure::connect(&target.address, source))?;
@@ -136,7 +137,7 @@ impl Connection {
         Ok(())
     }
 
-    /// From now on the server confirms each message, by a tag that counts from 1.
+    /// Selects confirms. From now on the server confirms each message with a tag that counts from 1.
     pub fn select_confirms(&mut self) -> Result<(), Failure> {
         self.call(CONFIRM_SELECT, CONFIRM_SELECT_OK, |out| {
             out.u8(0);
@@ -144,7 +145,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Starts consuming under this tag; `prefetch` 0 is no limit.
+    /// Starts a consumer with this tag. `prefetch` 0 means no limit.
     pub fn consume(&mut self, queue: &str, tag: &str, prefetch: u16, auto_ack: bool) -> Result<(), Failure> {
         if prefetch > 0 {
             self.call(BASIC_QOS, BASIC_QOS_OK, |out| {

@@ -38,9 +38,9 @@ struct Incoming {
 #[derive(Debug)]
 struct Acks {
     policy: Ack,
-    /// The queue of the delivery whose body is still coming.
+    /// The queue of the delivery whose body is not complete.
     coming_from: u16,
-    /// Of the delivery whose body is still coming.
+    /// The tag of that delivery.
     coming_tag: u64,
     last_tag: u64,
     acked_tag: u64,

@@ -34,9 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Latency counts from the moment a message was due by the schedule, whether or not the server let it be \
-    sent then. Messages are due at multiples of 0.2 ms; `sent late` is what the client itself, and a server that does \
-    not read, added before the message left. A confirm window only switches confirms on: an open loop does not wait."
+    after_help = "Each message has a scheduled time, a multiple of 0.2 ms. The latency begins at this time, even if the \
+    message is sent later. `sent late` is the delay before the message is sent, by the client itself or because the server \
+    does not read. With a confirm window, confirms are on, but the producer never waits for them."
 )]
 pub struct LatencyArgs {
     #[command(flatten)]
@@ -46,16 +46,16 @@ pub struct LatencyArgs {
     /// Messages per second
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: u64,
-    /// How long to measure
+    /// How many seconds to measure
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Seconds before that, which are checked but not counted
+    /// How many seconds to run before the measurement; the messages are checked but not counted
     #[arg(long, default_value_t = 1)]
     warm_up: u64,
-    /// Also hold an idle connection with a heartbeat of so many seconds, and report the longest time between two heartbeats
+    /// Also open an idle connection with this heartbeat interval, and report the longest time between two heartbeats
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=60))]
     heartbeat: Option<u16>,
-    /// Also report the CPU time of this process, which is the server on this machine
+    /// Also report the CPU time of this process: the server, if it is on this machine
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
     /// Print the report as one JSON object

@@ -16,10 +16,10 @@ pub enum Preset {
     Durable,
 }
 
-/// What to send. Single options win over the preset.
+/// The messages to send. Single options override the preset.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadArgs {
-    /// The load to start from
+    /// The preset; the following options override its values
     #[arg(long, value_enum, default_value_t = Preset::Transient)]
     load: Preset,
     /// Octets of each body, at least 8
@@ -28,7 +28,7 @@ pub struct LoadArgs {
     /// Persistent messages on a durable queue; `--persistent false` for transient ones
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     persistent: Option<bool>,
-    /// Ask for confirms, and let each producer have this many messages unconfirmed; 0 for no confirms
+    /// Use confirms, with at most this many unconfirmed messages of each producer; 0 means no confirms
     #[arg(long, value_name = "MESSAGES")]
     confirm_window: Option<u64>,
     /// Consume without acknowledgements
@@ -37,22 +37,24 @@ pub struct LoadArgs {
     /// Acknowledge once for this many deliveries
     #[arg(long, value_name = "DELIVERIES")]
     ack_multiple: Option<u64>,
-    /// Unacknowledged deliveries that the server may have out to one consumer; 0 for no limit
+    /// The maximum number of unacknowledged deliveries of one consumer; 0 means no limit
     #[arg(long, value_name = "DELIVERIES")]
     prefetch: Option<u16>,
-    /// The queue; it must be empty and is kept. Without this, one is made for the run and deleted after it
+    /// The queue, which must be empty or missing and is not deleted. Without this, the run declares its own queue and
+    /// deletes it
     #[arg(long)]
     queue: Option<String>,
-    /// Spread the messages of each producer over this many queues, made for the run: each to the next one
+    /// Declare this many queues for the run; each producer sends each message to the next queue
     #[arg(long, default_value_t = 1, conflicts_with_all = ["queue", "fan_out"], value_parser = clap::value_parser!(u16).range(1..=10_000))]
     queues: u16,
-    /// Publish to an exchange with this many bindings of the one queue; each message matches exactly one, each the next
+    /// Publish to an exchange with this many bindings of the queue; each message matches only the next binding
     #[arg(long, conflicts_with_all = ["queue", "queues", "fan_out"], value_parser = clap::value_parser!(u16).range(1..=10_000))]
     bindings: Option<u16>,
     /// The type of that exchange
     #[arg(long, value_enum, default_value_t = Matching::Topic, requires = "bindings")]
     exchange: Matching,
-    /// Give each message to this many queues, made for the run, by a fanout exchange; every delivery counts
+    /// Declare this many queues for the run; a fanout exchange routes each message to all of them, and all deliveries
+    /// count
     #[arg(long, value_name = "QUEUES", conflicts_with = "queue", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     fan_out: Option<u16>,
 }
@@ -73,16 +75,16 @@ pub struct Load {
     pub spread: Spread,
 }
 
-/// Which queues the messages go to.
+/// How the messages are distributed to queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
-    /// All to the one queue.
+    /// All messages to one queue.
     One,
-    /// Each to the next of so many.
+    /// Each message to the next of this many queues.
     Rotated(u16),
-    /// Each to all of so many.
+    /// Each message to all of this many queues.
     FanOut(u16),
-    /// All to the one queue, each by the next of so many bindings.
+    /// All messages to one queue, each by the next of this many bindings.
     Bound(u16, Matching),
 }
 
@@ -112,7 +114,7 @@ impl Matching {
     }
 }
 
-/// The key of a message that matches this binding only. All keys are as long.
+/// The key of a message that matches only this binding. All keys have the same length.
 fn routing_key(binding: u16) -> String {
     format!("bench.{binding:05}.x")
 }
@@ -125,7 +127,7 @@ impl Spread {
         }
     }
 
-    /// Deliveries of each message.
+    /// The number of deliveries of each message.
     pub fn copies(self) -> u64 {
         match self {
             Self::One | Self::Rotated(_) | Self::Bound(..) => 1,
@@ -133,7 +135,7 @@ impl Spread {
         }
     }
 
-    /// Of the messages that a producer has sent, how many a queue gets.
+    /// How many of a producer's messages a queue gets.
     pub fn share(self, sent: u64, queue: u16) -> u64 {
         match self {
             Self::One | Self::FanOut(_) | Self::Bound(..) => sent,
@@ -141,7 +143,7 @@ impl Spread {
         }
     }
 
-    /// The which of its queue's messages a producer's message is; nothing where the queue should not have it.
+    /// The position of a producer's message among its queue's messages. `None` if the queue must not have it.
     pub fn place(self, sequence: u64, queue: u16) -> Option<u64> {
         match self {
             Self::One | Self::FanOut(_) | Self::Bound(..) => Some(sequence),
@@ -247,7 +249,7 @@ impl Load {
         Ok(())
     }
 
-    /// The name of one of the queues. All names are as long.
+    /// The name of one of the queues. All names have the same length.
     pub fn queue_name(&self, queue: u16) -> String {
         match self.spread {
             Spread::One | Spread::Bound(..) => self.queue.clone(),
@@ -255,7 +257,7 @@ impl Load {
         }
     }
 
-    /// Exchange and routing key of a producer's message.
+    /// The exchange and the routing key of a producer's message.
     pub fn address(&self, sequence: u64) -> (String, String) {
         match self.spread {
             Spread::One => (String::new(), self.queue.clone()),
@@ -274,7 +276,7 @@ impl Load {
         }
     }
 
-    /// The exchange that is made for the run, where the load has one.
+    /// The exchange that is declared for the run, if the load needs one.
     fn exchange_name(&self) -> String {
         format!("{}-exchange", self.queue)
     }
@@ -307,7 +309,7 @@ impl Load {
         Ok(connection)
     }
 
-    /// Deletes the queues, when they were made for this run.
+    /// Deletes the queues, if they were declared for this run.
     pub fn tear_down(&self, connection: &mut Connection) -> Result<(), Failure> {
         if self.queue_is_ours {
             for queue in 0..self.spread.queues() {

@@ -23,11 +23,12 @@ pub struct AmqpArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Measure {
-    /// How many messages a second the server carries, from producers that never wait on purpose
+    /// Measure how many messages per second the server delivers, from producers that publish as fast as they can
     Throughput(throughput::ThroughputArgs),
-    /// How long a message takes at a given rate, by a schedule that does not wait for the server
+    /// Measure how long messages take at a given rate, which does not depend on the server
     Latency(latency::LatencyArgs),
-    /// What a server does when the consumer takes only a part of what is published: rates, memory, and the drain at the end
+    /// What a server does when the consumer takes only a part of what is published: rates, memory, and the drain at the
+    /// end
     Lag(lag::LagArgs),
     /// How often a second clients can bind, declare or subscribe; a load beside which others are measured
     Churn(churn::ChurnArgs),

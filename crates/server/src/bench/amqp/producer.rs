@@ -18,7 +18,7 @@ pub struct Batch {
     bytes: Vec<u8>,
     message_bytes: usize,
     identity_at: usize,
-    /// The routing keys that take turns, and where they stand.
+    /// The routing keys that are used in turn, and their position in the frames.
     keys: Vec<Vec<u8>>,
     key_at: usize,
     producer: u16,
@@ -31,7 +31,7 @@ impl Batch {
         out.method(CHANNEL, BASIC_PUBLISH, |out| {
             out.u16(0).short(&exchange).short(&key).u8(0);
         });
-        // Behind the key stand the flags and the frame's end.
+        // The flags and the frame's end octet follow the key.
         let key_at = out.0.len() - 2 - key.len();
         let keys = load.routing_keys().into_iter().map(String::into_bytes).collect();
         out.frame(HEADER, CHANNEL, |out| {

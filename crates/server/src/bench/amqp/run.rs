@@ -106,8 +106,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Runs it all, and compares what arrived with what was sent. The producers stop when `watch` returns; `draining` is
-    /// called again and again until the rest has been delivered.
+    /// Runs it all, and compares what arrived with what was sent. The producers stop when `watch` returns; `draining`
+    /// is called again and again until the rest has been delivered.
     pub fn measure<T>(
         mut self,
         watch: impl FnOnce(&Shared) -> Result<T, Failure>,

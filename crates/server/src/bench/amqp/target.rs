@@ -7,7 +7,7 @@ use crate::bench::Failure;
 /// Where the server is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TargetArgs {
-    /// All of the following in one: amqp://USER:PASSWORD@HOST:PORT/VHOST; single options win over it
+    /// The address, the user and the vhost in one: amqp://USER:PASSWORD@HOST:PORT/VHOST; single options override it
     #[arg(long)]
     uri: Option<String>,
     /// Host name or address [default: 127.0.0.1]

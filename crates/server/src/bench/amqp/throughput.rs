@@ -29,32 +29,32 @@ const LEAD_SAMPLES: usize = 5;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Producers keep a bounded lead: when more messages are on their way than were delivered in the last half \
-    second, they wait, with confirms and without. So a slow server is not flooded, and what is left over when the time is \
-    up stays below a second's traffic. The left-over is then drained, and every message of the run is checked. With --backlog \
-    the lead beyond the backlog stays at eight writes; give a prefetch, or the backlog waits in sockets and not in the queue."
+    after_help = "Producers wait while more messages are in the server than were delivered in the last half second, with \
+    confirms and without. So a slow server does not get too many messages, and at the end less than a second's traffic is \
+    left. These messages are then consumed, and all messages of the run are checked. With --backlog, producers wait while the \
+    server has eight writes more than the backlog; use a prefetch, or the backlog is in sockets and not in the queue."
 )]
 pub struct ThroughputArgs {
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
     load: LoadArgs,
-    /// Connections that publish
+    /// The number of connections that publish
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     producers: u16,
-    /// Connections that consume, all from the one queue, or each from its part of the queues
+    /// The number of connections that consume; with several queues, each consumes from a part of them
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     consumers: u16,
-    /// How long to measure
+    /// How many seconds to measure
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Seconds before that, which are checked but not counted
+    /// How many seconds to run before the measurement; the messages are checked but not counted
     #[arg(long, default_value_t = 1)]
     warm_up: u64,
     /// Keep this many messages waiting: consumers take none while fewer are on their way
     #[arg(long, value_name = "MESSAGES", default_value_t = 0)]
     backlog: u64,
-    /// Also report CPU and memory of this process, which is the server on this machine
+    /// Also report the CPU time and the memory of this process: the server, if it is on this machine
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
     /// Print the report as one JSON object

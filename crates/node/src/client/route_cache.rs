@@ -4,19 +4,29 @@ use ferrymq_model::QueueId;
 
 /// A cache of the last routes: most publishers use the same ones again and again. It is valid as long as the
 /// vhost's epoch does not change.
+///
+/// A hash of the names says in which set of entries a route may be, so a search looks at few entries, however many there are.
 #[derive(Debug, Default)]
 pub(super) struct RouteCache {
     epoch: u64,
     entries: Vec<CachedRoute>,
-    /// The entry that the next new one replaces.
+    /// For each set its entries, by place counted from 1. A 0 is free, and so is what stands behind it.
+    sets: [[u8; WAYS]; SETS],
+    /// The place of the entry that was found or kept last, counted from 0.
+    last: usize,
+    /// Which entry of a full set the next new one replaces.
     next: usize,
 }
 
+const SETS: usize = 16;
+const WAYS: usize = 4;
+
 /// Exchange and key are in one buffer: comparing with an empty buffer of its own is expensive, because its dangling
 /// pointer causes a masked load that processors complete slowly.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct CachedRoute {
-    names: Box<[u8]>,
+    hash: u64,
+    names: Vec<u8>,
     exchange_bytes: usize,
     queues: Vec<QueueId>,
 }
@@ -31,30 +41,120 @@ impl CachedRoute {
 }
 
 impl RouteCache {
-    const ENTRIES_MAX: usize = 8;
-
     pub(super) fn find(&mut self, epoch: u64, exchange: &[u8], key: &[u8]) -> Option<&[QueueId]> {
         if self.epoch != epoch {
-            self.entries.clear();
-            self.epoch = epoch;
+            *self = Self { epoch, ..Self::default() };
         }
-        let found = self.entries.iter().find(|entry| entry.is_of(exchange, key));
-        found.map(|entry| entry.queues.as_slice())
+        self.last = self.place(exchange, key)?;
+        Some(self.entries[self.last].queues.as_slice())
     }
 
     /// Whether this route is in the cache.
     pub(super) fn knows(&self, exchange: &[u8], key: &[u8]) -> bool {
-        self.entries.iter().any(|entry| entry.is_of(exchange, key))
+        self.place(exchange, key).is_some()
     }
 
     pub(super) fn keep(&mut self, exchange: &str, key: &[u8], queues: Vec<QueueId>) {
-        let (exchange_bytes, names) = (exchange.len(), [exchange.as_bytes(), key].concat().into());
-        let entry = CachedRoute { names, exchange_bytes, queues };
-        if self.entries.len() < Self::ENTRIES_MAX {
-            self.entries.push(entry);
-        } else {
-            self.entries[self.next] = entry;
-            self.next = (self.next + 1) % Self::ENTRIES_MAX;
+        let exchange = exchange.as_bytes();
+        let hash = hash(exchange, key);
+        let set = &mut self.sets[set_of(hash)];
+        let place = match set.iter().position(|&place| place == 0) {
+            Some(free) => {
+                self.entries.push(CachedRoute::default());
+                set[free] = self.entries.len() as u8;
+                self.entries.len() - 1
+            }
+            None => {
+                self.next = (self.next + 1) % WAYS;
+                usize::from(set[self.next]) - 1
+            }
+        };
+        // A replaced entry's buffer is used again.
+        let entry = &mut self.entries[place];
+        entry.names.clear();
+        entry.names.reserve_exact(exchange.len() + key.len());
+        entry.names.extend_from_slice(exchange);
+        entry.names.extend_from_slice(key);
+        (entry.hash, entry.exchange_bytes, entry.queues) = (hash, exchange.len(), queues);
+        self.last = place;
+    }
+
+    /// The place of a route. The last one is looked at first: it needs no hash.
+    fn place(&self, exchange: &[u8], key: &[u8]) -> Option<usize> {
+        if self.entries.get(self.last)?.is_of(exchange, key) {
+            return Some(self.last);
         }
+        let hash = hash(exchange, key);
+        let set = self.sets[set_of(hash)].iter().take_while(|&&place| place > 0);
+        set.map(|&place| usize::from(place) - 1).find(|&place| {
+            let entry = &self.entries[place];
+            entry.hash == hash && entry.is_of(exchange, key)
+        })
+    }
+}
+
+/// Eight bytes at a time. Whoever chooses names with the same hash only makes the own cache worse.
+fn hash(exchange: &[u8], key: &[u8]) -> u64 {
+    let mut hash = exchange.len() as u64;
+    for chunk in exchange.chunks(8).chain(key.chunks(8)) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        hash = (hash.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    hash
+}
+
+/// The highest bits depend on all others.
+fn set_of(hash: u64) -> usize {
+    (hash >> 60) as usize % SETS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(cache: &mut RouteCache, names: impl Iterator<Item = u32>) {
+        for number in names {
+            if cache.find(1, b"x", format!("key.{number:05}").as_bytes()).is_none() {
+                cache.keep("x", format!("key.{number:05}").as_bytes(), vec![QueueId(number.into())]);
+            }
+        }
+    }
+
+    fn found(cache: &mut RouteCache, names: impl Iterator<Item = u32>) -> usize {
+        let mut found = 0;
+        for number in names {
+            if let Some(queues) = cache.find(1, b"x", format!("key.{number:05}").as_bytes()) {
+                assert_eq!(queues, [QueueId(number.into())]);
+                found += 1;
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_publisher_that_takes_twenty_keys_in_turn_finds_them() {
+        let mut cache = RouteCache::default();
+        keep(&mut cache, 0..20);
+        assert!(found(&mut cache, 0..20) >= 18);
+    }
+
+    #[test]
+    fn it_has_a_bound_and_stays_right_when_entries_are_replaced() {
+        let mut cache = RouteCache::default();
+        keep(&mut cache, 0..10_000);
+        let count = cache.entries.len();
+        assert_eq!(count, SETS * WAYS);
+        assert_eq!(found(&mut cache, 0..10_000), count);
+    }
+
+    #[test]
+    fn another_epoch_or_other_names_are_not_found() {
+        let mut cache = RouteCache::default();
+        cache.find(1, b"", b"q");
+        cache.keep("", b"q", vec![QueueId(1)]);
+        assert!(cache.knows(b"", b"q"));
+        assert!(!cache.knows(b"q", b"") && !cache.knows(b"", b"") && !cache.knows(b"", b"qq"));
+        assert!(cache.find(2, b"", b"q").is_none());
     }
 }

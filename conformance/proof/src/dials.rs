@@ -17,7 +17,7 @@ pub enum Dial {
     NoSync = 2,
     /// With the value n, the n-th sync from now kills the server.
     KillAtSync = 3,
-    /// 1: files are opened without `O_DIRECT`, so all writes go through the page cache.
+    /// With the value 1, files are opened without `O_DIRECT`, so all writes go through the page cache.
     NoDirect = 5,
 }
 

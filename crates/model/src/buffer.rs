@@ -27,7 +27,7 @@ static SPARE: Mutex<Spare> = Mutex::new(Spare::EMPTY);
 struct Spare {
     classes: [Vec<Vec<u8>>; CLASSES],
     bytes: usize,
-    /// The least that was kept since [`BodyBuffer::give_back_unused`].
+    /// The minimum of spare memory since the last [`BodyBuffer::give_back_unused`], in bytes.
     unused_bytes: usize,
 }
 
@@ -41,7 +41,7 @@ impl BodyBuffer {
         Self(spare.unwrap_or_else(|| Vec::with_capacity(class_bytes(class))))
     }
 
-    /// Returns memory to the system that was kept and not used since the last call.
+    /// Returns spare memory to the system that was not used since the last call.
     pub fn give_back_unused() {
         let surplus = SPARE.lock().unwrap_or_else(PoisonError::into_inner).take_unused();
         drop(surplus);

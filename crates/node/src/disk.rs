@@ -1,17 +1,17 @@
-//! What the node says about a disk that accepts no more or does not answer: in the log, to publishers and to whoever
-//! asks whether the server is ready.
+//! A disk that accepts no more or does not answer: the node reports it in the log, to publishers and in the health
+//! check.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::node::Node;
 
-/// A disk that has not answered for so long is not only slow.
+/// If the disk does not answer for this time, it is not only slow.
 const HANGS_AFTER: Duration = Duration::from_secs(5);
 const HANGS: &str = "the disk does not answer";
 
 impl Node {
-    /// Why publishers wait for the disk, if they do.
+    /// The reason why publishers wait for the disk, if they do.
     #[must_use]
     pub fn disk_trouble(&self) -> Option<String> {
         let full = self.disk_full.load(Ordering::Acquire).then(|| self.stall_reason.lock().clone());
@@ -23,14 +23,14 @@ impl Node {
         self.stalled.load(Ordering::Acquire) || self.disk_hangs.load(Ordering::Acquire)
     }
 
-    /// Why publishers wait, while they do.
+    /// The reason why publishers wait, if they do.
     pub(crate) fn stall_reason(&self) -> String {
         let stalled = self.stalled.load(Ordering::Acquire);
         if stalled { self.stall_reason.lock().clone() } else { HANGS.to_owned() }
     }
 
-    /// Looks whether the disk still answers; the host calls this about once a second. Storage's own threads cannot
-    /// tell, because they wait for the disk.
+    /// Checks whether the disk still answers. The host calls this about once a second. Storage's own threads cannot
+    /// check this, because they wait for the disk.
     pub fn look_at_disk(&self) {
         let unanswered = self.disk_watch.unanswered_for().filter(|time| *time >= HANGS_AFTER);
         if self.disk_hangs.swap(unanswered.is_some(), Ordering::AcqRel) == unanswered.is_some() {

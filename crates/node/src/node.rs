@@ -125,7 +125,7 @@ pub struct Node {
     pub(crate) stalled: AtomicBool,
     /// Storage's own flag for that, which is set at once. The notification may take as long as a sync.
     pub(crate) storage_stalled: Arc<AtomicBool>,
-    /// Whether they wait because the disk does not answer.
+    /// Whether publishers wait because the disk does not answer.
     pub(crate) disk_hangs: AtomicBool,
     pub(crate) disk_watch: DiskWatch,
     /// Whether everybody waits for the journal, because it is that far behind.

@@ -35,9 +35,9 @@ use crate::{
     token_options,
 };
 
-/// How often the log says how many lines it suppressed, and unused memory for long bodies is given back.
+/// How often the log says how many lines it suppressed. Unused memory for long bodies is returned at the same times.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
-/// How often the node looks whether the disk answers.
+/// How often the node checks whether the disk answers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs a server until it is told to stop. The exit code is 0 after an orderly stop, and 1 if the server cannot
@@ -323,7 +323,7 @@ async fn deliver_the_rest(node: Arc<Node>, process: Arc<Process>) {
     }
 }
 
-/// Logs the number of suppressed lines from time to time, and gives unused memory back.
+/// Logs the number of suppressed lines from time to time, and returns unused memory.
 async fn tidy_up(process: Arc<Process>) {
     let mut times = tokio::time::interval(REPORT_EVERY);
     loop {
@@ -333,7 +333,7 @@ async fn tidy_up(process: Arc<Process>) {
     }
 }
 
-/// Looks at the disk from time to time.
+/// Checks the disk from time to time.
 async fn look_at_disk(node: Arc<Node>) {
     let mut times = tokio::time::interval(LOOK_EVERY);
     loop {

@@ -17,8 +17,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 /// of them back at once. An allocator would reuse old memory and zero it first, so that an image that stays nearly
 /// empty would cost as much as a full one.
 ///
-/// Invariants: `start` points to `capacity` initialised bytes; `filled` only grows and is at most `capacity`; bytes below
-/// `filled` are never written; bytes at or above it are touched by the only [`ImageWriter`] alone.
+/// Invariants: `start` points to `capacity` initialised bytes; `filled` only grows and is at most `capacity`; bytes
+/// below `filled` are never written; bytes at or above it are touched by the only [`ImageWriter`] alone.
 #[derive(Debug)]
 pub(crate) struct Image {
     start: NonNull<u8>,
@@ -38,7 +38,7 @@ impl Image {
         // SAFETY: new memory at an address of the system's choice; nothing else can refer to it.
         let mapped =
             unsafe { mmap_anonymous(ptr::null_mut(), capacity, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
-        // Ends the process with a sentence that says how many bytes were missing, like every allocation that fails.
+        // Ends the process and prints how many bytes were missing, like all failed allocations.
         let none =
             || alloc::handle_alloc_error(Layout::array::<u8>(capacity).expect("a journal file has such a length"));
         let start = mapped.ok().and_then(|start| NonNull::new(start.cast())).unwrap_or_else(none);

@@ -356,7 +356,7 @@ impl Queue {
         }
     }
 
-    /// Whether there are many more slots than messages, because the first message stays while those behind it go.
+    /// Whether there are many more slots than messages, because the first message stays and later ones are removed.
     #[inline]
     pub fn is_sparse(&self) -> bool {
         self.slots.len() > SPARSE_SLOTS && self.messages < (self.slots.len() / 8) as u64

@@ -55,8 +55,8 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 pub(crate) struct Beside {
     pub body: Bytes,
-    /// How many slots say that it is there. When the last one is gone, its memory is free for the next body. 0 if it stays as
-    /// long as the segment.
+    /// The number of slots that refer to it. When the last one is removed, its memory is free for the next body. 0 if
+    /// the body stays as long as the segment.
     pub slots: u32,
 }
 
@@ -65,7 +65,7 @@ impl Segment {
         Self { image, live: 0, touched: Vec::new(), first_section, bodies: HashMap::default() }
     }
 
-    /// A message with its body beside the image left a queue.
+    /// Records that a message whose body is not in the image has left a queue.
     pub fn release_body(&mut self, at: u32) {
         if let Entry::Occupied(mut entry) = self.bodies.entry(at) {
             match &mut entry.get_mut().slots {
@@ -76,7 +76,7 @@ impl Segment {
         }
     }
 
-    /// The memory of the bodies beside the image.
+    /// The memory of the bodies that are not in the image.
     pub fn bodies_bytes(&self) -> usize {
         self.bodies.values().map(|beside| beside.body.len()).sum()
     }

@@ -399,7 +399,7 @@ impl Store {
         Arc::clone(&self.shared.overfull)
     }
 
-    /// Says how long the disk has not answered the journal.
+    /// Returns how long the disk has not answered the journal.
     #[must_use]
     pub fn disk_watch(&self) -> DiskWatch {
         self.shared.watch.clone()

@@ -16,8 +16,8 @@ use std::time::Instant;
 
 use super::body::Identity;
 
-/// After an ack, the message must not come again: if a message is confirmed that was published this much later, or if the
-/// server was killed this much later and the disk has answered until then.
+/// After an ack, the message must not come again: if a message is confirmed that was published this much later, or if
+/// the server was killed this much later and the disk has answered until then.
 pub const ACK_FINAL_MS: u32 = 2_000;
 /// After a delivery this long before a kill, the message must be marked as redelivered.
 pub const DELIVERY_REMEMBERED_MS: u32 = 2_000;
@@ -140,7 +140,7 @@ impl Ledger {
         self.waiting.fetch_add(queues.len() as u64, Relaxed);
     }
 
-    /// `sent_ms` is when it was sent.
+    /// `sent_ms` is the time at which it was sent.
     pub fn confirmed(&self, identity: Identity, queues: &[usize], bytes: usize, sent_ms: u32) {
         let mut is_persistent = false;
         for &queue in queues {
@@ -179,8 +179,8 @@ impl Ledger {
         self.acked.fetch_add(messages.len() as u64, Relaxed);
     }
 
-    /// Until when the server had time and the disk answered, if it was killed at `killed_ms`: a message that was sent at that
-    /// time is confirmed. On a busy machine an ack may wait for seconds in the client's socket.
+    /// Until when the server had time and the disk answered, if it was killed at `killed_ms`: a message that was sent
+    /// at that time is confirmed. On a busy machine an ack may wait for seconds in the client's socket.
     pub fn answered_until(&self, killed_ms: u32) -> u32 {
         killed_ms.min(self.answered_ms.load(Relaxed))
     }

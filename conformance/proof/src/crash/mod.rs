@@ -276,7 +276,8 @@ impl Crash {
     fn play(&mut self, round: u64) -> Result<(), Trouble> {
         let plan = self.plan(round);
         if let Some(dials) = self.dials.as_ref().filter(|_| self.disk.is_some()) {
-            // This disk has no memory of its own: a write past the page cache is never lost. So half of the lives have none.
+            // This disk has no cache of its own, so a write past the page cache is never lost. For this reason half of
+            // the rounds do not write past the page cache.
             dials.turn(Dial::NoDirect, i64::from(round.is_multiple_of(2)))?;
         }
         let mut how_it_started = "";

@@ -34,7 +34,7 @@ pub struct Latency {
     pub confirm_us: Option<Percentiles>,
     /// The part of that time before the message left the client.
     pub sent_late_us: Percentiles,
-    /// The longest time between two heartbeats on an idle connection, when that was asked for.
+    /// The longest time between two heartbeats on an idle connection, if this was measured.
     pub heartbeat_gap_ms_max: Option<f64>,
     pub client_cpu_cores: f64,
     pub server_cpu_cores: Option<f64>,
@@ -43,7 +43,7 @@ pub struct Latency {
     pub verdict: Verdict,
 }
 
-/// What happened while the consumer lagged, and how fast the rest was drained after that.
+/// The figures while the consumer lagged, and for the rest that was consumed after that.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lag {
     pub load: String,
@@ -52,20 +52,20 @@ pub struct Lag {
     pub deliveries_per_second: f64,
     /// The longest time that the consumer waited for a message that it was ready to take, while producers ran.
     pub consumer_gap_ms_max: f64,
-    /// Waiting messages when producers stopped.
+    /// The number of waiting messages when the producers stopped.
     pub backlog_messages: u64,
     pub drain_seconds: f64,
     pub drained_per_second: f64,
     pub server_cpu_cores: Option<f64>,
     pub server_anonymous_bytes_max: Option<u64>,
-    /// From the first second to the end of the drain.
+    /// Samples from the start until the last message was consumed.
     pub samples: Vec<LagSample>,
     pub checked_messages: u64,
     #[serde(flatten)]
     pub verdict: Verdict,
 }
 
-/// A moment of a lagging run.
+/// One sample of a run with a lagging consumer.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct LagSample {
     pub seconds: f64,
@@ -75,12 +75,12 @@ pub struct LagSample {
     pub server_anonymous_bytes: Option<u64>,
 }
 
-/// How often clients changed what the server has.
+/// How often clients bound, declared or subscribed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Churn {
     pub load: String,
     pub seconds: f64,
-    /// Of one kind and of its opposite, together.
+    /// Requests and the requests that undo them, together.
     pub operations_per_second: f64,
     pub server_cpu_cores: Option<f64>,
 }
@@ -193,7 +193,7 @@ impl Lag {
         }
     }
 
-    /// Figures count only if everything arrived as it was sent.
+    /// The figures count only if all messages arrived as they were sent.
     pub fn judge(&self) -> Result<(), Failure> {
         self.verdict.judge()
     }

@@ -1,15 +1,16 @@
-//! The load generator against the server of the same binary: each command ends well, and its report has the figures.
+//! Tests of the load generator with the server of the same binary: each command succeeds, and its report has the
+//! figures.
 
 use serde_json::Value;
 
 use crate::running::{Folder, Running, ferrymq};
 
-/// A server with a log, where the connections of the generator stand.
+/// A server whose log shows the connections of the generator.
 fn start(data: &Folder) -> Running {
     Running::start_logged(data, ferrymq().args(["serve", "--listen", "amqp=127.0.0.1:0"]))
 }
 
-/// Runs `ferrymq bench amqp` for a second and returns its report, which it has verified.
+/// Runs `ferrymq bench amqp` for a second and returns its report.
 fn report(server: &Running, pid: u32, command: &str) -> Value {
     let address = server.address("amqp");
     let output = ferrymq()

@@ -61,8 +61,8 @@ pub trait DiskLock: Debug + Send + Sync {}
 pub enum Open {
     /// An existing one.
     Existing,
-    /// An existing one. Writes of whole 4 KiB blocks from memory with that alignment go past the page cache, where the
-    /// file system can do that; such a write still needs a sync.
+    /// An existing file. Writes of whole 4 KiB blocks from memory with this alignment go past the page cache, if the
+    /// file system supports this. Such a write still needs a sync.
     Blocks,
     /// An empty one; old content is deleted.
     Empty,

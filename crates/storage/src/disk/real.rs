@@ -17,7 +17,7 @@ const PARTS_MAX: usize = 1024;
 
 /// The file mode: only the server may read messages.
 const FILE_MODE: u32 = 0o600;
-/// The alignment with which every file system takes writes past the page cache.
+/// The alignment with which all file systems accept writes past the page cache.
 const BLOCK: usize = 4096;
 /// The mode of folders.
 const FOLDER_MODE: u32 = 0o700;
@@ -107,18 +107,18 @@ struct RealFile {
 #[derive(Debug)]
 struct Direct {
     file: File,
-    /// The file system has refused such a write before.
+    /// Whether the file system has refused such a write.
     refused: AtomicBool,
 }
 
 impl Direct {
-    /// Nothing if the file system does not offer it.
+    /// `None` if the file system does not support it.
     fn open(path: &Path) -> Option<Self> {
         let file = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(path).ok()?;
         Some(Self { file, refused: AtomicBool::new(false) })
     }
 
-    /// Writes what it can; nothing if these bytes must go another way.
+    /// Writes as many bytes as it can. `None` if these bytes must go through the page cache.
     fn write(&self, position: u64, parts: &[IoSlice<'_>]) -> Option<rustix::io::Result<usize>> {
         let whole = |part: &IoSlice<'_>| part.len().is_multiple_of(BLOCK) && part.as_ptr().align_offset(BLOCK) == 0;
         if !position.is_multiple_of(BLOCK as u64) || !parts.iter().all(whole) || self.refused.load(Ordering::Relaxed) {
@@ -176,7 +176,7 @@ impl DiskFile for RealFile {
         self.file.read_exact_at(into, position)
     }
 
-    /// Syncs everything that was written to the file, whichever way.
+    /// Syncs all bytes that were written to the file, in both ways.
     fn sync_data(&self) -> io::Result<()> {
         let direct = self.direct.as_ref().filter(|direct| !direct.refused.load(Ordering::Relaxed));
         direct.map_or(&self.file, |direct| &direct.file).sync_data()

@@ -1,8 +1,8 @@
 //! Writes a group as whole blocks in aligned memory, so that it can go from memory to the disk without the page
 //! cache ([`Open::Blocks`](crate::disk::Open::Blocks)).
 //!
-//! Long parts that lie in memory as they will lie in blocks are written from where they are: nearly all of an image,
-//! because an offset of it is an offset of its file. The rest is copied together first.
+//! Long parts that have the same alignment in memory and in the file are written from where they are. This is nearly
+//! all of an image, because its offsets are the offsets of its file. The other parts are first copied together.
 
 use std::io::{self, IoSlice};
 use std::mem;
@@ -11,28 +11,28 @@ use std::ops::Range;
 use super::group::ALIGN;
 use crate::disk::DiskFile;
 
-/// How much is copied together before it is written.
+/// How many bytes are copied together before they are written.
 const COPIED_BYTES: usize = 1 << 20;
 const BLOCK: usize = ALIGN as usize;
 
-/// Memory in which blocks are put together.
+/// The memory in which parts are copied together to blocks.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     memory: Vec<u8>,
-    /// Where `memory` begins to be aligned.
+    /// The first aligned position in `memory`.
     begin: usize,
 }
 
-/// A stretch of what is written next.
+/// A part of the next write.
 #[derive(Debug)]
 enum Piece<'a> {
     /// In the memory for blocks.
     Copied(Range<usize>),
-    /// Whole blocks where they are.
+    /// Whole blocks that are not copied.
     InPlace(&'a [u8]),
 }
 
-/// What is written next.
+/// The next write.
 #[derive(Debug)]
 struct Batch<'a> {
     position: u64,
@@ -50,8 +50,8 @@ impl Blocks {
         Self { memory, begin }
     }
 
-    /// Writes all parts one after the other from `position` on, which is the begin of a block, and zeros up to the end
-    /// of the last block. After an error any of it may be written.
+    /// Writes all parts one after the other at `position`, which must be the beginning of a block. Fills the last block
+    /// with zeros. After an error, any of the bytes may have been written.
     pub fn write(&mut self, file: &dyn DiskFile, position: u64, parts: &[&[u8]]) -> io::Result<()> {
         debug_assert!(position.is_multiple_of(BLOCK as u64), "groups begin with a block");
         let mut batch = Batch { position, pieces: Vec::with_capacity(4), copied: 0, bytes: 0 };
@@ -111,7 +111,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// How many bytes at the front are whole blocks in aligned memory.
+/// How many bytes at the beginning are whole blocks in aligned memory.
 fn whole_blocks(bytes: &[u8]) -> usize {
     if bytes.as_ptr().align_offset(BLOCK) == 0 { bytes.len() / BLOCK * BLOCK } else { 0 }
 }
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// Keeps what is written, and insists on whole blocks.
+    /// Stores the bytes that are written, and checks that they are whole blocks.
     #[derive(Debug, Default)]
     struct Kept {
         bytes: Mutex<Vec<u8>>,
@@ -158,7 +158,7 @@ mod tests {
         }
     }
 
-    /// Bytes that differ from block to block, beginning `apart` bytes behind the begin of a block.
+    /// Bytes that differ from block to block. They begin `apart` bytes after the beginning of a block.
     fn aligned(apart: usize, bytes: usize) -> (Vec<u8>, Range<usize>) {
         let mut memory: Vec<u8> = (0..bytes + 2 * BLOCK).map(|n| (n % 251) as u8).collect();
         let begin = memory.as_ptr().align_offset(BLOCK) + apart;

@@ -1,28 +1,29 @@
-//! Whether publishers, and everybody else, may continue, and what of that must be told. It may change any number of times
-//! between two looks of the flush thread, which tells it: who was stopped for a moment only must hear that it is over.
+//! Whether publishers, and all other clients, may continue, and what they must be told. The flush thread tells them.
+//! The state may change several times between two of its checks. Clients that had to wait only for a moment must also
+//! be told that they may continue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::notify::Room;
 
-/// The state, and what was told of it.
+/// The state, and what the clients were told.
 #[derive(Debug)]
 pub(crate) struct Gate {
     room: Room,
-    /// Whether publishers must wait, for who does not take the lock.
+    /// Whether publishers must wait, for readers that do not take the lock.
     stalled: Arc<AtomicBool>,
-    /// Whether everybody must wait, in the same way.
+    /// Whether all clients must wait, in the same way.
     overfull: Arc<AtomicBool>,
     told: Room,
-    /// Publishers had to wait since they were last told that they need not.
+    /// Whether publishers had to wait since they were last told that they may continue.
     was_short: bool,
-    /// Everybody had to wait since they were last told that they need not.
+    /// Whether all clients had to wait since they were last told that they may continue.
     was_overfull: bool,
 }
 
 impl Gate {
-    /// Open to all. The flags belong to [`Shared`](super::open::Shared).
+    /// A gate that lets all clients continue. The flags belong to [`Shared`](super::open::Shared).
     pub fn new(stalled: Arc<AtomicBool>, overfull: Arc<AtomicBool>) -> Self {
         Self { room: Room::Open, stalled, overfull, told: Room::Open, was_short: false, was_overfull: false }
     }
@@ -38,14 +39,14 @@ impl Gate {
         self.room == Room::Open
     }
 
-    /// Publishers must wait, or may continue.
+    /// Sets whether publishers must wait.
     pub fn set(&mut self, room: Room) {
         self.stalled.store(room != Room::Open, Ordering::Release);
         self.was_short |= room != Room::Open;
         self.room = room;
     }
 
-    /// Everybody must wait, or may continue.
+    /// Sets whether all clients must wait.
     pub fn set_overfull(&mut self, overfull: bool) {
         self.overfull.store(overfull, Ordering::Release);
         self.was_overfull |= overfull;

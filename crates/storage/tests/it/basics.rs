@@ -227,8 +227,8 @@ fn whole_blocks_and_other_bytes_go_into_the_same_file() {
     assert!(fs::read(&path).unwrap() == expected);
 }
 
-/// The memory of a long persistent body is free as soon as its last queue has let go of it, long before its journal file is
-/// written over.
+/// The memory of a long persistent body is free when its last queue has released it, long before its journal file is
+/// used again.
 #[test]
 fn a_settled_long_body_does_not_wait_for_its_journal_file() {
     let folder = Folder::new("settled-bodies");

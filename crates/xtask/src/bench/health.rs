@@ -1,4 +1,4 @@
-//! How long health checks take while a server is under load.
+//! Measures how long health checks take while a server is under load.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ const EVERY: Duration = Duration::from_millis(50);
 /// A check that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// `GET /health/live` again and again, on a thread of its own and with a new connection each time.
+/// Sends `GET /health/live` again and again, on its own thread and with a new connection each time.
 #[derive(Debug)]
 pub struct Checks {
     stop: Arc<AtomicBool>,

@@ -7,7 +7,7 @@ pub struct Load {
     pub kind: Kind,
     /// The command behind `ferrymq bench amqp`.
     pub measure: &'static str,
-    /// What it is told.
+    /// Its arguments.
     pub args: Vec<String>,
 }
 
@@ -18,7 +18,7 @@ pub enum Kind {
     Throughput,
     /// How long the messages of another client take meanwhile: 1,000 a second, of 16 B.
     Neighbour,
-    /// A point of a graph: the server's processor time for each message, where this is the number of something.
+    /// A point of a graph: the server's processor time for each message, with this value of the option.
     Cost { graph: &'static str, value: u32 },
     /// A consumer that takes half of what is published.
     Lag,
@@ -32,9 +32,9 @@ const DURABLE_BYTES: [u32; 3] = [100, 4 << 10, 64 << 10];
 const FLOOD_BYTES: [u32; 4] = [16, 1 << 10, 16 << 10, 1 << 20];
 /// Connections that flood.
 const FLOODERS: [u32; 3] = [1, 2, 4];
-/// What other clients make and take back beside a neighbour.
+/// What other clients do and undo beside a neighbour.
 const CHURNS: [&str; 3] = ["binds", "declares", "subscribes"];
-/// Queues that get each message of a wide fan-out beside a neighbour.
+/// A wide fan-out beside a neighbour: this many queues get each message.
 const WIDE: u32 = 6_000;
 /// Graphs of what a message costs: name, load, option whose value grows, and its values.
 const GRAPHS: [(&str, &str, &str, &[u32]); 8] = [
@@ -47,9 +47,9 @@ const GRAPHS: [(&str, &str, &str, &[u32]); 8] = [
     ("backlog", "--load durable --persistent false --confirm-window 0", "--backlog", &BACKLOGS),
     ("backlog-durable", "--load durable", "--backlog", &BACKLOGS),
 ];
-/// Messages that wait all the time.
+/// The number of messages that always wait.
 const BACKLOGS: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
-/// A lagging consumer: name, and load. Where a rate is given, ten minutes leave less than 20 GB on the disk.
+/// A lagging consumer: name, and load. With a rate, ten minutes leave less than 20 GB on the disk.
 const LAGS: [(&str, &str); 5] = [
     ("lag-100", "--load transient --ack-multiple 50 --prefetch 500 --size 100 --rate 200000"),
     ("lag-16384", "--load transient --ack-multiple 50 --prefetch 500 --size 16384 --rate 3000"),
@@ -107,7 +107,7 @@ fn load(name: &str, kind: Kind, measure: &'static str, args: &str) -> Load {
 }
 
 impl Kind {
-    /// The word for it in `--loads` and in the reports.
+    /// Its name in `--loads` and in the reports.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Throughput => "throughput",
@@ -118,7 +118,7 @@ impl Kind {
     }
 }
 
-/// Those that were asked for: by name, by graph, by the word for a kind, or `all`.
+/// The loads that were chosen: by name, by graph, by kind, or `all`.
 pub fn chosen(asked: &str) -> Result<Vec<Load>, String> {
     let mut loads = all();
     let is_meant = |load: &Load, word: &str| {

@@ -11,17 +11,18 @@ use super::health;
 use super::loads::{Kind, Load};
 use super::server::Server;
 
-/// The load of a neighbour: few messages, each of which is timed, and an idle connection with heartbeats of a second.
+/// The load of a neighbour: few messages, whose latencies are measured, and an idle connection with a heartbeat each
+/// second.
 const NEIGHBOUR: [&str; 6] = ["--load", "transient", "--rate", "1000", "--heartbeat", "1"];
 /// So many seconds more does a flood take than its neighbour, so that the neighbour never has the server for itself.
 const FLOOD_SECONDS_MORE: u64 = 2;
-/// The server is told to end when a flood has run for so long.
+/// How long a load runs before the server is asked to stop.
 const FLOOD_BEFORE_END: Duration = Duration::from_millis(1_500);
-/// Samples of a lagging run, about.
+/// The approximate number of samples of a run with a lagging consumer.
 const SAMPLES: u64 = 120;
 
-/// The generator's report, which is void unless it has verified every message. That of a neighbour is the field `neighbour` in
-/// the flood's.
+/// The generator's report, which is void unless it has verified every message. That of a neighbour is the field
+/// `neighbour` in the flood's.
 pub fn run(binary: &Path, server: &mut Server, load: &Load, seconds: u64) -> Result<Value, String> {
     match load.kind {
         Kind::Throughput | Kind::Cost { .. } => whole(binary, server, load, &[], seconds),
@@ -44,13 +45,13 @@ fn whole(binary: &Path, server: &Server, load: &Load, more: &[&str], seconds: u6
     report(load, server, &finish(start(binary, server, load.measure, &args, seconds)?)?)
 }
 
-/// A neighbour, heartbeats and health checks beside a load.
+/// Measures a neighbour, heartbeats and health checks beside a load.
 fn beside(binary: &Path, server: &Server, load: &Load, seconds: u64) -> Result<Value, String> {
     let flood = flood(binary, server, load, seconds + FLOOD_SECONDS_MORE)?;
     let checks = server.health.map(health::Checks::start);
     let neighbour = start(binary, server, "latency", &NEIGHBOUR, seconds).and_then(finish);
     let health = checks.map(health::Checks::finish);
-    // The flood ends in any case before anything is said.
+    // The load is ended before an error is returned.
     let flood = finish(flood);
     let neighbour = report(load, server, &neighbour?)?;
     let mut flood = report(load, server, &flood?)?;
@@ -70,7 +71,7 @@ fn end_beside(binary: &Path, server: &mut Server, load: &Load) -> Result<Duratio
         .map_err(|why| format!("{}: {why}", binary.display()))?;
     thread::sleep(FLOOD_BEFORE_END);
     let took = server.end_and_start_again();
-    // It fails, or has failed already, because the server has closed its connections.
+    // The kill may fail, because the load has ended when the server closed its connections.
     let _gone = flood.kill();
     let _gone = flood.wait();
     took

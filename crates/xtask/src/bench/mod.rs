@@ -1,8 +1,8 @@
 //! `cargo x bench`: FerryMQ's release build and RabbitMQ, where it is installed, under the same loads on this machine.
 //!
 //! Runs alternate between the servers, so that whatever else the machine does hits both, and what is reported is the
-//! median and the ratio: absolute figures of different machines or days do not compare. All reports of the load generator are
-//! kept as JSON, of which `cargo x plots` makes pictures.
+//! median and the ratio: absolute figures of different machines or days do not compare. All reports of the load
+//! generator are kept as JSON, of which `cargo x plots` makes pictures.
 
 mod health;
 mod loads;
@@ -30,7 +30,7 @@ struct Options {
     json: Option<PathBuf>,
     /// What is measured instead of this checkout's release build.
     binary: Option<PathBuf>,
-    /// RabbitMQ is measured, too.
+    /// Whether RabbitMQ is measured, too.
     with_rabbitmq: bool,
 }
 
@@ -175,7 +175,7 @@ fn print_medians(load: &Load, servers: &[Server], reports: &[Vec<Value>]) -> Res
     for (heading, path, unit) in columns(load.kind) {
         let mut spreads = Vec::new();
         for (server, reports) in servers.iter().zip(reports) {
-            // RabbitMQ has no health check here, and is not told to end.
+            // RabbitMQ has no health check here, and is not asked to stop.
             if !server.is_ours() && reports.iter().all(|report| report.pointer(path).is_none_or(Value::is_null)) {
                 continue;
             }

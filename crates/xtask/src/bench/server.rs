@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 /// RabbitMQ takes about five seconds on two cores; a machine under load may take longer.
 const START_SECONDS_MAX: u64 = 60;
-/// FerryMQ takes at most as long to end.
+/// The maximum time that FerryMQ may take to stop.
 const END_SECONDS_MAX: u64 = 60;
 
 #[derive(Debug)]
@@ -22,10 +22,10 @@ pub struct Server {
     pub port: u16,
     /// The process that does the work; it may be another one than the one that was started.
     pub pid: u32,
-    /// Where it answers health checks.
+    /// The address of its health checks.
     pub health: Option<SocketAddr>,
     child: Child,
-    /// Binary and folder of a server that can be started again.
+    /// The binary and the folder of a server that can be started again.
     again: Option<(PathBuf, PathBuf)>,
 }
 
@@ -97,12 +97,13 @@ impl Server {
         Ok(Some(server))
     }
 
-    /// It is FerryMQ, which can be started again in no time.
+    /// Whether it is FerryMQ, which can be started again quickly.
     pub fn is_ours(&self) -> bool {
         self.again.is_some()
     }
 
-    /// Tells FerryMQ to end, waits for that, and starts it again with an empty folder. Returns how long the end took.
+    /// Asks FerryMQ to stop, waits for the end, and starts it again with an empty folder. Returns how long it took to
+    /// stop.
     pub fn end_and_start_again(&mut self) -> Result<Duration, String> {
         let (binary, folder) = self.again.clone().ok_or_else(|| format!("{} is not started again", self.name))?;
         let asked = Instant::now();

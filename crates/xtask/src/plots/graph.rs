@@ -1,6 +1,8 @@
-//! Graphs of what a message costs: the server's processor time against the number of something, both on a logarithmic scale.
+//! Graphs of the cost of a message: the server's processor time against the number of queues, consumers, bindings or
+//! waiting messages, both on a logarithmic scale.
 //!
-//! A point is the median of the runs, with a line from the lowest run to the highest. A flat line is a cost that does not grow.
+//! A point is the median of the runs, with a line from the lowest run to the highest. A flat line is a cost that does
+//! not grow.
 
 use serde_json::Value;
 
@@ -31,7 +33,7 @@ struct Line {
     points: Vec<(f64, Spread)>,
 }
 
-/// A picture for each graph that the reports have points of: name and text.
+/// A picture for each graph that has points in the reports: name and text.
 pub fn pictures(reports: &Value) -> Result<Vec<(String, String)>, String> {
     let mut pictures = Vec::new();
     for (graph, title) in TITLES {

@@ -1,5 +1,5 @@
-//! A lagging consumer over time: how much is published and delivered, and the server's memory. One picture for each load and
-//! server, of its first run.
+//! Pictures of a lagging consumer over time: published and delivered messages, and the server's memory. There is one
+//! picture for the first run of each load and server.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ const PANEL: f64 = 150.0;
 const TOPS: [f64; 2] = [64.0, 264.0];
 const MIB: f64 = (1 << 20) as f64;
 
-/// A panel: title, and what it shows, each with its path in a sample and by what it is divided.
+/// A panel: its title and its lines. A line has its path in a sample, and the number by which its values are divided.
 type Panel = (&'static str, &'static [(&'static str, &'static str, f64)]);
 
 const PANELS: [Panel; 2] = [

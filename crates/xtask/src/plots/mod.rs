@@ -1,5 +1,5 @@
-//! `cargo x plots [FILE [FOLDER]]`: pictures (SVG) of the reports that `cargo x bench --json FILE` has kept. Without a file:
-//! of all reports in `docs/plots`.
+//! `cargo x plots [FILE [FOLDER]]`: makes pictures (SVG) from the reports that `cargo x bench --json FILE` has written.
+//! Without a file, from all reports in `docs/plots`.
 
 mod graph;
 mod lag;
@@ -58,7 +58,7 @@ fn pictures(file: &Path) -> Result<Vec<(String, String)>, String> {
     Ok(pictures)
 }
 
-/// The elements of a list; none where it is no list.
+/// The elements of a list; none if it is not a list.
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
@@ -67,7 +67,7 @@ fn list(value: &Value) -> &[Value] {
 mod tests {
     use super::*;
 
-    /// Who measures again and commits the reports also commits the pictures.
+    /// The pictures in the repository are those of the reports in it.
     #[test]
     fn the_committed_pictures_are_those_of_the_committed_reports() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/plots");

@@ -1,8 +1,8 @@
-//! What all pictures have in common.
+//! The parts that all pictures have in common.
 
 use std::fmt::Write as _;
 
-/// FerryMQ's, RabbitMQ's.
+/// The colours of FerryMQ and of RabbitMQ.
 pub const COLOURS: [&str; 2] = ["#0b6e99", "#d9730d"];
 
 /// The start of a picture of this size, with its title.
@@ -21,7 +21,7 @@ pub fn power_of_ten(power: i32) -> String {
         -3..=-1 => format!("{:.*}", power.unsigned_abs() as usize, 10_f64.powi(power)),
         _ => {
             let mut text = String::new();
-            // It is written to memory, which does not fail.
+            // Writing to memory cannot fail.
             let _ = write!(text, "10<tspan dy=\"-5\" font-size=\"9\">{power}</tspan>");
             text
         }

@@ -1,7 +1,7 @@
-//! Clients that change what the server has, again and again: they bind and unbind, declare and delete, or subscribe and
-//! cancel. It is a load for others to be measured beside.
+//! A load of clients that bind and unbind, declare and delete, or subscribe and cancel again and again. Other loads are
+//! measured beside it.
 //!
-//! Each client sends a hundred requests at once, reads their answers, and then takes back what it has asked for.
+//! Each client sends a hundred requests at once and reads their replies. Then it undoes them in the same way.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -14,17 +14,17 @@ use crate::bench::Failure;
 use crate::bench::process::Process;
 use crate::bench::report::Churn;
 
-/// Requests that are sent at once.
+/// The number of requests that are sent at once.
 const REQUESTS: usize = 100;
 
-/// What is made and taken back.
+/// What the clients do and undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
-    /// A queue to a topic exchange, by a hundred keys
+    /// Bind a queue to a topic exchange by a hundred keys, and unbind it
     Binds,
-    /// Transient queues
+    /// Declare transient queues, and delete them
     Declares,
-    /// Consumers of one queue
+    /// Start consumers of one queue, and cancel them
     Subscribes,
 }
 
@@ -35,13 +35,13 @@ pub struct ChurnArgs {
     /// What the clients do and undo
     #[arg(long, value_enum)]
     kind: Kind,
-    /// Connections that do it
+    /// The number of connections
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     clients: u16,
-    /// How long to measure
+    /// How many seconds to measure
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Also report the CPU time of this process, which is the server on this machine
+    /// Also report the CPU time of this process: the server, if it is on this machine
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
     /// Print the report as one JSON object
@@ -138,7 +138,7 @@ impl Client {
         Ok(Client { connection, exchange, queue, make, made, take_back, taken_back })
     }
 
-    /// Makes and takes back until the time is up, and then deletes what the client itself has made.
+    /// Sends requests and undoes them until the time is over. Then deletes the queue and the exchange of the client.
     fn repeat(mut self, until: Instant, operations: &AtomicU64) -> Result<(), Failure> {
         while Instant::now() < until {
             self.connection.call_all(&self.make, self.made, REQUESTS)?;

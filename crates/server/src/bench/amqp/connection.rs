@@ -74,7 +74,8 @@ impl Connection {
         self.frame_bytes_max = agreed as usize;
         let mut out = Outgoing::default();
         out.method(0, CONNECTION_TUNE_OK, |out| {
-            // Mostly no heartbeats: a load generator that sends nothing has failed anyway, and its user sees that.
+            // Usually there are no heartbeats: if a load generator sends nothing, it has failed, and its user sees
+            // that.
             out.u16(channels_max).u32(agreed).u16(heartbeat_seconds);
         });
         out.method(0, CONNECTION_OPEN, |out| {
@@ -128,7 +129,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends these methods at once and waits for as many answers of this kind.
+    /// Sends these methods at once and waits for this number of replies of this type.
     pub fn call_all(&mut self, methods: &Outgoing, answer: MethodId, count: usize) -> Result<(), Failure> {
         self.send(&methods.0)?;
         for _ in 0..count {

@@ -1,4 +1,4 @@
-//! Whether heartbeats come on time: an idle connection that only sends and receives them.
+//! Measures whether heartbeats come on time, with an idle connection that only sends and receives them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,7 +12,7 @@ use crate::bench::Failure;
 
 const LOOK_UP_EVERY: Duration = Duration::from_millis(50);
 
-/// An idle connection with heartbeats, on a thread of its own.
+/// An idle connection with heartbeats, on its own thread.
 #[derive(Debug)]
 pub struct Heartbeats {
     stop: Arc<AtomicBool>,
@@ -31,7 +31,7 @@ impl Heartbeats {
         Ok(Heartbeats { stop, thread })
     }
 
-    /// The longest time without a heartbeat of the server, also if it has not ended yet.
+    /// The longest time without a heartbeat of the server, including the time since the last one.
     pub fn finish(self) -> Result<Duration, Failure> {
         self.stop.store(true, Relaxed);
         self.thread.join().expect("no thread of a run panics")

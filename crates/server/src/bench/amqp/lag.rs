@@ -1,7 +1,8 @@
-//! What a server does when its consumer takes only a part of what is published.
+//! Measures a server whose consumer takes only a part of the published messages.
 //!
-//! Producers never wait for the consumer: they send at a rate, or as fast as the server reads. The consumer takes, for
-//! example, half of it, as it is published. Then the producers stop, and the rest is drained and checked.
+//! Producers never wait for the consumer: they send at a fixed rate, or as fast as the server reads. The consumer
+//! takes, for example, half of the messages while they are published. Then the producers stop, and the rest is consumed
+//! and checked.
 
 use std::cell::RefCell;
 use std::thread;
@@ -14,7 +15,7 @@ use crate::bench::Failure;
 use crate::bench::process::Process;
 use crate::bench::report::{Lag, LagSample};
 
-/// How often memory is read.
+/// How often the memory is measured.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, clap::Args)]
@@ -28,22 +29,22 @@ pub struct LagArgs {
     target: TargetArgs,
     #[command(flatten)]
     load: LoadArgs,
-    /// Connections that publish
+    /// The number of connections that publish
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     producers: u16,
-    /// Messages per second of all producers; without it, as many as the server takes
+    /// Messages per second of all producers together; without it, as many as the server reads
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,
-    /// How much of what is published the consumer takes, in percent
+    /// The part of the published messages that the consumer takes, in per cent
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100))]
     share: u64,
-    /// How long producers publish
+    /// How many seconds the producers publish
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// Seconds between two samples of the report
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     sample_seconds: u64,
-    /// Also report CPU and memory of this process, which is the server on this machine
+    /// Also report the CPU time and the memory of this process: the server, if it is on this machine
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
     /// Print the report as one JSON object
@@ -94,7 +95,7 @@ fn description(load: &Load, rate: Option<u64>, share: u64) -> String {
     format!("{load}, published {rate}, of which the consumer takes {share} %")
 }
 
-/// What was counted while the producers ran.
+/// The counts while the producers ran.
 struct Lagging {
     seconds: f64,
     published: u64,
@@ -131,7 +132,7 @@ fn watch(
     })
 }
 
-/// The samples until now, and what the last one counted.
+/// The samples so far, and the counts of the last one.
 struct Samples {
     server: Option<Process>,
     every: Duration,
@@ -160,7 +161,7 @@ impl Samples {
         }
     }
 
-    /// Reads the memory, and takes a sample when it is time for one.
+    /// Measures the memory, and takes a sample when it is due.
     fn look(&mut self, shared: &Shared) -> Result<(), Failure> {
         if self.looked_at.elapsed() < LOOK_UP_EVERY {
             return Ok(());

@@ -88,10 +88,10 @@ pub enum Spread {
     Bound(u16, Matching),
 }
 
-/// The types of exchange that match a routing key.
+/// The exchange types that match routing keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Matching {
-    /// Keys are equal
+    /// A binding matches an equal key
     Direct,
     /// The key of each binding ends with a wildcard
     Topic,
@@ -267,7 +267,7 @@ impl Load {
         }
     }
 
-    /// The routing keys that a producer's messages take in turn; none where all have the same.
+    /// The routing keys that a producer's messages use in turn; empty if all have the same key.
     pub fn routing_keys(&self) -> Vec<String> {
         match self.spread {
             Spread::Rotated(queues) => (0..queues).map(|queue| self.queue_name(queue)).collect(),

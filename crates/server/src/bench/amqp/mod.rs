@@ -27,10 +27,9 @@ enum Measure {
     Throughput(throughput::ThroughputArgs),
     /// Measure how long messages take at a given rate, which does not depend on the server
     Latency(latency::LatencyArgs),
-    /// What a server does when the consumer takes only a part of what is published: rates, memory, and the drain at the
-    /// end
+    /// Measure a server whose consumer takes only a part of the messages: rates, memory, and the rest at the end
     Lag(lag::LagArgs),
-    /// How often a second clients can bind, declare or subscribe; a load beside which others are measured
+    /// Measure how many times per second clients can bind, declare or subscribe; other loads can run beside this one
     Churn(churn::ChurnArgs),
 }
 

@@ -1,4 +1,4 @@
-//! A run of producers and consumers, each with a connection and a thread of its own, and how they are paced.
+//! A run of producers and consumers, each with its own connection and thread, and the rules by which they wait.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, ScopedJoinHandle};
@@ -22,10 +22,11 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How producers and consumers wait for each other.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// Producers keep a bounded lead. Beyond it, so many deliveries wait all the time.
+    /// Producers wait while too many messages are in the server. In addition to these, this many deliveries always
+    /// wait.
     Lead { backlog: u64 },
-    /// Producers do not wait for consumers. They send at this rate in all, or as fast as the server takes it. Consumers
-    /// take this share of what was published, in percent, until producers stop.
+    /// Producers do not wait for consumers. They send at this rate together, or as fast as the server reads. Until they
+    /// stop, consumers take this part of the published messages, in per cent.
     Lag { rate: Option<u64>, percent: u64 },
 }
 
@@ -45,7 +46,7 @@ pub struct Shared {
     start: Instant,
     published: Vec<AtomicU64>,
     delivered: Vec<AtomicU64>,
-    /// How many messages may be in the server beyond the backlog. The main thread sets it.
+    /// How many messages may be in the server in addition to the backlog. The main thread sets it.
     lead_max: AtomicU64,
     /// The longest time that a consumer waited for a delivery that it was ready to take, in nanoseconds.
     gap_ns_max: AtomicU64,
@@ -57,10 +58,10 @@ pub struct Shared {
     sent: AtomicU64,
 }
 
-/// What a run has come to after everything was drained.
+/// The result of a run after all messages were consumed.
 pub struct Outcome<T> {
     pub figures: T,
-    /// From when the producers were told to stop until the last delivery.
+    /// The time from the stop of the producers until the last delivery.
     pub drain: Duration,
     pub drained_messages: u64,
     pub checked_messages: u64,
@@ -106,8 +107,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Runs it all, and compares what arrived with what was sent. The producers stop when `watch` returns; `draining`
-    /// is called again and again until the rest has been delivered.
+    /// Runs producers and consumers, and compares the messages that arrived with those that were sent. The producers stop
+    /// when `watch` returns. `draining` is called again and again until the rest has been delivered.
     pub fn measure<T>(
         mut self,
         watch: impl FnOnce(&Shared) -> Result<T, Failure>,
@@ -175,7 +176,7 @@ impl Shared {
         Duration::from_nanos(self.gap_ns_max.load(Relaxed))
     }
 
-    /// How many messages may be in the server beyond the backlog, from now on.
+    /// Sets how many messages may be in the server in addition to the backlog.
     pub fn set_lead(&self, messages: u64) {
         self.lead_max.store(messages, Relaxed);
     }
@@ -194,13 +195,13 @@ impl Shared {
             Pace::Lag { rate: None, .. } => u64::MAX,
             Pace::Lag { rate: Some(rate), .. } => {
                 let due = (self.start.elapsed().as_secs_f64() * rate as f64) as u64;
-                // Each producer has its part.
+                // Each producer may send its part.
                 due.saturating_sub(self.published()) / self.published.len() as u64
             }
         }
     }
 
-    /// Consumers may take something now.
+    /// Whether consumers may take a message now.
     fn may_take(&self) -> bool {
         if self.stopped() {
             return true;
@@ -228,7 +229,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A thread that fails ends the run for all threads.
+    /// Ends the run for all threads if one of them fails.
     fn guard<T>(&self, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         let outcome = body();
         if outcome.is_err() {

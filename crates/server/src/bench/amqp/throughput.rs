@@ -51,7 +51,7 @@ pub struct ThroughputArgs {
     /// How many seconds to run before the measurement; the messages are checked but not counted
     #[arg(long, default_value_t = 1)]
     warm_up: u64,
-    /// Keep this many messages waiting: consumers take none while fewer are on their way
+    /// Keep this many messages waiting: consumers take none while fewer are in the server
     #[arg(long, value_name = "MESSAGES", default_value_t = 0)]
     backlog: u64,
     /// Also report the CPU time and the memory of this process: the server, if it is on this machine

@@ -34,7 +34,8 @@ pub struct Mailbox {
     pub events: Vec<Event>,
     /// The result of the login, after the check.
     pub login: Option<Box<Result<Identity, Refusal>>>,
-    pub channels: HashMap<u16, Channel>,
+    /// A table has room for four at once, so that they stand elsewhere.
+    pub channels: HashMap<u16, Box<Channel>>,
     pub subscriptions: HashMap<u32, Subscription>,
     subscriptions_made: u32,
     /// Channels that have published since the last look at confirms.
@@ -195,7 +196,7 @@ impl Mailbox {
         numbers.sort_unstable();
         let ended = numbers.into_iter().filter_map(|number| Some((number, self.subscriptions.remove(&number)?)));
         let ended = ended.collect();
-        Some((channel, ended))
+        Some((*channel, ended))
     }
 
     /// Gives a message to a subscription, if its own credit, its channel's and its connection's allow it: takes from

@@ -11,7 +11,7 @@ use crate::{
     connection::subscription_id,
     firehose::Who,
     ledger::Kind,
-    mailbox::{Channel, Subscription},
+    mailbox::Subscription,
     transition::{Aftermath, CatalogLock},
 };
 
@@ -114,7 +114,7 @@ impl Client {
         let limits = self.node.catalog.read().user_limits(user);
         self.node.counters.open_channel(vhost, user, limits)?;
         let mut mailbox = self.connection.mailbox();
-        mailbox.channels.insert(origin.channel, Channel::default());
+        mailbox.channels.insert(origin.channel, Box::default());
         mailbox.reply(origin, false, None, Reply::ChannelOpened);
         drop(mailbox);
         self.tell_channel_opened(origin.channel);

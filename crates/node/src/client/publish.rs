@@ -277,7 +277,7 @@ impl Client {
                 _ => {
                     let mailbox = self.connection.mailbox();
                     wants_confirm |= mailbox.confirms(channel);
-                    mailbox.channels.get(&channel).map_or(Takes::Nothing, Takes::of)
+                    mailbox.channels.get(&channel).map_or(Takes::Nothing, |channel| Takes::of(channel))
                 }
             };
             last = Some((channel, takes));

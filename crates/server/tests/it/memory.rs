@@ -92,3 +92,24 @@ fn who_does_not_read_pays_when_the_budget_is_used_up() {
     let mut other = Client::connect(server.address("amqp"), 0).unwrap();
     other.declare("other").unwrap();
 }
+
+/// With a channel, a queue and a consumer.
+#[test]
+fn an_idle_connection_takes_at_most_10_kib() {
+    const CONNECTIONS: usize = 400;
+    let data = Folder::new();
+    let server = start(&data, &[]);
+    let connect = |number: usize| {
+        let mut client = Client::connect(server.address("amqp"), 0).unwrap();
+        let queue = format!("q{number}");
+        client.declare(&queue).unwrap();
+        client.consume(&queue).unwrap();
+        client
+    };
+    // What all of them share, and what each thread keeps for itself.
+    let _first: Vec<Client> = (0..50).map(connect).collect();
+    let before = server.anonymous_bytes();
+    let _clients: Vec<Client> = (50..50 + CONNECTIONS).map(connect).collect();
+    let each = (server.anonymous_bytes() - before) / CONNECTIONS;
+    assert!(each <= 10 << 10, "{each} bytes for each connection");
+}

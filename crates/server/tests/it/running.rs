@@ -116,6 +116,13 @@ impl Running {
         (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
 
+    /// The memory of the process that is not of files, in bytes: counted page by page.
+    pub fn anonymous_bytes(&self) -> usize {
+        let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.process.id())).unwrap();
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+    }
+
     /// Sends a signal, such as `HUP`.
     pub fn signal(&self, name: &str) {
         // The shell's own `kill`: a program of that name is not on every machine.

@@ -109,10 +109,10 @@ class Server:
         """The data directory of the server."""
         return os.path.join(self.disk or self.folder.name, "data")
 
-    def memory_mib(self):
-        """The server's anonymous memory in bytes."""
+    def memory_mib(self, kind="VmRSS"):
+        """The server's memory in MiB: all of it (VmRSS), or the anonymous part (RssAnon)."""
         with open(f"/proc/{self.process.pid}/status") as status:
-            return next(int(line.split()[1]) >> 10 for line in status if line.startswith("VmRSS"))
+            return next(int(line.split()[1]) >> 10 for line in status if line.startswith(kind))
 
     def tls_options(self):
         if not self.tls:

@@ -20,7 +20,7 @@ const TITLES: [(&str, &str); 8] = [
     ("bytes", "bytes of the body (transient)"),
     ("queues", "queues (transient, 16 B)"),
     ("queues-durable", "queues (durable, 100 B)"),
-    ("consumers", "consumers of one queue, each with a connection (transient, 16 B)"),
+    ("consumers", "consumers of one queue (transient, 16 B)"),
     ("bindings-topic", "bindings of a topic exchange (transient, 16 B)"),
     ("bindings-direct", "bindings of a direct exchange (transient, 16 B)"),
     ("backlog", "waiting messages (transient, 100 B)"),
@@ -39,7 +39,7 @@ pub fn pictures(reports: &Value) -> Result<Vec<(String, String)>, String> {
     for (graph, title) in TITLES {
         let lines = lines(reports, graph)?;
         if !lines.is_empty() {
-            let title = format!("server CPU for each message, in nanoseconds, against {title}");
+            let title = format!("server CPU for each message in ns, against {title}");
             pictures.push((format!("cost-{graph}.svg"), picture(&title, &lines)));
         }
     }

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 /// The colours of FerryMQ and of RabbitMQ.
 pub const COLOURS: [&str; 2] = ["#0b6e99", "#d9730d"];
 
-/// The start of a picture of this size, with its title.
+/// The start of a picture of this size, with its title. A long title has smaller letters.
 pub fn start(title: &str, width: f64, height: f64) -> String {
+    let size = ((width - 20.0) / (0.56 * title.chars().count() as f64)).min(15.0);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"10\" y=\"20\" font-size=\"15\">{title}</text>\n"
+         <text x=\"10\" y=\"20\" font-size=\"{size:.0}\">{title}</text>\n"
     )
 }
 

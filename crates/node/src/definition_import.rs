@@ -2,6 +2,7 @@
 //! those that they need.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ferrymq_broker::{ApplyTo, Catalog, PolicyScope, PolicySpec, QueueSettings, VhostSettings, policy_settings};
 use ferrymq_model::{
@@ -119,9 +120,9 @@ pub struct Import<'a> {
     without_vhost: usize,
     pub changes: Vec<CatalogEntry>,
     /// New queues, for the shard.
-    pub created: Vec<(QueueId, QueueSettings)>,
+    pub created: Vec<(QueueId, Arc<QueueSettings>)>,
     /// Queues whose settings a policy changed.
-    pub changed: Vec<(QueueId, QueueSettings)>,
+    pub changed: Vec<(QueueId, Arc<QueueSettings>)>,
     /// Vhosts whose tracing begins or ends.
     pub traced: Vec<(Name, bool)>,
     pub imported: Imported,

@@ -12,7 +12,7 @@ use std::{
 
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
 use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
-use ferrymq_storage::{BodyFiles, DiskWatch};
+use ferrymq_storage::{BodyFiles, DiskWatch, Store};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -330,14 +330,15 @@ impl Node {
         decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
     ) -> Option<T> {
         let now = self.now();
-        let (result, moved) = {
+        // The bodies that were freed are dropped without the lock.
+        let (result, moved, _freed) = {
             let mut core = self.core.lock();
             let (shard, mut transition) = core.begin(self, catalog, now, aftermath)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
             transition.tell_cancelled();
             aftermath.more = more;
-            (result, core.move_alarm())
+            (result, core.move_alarm(), core.store.as_mut().map(Store::take_freed))
         };
         if let Some(due) = moved {
             self.host.alarm(due);

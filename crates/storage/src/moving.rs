@@ -279,6 +279,7 @@ pub(crate) struct Leaving<'a> {
     pub runs: &'a mut HashMap<RunId, u64, foldhash::fast::FixedState>,
     pub own_files: &'a mut HashMap<u64, u32, foldhash::fast::FixedState>,
     pub dead: &'a mut Vec<Dead>,
+    pub freed: &'a mut Vec<Bytes>,
     /// Whether anything durable left.
     pub durable: bool,
     pub emptied: bool,
@@ -295,7 +296,7 @@ impl Leaving<'_> {
                 let segment = self.journal.get_mut(slot.segment);
                 segment.live -= 1;
                 if slot.beside {
-                    segment.release_body(slot.at);
+                    self.freed.extend(segment.release_body(slot.at));
                 }
             }
             Gone::Moved(left) => {

@@ -65,13 +65,16 @@ impl Segment {
         Self { image, live: 0, touched: Vec::new(), first_section, bodies: HashMap::default() }
     }
 
-    /// Records that a message whose body is not in the image has left a queue.
-    pub fn release_body(&mut self, at: u32) {
-        if let Entry::Occupied(mut entry) = self.bodies.entry(at) {
-            match &mut entry.get_mut().slots {
-                0 => {}
-                1 => drop(entry.remove()),
-                slots => *slots -= 1,
+    /// Records that a message whose body is not in the image has left a queue. Returns the body if no other queue has the
+    /// message.
+    pub fn release_body(&mut self, at: u32) -> Option<Bytes> {
+        let Entry::Occupied(mut entry) = self.bodies.entry(at) else { return None };
+        match &mut entry.get_mut().slots {
+            0 => None,
+            1 => Some(entry.remove().body),
+            slots => {
+                *slots -= 1;
+                None
             }
         }
     }

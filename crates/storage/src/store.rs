@@ -62,6 +62,8 @@ pub struct Store {
     pub(crate) retires_early: bool,
     /// Whether publishers were told to wait because of transient messages.
     memory_full: bool,
+    /// Bodies that no message needs any more; see [`Store::take_freed`].
+    freed: Vec<Bytes>,
     pub(crate) copy_bytes_max: u32,
     targets_max: usize,
     threads: Vec<JoinHandle<()>>,
@@ -199,6 +201,13 @@ impl Store {
         }
     }
 
+    /// Bodies of settled messages. The caller drops them after it has released the lock, because that may give memory back to
+    /// the system.
+    #[inline]
+    pub fn take_freed(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.freed)
+    }
+
     fn shared_body(&self, message: &MessageRef<'_>) -> Option<Bytes> {
         message.body.shared().filter(|bytes| bytes.len() > self.copy_bytes_max as usize).cloned()
     }
@@ -251,6 +260,7 @@ impl Store {
             runs: &mut self.runs,
             own_files: &mut self.own_files,
             dead: &mut self.dead,
+            freed: &mut self.freed,
             durable: false,
             emptied: false,
         };
@@ -519,6 +529,7 @@ impl Store {
             spill: parts.spill,
             retires_early: false,
             memory_full: false,
+            freed: Vec::new(),
             copy_bytes_max: options.copy_bytes_max,
             targets_max: options.file_bytes as usize / 8 / TARGET_BYTES,
             threads: Vec::new(),

@@ -138,7 +138,7 @@ impl Catalog {
                 let kind = queue_arguments::kind(&shown(Object::Queue, &name, &vhost), &spec.arguments)?;
                 // Policies come later, and look at every queue then.
                 let settings = queue_arguments::settings(&vhost, &name, kind, &spec, &Table::default());
-                self.insert_queue(QueueId(id), kind, spec, QueueOwner::Shared, settings);
+                self.insert_queue(QueueId(id), kind, spec, QueueOwner::Shared, settings.into());
             }
             EntryKind::Binding => self.take_in_binding(entry, orphaned)?,
             EntryKind::Counter if entry.key == QUEUE_COUNTER => {

@@ -5,6 +5,7 @@
 //! match that queue.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ferrymq_model::{CatalogEntry, Name, QueueId, Refusal, Table, Value};
 
@@ -193,7 +194,7 @@ impl Catalog {
         name: &Name,
         spec: &PolicySpec,
         changes: &mut Vec<CatalogEntry>,
-    ) -> Result<Vec<(QueueId, QueueSettings)>, Refusal> {
+    ) -> Result<Vec<(QueueId, Arc<QueueSettings>)>, Refusal> {
         check_definition(scope, &spec.definition)?;
         self.vhost_mut(vhost)?.policies.put(scope, name, spec.clone())?;
         changes.push(entries::policy(vhost, scope, name, spec));
@@ -210,7 +211,7 @@ impl Catalog {
         scope: PolicyScope,
         name: &Name,
         changes: &mut Vec<CatalogEntry>,
-    ) -> Result<Vec<(QueueId, QueueSettings)>, Refusal> {
+    ) -> Result<Vec<(QueueId, Arc<QueueSettings>)>, Refusal> {
         if self.vhost_mut(vhost)?.policies.of(scope).remove(name).is_none() {
             return Err(Refusal::NothingNamed(format!("no policy '{name}' in vhost '{vhost}'")));
         }
@@ -228,7 +229,7 @@ impl Catalog {
     }
 
     /// Applies the policies to every queue and exchange of a vhost again.
-    pub(super) fn apply_policies(&mut self, vhost: &str) -> Vec<(QueueId, QueueSettings)> {
+    pub(super) fn apply_policies(&mut self, vhost: &str) -> Vec<(QueueId, Arc<QueueSettings>)> {
         let Some(Vhost { policies, exchanges, queues, epoch, .. }) = self.vhosts.get_mut(vhost) else {
             return Vec::new();
         };
@@ -241,9 +242,9 @@ impl Catalog {
             let queue = self.queues.get_mut(id).expect("a name stands for a queue that is there");
             let policy = policies.of_queue(name, queue.kind);
             let settings = queue_arguments::settings(&queue.settings.vhost, name, queue.kind, &queue.spec, &policy);
-            if settings != queue.settings {
-                queue.settings = settings.clone();
-                changed.push((*id, settings));
+            if settings != *queue.settings {
+                queue.settings = Arc::new(settings);
+                changed.push((*id, Arc::clone(&queue.settings)));
             }
         }
         changed.sort_unstable_by_key(|(id, _)| *id);

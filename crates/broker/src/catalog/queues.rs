@@ -1,6 +1,7 @@
 //! Queues in the catalog: name, declaration, owner and bindings. The shard has their messages.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ferrymq_model::{
     Access, Arguments, CatalogEntry, ConnectionId, DeclareQueue, Name, Object, QueueId, QueueOwner, QueueSpec, Refusal,
@@ -28,8 +29,8 @@ pub struct QueueRecord {
     pub spec: QueueSpec,
     /// The connection that owns it, if it is exclusive.
     pub owner: QueueOwner,
-    /// The settings for its shard.
-    pub settings: QueueSettings,
+    /// The settings for its shard, which has the same ones.
+    pub settings: Arc<QueueSettings>,
     pub(super) bindings: BTreeSet<u64>,
 }
 
@@ -80,7 +81,7 @@ pub struct Declared {
     /// Its name, which the server may have chosen.
     pub name: Name,
     /// If it is new: its settings, which the shard must get before anyone else can find the queue.
-    pub created: Option<QueueSettings>,
+    pub created: Option<Arc<QueueSettings>>,
 }
 
 impl Catalog {
@@ -178,7 +179,7 @@ impl Catalog {
         let kind = queue_arguments::kind(&whose, &spec.arguments)?;
         queue_arguments::check(&whose, kind, &spec)?;
         let policy = self.vhost(vhost)?.policies.of_queue(&name, kind);
-        let settings = queue_arguments::settings(vhost, &name, kind, &spec, &policy);
+        let settings = Arc::new(queue_arguments::settings(vhost, &name, kind, &spec, &policy));
         let queue = self.next_queue_id(changes);
         if spec.durable {
             changes.push(entries::queue(vhost, &name, queue, &spec));
@@ -242,7 +243,7 @@ impl Catalog {
         vhost.queues.remove(&queue.settings.name);
         give_back(&mut vhost.queues);
         vhost.epoch.advance();
-        let QueueSettings { vhost, name, .. } = queue.settings;
+        let (vhost, name) = (queue.settings.vhost.clone(), queue.settings.name.clone());
         self.has_gone(Unbinding::of_queue(vhost, name, queue.bindings));
     }
 
@@ -252,7 +253,7 @@ impl Catalog {
         kind: QueueKind,
         spec: QueueSpec,
         owner: QueueOwner,
-        settings: QueueSettings,
+        settings: Arc<QueueSettings>,
     ) {
         if let QueueOwner::Connection(connection) = owner {
             self.owned.entry(connection).or_default().insert(id);

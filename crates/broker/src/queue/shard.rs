@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use ferrymq_model::{Place, QueueId, QueueState, Refusal, SubscriptionId, Time};
 use hashbrown::HashMap;
@@ -58,7 +59,8 @@ pub struct Shard {
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) id: QueueId,
-    pub(super) settings: QueueSettings,
+    /// The catalog has them, too.
+    pub(super) settings: Arc<QueueSettings>,
     pub(super) lanes: Lanes,
     pub(super) dying: Dying,
     /// It has a message that would be dead-lettered, and there was no space.
@@ -110,6 +112,14 @@ pub(super) struct Subscription {
     pub(super) waiting: bool,
 }
 
+/// New settings, with what the declaration of the queue decides. That never changes, so nearly always they are the same.
+fn as_declared(old: &QueueSettings, settings: Arc<QueueSettings>) -> Arc<QueueSettings> {
+    let &QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, .. } = old;
+    let declared =
+        QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, ..(*settings).clone() };
+    if declared == *settings { settings } else { Arc::new(declared) }
+}
+
 impl Shard {
     /// A shard without queues.
     #[must_use]
@@ -125,8 +135,8 @@ impl Shard {
     }
 
     /// A queue was declared, or recovered.
-    pub fn open(&mut self, id: QueueId, settings: QueueSettings, recovered: &[Recovered], now: Time) {
-        let mut queue = Box::new(Queue::new(id, settings, self.saboteur, now));
+    pub fn open(&mut self, id: QueueId, settings: impl Into<Arc<QueueSettings>>, recovered: &[Recovered], now: Time) {
+        let mut queue = Box::new(Queue::new(id, settings.into(), self.saboteur, now));
         for found in recovered {
             let lane = Lane::recovered(found, self.saboteur, |sequence, reason| {
                 // The length of each is known only when it is found.
@@ -147,12 +157,11 @@ impl Shard {
 
     /// The queue's settings have changed. Messages that are excess now, or expired (counted from their arrival),
     /// leave in dispatch; the queue counts as used. The declaration stays.
-    pub fn configure(&mut self, id: QueueId, settings: QueueSettings, now: Time) {
+    pub fn configure(&mut self, id: QueueId, settings: impl Into<Arc<QueueSettings>>, now: Time) {
         let Some(queue) = self.queues.get_mut(&id).filter(|_| !self.saboteur.does(Sabotage::PolicyIgnored)) else {
             return;
         };
-        let QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, .. } = queue.settings;
-        queue.settings = QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, ..settings };
+        queue.settings = as_declared(&queue.settings, settings.into());
         queue.limit = LengthLimit::of(&queue.settings);
         queue.expiring |= queue.settings.message_ttl_ms.is_some();
         queue.front_expires = None;
@@ -388,7 +397,7 @@ impl Shard {
 }
 
 impl Queue {
-    fn new(id: QueueId, settings: QueueSettings, saboteur: Saboteur, now: Time) -> Self {
+    fn new(id: QueueId, settings: Arc<QueueSettings>, saboteur: Saboteur, now: Time) -> Self {
         Self {
             id,
             lanes: Lanes::new(saboteur),

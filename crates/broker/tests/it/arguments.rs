@@ -84,7 +84,7 @@ fn arguments_say_what_the_queue_does() {
         consumer_timeout_ms: Some(5),
         ..QueueSettings::default()
     };
-    assert_eq!(desk.catalog.queue_by_id(id).unwrap().settings, expected);
+    assert_eq!(desk.catalog.queue_by_id(id).unwrap().settings.as_ref(), &expected);
 }
 
 #[test]

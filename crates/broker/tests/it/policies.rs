@@ -1,12 +1,14 @@
 //! Policies: what is refused, which of several applies, and what changes.
 
-use ferrymq_broker::{ApplyTo, DeadLettering, Envelope, Overflow, PolicyScope, PolicySpec, QueueSettings};
-use ferrymq_model::{Name, QueueId, Refusal, Table, Value};
+use std::sync::Arc;
+
+use ferrymq_broker::{ApplyTo, DeadLettering, Envelope, Overflow, PolicyScope, PolicySpec, QueueSettings, Shard};
+use ferrymq_model::{Name, QueueId, Refusal, Table, Time, Value};
 
 use crate::desk::{Desk, check};
 
 /// Sets a policy: name, pattern, what it applies to, priority, and `key=value` settings.
-fn set(desk: &mut Desk, scope: PolicyScope, words: &str) -> Result<Vec<(QueueId, QueueSettings)>, Refusal> {
+fn set(desk: &mut Desk, scope: PolicyScope, words: &str) -> Result<Vec<(QueueId, Arc<QueueSettings>)>, Refusal> {
     let mut words = words.split(' ');
     let mut next = || words.next().unwrap();
     let (name, pattern, apply_to, priority) = (Name::from(next()), next(), next(), next());
@@ -149,7 +151,7 @@ fn a_policy_is_for_the_types_of_queues_that_have_its_settings() {
     let mut desk = Desk::new();
     let classic = desk.queue("classic").unwrap();
     let quorum = desk.queue("quorum durable x-queue-type=quorum x-delivery-limit=9").unwrap();
-    let ids = |changed: Vec<(QueueId, QueueSettings)>| changed.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    let ids = |changed: Vec<(QueueId, Arc<QueueSettings>)>| changed.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
     let changed = set(&mut desk, PolicyScope::User, "a . all 2 delivery-limit=3 max-length=1").unwrap();
     assert_eq!(ids(changed), [quorum], "classic queues have no delivery limit, so it is none of theirs");
     assert_eq!(desk.catalog.queue_by_id(quorum).unwrap().settings.attempts_max, Some(3));
@@ -159,4 +161,19 @@ fn a_policy_is_for_the_types_of_queues_that_have_its_settings() {
     assert_eq!(ids(changed), [quorum]);
     let settings = &desk.catalog.queue_by_id(quorum).unwrap().settings;
     assert_eq!((settings.attempts_max, settings.messages_max), (Some(9), Some(4)), "one policy, not two");
+}
+
+/// A queue's settings take memory once, also after they have changed.
+#[test]
+fn catalog_and_shard_share_the_settings_of_a_queue() {
+    let (mut desk, mut shard) = (Desk::new(), Shard::new());
+    let id = desk.queue("q x-max-length=7").unwrap();
+    let shared = |desk: &Desk| Arc::strong_count(&desk.catalog.queue_by_id(id).unwrap().settings);
+    shard.open(id, desk.catalog.queue_by_id(id).unwrap().settings.clone(), &[], Time(0));
+    assert_eq!(shared(&desk), 2);
+    for (id, settings) in set(&mut desk, PolicyScope::User, "p ^q all 0 message-ttl=5").unwrap() {
+        shard.configure(id, settings, Time(0));
+    }
+    assert_eq!(desk.catalog.queue_by_id(id).unwrap().settings.message_ttl_ms, Some(5));
+    assert_eq!(shared(&desk), 2);
 }

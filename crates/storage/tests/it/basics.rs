@@ -247,8 +247,9 @@ fn a_settled_long_body_does_not_wait_for_its_journal_file() {
         store.settle(QueueId(Q), 1, 7, Settled::Accepted);
         store.settle(QueueId(Q), 9, 9, Settled::Accepted);
         assert_eq!(held(store), 9, "the other queue has them");
+        assert_eq!(store.take_freed().len(), 0);
         store.settle(QueueId(Q + 1), 2, 8, Settled::Accepted);
-        assert_eq!(held(store), 3);
+        assert_eq!((held(store), store.take_freed().len()), (3, 6));
     });
     assert_eq!(shard.messages(Q), [(8, long.to_vec())]);
     assert_eq!(shard.messages(Q + 1), [(1, long.to_vec()), (9, long.to_vec())]);

@@ -1,5 +1,7 @@
 //! Policies that change during a sequence.
 
+use std::sync::Arc;
+
 use ferrymq_broker::{ApplyTo, PolicyScope, PolicySpec, QueueSettings};
 use ferrymq_model::{Name, QueueId, Refusal, Table};
 
@@ -32,7 +34,7 @@ impl World {
         definition: Table,
     ) -> Result<(), Refusal> {
         let (vhost, name, changes) = (Name::from("/"), Name::from(name), &mut self.changes);
-        let changed: Vec<(QueueId, QueueSettings)> = if definition.is_empty() {
+        let changed: Vec<(QueueId, Arc<QueueSettings>)> = if definition.is_empty() {
             let cleared = self.catalog.clear_policy(&vhost, scope, &name, changes);
             // There may be none.
             cleared.or_else(|no| matches!(no, Refusal::NothingNamed(_)).then(Vec::new).ok_or(no))?

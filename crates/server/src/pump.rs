@@ -26,9 +26,9 @@ pub struct Pump {
     /// How many bytes of `out` are used, if steps of it are left for the next turn.
     suspended: Option<Portion>,
     /// How many more times the publisher checks the consumers for which it waits. After that its input is read in any case.
-    looks_left: u32,
+    looks_left: u8,
     /// The number of turns in a row in which deliveries to other connections have waited for more of the same input.
-    held_turns: u32,
+    held_turns: u8,
     log: ConnectionLog,
 }
 
@@ -42,7 +42,7 @@ struct Portion {
 }
 
 /// The number of turns after which deliveries to other connections are no longer deferred until the input ends.
-const HELD_TURNS_MAX: u32 = 8;
+const HELD_TURNS_MAX: u8 = 8;
 
 /// The units of work after which a turn ends as soon as the input that was read is used: about two milliseconds.
 /// One unit is about the work of putting one small message into one queue; see [`Client::take_work`].
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Pump {
 const WORK_BYTES: usize = 64;
 
 /// How many times a publisher checks whether its consumers have caught up, before its input is read in any case.
-const CONSUMER_LOOKS: u32 = 20;
+const CONSUMER_LOOKS: u8 = 20;
 
 /// The cost of checking whether there is work, in units of work.
 const WORK_OF_LOOK: u64 = 16;

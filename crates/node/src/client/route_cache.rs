@@ -5,17 +5,18 @@ use ferrymq_model::QueueId;
 /// A cache of the last routes: most publishers use the same ones again and again. It is valid as long as the
 /// vhost's epoch does not change.
 ///
-/// A hash of the names says in which set of entries a route may be, so a search looks at few entries, however many there are.
+/// A hash of the names says in which set of entries a route may be, so a search checks few entries, however many there
+/// are. The places are octets, because each connection has such a cache.
 #[derive(Debug, Default)]
 pub(super) struct RouteCache {
     epoch: u64,
     entries: Vec<CachedRoute>,
-    /// For each set its entries, by place counted from 1. A 0 is free, and so is what stands behind it.
+    /// For each set the places of its entries, counted from 1. A 0 is free, and so are those after it.
     sets: [[u8; WAYS]; SETS],
     /// The place of the entry that was found or kept last, counted from 0.
-    last: usize,
+    last: u8,
     /// Which entry of a full set the next new one replaces.
-    next: usize,
+    next: u8,
 }
 
 const SETS: usize = 16;
@@ -46,7 +47,7 @@ impl RouteCache {
             *self = Self { epoch, ..Self::default() };
         }
         self.last = self.place(exchange, key)?;
-        Some(self.entries[self.last].queues.as_slice())
+        Some(self.entries[usize::from(self.last)].queues.as_slice())
     }
 
     /// Whether this route is in the cache.
@@ -65,8 +66,8 @@ impl RouteCache {
                 self.entries.len() - 1
             }
             None => {
-                self.next = (self.next + 1) % WAYS;
-                usize::from(set[self.next]) - 1
+                self.next = (self.next + 1) % WAYS as u8;
+                usize::from(set[usize::from(self.next)]) - 1
             }
         };
         // A replaced entry's buffer is used again.
@@ -76,24 +77,24 @@ impl RouteCache {
         entry.names.extend_from_slice(exchange);
         entry.names.extend_from_slice(key);
         (entry.hash, entry.exchange_bytes, entry.queues) = (hash, exchange.len(), queues);
-        self.last = place;
+        self.last = place as u8;
     }
 
-    /// The place of a route. The last one is looked at first: it needs no hash.
-    fn place(&self, exchange: &[u8], key: &[u8]) -> Option<usize> {
-        if self.entries.get(self.last)?.is_of(exchange, key) {
+    /// The place of a route. The last one is checked first, because this needs no hash.
+    fn place(&self, exchange: &[u8], key: &[u8]) -> Option<u8> {
+        if self.entries.get(usize::from(self.last))?.is_of(exchange, key) {
             return Some(self.last);
         }
         let hash = hash(exchange, key);
         let set = self.sets[set_of(hash)].iter().take_while(|&&place| place > 0);
-        set.map(|&place| usize::from(place) - 1).find(|&place| {
-            let entry = &self.entries[place];
+        set.map(|&place| place - 1).find(|&place| {
+            let entry = &self.entries[usize::from(place)];
             entry.hash == hash && entry.is_of(exchange, key)
         })
     }
 }
 
-/// Eight bytes at a time. Whoever chooses names with the same hash only makes the own cache worse.
+/// Hashes eight bytes at a time. A client that chooses names with the same hash only makes its own cache worse.
 fn hash(exchange: &[u8], key: &[u8]) -> u64 {
     let mut hash = exchange.len() as u64;
     for chunk in exchange.chunks(8).chain(key.chunks(8)) {
@@ -104,7 +105,7 @@ fn hash(exchange: &[u8], key: &[u8]) -> u64 {
     hash
 }
 
-/// The highest bits depend on all others.
+/// The set of a hash, by its highest bits, which depend on all others.
 fn set_of(hash: u64) -> usize {
     (hash >> 60) as usize % SETS
 }

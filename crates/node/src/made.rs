@@ -2,17 +2,28 @@
 
 use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
 use ferrymq_model::{MessageRef, OwnedBody, QueueId};
+use ferrymq_storage::Store;
 
 use crate::node::Node;
 
 impl Node {
-    /// An exchange keeps a message. A long body's file stays with it, so that nobody has to write it again for a new
-    /// binding. For a message that is stored already, the shard's lock is held.
+    /// An exchange keeps a message. A long body's file stays with it if somebody has claimed it, so that nobody has to write
+    /// it again for a new binding. Otherwise the file may be deleted at any time.
     pub(crate) fn keep(&self, history: &History, mut kept: KeptMessage) {
-        if let OwnedBody::Filed(filed) = &mut kept.message.body {
-            self.bodies.claim(filed);
+        if let OwnedBody::Filed(filed) = &kept.message.body
+            && filed.claim.is_none()
+        {
+            kept.message.body = OwnedBody::Shared(filed.bytes.clone());
         }
         history.keep(kept, &self.histories);
+    }
+
+    /// The same for a message that storage may have.
+    pub(crate) fn keep_stored(&self, history: &History, mut kept: KeptMessage, store: &Store) {
+        if let OwnedBody::Filed(filed) = &mut kept.message.body {
+            store.claim_body(filed);
+        }
+        self.keep(history, kept);
     }
 
     /// The queues of such a message, through all kinds of exchanges. None if its vhost was deleted.

@@ -256,7 +256,7 @@ impl Node {
                 *self.stall_reason.lock() = reason.to_string();
                 self.disk_full.store(matches!(reason, Stall::NoSpace(_)), Ordering::Release);
             }
-            Room::Open if self.is_stalled() => tracing::info!("publishers continue"),
+            Room::Open if self.stalled.load(Ordering::Acquire) => tracing::info!("publishers continue"),
             Room::Open => {}
         }
         if *room == Room::Open {

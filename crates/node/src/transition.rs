@@ -399,7 +399,7 @@ impl Ports for Transition<'_> {
             Content::Stored(handle) => self.stored(handle),
         };
         let properties = *self.node.properties.get(&message.dialect)?;
-        let keeper = |history: &History, kept| self.node.keep(history, kept);
+        let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);
         dead_letters::letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &keeper)
     }
 
@@ -421,7 +421,7 @@ impl Ports for Transition<'_> {
     fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
         let message = self.stored(due.handle);
         let properties = *self.node.properties.get(&message.dialect)?;
-        let keeper = |history: &History, kept| self.node.keep(history, kept);
+        let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);
         schedules::come_due(self.catalog.get(), properties, due, &message, &keeper)
     }
 

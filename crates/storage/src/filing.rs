@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrymq_model::FiledBody;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map::Entry};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::disk::Disk;
 use crate::driver::Turn;
 use crate::error::{FatalError, Kind, kind_of};
+use crate::journal::DiskWatch;
 use crate::notify::Notify;
 use crate::own_file::OwnFiles;
 
@@ -174,14 +175,20 @@ impl BodyFiles {
         self.state.lock().take_number()
     }
 
-    /// Keeps the file of a stored message's body for another publish, whatever becomes of that message. The shard's lock
-    /// must be held, and the message must be there.
-    pub fn claim(self: &Arc<Self>, filed: &mut FiledBody) {
-        if filed.claim.is_none() {
-            let mut state = self.state.lock();
-            state.claimed.entry(filed.number).or_insert(Claimed { named: true, claims: 0 }).claims += 1;
-            filed.claim = Some(Arc::new(Claim { files: Arc::clone(self), number: filed.number }));
+    /// Keeps a file for another publish, if a message refers to it now (`is_named`) or somebody else has kept it. Otherwise
+    /// it may be gone, and there is no claim.
+    pub(crate) fn claim(self: &Arc<Self>, filed: &mut FiledBody, is_named: bool) {
+        if filed.claim.is_some() {
+            return;
         }
+        let mut state = self.state.lock();
+        let claimed = match state.claimed.entry(filed.number) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) if is_named => entry.insert(Claimed { named: true, claims: 0 }),
+            Entry::Vacant(_) => return,
+        };
+        claimed.claims += 1;
+        filed.claim = Some(Arc::new(Claim { files: Arc::clone(self), number: filed.number }));
     }
 
     /// A message refers to this file from now on. False if nobody has kept the file for that.
@@ -234,6 +241,7 @@ pub(crate) struct Filer {
     own_files: OwnFiles,
     disk: Arc<dyn Disk>,
     notify: Arc<dyn Notify>,
+    watch: DiskWatch,
     /// The reported reason why bodies wait.
     told: Option<Arc<str>>,
     /// When bodies that could not be written are tried again.
@@ -243,8 +251,14 @@ pub(crate) struct Filer {
 }
 
 impl Filer {
-    pub fn new(files: Arc<BodyFiles>, own_files: OwnFiles, disk: Arc<dyn Disk>, notify: Arc<dyn Notify>) -> Self {
-        Self { files, own_files, disk, notify, told: None, later: None, tried: 0 }
+    pub fn new(
+        files: Arc<BodyFiles>,
+        own_files: OwnFiles,
+        disk: Arc<dyn Disk>,
+        notify: Arc<dyn Notify>,
+        watch: DiskWatch,
+    ) -> Self {
+        Self { files, own_files, disk, notify, watch, told: None, later: None, tried: 0 }
     }
 
     /// Writes what waits; sleeps first until there is something, if it may.
@@ -309,14 +323,14 @@ impl Filer {
             if matches!(*one.progress.lock(), Progress::Over) {
                 continue;
             }
-            match self.own_files.write(one.number, &one.body) {
+            match self.watch.during(|| self.own_files.write(one.number, &one.body)) {
                 Ok(crc) => written.push((one, crc)),
                 Err(error) if may_pass(&error) => failed.push((one, error.to_string().into())),
                 Err(error) => return Err(self.fatal("write", one.number, &error)),
             }
         }
         if let Some((first, _)) = written.first() {
-            match self.own_files.sync_names() {
+            match self.watch.during(|| self.own_files.sync_names()) {
                 Ok(()) => written.drain(..).for_each(|(one, crc)| self.done(one, crc)),
                 Err(error) if may_pass(&error) => {
                     // All of it is written again: the names of these files may not survive.

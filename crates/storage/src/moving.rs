@@ -77,9 +77,8 @@ pub(crate) struct Cursor {
 impl Store {
     /// The journal generation to retire now, if there is one.
     pub(crate) fn generation_to_retire(&mut self) -> Option<Batch> {
-        let resident = if self.retires_early { 0 } else { RESIDENT_GENERATIONS };
+        let resident = if self.has_early_generation() { 0 } else { RESIDENT_GENERATIONS };
         if self.journal.len() <= resident + 1 {
-            self.retires_early = false;
             return None;
         }
         let number = self.journal.first_number();
@@ -104,8 +103,8 @@ impl Store {
         if self.appender.image().filled() > RESTING_BYTES_MAX && self.appender.next_generation() {
             self.follow_appender();
         }
-        self.retires_early = self.journal.len() > 1;
-        self.retires_early
+        self.retire_closed();
+        self.journal.len() > 1
     }
 
     /// The transient chunks to move now, if there are any.

@@ -356,10 +356,14 @@ impl Queue {
         }
     }
 
-    /// Whether there are many more slots than messages, because the first message stays and later ones are removed.
+    /// Whether there are many more slots than messages, because the first message stays and later ones are removed,
+    /// and it is in the journal. (A transient one keeps its chunk and all later ones in memory. They are moved when that is
+    /// too much.)
     #[inline]
     pub fn is_sparse(&self) -> bool {
-        self.slots.len() > SPARSE_SLOTS && self.messages < (self.slots.len() / 8) as u64
+        self.slots.len() > SPARSE_SLOTS
+            && self.messages < (self.slots.len() / 8) as u64
+            && self.slots.front().is_some_and(|slot| !slot.segment.is_transient())
     }
 
     fn trim(&mut self) {

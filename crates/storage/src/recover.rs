@@ -247,7 +247,7 @@ impl Start {
         let own_files = OwnFiles::new(Arc::clone(&self.disk), self.layout.bodies);
         let (disk, notify, folders) = (|| Arc::clone(&self.disk), || Arc::clone(&self.notify), self.layout.runs);
         let flusher = Flusher::new(Arc::clone(&shared), notify(), disk(), own_files.clone(), &self.options, chain);
-        let filer = Filer::new(bodies, own_files.clone(), disk(), notify());
+        let filer = Filer::new(bodies, own_files.clone(), disk(), notify(), shared.watch.of_bodies());
         let reader = Reader::new(Arc::clone(&reads), disk(), folders.clone(), own_files.clone(), notify());
         let spill = Spill {
             signal,

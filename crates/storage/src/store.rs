@@ -58,8 +58,8 @@ pub struct Store {
     /// Requests to the read-ahead thread without an answer.
     pub(crate) wanted: HashSet<(QueueId, Option<BodyKey>), foldhash::fast::FixedState>,
     spill: Arc<SpillSignal>,
-    /// Whether journal generations are retired earlier than usual.
-    pub(crate) retires_early: bool,
+    /// Journal generations up to this one are retired earlier than usual.
+    pub(crate) retires_early: u64,
     /// Whether publishers were told to wait because of transient messages.
     memory_full: bool,
     /// Bodies that no message needs any more; see [`Store::take_freed`].
@@ -122,6 +122,13 @@ impl Store {
             queue.add_own_file(place.sequence, number);
         }
         file
+    }
+
+    /// Keeps the file of a body for another publish, if it is there, whatever becomes of the message that it was read from.
+    pub fn claim_body(&self, filed: &mut FiledBody) {
+        let is_named = self.own_files.contains_key(&filed.number)
+            || self.dead.iter().any(|dead| dead.file == DeadFile::Body(filed.number));
+        self.bodies.claim(filed, is_named);
     }
 
     /// Whether this file exists, and stays as long as a message refers to it.
@@ -244,11 +251,21 @@ impl Store {
     /// messages that are settled behind them. If that is not possible now, the next settlement tries again.
     #[cold]
     fn move_early(&mut self) {
-        if !self.retires_early && self.appender.next_generation() {
+        if !self.has_early_generation() && self.appender.next_generation() {
             self.follow_appender();
-            self.retires_early = true;
+            self.retire_closed();
             self.spill.go();
         }
+    }
+
+    /// All generations but the current one are retired now, also those that would stay in memory.
+    pub(crate) fn retire_closed(&mut self) {
+        self.retires_early = self.appender.generation() - 1;
+    }
+
+    /// Whether the oldest generation is to be retired early.
+    pub(crate) fn has_early_generation(&self) -> bool {
+        u64::from(self.journal.first_number()) <= self.retires_early
     }
 
     /// A queue, and everything that must be updated when something leaves it.
@@ -527,7 +544,7 @@ impl Store {
             reads: parts.reads,
             wanted: HashSet::default(),
             spill: parts.spill,
-            retires_early: false,
+            retires_early: 0,
             memory_full: false,
             freed: Vec::new(),
             copy_bytes_max: options.copy_bytes_max,

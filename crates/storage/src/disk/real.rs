@@ -125,7 +125,7 @@ impl Direct {
             return None;
         }
         let written = rustix::io::pwritev(&self.file, parts, position);
-        if written == Err(rustix::io::Errno::INVAL) {
+        if matches!(written, Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP)) {
             self.refused.store(true, Ordering::Relaxed);
             return None;
         }

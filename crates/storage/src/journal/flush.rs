@@ -315,7 +315,8 @@ impl Flusher {
             }
         }
         let Some((number, _)) = closed.own_files.first() else { return Ok(()) };
-        self.own_files.sync_names().map_err(|error| self.own_file_failed("sync the folder of", *number, &error))?;
+        let synced = self.shared.watch.during(|| self.own_files.sync_names());
+        synced.map_err(|error| self.own_file_failed("sync the folder of", *number, &error))?;
         self.shared.bodies_written(closed.own_files.iter().map(|(_, body)| body.len() as u64).sum());
         Ok(())
     }

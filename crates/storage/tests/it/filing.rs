@@ -164,10 +164,10 @@ fn a_stored_body_can_be_kept() {
         store.enqueue(&message(body), &facts(body), &[place(Q, 1)], &[]);
     });
     filed.claim = None;
-    shard.with(|store| store.bodies().claim(&mut filed));
+    shard.with(|store| store.claim_body(&mut filed));
     let mut second = filed.clone();
     second.claim = None;
-    shard.with(|store| store.bodies().claim(&mut second));
+    shard.with(|store| store.claim_body(&mut second));
     shard.with(|store| store.settle(QueueId(Q), 1, 1, Settled::Accepted));
     assert!(shard.flush());
     drop(filed);
@@ -182,4 +182,34 @@ fn a_stored_body_can_be_kept() {
     shard.with(|store| store.settle(QueueId(Q), 2, 2, Settled::Accepted));
     assert!(shard.flush());
     until(|| body_files(&disk) == 0);
+}
+
+/// A body whose file is gone is not kept, and is written again when it is published.
+#[test]
+fn a_body_whose_file_is_gone_cannot_be_claimed() {
+    let disk = FakeDisk::default();
+    let (shard, _) = open(&disk, small());
+    let body = Bytes::from(vec![7; 100_000]);
+    let mut filed = filed(&mut file(&shard, &body));
+    let publish_it = |filed: &FiledBody, sequence| {
+        shard.with(|store| {
+            let body = BodyRef::Filed(filed);
+            store.enqueue(&message(body), &facts(body), &[place(Q, sequence)], &[]);
+        });
+        assert!(shard.flush());
+    };
+    shard.with(|store| store.create_queue(QueueId(Q), true));
+    publish_it(&filed, 1);
+    filed.claim = None;
+    shard.with(|store| store.settle(QueueId(Q), 1, 1, Settled::Accepted));
+    assert!(shard.flush());
+    until(|| body_files(&disk) == 0);
+    shard.with(|store| store.claim_body(&mut filed));
+    assert!(filed.claim.is_none());
+    publish_it(&filed, 2);
+    assert_eq!(body_files(&disk), 1);
+    shard.close();
+    drop(shard);
+    let (shard, _) = open(&disk.after_kill(), small());
+    assert_eq!(shard.messages(Q), [(2, body.to_vec())]);
 }

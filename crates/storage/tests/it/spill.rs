@@ -356,3 +356,29 @@ fn one_message_that_stays_does_not_keep_the_index_of_those_that_went() {
     let (shard, _) = folder.open(Options::default()).unwrap();
     assert_eq!(shard.messages(Q), [(1, b"stays".to_vec())]);
 }
+
+/// Where the message that stays is transient itself, nothing in the journal can help, and nothing there is moved.
+#[test]
+fn a_transient_message_that_stays_does_not_move_the_journal() {
+    let folder = Folder::new("sparse-transient");
+    let (shard, _) = folder.open(Options::default()).unwrap();
+    let body = BodyRef::Inline(b"transient");
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), false);
+        store.create_queue(QueueId(Q + 1), true);
+        publish(store, b"durable", &[place(Q + 1, 1)]);
+        store.enqueue(&message(body), &facts(body), &[], &[place(Q, 1)]);
+    });
+    for first in (2..300_002).step_by(1_000) {
+        shard.with(|store| {
+            for number in first..first + 1_000 {
+                store.enqueue(&message(body), &facts(body), &[], &[place(Q, number)]);
+                store.settle(QueueId(Q), number, number, Settled::Accepted);
+            }
+            // Something durable is there for each generation.
+            publish(store, b"durable", &[place(Q + 1, first / 1_000 + 2)]);
+        });
+        assert!(shard.flush());
+    }
+    assert_eq!(shard.with(|store| store.stats().runs), 0, "nothing was moved");
+}

@@ -27,18 +27,32 @@ const KEPT_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Dying {
-    /// In the order of their deaths, as far as they were tried.
-    kept: VecDeque<Kept>,
-    /// This many of them, the last ones, are to be tried again.
-    untried: usize,
-    /// They are tried again because this queue has space.
-    room_in: Option<QueueId>,
+    /// Those that were tried. Few queues ever have any.
+    tried: Option<Box<Tried>>,
     /// In the order of their deaths, after those that are kept.
     stretches: VecDeque<DyingStretch>,
     /// How many messages are in both.
     pub(super) messages: u64,
     /// The bytes of those that do not count as ready any more.
     pub(super) bytes: u64,
+}
+
+/// Messages whose dead letters were tried.
+#[derive(Debug, Default)]
+struct Tried {
+    /// In the order of their deaths.
+    kept: VecDeque<Kept>,
+    /// This many of them, the last ones, are to be tried again.
+    untried: usize,
+    /// They are tried again because this queue has space.
+    room_in: Option<QueueId>,
+}
+
+impl Tried {
+    /// The place of the first one that is to be tried again.
+    fn next(&self) -> Option<usize> {
+        (self.untried > 0).then(|| self.kept.len() - self.untried)
+    }
 }
 
 /// Consecutive messages that die for the same reason.
@@ -78,13 +92,26 @@ impl Dying {
     }
 
     pub(super) fn has_kept_none(&self) -> bool {
-        self.kept.is_empty()
+        self.kept() == 0
+    }
+
+    /// How many are kept.
+    #[inline]
+    fn kept(&self) -> usize {
+        self.tried.as_ref().map_or(0, |tried| tried.kept.len())
+    }
+
+    /// The first kept one that is to be tried again.
+    #[inline]
+    fn untried(&self) -> Option<&Kept> {
+        let tried = self.tried.as_ref()?;
+        tried.next().map(|at| &tried.kept[at])
     }
 
     /// Whether dispatch would find something to do.
     #[inline]
     pub(super) fn is_restless(&self) -> bool {
-        self.messages > 0 && (self.untried > 0 || (!self.stretches.is_empty() && self.kept.len() < KEPT_MAX))
+        self.messages > 0 && (self.untried().is_some() || (!self.stretches.is_empty() && self.kept() < KEPT_MAX))
     }
 
     /// These messages are dying from now on. `body_bytes` is the sum of their bytes, if they do not count as ready.
@@ -99,26 +126,22 @@ impl Dying {
 
     /// The next one: its lane, sequence and reason.
     pub(super) fn next(&self) -> Option<(u8, Sequence, DeathReason)> {
-        if self.untried > 0 {
-            let kept = &self.kept[self.kept.len() - self.untried];
+        if let Some(kept) = self.untried() {
             return Some((kept.lane, kept.sequence, kept.reason));
         }
-        let stretch = self.stretches.front().filter(|_| self.kept.len() < KEPT_MAX)?;
+        let stretch = self.stretches.front().filter(|_| self.kept() < KEPT_MAX)?;
         Some((stretch.lane, stretch.first, stretch.reason))
     }
 
     /// Whether a message that dies now would be the next one: otherwise it has to wait for others.
     pub(super) fn takes_newcomer(&self) -> bool {
-        self.kept.len() < KEPT_MAX && self.next().is_none()
+        self.kept() < KEPT_MAX && self.next().is_none()
     }
 
     /// The queues that have its dead letter already.
     pub(super) fn take_served(&mut self) -> Vec<QueueId> {
-        if self.untried == 0 {
-            return Vec::new();
-        }
-        let at = self.kept.len() - self.untried;
-        std::mem::take(&mut self.kept[at].served)
+        let Some(tried) = &mut self.tried else { return Vec::new() };
+        tried.next().map(|at| std::mem::take(&mut tried.kept[at].served)).unwrap_or_default()
     }
 
     /// The next one has left the queue, with this many bytes; returns whether they still counted as ready.
@@ -133,23 +156,27 @@ impl Dying {
 
     /// The next one was tried without success, because these queues were full or there was no target.
     fn keep_next(&mut self, served: Vec<QueueId>, full: &[QueueId]) {
-        if self.untried > 0 {
-            let at = self.kept.len() - self.untried;
-            self.kept[at].served = served;
-            self.untried -= 1;
-            if self.room_in.is_some_and(|queue| full.contains(&queue)) {
+        if let Some(tried) = &mut self.tried
+            && let Some(at) = tried.next()
+        {
+            tried.kept[at].served = served;
+            tried.untried -= 1;
+            if tried.room_in.is_some_and(|queue| full.contains(&queue)) {
                 // The space was used, and there is none left.
-                self.untried = 0;
+                tried.untried = 0;
             }
         } else if let Some((lane, sequence, reason, counted)) = self.take_next() {
-            self.kept.push_back(Kept { lane, sequence, reason, counted, served });
+            let tried = self.tried.get_or_insert_default();
+            tried.kept.push_back(Kept { lane, sequence, reason, counted, served });
         }
     }
 
     fn take_next(&mut self) -> Option<(u8, Sequence, DeathReason, bool)> {
-        if self.untried > 0 {
-            let kept = self.kept.remove(self.kept.len() - self.untried)?;
-            self.untried -= 1;
+        if let Some(tried) = &mut self.tried
+            && let Some(at) = tried.next()
+        {
+            let kept = tried.kept.remove(at)?;
+            tried.untried -= 1;
             return Some((kept.lane, kept.sequence, kept.reason, kept.counted));
         }
         let stretch = self.stretches.front_mut()?;
@@ -164,14 +191,15 @@ impl Dying {
 
     /// Those that are kept may be accepted now: all of them, or because a queue has space.
     pub(super) fn try_again(&mut self, room_in: Option<QueueId>) {
+        let Some(tried) = &mut self.tried else { return };
         // If both have happened, all of them are tried.
-        self.room_in = if self.untried == 0 { room_in } else { None };
-        self.untried = self.kept.len();
+        tried.room_in = if tried.untried == 0 { room_in } else { None };
+        tried.untried = tried.kept.len();
     }
 
     /// All of them leave; calls `each` with every run of them.
     pub(super) fn purge(&mut self, mut tell: impl FnMut(u8, Sequence, Sequence)) {
-        for kept in &self.kept {
+        for kept in self.tried.iter().flat_map(|tried| &tried.kept) {
             tell(kept.lane, kept.sequence, kept.sequence);
         }
         for stretch in &self.stretches {
@@ -183,7 +211,7 @@ impl Dying {
     /// Ready bytes are removed, including those of dying messages.
     pub(super) fn discount(&mut self) {
         self.stretches.iter_mut().for_each(|stretch| stretch.counted = false);
-        self.kept.iter_mut().for_each(|kept| kept.counted = false);
+        self.tried.iter_mut().flat_map(|tried| &mut tried.kept).for_each(|kept| kept.counted = false);
     }
 }
 

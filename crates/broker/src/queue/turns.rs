@@ -2,11 +2,10 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
 };
 
 use ferrymq_model::SubscriptionId;
-use hashbrown::HashSet;
 
 /// A subscription's place in the order of service.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +24,7 @@ pub(super) struct Turns {
     /// How many turns the lines have.
     count: usize,
     /// Subscriptions that ended and still have a turn there. They are skipped.
-    gone: HashSet<SubscriptionId>,
+    gone: BTreeSet<SubscriptionId>,
 }
 
 impl Turns {

@@ -39,10 +39,11 @@ impl Client {
             self.connection.mailbox().unsubscribe(number);
         }
         drop(catalog);
-        self.settle_down(aftermath);
+        // Before the answer leaves: who has read it finds the event in its queues.
         if result.is_ok() {
             self.tell_subscribed(told, &command.arguments);
         }
+        self.settle_down(aftermath);
         result
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
 use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
-use ferrymq_storage::{BodyFiles, DiskWatch, Store};
+use ferrymq_storage::{BodyFiles, Store};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     client::Client,
     connection::{Connection, Durable, Peer},
     counters::Counters,
+    disk::DiskState,
     failed::FailedQueues,
     failed_logins::Slowed,
     firehose::Firehose,
@@ -125,9 +126,7 @@ pub struct Node {
     pub(crate) stalled: AtomicBool,
     /// Storage's own flag for that, which is set at once. The notification may take as long as a sync.
     pub(crate) storage_stalled: Arc<AtomicBool>,
-    /// Whether publishers wait because the disk does not answer.
-    pub(crate) disk_hangs: AtomicBool,
-    pub(crate) disk_watch: DiskWatch,
+    pub(crate) disk: DiskState,
     /// Whether everybody waits for the journal, because it is that far behind.
     pub(crate) storage_overfull: Arc<AtomicBool>,
     /// Whether they wait because the disk is full.

@@ -13,6 +13,7 @@ use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQ
 use crate::{
     connection::Durable,
     consumer_timeouts::ConsumerTimeouts,
+    disk::DiskState,
     events,
     host::Host,
     ledger::Ledger,
@@ -156,8 +157,7 @@ impl Node {
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let (storage_stalled, storage_overfull, bodies) = (store.stalled(), store.overfull(), store.bodies());
         let node = Arc::new(Self {
-            disk_hangs: false.into(),
-            disk_watch: store.disk_watch(),
+            disk: DiskState::new(store.disk_watch()),
             histories: HistoryBudget::new(settings.limits.histories_bytes_max),
             ledger: Ledger::new(&settings.limits).into(),
             properties: settings.properties,
@@ -250,14 +250,11 @@ impl Node {
     fn set_room(&self, room: &Room) {
         match room {
             Room::Stalled(reason) => {
-                let memory: Vec<String> =
-                    self.memory().iter().map(|(owner, bytes)| format!("{owner} {} KiB", bytes >> 10)).collect();
-                tracing::warn!("publishers wait: {reason}; memory: {}", memory.join(", "));
+                self.log_stall(reason);
                 *self.stall_reason.lock() = reason.to_string();
                 self.disk_full.store(matches!(reason, Stall::NoSpace(_)), Ordering::Release);
             }
-            Room::Open if self.stalled.load(Ordering::Acquire) => tracing::info!("publishers continue"),
-            Room::Open => {}
+            Room::Open => self.log_end_of_stall(),
         }
         if *room == Room::Open {
             self.disk_full.store(false, Ordering::Release);

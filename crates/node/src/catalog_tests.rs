@@ -13,8 +13,8 @@ use ferrymq_model::{
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::rig_tests::{Folder, Gate, Still, carry_out, declaration, login, open, origin};
-use crate::{Client, Effects, Host, Node, Peer};
+use crate::rig_tests::{FakeHost, Folder, Gate, START, Still, carry_out, declaration, login, open, origin};
+use crate::{Client, Effects, Node, Peer};
 
 /// What a restart must recover, one line for each thing.
 fn durable(catalog: &Catalog) -> BTreeSet<String> {
@@ -175,24 +175,10 @@ impl Onlooker {
     }
 }
 
-impl Host for Onlooker {
+impl FakeHost for Onlooker {
     fn now(&self) -> Time {
         self.look();
-        Still.now()
-    }
-
-    fn wall(&self) -> Time {
-        self.now()
-    }
-
-    fn random(&self) -> u128 {
-        Still.random()
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
+        START
     }
 }
 

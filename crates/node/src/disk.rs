@@ -53,8 +53,11 @@ impl StallLog {
     fn begins(&mut self, reason: &Stall, now: Time) -> Option<u64> {
         let is_known = self.last.as_ref().is_some_and(|(last, at)| last == reason && now.since_ms(*at) < LOG_EVERY_MS);
         if is_known {
-            self.unlogged = Some((reason.clone(), now));
-            self.more += 1;
+            // The same wait may be told again before it ends.
+            if !self.is_open {
+                self.unlogged = Some((reason.clone(), now));
+                self.more += 1;
+            }
             return None;
         }
         self.last = Some((reason.clone(), now));
@@ -158,5 +161,16 @@ mod tests {
         assert_eq!((log.begins(&Stall::JournalFull, Time(2 + LASTS_MS)), log.ends()), (Some(1), true));
         assert_eq!((log.begins(&Stall::JournalFull, Time(3 + LASTS_MS)), log.ends()), (None, false));
         assert_eq!(log.lasts(Time(9 + 2 * LASTS_MS)), None, "it is over");
+    }
+
+    #[test]
+    fn a_wait_that_is_told_twice_is_one() {
+        let mut log = StallLog::default();
+        assert_eq!(
+            (log.begins(&Stall::JournalFull, Time(1)), log.begins(&Stall::JournalFull, Time(2))),
+            (Some(0), None)
+        );
+        assert_eq!((log.lasts(Time(2 + LASTS_MS)), log.ends()), (None, true));
+        assert_eq!(log.begins(&Stall::MemoryFull, Time(3 + LASTS_MS)), Some(0), "none was left out");
     }
 }

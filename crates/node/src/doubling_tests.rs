@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ferrymq_model::{
     Arguments, BindCommand, Body, Command, ConnectionId, ConsumeCommand, DeclareQueue, DeleteQueue, Destination, Name,
-    Origin, Span, Time, Value,
+    Origin, Span, Value,
 };
 use parking_lot::Mutex;
 
-use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, declaration, login, open, origin, publish};
-use crate::{Client, Host, Node};
+use crate::rig_tests::{FakeHost, Folder, Gate, Nobody, Still, carry_out, declaration, login, open, origin, publish};
+use crate::{Client, Node};
 
 /// The processor time of this thread so far.
 fn processor_time() -> Duration {
@@ -194,31 +194,13 @@ struct Watched {
     lengthy: AtomicUsize,
 }
 
-impl Host for Watched {
-    fn now(&self) -> Time {
-        Still.now()
-    }
-
-    fn wall(&self) -> Time {
-        Still.now()
-    }
-
-    fn random(&self) -> u128 {
-        7
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
-
+impl FakeHost for Watched {
     fn lengthy(&self, work: &mut dyn FnMut()) {
         self.lengthy.fetch_add(1, Ordering::Relaxed);
         let node = self.node.lock().upgrade().unwrap();
         assert!(!node.catalog.is_locked(), "others can use the catalog");
         assert!(node.catalog.read().queues().next().is_none(), "the queue has gone by then");
         work();
-    }
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
 use ferrymq_model::{Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time};
 use ferrymq_storage::{Options, RealDisk};
 
-use crate::rig_tests::{Folder, carry_out, declaration, login, origin, publish};
-use crate::{Backend, Client, Effects, Host, Node, NodeSettings, Peer};
+use crate::rig_tests::{FakeHost, Folder, carry_out, declaration, login, origin, publish};
+use crate::{Backend, Client, Effects, Node, NodeSettings, Peer};
 
 const MAX: usize = 32 << 20;
 
@@ -25,27 +25,13 @@ struct Played {
     memory: AtomicU64,
 }
 
-impl Host for Played {
+impl FakeHost for Played {
     fn now(&self) -> Time {
         Time(self.now.load(Ordering::Relaxed))
     }
 
-    fn wall(&self) -> Time {
-        self.now()
-    }
-
-    fn random(&self) -> u128 {
-        7
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
-
     fn memory_bytes(&self) -> Option<u64> {
         Some(self.memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
-    }
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
     }
 }
 

@@ -2,39 +2,21 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use ferrymq_model::{Command, Event, Login, Name, Time};
+use ferrymq_model::{Command, Event, Login, Name};
 use parking_lot::Mutex;
 
 use crate::{
-    Client, Host, Node,
-    rig_tests::{Folder, Gate, Moving, Nobody, Still, open},
+    Client, Node,
+    rig_tests::{FakeHost, Folder, Gate, Moving, Nobody, open},
 };
 
 /// Keeps computations until the test runs them.
 #[derive(Default)]
 struct Waiting(Mutex<Vec<Box<dyn FnOnce() + Send>>>);
 
-impl Host for Waiting {
-    fn now(&self) -> Time {
-        Still.now()
-    }
-
-    fn wall(&self) -> Time {
-        Still.wall()
-    }
-
-    fn random(&self) -> u128 {
-        Still.random()
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
-
+impl FakeHost for Waiting {
     fn compute(&self, work: Box<dyn FnOnce() + Send>) {
         self.0.lock().push(work);
-    }
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
     }
 }
 

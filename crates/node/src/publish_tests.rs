@@ -11,9 +11,10 @@ use ferrymq_model::{
     BindCommand, Body, Command, Destination, Event, Login, Name, Origin, Publish, Rare, Refusal, Span, Table, Time,
 };
 
-use crate::Host;
 use crate::definition_import::Import;
-use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, declaration, login, open, origin, publish};
+use crate::rig_tests::{
+    FakeHost, Folder, Gate, Nobody, START, Still, carry_out, declaration, login, open, origin, publish,
+};
 
 const QUEUES: usize = 300;
 const MESSAGES: usize = 100;
@@ -22,28 +23,18 @@ const MESSAGES: usize = 100;
 #[derive(Default)]
 struct Counting(AtomicUsize);
 
-impl Host for Counting {
+impl FakeHost for Counting {
     fn now(&self) -> Time {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Still.now()
+        START
+    }
+
+    fn wall(&self) -> Time {
+        START
     }
 
     fn nanoseconds(&self) -> u64 {
         100_000 * self.0.fetch_add(1, Ordering::Relaxed) as u64
-    }
-
-    fn wall(&self) -> Time {
-        Still.wall()
-    }
-
-    fn random(&self) -> u128 {
-        Still.random()
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
     }
 }
 

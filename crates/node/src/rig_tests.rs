@@ -47,16 +47,47 @@ pub fn login() -> Vec<Command> {
     vec![Command::Login(login), open_vhost, Command::OpenChannel(origin())]
 }
 
-/// A host whose clock stands still.
-pub struct Still;
+/// When the clock of a fake host begins.
+pub const START: Time = Time(1_700_000_000_000);
 
-impl Host for Still {
+/// What differs in a test's host from one whose clock stands still, and which does everything at once.
+pub trait FakeHost: Send + Sync {
     fn now(&self) -> Time {
-        Time(1_700_000_000_000)
+        START
     }
 
     fn wall(&self) -> Time {
         self.now()
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        0
+    }
+
+    fn lengthy(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl<T: FakeHost> Host for T {
+    fn now(&self) -> Time {
+        FakeHost::now(self)
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        FakeHost::nanoseconds(self)
+    }
+
+    fn wall(&self) -> Time {
+        FakeHost::wall(self)
     }
 
     fn random(&self) -> u128 {
@@ -65,32 +96,35 @@ impl Host for Still {
 
     fn alarm(&self, _: Option<Time>) {}
 
+    fn lengthy(&self, work: &mut dyn FnMut()) {
+        FakeHost::lengthy(self, work);
+    }
+
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) {
+        FakeHost::compute(self, work);
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        FakeHost::memory_bytes(self)
+    }
+
     fn fault(&self, reason: String) {
         panic!("{reason}");
     }
 }
 
+/// A host whose clock stands still.
+pub struct Still;
+
+impl FakeHost for Still {}
+
 /// A host whose clock the test sets, in milliseconds.
 #[derive(Default)]
 pub struct Moving(pub AtomicU64);
 
-impl Host for Moving {
+impl FakeHost for Moving {
     fn now(&self) -> Time {
-        Still.now().after_ms(self.0.load(Ordering::Relaxed))
-    }
-
-    fn wall(&self) -> Time {
-        self.now()
-    }
-
-    fn random(&self) -> u128 {
-        Still.random()
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
+        START.after_ms(self.0.load(Ordering::Relaxed))
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::{
 
 use ferrymq_model::{BindCommand, Command, DeclareExchange, DeleteExchange, Destination, Name, Table, Time};
 
-use crate::rig_tests::{Folder, Gate, Nobody, Still, carry_out, declaration, login, open, origin};
-use crate::{Host, Node};
+use crate::Node;
+use crate::rig_tests::{FakeHost, Folder, Gate, Nobody, START, carry_out, declaration, login, open, origin};
 
 const BINDINGS: usize = 1_000;
 
@@ -21,21 +21,15 @@ struct Other {
     came: AtomicBool,
 }
 
-impl Host for Other {
+impl FakeHost for Other {
     fn now(&self) -> Time {
         self.decisions.fetch_add(1, Ordering::Relaxed);
-        Still.now()
+        START
     }
 
     fn wall(&self) -> Time {
-        Still.wall()
+        START
     }
-
-    fn random(&self) -> u128 {
-        Still.random()
-    }
-
-    fn alarm(&self, _: Option<Time>) {}
 
     fn lengthy(&self, work: &mut dyn FnMut()) {
         if let Some(node) = self.node.get().and_then(Weak::upgrade)
@@ -49,10 +43,6 @@ impl Host for Other {
             assert!(decisions > BINDINGS / 128, "{decisions} decisions for {BINDINGS} bindings");
         }
         work();
-    }
-
-    fn fault(&self, reason: String) {
-        panic!("{reason}");
     }
 }
 

@@ -6,11 +6,13 @@ skipped. FERRYMQ_CERTIFICATES names the folder with certificates for TLS.
 """
 
 import faulthandler
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 # The exit code of a program that cannot run here.
 SKIPPED = 77
@@ -124,6 +126,11 @@ class Server:
             f"--tls-client-ca-file={certificate('ca_certificate.pem')}",
             "--tls-client-certificates=optional",
         ]
+
+    def readiness(self):
+        """What /health/ready says; the server must have an HTTP listener."""
+        with urllib.request.urlopen(f"http://{self.host}:{self.http_port}/health/ready") as answer:
+            return json.load(answer)
 
     def log(self):
         """The text that the server has written to standard error."""

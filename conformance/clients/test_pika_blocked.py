@@ -1,9 +1,7 @@
 """The journal is full and its messages cannot be moved. Publishers are told why they wait, and the log and the health check
 report it. When messages can be moved again, the publishers go on, and no published message is lost."""
 
-import json
 import os
-import urllib.request
 
 import pika
 from pika_client import Collected, connect, wait_until
@@ -11,12 +9,6 @@ from server import Server
 
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 COUNT = 100
-
-
-def readiness(server):
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/health/ready") as answer:
-        return json.load(answer)
-
 
 with Server(["--storage-file-bytes", "256KiB", "--listen", "http=127.0.0.1:0"]) as server:
     server.must_be_ours_to_kill()
@@ -36,13 +28,13 @@ with Server(["--storage-file-bytes", "256KiB", "--listen", "http=127.0.0.1:0"]) 
     # The server may notice the full journal before it notices the full disk. Then the client is told both reasons.
     wait_until(lambda: told and "the disk accepts no more" in told[-1], connection)
     assert None not in told, told
-    health = readiness(server)
+    health = server.readiness()
     assert health["status"] == "blocked" and "the disk accepts no more" in health["reason"], health
     assert "publishers wait: the disk accepts no more" in server.log()
 
     os.rename(runs + ".away", runs)
     wait_until(lambda: None in told, connection)
-    assert readiness(server) == {"status": "ok"}
+    assert server.readiness() == {"status": "ok"}
     assert "publishers continue" in server.log()
     receiver = connect(server)
     consumer = Collected(receiver.channel(), "long", auto_ack=True)

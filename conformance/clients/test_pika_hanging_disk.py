@@ -1,9 +1,7 @@
 """While the disk does not answer, publishers are told why they wait, the log and the health check say so, and nothing is
 confirmed. When it answers, everything goes on by itself."""
 
-import json
 import tempfile
-import urllib.request
 
 import pika
 from dials import Dials
@@ -12,12 +10,6 @@ from server import Server
 
 HANGS = "the disk does not answer"
 PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
-
-
-def readiness(server):
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/health/ready") as answer:
-        return json.load(answer)
-
 
 with tempfile.TemporaryDirectory(prefix="ferrymq-") as folder:
     dials = Dials(folder)
@@ -38,7 +30,7 @@ with tempfile.TemporaryDirectory(prefix="ferrymq-") as folder:
         channel.basic_publish("", "q", b"meanwhile", PERSISTENT)
         wait_until(lambda: told, connection)
         assert told == [HANGS], told
-        assert readiness(server) == {"status": "blocked", "reason": f"publishers wait: {HANGS}"}, readiness(server)
+        assert server.readiness() == {"status": "blocked", "reason": f"publishers wait: {HANGS}"}, server.readiness()
         assert "publishers wait: the disk has not answered for" in server.log()
         # Consumers are served.
         method, _, body = connect(server).channel().basic_get("q", auto_ack=True)
@@ -47,5 +39,5 @@ with tempfile.TemporaryDirectory(prefix="ferrymq-") as folder:
 
         dials[Dials.HOLD_SYNCS] = 0
         wait_until(lambda: len(confirmed) == 2 and None in told, connection)
-        assert readiness(server) == {"status": "ok"}
+        assert server.readiness() == {"status": "ok"}
         assert "the disk answers again" in server.log()

@@ -4,7 +4,45 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::Failure;
+use super::process::Process;
 use super::verify::Verdict;
+
+/// What is reported, and how.
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// Also report the CPU time and, where it is measured, the memory of this process: the server, if it is on this machine
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl ReportArgs {
+    /// The server's process, if it is watched.
+    pub fn server(&self) -> Result<Option<Process>, Failure> {
+        self.server_pid.map(Process::other).transpose()
+    }
+
+    /// Prints the report, and says whether its figures count.
+    pub fn print(&self, report: &impl Report) -> Result<(), Failure> {
+        if self.json {
+            println!("{}", serde_json::to_string(report).expect("a report is numbers and text under fixed names"));
+        } else {
+            report.print_text();
+        }
+        report.judge()
+    }
+}
+
+/// The figures of one measurement.
+pub trait Report: Serialize {
+    /// Prints them for people.
+    fn print_text(&self);
+
+    /// Whether they count.
+    fn judge(&self) -> Result<(), Failure>;
+}
 
 /// What was carried. Rates and CPU are those of the measured seconds; the checks cover the whole run.
 #[derive(Debug, Clone, Serialize)]
@@ -101,12 +139,8 @@ impl Percentiles {
     }
 }
 
-impl Throughput {
-    pub fn print(&self, json: bool) {
-        if json {
-            print_json(self);
-            return;
-        }
+impl Report for Throughput {
+    fn print_text(&self) {
         println!("load         {}", self.load);
         println!("delivered    {} /s over {:.1} s", grouped(self.deliveries_per_second), self.seconds);
         println!("published    {} /s", grouped(self.publishes_per_second));
@@ -129,7 +163,7 @@ impl Throughput {
     }
 
     /// A figure counts only if everything arrived as it was sent, and not much later than it was counted.
-    pub fn judge(&self) -> Result<(), Failure> {
+    fn judge(&self) -> Result<(), Failure> {
         self.verdict.judge()?;
         if self.left_over_seconds > 1.0 {
             return Err(Failure::LeftBehind { seconds: self.left_over_seconds });
@@ -138,12 +172,8 @@ impl Throughput {
     }
 }
 
-impl Latency {
-    pub fn print(&self, json: bool) {
-        if json {
-            print_json(self);
-            return;
-        }
+impl Report for Latency {
+    fn print_text(&self) {
         println!("load         {}", self.load);
         println!("rate         {} /s over {:.1} s, open loop", grouped(self.rate as f64), self.seconds);
         print_checked(self.checked_messages, &self.verdict);
@@ -163,17 +193,13 @@ impl Latency {
     }
 
     /// Latencies count only if everything arrived as it was sent.
-    pub fn judge(&self) -> Result<(), Failure> {
+    fn judge(&self) -> Result<(), Failure> {
         self.verdict.judge()
     }
 }
 
-impl Lag {
-    pub fn print(&self, json: bool) {
-        if json {
-            print_json(self);
-            return;
-        }
+impl Report for Lag {
+    fn print_text(&self) {
         println!("load         {}", self.load);
         println!("published    {} /s over {:.1} s", grouped(self.publishes_per_second), self.seconds);
         println!("delivered    {} /s", grouped(self.deliveries_per_second));
@@ -194,22 +220,22 @@ impl Lag {
     }
 
     /// The figures count only if all messages arrived as they were sent.
-    pub fn judge(&self) -> Result<(), Failure> {
+    fn judge(&self) -> Result<(), Failure> {
         self.verdict.judge()
     }
 }
 
-impl Churn {
-    pub fn print(&self, json: bool) {
-        if json {
-            print_json(self);
-            return;
-        }
+impl Report for Churn {
+    fn print_text(&self) {
         println!("load         {}", self.load);
         println!("operations   {} /s over {:.1} s", grouped(self.operations_per_second), self.seconds);
         if let Some(cores) = self.server_cpu_cores {
             println!("server CPU   {cores:.2} cores");
         }
+    }
+
+    fn judge(&self) -> Result<(), Failure> {
+        Ok(())
     }
 }
 
@@ -224,12 +250,6 @@ fn print_checked(messages: u64, verdict: &Verdict) {
 
 fn print_percentiles(name: &str, of: &Percentiles) {
     println!("{name:<12} {:>10.1} {:>10.1} {:>10.1} {:>10.1}", of.p50, of.p99, of.p99_9, of.max);
-}
-
-/// One line of JSON on standard output.
-fn print_json(report: &impl Serialize) {
-    let line = serde_json::to_string(report).expect("a report is numbers and text under fixed names");
-    println!("{line}");
 }
 
 /// A whole number with a comma between thousands.

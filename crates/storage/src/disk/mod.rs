@@ -56,6 +56,9 @@ pub trait Disk: Debug + Send + Sync + 'static {
 /// A lock from [`Disk::lock`]; dropping it releases the lock.
 pub trait DiskLock: Debug + Send + Sync {}
 
+/// The length and alignment with which all file systems accept writes past the page cache.
+pub(crate) const BLOCK_BYTES: usize = 4096;
+
 /// Which file [`Disk::open`] opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Open {

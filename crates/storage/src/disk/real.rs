@@ -10,15 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ferrymq_model::Time;
 use rustix::fs::OFlags;
 
-use super::{Disk, DiskFile, DiskLock, Open};
+use super::{BLOCK_BYTES, Disk, DiskFile, DiskLock, Open};
 
 /// The maximum number of parts in one system call (Linux' IOV_MAX).
 const PARTS_MAX: usize = 1024;
 
 /// The file mode: only the server may read messages.
 const FILE_MODE: u32 = 0o600;
-/// The alignment with which all file systems accept writes past the page cache.
-const BLOCK: usize = 4096;
 /// The mode of folders.
 const FOLDER_MODE: u32 = 0o700;
 
@@ -120,8 +118,12 @@ impl Direct {
 
     /// Writes as many bytes as it can. `None` if these bytes must go through the page cache.
     fn write(&self, position: u64, parts: &[IoSlice<'_>]) -> Option<rustix::io::Result<usize>> {
-        let whole = |part: &IoSlice<'_>| part.len().is_multiple_of(BLOCK) && part.as_ptr().align_offset(BLOCK) == 0;
-        if !position.is_multiple_of(BLOCK as u64) || !parts.iter().all(whole) || self.refused.load(Ordering::Relaxed) {
+        let whole =
+            |part: &IoSlice<'_>| part.len().is_multiple_of(BLOCK_BYTES) && part.as_ptr().align_offset(BLOCK_BYTES) == 0;
+        if !position.is_multiple_of(BLOCK_BYTES as u64)
+            || !parts.iter().all(whole)
+            || self.refused.load(Ordering::Relaxed)
+        {
             return None;
         }
         let written = rustix::io::pwritev(&self.file, parts, position);

@@ -8,12 +8,10 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::ops::Range;
 
-use super::group::ALIGN;
-use crate::disk::DiskFile;
+use crate::disk::{BLOCK_BYTES as BLOCK, DiskFile};
 
 /// How many bytes are copied together before they are written.
 const COPIED_BYTES: usize = 1 << 20;
-const BLOCK: usize = ALIGN as usize;
 
 /// The memory in which parts are copied together to blocks.
 #[derive(Debug)]

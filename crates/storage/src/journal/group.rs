@@ -28,11 +28,13 @@
 
 use ferrymq_model::Time;
 
+use crate::disk::BLOCK_BYTES;
 use crate::fields::{FieldWriter, Fields};
 use crate::sabotage::{self, Sabotage};
 
 /// Groups start at multiples of this.
 pub(crate) const ALIGN: u32 = 4096;
+const _: () = assert!((ALIGN as usize).is_multiple_of(BLOCK_BYTES), "groups are written as whole blocks");
 /// Length of a group's own header.
 pub(crate) const GROUP_BYTES: usize = 64;
 /// Length of a section's header.

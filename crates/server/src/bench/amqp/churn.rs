@@ -12,7 +12,7 @@ use super::frames::*;
 use super::target::{Target, TargetArgs};
 use crate::bench::Failure;
 use crate::bench::process::Process;
-use crate::bench::report::Churn;
+use crate::bench::report::{Churn, ReportArgs};
 
 /// The number of requests that are sent at once.
 const REQUESTS: usize = 100;
@@ -41,17 +41,13 @@ pub struct ChurnArgs {
     /// How many seconds to measure
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Also report the CPU time of this process: the server, if it is on this machine
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 pub fn run(args: ChurnArgs) -> Result<(), Failure> {
     let target = args.target.resolve()?;
-    let server = args.server_pid.map(Process::other).transpose()?;
+    let server = args.report.server()?;
     let clients =
         (0..args.clients).map(|number| Client::new(&target, args.kind, number)).collect::<Result<Vec<_>, _>>()?;
     let server_seconds = || server.map(Process::cpu_seconds).transpose();
@@ -69,8 +65,7 @@ pub fn run(args: ChurnArgs) -> Result<(), Failure> {
         operations_per_second: operations.load(Relaxed) as f64 / seconds,
         server_cpu_cores: before.zip(server_seconds()?).map(|(before, after)| (after - before) / seconds),
     };
-    report.print(args.json);
-    Ok(())
+    args.report.print(&report)
 }
 
 impl Kind {

@@ -13,7 +13,7 @@ use super::run::{PATIENCE, Pace, Run, Shared};
 use super::target::TargetArgs;
 use crate::bench::Failure;
 use crate::bench::process::Process;
-use crate::bench::report::{Lag, LagSample};
+use crate::bench::report::{Lag, LagSample, ReportArgs};
 
 /// How often the memory is measured.
 const LOOK_UP_EVERY: Duration = Duration::from_millis(100);
@@ -44,18 +44,14 @@ pub struct LagArgs {
     /// Seconds between two samples of the report
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     sample_seconds: u64,
-    /// Also report the CPU time and the memory of this process: the server, if it is on this machine
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 pub fn run(args: LagArgs) -> Result<(), Failure> {
     let target = args.target.resolve()?;
     let load = args.load.resolve()?;
-    let server = args.server_pid.map(Process::other).transpose()?;
+    let server = args.report.server()?;
     let mut owner = load.set_up(&target)?;
     let run = Run::new(&target, &load, args.producers, 1, Pace::Lag { rate: args.rate, percent: args.share })?;
     let samples = RefCell::new(Samples::new(server, Duration::from_secs(args.sample_seconds)));
@@ -86,8 +82,7 @@ pub fn run(args: LagArgs) -> Result<(), Failure> {
         checked_messages: outcome.checked_messages,
         verdict: outcome.verdict,
     };
-    report.print(args.json);
-    report.judge()
+    args.report.print(&report)
 }
 
 fn description(load: &Load, rate: Option<u64>, share: u64) -> String {

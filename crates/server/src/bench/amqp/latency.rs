@@ -21,7 +21,7 @@ use super::producer::{Batch, Confirms};
 use super::target::{Target, TargetArgs};
 use crate::bench::Failure;
 use crate::bench::process::{Process, sleep_exactly};
-use crate::bench::report::{Latency, Percentiles};
+use crate::bench::report::{Latency, Percentiles, ReportArgs};
 use crate::bench::verify::{Arrivals, Verdict};
 
 /// Messages are due at multiples of this, so that the client wakes up at most 5,000 times per second at a high
@@ -55,12 +55,8 @@ pub struct LatencyArgs {
     /// Also open an idle connection with this heartbeat interval, and report the longest time between two heartbeats
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=60))]
     heartbeat: Option<u16>,
-    /// Also report the CPU time of this process: the server, if it is on this machine
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 pub fn run(args: LatencyArgs) -> Result<(), Failure> {
@@ -69,7 +65,7 @@ pub fn run(args: LatencyArgs) -> Result<(), Failure> {
     if load.spread != Spread::One {
         return Err(Failure::Option("latency is measured over one queue".to_owned()));
     }
-    let server = args.server_pid.map(Process::other).transpose()?;
+    let server = args.report.server()?;
     sleep_exactly();
 
     let mut owner = load.set_up(&target)?;
@@ -79,8 +75,7 @@ pub fn run(args: LatencyArgs) -> Result<(), Failure> {
     let mut report = run.measure(&load, server)?;
     report.heartbeat_gap_ms_max = heartbeats.map(Heartbeats::finish).transpose()?.map(|gap| gap.as_secs_f64() * 1e3);
     load.tear_down(&mut owner)?;
-    report.print(args.json);
-    report.judge()
+    args.report.print(&report)
 }
 
 /// When each message is due, in nanoseconds from the start of the run.

@@ -20,7 +20,7 @@ use super::run::{PATIENCE, Pace, Run, Shared};
 use super::target::TargetArgs;
 use crate::bench::Failure;
 use crate::bench::process::Process;
-use crate::bench::report::Throughput;
+use crate::bench::report::{ReportArgs, Throughput};
 use crate::bench::verify::Verdict;
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
@@ -54,18 +54,14 @@ pub struct ThroughputArgs {
     /// Keep this many messages waiting: consumers take none while fewer are in the server
     #[arg(long, value_name = "MESSAGES", default_value_t = 0)]
     backlog: u64,
-    /// Also report the CPU time and the memory of this process: the server, if it is on this machine
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
-    /// Print the report as one JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 pub fn run(args: ThroughputArgs) -> Result<(), Failure> {
     let target = args.target.resolve()?;
     let load = args.load.resolve()?;
-    let server = args.server_pid.map(Process::other).transpose()?;
+    let server = args.report.server()?;
     let plan = Plan {
         warm_up: Duration::from_secs(args.warm_up),
         measured: Duration::from_secs(args.seconds),
@@ -77,8 +73,7 @@ pub fn run(args: ThroughputArgs) -> Result<(), Failure> {
     let outcome = run.measure(|shared| watch(shared, &plan, &load), |_| {})?;
     let report = Throughput { checked_messages: outcome.checked_messages, verdict: outcome.verdict, ..outcome.figures };
     load.tear_down(&mut owner)?;
-    report.print(args.json);
-    report.judge()
+    args.report.print(&report)
 }
 
 struct Plan {

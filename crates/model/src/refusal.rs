@@ -61,6 +61,8 @@ pub enum Refusal {
     CommandInvalid(String),
     /// A feature that is not implemented. Contains its name.
     NotImplemented(String),
+    /// A message is too large for the connection on which it should be sent. Contains which part of it.
+    TooLarge(String),
     /// A limit of the server would be exceeded. Contains which one.
     ResourceLimit(String),
     /// The server's own fault. Contains what failed, for the operator.
@@ -82,6 +84,7 @@ impl fmt::Display for Refusal {
             | Self::NotAllowed(text)
             | Self::CommandInvalid(text)
             | Self::NotImplemented(text)
+            | Self::TooLarge(text)
             | Self::ResourceLimit(text)
             | Self::Fault(text)
             | Self::ConnectionForced(text) => f.write_str(text),

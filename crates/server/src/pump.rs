@@ -204,6 +204,11 @@ impl Pump {
         self.done >= TURN_WORK_MAX
     }
 
+    /// The encoder could not send a message. The session gets this event with the next [`Pump::attend`].
+    pub fn refused(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
     /// Time has passed, or the node has notified this connection: checks the session's deadline and the node's
     /// events, and continues subscriptions that waited for the socket.
     pub fn attend(&mut self, now: Moment, encode_with: EncodeWith<'_>) {

@@ -179,4 +179,14 @@ pub trait Session: Send {
 pub trait Encoder: Send + std::fmt::Debug {
     /// Appends the effect's frames.
     fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox);
+
+    /// Whether there are effects that the encoder could not send: it has closed their channels instead.
+    fn has_refused(&self) -> bool {
+        false
+    }
+
+    /// One of these effects, as [`Event::Refused`] for the session. The caller gives it to the session soon.
+    fn take_refused(&mut self) -> Option<Event> {
+        None
+    }
 }

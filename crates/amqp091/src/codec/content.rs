@@ -20,6 +20,9 @@ pub struct ContentHeader<'a> {
 }
 
 impl<'a> ContentHeader<'a> {
+    /// The length of a header without properties, in bytes.
+    pub const BYTES_MIN: usize = 12;
+
     /// Reads the payload of a header frame.
     ///
     /// # Errors
@@ -49,7 +52,7 @@ impl<'a> ContentHeader<'a> {
     #[inline]
     #[must_use]
     pub fn len_bytes(&self) -> usize {
-        12 + self.properties.len()
+        Self::BYTES_MIN + self.properties.len()
     }
 }
 

@@ -14,11 +14,13 @@ use crate::codec::{
 };
 
 const DEATHS: &str = "x-death";
-const FIRST_EXCHANGE: &str = "x-first-death-exchange";
+/// The exchange, the queue and the reason of the first death, and of the latest.
+const FIRST: [&str; 3] = ["x-first-death-exchange", "x-first-death-queue", "x-first-death-reason"];
+const LAST: [&str; 3] = ["x-last-death-exchange", "x-last-death-queue", "x-last-death-reason"];
 
 /// The exchange of the first death: it routed the message to the queue that dead-lettered it first.
 pub fn first_exchange(properties: &Properties<'_>) -> Option<Vec<u8>> {
-    match properties.headers?.get(FIRST_EXCHANGE)? {
+    match properties.headers?.get(FIRST[0])? {
         RawValue::Text(exchange) => Some(exchange.to_vec()),
         _ => None,
     }
@@ -43,14 +45,11 @@ pub fn dead_letter(properties: &[u8], death: &Death<'_>) -> DeadLetter {
         others.iter().for_each(|entry| put_table(&mut entries, entry.bytes()));
         put_array(value, &entries);
     });
+    let place = [death.exchange, death.queue, reason(death.reason)];
     if earlier.is_empty() {
-        headers.set_text(FIRST_EXCHANGE, death.exchange);
-        headers.set_text("x-first-death-queue", death.queue);
-        headers.set_text("x-first-death-reason", reason(death.reason));
+        FIRST.into_iter().zip(place).for_each(|(key, text)| headers.set_text(key, text));
     }
-    headers.set_text("x-last-death-exchange", death.exchange);
-    headers.set_text("x-last-death-queue", death.queue);
-    headers.set_text("x-last-death-reason", reason(death.reason));
+    LAST.into_iter().zip(place).for_each(|(key, text)| headers.set_text(key, text));
     if death.new_key {
         headers.remove("CC");
     }
@@ -61,6 +60,16 @@ pub fn dead_letter(properties: &[u8], death: &Death<'_>) -> DeadLetter {
         persistent: properties.delivery_mode == Some(2),
         deaths: std::iter::once(this).chain(others.into_iter().filter_map(remembered)).collect(),
     }
+}
+
+/// The same properties without what [`dead_letter`] adds.
+pub fn without_deaths(properties: &[u8]) -> Vec<u8> {
+    let properties = Properties::read(properties).unwrap_or_default();
+    let mut headers = Headers::of(&properties);
+    for key in [DEATHS].iter().chain(&FIRST).chain(&LAST) {
+        headers.remove(key);
+    }
+    headers.write(&properties)
 }
 
 /// The name of a reason in `x-death`.

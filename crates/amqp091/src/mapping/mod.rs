@@ -16,6 +16,7 @@ mod violation;
 
 use ferrymq_model::Origin;
 
+pub use death::without_deaths;
 pub use properties::{PropertyList, with_attempts};
 pub use publish::{PublishFacts, publish_facts};
 pub use reply::{count, put_reply, return_reason};

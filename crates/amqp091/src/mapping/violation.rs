@@ -51,6 +51,7 @@ impl From<&Refusal> for Violation {
             Refusal::VhostNotFound(_) | Refusal::NotAllowed(_) => ReplyCode::NotAllowed,
             Refusal::CommandInvalid(_) => ReplyCode::CommandInvalid,
             Refusal::NotImplemented(_) => ReplyCode::NotImplemented,
+            Refusal::TooLarge(_) => ReplyCode::ContentTooLarge,
             Refusal::ResourceLimit(_) => ReplyCode::ResourceError,
             Refusal::Fault(_) => ReplyCode::InternalError,
             Refusal::ConnectionForced(_) => ReplyCode::ConnectionForced,

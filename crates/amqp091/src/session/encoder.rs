@@ -2,7 +2,7 @@
 //! bodies are shared.
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Origin, Refusal, Reply};
+use ferrymq_model::{BodyRef, Dialect, Effect, Event, MessageRef, Origin, Refusal, Reply};
 use ferrymq_wire::{Outbox, Put, Room};
 
 use crate::{
@@ -29,13 +29,15 @@ pub struct FrameEncoder {
     refused: Vec<u16>,
     /// A refusal closed the connection, so no other frame follows.
     closed: bool,
+    /// The messages that did not fit into the client's frames. The session is not told yet.
+    too_large: Vec<(Origin, Refusal)>,
 }
 
 impl FrameEncoder {
     /// An encoder for a connection with these limits.
     #[must_use]
     pub fn new(frame_bytes_max: u32, cancel_notify: bool) -> Self {
-        Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false }
+        Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false, too_large: Vec::new() }
     }
 
     /// Whether effects for `channel` may be sent.
@@ -59,20 +61,60 @@ impl FrameEncoder {
     /// Appends a message, with the number of times that it came back if its queue tells this to consumers.
     #[inline]
     fn counted(
-        &self,
+        &mut self,
         channel: u16,
         method: &impl WireMethod,
         attempts: Option<u32>,
         message: &MessageRef<'_>,
         out: &mut Outbox,
     ) {
-        match attempts {
-            None => self.message(channel, method, message, out),
-            Some(attempts) => {
-                let properties = mapping::with_attempts(message.properties, attempts);
-                self.message(channel, method, &MessageRef { properties: &properties, ..*message }, out);
-            }
+        if attempts.is_none() && message.properties.len() <= self.properties_bytes_max() {
+            return self.message(channel, method, message, out);
         }
+        self.changed(channel, method, attempts, message, out);
+    }
+
+    /// Appends a message with other headers than it was published with. Its header frame must not be longer than the
+    /// client allows (section 4.2.3), and it cannot be split. So the server's own headers are left out where they do
+    /// not fit. If the publisher's do not fit, the channel is closed, and its messages return to their queues.
+    #[cold]
+    fn changed<M: WireMethod>(
+        &mut self,
+        channel: u16,
+        method: &M,
+        attempts: Option<u32>,
+        message: &MessageRef<'_>,
+        out: &mut Outbox,
+    ) {
+        let counted = |properties: &[u8]| {
+            attempts.map_or_else(|| properties.to_vec(), |attempts| mapping::with_attempts(properties, attempts))
+        };
+        let max = self.properties_bytes_max();
+        let mut properties = counted(message.properties);
+        if properties.len() > max {
+            properties = counted(&mapping::without_deaths(message.properties));
+        }
+        if properties.len() > max {
+            properties = mapping::without_deaths(message.properties);
+        }
+        if properties.len() > max {
+            let text = format!(
+                "the header of a message takes a frame of {} octets, and the client's frame_max is {}",
+                properties.len() + self.frame_bytes_max as usize - max,
+                self.frame_bytes_max
+            );
+            let (origin, refusal) = (mapping::origin(channel, M::ID), Refusal::TooLarge(text));
+            self.refuse(origin, &refusal, out);
+            self.too_large.push((origin, refusal));
+            return;
+        }
+        self.message(channel, method, &MessageRef { properties: &properties, ..*message }, out);
+    }
+
+    /// How long the properties of a message can be, so that its header fits into a frame.
+    #[inline]
+    fn properties_bytes_max(&self) -> usize {
+        self.frame_bytes_max.saturating_sub(OVERHEAD_BYTES) as usize - ContentHeader::BYTES_MIN
     }
 
     fn message(&self, channel: u16, method: &impl WireMethod, message: &MessageRef<'_>, out: &mut Outbox) {
@@ -159,5 +201,113 @@ impl ferrymq_wire::Encoder for FrameEncoder {
             // A message for a channel that a refusal has closed, or a method that the client does not support.
             _ => {}
         }
+    }
+
+    fn has_refused(&self) -> bool {
+        !self.too_large.is_empty()
+    }
+
+    fn take_refused(&mut self) -> Option<Event> {
+        self.too_large.pop().map(|(origin, refusal)| Event::Refused { origin, refusal })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrymq_model::{Death, DeathReason, Properties as _, Time};
+    use ferrymq_wire::{Encoder as _, Parsed};
+
+    use super::*;
+    use crate::codec::{
+        content::Properties,
+        frame::frame,
+        methods::Method,
+        table::{RawTable, RawValue, put_key, put_value},
+    };
+
+    const FRAME_BYTES_MAX: u32 = 4096;
+
+    /// Properties with one header of the publisher, which make a header frame of `frame_bytes`.
+    fn published(frame_bytes: usize) -> Vec<u8> {
+        let with = |text: &str| {
+            let mut headers = Vec::new();
+            put_key(&mut headers, "own");
+            put_value(&mut headers, &RawValue::Text(text.as_bytes()));
+            let headers = Some(RawTable::check(&headers).unwrap());
+            let mut properties = Vec::new();
+            Properties { headers, ..Properties::default() }.write(&mut properties);
+            properties
+        };
+        let fixed = with("").len() + ContentHeader::BYTES_MIN + OVERHEAD_BYTES as usize;
+        with(&"x".repeat(frame_bytes - fixed))
+    }
+
+    fn dead(properties: &[u8]) -> Vec<u8> {
+        let (queue, exchange) = ("first", "");
+        let death = Death {
+            queue,
+            reason: DeathReason::Rejected,
+            exchange,
+            routing_key: b"first",
+            new_key: false,
+            at: Time(1_000),
+        };
+        mapping::PropertyList.dead_letter(properties, &death).properties
+    }
+
+    /// The frames of a delivery with these properties and an empty body.
+    fn delivered(encoder: &mut FrameEncoder, attempts: Option<u32>, properties: &[u8]) -> Vec<u8> {
+        let message = MessageRef {
+            dialect: Dialect::Amqp091,
+            exchange: "",
+            routing_key: b"second",
+            properties,
+            annotations: &[],
+            body: BodyRef::Inline(&[]),
+        };
+        let mut out = Outbox::default();
+        encoder.encode(
+            &Effect::Deliver { channel: 1, tag: "t", delivery_tag: 1, redelivered: true, attempts, message },
+            &mut out,
+        );
+        out.bytes().clone()
+    }
+
+    /// The names of the headers that the client gets.
+    fn header_names(frames: &[u8]) -> Vec<String> {
+        let Parsed::Frame(_, method_bytes) = frame(frames, FRAME_BYTES_MAX) else { panic!("a method") };
+        let Parsed::Frame(header, header_bytes) = frame(&frames[method_bytes..], FRAME_BYTES_MAX) else {
+            panic!("a header that is not longer than frame_max")
+        };
+        assert_eq!(frames.len(), method_bytes + header_bytes);
+        let properties = Properties::read(ContentHeader::read(header.payload).unwrap().properties).unwrap();
+        properties.headers.unwrap().entries().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn headers_of_the_server_are_left_out_where_they_do_not_fit() {
+        let mut encoder = FrameEncoder::new(FRAME_BYTES_MAX, true);
+        let mut names = |attempts, properties: &[u8]| header_names(&delivered(&mut encoder, attempts, properties));
+        let short = dead(&published(100));
+        assert!(names(None, &short).contains(&"x-death".to_owned()));
+        assert_eq!(names(None, &published(4096)), ["own"]);
+        assert_eq!(names(None, &dead(&published(4096))), ["own"]);
+        assert_eq!(names(Some(1), &dead(&published(4000))), ["own", "x-delivery-count"]);
+        assert_eq!(names(Some(1), &dead(&published(4096))), ["own"]);
+        assert!(!encoder.has_refused());
+    }
+
+    #[test]
+    fn a_message_whose_own_headers_do_not_fit_closes_the_channel() {
+        let mut encoder = FrameEncoder::new(FRAME_BYTES_MAX, true);
+        let frames = delivered(&mut encoder, None, &published(4097));
+        let Parsed::Frame(close, end) = frame(&frames, FRAME_BYTES_MAX) else { panic!("a frame") };
+        let Ok(Method::ChannelClose(close)) = Method::read(close.payload) else { panic!("{close:?}") };
+        assert_eq!((close.reply_code, close.class_id, close.method_id, end), (311, 60, 60, frames.len()));
+        assert!(close.reply_text.contains("4097 octets"), "{}", close.reply_text);
+        let refused = encoder.take_refused();
+        assert!(matches!(&refused, Some(Event::Refused { origin, .. }) if origin.channel == 1), "{refused:?}");
+        assert_eq!(encoder.take_refused(), None);
+        assert!(delivered(&mut encoder, None, &published(100)).is_empty(), "the channel is closed");
     }
 }

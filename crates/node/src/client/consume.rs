@@ -5,9 +5,8 @@ use ferrymq_model::{Access, ConsumeCommand, GetCommand, Name, Object, Origin, Qo
 
 use super::Client;
 use crate::{
-    connection::subscription_id,
-    mailbox::Get,
-    transition::{Aftermath, CatalogLock},
+    connection::{mailbox::Get, peer::subscription_id},
+    core::transition::{Aftermath, CatalogLock},
 };
 
 impl Client {

@@ -8,8 +8,8 @@ use ferrymq_model::{
 
 use super::Client;
 use crate::{
-    catalog_change,
-    transition::{Aftermath, CatalogLock, Transition},
+    core::transition::{Aftermath, CatalogLock, Transition},
+    management::catalog_change,
 };
 
 /// A queue that was declared, new or not.

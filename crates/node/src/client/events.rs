@@ -3,7 +3,11 @@
 use ferrymq_model::{Arguments, Name, Refusal};
 
 use super::Client;
-use crate::{connection::Connection, events::Told, firehose::NODE, mailbox::Subscription, node::Node};
+use crate::{
+    connection::{mailbox::Subscription, peer::Connection},
+    core::node::Node,
+    management::{events::Told, trace::NODE},
+};
 
 impl Client {
     pub(super) fn tell_authentication(&self, event: &'static str, user: &Name, refusal: Option<&Refusal>) {

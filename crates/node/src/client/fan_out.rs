@@ -11,7 +11,7 @@ use super::{
     Client,
     publish::{Route, facts_of, message_of},
 };
-use crate::transition::Aftermath;
+use crate::core::transition::Aftermath;
 
 /// The number of queues that are filled during one hold of the shard's lock: a batch counts deliveries, not
 /// messages.

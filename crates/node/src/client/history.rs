@@ -4,7 +4,7 @@ use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
 use ferrymq_model::{BindCommand, Facts, Position, QueueId, Time};
 
 use super::Client;
-use crate::{
+use crate::core::{
     node::Node,
     transition::{Aftermath, CatalogLock},
 };

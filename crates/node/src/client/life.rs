@@ -7,12 +7,10 @@ use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
 
 use super::{Client, route_cache::RouteCache};
 use crate::{
-    authentication::Identity,
-    connection::subscription_id,
-    firehose::Who,
-    ledger::Kind,
-    mailbox::Subscription,
-    transition::{Aftermath, CatalogLock},
+    connection::{ledger::Kind, mailbox::Subscription, peer::subscription_id},
+    core::transition::{Aftermath, CatalogLock},
+    login::authentication::Identity,
+    management::trace::Who,
 };
 
 impl Client {

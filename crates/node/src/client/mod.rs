@@ -25,13 +25,13 @@ use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Re
 use ferrymq_storage::Filing;
 
 use crate::{
-    authentication::Identity,
-    connection::Connection,
-    ledger::Kind,
-    mailbox::Channel,
-    node::{Node, WORK_OF_CHANGE},
-    touched::Touched,
-    transition::Aftermath,
+    connection::{ledger::Kind, mailbox::Channel, peer::Connection},
+    core::{
+        node::{Node, WORK_OF_CHANGE},
+        touched::Touched,
+        transition::Aftermath,
+    },
+    login::authentication::Identity,
 };
 use fan_out::FanOut;
 use pacing::Pacing;

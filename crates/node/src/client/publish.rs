@@ -13,8 +13,10 @@ use super::{
     route_cache::RouteCache,
 };
 use crate::{
-    counters::Batch, firehose::Tap, ledger::Kind, mailbox::Channel, node::Node, replies::ReplyTarget, transaction,
-    transition::Aftermath,
+    connection::{ledger::Kind, mailbox::Channel, transaction},
+    core::{node::Node, transition::Aftermath},
+    management::{counters::Batch, trace::Tap},
+    routing::replies::ReplyTarget,
 };
 
 /// About how long a unit of work takes, in nanoseconds.

@@ -4,8 +4,8 @@ use ferrymq_model::{Name, Origin, Publish, Refusal, Reply};
 
 use super::{Client, publish::message_of};
 use crate::{
-    replies::{ReplyAddress, ReplyTarget},
-    transaction,
+    connection::transaction,
+    routing::replies::{ReplyAddress, ReplyTarget},
 };
 
 impl Client {

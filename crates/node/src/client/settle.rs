@@ -4,7 +4,7 @@ use ferrymq_broker::Stretch;
 use ferrymq_model::{Event, Origin, Refusal, Reply, Settle, Settlement};
 
 use super::Client;
-use crate::transition::Aftermath;
+use crate::core::transition::Aftermath;
 
 impl Client {
     /// Removes deliveries from their accounts. They are settled with the rest of the batch.

@@ -11,9 +11,9 @@ use super::{
     publish::{body_bytes, facts_of, message_of},
 };
 use crate::{
-    counters::Batch,
-    ledger::Kind,
-    transition::{Aftermath, CatalogLock},
+    connection::ledger::Kind,
+    core::transition::{Aftermath, CatalogLock},
+    management::counters::Batch,
 };
 
 impl Client {

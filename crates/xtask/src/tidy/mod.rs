@@ -35,7 +35,10 @@ impl SourceFile<'_> {
     /// Whether the file is built only for tests, by its folder and name.
     fn is_test(&self) -> bool {
         let below = self.path.strip_prefix(&self.package.folder).unwrap_or(&self.path);
-        below.starts_with("tests") || below.starts_with("benches") || self.shown.ends_with("tests.rs")
+        below.starts_with("tests")
+            || below.starts_with("src/tests")
+            || below.starts_with("benches")
+            || self.shown.ends_with("tests.rs")
     }
 }
 

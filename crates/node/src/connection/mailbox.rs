@@ -1,0 +1,470 @@
+//! The effects that wait for a connection, and the accounts of its deliveries.
+
+use std::collections::BTreeMap;
+
+use ferrymq_broker::{Delivery as Offer, Stretch, Taken};
+use ferrymq_model::{
+    ConnectionId, Event, Limits, MessageRef, Name, Origin, Place, Position, QueueId, Refusal, Reply, Settlement,
+    SubscriptionId, Time,
+};
+use hashbrown::HashMap;
+
+use crate::{
+    connection::{
+        confirms::Confirms,
+        effects::{Effects, Handed},
+        peer::subscription_id,
+        transaction::{Settling, Transaction},
+        unacked::{Delivery, Unacked},
+    },
+    login::authentication::Identity,
+    routing::replies::ReplyAddress,
+};
+
+/// The effects that wait for a connection, and its deliveries. Under the connection's lock.
+#[derive(Debug)]
+pub struct Mailbox {
+    pub effects: Effects,
+    pub draining: bool,
+    /// How many bytes wait for the socket, as of the last question. The thread that has written asks under this
+    /// lock, so that of two writes the later answer counts: an old large number would stop deliveries for good.
+    pub backlog: usize,
+    backlog_max: usize,
+    unacked_max: usize,
+    /// The consumer timeout of get; 0 means none.
+    timeout_ms: u64,
+    pub events: Vec<Event>,
+    /// The result of the login, after the check.
+    pub login: Option<Box<Result<Identity, Refusal>>>,
+    /// A table has room for four at once, so that they stand elsewhere.
+    pub channels: HashMap<u16, Box<Channel>>,
+    pub subscriptions: HashMap<u32, Subscription>,
+    subscriptions_made: u32,
+    /// Channels that have published since the last look at confirms.
+    unconfirmed: Vec<u16>,
+    /// Channels with publishes that wait for the journal, without those in `unconfirmed`.
+    awaiting_journal: Vec<u16>,
+    /// The durable position at the last look at them.
+    looked_at: Position,
+    /// Subscriptions that were refused a delivery because they had no credit.
+    pub waiting: Vec<u32>,
+    /// Whether one of them was refused because of the connection's account.
+    pub full: bool,
+    /// Whether the connection is in the list of those that wait for the journal.
+    pub awaiting: bool,
+    /// Whether the journal has come far enough for something in here, and the owner is to send it.
+    pub overdue: bool,
+    /// Whether the connection has ended, and its owner waits until everything has left.
+    pub ending: bool,
+}
+
+/// The deliveries of a channel, and its settings.
+#[derive(Debug)]
+pub struct Channel {
+    /// Ended by a refusal: commands are ignored until the session closes it.
+    pub refused: bool,
+    /// The meaning of an empty queue name.
+    pub last_queue: Option<Name>,
+    /// The prefetch limit of each subscription that is made from now on; 0 means none.
+    pub prefetch: u16,
+    /// The prefetch limit over all subscriptions; 0 means none.
+    pub prefetch_global: u16,
+    /// Whether deliveries flow.
+    pub active: bool,
+    pub unacked: Unacked,
+    /// Unsettled deliveries to subscriptions, which count for prefetch; `unacked` has those of get, too.
+    delivered: u32,
+    pub confirms: Option<Confirms>,
+    /// What waits for a commit, if the channel is transactional.
+    pub transaction: Option<Transaction>,
+    /// The reply address of this channel, if it has asked for one.
+    pub reply_address: Option<ReplyAddress>,
+    /// Its subscriptions by their tags.
+    tags: BTreeMap<Name, u32>,
+    /// Whether it is in the list of those with publishes to confirm.
+    unconfirmed: bool,
+    /// Whether the log has said that the channel is at its limit of unsettled deliveries.
+    limit_was_logged: bool,
+}
+
+impl Default for Channel {
+    fn default() -> Self {
+        Self {
+            refused: false,
+            last_queue: None,
+            prefetch: 0,
+            prefetch_global: 0,
+            active: true,
+            unacked: Unacked::default(),
+            delivered: 0,
+            confirms: None,
+            transaction: None,
+            reply_address: None,
+            tags: BTreeMap::new(),
+            unconfirmed: false,
+            limit_was_logged: false,
+        }
+    }
+}
+
+/// A `get`.
+#[derive(Clone, Copy, Debug)]
+pub struct Get {
+    pub origin: Origin,
+    pub queue: QueueId,
+    pub no_ack: bool,
+}
+
+/// A subscription's account.
+#[derive(Debug)]
+pub struct Subscription {
+    pub tag: Name,
+    pub queue: Name,
+    pub channel: u16,
+    pub no_ack: bool,
+    /// Limit of unsettled deliveries; 0 means none.
+    pub prefetch: u16,
+    /// The consumer timeout; 0 means none.
+    pub timeout_ms: u64,
+    pub unacked: u32,
+    pub waiting: bool,
+}
+
+/// What a consumer gets with a delivery.
+fn handed(delivery: &Offer<'_>, delivery_tag: u64) -> Handed {
+    let attempts = delivery.shows_attempts.then_some(delivery.attempts);
+    Handed { delivery_tag, redelivered: delivery.redelivered, attempts }
+}
+
+impl Mailbox {
+    /// An empty one.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            effects: Effects::default(),
+            draining: false,
+            backlog: 0,
+            backlog_max: limits.outbox_bytes_max,
+            unacked_max: limits.unacked_max as usize,
+            timeout_ms: limits.consumer_timeout_ms,
+            events: Vec::new(),
+            login: None,
+            channels: HashMap::new(),
+            subscriptions: HashMap::new(),
+            subscriptions_made: 0,
+            unconfirmed: Vec::new(),
+            awaiting_journal: Vec::new(),
+            looked_at: Position(0),
+            waiting: Vec::new(),
+            full: false,
+            awaiting: false,
+            overdue: false,
+            ending: false,
+        }
+    }
+
+    /// Adds a subscription and returns its number in the connection, which is not used again.
+    pub fn subscribe(&mut self, tag: Name, queue: Name, channel: u16, no_ack: bool, timeout_ms: u64) -> u32 {
+        let number = self.subscriptions_made;
+        self.subscriptions_made += 1;
+        let found = self.channels.get_mut(&channel);
+        let prefetch = found.map_or(0, |found| {
+            found.tags.insert(tag.clone(), number);
+            found.prefetch
+        });
+        let subscription =
+            Subscription { tag, queue, channel, no_ack, prefetch, timeout_ms, unacked: 0, waiting: false };
+        self.subscriptions.insert(number, subscription);
+        number
+    }
+
+    /// The subscription `tag` of `channel`.
+    pub fn subscription(&self, channel: u16, tag: &Name) -> Option<u32> {
+        self.channels.get(&channel)?.tags.get(tag).copied()
+    }
+
+    /// Removes a subscription.
+    pub fn unsubscribe(&mut self, number: u32) -> Option<Subscription> {
+        let ended = self.subscriptions.remove(&number)?;
+        if let Some(channel) = self.channels.get_mut(&ended.channel) {
+            channel.tags.remove(&ended.tag);
+        }
+        Some(ended)
+    }
+
+    /// Removes a channel with its subscriptions, in the order in which they were made.
+    pub fn remove_channel(&mut self, number: u16) -> Option<(Channel, Vec<(u32, Subscription)>)> {
+        let mut channel = self.channels.remove(&number)?;
+        let mut numbers: Vec<u32> = std::mem::take(&mut channel.tags).into_values().collect();
+        numbers.sort_unstable();
+        let ended = numbers.into_iter().filter_map(|number| Some((number, self.subscriptions.remove(&number)?)));
+        let ended = ended.collect();
+        Some((*channel, ended))
+    }
+
+    /// Gives a message to a subscription, if its own credit, its channel's and its connection's allow it: takes from
+    /// all three or from none. If it is refused, the subscription waits, and `take_waiting` will return it.
+    pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> Taken {
+        let Some(subscription) = self.subscriptions.get_mut(&number) else { return Taken::NoCredit };
+        let Some(channel) = self.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
+        let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
+        let has_credit = channel.has_credit(subscription, self.unacked_max);
+        if full || !has_credit {
+            self.full |= full;
+            if channel.unacked.len() >= self.unacked_max && !std::mem::replace(&mut channel.limit_was_logged, true) {
+                let (number, max) = (subscription.channel, self.unacked_max);
+                tracing::warn!(
+                    "channel {number} holds unacked_max ({max}) deliveries: it gets no more until some are settled"
+                );
+            }
+            if !subscription.waiting {
+                subscription.waiting = true;
+                self.waiting.push(number);
+            }
+            return if has_credit { Taken::Lags } else { Taken::NoCredit };
+        }
+        let delivery_tag = if subscription.no_ack {
+            channel.unacked.skip()
+        } else {
+            subscription.unacked += 1;
+            channel.delivered += 1;
+            let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
+            channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes }, now)
+        };
+        self.effects.deliver(subscription.channel, &subscription.tag, handed(delivery, delivery_tag), message);
+        Taken::Yes
+    }
+
+    /// Delivers a message for a get; these need no credit.
+    pub fn got(&mut self, get: Get, delivery: &Offer<'_>, remaining: u64, message: &MessageRef<'_>, now: Time) {
+        let Some(channel) = self.channels.get_mut(&get.origin.channel) else { return };
+        let delivery_tag = if get.no_ack {
+            channel.unacked.skip()
+        } else {
+            let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
+            channel.unacked.push(Delivery { place, subscription: None, body_bytes }, now)
+        };
+        self.effects.got(get.origin.channel, handed(delivery, delivery_tag), remaining, message);
+    }
+
+    /// Removes deliveries from the channel's account, and their cost from their subscriptions'. False: no such tag.
+    pub fn settle(&mut self, channel: u16, tag: u64, multiple: bool, taken: &mut Vec<Stretch>) -> bool {
+        let Self { channels, subscriptions, .. } = self;
+        let Some(channel) = channels.get_mut(&channel) else { return false };
+        let delivered = &mut channel.delivered;
+        channel.unacked.settle(tag, multiple, |_, delivery| {
+            add_to(taken, &delivery);
+            give_back(delivered, subscriptions, &delivery);
+        })
+    }
+
+    /// Removes deliveries from the channel's list until its transaction is committed. False: no such tag.
+    pub fn set_aside(&mut self, channel: u16, tag: u64, multiple: bool, settlement: Settlement) -> bool {
+        let Some(channel) = self.channels.get_mut(&channel) else { return false };
+        let Some(transaction) = &mut channel.transaction else { return false };
+        let mut deliveries = Vec::new();
+        let known = channel.unacked.settle(tag, multiple, |tag, delivery| deliveries.push((tag, delivery)));
+        if !deliveries.is_empty() {
+            transaction.settlements.push(Settling { settlement, deliveries });
+        }
+        known
+    }
+
+    /// The settlements of a transaction are committed: returns their credit, and what is to be decided.
+    pub fn committed(&mut self, channel: u16, settlements: Vec<Settling>) -> Vec<(Settlement, Vec<Stretch>)> {
+        let Self { channels, subscriptions, .. } = self;
+        let Some(channel) = channels.get_mut(&channel) else { return Vec::new() };
+        let mut decided = Vec::with_capacity(settlements.len());
+        for Settling { settlement, deliveries } in settlements {
+            let mut stretches = Vec::new();
+            for (_, delivery) in &deliveries {
+                add_to(&mut stretches, delivery);
+                give_back(&mut channel.delivered, subscriptions, delivery);
+            }
+            decided.push((settlement, stretches));
+        }
+        decided
+    }
+
+    /// The transaction of a channel is rolled back: its settled deliveries are unsettled again. Returns the bytes
+    /// of its publishes.
+    pub fn roll_back(&mut self, channel: u16) -> usize {
+        let Some(channel) = self.channels.get_mut(&channel) else { return 0 };
+        let Some(transaction) = channel.transaction.as_mut().map(std::mem::take) else { return 0 };
+        for (tag, delivery) in transaction.settlements.into_iter().flat_map(|settling| settling.deliveries) {
+            channel.unacked.put_back(tag, delivery);
+        }
+        transaction.bytes
+    }
+
+    /// Refuses the channels that hold a delivery for longer than the timeout. Returns whether there are any. As in
+    /// RabbitMQ, only the oldest delivery of a channel counts.
+    pub fn end_overdue_channels(&mut self, now: Time) -> bool {
+        let mut over = Vec::new();
+        for (number, channel) in &self.channels {
+            let Some((since, delivery)) = channel.unacked.oldest() else { continue };
+            let subscription = delivery.subscription.and_then(|number| self.subscriptions.get(&number));
+            let timeout_ms = subscription.map_or(self.timeout_ms, |subscription| subscription.timeout_ms);
+            if timeout_ms > 0 && !channel.refused && now.since_ms(since) > timeout_ms {
+                over.push((*number, timeout_ms));
+            }
+        }
+        for (channel, timeout_ms) in &over {
+            let text = format!(
+                "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \
+                 timeout value can be configured, see consumers doc guide to learn more"
+            );
+            let mut events = Vec::new();
+            let origin = Origin { channel: *channel, method: 0 };
+            self.refuse(origin, &Refusal::PreconditionFailed(text), &mut events);
+            self.events.append(&mut events);
+        }
+        !over.is_empty()
+    }
+
+    /// Gives a reply to a channel that has a reply address. False: the channel has none any more, or too much waits
+    /// for its socket.
+    pub fn deliver_reply(&mut self, channel: u16, message: &MessageRef<'_>) -> bool {
+        if self.is_flooded() {
+            return false;
+        }
+        let Some(found) = self.channels.get_mut(&channel) else { return false };
+        let Some(reply_address) = &found.reply_address else { return false };
+        let handed = Handed { delivery_tag: found.unacked.skip(), redelivered: false, attempts: None };
+        self.effects.deliver(channel, &reply_address.tag, handed, message);
+        true
+    }
+
+    /// Whether subscriptions that waited for the connection's account could continue.
+    pub fn is_refilled(&self) -> bool {
+        self.full && self.has_room()
+    }
+
+    /// Whether far more waits for the socket than deliveries alone could cause: returns, confirms and replies,
+    /// which need no credit.
+    pub fn is_flooded(&self) -> bool {
+        self.backlog + self.effects.len_bytes() >= 4 * self.backlog_max
+    }
+
+    fn has_room(&self) -> bool {
+        self.backlog + self.effects.len_bytes() < self.backlog_max / 2
+    }
+
+    /// The subscriptions that wait for credit, in the order in which they began to wait. Empty while the
+    /// connection's account is the reason and has not recovered.
+    pub fn take_waiting(&mut self, connection: ConnectionId) -> Vec<SubscriptionId> {
+        if self.waiting.is_empty() || (self.full && !self.has_room()) {
+            return Vec::new();
+        }
+        self.full = false;
+        let waiting = std::mem::take(&mut self.waiting);
+        for number in &waiting {
+            if let Some(subscription) = self.subscriptions.get_mut(number) {
+                subscription.waiting = false;
+            }
+        }
+        waiting.into_iter().map(|number| subscription_id(connection, number)).collect()
+    }
+
+    /// `count` more publishes of a channel were decided; `position` is set if some of them wait for the journal. A
+    /// queue did not accept those in `refused`, counted from 1.
+    pub fn published(&mut self, channel: u16, count: u64, refused: &[u64], position: Option<Position>) {
+        let Some(found) = self.channels.get_mut(&channel) else { return };
+        if let Some(confirms) = &mut found.confirms {
+            for ahead in refused {
+                self.effects.not_confirmed(channel, confirms.refuse(*ahead));
+            }
+            confirms.published(count, position);
+            if count > 0 && !std::mem::replace(&mut found.unconfirmed, true) {
+                self.unconfirmed.push(channel);
+            }
+        }
+    }
+
+    /// Confirms what can be confirmed, with `durable` as the durable position. Channels that wait for the journal
+    /// are only looked at when it has advanced.
+    pub fn confirm(&mut self, durable: Position) {
+        let Self { unconfirmed, awaiting_journal, channels, effects, .. } = self;
+        let mut waits = |number: &u16| {
+            let Some(channel) = channels.get_mut(number) else { return false };
+            let Some(confirms) = &mut channel.confirms else { return false };
+            if let Some((last, multiple)) = confirms.take(durable) {
+                effects.confirm(*number, last, multiple);
+            }
+            channel.unconfirmed = confirms.is_waiting();
+            channel.unconfirmed
+        };
+        if std::mem::replace(&mut self.looked_at, durable) != durable {
+            awaiting_journal.retain(&mut waits);
+        }
+        awaiting_journal.extend(unconfirmed.drain(..).filter(&mut waits));
+    }
+
+    /// Whether the channel's publisher wants confirms.
+    pub fn confirms(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(|channel| channel.confirms.is_some())
+    }
+
+    /// Whether something in here waits for the journal to advance beyond `durable`.
+    pub fn awaits_journal(&self, durable: Position) -> bool {
+        self.effects.held().is_some_and(|position| position > durable)
+            || !(self.awaiting_journal.is_empty() && self.unconfirmed.is_empty())
+    }
+
+    /// Answers a command.
+    pub fn reply(&mut self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
+        if !no_wait {
+            if let Some(position) = after {
+                self.effects.hold(position);
+            }
+            self.effects.reply(origin, reply);
+        }
+    }
+
+    /// Refuses a command: its channel ignores further commands until the session has closed it.
+    pub fn refuse(&mut self, origin: Origin, refusal: &Refusal, events: &mut Vec<Event>) {
+        if let Some(channel) = self.channels.get_mut(&origin.channel) {
+            channel.refused = true;
+        }
+        self.effects.refused(origin, refusal.clone());
+        events.push(Event::Refused { origin, refusal: refusal.clone() });
+    }
+}
+
+impl Channel {
+    fn has_credit(&self, subscription: &Subscription, unacked_max: usize) -> bool {
+        if !self.active || self.refused {
+            return false;
+        }
+        subscription.no_ack
+            || (within(subscription.unacked, subscription.prefetch)
+                && within(self.delivered, self.prefetch_global)
+                && self.unacked.len() < unacked_max)
+    }
+}
+
+/// A delivery is settled: its cost returns to its channel and its subscription.
+fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>, delivery: &Delivery) {
+    if let Some(number) = delivery.subscription {
+        *delivered -= 1;
+        if let Some(subscription) = subscriptions.get_mut(&number) {
+            subscription.unacked -= 1;
+        }
+    }
+}
+
+/// Adds a delivery to a list of ranges, extending the last range if it follows.
+fn add_to(stretches: &mut Vec<Stretch>, delivery: &Delivery) {
+    let Place { queue, sequence } = delivery.place;
+    let body_bytes = u64::from(delivery.body_bytes);
+    match stretches.last_mut() {
+        Some(last) if last.queue == queue && last.last + 1 == sequence => {
+            last.last = sequence;
+            last.body_bytes += body_bytes;
+        }
+        _ => stretches.push(Stretch { queue, first: sequence, last: sequence, body_bytes }),
+    }
+}
+
+fn within(unacked: u32, limit: u16) -> bool {
+    limit == 0 || unacked < u32::from(limit)
+}

@@ -1,0 +1,570 @@
+//! One member: joins the catalog, the shard and its storage, and the connections.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
+use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
+use ferrymq_storage::{BodyFiles, Store};
+use parking_lot::{Mutex, RwLock};
+
+use crate::{
+    client::Client,
+    connection::{
+        ledger::Ledger,
+        mailbox::Get,
+        peer::{Connection, Durable, Peer},
+    },
+    core::{
+        disk::DiskState,
+        failed_queues::FailedQueues,
+        host::Host,
+        transition::{Aftermath, CatalogLock, Core, Transition},
+    },
+    login::{authentication::Backend, failed_logins::Slowed, passwords::Logins},
+    management::{catalog_change, counters::Counters, trace::Firehose},
+    routing::replies::ReplyAddresses,
+};
+
+/// The user who may only log in from this machine: the one of a new data directory, whose password everybody knows.
+pub(crate) const GUEST: &str = "guest";
+
+/// Costs in units of work. One unit is about the work of putting one small message into one queue and delivering
+/// it.
+pub(crate) const WORK_OF_CHANGE: u64 = 32;
+pub(crate) const WORK_OF_WRITE: u64 = 16;
+const WORK_OF_ROUND: u64 = 64;
+
+/// How many queues of an ending connection are deleted during one hold of the locks.
+const HELD_QUEUES_MAX: usize = 128;
+
+/// How often a connection continues with its own deliveries before others have their turn.
+const ROUNDS_MAX: u32 = 8;
+
+/// To how many connections a thread sends the results of its input at once. The rest waits for the client's next
+/// turn, or, without a client, for the connections' owners.
+const HANDED_CONNECTIONS_MAX: usize = 512;
+
+/// Up to how many connections the flush thread sends confirms itself (measured: ARCHITECTURE.md).
+const FLUSHED_CONNECTIONS_MAX: usize = 16;
+
+/// What a node needs to open.
+pub struct NodeSettings {
+    /// The directory for all durable data.
+    pub directory: PathBuf,
+    /// Limits of connections and queues.
+    pub limits: Limits,
+    /// How messages are stored.
+    pub storage: ferrymq_storage::Options,
+    /// Values that were asked for and cannot change in an existing directory.
+    pub fixed: FixedStorage,
+    /// How each dialect's properties are read.
+    pub properties: HashMap<Dialect, &'static dyn Properties>,
+    /// The user backends, in their order.
+    pub backends: Vec<Backend>,
+    /// Whether events are published to the exchange `amq.rabbitmq.event`.
+    pub events: bool,
+}
+
+/// The required length and number of the journal's files, if somebody asked for them. They are fixed when the
+/// directory is created.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FixedStorage {
+    /// Length of one, in bytes.
+    pub file_bytes: Option<u32>,
+    /// How many.
+    pub files: Option<u32>,
+}
+
+/// What a data directory contained when it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Nothing: it is new.
+    pub is_new: bool,
+    /// Durable queues.
+    pub queues: usize,
+    /// Messages in them.
+    pub messages: u64,
+}
+
+impl fmt::Debug for NodeSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeSettings").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}
+
+/// One member of what will be a cluster.
+///
+/// Locks, in this order: `catalog`, `core`, the journal's open group (inside storage), a connection's mailbox. Nothing
+/// is encoded, written or waited for while one of the first three is held.
+pub struct Node {
+    pub(crate) limits: Limits,
+    pub(crate) properties: HashMap<Dialect, &'static dyn Properties>,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) logins: Logins,
+    pub(crate) slowed: Slowed,
+    pub(crate) counters: Counters,
+    pub(crate) durable: Arc<Durable>,
+    pub(crate) catalog: RwLock<Catalog>,
+    pub(crate) core: Mutex<Core>,
+    /// Writes long bodies to files.
+    pub(crate) bodies: Arc<BodyFiles>,
+    /// Connections with something to send after the journal is durable. Locked only to add one or to take all.
+    pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
+    /// Gets whose message storage is reading. Locked only to add one or to take some.
+    pub(crate) gets: Mutex<Vec<PendingGet>>,
+    /// The memory that connections hold.
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) stalled: AtomicBool,
+    /// Storage's own flag for that, which is set at once. The notification may take as long as a sync.
+    pub(crate) storage_stalled: Arc<AtomicBool>,
+    pub(crate) disk: DiskState,
+    /// Whether everybody waits for the journal, because it is that far behind.
+    pub(crate) storage_overfull: Arc<AtomicBool>,
+    /// Whether they wait because the disk is full.
+    pub(crate) disk_full: AtomicBool,
+    /// Why long bodies cannot be written, while they cannot.
+    pub(crate) long_bodies_wait: Mutex<Option<String>>,
+    /// Why publishers wait, while they do.
+    pub(crate) stall_reason: Mutex<String>,
+    pub(crate) replies: ReplyAddresses,
+    pub(crate) failed: FailedQueues,
+    pub(crate) firehose: Firehose,
+    pub(crate) tells_events: bool,
+    /// How many connections there have been.
+    pub(crate) connections_made: AtomicU64,
+    /// The memory limit of `x-recent-history` exchanges.
+    pub(crate) histories: HistoryBudget,
+    pub(crate) found: Found,
+    /// A sabotage: a batch counts messages, whatever the number of their deliveries.
+    #[cfg(test)]
+    pub(crate) counts_messages: AtomicBool,
+}
+
+pub(crate) struct PendingGet {
+    connection: Arc<Connection>,
+    get: Get,
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("durable", &self.durable).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Limits of connections and queues.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What the data directory contained.
+    #[must_use]
+    pub fn found(&self) -> Found {
+        self.found
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.core.lock().connections.iter().flatten().count()
+    }
+
+    /// Begins a connection. `loopback` says whether the peer is on this machine.
+    ///
+    /// # Errors
+    /// [`Refusal::ResourceLimit`] if there are too many.
+    pub fn connect(self: &Arc<Self>, peer: Arc<dyn Peer>, address: String, loopback: bool) -> Result<Client, Refusal> {
+        let mut core = self.core.lock();
+        if core.open_connections() >= self.limits.connections_max as usize {
+            let max = self.limits.connections_max;
+            return Err(Refusal::ResourceLimit(format!("connections_max ({max}) connections are open")));
+        }
+        let slot = core.free_slots.pop().unwrap_or_else(|| {
+            core.connections.push(None);
+            core.connections.len() - 1
+        });
+        let id = ConnectionId(slot as u64);
+        let serial = self.connections_made.fetch_add(1, Ordering::Relaxed);
+        let (durable, ledger) = (self.durable.clone(), self.ledger.clone());
+        let connection = Arc::new(Connection::new(id, serial, peer, durable, ledger, &self.limits));
+        core.connections[slot] = Some(connection.clone());
+        drop(core);
+        Ok(Client::new(self.clone(), connection, address, loopback))
+    }
+
+    /// Asks the sessions of all connections to send their peers the reason, and to end.
+    pub fn close_connections(&self, why: &Refusal) {
+        let connections: Vec<Arc<Connection>> = self.core.lock().connections.iter().flatten().cloned().collect();
+        for connection in connections {
+            connection.mailbox().events.push(Event::Close(why.clone()));
+            connection.wake();
+        }
+    }
+
+    /// A connection has ended: its exclusive queues are deleted, and its slot is free.
+    pub(crate) fn disconnect(self: &Arc<Self>, connection: &Arc<Connection>) {
+        let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id).collect();
+        let mut delete = || {
+            for queues in exclusive.chunks(HELD_QUEUES_MAX) {
+                let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
+                self.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+                    for queue in queues {
+                        // A queue that was deleted already cannot be refused.
+                        let _ = shard.delete(*queue, ferrymq_broker::DeleteWhen::default(), ports);
+                    }
+                });
+                drop(catalog);
+                self.settle_down(aftermath, Some(connection));
+            }
+        };
+        if exclusive.len() > HELD_QUEUES_MAX {
+            self.host.lengthy(&mut delete);
+        } else {
+            delete();
+        }
+        self.gets.lock().retain(|get| !Arc::ptr_eq(&get.connection, connection));
+        self.core.lock().free_slot(connection.id.0 as usize);
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.host.now()
+    }
+
+    /// The wall clock, for texts and timestamps.
+    pub(crate) fn wall(&self) -> Time {
+        self.host.wall()
+    }
+
+    pub(crate) fn random(&self) -> u128 {
+        self.host.random()
+    }
+
+    /// Whether publishers are not to be read: they are blocked, or will be.
+    pub(crate) fn holds_publishers(&self) -> bool {
+        self.is_stalled() || self.storage_stalled.load(Ordering::Acquire)
+    }
+
+    /// Whether no connection is to be read: the journal has no space even for settlements.
+    pub(crate) fn holds_everybody(&self) -> bool {
+        self.storage_overfull.load(Ordering::Acquire)
+    }
+
+    /// A queue's messages on disk cannot be read: its subscriptions end, and requests to it are refused from now
+    /// on, until it is purged or deleted.
+    pub(crate) fn stop_queue(&self, queue: QueueId, reason: &str) {
+        let name = self
+            .catalog
+            .read()
+            .queue_by_id(queue)
+            .map(|found| format!("queue '{}' in vhost '{}'", found.settings.name, found.settings.vhost));
+        let reason = format!(
+            "{} has stopped, because its messages on disk cannot be read: {reason}; purge or delete it to go on without them",
+            name.unwrap_or_else(|| format!("queue {}", queue.0))
+        );
+        tracing::error!("{reason}");
+        let refusal = Refusal::Fault(reason.clone());
+        self.failed.add(queue, reason);
+        let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            shard.cancel_all(queue, ports);
+        });
+        drop(catalog);
+        if open.is_some() {
+            self.settle_down(aftermath, None);
+        }
+        let waiting: Vec<PendingGet> = self.gets.lock().extract_if(.., |waiting| waiting.get.queue == queue).collect();
+        for PendingGet { connection, get } in waiting {
+            let mut mailbox = connection.mailbox();
+            let mut events = Vec::new();
+            mailbox.refuse(get.origin, &refusal, &mut events);
+            mailbox.events.append(&mut events);
+            drop(mailbox);
+            connection.drain();
+            connection.wake();
+        }
+    }
+
+    /// Whether publishers are ahead of a queue's consumers: see [`Shard::is_ahead`].
+    pub(crate) fn is_ahead(&self, queue: QueueId, bytes: u64) -> bool {
+        let now = self.now();
+        self.core.lock().shard.is_ahead(queue, bytes, now)
+    }
+
+    /// Decides something under the shard's lock, and delivers the messages that became deliverable. The caller must
+    /// call [`Node::settle_down`] after it, and must hold no lock.
+    pub(crate) fn decide<T>(
+        &self,
+        aftermath: &mut Aftermath,
+        decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
+    ) -> T {
+        let catalog = self.catalog.read();
+        self.decide_with(CatalogLock::Read(&catalog), aftermath, decide)
+    }
+
+    /// Like [`Node::decide`], for callers that have locked the catalog.
+    pub(crate) fn decide_with<T>(
+        &self,
+        catalog: CatalogLock<'_>,
+        aftermath: &mut Aftermath,
+        decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
+    ) -> T {
+        self.decide_if_open(catalog, aftermath, decide).expect("connections end before the node stops")
+    }
+
+    /// Like [`Node::decide_with`], for callers that may come after the node has stopped: then nothing is decided.
+    pub(crate) fn decide_if_open<T>(
+        &self,
+        catalog: CatalogLock<'_>,
+        aftermath: &mut Aftermath,
+        decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
+    ) -> Option<T> {
+        let now = self.now();
+        // The bodies that were freed are dropped without the lock.
+        let (result, moved, _freed) = {
+            let mut core = self.core.lock();
+            let (shard, mut transition) = core.begin(self, catalog, now, aftermath)?;
+            let result = decide(shard, &mut transition);
+            let more = shard.dispatch(now, &mut transition);
+            transition.tell_cancelled();
+            aftermath.more = more;
+            (result, core.move_alarm(), core.store.as_mut().map(Store::take_freed))
+        };
+        if let Some(due) = moved {
+            self.host.alarm(due);
+        }
+        Some(result)
+    }
+
+    /// Sends what was decided, and continues deliveries for some rounds, releasing the shard's lock between them.
+    /// The host continues with what is left. `own` is the caller's connection, which continues by itself while its
+    /// socket accepts more; other connections' owners are notified for that, so that no thread works for other
+    /// connections for long.
+    pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) {
+        self.settle_for_now(&mut aftermath, own);
+        aftermath.touched.iter().for_each(|connection| connection.wake());
+    }
+
+    /// Like [`Node::settle_down`], but connections may stay touched: the caller sends to them later. Returns the
+    /// work in units.
+    pub(crate) fn settle_for_now(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
+        let mut work = self.hand_out(aftermath, own);
+        while !aftermath.gone.is_empty() || aftermath.unbinding.is_some() {
+            if aftermath.unbinding.is_none() {
+                work += self.forget_gone(aftermath, own);
+                continue;
+            }
+            // Only the client that asked for it waits.
+            self.host.lengthy(&mut || {
+                while aftermath.unbinding.is_some() {
+                    work += self.forget_gone(aftermath, own);
+                }
+            });
+        }
+        for (connection, subscription) in std::mem::take(&mut aftermath.ended) {
+            connection.tell_unsubscribed(self, &subscription);
+        }
+        work
+    }
+
+    /// Removes deleted queues from the catalog, and one portion of the bindings that are left of deleted queues and
+    /// exchanges.
+    fn forget_gone(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
+        aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
+        let mut catalog = self.catalog.write();
+        self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| {
+            // From now on, an alternate exchange may get the messages that were routed to them.
+            catalog_change::apply(shard, ports, |_, ports, _| ports.forget_gone())
+        });
+        let happenings = catalog.take_happenings();
+        drop(catalog);
+        self.tell_happenings(happenings, None);
+        WORK_OF_CHANGE + self.hand_out(aftermath, own)
+    }
+
+    /// The part of [`Node::settle_down`] that deals with messages.
+    fn hand_out(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
+        let mut work = 0;
+        for round in 0.. {
+            if !aftermath.shown.is_empty() {
+                self.publish_shown(aftermath);
+            }
+            let mut refilled = Vec::new();
+            let mut touched = aftermath.touched.take();
+            let rest = touched.split_off(touched.len().min(HANDED_CONNECTIONS_MAX));
+            for connection in touched {
+                let is_own = own.is_some_and(|own| Arc::ptr_eq(own, &connection));
+                work += WORK_OF_WRITE;
+                if connection.drain() {
+                    if is_own && round < ROUNDS_MAX {
+                        refilled = connection.mailbox().take_waiting(connection.id);
+                    } else {
+                        connection.wake();
+                    }
+                }
+            }
+            aftermath.touched.add_all(rest);
+            let idle = refilled.is_empty() && aftermath.shown.is_empty();
+            if !aftermath.more && idle || round >= ROUNDS_MAX && idle && self.host.deliveries_wait() {
+                break;
+            }
+            work += WORK_OF_ROUND;
+            self.decide(aftermath, |shard, _| shard.credit(&refilled));
+        }
+        work
+    }
+
+    /// Continues the deliveries that others have left, for some rounds. If that is not enough, the host is notified
+    /// again.
+    pub fn go_on_delivering(&self) {
+        let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |_, _| ());
+        drop(catalog);
+        if open.is_some() {
+            self.settle_down(aftermath, None);
+        }
+    }
+
+    /// Like [`Node::decide_with`], for decisions that are atomic in a crash.
+    pub(crate) fn decide_unit<T>(
+        &self,
+        catalog: CatalogLock<'_>,
+        aftermath: &mut Aftermath,
+        decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
+    ) -> T {
+        self.decide_with(catalog, aftermath, |shard, ports| {
+            ports.begin_unit();
+            let result = decide(shard, ports);
+            ports.end_unit();
+            result
+        })
+    }
+
+    pub(crate) fn durable_position(&self) -> Position {
+        self.durable.get()
+    }
+
+    /// The connection has something to send after the journal is durable; its mailbox says so. The caller drains
+    /// the mailbox afterwards.
+    pub(crate) fn await_journal(&self, connection: &Arc<Connection>) {
+        self.awaiting.lock().push(connection.clone());
+        // The flush may have returned before the connection was in the list.
+        connection.mailbox().confirm(self.durable.get());
+    }
+
+    /// The journal is durable up to here: sends the confirms and replies that waited for it. For a few connections
+    /// storage's flush thread does this itself; for many, each write would delay the next flush, so their owners
+    /// are notified instead.
+    pub(crate) fn journal_came(&self, durable: Position) {
+        let connections = std::mem::take(&mut *self.awaiting.lock());
+        let few = connections.len() <= FLUSHED_CONNECTIONS_MAX;
+        for connection in connections {
+            if few {
+                self.send_durable(&connection, durable);
+            } else {
+                connection.mailbox().overdue = true;
+                connection.wake();
+            }
+        }
+    }
+
+    /// Sends what waited for the journal in a connection that is no longer in the list, and adds it to the list
+    /// again if something still waits.
+    pub(crate) fn send_durable(&self, connection: &Arc<Connection>, durable: Position) {
+        let still_waits = {
+            let mut mailbox = connection.mailbox();
+            mailbox.overdue = false;
+            mailbox.confirm(durable);
+            mailbox.awaiting = mailbox.awaits_journal(durable);
+            mailbox.awaiting
+        };
+        if still_waits {
+            self.await_journal(connection);
+        }
+        if connection.drain() {
+            connection.wake();
+        }
+    }
+
+    /// Gets one message for a channel; if storage has to read it first, after that. False: the queue was deleted.
+    pub(crate) fn get(&self, connection: &Arc<Connection>, get: Get) -> bool {
+        let (now, mut aftermath) = (self.now(), Aftermath::default());
+        let got = loop {
+            let got = self.decide(&mut aftermath, |shard, ports| {
+                ports.getting(connection, get);
+                let got = shard.get(get.queue, get.no_ack, now, ports);
+                if got == Got::Empty {
+                    connection.mailbox().reply(get.origin, false, None, Reply::GetEmpty);
+                    ports.touch(connection);
+                }
+                got
+            });
+            if got != Got::Busy {
+                break got;
+            }
+        };
+        if got == Got::Pending {
+            self.gets.lock().push(PendingGet { connection: connection.clone(), get });
+        }
+        self.settle_down(aftermath, Some(connection));
+        got != Got::Gone
+    }
+
+    /// Storage has read messages of these queues: gets that waited for them are tried again.
+    pub(crate) fn retry_gets(&self, queues: &[QueueId]) {
+        let is_read = |waiting: &mut PendingGet| queues.iter().any(|read| read.queue() == waiting.get.queue);
+        let ready: Vec<PendingGet> = self.gets.lock().extract_if(.., is_read).collect();
+        for PendingGet { connection, get } in ready {
+            // If the queue was deleted meanwhile, the get finds nothing; if its channel has ended, it wants
+            // nothing.
+            if !self.get(&connection, get) {
+                connection.mailbox().reply(get.origin, false, None, Reply::GetEmpty);
+                connection.drain();
+            }
+        }
+    }
+
+    /// Closes channels that have held a delivery for longer than the timeout.
+    fn end_overdue_channels(&self, now: Time) {
+        let connections = {
+            let mut core = self.core.lock();
+            if !core.consumer_timeouts.is_over(now) {
+                return;
+            }
+            core.connections.clone()
+        };
+        for connection in connections.iter().flatten() {
+            if connection.mailbox().end_overdue_channels(now) {
+                connection.drain();
+                connection.wake();
+            }
+        }
+    }
+
+    /// Expiry and everything else that is due. The host calls it at the time that was set.
+    pub fn ring(self: &Arc<Self>) {
+        self.end_overdue_channels(self.now());
+        self.watch_ledger(self.now());
+        self.check_those_who_waited(self.now());
+        let (now, mut aftermath) = (self.now(), Aftermath::default());
+        let catalog = self.catalog.read();
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            ports.begin_unit();
+            shard.timeout(now, ports);
+            ports.end_unit();
+        });
+        drop(catalog);
+        if open.is_some() {
+            self.settle_down(aftermath, None);
+        }
+    }
+}

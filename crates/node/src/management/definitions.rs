@@ -1,0 +1,161 @@
+//! Definitions: users, vhosts, permissions, policies, queues, exchanges and bindings as RabbitMQ exports them in
+//! JSON. They are imported at once and without permission checks.
+//!
+//! Everything that can be used is written in one unit of the journal. What cannot be used is left out and reported.
+//! For a strict caller the import is tried on a draft of the catalog first, and nothing is imported if there is an
+//! error.
+//!
+//! A second import of the same file changes nothing. What exists already under the same name stays as it is, except
+//! for users, permissions and policies, which become what the file says. RabbitMQ does the same.
+
+use std::{collections::HashMap, fmt};
+
+use ferrymq_broker::Catalog;
+use serde_json::Value as Json;
+
+use crate::{
+    core::node::Node,
+    login::passwords,
+    management::definition_import::{Import, PASSWORD_KEYS},
+};
+
+/// What was imported, and what was not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// How many things of each kind are now as the file says, such as `("users", 2)`.
+    pub taken: Vec<(&'static str, usize)>,
+    /// Entries that cannot be used, and unknown keys: one sentence each, which begins with the place.
+    pub left_out: Vec<String>,
+    /// What has no meaning here, and what became of the default user: one sentence each.
+    pub passed_over: Vec<String>,
+}
+
+impl Imported {
+    /// What was imported, in words: `2 users, 1 vhost`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let counted = |(kind, count): &(&str, usize)| {
+            let noun = kind.replace('_', " ");
+            let noun = match (*count, noun.strip_suffix("ies"), noun.strip_suffix('s')) {
+                (1, Some(stem), _) => format!("{stem}y"),
+                (1, None, Some(one)) => one.to_owned(),
+                _ => noun,
+            };
+            format!("{count} {noun}")
+        };
+        let counted: Vec<String> = self.taken.iter().filter(|(_, count)| *count > 0).map(counted).collect();
+        if counted.is_empty() { "nothing".to_owned() } else { counted.join(", ") }
+    }
+}
+
+/// Why nothing was imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DefinitionsError {
+    /// The file cannot be read as definitions: why.
+    Unreadable(String),
+    /// The import is strict, and these cannot be used: a sentence each.
+    Strict(Vec<String>),
+}
+
+impl fmt::Display for DefinitionsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(why) => f.write_str(why),
+            Self::Strict(left_out) => write!(
+                f,
+                "nothing was imported, because definitions_strict is set and this cannot be used: {}",
+                left_out.join("; ")
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DefinitionsError {}
+
+impl Node {
+    /// Imports definitions as RabbitMQ exports them. Leaves out what cannot be used, unless the import is `strict`.
+    ///
+    /// # Errors
+    /// If this is not JSON or not an object; for a strict import also if anything in it cannot be used or is
+    /// unknown. Then nothing was imported.
+    pub fn import_definitions(&self, json: &[u8], strict: bool) -> Result<Imported, DefinitionsError> {
+        let parsed = parse(json)?;
+        // Before the lock: hashing each of them takes tens of milliseconds.
+        let passwords = self.hash_passwords(&parsed);
+        let (imported, _) = self.change_catalog(None, None, |shard, ports, changes| {
+            if strict {
+                let left_out = try_on(ports.catalog(), &parsed, &passwords)?;
+                if !left_out.is_empty() {
+                    return Err(DefinitionsError::Strict(left_out));
+                }
+            }
+            let mut import = Import::new(ports.catalog(), &passwords);
+            import.take_in(&parsed);
+            let Import { changes: made, created, changed, traced, imported, .. } = import;
+            changes.extend(made);
+            let now = ports.now();
+            for (queue, settings) in created {
+                for lane in 0..=settings.priority_max {
+                    ports.create_queue(queue.lane(lane), settings.durable);
+                }
+                shard.open(queue, settings, &[], now);
+            }
+            for (queue, settings) in changed {
+                shard.configure(queue, settings, now);
+            }
+            Ok((imported, traced))
+        });
+        let (imported, traced) = imported?;
+        traced.iter().for_each(|(vhost, on)| self.trace(vhost, *on));
+        Ok(imported)
+    }
+
+    /// The stored forms of the plain passwords in the definitions, by user: the same as before for an unchanged
+    /// password.
+    fn hash_passwords(&self, parsed: &Json) -> HashMap<String, String> {
+        let users = parsed.get("users").and_then(Json::as_array).into_iter().flatten();
+        let [name_key, password_key] = PASSWORD_KEYS;
+        let plain = users.filter_map(|user| Some((user.get(name_key)?.as_str()?, user.get(password_key)?.as_str()?)));
+        let keep = |(name, password): (&str, &str)| {
+            let before = self.catalog.read().user(name).map(|user| user.password_hash.clone());
+            let same = before.filter(|before| passwords::is_right(password.as_bytes(), before));
+            (name.to_owned(), same.unwrap_or_else(|| passwords::hash(password.as_bytes())))
+        };
+        plain.map(keep).collect()
+    }
+}
+
+/// What cannot be used, determined without a change.
+fn try_on(
+    catalog: &Catalog,
+    parsed: &Json,
+    passwords: &HashMap<String, String>,
+) -> Result<Vec<String>, DefinitionsError> {
+    let mut draft = catalog.draft().map_err(|why| DefinitionsError::Unreadable(why.to_string()))?;
+    let mut import = Import::new(&mut draft, passwords);
+    import.take_in(parsed);
+    Ok(import.imported.left_out)
+}
+
+/// Reads JSON, with or without a byte order mark.
+fn parse(json: &[u8]) -> Result<Json, DefinitionsError> {
+    let json = json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json);
+    let parsed: Json = serde_json::from_slice(json).map_err(|why| {
+        let (line, column) = (why.line(), why.column());
+        DefinitionsError::Unreadable(format!(
+            "line {line}, column {column}: this is not JSON: {}; export the file again, or mend it there",
+            without_place(&why)
+        ))
+    })?;
+    if parsed.is_object() {
+        return Ok(parsed);
+    }
+    let right = "it must be an object, with keys such as users, vhosts and queues";
+    Err(DefinitionsError::Unreadable(format!("the whole: {right}")))
+}
+
+/// The parser's text without ` at line 1 column 2`, which is before it already.
+fn without_place(why: &serde_json::Error) -> String {
+    let text = why.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}

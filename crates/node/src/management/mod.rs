@@ -1,0 +1,11 @@
+//! What operators see and change: definitions, counters, limits, events and the trace.
+
+pub(crate) mod catalog_change;
+pub(crate) mod counters;
+pub(crate) mod definition_entries;
+pub(crate) mod definition_import;
+pub(crate) mod definition_limits;
+pub(crate) mod definitions;
+pub(crate) mod events;
+pub(crate) mod trace;
+pub(crate) mod usage;

@@ -1,0 +1,166 @@
+//! The firehose: everything that is published or delivered in a traced vhost is also published to its exchange
+//! `amq.rabbitmq.trace`.
+//!
+//! Trace messages are built under the shard's lock, in the order of the decisions, and published after the lock is
+//! released. While nothing is traced, this costs one check of a flag for each delivery and each batch of publishes.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use ferrymq_model::{Facts, MessageRef, Name, OwnedMessage, Properties, Table, Traced, Value};
+use parking_lot::Mutex;
+
+use crate::core::{
+    node::Node,
+    transition::{Aftermath, CatalogLock},
+};
+
+/// The exchange for trace messages, in each vhost.
+const EXCHANGE: &str = "amq.rabbitmq.trace";
+
+/// The maximum number of target queues in a trace message: with the longest names they take half of a client's
+/// frame.
+const QUEUES_MAX: usize = 256;
+
+/// Which vhosts are traced. As in RabbitMQ, none are after a restart, until tracing is switched on again.
+#[derive(Debug, Default)]
+pub struct Firehose {
+    /// Whether any vhost is traced.
+    is_on: AtomicBool,
+    /// Locked only to read or change it; no other lock is taken meanwhile.
+    vhosts: Mutex<HashSet<Name>>,
+}
+
+/// The connection of a trace message.
+#[derive(Clone, Debug)]
+pub struct Who {
+    pub vhost: Name,
+    pub user: Name,
+    /// The connection's name.
+    pub connection: String,
+}
+
+/// A trace message.
+#[derive(Debug)]
+pub struct Shown {
+    vhost: Name,
+    message: OwnedMessage,
+}
+
+/// What happened to a message.
+pub enum Tap<'a> {
+    /// It was published to these queues.
+    Published(Vec<&'a str>),
+    /// It was delivered from this queue, perhaps not for the first time.
+    Delivered(&'a str, bool),
+}
+
+impl Firehose {
+    /// Whether anything is traced. While nothing is, this is the only cost.
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    fn traces(&self, vhost: &Name) -> bool {
+        self.vhosts.lock().contains(vhost)
+    }
+
+    fn set(&self, vhost: &Name, on: bool) {
+        let mut vhosts = self.vhosts.lock();
+        if on {
+            vhosts.insert(vhost.clone());
+        } else {
+            vhosts.remove(vhost);
+        }
+        self.is_on.store(!vhosts.is_empty(), Ordering::Relaxed);
+    }
+
+    /// The trace message for this message on a channel; none if its vhost is not traced.
+    pub fn show(
+        &self,
+        who: &Who,
+        channel: u16,
+        message: &MessageRef<'_>,
+        more_keys: &[Vec<u8>],
+        tap: &Tap<'_>,
+        writer: &dyn Properties,
+    ) -> Option<Shown> {
+        if message.exchange == EXCHANGE || !self.traces(&who.vhost) {
+            return None;
+        }
+        // Otherwise a trace message that is dead-lettered to where it is delivered would be traced without end.
+        if matches!(tap, Tap::Delivered(..))
+            && writer.first_exchange(message.properties).is_some_and(|first| first == EXCHANGE.as_bytes())
+        {
+            return None;
+        }
+        let text = |text: &str| Value::Text(text.to_owned());
+        let mut more = vec![
+            ("vhost".to_owned(), text(&who.vhost)),
+            ("connection".to_owned(), text(&who.connection)),
+            ("channel".to_owned(), Value::Int(channel.into())),
+            ("user".to_owned(), text(&who.user)),
+        ];
+        let (verb, place) = match tap {
+            Tap::Published(queues) => {
+                let queues = queues.iter().take(QUEUES_MAX).map(|queue| text(queue));
+                more.push(("routed_queues".to_owned(), Value::List(queues.collect())));
+                ("publish", message.exchange)
+            }
+            Tap::Delivered(queue, redelivered) => {
+                more.push(("redelivered".to_owned(), Value::Int((*redelivered).into())));
+                ("deliver", *queue)
+            }
+        };
+        let traced = Traced {
+            exchange: message.exchange,
+            routing_key: message.routing_key,
+            more_keys,
+            properties: message.properties,
+            node: NODE,
+            more: Table(more),
+        };
+        let message = OwnedMessage {
+            dialect: message.dialect,
+            exchange: Name::from(EXCHANGE),
+            routing_key: Name::cut(&format!("{verb}.{place}")).as_bytes().into(),
+            properties: writer.trace(&traced),
+            annotations: Box::default(),
+            body: message.body.into(),
+        };
+        Some(Shown { vhost: who.vhost.clone(), message })
+    }
+}
+
+/// The name of this member, for where RabbitMQ has the name of a node.
+pub const NODE: &str = "ferrymq@localhost";
+
+impl Node {
+    /// Starts or stops tracing a vhost on its exchange `amq.rabbitmq.trace`.
+    pub fn trace(&self, vhost: &Name, on: bool) {
+        self.firehose.set(vhost, on);
+    }
+
+    /// Publishes trace messages. The caller holds no lock.
+    pub(crate) fn publish_shown(&self, aftermath: &mut Aftermath) {
+        let shown = std::mem::take(&mut aftermath.shown);
+        let (now, catalog) = (self.now(), self.catalog.read());
+        let routed: Vec<_> = shown
+            .iter()
+            .map(|Shown { vhost, message }| {
+                let message = message.borrowed();
+                (message, self.route_made(&catalog, vhost, &message, false))
+            })
+            .collect();
+        // Not after the node has stopped.
+        let _ = self.decide_if_open(CatalogLock::Read(&catalog), aftermath, |shard, ports| {
+            for (message, targets) in routed.iter().filter(|(_, targets)| !targets.is_empty()) {
+                let body_bytes = u32::try_from(message.body.bytes().len()).expect("as long as what it shows");
+                let facts = Facts { body_bytes, arrived: now, ..Facts::default() };
+                shard.publish(message, &facts, false, targets, ports);
+            }
+        });
+    }
+}

@@ -1,0 +1,54 @@
+//! Routing of messages that the node itself makes: events and trace messages.
+
+use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
+use ferrymq_model::{MessageRef, OwnedBody, QueueId};
+use ferrymq_storage::Store;
+
+use crate::core::node::Node;
+
+impl Node {
+    /// An exchange keeps a message. A long body's file stays with it if somebody has claimed it, so that nobody has to write
+    /// it again for a new binding. Otherwise the file may be deleted at any time.
+    pub(crate) fn keep(&self, history: &History, mut kept: KeptMessage) {
+        if let OwnedBody::Filed(filed) = &kept.message.body
+            && filed.claim.is_none()
+        {
+            kept.message.body = OwnedBody::Shared(filed.bytes.clone());
+        }
+        history.keep(kept, &self.histories);
+    }
+
+    /// The same for a message that storage may have.
+    pub(crate) fn keep_stored(&self, history: &History, mut kept: KeptMessage, store: &Store) {
+        if let OwnedBody::Filed(filed) = &mut kept.message.body {
+            store.claim_body(filed);
+        }
+        self.keep(history, kept);
+    }
+
+    /// The queues of such a message, through all kinds of exchanges. None if its vhost was deleted.
+    pub(crate) fn route_made(
+        &self,
+        catalog: &Catalog,
+        vhost: &str,
+        message: &MessageRef<'_>,
+        persistent: bool,
+    ) -> Vec<QueueId> {
+        let (reader, mut targets) = (self.properties.get(&message.dialect), Vec::new());
+        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
+        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
+        let keep = |history: &History| {
+            let (message, more_keys) = (message.owned(), Box::default());
+            let kept = KeptMessage { message, more_keys, persistent, priority: 0, expiration_ms: None };
+            self.keep(history, kept);
+        };
+        let random = || self.random() as u64;
+        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
+        let envelope =
+            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
+        match catalog.route(vhost, message.exchange, message.routing_key, &[], &envelope, &mut targets) {
+            Ok(_) => targets,
+            Err(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Schedules between the catalog, which creates them with their exchanges, and the shard, which has their messages.
+
+use std::collections::HashMap;
+
+use ferrymq_broker::{Catalog, Due, Envelope, History, KeptMessage, Letter, ScheduleChange, Shard};
+use ferrymq_model::{Facts, MessageRef, Properties, QueueId};
+use ferrymq_storage::RecoveredQueue;
+
+use crate::core::{start, transition::Transition};
+
+/// The message whose delay is over, and its targets; none if its exchange was deleted or routes it to no queue.
+pub fn come_due(
+    catalog: &Catalog,
+    properties: &dyn Properties,
+    due: &Due<'_>,
+    message: &MessageRef<'_>,
+    keeper: &dyn Fn(&History, KeptMessage),
+) -> Option<Letter> {
+    let made = properties.come_due(message.properties);
+    let headers = || properties.headers(&made.properties);
+    let identity = |identity| properties.identity(&made.properties, identity);
+    let persistent = properties.is_persistent(&made.properties);
+    let sent = MessageRef { properties: &made.properties, ..*message };
+    let keep = |history: &History| {
+        let kept = KeptMessage {
+            message: sent.owned(),
+            more_keys: made.more_keys.clone().into(),
+            persistent,
+            priority: due.facts.priority,
+            expiration_ms: made.expiration_ms,
+        };
+        keeper(history, kept);
+    };
+    // No random numbers under the shard's lock: messages of one moment go to the same queue of an x-random
+    // exchange.
+    let (random, delay_ms) = (|| due.at.0, || properties.delay_ms(&made.properties));
+    let envelope =
+        Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
+    let (vhost, exchange) = (&due.schedule.vhost, &due.schedule.exchange);
+    let mut targets = Vec::new();
+    let routed = catalog.route(vhost, exchange, message.routing_key, &made.more_keys, &envelope, &mut targets);
+    if routed.is_err() || targets.is_empty() {
+        tracing::debug!(%vhost, %exchange, "a delayed message has nowhere to go");
+        return None;
+    }
+    let expires = made.expiration_ms.map(|ms| due.at.after_ms(ms));
+    Some(Letter { message: sent.owned(), facts: Facts { expires, arrived: due.at, ..*due.facts }, persistent, targets })
+}
+
+/// Opens the schedules of durable exchanges with what storage found of their lanes, which it removes from `found`.
+pub fn load(catalog: &Catalog, found: &mut HashMap<QueueId, &RecoveredQueue>, shard: &mut Shard) {
+    for (id, settings) in catalog.schedules() {
+        let lanes = (0..=u8::MAX).filter_map(|lane| Some(start::recovered_lane(lane, found.remove(&id.lane(lane))?)));
+        shard.open_schedule(id, settings, &lanes.collect::<Vec<_>>());
+    }
+}
+
+/// Tells the shard which schedules changed with the catalog.
+pub fn follow_catalog(shard: &mut Shard, ports: &mut Transition<'_>) {
+    for change in ports.catalog().take_schedule_changes() {
+        match change {
+            ScheduleChange::Made(id, settings) => shard.open_schedule(id, settings, &[]),
+            ScheduleChange::Gone(id) => shard.close_schedule(id, ports),
+        }
+    }
+}

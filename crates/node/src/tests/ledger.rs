@@ -1,0 +1,261 @@
+//! What happens when connections hold too much memory: the one that holds the most is not read, and closed after a
+//! second.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use ferrymq_model::{Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time};
+use ferrymq_storage::{Options, RealDisk};
+
+use crate::tests::rig::{FakeHost, Folder, carry_out, declaration, login, origin, publish};
+use crate::{Backend, Client, Effects, Node, NodeSettings, Peer};
+
+const MAX: usize = 32 << 20;
+
+/// A clock that the test moves, and a process whose memory it sets.
+#[derive(Default)]
+struct Played {
+    now: AtomicU64,
+    /// 0: unknown.
+    memory: AtomicU64,
+}
+
+impl FakeHost for Played {
+    fn now(&self) -> Time {
+        Time(self.now.load(Ordering::Relaxed))
+    }
+
+    fn memory_bytes(&self) -> Option<u64> {
+        Some(self.memory.load(Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+    }
+}
+
+/// A socket that accepts all but `waiting` bytes.
+#[derive(Default)]
+struct Socket {
+    waiting: AtomicUsize,
+}
+
+impl Peer for Socket {
+    fn send(&self, _: &Effects) {}
+
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn wake(&self) {}
+}
+
+struct Rig {
+    node: Arc<Node>,
+    host: Arc<Played>,
+    _folder: Folder,
+}
+
+impl Rig {
+    fn new(limits: Limits) -> Self {
+        let (folder, host) = (Folder::new(), Arc::new(Played::default()));
+        let node = open(&folder.0, limits, host.clone());
+        Self { node, host, _folder: folder }
+    }
+
+    fn client(&self) -> (Client, Arc<Socket>) {
+        let socket = Arc::new(Socket::default());
+        let mut client = self.node.connect(socket.clone(), "test".to_owned(), true).unwrap();
+        carry_out(&mut client, b"", login());
+        (client, socket)
+    }
+
+    /// Like [`Rig::client`], for another user.
+    fn client_of(&self, user: &str) -> (Client, Arc<Socket>) {
+        let (name, vhost) = (Name::from(user), Name::from("/"));
+        let mut catalog = self.node.catalog.write();
+        catalog.put_user(&name, &crate::login::passwords::hash(b"secret"), &[], &mut Vec::new());
+        catalog.set_permission(&name, &vhost, [".*"; 3], &mut Vec::new()).unwrap();
+        drop(catalog);
+        let socket = Arc::new(Socket::default());
+        let mut client = self.node.connect(socket.clone(), "test".to_owned(), true).unwrap();
+        let mut commands = login();
+        commands[0] = Command::Login(Login::Password { user: name, password: b"secret".to_vec() });
+        carry_out(&mut client, b"", commands);
+        (client, socket)
+    }
+
+    /// Advances the clock, and the host calls the node at the time that the node asked for.
+    fn pass(&self, ms: u64) {
+        for _ in 0..ms / 100 {
+            self.host.now.fetch_add(100, Ordering::Relaxed);
+            self.node.ring();
+        }
+    }
+}
+
+fn open(folder: &Path, limits: Limits, host: Arc<Played>) -> Arc<Node> {
+    let settings = NodeSettings {
+        directory: folder.to_owned(),
+        limits,
+        storage: Options { file_bytes: 256 << 10, ..Options::default() },
+        fixed: Default::default(),
+        properties: Default::default(),
+        backends: vec![Backend::Internal],
+        events: false,
+    };
+    Node::open(settings, Arc::new(RealDisk), host).unwrap()
+}
+
+/// Why the connection is to end, if it is.
+fn end_of(client: &mut Client) -> Option<String> {
+    let mut events = Vec::new();
+    client.take_events(&mut events);
+    events.into_iter().find_map(|event| match event {
+        Event::Close(Refusal::ResourceLimit(why)) => Some(why),
+        _ => None,
+    })
+}
+
+fn uploads() -> Limits {
+    Limits { uploads_bytes_max: MAX, ..Limits::default() }
+}
+
+fn memory() -> Limits {
+    Limits { memory_bytes_max: MAX as u64, outbox_bytes_max: MAX, ..Limits::default() }
+}
+
+/// The connections of a user count together, even if each of many holds little.
+#[test]
+fn of_the_user_that_holds_the_most_one_connection_is_held_up_and_closed() {
+    let rig = Rig::new(uploads());
+    let mut many: Vec<Client> = (0..10).map(|_| rig.client().0).collect();
+    let (mut other, _) = rig.client_of("other");
+    other.holds(MAX / 100 * 20, 0);
+    many.iter_mut().for_each(|client| client.holds(MAX / 100 * 7, 0));
+    assert!(!other.is_paused(), "there is room");
+    many[3].holds(MAX / 100 * 18, 0);
+    assert!(many[3].is_paused() && !other.is_paused(), "another user's connection holds more, and that user less");
+    rig.pass(1_000);
+    let why = many.iter_mut().map(end_of).collect::<Vec<_>>();
+    assert!(why[3].as_ref().is_some_and(|why| why.contains("holds the most")), "{why:?}");
+    assert_eq!((why.iter().flatten().count(), end_of(&mut other)), (1, None));
+}
+
+#[test]
+fn who_holds_the_most_is_held_up_and_then_closed_and_others_go_on() {
+    let rig = Rig::new(uploads());
+    let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
+    holder.holds(MAX / 100 * 95, 0);
+    other.holds(MAX / 100 * 4, 0);
+    assert!(!holder.is_paused() && !other.is_paused(), "there is room");
+    other.holds(MAX / 100 * 8, 0);
+    assert!(holder.is_paused() && !other.is_paused(), "only the largest is held up");
+    other.holds(MAX / 100 * 25, 0);
+    rig.pass(100);
+    assert!(holder.is_paused() && other.is_paused(), "the memory is used up");
+    rig.pass(800);
+    assert_eq!((end_of(&mut holder), end_of(&mut other)), (None, None));
+    rig.pass(200);
+    let why = end_of(&mut holder).expect("the holder is closed");
+    assert!(why.contains("uploads_bytes_max") && why.contains(&(MAX / 100 * 95).to_string()), "{why}");
+    holder.end();
+    rig.pass(100);
+    assert!(!other.is_paused(), "there is room again");
+    rig.pass(5_000);
+    assert_eq!(end_of(&mut other), None);
+}
+
+#[test]
+fn who_gives_back_in_time_stays() {
+    let rig = Rig::new(uploads());
+    let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
+    holder.holds(MAX / 100 * 95, 0);
+    other.holds(MAX / 100 * 8, 0);
+    rig.pass(500);
+    assert!(holder.is_paused());
+    other.holds(0, 0);
+    rig.pass(200);
+    assert!(!holder.is_paused());
+    rig.pass(5_000);
+    assert_eq!(end_of(&mut holder), None);
+}
+
+#[test]
+fn who_alone_holds_more_than_the_limit_is_closed_at_once() {
+    let rig = Rig::new(uploads());
+    let (mut client, _) = rig.client();
+    client.holds(MAX + 1, 0);
+    assert!(end_of(&mut client).is_some());
+}
+
+#[test]
+fn open_transactions_count_and_a_rollback_gives_back() {
+    let rig = Rig::new(uploads());
+    let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
+    holder.holds(MAX / 100 * 95, 0);
+    let queue = declaration("q");
+    carry_out(&mut other, b"", vec![Command::DeclareQueue(queue), Command::TxSelect(origin())]);
+    let body = Body::Shared(vec![0; MAX / 100 * 8].into());
+    carry_out(
+        &mut other,
+        b"q",
+        vec![Command::Publish(Publish { routing_key: Span { start: 0, len: 1 }, ..publish(body) })],
+    );
+    assert!(holder.is_paused() && !other.is_paused());
+    carry_out(&mut other, b"", vec![Command::TxRollback(origin())]);
+    rig.pass(100);
+    assert!(!holder.is_paused());
+}
+
+#[test]
+fn output_that_is_not_read_counts_in_the_budget() {
+    let rig = Rig::new(memory());
+    let ((mut holder, socket), (mut other, _)) = (rig.client(), rig.client());
+    socket.waiting.store(MAX / 2, Ordering::Relaxed);
+    holder.written();
+    other.holds(MAX / 4, MAX / 4 + 1);
+    assert_eq!(end_of(&mut holder), None);
+    // The largest in total, over all kinds.
+    assert!(other.is_paused());
+    rig.pass(1_100);
+    let why = end_of(&mut other).expect("the largest is closed");
+    assert!(why.contains("memory_bytes_max") && why.contains("unread input: 8388609"), "{why}");
+    other.end();
+    rig.pass(5_000);
+    assert_eq!(end_of(&mut holder), None);
+    let ledger = rig.node.usage().memory;
+    assert!(ledger.contains(&("outboxes of connections", MAX as u64 / 2)), "{ledger:?}");
+    drop(holder);
+    assert!(rig.node.usage().memory.contains(&("outboxes of connections", 0)));
+}
+
+/// A body in several outboxes counts in each of them, and is in memory once.
+#[test]
+fn what_is_there_once_closes_nobody() {
+    let rig = Rig::new(memory());
+    rig.host.memory.store(MAX as u64 / 2, Ordering::Relaxed);
+    let (mut clients, sockets): (Vec<_>, Vec<_>) = (0..8).map(|_| rig.client()).unzip();
+    for (client, socket) in clients.iter_mut().zip(&sockets) {
+        socket.waiting.store(MAX / 2, Ordering::Relaxed);
+        client.written();
+        rig.pass(2_000);
+    }
+    assert!(clients.iter_mut().all(|client| end_of(client).is_none() && !client.is_paused()));
+    // The process has grown, and no account has.
+    rig.host.memory.store(MAX as u64 + 1, Ordering::Relaxed);
+    rig.pass(3_000);
+    assert!(clients.iter_mut().any(|client| end_of(client).is_some()));
+}
+
+/// Other memory may fill the budget; then connections that hold less than half of it are not the reason.
+#[test]
+fn what_others_take_closes_no_connection() {
+    let rig = Rig::new(memory());
+    let (mut client, _) = rig.client();
+    rig.host.memory.store(2 * MAX as u64, Ordering::Relaxed);
+    client.holds(MAX / 2, 0);
+    rig.pass(5_000);
+    assert!(end_of(&mut client).is_none() && !client.is_paused());
+}

@@ -1,0 +1,13 @@
+//! Tests of a whole node, with a clock that stands still and a disk that can be blocked.
+
+pub(crate) mod catalog;
+pub(crate) mod confirms;
+pub(crate) mod definitions;
+pub(crate) mod doubling;
+pub(crate) mod ledger;
+pub(crate) mod login;
+pub(crate) mod pacing;
+pub(crate) mod publish;
+pub(crate) mod rig;
+pub(crate) mod tokens;
+pub(crate) mod unbinding;

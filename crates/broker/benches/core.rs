@@ -13,7 +13,7 @@ use ferrymq_broker::{
 };
 use ferrymq_model::{
     BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, Dialect, Facts, MessageRef, Name,
-    Origin, OwnedMessage, Place, QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
+    OwnedMessage, Place, QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
 };
 
 const MESSAGES: u64 = 1 << 16;
@@ -106,6 +106,10 @@ impl Ports for Trivial {
     }
 
     fn got(&mut self, _: &Delivery<'_>, _: u64) {}
+
+    fn fits(&mut self, _: &Delivery<'_>) -> bool {
+        true
+    }
 
     fn cancelled(&mut self, _: SubscriptionId) {}
 
@@ -218,23 +222,19 @@ fn catalog(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> Cata
         // A few queues with many bindings each, at the larger numbers.
         let queue = Name::from(&*format!("q{}", number % 100));
         let declare = DeclareQueue {
-            origin: Origin::default(),
             queue: queue.clone(),
             passive: false,
             durable: true,
             exclusive: false,
             auto_delete: false,
-            no_wait: false,
             arguments: Table::default(),
         };
         catalog.declare_queue(&caller, &declare, 0, &mut changes).expect("nothing stands against it");
         if !exchange.is_empty() {
             let bind = BindCommand {
-                origin: Origin::default(),
                 destination: Destination::Queue(queue),
                 exchange: Name::from(exchange),
                 key: key(number).into_bytes(),
-                no_wait: false,
                 arguments: Table(vec![("n".to_owned(), Value::Int(number as i64))]),
             };
             catalog.bind(&caller, &bind, &mut changes).expect("nothing stands against it");

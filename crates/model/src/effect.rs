@@ -47,8 +47,8 @@ pub enum Reply {
     Bound,
     /// The binding is gone.
     Unbound,
-    /// The limit holds.
-    QosSet,
+    /// The credit is set.
+    CreditSet,
     /// The subscription exists.
     Subscribed {
         /// Its name.
@@ -170,9 +170,16 @@ pub enum Event {
     LoggedIn,
     /// The vhost is open. (The reply goes to the socket as an effect.)
     VhostOpened,
-    /// A command was refused. The refusal goes to the socket as an effect; only a refused login is answered by the
-    /// session. If the refusal closes the channel, the session asks for [`crate::Command::CloseChannel`] without a
-    /// reply.
+    /// The answer to a request whose answer the session wants.
+    Answered {
+        /// The request.
+        origin: Origin,
+        /// The answer. A refusal has ended nothing.
+        reply: Result<Reply, Refusal>,
+    },
+    /// A request on a channel that a refusal ends, or a login, was refused. The refusal goes to the socket as an effect;
+    /// only a refused login is answered by the session. If the refusal closes the channel, the session asks for
+    /// [`crate::Ask::CloseChannel`] without an answer.
     Refused {
         /// The request.
         origin: Origin,

@@ -5,15 +5,20 @@
 
 mod buffer;
 mod catalog;
-mod command;
+mod death;
+mod dialect;
 mod effect;
 mod ids;
 mod intervals;
 mod limits;
+mod login;
 mod message;
 mod name;
+mod publish;
 mod query;
 mod refusal;
+mod request;
+mod settle;
 mod state;
 mod value;
 
@@ -21,18 +26,22 @@ pub use buffer::BodyBuffer;
 pub use catalog::{
     Access, Arguments, BindingSpec, CatalogEntry, EntryKind, ExchangeKind, ExchangeSpec, QueueOwner, QueueSpec,
 };
-pub use command::{
-    BindCommand, Body, ComeDue, Command, ConsumeCommand, DeadLetter, Death, DeathReason, DeclareExchange, DeclareQueue,
-    DeleteExchange, DeleteQueue, Destination, GetCommand, Identity, Login, Origin, Properties, Publish, QosCommand,
-    Rare, Settle, Settlement, Span, Traced,
-};
+pub use death::{DeadLetter, Death, DeathReason};
+pub use dialect::{ComeDue, Identity, Properties, Traced};
 pub use effect::{Effect, Event, Reply, ReturnReason};
 pub use ids::{ChannelKey, ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
+pub use login::Login;
 pub use message::{BodyRef, Dialect, Facts, FiledBody, MessageRef, OwnedBody, OwnedMessage};
 pub use name::{Name, NameError};
+pub use publish::{Body, Publish, PublishExtras, Span};
 pub use query::{Queries, Readiness, Usage, UsageReport};
 pub use refusal::{Object, Refusal};
+pub use request::{
+    Answer, Ask, BindCommand, Command, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
+    Destination, GetCommand, OnRefusal, Origin, Request, SetCredit, Subscribe,
+};
+pub use settle::{Deliveries, Settle, Settlement};
 pub use state::{QueueState, Settled, Time};
 pub use value::{Table, Value};

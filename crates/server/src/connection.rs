@@ -230,9 +230,6 @@ impl Connection {
 
     fn attend_at(&mut self, now: Moment) -> io::Result<()> {
         let peer = self.peer.clone();
-        while let Some(refused) = peer.take_refused() {
-            self.pump.refused(refused);
-        }
         self.pump.attend(now, &mut |encoder| peer.encode_with(encoder));
         peer.flush()?;
         self.pump.written();

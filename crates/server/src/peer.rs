@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use ferrymq_model::{Effect, Event, Name};
+use ferrymq_model::{Effect, Name};
 use ferrymq_node::{Effects, Peer};
 use ferrymq_wire::{Encoder, Outbox};
 use parking_lot::Mutex;
@@ -142,11 +142,6 @@ impl SocketPeer {
         result
     }
 
-    /// What the encoder could not send, for the session.
-    pub fn take_refused(&self) -> Option<Event> {
-        self.outgoing.lock().encoder.as_mut()?.take_refused()
-    }
-
     /// Returns when the node has something for the connection's task.
     pub async fn woken(&self) {
         self.owner.notified().await;
@@ -159,8 +154,7 @@ impl Peer for SocketPeer {
         outgoing.borrow_memory();
         effects.for_each(|effect| outgoing.encode(effect));
         let result = self.write(&mut outgoing);
-        let has_refused = outgoing.encoder.as_ref().is_some_and(|encoder| encoder.has_refused());
-        if result.is_err() || outgoing.waiting() > 0 || has_refused {
+        if result.is_err() || outgoing.waiting() > 0 {
             self.owner.notify_one();
         }
     }

@@ -148,6 +148,9 @@ impl Pump {
     pub fn input(&mut self, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) -> usize {
         let mut consumed = 0;
         self.wants_rest = false;
+        // Another thread may have closed a channel, and this input may have the client's answer.
+        self.client.take_events(&mut self.events);
+        self.tell_events(now, encode_with);
         while !self.wants_rest {
             let rest = &input[consumed..];
             if self.closing || self.session.is_closed() {
@@ -202,11 +205,6 @@ impl Pump {
     fn count_work(&mut self) -> bool {
         self.done += self.client.take_work();
         self.done >= TURN_WORK_MAX
-    }
-
-    /// The encoder could not send a message. The session gets this event with the next [`Pump::attend`].
-    pub fn refused(&mut self, event: Event) {
-        self.events.push(event);
     }
 
     /// Time has passed, or the node has notified this connection: checks the session's deadline and the node's

@@ -15,7 +15,7 @@ use std::{
 
 use ferrymq_amqp091::{Greeting, Identity, PropertyList};
 use ferrymq_conformance::{Arrival, ConnectionId, Suite, Target, Whose};
-use ferrymq_model::{Dialect, Effect, Event, Limits, Time};
+use ferrymq_model::{Dialect, Effect, Limits, Time};
 use ferrymq_node::{Backend, Effects, FixedStorage, Host, Node, NodeSettings, Peer};
 use ferrymq_server::{connection_log::ConnectionLog, pump::Pump};
 use ferrymq_storage::{Options, RealDisk};
@@ -201,9 +201,6 @@ impl InMemory {
 
     fn attend(&mut self, now: Moment) {
         let peer = &self.peer;
-        while let Some(refused) = peer.take_refused() {
-            self.pump.refused(refused);
-        }
         self.pump.attend(now, &mut |encoder| peer.encode_with(encoder));
         self.take_rest(now);
     }
@@ -225,10 +222,6 @@ struct Outgoing {
 impl Buffer {
     fn encode_with(&self, encoder: Box<dyn Encoder>) {
         self.outgoing.lock().encoder = Some(encoder);
-    }
-
-    fn take_refused(&self) -> Option<Event> {
-        self.outgoing.lock().encoder.as_mut()?.take_refused()
     }
 
     /// Moves what was sent. Returns whether there was something.

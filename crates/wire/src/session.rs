@@ -7,7 +7,7 @@
 //! order in which the threads decided them; the session does not see them. *Events* go to the session: they are the
 //! decisions that change its own state.
 
-use ferrymq_model::{Command, Effect, Event};
+use ferrymq_model::{Ask, Command, Effect, Event, Origin, Request};
 
 use crate::Outbox;
 
@@ -116,6 +116,11 @@ impl Output {
         self.steps.push(Step::Command(command));
     }
 
+    /// Appends a request.
+    pub fn request(&mut self, origin: Origin, ask: Ask) {
+        self.command(Command::Request(Request { origin, ask }));
+    }
+
     /// Whether there are so many steps that the session should pause: see [`Received::paused`].
     #[inline]
     #[must_use]
@@ -179,14 +184,4 @@ pub trait Session: Send {
 pub trait Encoder: Send + std::fmt::Debug {
     /// Appends the effect's frames.
     fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox);
-
-    /// Whether there are effects that the encoder could not send: it has closed their channels instead.
-    fn has_refused(&self) -> bool {
-        false
-    }
-
-    /// One of these effects, as [`Event::Refused`] for the session. The caller gives it to the session soon.
-    fn take_refused(&mut self) -> Option<Event> {
-        None
-    }
 }

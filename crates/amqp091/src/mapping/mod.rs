@@ -14,9 +14,8 @@ mod trace;
 mod value;
 mod violation;
 
-use ferrymq_model::Origin;
+use ferrymq_model::{Answer, Origin};
 
-pub use death::without_deaths;
 pub use properties::{PropertyList, with_attempts};
 pub use publish::{PublishFacts, publish_facts};
 pub use reply::{count, put_reply, return_reason};
@@ -26,11 +25,11 @@ pub use violation::{Violation, put_close};
 /// The origin of a request. Class and method are in one number; [`class_and_method`] returns the two.
 #[must_use]
 pub fn origin(channel: u16, (class, method): (u16, u16)) -> Origin {
-    Origin { channel, method: u32::from(class) << 16 | u32::from(method) }
+    Origin { channel, token: u32::from(class) << 16 | u32::from(method), answer: Answer::Peer }
 }
 
 /// The class and the method of a request.
 #[must_use]
 pub fn class_and_method(origin: Origin) -> (u16, u16) {
-    ((origin.method >> 16) as u16, origin.method as u16)
+    ((origin.token >> 16) as u16, origin.token as u16)
 }

@@ -31,6 +31,10 @@ impl ferrymq_model::Properties for PropertyList {
         }
     }
 
+    fn shortened(&self, properties: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
+        Some(death::without_deaths(properties)).filter(|properties| properties.len() <= bytes_max)
+    }
+
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter {
         death::dead_letter(properties, death)
     }

@@ -1,6 +1,6 @@
 //! Checks the properties of a publish, and reads those that decide how the message is handled.
 
-use ferrymq_model::{Name, Rare};
+use ferrymq_model::{Name, PublishExtras};
 use ferrymq_wire::Put;
 
 use super::{REPLIES, Violation};
@@ -20,7 +20,7 @@ pub struct PublishFacts {
     /// Its time to live in milliseconds.
     pub expiration_ms: Option<u64>,
     /// Its user, its further routing keys, and whether it wants replies. `None` if it has none of these.
-    pub rare: Option<Box<Rare>>,
+    pub rare: Option<Box<PublishExtras>>,
     /// The properties without the header BCC, if they had it.
     pub shown: Option<Vec<u8>>,
 }

@@ -28,15 +28,15 @@ pub fn put_reply(out: &mut Vec<u8>, origin: Origin, reply: &Reply) {
         Reply::QueuePurged { messages } => {
             put_method(out, channel, &methods::QueuePurgeOk { message_count: count(*messages) });
         }
-        Reply::Bound if origin.method == super::origin(channel, methods::ExchangeBind::ID).method => {
+        Reply::Bound if super::class_and_method(origin) == methods::ExchangeBind::ID => {
             put_method(out, channel, &methods::ExchangeBindOk);
         }
         Reply::Bound => put_method(out, channel, &methods::QueueBindOk),
-        Reply::Unbound if origin.method == super::origin(channel, methods::ExchangeUnbind::ID).method => {
+        Reply::Unbound if super::class_and_method(origin) == methods::ExchangeUnbind::ID => {
             put_method(out, channel, &methods::ExchangeUnbindOk);
         }
         Reply::Unbound => put_method(out, channel, &methods::QueueUnbindOk),
-        Reply::QosSet => put_method(out, channel, &methods::BasicQosOk),
+        Reply::CreditSet => put_method(out, channel, &methods::BasicQosOk),
         Reply::Subscribed { tag } => put_method(out, channel, &methods::BasicConsumeOk { consumer_tag: tag }),
         Reply::Unsubscribed { tag } => put_method(out, channel, &methods::BasicCancelOk { consumer_tag: tag }),
         Reply::GetEmpty => put_method(out, channel, &methods::BasicGetEmpty),

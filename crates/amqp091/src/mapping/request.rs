@@ -1,8 +1,8 @@
 //! Turns a client's methods into commands.
 
 use ferrymq_model::{
-    BindCommand, Command, ConsumeCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination,
-    GetCommand, Name, Origin, QosCommand, Settle, Settlement,
+    Ask, BindCommand, Command, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
+    Deliveries, Destination, GetCommand, Name, Origin, Request, SetCredit, Settle, Settlement, Subscribe,
 };
 
 use super::{Violation, origin, value::arguments};
@@ -31,155 +31,156 @@ pub fn names_replies(queue: &str) -> bool {
 /// If the method, or something that it asks for, is not implemented.
 pub fn command(channel: u16, method: &Method<'_>) -> Result<Command, Violation> {
     let origin = origin(channel, method.id());
-    Ok(match method {
-        Method::ExchangeDeclare(declare) => declare_exchange(origin, declare),
-        Method::ExchangeDelete(delete) => Command::DeleteExchange(DeleteExchange {
-            origin,
-            exchange: name(delete.exchange),
-            if_unused: delete.if_unused,
-            no_wait: delete.no_wait,
+    if let Some(settle) = settle(origin, method) {
+        return Ok(Command::Settle(settle));
+    }
+    let ask = match topology(method) {
+        Some(ask) => ask,
+        None => consuming(method)?,
+    };
+    Ok(Command::Request(Request { origin: origin.unanswered(is_unanswered(method)), ask }))
+}
+
+/// Whether the client wants no answer to this method.
+const fn is_unanswered(method: &Method<'_>) -> bool {
+    match method {
+        Method::ExchangeDeclare(declare) => declare.no_wait,
+        Method::ExchangeDelete(delete) => delete.no_wait,
+        Method::ExchangeBind(bind) => bind.no_wait,
+        Method::ExchangeUnbind(unbind) => unbind.no_wait,
+        Method::QueueDeclare(declare) => declare.no_wait,
+        Method::QueueDelete(delete) => delete.no_wait,
+        Method::QueuePurge(purge) => purge.no_wait,
+        Method::QueueBind(bind) => bind.no_wait,
+        Method::BasicConsume(consume) => consume.no_wait,
+        Method::BasicCancel(cancel) => cancel.no_wait,
+        Method::ConfirmSelect(select) => select.no_wait,
+        Method::BasicRecoverAsync(_) => true,
+        _ => false,
+    }
+}
+
+/// The requests for exchanges, queues and bindings; `None` if the method is for something else.
+fn topology(method: &Method<'_>) -> Option<Ask> {
+    Some(match method {
+        Method::ExchangeDeclare(declare) => Ask::DeclareExchange(DeclareExchange {
+            exchange: name(declare.exchange),
+            kind: tag(declare.kind),
+            passive: declare.passive,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: arguments(declare.arguments),
         }),
-        Method::QueueDeclare(declare) => declare_queue(origin, declare),
-        Method::QueueDelete(delete) => Command::DeleteQueue(DeleteQueue {
-            origin,
+        Method::ExchangeDelete(delete) => {
+            Ask::DeleteExchange(DeleteExchange { exchange: name(delete.exchange), if_unused: delete.if_unused })
+        }
+        Method::QueueDeclare(declare) => Ask::DeclareQueue(DeclareQueue {
+            queue: name(declare.queue),
+            passive: declare.passive,
+            durable: declare.durable,
+            exclusive: declare.exclusive,
+            auto_delete: declare.auto_delete,
+            arguments: arguments(declare.arguments),
+        }),
+        Method::QueueDelete(delete) => Ask::DeleteQueue(DeleteQueue {
             queue: name(delete.queue),
             if_unused: delete.if_unused,
             if_empty: delete.if_empty,
-            no_wait: delete.no_wait,
         }),
-        Method::QueuePurge(purge) => Command::PurgeQueue { origin, queue: name(purge.queue), no_wait: purge.no_wait },
+        Method::QueuePurge(purge) => Ask::PurgeQueue(name(purge.queue)),
         Method::QueueBind(bind) => {
             let to = Destination::Queue(name(bind.queue));
-            Command::Bind(binding(origin, to, bind.exchange, bind.routing_key, bind.no_wait, bind.arguments))
+            Ask::Bind(binding(to, bind.exchange, bind.routing_key, bind.arguments))
         }
         Method::QueueUnbind(unbind) => {
             let to = Destination::Queue(name(unbind.queue));
-            Command::Unbind(binding(origin, to, unbind.exchange, unbind.routing_key, false, unbind.arguments))
+            Ask::Unbind(binding(to, unbind.exchange, unbind.routing_key, unbind.arguments))
         }
         Method::ExchangeBind(bind) => {
             let to = Destination::Exchange(name(bind.destination));
-            Command::Bind(binding(origin, to, bind.source, bind.routing_key, bind.no_wait, bind.arguments))
+            Ask::Bind(binding(to, bind.source, bind.routing_key, bind.arguments))
         }
         Method::ExchangeUnbind(unbind) => {
             let to = Destination::Exchange(name(unbind.destination));
-            Command::Unbind(binding(origin, to, unbind.source, unbind.routing_key, unbind.no_wait, unbind.arguments))
+            Ask::Unbind(binding(to, unbind.source, unbind.routing_key, unbind.arguments))
         }
-        _ => return consuming(origin, method),
+        _ => return None,
     })
 }
 
-/// The commands for messages. [`command`] makes those for exchanges and queues.
-fn consuming(origin: Origin, method: &Method<'_>) -> Result<Command, Violation> {
+/// The requests for messages.
+fn consuming(method: &Method<'_>) -> Result<Ask, Violation> {
     Ok(match method {
-        Method::BasicQos(qos) => Command::Qos(limit(origin, *qos)?),
-        Method::BasicConsume(consume) => subscribe(origin, consume)?,
-        Method::BasicCancel(cancel) => {
-            Command::Cancel { origin, tag: tag(cancel.consumer_tag), no_wait: cancel.no_wait }
-        }
-        Method::BasicGet(get) => Command::Get(GetCommand { origin, queue: name(get.queue), no_ack: get.no_ack }),
-        Method::BasicAck(ack) => settle(origin, ack.delivery_tag, ack.multiple, Settlement::Accept),
-        Method::BasicNack(nack) => {
-            settle(origin, nack.delivery_tag, nack.multiple, returned(nack.requeue, Settlement::Release))
-        }
-        Method::BasicReject(reject) => {
-            settle(origin, reject.delivery_tag, false, returned(reject.requeue, Settlement::Fail))
-        }
-        Method::ConfirmSelect(select) => Command::ConfirmSelect { origin, no_wait: select.no_wait },
-        Method::ChannelFlow(flow) => Command::Flow { origin, active: flow.active },
-        Method::BasicRecover(recover) => give_back(origin, recover.requeue, true)?,
-        Method::BasicRecoverAsync(recover) => give_back(origin, recover.requeue, false)?,
-        Method::TxSelect(_) => Command::TxSelect(origin),
-        Method::TxCommit(_) => Command::TxCommit(origin),
-        Method::TxRollback(_) => Command::TxRollback(origin),
+        Method::BasicQos(qos) => limit(*qos)?,
+        Method::BasicConsume(consume) => subscribe(consume)?,
+        Method::BasicCancel(cancel) => Ask::Unsubscribe(tag(cancel.consumer_tag)),
+        Method::BasicGet(get) => Ask::Get(GetCommand { queue: name(get.queue), no_ack: get.no_ack }),
+        Method::ConfirmSelect(_) => Ask::SelectConfirms,
+        Method::ChannelFlow(flow) => Ask::Flow { active: flow.active },
+        Method::BasicRecover(recover) => give_back(recover.requeue)?,
+        Method::BasicRecoverAsync(recover) => give_back(recover.requeue)?,
+        Method::TxSelect(_) => Ask::SelectTransactions,
+        Method::TxCommit(_) => Ask::Commit,
+        Method::TxRollback(_) => Ask::RollBack,
         _ => return Err(Violation::new(ReplyCode::CommandInvalid, "unimplemented method")),
     })
 }
 
-fn binding(
-    origin: Origin,
-    destination: Destination,
-    exchange: &str,
-    key: &str,
-    no_wait: bool,
-    table: RawTable<'_>,
-) -> BindCommand {
-    let arguments = arguments(table);
-    BindCommand { origin, destination, exchange: name(exchange), key: key.into(), no_wait, arguments }
+fn binding(destination: Destination, exchange: &str, key: &str, table: RawTable<'_>) -> BindCommand {
+    BindCommand { destination, exchange: name(exchange), key: key.into(), arguments: arguments(table) }
 }
 
-fn declare_exchange(origin: Origin, declare: &methods::ExchangeDeclare<'_>) -> Command {
-    Command::DeclareExchange(DeclareExchange {
-        origin,
-        exchange: name(declare.exchange),
-        kind: tag(declare.kind),
-        passive: declare.passive,
-        durable: declare.durable,
-        auto_delete: declare.auto_delete,
-        internal: declare.internal,
-        no_wait: declare.no_wait,
-        arguments: arguments(declare.arguments),
-    })
-}
-
-fn declare_queue(origin: Origin, declare: &methods::QueueDeclare<'_>) -> Command {
-    Command::DeclareQueue(DeclareQueue {
-        origin,
-        queue: name(declare.queue),
-        passive: declare.passive,
-        durable: declare.durable,
-        exclusive: declare.exclusive,
-        auto_delete: declare.auto_delete,
-        no_wait: declare.no_wait,
-        arguments: arguments(declare.arguments),
-    })
-}
-
-fn limit(origin: Origin, qos: methods::BasicQos) -> Result<QosCommand, Violation> {
+/// As in RabbitMQ: a global limit is the channel's, the other one is that of each later consumer.
+fn limit(qos: methods::BasicQos) -> Result<Ask, Violation> {
     if qos.prefetch_size != 0 {
         return Err(Violation::new(ReplyCode::NotImplemented, format!("prefetch_size!=0 ({})", qos.prefetch_size)));
     }
-    Ok(QosCommand { origin, prefetch: qos.prefetch_count, global: qos.global })
+    let of = if qos.global { CreditOf::Channel } else { CreditOf::LaterSubscriptions };
+    Ok(Ask::SetCredit(SetCredit { of, credit: Credit::Window(qos.prefetch_count.into()) }))
 }
 
-fn subscribe(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Command, Violation> {
+fn subscribe(consume: &methods::BasicConsume<'_>) -> Result<Ask, Violation> {
     if consume.queue == REPLIES {
-        return consume_replies(origin, consume);
+        return subscribe_replies(consume);
     }
     // no-local is ignored, as in RabbitMQ.
-    Ok(Command::Consume(ConsumeCommand {
-        origin,
+    Ok(Ask::Subscribe(Subscribe {
         queue: name(consume.queue),
         tag: tag(consume.consumer_tag),
         no_ack: consume.no_ack,
         exclusive: consume.exclusive,
-        no_wait: consume.no_wait,
+        credit: None,
         arguments: arguments(consume.arguments),
     }))
 }
 
 /// Consumes direct replies. A reply is never in a queue, so a consumer cannot acknowledge it.
-fn consume_replies(origin: Origin, consume: &methods::BasicConsume<'_>) -> Result<Command, Violation> {
+fn subscribe_replies(consume: &methods::BasicConsume<'_>) -> Result<Ask, Violation> {
     if !consume.no_ack {
         return Err(Violation::new(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
     }
-    Ok(Command::ConsumeReplies {
-        origin,
-        tag: tag(consume.consumer_tag),
-        prefix: Name::from(REPLIES_PREFIX),
-        no_wait: consume.no_wait,
-    })
+    Ok(Ask::SubscribeReplies { tag: tag(consume.consumer_tag), prefix: Name::from(REPLIES_PREFIX) })
 }
 
-fn give_back(origin: Origin, requeue: bool, reply: bool) -> Result<Command, Violation> {
-    if requeue {
-        Ok(Command::Recover { origin, reply })
-    } else {
-        Err(Violation::new(ReplyCode::NotImplemented, "requeue=false"))
-    }
+fn give_back(requeue: bool) -> Result<Ask, Violation> {
+    if requeue { Ok(Ask::Recover) } else { Err(Violation::new(ReplyCode::NotImplemented, "requeue=false")) }
 }
 
-fn settle(origin: Origin, delivery_tag: u64, multiple: bool, settlement: Settlement) -> Command {
-    Command::Settle(Settle { origin, delivery_tag, multiple, settlement })
+/// What the method settles, if it does.
+fn settle(origin: Origin, method: &Method<'_>) -> Option<Settle> {
+    let (tag, multiple, settlement) = match method {
+        Method::BasicAck(ack) => (ack.delivery_tag, ack.multiple, Settlement::Accept),
+        Method::BasicNack(nack) => (nack.delivery_tag, nack.multiple, returned(nack.requeue, Settlement::Release)),
+        Method::BasicReject(reject) => (reject.delivery_tag, false, returned(reject.requeue, Settlement::Fail)),
+        _ => return None,
+    };
+    let deliveries = match (tag, multiple) {
+        (0, true) => Deliveries::All,
+        (tag, true) => Deliveries::UpTo(tag),
+        (tag, false) => Deliveries::One(tag),
+    };
+    Some(Settle { origin, deliveries, settlement })
 }
 
 /// As in RabbitMQ 4.3, `basic.reject` counts as a failure and `basic.nack` does not.

@@ -2,7 +2,7 @@
 //! bodies are shared.
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, Dialect, Effect, Event, MessageRef, Origin, Refusal, Reply};
+use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Origin, Refusal, Reply};
 use ferrymq_wire::{Outbox, Put, Room};
 
 use crate::{
@@ -29,15 +29,18 @@ pub struct FrameEncoder {
     refused: Vec<u16>,
     /// A refusal closed the connection, so no other frame follows.
     closed: bool,
-    /// The messages that did not fit into the client's frames. The session is not told yet.
-    too_large: Vec<(Origin, Refusal)>,
+}
+
+/// How long the properties of a message can be, so that its header fits into a frame of this length.
+pub(super) fn properties_bytes_max(frame_bytes_max: u32) -> usize {
+    frame_bytes_max.saturating_sub(OVERHEAD_BYTES) as usize - ContentHeader::BYTES_MIN
 }
 
 impl FrameEncoder {
     /// An encoder for a connection with these limits.
     #[must_use]
     pub fn new(frame_bytes_max: u32, cancel_notify: bool) -> Self {
-        Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false, too_large: Vec::new() }
+        Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false }
     }
 
     /// Whether effects for `channel` may be sent.
@@ -58,63 +61,23 @@ impl FrameEncoder {
         }
     }
 
-    /// Appends a message, with the number of times that it came back if its queue tells this to consumers.
+    /// Appends a message, with the number of times that it came back if its queue tells this to consumers. The header
+    /// must not be longer than a frame (section 4.2.3), so the number is left out where it does not fit.
     #[inline]
     fn counted(
-        &mut self,
+        &self,
         channel: u16,
         method: &impl WireMethod,
         attempts: Option<u32>,
         message: &MessageRef<'_>,
         out: &mut Outbox,
     ) {
-        if attempts.is_none() && message.properties.len() <= self.properties_bytes_max() {
+        let Some(attempts) = attempts else { return self.message(channel, method, message, out) };
+        let properties = mapping::with_attempts(message.properties, attempts);
+        if properties.len() > properties_bytes_max(self.frame_bytes_max) {
             return self.message(channel, method, message, out);
         }
-        self.changed(channel, method, attempts, message, out);
-    }
-
-    /// Appends a message with other headers than it was published with. Its header frame must not be longer than the
-    /// client allows (section 4.2.3), and it cannot be split. So the server's own headers are left out where they do
-    /// not fit. If the publisher's do not fit, the channel is closed, and its messages return to their queues.
-    #[cold]
-    fn changed<M: WireMethod>(
-        &mut self,
-        channel: u16,
-        method: &M,
-        attempts: Option<u32>,
-        message: &MessageRef<'_>,
-        out: &mut Outbox,
-    ) {
-        let counted = |properties: &[u8]| {
-            attempts.map_or_else(|| properties.to_vec(), |attempts| mapping::with_attempts(properties, attempts))
-        };
-        let max = self.properties_bytes_max();
-        let mut properties = counted(message.properties);
-        if properties.len() > max {
-            properties = counted(&mapping::without_deaths(message.properties));
-        }
-        if properties.len() > max {
-            properties = mapping::without_deaths(message.properties);
-        }
-        if properties.len() > max {
-            let text = format!(
-                "the header of a message takes a frame of {} octets, and the client's frame_max is {}",
-                properties.len() + self.frame_bytes_max as usize - max,
-                self.frame_bytes_max
-            );
-            let (origin, refusal) = (mapping::origin(channel, M::ID), Refusal::TooLarge(text));
-            self.refuse(origin, &refusal, out);
-            self.too_large.push((origin, refusal));
-            return;
-        }
         self.message(channel, method, &MessageRef { properties: &properties, ..*message }, out);
-    }
-
-    /// How long the properties of a message can be, so that its header fits into a frame.
-    #[inline]
-    fn properties_bytes_max(&self) -> usize {
-        self.frame_bytes_max.saturating_sub(OVERHEAD_BYTES) as usize - ContentHeader::BYTES_MIN
     }
 
     fn message(&self, channel: u16, method: &impl WireMethod, message: &MessageRef<'_>, out: &mut Outbox) {
@@ -202,14 +165,6 @@ impl ferrymq_wire::Encoder for FrameEncoder {
             _ => {}
         }
     }
-
-    fn has_refused(&self) -> bool {
-        !self.too_large.is_empty()
-    }
-
-    fn take_refused(&mut self) -> Option<Event> {
-        self.too_large.pop().map(|(origin, refusal)| Event::Refused { origin, refusal })
-    }
 }
 
 #[cfg(test)]
@@ -221,7 +176,6 @@ mod tests {
     use crate::codec::{
         content::Properties,
         frame::frame,
-        methods::Method,
         table::{RawTable, RawValue, put_key, put_value},
     };
 
@@ -285,29 +239,17 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_server_are_left_out_where_they_do_not_fit() {
+    fn the_count_of_attempts_is_left_out_where_it_does_not_fit() {
         let mut encoder = FrameEncoder::new(FRAME_BYTES_MAX, true);
-        let mut names = |attempts, properties: &[u8]| header_names(&delivered(&mut encoder, attempts, properties));
-        let short = dead(&published(100));
-        assert!(names(None, &short).contains(&"x-death".to_owned()));
-        assert_eq!(names(None, &published(4096)), ["own"]);
-        assert_eq!(names(None, &dead(&published(4096))), ["own"]);
-        assert_eq!(names(Some(1), &dead(&published(4000))), ["own", "x-delivery-count"]);
-        assert_eq!(names(Some(1), &dead(&published(4096))), ["own"]);
-        assert!(!encoder.has_refused());
+        let mut names = |properties: &[u8]| header_names(&delivered(&mut encoder, Some(1), properties));
+        assert_eq!(names(&published(4000)), ["own", "x-delivery-count"]);
+        assert_eq!(names(&published(4096)), ["own"]);
     }
 
     #[test]
-    fn a_message_whose_own_headers_do_not_fit_closes_the_channel() {
-        let mut encoder = FrameEncoder::new(FRAME_BYTES_MAX, true);
-        let frames = delivered(&mut encoder, None, &published(4097));
-        let Parsed::Frame(close, end) = frame(&frames, FRAME_BYTES_MAX) else { panic!("a frame") };
-        let Ok(Method::ChannelClose(close)) = Method::read(close.payload) else { panic!("{close:?}") };
-        assert_eq!((close.reply_code, close.class_id, close.method_id, end), (311, 60, 60, frames.len()));
-        assert!(close.reply_text.contains("4097 octets"), "{}", close.reply_text);
-        let refused = encoder.take_refused();
-        assert!(matches!(&refused, Some(Event::Refused { origin, .. }) if origin.channel == 1), "{refused:?}");
-        assert_eq!(encoder.take_refused(), None);
-        assert!(delivered(&mut encoder, None, &published(100)).is_empty(), "the channel is closed");
+    fn headers_of_the_server_are_left_out_where_they_do_not_fit() {
+        let max = properties_bytes_max(FRAME_BYTES_MAX);
+        assert_eq!(mapping::PropertyList.shortened(&dead(&published(4096)), max), Some(published(4096)));
+        assert_eq!(mapping::PropertyList.shortened(&dead(&published(4097)), max), None);
     }
 }

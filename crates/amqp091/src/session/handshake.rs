@@ -1,7 +1,7 @@
 //! The handshake (section 4.2.2 and the connection class). There is one struct for each expected frame, and the step
 //! for that frame consumes the struct.
 
-use ferrymq_model::{Command, Name};
+use ferrymq_model::{Ask, Command, Name};
 use ferrymq_wire::{Output, Step};
 
 use super::{Fault, encoder::FrameEncoder, greeting::Greeting, mechanism::Mechanism, running::Running};
@@ -154,7 +154,8 @@ impl AwaitOpen {
     pub fn open(self, open: &ConnectionOpen<'_>, out: &mut Output) -> AwaitVhost {
         let vhost = mapping::tag(open.virtual_host);
         let origin = mapping::origin(0, ConnectionOpen::ID);
-        out.command(Command::OpenVhost { origin, vhost: vhost.clone() });
+        let properties_bytes_max = super::encoder::properties_bytes_max(self.frame_bytes_max);
+        out.request(origin, Ask::OpenVhost { vhost: vhost.clone(), properties_bytes_max });
         AwaitVhost { tuned: self, vhost }
     }
 }

@@ -28,7 +28,7 @@ mod running;
 
 use std::sync::Arc;
 
-use ferrymq_model::{Command, Event, Origin, Refusal};
+use ferrymq_model::{Ask, Event, Origin, Refusal};
 use ferrymq_wire::{LogLine, Moment, Output, Parsed, Reader, Received, Session, Step};
 
 pub use encoder::FrameEncoder;
@@ -289,7 +289,7 @@ impl Connection {
         let orderly = fault.violation.code == ReplyCode::ConnectionForced;
         out.steps.push(ends(!orderly, fault.violation.log_text()));
         if matches!(self.state, State::Running(_)) {
-            out.command(Command::CloseConnection { origin: fault.origin, reply: false });
+            out.request(fault.origin.unanswered(true), Ask::CloseConnection);
         }
         // In the handshake, each error closes the connection.
         let connection = Origin { channel: 0, ..fault.origin };
@@ -416,7 +416,7 @@ impl Session for Connection {
                 let violation = Violation::from(&refusal);
                 if violation.code.is_hard() {
                     out.steps.push(ends(true, violation.log_text()));
-                    out.command(Command::CloseConnection { origin, reply: false });
+                    out.request(origin.unanswered(true), Ask::CloseConnection);
                     return self.enter(State::AwaitCloseOk, now);
                 }
                 let (channel, text) = (origin.channel, violation.log_text());

@@ -1,6 +1,6 @@
 //! An open connection: its channels, and the meaning of a frame on each of them.
 
-use ferrymq_model::{Command, Limits, Name, Origin};
+use ferrymq_model::{Ask, Command, Limits, Name, OnRefusal, Origin};
 use ferrymq_wire::{LogLine, Moment, Output, Step};
 
 use super::{
@@ -176,7 +176,7 @@ impl Running {
     fn refuse(&mut self, fault: &Fault, out: &mut Output) {
         let (channel, text) = (fault.origin.channel, fault.violation.log_text());
         out.steps.push(Step::Log(LogLine::ChannelError { channel, text }));
-        out.command(Command::CloseChannel { origin: fault.origin, reply: false });
+        out.request(fault.origin.unanswered(true), Ask::CloseChannel);
         out.send(|out| {
             mapping::put_close(out, fault.origin, &fault.violation);
         });
@@ -186,7 +186,7 @@ impl Running {
     /// Marks a channel as closed: the node has refused a request on it, and the close is sent as an effect.
     pub fn refused(&mut self, origin: Origin, out: &mut Output) {
         if self.channels.get(origin.channel).is_some_and(|channel| !channel.closing) {
-            out.command(Command::CloseChannel { origin, reply: false });
+            out.request(origin.unanswered(true), Ask::CloseChannel);
             self.now_closing(origin.channel);
         }
     }
@@ -209,7 +209,7 @@ impl Running {
             }
             Method::ChannelClose(_) => {
                 // The node's remaining replies for this channel come before the client can open it again.
-                out.command(Command::CloseChannel { origin: mapping::origin(channel, ChannelClose::ID), reply: true });
+                out.request(mapping::origin(channel, ChannelClose::ID), Ask::CloseChannel);
                 self.channels.close(channel);
                 return Ok(Next::Pause(end));
             }
@@ -249,7 +249,7 @@ impl Running {
                 Err(Fault::new(number, (0, 0), Violation::new(ReplyCode::NotAllowed, text)))
             }
             Method::ChannelOpen(_) => {
-                out.command(Command::OpenChannel(mapping::origin(number, ChannelOpen::ID)));
+                out.request(mapping::origin(number, ChannelOpen::ID), Ask::OpenChannel(OnRefusal::CloseChannel));
                 self.channels.open(number);
                 Ok(Next::Read(end))
             }
@@ -345,12 +345,12 @@ fn connection_frame(frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<N
     match method {
         Method::ConnectionClose(close) => {
             out.steps.push(super::closed_by_client(&close));
-            out.command(Command::CloseConnection { origin: mapping::origin(0, ConnectionClose::ID), reply: true });
+            out.request(mapping::origin(0, ConnectionClose::ID), Ask::CloseConnection);
             Ok(Next::Close)
         }
         Method::ConnectionUpdateSecret(update) => {
             let origin = mapping::origin(0, method.id());
-            out.command(Command::RenewLogin { origin, secret: update.new_secret.to_vec() });
+            out.request(origin, Ask::RenewLogin(update.new_secret.to_vec()));
             Ok(Next::Read(end))
         }
         _ => {

@@ -126,8 +126,11 @@ impl Conversation {
 fn refused(line: &str) -> (Origin, Refusal) {
     let [channel, method, refusal] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
     let row = text::ROWS.iter().find(|row| row.name == method).unwrap();
-    let origin =
-        Origin { channel: channel.parse().unwrap(), method: u32::from(row.class) << 16 | u32::from(row.method) };
+    let origin = Origin {
+        channel: channel.parse().unwrap(),
+        token: u32::from(row.class) << 16 | u32::from(row.method),
+        ..Origin::default()
+    };
     let (kind, text) = refusal.split_once(' ').unwrap();
     let text = text.to_owned();
     let refusal = match kind {
@@ -221,7 +224,7 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
             encode(&Effect::Reply { origin, reply: &reply(&words) });
         }
         "not-confirmed" => encode(&Effect::NotConfirmed { channel, publish_tag: number(2) }),
-        _ => encode(&Effect::Reply { origin: Origin { channel, method: 0 }, reply: &reply(&words) }),
+        _ => encode(&Effect::Reply { origin: Origin { channel, ..Origin::default() }, reply: &reply(&words) }),
     }
 }
 
@@ -240,7 +243,7 @@ fn reply(words: &[&str]) -> Reply {
         "queue-purged" => Reply::QueuePurged { messages: number(2) },
         "bound" => Reply::Bound,
         "unbound" => Reply::Unbound,
-        "qos-set" => Reply::QosSet,
+        "qos-set" => Reply::CreditSet,
         "subscribed" => Reply::Subscribed { tag: name(2) },
         "unsubscribed" => Reply::Unsubscribed { tag: name(2) },
         "get-empty" => Reply::GetEmpty,

@@ -2,65 +2,76 @@
 
 use std::fmt::Write;
 
-use ferrymq_model::{Body, Command, DeclareExchange, DeclareQueue, Destination, Login, Publish, Span, Table};
+use ferrymq_model::{
+    Answer, Ask, Body, Command, Credit, CreditOf, DeclareExchange, DeclareQueue, Deliveries, Destination, Login,
+    Publish, Request, SetCredit, Span, Table,
+};
 
 /// The text for a command that a session returned while it read `input`.
 pub fn show(command: &Command, input: &[u8]) -> String {
     match command {
         Command::Login(Login::Password { user, password }) => format!("login {user} {}", password.escape_ascii()),
         Command::Login(Login::Certificate) => "login by-certificate".to_owned(),
-        Command::OpenVhost { vhost, .. } => format!("open-vhost {vhost}"),
-        Command::OpenChannel(origin) => format!("open-channel {}", origin.channel),
-        Command::CloseChannel { origin, reply } => {
-            format!("close-channel {}{}", origin.channel, flags(&[("reply", *reply)]))
-        }
-        Command::CloseConnection { reply, .. } => format!("close-connection{}", flags(&[("reply", *reply)])),
         Command::Publish(publish) => show_publish(publish, input),
         Command::Settle(settle) => {
-            let multiple = flags(&[("multiple", settle.multiple)]);
-            format!("settle {} {}{multiple} {:?}", settle.origin.channel, settle.delivery_tag, settle.settlement)
+            let which = match settle.deliveries {
+                Deliveries::One(tag) => tag.to_string(),
+                Deliveries::UpTo(tag) => format!("{tag} multiple"),
+                Deliveries::All => "0 multiple".to_owned(),
+                Deliveries::Range { first, last } => format!("{first}-{last}"),
+            };
+            format!("settle {} {which} {:?}", settle.origin.channel, settle.settlement)
         }
-        Command::Consume(consume) => {
-            let flags =
-                flags(&[("no-ack", consume.no_ack), ("exclusive", consume.exclusive), ("no-wait", consume.no_wait)]);
-            format!("consume '{}' '{}'{flags}{}", consume.queue, consume.tag, entries(&consume.arguments))
-        }
-        Command::Cancel { tag, no_wait, .. } => format!("cancel {tag}{}", flags(&[("no-wait", *no_wait)])),
-        Command::Get(get) => format!("get '{}'{}", get.queue, flags(&[("no-ack", get.no_ack)])),
-        Command::Qos(qos) => format!("qos {}{}", qos.prefetch, flags(&[("global", qos.global)])),
-        Command::Flow { active, .. } => format!("flow {}", if *active { "active" } else { "stopped" }),
-        Command::ConfirmSelect { no_wait, .. } => format!("confirm-select{}", flags(&[("no-wait", *no_wait)])),
-        Command::ConsumeReplies { tag, prefix, no_wait, .. } => {
-            format!("consume-replies '{tag}' {prefix}{}", flags(&[("no-wait", *no_wait)]))
-        }
-        Command::Recover { reply, .. } => format!("recover{}", flags(&[("reply", *reply)])),
-        Command::TxSelect(origin) => format!("tx-select {}", origin.channel),
-        Command::TxCommit(origin) => format!("tx-commit {}", origin.channel),
-        Command::TxRollback(origin) => format!("tx-rollback {}", origin.channel),
-        Command::RenewLogin { secret, .. } => format!("renew-login {}", secret.escape_ascii()),
-        topology => show_topology(topology),
+        Command::Request(request) => show_request(request),
     }
 }
 
-fn show_topology(command: &Command) -> String {
-    match command {
-        Command::DeclareExchange(declare) => show_exchange(declare),
-        Command::DeclareQueue(declare) => show_queue(declare),
-        Command::DeleteExchange(delete) => {
-            let flags = flags(&[("if-unused", delete.if_unused), ("no-wait", delete.no_wait)]);
-            format!("delete-exchange {}{flags}", delete.exchange)
+fn show_request(request: &Request) -> String {
+    let channel = request.origin.channel;
+    let is_answered = request.origin.answer != Answer::Nobody;
+    let no_wait = ("no-wait", !is_answered);
+    match &request.ask {
+        Ask::OpenVhost { vhost, .. } => format!("open-vhost {vhost}"),
+        Ask::OpenChannel(_) => format!("open-channel {channel}"),
+        Ask::CloseChannel => format!("close-channel {channel}{}", flags(&[("reply", is_answered)])),
+        Ask::CloseConnection => format!("close-connection{}", flags(&[("reply", is_answered)])),
+        Ask::Subscribe(consume) => {
+            let flags = flags(&[("no-ack", consume.no_ack), ("exclusive", consume.exclusive), no_wait]);
+            format!("consume '{}' '{}'{flags}{}", consume.queue, consume.tag, entries(&consume.arguments))
         }
-        Command::DeleteQueue(delete) => {
+        Ask::Unsubscribe(tag) => format!("cancel {tag}{}", flags(&[no_wait])),
+        Ask::Get(get) => format!("get '{}'{}", get.queue, flags(&[("no-ack", get.no_ack)])),
+        Ask::SetCredit(SetCredit { of, credit: Credit::Window(prefetch) }) => {
+            format!("qos {prefetch}{}", flags(&[("global", *of == CreditOf::Channel)]))
+        }
+        Ask::Flow { active } => format!("flow {}", if *active { "active" } else { "stopped" }),
+        Ask::SelectConfirms => format!("confirm-select{}", flags(&[no_wait])),
+        Ask::SubscribeReplies { tag, prefix } => format!("consume-replies '{tag}' {prefix}{}", flags(&[no_wait])),
+        Ask::Recover => format!("recover{}", flags(&[("reply", is_answered)])),
+        Ask::SelectTransactions => format!("tx-select {channel}"),
+        Ask::Commit => format!("tx-commit {channel}"),
+        Ask::RollBack => format!("tx-rollback {channel}"),
+        Ask::RenewLogin(secret) => format!("renew-login {}", secret.escape_ascii()),
+        topology => show_topology(topology, no_wait),
+    }
+}
+
+fn show_topology(ask: &Ask, no_wait: (&str, bool)) -> String {
+    match ask {
+        Ask::DeclareExchange(declare) => show_exchange(declare, no_wait),
+        Ask::DeclareQueue(declare) => show_queue(declare, no_wait),
+        Ask::DeleteExchange(delete) => {
+            format!("delete-exchange {}{}", delete.exchange, flags(&[("if-unused", delete.if_unused), no_wait]))
+        }
+        Ask::DeleteQueue(delete) => {
             let (unused, empty) = (("if-unused", delete.if_unused), ("if-empty", delete.if_empty));
-            format!("delete-queue '{}'{}", delete.queue, flags(&[unused, empty, ("no-wait", delete.no_wait)]))
+            format!("delete-queue '{}'{}", delete.queue, flags(&[unused, empty, no_wait]))
         }
-        Command::PurgeQueue { queue, no_wait, .. } => {
-            format!("purge-queue '{queue}'{}", flags(&[("no-wait", *no_wait)]))
-        }
-        Command::Bind(bind) | Command::Unbind(bind) => {
-            let word = if matches!(command, Command::Bind(_)) { "bind" } else { "unbind" };
+        Ask::PurgeQueue(queue) => format!("purge-queue '{queue}'{}", flags(&[no_wait])),
+        Ask::Bind(bind) | Ask::Unbind(bind) => {
+            let word = if matches!(ask, Ask::Bind(_)) { "bind" } else { "unbind" };
             let kind = if matches!(bind.destination, Destination::Exchange(_)) { "exchange " } else { "" };
-            let (key, no_wait) = (bind.key.escape_ascii(), flags(&[("no-wait", bind.no_wait)]));
+            let (key, no_wait) = (bind.key.escape_ascii(), flags(&[no_wait]));
             format!(
                 "{word} {kind}'{}' {} '{key}'{no_wait}{}",
                 bind.destination.name(),
@@ -72,24 +83,24 @@ fn show_topology(command: &Command) -> String {
     }
 }
 
-fn show_exchange(declare: &DeclareExchange) -> String {
+fn show_exchange(declare: &DeclareExchange, no_wait: (&str, bool)) -> String {
     let flags = flags(&[
         ("passive", declare.passive),
         ("durable", declare.durable),
         ("auto-delete", declare.auto_delete),
         ("internal", declare.internal),
-        ("no-wait", declare.no_wait),
+        no_wait,
     ]);
     format!("declare-exchange {} {}{flags}{}", declare.exchange, declare.kind, entries(&declare.arguments))
 }
 
-fn show_queue(declare: &DeclareQueue) -> String {
+fn show_queue(declare: &DeclareQueue, no_wait: (&str, bool)) -> String {
     let flags = flags(&[
         ("passive", declare.passive),
         ("durable", declare.durable),
         ("exclusive", declare.exclusive),
         ("auto-delete", declare.auto_delete),
-        ("no-wait", declare.no_wait),
+        no_wait,
     ]);
     format!("declare-queue '{}'{flags}{}", declare.queue, entries(&declare.arguments))
 }

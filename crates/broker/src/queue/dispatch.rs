@@ -150,6 +150,8 @@ impl Queue {
             }
         };
         let mut delivery = self.delivery(place, Content::Stored(handle), &facts, returned, no_ack);
+        // What is not sent is not settled.
+        let no_ack = no_ack && ports.fits(&delivery);
         self.leave(&facts, no_ack);
         if self.expiring && self.ready > 0 {
             // As in RabbitMQ, a message that expires as soon as it is at the front does not count as remaining;

@@ -47,6 +47,10 @@ pub trait Ports {
     /// Hand over the message that [`Shard::get`](super::Shard::get) found.
     fn got(&mut self, delivery: &Delivery<'_>, remaining: u64);
 
+    /// Whether who asked can get this message at all. If not, [`Ports::got`] does not send it, and the message is
+    /// unsettled until it is given back.
+    fn fits(&mut self, delivery: &Delivery<'_>) -> bool;
+
     /// The subscription's queue was deleted, and the subscription with it.
     fn cancelled(&mut self, subscription: SubscriptionId);
 

@@ -3,8 +3,7 @@
 
 use ferrymq_broker::{Caller, Rights, Scopes};
 use ferrymq_model::{
-    Access, CatalogEntry, ConnectionId, DeleteExchange, Destination, EntryKind, Name, Object, Origin, QueueId, Refusal,
-    Table,
+    Access, CatalogEntry, ConnectionId, DeleteExchange, Destination, EntryKind, Name, Object, QueueId, Refusal, Table,
 };
 
 use crate::desk::{Desk, check};
@@ -14,8 +13,7 @@ fn queue(desk: &Desk, name: &str, access: Access) -> Result<(), Refusal> {
 }
 
 fn delete_exchange(desk: &mut Desk, name: &str) -> Result<(), Refusal> {
-    let request =
-        DeleteExchange { origin: Origin::default(), exchange: Name::from(name), if_unused: false, no_wait: false };
+    let request = DeleteExchange { exchange: Name::from(name), if_unused: false };
     let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
     let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     desk.catalog.delete_exchange(&caller, &request, &mut desk.changes)

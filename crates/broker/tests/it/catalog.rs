@@ -2,8 +2,7 @@
 
 use ferrymq_broker::{Caller, Catalog, Envelope};
 use ferrymq_model::{
-    Access, CatalogEntry, ConnectionId, DeleteExchange, Destination, EntryKind, Name, Object, Origin, Refusal, Table,
-    Value,
+    Access, CatalogEntry, ConnectionId, DeleteExchange, Destination, EntryKind, Name, Object, Refusal, Table, Value,
 };
 
 use crate::desk::{Desk, check};
@@ -104,12 +103,7 @@ fn exchanges_are_refused_with_rabbitmqs_words() {
         "Invalid x-match field value \"some\"; expected all, any, all-with-x, or any-with-x",
     );
     let caller = Caller::of_user(&desk.vhost, &desk.user, ConnectionId(1));
-    let delete = |name: &str, if_unused| DeleteExchange {
-        origin: Origin::default(),
-        exchange: Name::from(name),
-        if_unused,
-        no_wait: false,
-    };
+    let delete = |name: &str, if_unused| DeleteExchange { exchange: Name::from(name), if_unused };
     check(
         desk.catalog.delete_exchange(&caller, &delete("amq.direct", false), &mut Vec::new()),
         "deletion of system exchange 'amq.direct' in vhost '/' not allowed",
@@ -214,12 +208,7 @@ fn a_chain_of_auto_delete_exchanges_goes_with_its_end() {
     let (vhost, user) = (desk.vhost.clone(), desk.user.clone());
     let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     for (name, left) in [("end", vec!["a", "b", "c"]), ("c", vec![])] {
-        let delete = DeleteExchange {
-            origin: Origin::default(),
-            exchange: Name::from(name),
-            if_unused: name == "end",
-            no_wait: false,
-        };
+        let delete = DeleteExchange { exchange: Name::from(name), if_unused: name == "end" };
         desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();
         while desk.catalog.unbind_some(&mut desk.changes) {}
         let mut own: Vec<_> = desk.catalog.exchanges("/").map(|(name, _)| name.to_string()).collect();
@@ -359,7 +348,7 @@ fn an_exchange_that_comes_back_at_once_has_no_bindings() {
     let (vhost, user) = (desk.vhost.clone(), desk.user.clone());
     let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     let (exchange, if_unused) = (Name::from("x"), false);
-    let delete = DeleteExchange { origin: Origin::default(), exchange, if_unused, no_wait: false };
+    let delete = DeleteExchange { exchange, if_unused };
     let gone_before = desk.catalog.gone();
     desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();
     assert!(desk.catalog.unbind_some(&mut desk.changes) && desk.catalog.is_unbinding(&(gone_before..u64::MAX)));

@@ -2,8 +2,8 @@
 
 use ferrymq_broker::{Caller, Catalog};
 use ferrymq_model::{
-    BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, Destination, Name, Origin, QueueId,
-    Refusal, Table, Value,
+    BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, Destination, Name, QueueId, Refusal, Table,
+    Value,
 };
 
 pub struct Desk {
@@ -24,13 +24,11 @@ impl Desk {
     /// Declares a queue: its name, then flags and arguments.
     pub fn queue(&mut self, words: &str) -> Result<QueueId, Refusal> {
         let mut request = DeclareQueue {
-            origin: Origin::default(),
             queue: Name::from(""),
             passive: false,
             durable: false,
             exclusive: false,
             auto_delete: false,
-            no_wait: false,
             arguments: Table::default(),
         };
         for (at, word) in words.split(' ').enumerate() {
@@ -49,14 +47,12 @@ impl Desk {
 
     pub fn exchange(&mut self, words: &str) -> Result<(), Refusal> {
         let mut request = DeclareExchange {
-            origin: Origin::default(),
             exchange: Name::from(""),
             kind: Name::from(""),
             passive: false,
             durable: false,
             auto_delete: false,
             internal: false,
-            no_wait: false,
             arguments: Table::default(),
         };
         for (at, word) in words.split(' ').enumerate() {
@@ -93,14 +89,8 @@ impl Desk {
         key: &str,
         arguments: Table,
     ) -> Result<(), Refusal> {
-        let request = BindCommand {
-            origin: Origin::default(),
-            destination,
-            exchange: Name::from(exchange),
-            key: key.as_bytes().to_vec(),
-            no_wait: false,
-            arguments,
-        };
+        let request =
+            BindCommand { destination, exchange: Name::from(exchange), key: key.as_bytes().to_vec(), arguments };
         let caller = Caller::of_user(&self.vhost, &self.user, ConnectionId(self.connection));
         self.catalog.bind(&caller, &request, &mut self.changes).map(drop)
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ferrymq_broker::{Caller, Catalog, Envelope};
 use ferrymq_model::{
-    BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, Destination, Name, Origin,
-    QueueId, SubscriptionId, Table,
+    BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, Destination, Name, QueueId,
+    SubscriptionId, Table,
 };
 
 use crate::port::Event;
@@ -82,14 +82,12 @@ impl Bound {
     fn new(kind: &str) -> Self {
         let mut catalog = Catalog::fresh("", &mut Vec::new());
         let exchange = DeclareExchange {
-            origin: Origin::default(),
             exchange: Name::from("x"),
             kind: Name::from(kind),
             passive: false,
             durable: true,
             auto_delete: false,
             internal: false,
-            no_wait: false,
             arguments: Table::default(),
         };
         let [vhost, user] = NAMES.map(Name::from);
@@ -102,13 +100,11 @@ impl Bound {
         let [vhost, user] = NAMES.map(Name::from);
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {
-            origin: Origin::default(),
             queue: Name::from(queue),
             passive: false,
             durable: false,
             exclusive: true,
             auto_delete: false,
-            no_wait: false,
             arguments: Table::default(),
         };
         self.queues.push(self.catalog.declare_queue(&caller, &declare, 0, &mut Vec::new()).unwrap().queue);
@@ -118,11 +114,9 @@ impl Bound {
         let [vhost, user] = NAMES.map(Name::from);
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let bind = BindCommand {
-            origin: Origin::default(),
             destination: Destination::Queue(Name::from(queue)),
             exchange: Name::from("x"),
             key: key.as_bytes().to_vec(),
-            no_wait: false,
             arguments: Table::default(),
         };
         self.catalog.bind(&caller, &bind, &mut Vec::new()).unwrap();
@@ -157,8 +151,7 @@ impl Bound {
     fn delete_exchange(&mut self) {
         let [vhost, user] = NAMES.map(Name::from);
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
-        let delete =
-            DeleteExchange { origin: Origin::default(), exchange: Name::from("x"), if_unused: false, no_wait: false };
+        let delete = DeleteExchange { exchange: Name::from("x"), if_unused: false };
         self.catalog.delete_exchange(&caller, &delete, &mut Vec::new()).unwrap();
         while self.catalog.unbind_some(&mut Vec::new()) {}
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ferrymq_broker::{Caller, Envelope, Holds};
-use ferrymq_model::{BindCommand, ConnectionId, Destination, Identity, Name, Origin, QueueId, Refusal, Table, Value};
+use ferrymq_model::{BindCommand, ConnectionId, Destination, Identity, Name, QueueId, Refusal, Table, Value};
 
 use crate::desk::{Desk, check};
 
@@ -11,11 +11,9 @@ const MESSAGES: u64 = 4_000;
 
 fn bind(desk: &mut Desk, exchange: &str, queue: &str, key: &str) -> Result<(), Refusal> {
     let request = BindCommand {
-        origin: Origin::default(),
         destination: Destination::Queue(Name::from(queue)),
         exchange: Name::from(exchange),
         key: key.as_bytes().to_vec(),
-        no_wait: false,
         arguments: Table::default(),
     };
     let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
@@ -171,11 +169,9 @@ fn a_queue_may_be_bound_to_a_consistent_hash_often() {
     for key in ["3", "4", "1"] {
         assert!(to_a(&desk).is_some(), "before {key} goes");
         let request = BindCommand {
-            origin: Origin::default(),
             destination: Destination::Queue(Name::from("a")),
             exchange: Name::from("x"),
             key: key.as_bytes().to_vec(),
-            no_wait: false,
             arguments: Table::default(),
         };
         desk.catalog.unbind(&caller, &request, &mut desk.changes).unwrap();

@@ -1,7 +1,7 @@
 //! What `x-recent-history` exchanges keep, and for how long.
 
 use ferrymq_broker::{Envelope, History, HistoryBudget, KeptMessage};
-use ferrymq_model::{DeleteExchange, Dialect, Name, Origin, OwnedBody, OwnedMessage, Table, Value};
+use ferrymq_model::{DeleteExchange, Dialect, Name, OwnedBody, OwnedMessage, Table, Value};
 
 use crate::desk::{Desk, check};
 
@@ -60,8 +60,7 @@ fn a_history_goes_with_its_exchange_and_gives_back_what_it_took() {
     }
     assert_eq!(desk.catalog.history("/", "x").unwrap().messages().len(), 20);
     assert!((20_000..40_000).contains(&budget.used()), "{}", budget.used());
-    let delete =
-        DeleteExchange { origin: Origin::default(), exchange: Name::from("x"), if_unused: false, no_wait: false };
+    let delete = DeleteExchange { exchange: Name::from("x"), if_unused: false };
     let (user, vhost) = (desk.user.clone(), desk.vhost.clone());
     let caller = ferrymq_broker::Caller::of_user(&vhost, &user, ferrymq_model::ConnectionId(1));
     desk.catalog.delete_exchange(&caller, &delete, &mut desk.changes).unwrap();

@@ -1,7 +1,7 @@
 //! Bindings with selectors: evaluated, recovered after a restart, removed when they are unbound.
 
 use ferrymq_broker::{Envelope, Holds};
-use ferrymq_model::{BindCommand, Destination, Name, Origin, QueueId, Table, Value};
+use ferrymq_model::{BindCommand, Destination, Name, QueueId, Table, Value};
 
 use crate::desk::Desk;
 
@@ -37,11 +37,9 @@ fn selectors_outlive_a_restart_and_go_with_their_binding() {
     assert_eq!(routed(&desk, 20), [low, high]);
 
     let request = BindCommand {
-        origin: Origin::default(),
         destination: Destination::Queue(Name::from("low")),
         exchange: Name::from("x"),
         key: b"k".to_vec(),
-        no_wait: false,
         arguments: below,
     };
     let mut changes = Vec::new();

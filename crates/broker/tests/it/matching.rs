@@ -1,7 +1,7 @@
 //! Topic patterns and header arguments against tables of examples, through the public interface.
 
 use ferrymq_broker::{Caller, Catalog, Envelope};
-use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Destination, Name, Origin, QueueId, Table, Value};
+use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Destination, Name, QueueId, Table, Value};
 
 use crate::random::Random;
 
@@ -19,22 +19,18 @@ impl Bound {
         let (vhost, user) = (Name::from("/"), Name::from("guest"));
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {
-            origin: Origin::default(),
             queue: Name::from("q"),
             passive: false,
             durable: true,
             exclusive: false,
             auto_delete: false,
-            no_wait: false,
             arguments: Table::default(),
         };
         let queue = catalog.declare_queue(&caller, &declare, 0, &mut changes).unwrap().queue;
         let bind = BindCommand {
-            origin: Origin::default(),
             destination: Destination::Queue(Name::from("q")),
             exchange: Name::from(exchange),
             key: key.as_bytes().to_vec(),
-            no_wait: false,
             arguments,
         };
         catalog.bind(&caller, &bind, &mut changes).unwrap();

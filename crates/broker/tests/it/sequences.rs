@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use ferrymq_broker::Sabotage;
 use ferrymq_model::{
-    BindCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination, Name, Origin, Settlement,
-    Table, Value,
+    BindCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination, Name, Settlement, Table,
+    Value,
 };
 
 use crate::random::Random;
@@ -144,11 +144,9 @@ impl Sequence {
             Step::DeclareQueue => self.declare_queue(by),
             Step::DeleteQueue => {
                 let request = DeleteQueue {
-                    origin: Origin::default(),
                     queue: self.queue(),
                     if_unused: self.random.one_in(2),
                     if_empty: self.random.one_in(2),
-                    no_wait: false,
                 };
                 self.world.delete_queue(by, &request)
             }
@@ -271,13 +269,11 @@ impl Sequence {
         };
         let kind = if self.random.one_in(8) { self.random.of(&["topic", "fanout", "strange"]) } else { usual };
         let request = DeclareExchange {
-            origin: Origin::default(),
             kind: Name::from(kind),
             passive: self.random.one_in(5),
             durable: !self.random.one_in(4),
             auto_delete: name.ends_with('3'),
             internal: self.random.one_in(20),
-            no_wait: false,
             arguments,
             exchange: name,
         };
@@ -285,12 +281,7 @@ impl Sequence {
     }
 
     fn delete_exchange(&mut self, by: By) -> Checked {
-        let request = DeleteExchange {
-            origin: Origin::default(),
-            exchange: self.exchange(),
-            if_unused: self.random.one_in(2),
-            no_wait: false,
-        };
+        let request = DeleteExchange { exchange: self.exchange(), if_unused: self.random.one_in(2) };
         self.world.delete_exchange(by, &request)
     }
 
@@ -319,13 +310,11 @@ impl Sequence {
             }
         }
         let request = DeclareQueue {
-            origin: Origin::default(),
             queue: name,
             passive: self.random.one_in(6),
             durable: (kind != 4 || own.quorum) ^ self.random.one_in(20),
             exclusive: (kind == 5 && !own.quorum) ^ self.random.one_in(20),
             auto_delete: (kind == 6 && !own.quorum) ^ self.random.one_in(20),
-            no_wait: false,
             arguments,
         };
         self.world.declare_queue(by, &request)
@@ -348,7 +337,6 @@ impl Sequence {
             arguments.0.reverse();
         }
         BindCommand {
-            origin: Origin::default(),
             destination: if self.random.one_in(4) {
                 Destination::Exchange(self.exchange())
             } else {
@@ -356,7 +344,6 @@ impl Sequence {
             },
             exchange: self.exchange(),
             key: self.random.of(&PATTERNS).as_bytes().to_vec(),
-            no_wait: false,
             arguments,
         }
     }
@@ -423,25 +410,21 @@ impl Sequence {
     fn reserved(&mut self, by: By) -> Checked {
         let name = Name::from("amq.new");
         let exchange = DeclareExchange {
-            origin: Origin::default(),
             exchange: name.clone(),
             kind: Name::from("direct"),
             passive: false,
             durable: true,
             auto_delete: false,
             internal: false,
-            no_wait: false,
             arguments: Table::default(),
         };
         self.world.declare_exchange(by, &exchange)?;
         let queue = DeclareQueue {
-            origin: Origin::default(),
             queue: name,
             passive: false,
             durable: true,
             exclusive: false,
             auto_delete: false,
-            no_wait: false,
             arguments: Table::default(),
         };
         self.world.declare_queue(by, &queue)

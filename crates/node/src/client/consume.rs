@@ -1,7 +1,7 @@
 //! Subscriptions, single gets, and the credit that limits both.
 
 use ferrymq_broker::Subscriber;
-use ferrymq_model::{Access, ConsumeCommand, GetCommand, Name, Object, Origin, QosCommand, Refusal, Reply};
+use ferrymq_model::{Access, GetCommand, Name, Object, Origin, Refusal, Reply, SetCredit, Subscribe};
 
 use super::Client;
 use crate::{
@@ -10,27 +10,27 @@ use crate::{
 };
 
 impl Client {
-    pub(super) fn consume(&mut self, command: ConsumeCommand) -> Result<(), Refusal> {
-        let channel = command.origin.channel;
-        let name = self.queue_name(channel, &command.queue)?;
+    pub(super) fn subscribe(&mut self, origin: Origin, mut wanted: Subscribe) -> Result<(), Refusal> {
+        let channel = origin.channel;
+        wanted.queue = self.queue_name(channel, &wanted.queue)?;
         let catalog = self.node.catalog.read();
-        let found = catalog.queue(&self.caller(), &name, Some(Access::Read))?;
-        let (queue, priority) = (found.id, found.subscription_priority(&command.arguments)?);
+        let found = catalog.queue(&self.caller(), &wanted.queue, Some(Access::Read))?;
+        let (queue, priority) = (found.id, found.subscription_priority(&wanted.arguments)?);
         self.node.failed.check(&[queue])?;
-        let tag = self.consumer_tag(channel, command.tag)?;
-        let timeout_ms = found.subscription_timeout_ms(&command.arguments)?;
+        wanted.tag = self.consumer_tag(channel, wanted.tag)?;
+        let timeout_ms = found.subscription_timeout_ms(&wanted.arguments)?;
         let timeout_ms = timeout_ms.unwrap_or(self.node.limits().consumer_timeout_ms);
-        let number =
-            self.connection.mailbox().subscribe(tag.clone(), name.clone(), channel, command.no_ack, timeout_ms);
+        let number = self.connection.mailbox().subscribe(channel, &wanted, timeout_ms);
         let id = subscription_id(self.connection.id, number);
-        let subscriber = Subscriber { id, no_ack: command.no_ack, exclusive: command.exclusive, priority };
-        let told = (channel, tag.clone(), name, command.no_ack, command.exclusive);
+        let subscriber = Subscriber { id, no_ack: wanted.no_ack, exclusive: wanted.exclusive, priority };
+        let Subscribe { queue: name, tag, no_ack, exclusive, arguments, .. } = wanted;
+        let told = (channel, tag.clone(), name, no_ack, exclusive);
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
         let result = self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             shard.consume(queue, subscriber, now)?;
             ports.watch_for(timeout_ms);
             // In the mailbox before any delivery, because the shard's lock is held.
-            self.connection.mailbox().reply(command.origin, command.no_wait, None, Reply::Subscribed { tag });
+            self.connection.mailbox().reply(origin, None, Reply::Subscribed { tag });
             ports.touch(&self.connection);
             Ok(())
         });
@@ -40,7 +40,7 @@ impl Client {
         drop(catalog);
         // Before the answer leaves: who has read it finds the event in its queues.
         if result.is_ok() {
-            self.tell_subscribed(told, &command.arguments);
+            self.tell_subscribed(told, &arguments);
         }
         self.settle_down(aftermath);
         result
@@ -60,7 +60,7 @@ impl Client {
         Ok(tag)
     }
 
-    pub(super) fn cancel(&mut self, origin: Origin, tag: &Name, no_wait: bool) -> Result<(), Refusal> {
+    pub(super) fn unsubscribe(&mut self, origin: Origin, tag: &Name) -> Result<(), Refusal> {
         self.cancel_replies(origin.channel, tag);
         let ended = {
             let mut mailbox = self.connection.mailbox();
@@ -74,7 +74,7 @@ impl Client {
                 shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }
             let reply = Reply::Unsubscribed { tag: tag.clone() };
-            self.connection.mailbox().reply(origin, no_wait, None, reply);
+            self.connection.mailbox().reply(origin, None, reply);
         });
         drop(catalog);
         self.settle_down(aftermath);
@@ -84,32 +84,26 @@ impl Client {
         Ok(())
     }
 
-    pub(super) fn get(&mut self, command: &GetCommand) -> Result<(), Refusal> {
-        let channel = command.origin.channel;
-        let name = self.queue_name(channel, &command.queue)?;
+    pub(super) fn get(&mut self, origin: Origin, command: &GetCommand) -> Result<(), Refusal> {
+        let name = self.queue_name(origin.channel, &command.queue)?;
         let queue = self.node.catalog.read().queue(&self.caller(), &name, Some(Access::Read))?.id;
         self.node.failed.check(&[queue])?;
-        let get = Get { origin: command.origin, queue, no_ack: command.no_ack };
+        let channel_serial = self.with_channel(origin.channel, |channel| channel.serial);
+        let get = Get { origin, queue, no_ack: command.no_ack, channel_serial };
         if self.node.get(&self.connection, get) {
             return Ok(());
         }
         Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
     }
 
-    /// As in RabbitMQ: a global limit is the channel's and applies at once, the other one is the limit of each
-    /// subscription that is made later.
-    pub(super) fn qos(&mut self, command: QosCommand) -> Result<(), Refusal> {
+    pub(super) fn set_credit(&mut self, origin: Origin, set: &SetCredit) -> Result<(), Refusal> {
         let waiting = {
             let mut mailbox = self.connection.mailbox();
-            if let Some(channel) = mailbox.channels.get_mut(&command.origin.channel) {
-                if command.global {
-                    channel.prefetch_global = command.prefetch;
-                } else {
-                    channel.prefetch = command.prefetch;
-                }
+            if !mailbox.set_credit(origin.channel, set) {
+                return Err(Refusal::PreconditionFailed(format!("there is no credit to set for {:?}", set.of)));
             }
             // Before any delivery that the new limit allows: clients rely on that order.
-            mailbox.reply(command.origin, false, None, Reply::QosSet);
+            mailbox.reply(origin, None, Reply::CreditSet);
             mailbox.take_waiting(self.connection.id)
         };
         self.go_on(&waiting);
@@ -125,7 +119,7 @@ impl Client {
             if let Some(channel) = mailbox.channels.get_mut(&origin.channel) {
                 channel.active = active;
             }
-            mailbox.reply(origin, false, None, Reply::FlowSet { active });
+            mailbox.reply(origin, None, Reply::FlowSet { active });
             mailbox.take_waiting(self.connection.id)
         };
         self.go_on(&waiting);

@@ -20,24 +20,24 @@ struct QueueFound {
 }
 
 impl Client {
-    pub(super) fn declare_exchange(&mut self, command: &DeclareExchange) -> Result<(), Refusal> {
+    pub(super) fn declare_exchange(&mut self, origin: Origin, command: &DeclareExchange) -> Result<(), Refusal> {
         let caller = self.caller();
         self.node.unbind_exchange(caller.vhost, &command.exchange);
         let ((), after) =
             self.change_catalog(|catalog, changes| catalog.declare_exchange(&caller, command, changes))?;
-        self.reply(command.origin, command.no_wait, Some(after), Reply::ExchangeDeclared);
+        self.reply(origin, Some(after), Reply::ExchangeDeclared);
         Ok(())
     }
 
-    pub(super) fn delete_exchange(&mut self, command: &DeleteExchange) -> Result<(), Refusal> {
+    pub(super) fn delete_exchange(&mut self, origin: Origin, command: &DeleteExchange) -> Result<(), Refusal> {
         let caller = self.caller();
         let ((), after) = self.change_catalog(|catalog, changes| catalog.delete_exchange(&caller, command, changes))?;
-        self.reply(command.origin, command.no_wait, Some(after), Reply::ExchangeDeleted);
+        self.reply(origin, Some(after), Reply::ExchangeDeleted);
         Ok(())
     }
 
-    pub(super) fn bind(&mut self, command: &BindCommand) -> Result<(), Refusal> {
-        let command = self.with_queue_named(command)?;
+    pub(super) fn bind(&mut self, origin: Origin, command: &BindCommand) -> Result<(), Refusal> {
+        let command = self.with_queue_named(origin.channel, command)?;
         let caller = self.caller();
         let (mut aftermath, mut catalog) = (Aftermath::default(), self.node.catalog.write());
         let lock = CatalogLock::Write(&mut catalog);
@@ -54,15 +54,15 @@ impl Client {
         self.node.settle_down(aftermath, Some(&self.connection));
         self.node.tell_happenings(happenings, Some(caller.user));
         bound?;
-        self.reply(command.origin, command.no_wait, Some(after), Reply::Bound);
+        self.reply(origin, Some(after), Reply::Bound);
         Ok(())
     }
 
-    pub(super) fn unbind(&mut self, command: &BindCommand) -> Result<(), Refusal> {
-        let command = self.with_queue_named(command)?;
+    pub(super) fn unbind(&mut self, origin: Origin, command: &BindCommand) -> Result<(), Refusal> {
+        let command = self.with_queue_named(origin.channel, command)?;
         let caller = self.caller();
         let ((), after) = self.change_catalog(|catalog, changes| catalog.unbind(&caller, &command, changes))?;
-        self.reply(command.origin, command.no_wait, Some(after), Reply::Unbound);
+        self.reply(origin, Some(after), Reply::Unbound);
         Ok(())
     }
 
@@ -75,12 +75,12 @@ impl Client {
 
     /// An empty queue name means the queue that was declared last on the channel. Then an empty key means that name
     /// too, as in RabbitMQ.
-    fn with_queue_named(&self, command: &BindCommand) -> Result<BindCommand, Refusal> {
+    fn with_queue_named(&self, channel: u16, command: &BindCommand) -> Result<BindCommand, Refusal> {
         let mut command = command.clone();
         if let Destination::Queue(name) = &mut command.destination
             && name.is_empty()
         {
-            *name = self.queue_name(command.origin.channel, name)?;
+            *name = self.queue_name(channel, name)?;
             if command.key.is_empty() {
                 command.key = name.as_bytes().to_vec();
             }
@@ -88,14 +88,14 @@ impl Client {
         Ok(command)
     }
 
-    pub(super) fn declare_queue(&mut self, mut command: DeclareQueue) -> Result<(), Refusal> {
-        let channel = command.origin.channel;
+    pub(super) fn declare_queue(&mut self, origin: Origin, mut command: DeclareQueue) -> Result<(), Refusal> {
+        let channel = origin.channel;
         if command.passive {
             command.queue = self.queue_name(channel, &command.queue)?;
             if self.node.replies.find(command.queue.as_bytes()).is_some() {
                 // Not a queue, but somebody waits for replies there.
                 let reply = Reply::QueueDeclared { queue: command.queue, messages: 0, consumers: 1 };
-                self.reply(command.origin, command.no_wait, None, reply);
+                self.reply(origin, None, reply);
                 return Ok(());
             }
         }
@@ -107,7 +107,7 @@ impl Client {
         let QueueFound { name, counts, durable } = declared?;
         self.with_channel(channel, |channel| channel.last_queue = Some(name.clone()));
         let reply = Reply::QueueDeclared { queue: name, messages: counts.ready, consumers: counts.subscriptions };
-        self.reply(command.origin, command.no_wait, Some(after).filter(|_| durable), reply);
+        self.reply(origin, Some(after).filter(|_| durable), reply);
         Ok(())
     }
 
@@ -139,8 +139,8 @@ impl Client {
         Ok(QueueFound { name: declared.name, counts, durable })
     }
 
-    pub(super) fn delete_queue(&mut self, command: &DeleteQueue) -> Result<(), Refusal> {
-        let name = self.queue_name(command.origin.channel, &command.queue)?;
+    pub(super) fn delete_queue(&mut self, origin: Origin, command: &DeleteQueue) -> Result<(), Refusal> {
+        let name = self.queue_name(origin.channel, &command.queue)?;
         let when = DeleteWhen { unused: command.if_unused, empty: command.if_empty };
         let caller = self.caller();
         let (mut aftermath, mut catalog) = (Aftermath::default(), self.node.catalog.write());
@@ -161,7 +161,7 @@ impl Client {
             let messages = deleted?;
             // Before the connection is told that its subscriptions are cancelled: clients rely on that order.
             let mut mailbox = self.connection.mailbox();
-            mailbox.reply(command.origin, command.no_wait, Some(after), Reply::QueueDeleted { messages });
+            mailbox.reply(origin, Some(after), Reply::QueueDeleted { messages });
             Ok(())
         });
         let happenings = catalog.take_happenings();
@@ -172,14 +172,14 @@ impl Client {
         deleted
     }
 
-    pub(super) fn purge_queue(&mut self, origin: Origin, queue: &Name, no_wait: bool) -> Result<(), Refusal> {
+    pub(super) fn purge_queue(&mut self, origin: Origin, queue: &Name) -> Result<(), Refusal> {
         let name = self.queue_name(origin.channel, queue)?;
         let queue = self.node.catalog.read().queue(&self.caller(), &name, Some(Access::Read))?.id;
         let mut aftermath = Aftermath::default();
         let (messages, after) =
             self.node.decide(&mut aftermath, |shard, ports| (shard.purge(queue, ports), ports.flushed_position()));
         self.node.failed.remove(queue);
-        self.reply(origin, no_wait, Some(after).filter(|_| messages > 0), Reply::QueuePurged { messages });
+        self.reply(origin, Some(after).filter(|_| messages > 0), Reply::QueuePurged { messages });
         self.settle_down(aftermath);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Events about a connection's actions, for those who subscribe to events.
 
-use ferrymq_model::{Arguments, Name, Refusal};
+use ferrymq_model::{Arguments, Credit, Name, Refusal};
 
 use super::Client;
 use crate::{
@@ -60,7 +60,11 @@ impl Client {
         arguments: &Arguments,
     ) {
         let Some(who) = self.connection.who.get() else { return };
-        let prefetch = self.connection.mailbox().channels.get(&channel).map_or(0, |channel| channel.prefetch);
+        let credit = self.connection.mailbox().channels.get(&channel).map(|channel| channel.credit);
+        let prefetch = match credit {
+            Some(Credit::Window(window)) => window,
+            Some(Credit::Grant(_)) | None => 0,
+        };
         self.node.tell("consumer.created", || {
             let told = Told::default().text("consumer_tag", &tag).flag("exclusive", exclusive);
             let told = told.flag("ack_required", !no_ack).text("channel", &self.connection.pid(channel));

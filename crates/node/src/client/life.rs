@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferrymq_broker::Caller;
-use ferrymq_model::{Event, Login, Name, Origin, Refusal, Reply, Settlement};
+use ferrymq_model::{Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, Reply, Settlement};
 
 use super::{Client, route_cache::RouteCache};
 use crate::{
@@ -86,7 +86,7 @@ impl Client {
         self.connection.who.get_or_init(|| who);
         self.connection.accounts.get_or_init(|| accounts);
         self.vhost = Some(vhost);
-        self.reply(origin, false, None, Reply::VhostOpened);
+        self.reply(origin, None, Reply::VhostOpened);
         events.push(Event::VhostOpened);
         self.tell_connected();
         Ok(())
@@ -103,41 +103,36 @@ impl Client {
             // Cached routes were allowed by the old token.
             self.routes = RouteCache::default();
         }
-        self.reply(origin, false, None, Reply::LoginRenewed);
+        self.reply(origin, None, Reply::LoginRenewed);
         Ok(())
     }
 
-    pub(super) fn open_channel(&mut self, origin: Origin) -> Result<(), Refusal> {
+    pub(super) fn open_channel(&mut self, origin: Origin, on_refusal: OnRefusal) -> Result<(), Refusal> {
         let Caller { vhost, user, .. } = self.caller();
         let limits = self.node.catalog.read().user_limits(user);
         self.node.counters.open_channel(vhost, user, limits)?;
         let mut mailbox = self.connection.mailbox();
-        mailbox.channels.insert(origin.channel, Box::default());
-        mailbox.reply(origin, false, None, Reply::ChannelOpened);
+        mailbox.open_channel(origin.channel, on_refusal);
+        mailbox.reply(origin, None, Reply::ChannelOpened);
         drop(mailbox);
         self.tell_channel_opened(origin.channel);
         Ok(())
     }
 
-    pub(super) fn close_channel(&mut self, origin: Origin, reply: bool) -> Result<(), Refusal> {
+    pub(super) fn close_channel(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.end_channel(origin.channel);
-        self.reply(origin, !reply, None, Reply::ChannelClosed);
+        self.reply(origin, None, Reply::ChannelClosed);
         Ok(())
     }
 
-    pub(super) fn close_connection(
-        &mut self,
-        origin: Origin,
-        reply: bool,
-        events: &mut Vec<Event>,
-    ) -> Result<(), Refusal> {
+    pub(super) fn close_connection(&mut self, origin: Origin, events: &mut Vec<Event>) -> Result<(), Refusal> {
         self.end();
-        self.reply(origin, !reply, None, Reply::ConnectionClosed);
+        self.reply(origin, None, Reply::ConnectionClosed);
         events.push(Event::ConnectionClosed);
         Ok(())
     }
 
-    pub(super) fn confirm_select(&mut self, origin: Origin, no_wait: bool) -> Result<(), Refusal> {
+    pub(super) fn select_confirms(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.with_channel(origin.channel, |channel| {
             if channel.transaction.is_some() {
                 return Err(Refusal::PreconditionFailed("cannot switch from tx to confirm mode".to_owned()));
@@ -145,7 +140,7 @@ impl Client {
             channel.confirms.get_or_insert_default();
             Ok(())
         })?;
-        self.reply(origin, no_wait, None, Reply::ConfirmSelected);
+        self.reply(origin, None, Reply::ConfirmSelected);
         Ok(())
     }
 
@@ -155,7 +150,7 @@ impl Client {
         let ended = {
             let mut mailbox = self.connection.mailbox();
             self.connection.account.subtract(Kind::Transactions, mailbox.roll_back(channel));
-            mailbox.settle(channel, 0, true, &mut held);
+            mailbox.settle(channel, Deliveries::All, &mut held);
             mailbox.remove_channel(channel)
         };
         let mut over = Vec::new();

@@ -21,7 +21,9 @@ mod transaction;
 use std::{cell::Cell, fmt, sync::Arc};
 
 use ferrymq_broker::{Caller, Epoch, Stretch};
-use ferrymq_model::{Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Settlement, SubscriptionId};
+use ferrymq_model::{
+    Ask, Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Request, Settlement, SubscriptionId,
+};
 use ferrymq_storage::Filing;
 
 use crate::{
@@ -185,13 +187,21 @@ impl Client {
                 }
                 self.collect_settle(settle, events);
             }
-            other => {
+            Command::Login(login) => {
                 self.decide(input, events);
-                if self.is_deaf(&other) {
+                self.worked(WORK_OF_CHANGE);
+                self.log_in(login, events);
+                self.drain();
+            }
+            Command::Request(request) => {
+                self.decide(input, events);
+                if self.is_on_ended_channel(&request) {
                     return;
                 }
                 self.worked(WORK_OF_CHANGE);
-                self.carry_out(other, events);
+                self.carry_out(request, events);
+                // The answers for the session.
+                events.append(&mut self.connection.mailbox().events);
                 self.drain();
             }
         }
@@ -295,69 +305,47 @@ impl Client {
         }
     }
 
-    /// Whether the command is for a channel that a refusal has ended.
-    fn is_deaf(&self, command: &Command) -> bool {
-        let channel = match command {
-            Command::Login(_)
-            | Command::OpenVhost { .. }
-            | Command::OpenChannel(_)
-            | Command::CloseChannel { .. }
-            | Command::CloseConnection { .. }
-            | Command::Publish(_)
-            | Command::RenewLogin { .. }
-            | Command::Settle(_) => return false,
-            Command::DeclareExchange(command) => command.origin.channel,
-            Command::DeleteExchange(command) => command.origin.channel,
-            Command::DeclareQueue(command) => command.origin.channel,
-            Command::DeleteQueue(command) => command.origin.channel,
-            Command::Bind(command) | Command::Unbind(command) => command.origin.channel,
-            Command::Consume(command) => command.origin.channel,
-            Command::Get(command) => command.origin.channel,
-            Command::Qos(command) => command.origin.channel,
-            Command::PurgeQueue { origin, .. }
-            | Command::Cancel { origin, .. }
-            | Command::Flow { origin, .. }
-            | Command::ConsumeReplies { origin, .. }
-            | Command::Recover { origin, .. }
-            | Command::TxSelect(origin)
-            | Command::TxCommit(origin)
-            | Command::TxRollback(origin)
-            | Command::ConfirmSelect { origin, .. } => origin.channel,
-        };
-        self.connection.mailbox().channels.get(&channel).is_none_or(|channel| channel.refused)
+    /// Whether the request is for a channel that is not open, or that a refusal has ended.
+    fn is_on_ended_channel(&self, request: &Request) -> bool {
+        !request.ask.concerns_ended_channels()
+            && self.connection.mailbox().channels.get(&request.origin.channel).is_none_or(|channel| channel.refused)
     }
 
-    fn carry_out(&mut self, command: Command, events: &mut Vec<Event>) {
-        let (origin, result) = match command {
-            Command::Login(login) => return self.log_in(login, events),
-            Command::OpenVhost { origin, vhost } => (origin, self.open_vhost(origin, vhost, events)),
-            // One channel too many is refused for the whole connection; clients do not wait for that on the
-            // channel.
-            Command::OpenChannel(origin) => (Origin { method: 0, ..origin }, self.open_channel(origin)),
-            Command::CloseChannel { origin, reply } => (origin, self.close_channel(origin, reply)),
-            Command::CloseConnection { origin, reply } => (origin, self.close_connection(origin, reply, events)),
-            Command::DeclareExchange(command) => (command.origin, self.declare_exchange(&command)),
-            Command::DeleteExchange(command) => (command.origin, self.delete_exchange(&command)),
-            Command::DeclareQueue(command) => (command.origin, self.declare_queue(command)),
-            Command::DeleteQueue(command) => (command.origin, self.delete_queue(&command)),
-            Command::PurgeQueue { origin, queue, no_wait } => (origin, self.purge_queue(origin, &queue, no_wait)),
-            Command::Bind(command) => (command.origin, self.bind(&command)),
-            Command::Unbind(command) => (command.origin, self.unbind(&command)),
-            Command::Consume(command) => (command.origin, self.consume(command)),
-            Command::Cancel { origin, tag, no_wait } => (origin, self.cancel(origin, &tag, no_wait)),
-            Command::Get(command) => (command.origin, self.get(&command)),
-            Command::Qos(command) => (command.origin, self.qos(command)),
-            Command::Flow { origin, active } => (origin, self.flow(origin, active)),
-            Command::ConfirmSelect { origin, no_wait } => (origin, self.confirm_select(origin, no_wait)),
-            Command::ConsumeReplies { origin, tag, prefix, no_wait } => {
-                (origin, self.consume_replies(origin, tag, &prefix, no_wait))
+    fn carry_out(&mut self, request: Request, events: &mut Vec<Event>) {
+        let Request { mut origin, ask } = request;
+        let result = match ask {
+            Ask::OpenVhost { vhost, properties_bytes_max } => {
+                self.connection.set_properties_bytes_max(properties_bytes_max);
+                self.open_vhost(origin, vhost, events)
             }
-            Command::Recover { origin, reply } => (origin, self.recover(origin, reply)),
-            Command::TxSelect(origin) => (origin, self.tx_select(origin)),
-            Command::TxCommit(origin) => (origin, self.tx_commit(origin)),
-            Command::TxRollback(origin) => (origin, self.tx_rollback(origin)),
-            Command::RenewLogin { origin, secret } => (origin, self.renew_login(origin, &secret)),
-            Command::Publish(_) | Command::Settle(_) => unreachable!("publishes and settlements are collected"),
+            Ask::OpenChannel(on_refusal) => {
+                let opened = self.open_channel(origin, on_refusal);
+                // One channel too many is refused for the whole connection; clients do not wait for that on the
+                // channel.
+                origin.token = 0;
+                opened
+            }
+            Ask::CloseChannel => self.close_channel(origin),
+            Ask::CloseConnection => self.close_connection(origin, events),
+            Ask::DeclareExchange(command) => self.declare_exchange(origin, &command),
+            Ask::DeleteExchange(command) => self.delete_exchange(origin, &command),
+            Ask::DeclareQueue(command) => self.declare_queue(origin, command),
+            Ask::DeleteQueue(command) => self.delete_queue(origin, &command),
+            Ask::PurgeQueue(queue) => self.purge_queue(origin, &queue),
+            Ask::Bind(command) => self.bind(origin, &command),
+            Ask::Unbind(command) => self.unbind(origin, &command),
+            Ask::Subscribe(command) => self.subscribe(origin, command),
+            Ask::Unsubscribe(tag) => self.unsubscribe(origin, &tag),
+            Ask::Get(command) => self.get(origin, &command),
+            Ask::SetCredit(command) => self.set_credit(origin, &command),
+            Ask::Flow { active } => self.flow(origin, active),
+            Ask::SelectConfirms => self.select_confirms(origin),
+            Ask::SubscribeReplies { tag, prefix } => self.subscribe_replies(origin, tag, &prefix),
+            Ask::Recover => self.recover(origin),
+            Ask::SelectTransactions => self.select_transactions(origin),
+            Ask::Commit => self.commit(origin),
+            Ask::RollBack => self.roll_back(origin),
+            Ask::RenewLogin(secret) => self.renew_login(origin, &secret),
         };
         if let Err(refusal) = result {
             self.connection.mailbox().refuse(origin, &refusal, events);
@@ -438,9 +426,9 @@ impl Client {
 
     /// Answers a command. If it changed something durable, or found what another connection has just changed, the
     /// answer waits until that is on disk.
-    fn reply(&self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
+    fn reply(&self, origin: Origin, after: Option<Position>, reply: Reply) {
         let after = after.filter(|position| *position > self.node.durable_position());
-        self.connection.mailbox().reply(origin, no_wait, after, reply);
+        self.connection.mailbox().reply(origin, after, reply);
         if after.is_some() {
             self.await_journal();
         }

@@ -4,7 +4,8 @@ use std::cell::Cell;
 
 use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
-    Body, BodyRef, Event, Facts, MessageRef, Position, Publish, QueueId, Rare, Refusal, ReturnReason, Span, Time,
+    Body, BodyRef, Event, Facts, MessageRef, Position, Publish, PublishExtras, QueueId, Refusal, ReturnReason, Span,
+    Time,
 };
 
 use super::{
@@ -358,7 +359,7 @@ impl Client {
     ) -> Result<std::ops::Range<usize>, Refusal> {
         let start = targets.len();
         let epoch = self.epoch.as_ref().map_or(0, ferrymq_broker::Epoch::now);
-        let is_plain = |rare: &Rare| rare.user.is_none() && rare.more_keys.is_empty();
+        let is_plain = |rare: &PublishExtras| rare.user.is_none() && rare.more_keys.is_empty();
         if publish.rare.as_deref().is_none_or(is_plain) {
             let source = publish.source(input);
             let (exchange, routing_key) = (publish.exchange.of(source), publish.routing_key.of(source));
@@ -431,9 +432,12 @@ impl Client {
             from += count;
         }
         let durable = self.node.durable_position();
-        mailbox.confirm(durable);
+        let wakes = mailbox.confirm(durable);
         let waits = mailbox.awaits_journal(durable) && !std::mem::replace(&mut mailbox.awaiting, true);
         drop(mailbox);
+        if wakes {
+            self.connection.wake();
+        }
         if waits {
             self.node.await_journal(&self.connection);
         }

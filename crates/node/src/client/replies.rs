@@ -9,13 +9,7 @@ use crate::{
 };
 
 impl Client {
-    pub(super) fn consume_replies(
-        &mut self,
-        origin: Origin,
-        tag: Name,
-        prefix: &Name,
-        no_wait: bool,
-    ) -> Result<(), Refusal> {
+    pub(super) fn subscribe_replies(&mut self, origin: Origin, tag: Name, prefix: &Name) -> Result<(), Refusal> {
         let channel = origin.channel;
         if self.with_channel(channel, |channel| channel.reply_address.is_some()) {
             return Err(Refusal::PreconditionFailed("reply consumer already set".to_owned()));
@@ -27,7 +21,7 @@ impl Client {
         self.with_channel(channel, |channel| {
             channel.reply_address = Some(ReplyAddress { address, tag: tag.clone() });
         });
-        self.reply(origin, no_wait, None, Reply::Subscribed { tag });
+        self.reply(origin, None, Reply::Subscribed { tag });
         Ok(())
     }
 
@@ -50,6 +44,13 @@ impl Client {
             Some(dialect) => dialect.with_reply_address(message.properties, &replies.address),
             None => message.properties.to_vec(),
         };
+        let bytes_max = self.connection.properties_bytes_max();
+        if properties.len() > bytes_max {
+            return Err(Refusal::TooLarge(format!(
+                "with the address for replies a message has {} bytes of properties, and frame_max allows {bytes_max}",
+                properties.len()
+            )));
+        }
         message.properties = &properties;
         Ok(transaction::kept(publish, &message))
     }

@@ -1,7 +1,7 @@
 //! Settling deliveries.
 
 use ferrymq_broker::Stretch;
-use ferrymq_model::{Event, Origin, Refusal, Reply, Settle, Settlement};
+use ferrymq_model::{Deliveries, Event, Origin, Refusal, Reply, Settle, Settlement};
 
 use super::Client;
 use crate::core::transition::Aftermath;
@@ -10,34 +10,32 @@ impl Client {
     /// Removes deliveries from their accounts. They are settled with the rest of the batch.
     pub(super) fn collect_settle(&mut self, settle: Settle, events: &mut Vec<Event>) {
         self.settlement = settle.settlement;
-        let Settle { origin, delivery_tag, multiple, settlement } = settle;
+        let Settle { origin, deliveries, settlement } = settle;
         let mut mailbox = self.connection.mailbox();
         let Some(channel) = mailbox.channels.get(&origin.channel).filter(|channel| !channel.refused) else { return };
         let known = if channel.transaction.is_some() {
-            mailbox.set_aside(origin.channel, delivery_tag, multiple, settlement)
+            mailbox.set_aside(origin.channel, deliveries, settlement)
         } else {
-            mailbox.settle(origin.channel, delivery_tag, multiple, &mut self.settled)
+            mailbox.settle(origin.channel, deliveries, &mut self.settled)
         };
-        // "All so far" is not an error if there are none.
-        let all = settle.multiple && settle.delivery_tag == 0;
-        if !known && !all {
-            let refusal = Refusal::PreconditionFailed(format!("unknown delivery tag {}", settle.delivery_tag));
-            mailbox.refuse(settle.origin, &refusal, events);
+        if !known && let Deliveries::One(tag) | Deliveries::UpTo(tag) = deliveries {
+            let refusal = Refusal::PreconditionFailed(format!("unknown delivery tag {tag}"));
+            mailbox.refuse(origin, &refusal, events);
         }
     }
 
     /// Requeues everything that the channel holds unsettled.
-    pub(super) fn recover(&mut self, origin: Origin, reply: bool) -> Result<(), Refusal> {
+    pub(super) fn recover(&mut self, origin: Origin) -> Result<(), Refusal> {
         let mut held = Vec::new();
         let waiting = {
             let mut mailbox = self.connection.mailbox();
-            mailbox.settle(origin.channel, 0, true, &mut held);
+            mailbox.settle(origin.channel, Deliveries::All, &mut held);
             mailbox.take_waiting(self.connection.id)
         };
         let mut aftermath = Aftermath::default();
         self.node.decide(&mut aftermath, |shard, ports| {
             // Before any of them can be delivered again: clients rely on that order.
-            self.connection.mailbox().reply(origin, !reply, None, Reply::Recovered);
+            self.connection.mailbox().reply(origin, None, Reply::Recovered);
             ports.touch(&self.connection);
             shard.settle(&held, Settlement::Release, ports.now(), ports);
             shard.credit(&waiting);

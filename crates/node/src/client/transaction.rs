@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Client {
-    pub(super) fn tx_select(&mut self, origin: Origin) -> Result<(), Refusal> {
+    pub(super) fn select_transactions(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.with_channel(origin.channel, |channel| {
             if channel.confirms.is_some() {
                 return Err(Refusal::PreconditionFailed("cannot switch from confirm to tx mode".to_owned()));
@@ -25,19 +25,19 @@ impl Client {
             channel.transaction.get_or_insert_default();
             Ok(())
         })?;
-        self.reply(origin, false, None, Reply::TxSelected);
+        self.reply(origin, None, Reply::TxSelected);
         Ok(())
     }
 
-    pub(super) fn tx_rollback(&mut self, origin: Origin) -> Result<(), Refusal> {
+    pub(super) fn roll_back(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.check_transaction(origin)?;
         let bytes = self.connection.mailbox().roll_back(origin.channel);
         self.connection.account.subtract(Kind::Transactions, bytes);
-        self.reply(origin, false, None, Reply::TxRolledBack);
+        self.reply(origin, None, Reply::TxRolledBack);
         Ok(())
     }
 
-    pub(super) fn tx_commit(&mut self, origin: Origin) -> Result<(), Refusal> {
+    pub(super) fn commit(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.check_transaction(origin)?;
         let channel = origin.channel;
         let (publishes, settlements) = {
@@ -88,7 +88,7 @@ impl Client {
             }
         }
         self.return_unroutable(channel, &unroutable);
-        self.reply(origin, false, Some(position), Reply::TxCommitted);
+        self.reply(origin, Some(position), Reply::TxCommitted);
         self.settle_down(aftermath);
         Ok(())
     }

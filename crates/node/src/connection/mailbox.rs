@@ -1,11 +1,11 @@
 //! The effects that wait for a connection, and the accounts of its deliveries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use ferrymq_broker::{Delivery as Offer, Stretch, Taken};
 use ferrymq_model::{
-    ConnectionId, Event, Limits, MessageRef, Name, Origin, Place, Position, QueueId, Refusal, Reply, Settlement,
-    SubscriptionId, Time,
+    Answer, ConnectionId, Credit, CreditOf, Deliveries, Event, Limits, MessageRef, Name, OnRefusal, Origin, Place,
+    Position, QueueId, Refusal, Reply, SetCredit, Settlement, Subscribe, SubscriptionId, Time,
 };
 use hashbrown::HashMap;
 
@@ -34,12 +34,16 @@ pub struct Mailbox {
     /// The consumer timeout of get; 0 means none.
     timeout_ms: u64,
     pub events: Vec<Event>,
+    /// Answers for the session that wait for the journal, with the position up to which it must be durable. In
+    /// ascending order of the positions.
+    held_answers: VecDeque<(Position, Event)>,
     /// The result of the login, after the check.
     pub login: Option<Box<Result<Identity, Refusal>>>,
     /// A table has room for four at once, so that they stand elsewhere.
     pub channels: HashMap<u16, Box<Channel>>,
     pub subscriptions: HashMap<u32, Subscription>,
     subscriptions_made: u32,
+    channels_opened: u32,
     /// Channels that have published since the last look at confirms.
     unconfirmed: Vec<u16>,
     /// Channels with publishes that wait for the journal, without those in `unconfirmed`.
@@ -61,14 +65,18 @@ pub struct Mailbox {
 /// The deliveries of a channel, and its settings.
 #[derive(Debug)]
 pub struct Channel {
-    /// Ended by a refusal: commands are ignored until the session closes it.
+    /// Its number among all channels that this connection has opened.
+    pub serial: u32,
+    /// What a refused request does to it.
+    pub on_refusal: OnRefusal,
+    /// Ended by a refusal: requests are ignored until the session closes it.
     pub refused: bool,
     /// The meaning of an empty queue name.
     pub last_queue: Option<Name>,
-    /// The prefetch limit of each subscription that is made from now on; 0 means none.
-    pub prefetch: u16,
-    /// The prefetch limit over all subscriptions; 0 means none.
-    pub prefetch_global: u16,
+    /// The credit of each later subscription that names none.
+    pub credit: Credit,
+    /// The maximum number of unsettled deliveries over all subscriptions; 0 means none.
+    pub window: u32,
     /// Whether deliveries flow.
     pub active: bool,
     pub unacked: Unacked,
@@ -87,13 +95,15 @@ pub struct Channel {
     limit_was_logged: bool,
 }
 
-impl Default for Channel {
-    fn default() -> Self {
+impl Channel {
+    fn new(serial: u32, on_refusal: OnRefusal) -> Self {
         Self {
+            serial,
+            on_refusal,
             refused: false,
             last_queue: None,
-            prefetch: 0,
-            prefetch_global: 0,
+            credit: Credit::Window(0),
+            window: 0,
             active: true,
             unacked: Unacked::default(),
             delivered: 0,
@@ -113,6 +123,8 @@ pub struct Get {
     pub origin: Origin,
     pub queue: QueueId,
     pub no_ack: bool,
+    /// The serial number of its channel. A channel that is opened later with the same number did not ask.
+    pub channel_serial: u32,
 }
 
 /// A subscription's account.
@@ -122,8 +134,8 @@ pub struct Subscription {
     pub queue: Name,
     pub channel: u16,
     pub no_ack: bool,
-    /// Limit of unsettled deliveries; 0 means none.
-    pub prefetch: u16,
+    /// How many deliveries it may get. Of a grant, what is left.
+    pub credit: Credit,
     /// The consumer timeout; 0 means none.
     pub timeout_ms: u64,
     pub unacked: u32,
@@ -147,10 +159,12 @@ impl Mailbox {
             unacked_max: limits.unacked_max as usize,
             timeout_ms: limits.consumer_timeout_ms,
             events: Vec::new(),
+            held_answers: VecDeque::new(),
             login: None,
             channels: HashMap::new(),
             subscriptions: HashMap::new(),
             subscriptions_made: 0,
+            channels_opened: 0,
             unconfirmed: Vec::new(),
             awaiting_journal: Vec::new(),
             looked_at: Position(0),
@@ -162,17 +176,29 @@ impl Mailbox {
         }
     }
 
+    /// Opens a channel.
+    pub fn open_channel(&mut self, number: u16, on_refusal: OnRefusal) {
+        self.channels_opened += 1;
+        self.channels.insert(number, Box::new(Channel::new(self.channels_opened, on_refusal)));
+    }
+
+    /// Whether the channel of a get is still open.
+    pub fn still_wants(&self, get: &Get) -> bool {
+        self.channels.get(&get.origin.channel).is_some_and(|channel| channel.serial == get.channel_serial)
+    }
+
     /// Adds a subscription and returns its number in the connection, which is not used again.
-    pub fn subscribe(&mut self, tag: Name, queue: Name, channel: u16, no_ack: bool, timeout_ms: u64) -> u32 {
+    pub fn subscribe(&mut self, channel: u16, wanted: &Subscribe, timeout_ms: u64) -> u32 {
+        let Subscribe { tag, queue, no_ack, .. } = wanted.clone();
         let number = self.subscriptions_made;
         self.subscriptions_made += 1;
         let found = self.channels.get_mut(&channel);
-        let prefetch = found.map_or(0, |found| {
+        let usual = found.map_or(Credit::Window(0), |found| {
             found.tags.insert(tag.clone(), number);
-            found.prefetch
+            found.credit
         });
-        let subscription =
-            Subscription { tag, queue, channel, no_ack, prefetch, timeout_ms, unacked: 0, waiting: false };
+        let credit = wanted.credit.unwrap_or(usual);
+        let subscription = Subscription { tag, queue, channel, no_ack, credit, timeout_ms, unacked: 0, waiting: false };
         self.subscriptions.insert(number, subscription);
         number
     }
@@ -222,6 +248,9 @@ impl Mailbox {
             }
             return if has_credit { Taken::Lags } else { Taken::NoCredit };
         }
+        if let Credit::Grant(left) = &mut subscription.credit {
+            *left -= 1;
+        }
         let delivery_tag = if subscription.no_ack {
             channel.unacked.skip()
         } else {
@@ -232,6 +261,41 @@ impl Mailbox {
         };
         self.effects.deliver(subscription.channel, &subscription.tag, handed(delivery, delivery_tag), message);
         Taken::Yes
+    }
+
+    /// Refuses the channel of a subscription because a message does not fit, if the message would be delivered. Unless
+    /// deliveries are settled at once, the message counts as delivered.
+    pub fn offer_unsent(&mut self, number: u32, delivery: &Offer<'_>, refusal: &Refusal, now: Time) -> Taken {
+        let Some(subscription) = self.subscriptions.get(&number) else { return Taken::NoCredit };
+        let (channel, no_ack) = (subscription.channel, subscription.no_ack);
+        let Some(found) = self.channels.get(&channel) else { return Taken::NoCredit };
+        if !found.has_credit(subscription, self.unacked_max) {
+            return Taken::NoCredit;
+        }
+        self.refuse_for_session(Origin { channel, ..Origin::default() }, refusal);
+        if no_ack {
+            return Taken::NoCredit;
+        }
+        self.keep_unsent(channel, Some(number), delivery, now);
+        Taken::Yes
+    }
+
+    /// A message counts as delivered to the channel, and is not sent.
+    pub fn keep_unsent(&mut self, channel: u16, subscription: Option<u32>, delivery: &Offer<'_>, now: Time) {
+        let Some(found) = self.channels.get_mut(&channel) else { return };
+        if let Some(subscription) = subscription.and_then(|number| self.subscriptions.get_mut(&number)) {
+            subscription.unacked += 1;
+            found.delivered += 1;
+        }
+        let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
+        found.unacked.push(Delivery { place, subscription, body_bytes }, now);
+    }
+
+    /// Refuses something outside of a request of the session, which gets the event with the next look.
+    pub fn refuse_for_session(&mut self, origin: Origin, refusal: &Refusal) {
+        let mut events = std::mem::take(&mut self.events);
+        self.refuse(origin, refusal, &mut events);
+        self.events = events;
     }
 
     /// Delivers a message for a get; these need no credit.
@@ -246,23 +310,43 @@ impl Mailbox {
         self.effects.got(get.origin.channel, handed(delivery, delivery_tag), remaining, message);
     }
 
-    /// Removes deliveries from the channel's account, and their cost from their subscriptions'. False: no such tag.
-    pub fn settle(&mut self, channel: u16, tag: u64, multiple: bool, taken: &mut Vec<Stretch>) -> bool {
+    /// Sets credit. False: the channel or the subscription is unknown.
+    pub fn set_credit(&mut self, channel: u16, set: &SetCredit) -> bool {
+        let Some(found) = self.channels.get_mut(&channel) else { return false };
+        match (&set.of, set.credit) {
+            (CreditOf::Channel, Credit::Window(window)) => found.window = window,
+            (CreditOf::Channel, Credit::Grant(_)) => return false,
+            (CreditOf::LaterSubscriptions, credit) => found.credit = credit,
+            (CreditOf::Subscription(tag), credit) => {
+                let number = found.tags.get(tag);
+                let Some(subscription) = number.and_then(|number| self.subscriptions.get_mut(number)) else {
+                    return false;
+                };
+                subscription.credit = credit;
+            }
+        }
+        true
+    }
+
+    /// Removes deliveries from the channel's account, and their cost from their subscriptions'. False: one of them is
+    /// not unsettled.
+    pub fn settle(&mut self, channel: u16, which: Deliveries, taken: &mut Vec<Stretch>) -> bool {
         let Self { channels, subscriptions, .. } = self;
         let Some(channel) = channels.get_mut(&channel) else { return false };
         let delivered = &mut channel.delivered;
-        channel.unacked.settle(tag, multiple, |_, delivery| {
+        channel.unacked.settle(which, |_, delivery| {
             add_to(taken, &delivery);
             give_back(delivered, subscriptions, &delivery);
         })
     }
 
-    /// Removes deliveries from the channel's list until its transaction is committed. False: no such tag.
-    pub fn set_aside(&mut self, channel: u16, tag: u64, multiple: bool, settlement: Settlement) -> bool {
+    /// Removes deliveries from the channel's list until its transaction is committed. False: one of them is not
+    /// unsettled.
+    pub fn set_aside(&mut self, channel: u16, which: Deliveries, settlement: Settlement) -> bool {
         let Some(channel) = self.channels.get_mut(&channel) else { return false };
         let Some(transaction) = &mut channel.transaction else { return false };
         let mut deliveries = Vec::new();
-        let known = channel.unacked.settle(tag, multiple, |tag, delivery| deliveries.push((tag, delivery)));
+        let known = channel.unacked.settle(which, |tag, delivery| deliveries.push((tag, delivery)));
         if !deliveries.is_empty() {
             transaction.settlements.push(Settling { settlement, deliveries });
         }
@@ -313,10 +397,10 @@ impl Mailbox {
                 "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \
                  timeout value can be configured, see consumers doc guide to learn more"
             );
-            let mut events = Vec::new();
-            let origin = Origin { channel: *channel, method: 0 };
-            self.refuse(origin, &Refusal::PreconditionFailed(text), &mut events);
-            self.events.append(&mut events);
+            self.refuse_for_session(
+                Origin { channel: *channel, ..Origin::default() },
+                &Refusal::PreconditionFailed(text),
+            );
         }
         !over.is_empty()
     }
@@ -381,8 +465,10 @@ impl Mailbox {
     }
 
     /// Confirms what can be confirmed, with `durable` as the durable position. Channels that wait for the journal
-    /// are only looked at when it has advanced.
-    pub fn confirm(&mut self, durable: Position) {
+    /// are only looked at when it has advanced. Returns whether the owner must be woken, because the session gets an
+    /// answer.
+    #[must_use]
+    pub fn confirm(&mut self, durable: Position) -> bool {
         let Self { unconfirmed, awaiting_journal, channels, effects, .. } = self;
         let mut waits = |number: &u16| {
             let Some(channel) = channels.get_mut(number) else { return false };
@@ -397,6 +483,12 @@ impl Mailbox {
             awaiting_journal.retain(&mut waits);
         }
         awaiting_journal.extend(unconfirmed.drain(..).filter(&mut waits));
+        let mut is_answered = false;
+        while let Some((_, answer)) = self.held_answers.pop_front_if(|(position, _)| *position <= durable) {
+            self.events.push(answer);
+            is_answered = true;
+        }
+        is_answered
     }
 
     /// Whether the channel's publisher wants confirms.
@@ -407,25 +499,43 @@ impl Mailbox {
     /// Whether something in here waits for the journal to advance beyond `durable`.
     pub fn awaits_journal(&self, durable: Position) -> bool {
         self.effects.held().is_some_and(|position| position > durable)
+            || !self.held_answers.is_empty()
             || !(self.awaiting_journal.is_empty() && self.unconfirmed.is_empty())
     }
 
-    /// Answers a command.
-    pub fn reply(&mut self, origin: Origin, no_wait: bool, after: Option<Position>, reply: Reply) {
-        if !no_wait {
-            if let Some(position) = after {
-                self.effects.hold(position);
+    /// Answers a request, when the journal is durable up to `after`.
+    pub fn reply(&mut self, origin: Origin, after: Option<Position>, reply: Reply) {
+        match (origin.answer, after) {
+            (Answer::Nobody, _) => {}
+            (Answer::Session, None) => self.events.push(Event::Answered { origin, reply: Ok(reply) }),
+            (Answer::Session, Some(position)) => {
+                self.held_answers.push_back((position, Event::Answered { origin, reply: Ok(reply) }));
             }
-            self.effects.reply(origin, reply);
+            (Answer::Peer, after) => {
+                if let Some(position) = after {
+                    self.effects.hold(position);
+                }
+                self.effects.reply(origin, reply);
+            }
         }
     }
 
-    /// Refuses a command: its channel ignores further commands until the session has closed it.
+    /// Refuses a request. If a refusal ends its channel, the channel ignores further requests until the session has
+    /// closed it. Otherwise the refusal is the answer; the session gets it unless the peer does.
     pub fn refuse(&mut self, origin: Origin, refusal: &Refusal, events: &mut Vec<Event>) {
-        if let Some(channel) = self.channels.get_mut(&origin.channel) {
-            channel.refused = true;
+        let channel = self.channels.get_mut(&origin.channel);
+        let goes_on = channel.as_ref().is_some_and(|channel| channel.on_refusal == OnRefusal::GoOn);
+        if goes_on && origin.answer != Answer::Peer {
+            events.push(Event::Answered { origin, reply: Err(refusal.clone()) });
+            return;
         }
         self.effects.refused(origin, refusal.clone());
+        if goes_on {
+            return;
+        }
+        if let Some(channel) = channel {
+            channel.refused = true;
+        }
         events.push(Event::Refused { origin, refusal: refusal.clone() });
     }
 }
@@ -435,10 +545,15 @@ impl Channel {
         if !self.active || self.refused {
             return false;
         }
-        subscription.no_ack
-            || (within(subscription.unacked, subscription.prefetch)
-                && within(self.delivered, self.prefetch_global)
-                && self.unacked.len() < unacked_max)
+        let (has_grant, window) = match subscription.credit {
+            Credit::Grant(left) => (left > 0, 0),
+            Credit::Window(window) => (true, window),
+        };
+        has_grant
+            && (subscription.no_ack
+                || (within(subscription.unacked, window)
+                    && within(self.delivered, self.window)
+                    && self.unacked.len() < unacked_max))
     }
 }
 
@@ -465,6 +580,6 @@ fn add_to(stretches: &mut Vec<Stretch>, delivery: &Delivery) {
     }
 }
 
-fn within(unacked: u32, limit: u16) -> bool {
-    limit == 0 || unacked < u32::from(limit)
+fn within(unacked: u32, limit: u32) -> bool {
+    limit == 0 || unacked < limit
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -80,6 +80,8 @@ pub struct Connection {
     pub accounts: OnceLock<Accounts>,
     /// The memory that it holds.
     pub account: Account,
+    /// The longest properties that its client takes with a message, in bytes.
+    properties_bytes_max: AtomicUsize,
     /// Locked only to add or remove effects and to change credit, never while anything is encoded or written. The
     /// last one in the lock order.
     mailbox: Mutex<Mailbox>,
@@ -102,7 +104,18 @@ impl Connection {
     ) -> Self {
         let (mailbox, account) = (Mailbox::new(limits).into(), Account::new(ledger));
         let (who, accounts) = (OnceLock::new(), OnceLock::new());
-        Self { id, serial, peer, durable, who, accounts, account, mailbox }
+        let properties_bytes_max = AtomicUsize::new(usize::MAX);
+        Self { id, serial, peer, durable, who, accounts, account, properties_bytes_max, mailbox }
+    }
+
+    /// The client takes no longer properties with a message. Known before anything is delivered.
+    pub fn set_properties_bytes_max(&self, bytes: usize) {
+        self.properties_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The longest properties that the client takes with a message, in bytes.
+    pub fn properties_bytes_max(&self) -> usize {
+        self.properties_bytes_max.load(Ordering::Relaxed)
     }
 
     pub fn mailbox(&self) -> MutexGuard<'_, Mailbox> {

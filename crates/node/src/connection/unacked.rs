@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ferrymq_model::{Place, Time};
+use ferrymq_model::{Deliveries, Place, Time};
 
 /// A delivery that is not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Unacked {
     }
 
     fn mark(&mut self, now: Time, tag: u64) {
-        let oldest = self.stuck.first_key_value().map_or(self.base, |(tag, _)| *tag);
+        let oldest = self.oldest_tag();
         while self.marks.get(1).is_some_and(|(_, first)| *first <= oldest) {
             self.marks.pop_front();
         }
@@ -101,12 +101,32 @@ impl Unacked {
         self.base + self.ring.len() as u64 - 1
     }
 
-    /// Settles one delivery, or all up to it: see [`Unacked::take`] and [`Unacked::take_up_to`].
-    pub fn settle(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(u64, Delivery)) -> bool {
-        if multiple {
-            return self.take_up_to(tag, each);
+    /// Settles deliveries, oldest first. False, and nothing is settled, if one is named that is not unsettled. As in
+    /// RabbitMQ, this is so for one that is settled already, too.
+    pub fn settle(&mut self, which: Deliveries, mut each: impl FnMut(u64, Delivery)) -> bool {
+        match which {
+            Deliveries::One(tag) => return self.take(tag).map(|delivery| each(tag, delivery)).is_some(),
+            Deliveries::UpTo(tag) if !self.knows(tag) => return false,
+            Deliveries::UpTo(tag) => self.take_up_to(tag, each),
+            Deliveries::All => self.take_up_to(self.last(), each),
+            Deliveries::Range { first, last } if first > last => {}
+            Deliveries::Range { first, last } if first <= self.oldest_tag() => self.take_up_to(last, each),
+            Deliveries::Range { first, last } => {
+                let mut stuck = self.stuck.range(first..=last).map(|(tag, _)| *tag).collect::<Vec<_>>();
+                stuck.extend(first.max(self.base)..=last.min(self.last()));
+                for tag in stuck {
+                    if let Some(delivery) = self.take(tag) {
+                        each(tag, delivery);
+                    }
+                }
+            }
         }
-        self.take(tag).map(|delivery| each(tag, delivery)).is_some()
+        true
+    }
+
+    /// No delivery that is not settled has a smaller tag.
+    fn oldest_tag(&self) -> u64 {
+        self.stuck.first_key_value().map_or(self.base, |(tag, _)| *tag)
     }
 
     /// A delivery that was taken is unsettled again.
@@ -132,14 +152,8 @@ impl Unacked {
         Some(delivery)
     }
 
-    /// Settles all deliveries up to `tag`, oldest first; 0 means all so far. Returns whether `tag` was a delivery.
-    ///
-    /// As in RabbitMQ, a tag whose delivery is settled counts as unknown; 0 never does.
-    fn take_up_to(&mut self, tag: u64, mut each: impl FnMut(u64, Delivery)) -> bool {
-        let last = if tag == 0 { self.last() } else { tag };
-        if tag != 0 && !self.knows(tag) {
-            return false;
-        }
+    /// Settles all deliveries up to `last`, oldest first.
+    fn take_up_to(&mut self, last: u64, mut each: impl FnMut(u64, Delivery)) {
         let later = self.stuck.split_off(&last.saturating_add(1));
         for (tag, delivery) in std::mem::replace(&mut self.stuck, later) {
             each(tag, delivery);
@@ -154,7 +168,6 @@ impl Unacked {
             }
         }
         self.trim();
-        true
     }
 
     fn knows(&self, tag: u64) -> bool {
@@ -236,9 +249,9 @@ mod tests {
         assert!(unacked.ring.len() <= most, "settled slots do not pile up");
         let half = *plain.keys().nth(plain.len() / 2).unwrap();
         let mut taken = Vec::new();
-        assert!(unacked.take_up_to(half, |_, delivery| taken.push(delivery)));
+        assert!(unacked.settle(Deliveries::UpTo(half), |_, delivery| taken.push(delivery)));
         assert_eq!(taken, plain.range(..=half).map(|(_, delivery)| *delivery).collect::<Vec<_>>());
-        assert!(unacked.take_up_to(0, |_, delivery| taken.push(delivery)));
+        assert!(unacked.settle(Deliveries::All, |_, delivery| taken.push(delivery)));
         assert_eq!(taken.len(), plain.len());
         assert_eq!(unacked.len(), 0);
     }
@@ -278,7 +291,7 @@ mod tests {
         unacked.push(delivery(2), Time(20_000_900));
         unacked.push(delivery(3), Time(20_001_100));
         assert_eq!(unacked.oldest(), Some((Time(20_000_000), delivery(1))));
-        assert!(unacked.take_up_to(30_002, |_, _| ()));
+        assert!(unacked.settle(Deliveries::UpTo(30_002), |_, _| ()));
         assert_eq!(unacked.oldest(), Some((Time(20_001_100), delivery(3))));
     }
 
@@ -290,11 +303,27 @@ mod tests {
         }
         assert!(unacked.take(2).is_some());
         let mut taken = Vec::new();
-        assert!(unacked.take_up_to(3, |_, delivery| taken.push(delivery.place.sequence)));
+        assert!(unacked.settle(Deliveries::UpTo(3), |_, delivery| taken.push(delivery.place.sequence)));
         assert_eq!(taken, [1, 3]);
-        assert!(!unacked.take_up_to(3, |_, _| ()), "a settled tag is unknown");
-        assert!(!unacked.take_up_to(9, |_, _| ()), "a tag that was not given is unknown");
-        assert!(unacked.take_up_to(0, |_, delivery| taken.push(delivery.place.sequence)));
+        assert!(!unacked.settle(Deliveries::UpTo(3), |_, _| ()), "a settled tag is unknown");
+        assert!(!unacked.settle(Deliveries::UpTo(9), |_, _| ()), "a tag that was not given is unknown");
+        assert!(unacked.settle(Deliveries::All, |_, delivery| taken.push(delivery.place.sequence)));
         assert_eq!(taken, [1, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_range_settles_what_is_left_of_it() {
+        let mut unacked = Unacked::default();
+        (1..=10).for_each(|sequence| _ = unacked.push(delivery(sequence), Time(0)));
+        let mut taken = Vec::new();
+        assert!(unacked.settle(Deliveries::One(5), |tag, _| taken.push(tag)));
+        assert!(unacked.settle(Deliveries::Range { first: 4, last: 6 }, |tag, _| taken.push(tag)));
+        assert!(unacked.settle(Deliveries::Range { first: 4, last: 6 }, |tag, _| taken.push(tag)));
+        assert!(unacked.settle(Deliveries::Range { first: 9, last: u64::MAX }, |tag, _| taken.push(tag)));
+        assert!(unacked.settle(Deliveries::Range { first: 3, last: 2 }, |tag, _| taken.push(tag)));
+        assert_eq!(taken, [5, 4, 6, 9, 10]);
+        assert!(unacked.settle(Deliveries::Range { first: 0, last: 7 }, |tag, _| taken.push(tag)));
+        assert_eq!(taken[5..], [1, 2, 3, 7]);
+        assert_eq!(unacked.len(), 1);
     }
 }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
-use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
+use ferrymq_model::{
+    ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Settlement, Time,
+};
 use ferrymq_storage::{BodyFiles, Store};
 use parking_lot::{Mutex, RwLock};
 
@@ -458,7 +460,10 @@ impl Node {
     pub(crate) fn await_journal(&self, connection: &Arc<Connection>) {
         self.awaiting.lock().push(connection.clone());
         // The flush may have returned before the connection was in the list.
-        connection.mailbox().confirm(self.durable.get());
+        let wakes = connection.mailbox().confirm(self.durable.get());
+        if wakes {
+            connection.wake();
+        }
     }
 
     /// The journal is durable up to here: sends the confirms and replies that waited for it. For a few connections
@@ -480,17 +485,17 @@ impl Node {
     /// Sends what waited for the journal in a connection that is no longer in the list, and adds it to the list
     /// again if something still waits.
     pub(crate) fn send_durable(&self, connection: &Arc<Connection>, durable: Position) {
-        let still_waits = {
+        let (wakes, still_waits) = {
             let mut mailbox = connection.mailbox();
             mailbox.overdue = false;
-            mailbox.confirm(durable);
+            let wakes = mailbox.confirm(durable);
             mailbox.awaiting = mailbox.awaits_journal(durable);
-            mailbox.awaiting
+            (wakes, mailbox.awaiting)
         };
         if still_waits {
             self.await_journal(connection);
         }
-        if connection.drain() {
+        if connection.drain() || wakes {
             connection.wake();
         }
     }
@@ -502,9 +507,14 @@ impl Node {
             let got = self.decide(&mut aftermath, |shard, ports| {
                 ports.getting(connection, get);
                 let got = shard.get(get.queue, get.no_ack, now, ports);
-                if got == Got::Empty {
-                    connection.mailbox().reply(get.origin, false, None, Reply::GetEmpty);
-                    ports.touch(connection);
+                match got {
+                    Got::Empty => {
+                        connection.mailbox().reply(get.origin, None, Reply::GetEmpty);
+                        ports.touch(connection);
+                    }
+                    // Under the lock that storage needs to report what it has read: so no report is missed.
+                    Got::Pending => self.gets.lock().push(PendingGet { connection: connection.clone(), get }),
+                    Got::Message | Got::Busy | Got::Gone => {}
                 }
                 got
             });
@@ -512,8 +522,11 @@ impl Node {
                 break got;
             }
         };
-        if got == Got::Pending {
-            self.gets.lock().push(PendingGet { connection: connection.clone(), get });
+        let unclaimed = std::mem::take(&mut aftermath.unclaimed);
+        if !unclaimed.is_empty() {
+            self.decide(&mut aftermath, |shard, ports| {
+                shard.settle(&unclaimed, Settlement::Release, ports.now(), ports);
+            });
         }
         self.settle_down(aftermath, Some(connection));
         got != Got::Gone
@@ -524,10 +537,9 @@ impl Node {
         let is_read = |waiting: &mut PendingGet| queues.iter().any(|read| read.queue() == waiting.get.queue);
         let ready: Vec<PendingGet> = self.gets.lock().extract_if(.., is_read).collect();
         for PendingGet { connection, get } in ready {
-            // If the queue was deleted meanwhile, the get finds nothing; if its channel has ended, it wants
-            // nothing.
-            if !self.get(&connection, get) {
-                connection.mailbox().reply(get.origin, false, None, Reply::GetEmpty);
+            // If its channel has ended meanwhile, it wants nothing; if the queue was deleted, it finds nothing.
+            if connection.mailbox().still_wants(&get) && !self.get(&connection, get) {
+                connection.mailbox().reply(get.origin, None, Reply::GetEmpty);
                 connection.drain();
             }
         }

@@ -1,10 +1,11 @@
 //! One hold of the shard's lock: the shard's ports to storage and to mailboxes.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
-use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, History, Letter, Next, Ports, Shard, Taken};
+use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, History, Letter, Next, Ports, Shard, Stretch, Taken};
 use ferrymq_model::{
-    CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
+    CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Refusal, Sequence, Settled,
+    SubscriptionId, Time,
 };
 use ferrymq_storage::{Handle, Room, Store};
 
@@ -106,6 +107,8 @@ pub struct Aftermath {
     pub ended: Vec<(Arc<Connection>, Subscription)>,
     /// The trace messages of this transition.
     pub shown: Vec<Shown>,
+    /// Messages that were taken for gets whose channels have ended meanwhile.
+    pub unclaimed: Vec<Stretch>,
 }
 
 /// The catalog, which is locked before the shard: a dead letter is routed in the transition that makes it.
@@ -291,11 +294,53 @@ impl Transition<'_> {
     }
 }
 
+/// The properties of a message that is too long for its client.
+fn too_long(properties: &[u8], connection: &Connection) -> Refusal {
+    Refusal::TooLarge(format!(
+        "a message has {} bytes of properties, and frame_max allows {}; use a larger frame_max",
+        properties.len(),
+        connection.properties_bytes_max()
+    ))
+}
+
+impl Transition<'_> {
+    /// The properties of a message as a client gets them that takes no more bytes of them; `None` if they do not fit.
+    fn fitting<'m>(&self, message: &MessageRef<'m>, bytes_max: usize) -> Option<Cow<'m, [u8]>> {
+        if message.properties.len() <= bytes_max {
+            return Some(Cow::Borrowed(message.properties));
+        }
+        let reader = self.node.properties.get(&message.dialect)?;
+        reader.shortened(message.properties, bytes_max).map(Cow::Owned)
+    }
+
+    /// Offers a message whose properties are longer than the client takes: without what the server has added, if they
+    /// fit then. Otherwise the channel is refused. The message is counted as delivered and comes back at the end of the
+    /// channel, so that a limit of deliveries ends this, or it stays where it is if nobody would give it back.
+    #[cold]
+    fn offer_long(
+        &self,
+        connection: &Arc<Connection>,
+        number: u32,
+        delivery: &Delivery<'_>,
+        message: &MessageRef<'_>,
+    ) -> Taken {
+        if let Some(properties) = self.fitting(message, connection.properties_bytes_max()) {
+            let message = MessageRef { properties: &properties, ..*message };
+            return connection.mailbox().offer(number, delivery, &message, self.now);
+        }
+        let taken =
+            connection.mailbox().offer_unsent(number, delivery, &too_long(message.properties, connection), self.now);
+        connection.wake();
+        taken
+    }
+}
+
 impl Aftermath {
     /// Whether there is only a little to send, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
-        let Self { touched, gone, unbinding, more, shown, ended } = self;
-        let nothing_else = gone.is_empty() && unbinding.is_none() && shown.is_empty() && ended.is_empty();
+        let Self { touched, gone, unbinding, more, shown, ended, unclaimed } = self;
+        let nothing_else =
+            gone.is_empty() && unbinding.is_none() && shown.is_empty() && ended.is_empty() && unclaimed.is_empty();
         !more && nothing_else && !touched.iter().any(|connection| connection.holds_much())
     }
 
@@ -346,12 +391,18 @@ impl Ports for Transition<'_> {
     fn deliver(&mut self, to: SubscriptionId, delivery: &Delivery<'_>) -> Taken {
         let (slot, number) = subscription_parts(to);
         let Some(Some(connection)) = self.connections.get(slot) else { return Taken::NoCredit };
-        let taken = match delivery.content {
-            Content::Passing(message) => connection.mailbox().offer(number, delivery, message, self.now),
+        let stored;
+        let message = match delivery.content {
+            Content::Passing(message) => message,
             Content::Stored(handle) => {
-                let message = self.stored(handle);
-                connection.mailbox().offer(number, delivery, &message, self.now)
+                stored = self.stored(handle);
+                &stored
             }
+        };
+        let taken = if message.properties.len() <= connection.properties_bytes_max() {
+            connection.mailbox().offer(number, delivery, message, self.now)
+        } else {
+            self.offer_long(connection, number, delivery, message)
         };
         if taken != Taken::Yes {
             return taken;
@@ -364,6 +415,18 @@ impl Ports for Transition<'_> {
         Taken::Yes
     }
 
+    fn fits(&mut self, delivery: &Delivery<'_>) -> bool {
+        let Some((connection, get)) = &self.getting else { return true };
+        if !connection.mailbox().still_wants(get) {
+            return false;
+        }
+        let message = match delivery.content {
+            Content::Passing(message) => *message,
+            Content::Stored(handle) => self.stored(handle),
+        };
+        self.fitting(&message, connection.properties_bytes_max()).is_some()
+    }
+
     fn got(&mut self, delivery: &Delivery<'_>, remaining: u64) {
         if self.firehose.is_some()
             && let Some((connection, get)) = self.getting.clone()
@@ -371,12 +434,29 @@ impl Ports for Transition<'_> {
             self.show_delivered(&connection, get.origin.channel, delivery);
         }
         let (connection, get) = self.getting.as_ref().expect("only a get gives a message that was asked for");
+        let message = match delivery.content {
+            Content::Passing(message) => *message,
+            Content::Stored(handle) => self.stored(handle),
+        };
+        let fitting = self.fitting(&message, connection.properties_bytes_max());
         let mut mailbox = connection.mailbox();
-        match delivery.content {
-            Content::Passing(message) => mailbox.got(*get, delivery, remaining, message, self.now),
-            Content::Stored(handle) => {
-                let message = self.stored(handle);
+        match &fitting {
+            _ if !mailbox.still_wants(get) => {
+                drop(mailbox);
+                let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes.into());
+                let Place { queue, sequence } = place;
+                self.aftermath.unclaimed.push(Stretch { queue, first: sequence, last: sequence, body_bytes });
+                return;
+            }
+            Some(properties) => {
+                let message = MessageRef { properties, ..message };
                 mailbox.got(*get, delivery, remaining, &message, self.now);
+            }
+            None => {
+                let refusal = too_long(message.properties, connection);
+                mailbox.keep_unsent(get.origin.channel, None, delivery, self.now);
+                mailbox.refuse_for_session(get.origin, &refusal);
+                connection.wake();
             }
         }
         self.aftermath.touch(connection);

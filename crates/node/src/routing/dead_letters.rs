@@ -87,8 +87,7 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 mod tests {
     use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
     use ferrymq_model::{
-        Arguments, BodyRef, ComeDue, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, Origin, Table, Time,
-        Traced,
+        Arguments, BodyRef, ComeDue, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, Table, Time, Traced,
     };
 
     use super::*;
@@ -102,6 +101,10 @@ mod tests {
         }
 
         fn identity(&self, _: &[u8], _: Identity) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn shortened(&self, _: &[u8], _: usize) -> Option<Vec<u8>> {
             None
         }
 
@@ -147,13 +150,11 @@ mod tests {
         let (vhost, user) = (Name::from("/"), Name::from("guest"));
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {
-            origin: Origin::default(),
             queue: Name::from(queue),
             passive: false,
             durable: true,
             exclusive: false,
             auto_delete: false,
-            no_wait: false,
             arguments: Arguments::default(),
         };
         catalog.declare_queue(&caller, &declare, 0, &mut Vec::new()).expect("nothing stands against it");

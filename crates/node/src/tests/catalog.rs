@@ -8,12 +8,12 @@ use std::thread;
 
 use ferrymq_broker::Catalog;
 use ferrymq_model::{
-    Arguments, BindCommand, Command, ConsumeCommand, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
-    Destination, Event, Name, Position, Reply, Table, Time, Value,
+    Arguments, Ask, BindCommand, Command, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination,
+    Event, Name, OnRefusal, Position, Reply, Subscribe, Table, Time, Value,
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::tests::rig::{FakeHost, Folder, Gate, START, Still, carry_out, declaration, login, open, origin};
+use crate::tests::rig::{FakeHost, Folder, Gate, START, Still, carry_out, declaration, login, open, request};
 use crate::{Client, Effects, Node, Peer};
 
 /// What a restart must recover, one line for each thing.
@@ -33,56 +33,48 @@ fn durable(catalog: &Catalog) -> BTreeSet<String> {
 
 fn declare_exchange(exchange: &str, kind: &str, auto_delete: bool) -> Command {
     let routes_as = ("x-delayed-type".to_owned(), Value::Text("fanout".to_owned()));
-    Command::DeclareExchange(DeclareExchange {
-        origin: origin(),
+    request(Ask::DeclareExchange(DeclareExchange {
         exchange: Name::from(exchange),
         kind: Name::from(kind),
         passive: false,
         durable: true,
         auto_delete,
         internal: false,
-        no_wait: false,
         arguments: Table(if kind == "x-delayed-message" { vec![routes_as] } else { Vec::new() }),
-    })
+    }))
 }
 
 fn delete_exchange(exchange: &str) -> Command {
-    Command::DeleteExchange(DeleteExchange {
-        origin: origin(),
-        exchange: Name::from(exchange),
-        if_unused: false,
-        no_wait: false,
-    })
+    request(Ask::DeleteExchange(DeleteExchange { exchange: Name::from(exchange), if_unused: false }))
 }
 
 fn declare_queue(queue: &str, auto_delete: bool) -> Command {
-    Command::DeclareQueue(DeclareQueue { durable: true, auto_delete, ..declaration(queue) })
+    request(Ask::DeclareQueue(DeclareQueue { durable: true, auto_delete, ..declaration(queue) }))
 }
 
 fn delete_queue(queue: &str) -> Command {
     let queue = Name::from(queue);
-    Command::DeleteQueue(DeleteQueue { origin: origin(), queue, if_unused: false, if_empty: false, no_wait: false })
+    request(Ask::DeleteQueue(DeleteQueue { queue, if_unused: false, if_empty: false }))
 }
 
 fn consume(queue: &str) -> Command {
-    Command::Consume(ConsumeCommand {
-        origin: origin(),
+    request(Ask::Subscribe(Subscribe {
         queue: Name::from(queue),
         tag: Name::from("tag"),
         no_ack: true,
         exclusive: false,
-        no_wait: false,
+        credit: None,
         arguments: Arguments::default(),
-    })
+    }))
 }
 
 fn cancel() -> Command {
-    Command::Cancel { origin: origin(), tag: Name::from("tag"), no_wait: false }
+    request(Ask::Unsubscribe(Name::from("tag")))
 }
 
 fn binding(exchange: &str, destination: Destination) -> BindCommand {
     let (exchange, key) = (Name::from(exchange), b"k".to_vec());
-    BindCommand { origin: origin(), destination, exchange, key, no_wait: false, arguments: Arguments::default() }
+    BindCommand { destination, exchange, key, arguments: Arguments::default() }
 }
 
 fn to_queue(name: &str) -> Destination {
@@ -197,12 +189,12 @@ fn no_change_can_be_seen_before_it_is_in_the_journal() {
         declare_exchange("fleeting", "direct", true),
         declare_queue("q", false),
         declare_queue("fleeting", true),
-        Command::Bind(binding("plain", to_queue("q"))),
-        Command::Bind(binding("history", to_queue("q"))),
-        Command::Bind(binding("fleeting", to_queue("fleeting"))),
-        Command::Bind(binding("fleeting", to_exchange("delayed"))),
-        Command::Unbind(binding("plain", to_queue("q"))),
-        Command::Unbind(binding("fleeting", to_exchange("delayed"))),
+        request(Ask::Bind(binding("plain", to_queue("q")))),
+        request(Ask::Bind(binding("history", to_queue("q")))),
+        request(Ask::Bind(binding("fleeting", to_queue("fleeting")))),
+        request(Ask::Bind(binding("fleeting", to_exchange("delayed")))),
+        request(Ask::Unbind(binding("plain", to_queue("q")))),
+        request(Ask::Unbind(binding("fleeting", to_exchange("delayed")))),
         consume("fleeting"),
         // Deletes its queue too, and the exchange of the same name.
         cancel(),
@@ -216,7 +208,7 @@ fn no_change_can_be_seen_before_it_is_in_the_journal() {
         onlooker.look();
         assert_eq!(*onlooker.faults.lock(), [""; 0], "can be seen after {shown}, and is not in the journal");
         let locked = onlooker.locked.load(Ordering::Relaxed) > before;
-        assert!(locked || shown.starts_with("Consume"), "nothing was seen of {shown}");
+        assert!(locked || shown.contains("ask: Subscribe"), "nothing was seen of {shown}");
     }
     let definitions = br#"{"vhosts": [{"name": "v"}], "users": [{"name": "u", "password": "p"}],
         "permissions": [{"user": "u", "vhost": "v", "configure": "", "write": "", "read": ""}],
@@ -254,8 +246,8 @@ fn some_change(random: &mut Random, number: usize) -> Command {
         5..=7 => delete_exchange(exchange),
         8..=9 => declare_queue(queue, queue.starts_with("fleeting")),
         10 => delete_queue(queue),
-        11..=13 => Command::Bind(binding(exchange, destination)),
-        14 => Command::Unbind(binding(exchange, destination)),
+        11..=13 => request(Ask::Bind(binding(exchange, destination))),
+        14 => request(Ask::Unbind(binding(exchange, destination))),
         _ if random.below(2) == 0 => consume(&format!("fleeting{number}")),
         _ => cancel(),
     }
@@ -271,8 +263,8 @@ fn change_at_random(client: &mut Client, seed: u64, numbers: usize, start: impl 
             client.command(b"", some_change(&mut random, number), &mut events);
             client.finish(b"", &mut events);
             if events.iter().any(|event| matches!(event, Event::Refused { .. })) {
-                let close = Command::CloseChannel { origin: origin(), reply: false };
-                carry_out(client, b"", vec![close, Command::OpenChannel(origin())]);
+                let close = request(Ask::CloseChannel);
+                carry_out(client, b"", vec![close, request(Ask::OpenChannel(OnRefusal::CloseChannel))]);
             }
         }
     }
@@ -333,8 +325,8 @@ fn what_is_not_durable_is_not_found_either() {
     let steps = [
         declare_exchange("new", "direct", false),
         declare_queue("new", false),
-        Command::Bind(binding("x", to_queue("q"))),
-        Command::Unbind(binding("x", to_queue("q"))),
+        request(Ask::Bind(binding("x", to_queue("q")))),
+        request(Ask::Unbind(binding("x", to_queue("q")))),
         delete_exchange("new"),
         delete_queue("new"),
     ];

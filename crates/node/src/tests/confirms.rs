@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use ferrymq_model::{
-    Body, Command, DeclareQueue, Effect, GetCommand, Name, Position, Publish, Reply, Settle, Settlement, Span, Usage,
+    Ask, Body, Command, DeclareQueue, Deliveries, Effect, GetCommand, Name, Position, Publish, Reply, Settle,
+    Settlement, Span, Usage,
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::tests::rig::{Folder, Gate, Still, carry_out, declaration, login, open, origin, publish};
+use crate::tests::rig::{Folder, Gate, Still, carry_out, declaration, login, open, origin, publish, request};
 use crate::{Client, Effects, Node, Peer};
 
 #[test]
@@ -32,11 +33,11 @@ fn what_a_client_does_is_counted_for_its_vhost_and_its_user() {
     declare(&mut client);
     publish_one(&mut client);
     seen.wait(|what| what.confirmed);
-    let get = GetCommand { origin: origin(), queue: Name::from("q"), no_ack: false };
-    carry_out(&mut client, b"", vec![Command::Get(get)]);
+    let get = GetCommand { queue: Name::from("q"), no_ack: false };
+    carry_out(&mut client, b"", vec![request(Ask::Get(get))]);
     seen.wait(|what| what.got);
     let settlement = Settlement::Accept;
-    let settle = Settle { origin: origin(), delivery_tag: 1, multiple: false, settlement };
+    let settle = Settle { origin: origin(), deliveries: Deliveries::One(1), settlement };
     carry_out(&mut client, b"", vec![Command::Settle(settle)]);
 
     let done =
@@ -74,8 +75,8 @@ fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
 
 fn declare(client: &mut Client) {
     let queue = DeclareQueue { durable: true, ..declaration("q") };
-    let confirm = Command::ConfirmSelect { origin: origin(), no_wait: false };
-    carry_out(client, b"", [login(), vec![confirm, Command::DeclareQueue(queue)]].concat());
+    let confirm = request(Ask::SelectConfirms);
+    carry_out(client, b"", [login(), vec![confirm, request(Ask::DeclareQueue(queue))]].concat());
 }
 
 fn publish_one(client: &mut Client) {

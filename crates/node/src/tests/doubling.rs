@@ -6,12 +6,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ferrymq_model::{
-    Arguments, BindCommand, Body, Command, ConnectionId, ConsumeCommand, DeclareQueue, DeleteQueue, Destination, Name,
-    Origin, Span, Value,
+    Arguments, Ask, BindCommand, Body, Command, ConnectionId, DeclareQueue, DeleteQueue, Destination, Name, OnRefusal,
+    Origin, Request, Span, Subscribe, Value,
 };
 use parking_lot::Mutex;
 
-use crate::tests::rig::{FakeHost, Folder, Gate, Nobody, Still, carry_out, declaration, login, open, origin, publish};
+use crate::tests::rig::{FakeHost, Folder, Gate, Nobody, Still, carry_out, declaration, login, open, publish, request};
 use crate::{Client, Node};
 
 /// The processor time of this thread so far.
@@ -71,39 +71,36 @@ impl Rig {
 }
 
 fn declare(queue: &str, exclusive: bool) -> Command {
-    Command::DeclareQueue(DeclareQueue { exclusive, ..declaration(queue) })
+    request(Ask::DeclareQueue(DeclareQueue { exclusive, ..declaration(queue) }))
 }
 
 fn delete(queue: &str) -> Command {
     let queue = Name::from(queue);
-    Command::DeleteQueue(DeleteQueue { origin: origin(), queue, if_unused: false, if_empty: false, no_wait: false })
+    request(Ask::DeleteQueue(DeleteQueue { queue, if_unused: false, if_empty: false }))
 }
 
 fn consume(queue: &str, tag: usize) -> Command {
-    Command::Consume(ConsumeCommand {
-        origin: origin(),
+    request(Ask::Subscribe(Subscribe {
         queue: Name::from(queue),
         tag: Name::from(&*tag.to_string()),
         no_ack: true,
         exclusive: false,
-        no_wait: false,
+        credit: None,
         arguments: Arguments::default(),
-    })
+    }))
 }
 
 fn cancel(tag: usize) -> Command {
-    Command::Cancel { origin: origin(), tag: Name::from(&*tag.to_string()), no_wait: false }
+    request(Ask::Unsubscribe(Name::from(&*tag.to_string())))
 }
 
 fn bind(exchange: &str, queue: &str, number: usize) -> Command {
-    Command::Bind(BindCommand {
-        origin: origin(),
+    request(Ask::Bind(BindCommand {
         destination: Destination::Queue(Name::from(queue)),
         exchange: Name::from(exchange),
         key: number.to_string().into_bytes(),
-        no_wait: false,
         arguments: ferrymq_model::Table(vec![("n".to_owned(), Value::Int(number as i64))]),
-    })
+    }))
 }
 
 #[test]
@@ -124,12 +121,23 @@ fn connections_come_and_go_in_linear_time() {
 #[test]
 fn channels_of_one_connection_come_and_go_in_linear_time() {
     let rig = Rig::new();
-    let channel = |number| Origin { channel: number as u16 + 2, method: 0 };
+    let channel = |number| Origin { channel: number as u16 + 2, ..Origin::default() };
     check_linear("channels", |count| {
         let mut client = rig.connect();
         time(|| {
-            carry_out(&mut client, b"", (0..count).map(|number| Command::OpenChannel(channel(number))).collect());
-            let close = |number| Command::CloseChannel { origin: channel(number), reply: true };
+            carry_out(
+                &mut client,
+                b"",
+                (0..count)
+                    .map(|number| {
+                        Command::Request(Request {
+                            origin: channel(number),
+                            ask: Ask::OpenChannel(OnRefusal::CloseChannel),
+                        })
+                    })
+                    .collect(),
+            );
+            let close = |number| Command::Request(Request { origin: channel(number), ask: Ask::CloseChannel });
             carry_out(&mut client, b"", (0..count / 2).map(close).collect());
             drop(client);
         })

@@ -9,10 +9,10 @@ use std::{
     },
 };
 
-use ferrymq_model::{Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time};
+use ferrymq_model::{Ask, Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time};
 use ferrymq_storage::{Options, RealDisk};
 
-use crate::tests::rig::{FakeHost, Folder, carry_out, declaration, login, origin, publish};
+use crate::tests::rig::{FakeHost, Folder, carry_out, declaration, login, publish, request};
 use crate::{Backend, Client, Effects, Node, NodeSettings, Peer};
 
 const MAX: usize = 32 << 20;
@@ -196,7 +196,7 @@ fn open_transactions_count_and_a_rollback_gives_back() {
     let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
     holder.holds(MAX / 100 * 95, 0);
     let queue = declaration("q");
-    carry_out(&mut other, b"", vec![Command::DeclareQueue(queue), Command::TxSelect(origin())]);
+    carry_out(&mut other, b"", vec![request(Ask::DeclareQueue(queue)), request(Ask::SelectTransactions)]);
     let body = Body::Shared(vec![0; MAX / 100 * 8].into());
     carry_out(
         &mut other,
@@ -204,7 +204,7 @@ fn open_transactions_count_and_a_rollback_gives_back() {
         vec![Command::Publish(Publish { routing_key: Span { start: 0, len: 1 }, ..publish(body) })],
     );
     assert!(holder.is_paused() && !other.is_paused());
-    carry_out(&mut other, b"", vec![Command::TxRollback(origin())]);
+    carry_out(&mut other, b"", vec![request(Ask::RollBack)]);
     rig.pass(100);
     assert!(!holder.is_paused());
 }

@@ -7,6 +7,7 @@ pub(crate) mod doubling;
 pub(crate) mod ledger;
 pub(crate) mod login;
 pub(crate) mod pacing;
+pub(crate) mod port;
 pub(crate) mod publish;
 pub(crate) mod rig;
 pub(crate) mod tokens;

@@ -6,9 +6,9 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use ferrymq_model::{Arguments, Body, Command, ConsumeCommand, Name, Publish, Span};
+use ferrymq_model::{Arguments, Ask, Body, Command, Name, Publish, Span, Subscribe};
 
-use crate::tests::rig::{Folder, Gate, Moving, Nobody, carry_out, declaration, login, open, origin, publish};
+use crate::tests::rig::{Folder, Gate, Moving, Nobody, carry_out, declaration, login, open, publish, request};
 use crate::{Client, Effects, Node, Peer};
 
 /// A peer whose socket takes as much as the test says.
@@ -49,21 +49,20 @@ impl Bench {
         let mut consumer = node.connect(socket.clone(), "consumer".to_owned(), true).unwrap();
         let mut publisher = node.connect(Arc::new(Nobody), "publisher".to_owned(), true).unwrap();
         carry_out(&mut publisher, b"", login());
-        let declare = Command::DeclareQueue(declaration("q"));
+        let declare = request(Ask::DeclareQueue(declaration("q")));
         carry_out(&mut consumer, b"", [login(), vec![declare]].concat());
         Self { node, clock, socket, consumer, publisher, _folder: folder }
     }
 
     fn consume(&mut self) {
-        let consume = Command::Consume(ConsumeCommand {
-            origin: origin(),
+        let consume = request(Ask::Subscribe(Subscribe {
             queue: Name::from("q"),
             tag: Name::from("c"),
             no_ack: true,
             exclusive: false,
-            no_wait: false,
+            credit: None,
             arguments: Arguments::default(),
-        });
+        }));
         carry_out(&mut self.consumer, b"", vec![consume]);
     }
 

@@ -8,12 +8,13 @@ use std::sync::{
 };
 
 use ferrymq_model::{
-    BindCommand, Body, Command, Destination, Event, Login, Name, Origin, Publish, Rare, Refusal, Span, Table, Time,
+    Ask, BindCommand, Body, Command, Destination, Event, Login, Name, OnRefusal, Publish, PublishExtras, Refusal, Span,
+    Table, Time,
 };
 
 use crate::management::definition_import::Import;
 use crate::tests::rig::{
-    FakeHost, Folder, Gate, Nobody, START, Still, carry_out, declaration, login, open, origin, publish,
+    FakeHost, Folder, Gate, Nobody, START, Still, carry_out, declaration, login, open, publish, request,
 };
 
 const QUEUES: usize = 300;
@@ -47,15 +48,13 @@ fn decisions(counts_messages: bool) -> usize {
     let mut commands = login();
     for number in 0..QUEUES {
         let queue = Name::from(&*format!("q{number}"));
-        commands.push(Command::DeclareQueue(declaration(&queue)));
-        commands.push(Command::Bind(BindCommand {
-            origin: origin(),
+        commands.push(request(Ask::DeclareQueue(declaration(&queue))));
+        commands.push(request(Ask::Bind(BindCommand {
             destination: Destination::Queue(queue),
             exchange: Name::from("amq.fanout"),
             key: Default::default(),
-            no_wait: false,
             arguments: Table::default(),
-        }));
+        })));
     }
     carry_out(&mut client, b"", commands);
     let before = host.0.load(Ordering::Relaxed);
@@ -101,9 +100,13 @@ fn permission_is_looked_at_before_the_user_id() {
     drop(catalog);
     let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
     let login = Login::Password { user: Name::from("limited"), password: b"limited".to_vec() };
-    let open_vhost = Command::OpenVhost { origin: Origin::default(), vhost: Name::from("/") };
-    carry_out(&mut client, b"", vec![Command::Login(login), open_vhost, Command::OpenChannel(origin())]);
-    let rare = Rare { user: Some(Name::from("somebody")), ..Rare::default() };
+    let open_vhost = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096 });
+    carry_out(
+        &mut client,
+        b"",
+        vec![Command::Login(login), open_vhost, request(Ask::OpenChannel(OnRefusal::CloseChannel))],
+    );
+    let rare = PublishExtras { user: Some(Name::from("somebody")), ..PublishExtras::default() };
     let publish = Publish { rare: Some(Box::new(rare)), ..to_fanout() };
     let mut events = Vec::new();
     client.command(b"amq.fanout", Command::Publish(publish), &mut events);
@@ -122,7 +125,7 @@ fn what_it_takes_to_route_counts_as_work() {
     let node = open(&folder, Arc::<Gate>::default(), Arc::<Counting>::default());
     let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
     let queue = declaration("q");
-    let commands = [login(), vec![Command::DeclareQueue(queue)]].concat();
+    let commands = [login(), vec![request(Ask::DeclareQueue(queue))]].concat();
     carry_out(&mut client, b"", commands);
     let (mut input, mut events) = (b"amq.topic".to_vec(), Vec::new());
     let exchange = Span { start: 0, len: input.len() as u32 };

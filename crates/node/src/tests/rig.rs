@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ferrymq_model::{
-    Arguments, Body, Command, DeclareQueue, Dialect, Event, Limits, Login, Name, Origin, Publish, Span, Time,
+    Arguments, Ask, Body, Command, DeclareQueue, Dialect, Event, Limits, Login, Name, OnRefusal, Origin, Publish,
+    Request, Span, Time,
 };
 use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, Options, RealDisk};
 use parking_lot::{Condvar, Mutex};
@@ -27,7 +28,12 @@ pub fn open(folder: &Folder, gate: Arc<Gate>, host: Arc<dyn Host>) -> Arc<Node> 
 }
 
 pub fn origin() -> Origin {
-    Origin { channel: 1, method: 0 }
+    Origin { channel: 1, ..Origin::default() }
+}
+
+/// A request on channel 1, whose answer the peer gets.
+pub fn request(ask: Ask) -> Command {
+    Command::Request(Request { origin: origin(), ask })
 }
 
 /// Carries out commands, none of which may be refused.
@@ -43,8 +49,8 @@ pub fn carry_out(client: &mut Client, input: &[u8], commands: Vec<Command>) {
 /// What opens a connection and its channel 1.
 pub fn login() -> Vec<Command> {
     let login = Login::Password { user: Name::from("guest"), password: b"guest".to_vec() };
-    let open_vhost = Command::OpenVhost { origin: Origin::default(), vhost: Name::from("/") };
-    vec![Command::Login(login), open_vhost, Command::OpenChannel(origin())]
+    let open_vhost = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096 });
+    vec![Command::Login(login), open_vhost, request(Ask::OpenChannel(OnRefusal::CloseChannel))]
 }
 
 /// When the clock of a fake host begins.
@@ -131,13 +137,11 @@ impl FakeHost for Moving {
 /// The declaration of a queue without any flag or argument.
 pub fn declaration(name: &str) -> DeclareQueue {
     DeclareQueue {
-        origin: origin(),
         queue: Name::from(name),
         passive: false,
         durable: false,
         exclusive: false,
         auto_delete: false,
-        no_wait: false,
         arguments: Arguments::default(),
     }
 }

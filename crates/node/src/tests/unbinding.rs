@@ -5,10 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use ferrymq_model::{BindCommand, Command, DeclareExchange, DeleteExchange, Destination, Name, Table, Time};
+use ferrymq_model::{Ask, BindCommand, Command, DeclareExchange, DeleteExchange, Destination, Name, Table, Time};
 
 use crate::Node;
-use crate::tests::rig::{FakeHost, Folder, Gate, Nobody, START, carry_out, declaration, login, open, origin};
+use crate::tests::rig::{FakeHost, Folder, Gate, Nobody, START, carry_out, declaration, login, open, request};
 
 const BINDINGS: usize = 1_000;
 
@@ -47,17 +47,15 @@ impl FakeHost for Other {
 }
 
 fn declare() -> Command {
-    Command::DeclareExchange(DeclareExchange {
-        origin: origin(),
+    request(Ask::DeclareExchange(DeclareExchange {
         exchange: Name::from("x"),
         kind: Name::from("direct"),
         passive: false,
         durable: false,
         auto_delete: false,
         internal: false,
-        no_wait: false,
         arguments: Table::default(),
-    })
+    }))
 }
 
 #[test]
@@ -65,22 +63,20 @@ fn an_exchange_that_is_declared_again_takes_its_bindings_away_in_portions() {
     let (folder, host) = (Folder::new(), Arc::new(Other::default()));
     let node = open(&folder, Arc::<Gate>::default(), host.clone());
     let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
-    let queue = Command::DeclareQueue(declaration("q"));
+    let queue = request(Ask::DeclareQueue(declaration("q")));
     let mut commands = [login(), vec![queue, declare()]].concat();
     commands.extend((0..BINDINGS).map(|number| {
-        Command::Bind(BindCommand {
-            origin: origin(),
+        request(Ask::Bind(BindCommand {
             destination: Destination::Queue(Name::from("q")),
             exchange: Name::from("x"),
             key: number.to_string().into_bytes(),
-            no_wait: false,
             arguments: Table::default(),
-        })
+        }))
     }));
     carry_out(&mut client, b"", commands);
     host.node.set(Arc::downgrade(&node)).unwrap();
-    let delete = DeleteExchange { origin: origin(), exchange: Name::from("x"), if_unused: false, no_wait: false };
-    carry_out(&mut client, b"", vec![Command::DeleteExchange(delete)]);
+    let delete = DeleteExchange { exchange: Name::from("x"), if_unused: false };
+    carry_out(&mut client, b"", vec![request(Ask::DeleteExchange(delete))]);
     assert!(host.came.load(Ordering::Relaxed), "the other one came in between");
     assert!(node.catalog.read().exchange("/", "x").is_ok());
     drop(client);

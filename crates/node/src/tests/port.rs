@@ -1,0 +1,281 @@
+//! The port between a session and the node: who gets an answer, what a refusal does, credit, and which deliveries are
+//! settled.
+
+use std::sync::Arc;
+
+use ferrymq_model::{
+    Answer, Arguments, Ask, Body, Command, Credit, CreditOf, DeclareQueue, Deliveries, Effect, Event, GetCommand, Name,
+    OnRefusal, Origin, Publish, Refusal, Reply, Request, SetCredit, Settle, Settlement, Span, Subscribe,
+};
+use parking_lot::{Condvar, Mutex};
+
+use crate::tests::rig::{Folder, Gate, Still, carry_out, declaration, login, open, origin, publish, request};
+use crate::{Client, Effects, Node, Peer};
+
+/// A peer that notes what it gets, and whether its owner was woken.
+#[derive(Default)]
+struct Notes {
+    seen: Mutex<Vec<String>>,
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Notes {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.lock())
+    }
+
+    /// Waits until the owner is woken, once more than before.
+    fn wait_until_woken(&self) {
+        let mut woken = self.woken.lock();
+        self.changed.wait_while(&mut woken, |woken| !*woken);
+        *woken = false;
+    }
+}
+
+impl Peer for Notes {
+    fn send(&self, effects: &Effects) {
+        let mut seen = self.seen.lock();
+        effects.for_each(|effect| match effect {
+            Effect::Deliver { delivery_tag, message, .. } => {
+                seen.push(format!("{delivery_tag}: {}", message.body.bytes().escape_ascii()));
+            }
+            Effect::Reply { origin, reply } => seen.push(format!("{} {reply:?}", origin.token)),
+            Effect::Refused { origin, .. } => seen.push(format!("{} refused", origin.token)),
+            _ => {}
+        });
+    }
+
+    fn waiting(&self) -> usize {
+        0
+    }
+
+    fn wake(&self) {
+        *self.woken.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// A node with one client, whose channel 2 goes on after a refusal.
+struct Talk {
+    client: Client,
+    notes: Arc<Notes>,
+    gate: Arc<Gate>,
+    node: Arc<Node>,
+    _folder: Folder,
+}
+
+impl Talk {
+    fn new() -> Self {
+        let (folder, gate, notes) = (Folder::new(), Arc::new(Gate::default()), Arc::new(Notes::default()));
+        let node = open(&folder, gate.clone(), Arc::new(Still));
+        let mut client = node.connect(notes.clone(), "test".to_owned(), true).unwrap();
+        carry_out(&mut client, b"", login());
+        let mut talk = Self { client, notes, gate, node, _folder: folder };
+        let open = Origin { channel: 2, ..origin() };
+        assert_eq!(talk.ask(open, Ask::OpenChannel(OnRefusal::GoOn)), []);
+        talk.notes.take();
+        talk
+    }
+
+    fn ask(&mut self, origin: Origin, ask: Ask) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.client.command(b"", Command::Request(Request { origin, ask }), &mut events);
+        self.client.finish(b"", &mut events);
+        events
+    }
+
+    fn publish(&mut self, bodies: &[u8]) {
+        let queue = Span { start: 0, len: 1 };
+        for body in bodies {
+            let input = [b'q', *body];
+            let body = Body::Span(Span { start: 1, len: 1 });
+            carry_out(
+                &mut self.client,
+                &input,
+                vec![Command::Publish(Publish { routing_key: queue, ..publish(body) })],
+            );
+        }
+    }
+
+    /// Publishes a message whose properties are longer than the client takes.
+    fn publish_long(&mut self) {
+        let input = [b'q'; 5_000];
+        let properties = Span { start: 0, len: 5_000 };
+        let routing_key = Span { start: 0, len: 1 };
+        let publish = Publish { routing_key, properties, ..publish(Body::Span(routing_key)) };
+        carry_out(&mut self.client, &input, vec![Command::Publish(publish)]);
+    }
+
+    /// Closes channel 1 as a session does after a refusal, and opens it again. Returns what the refusal was.
+    fn reopen(&mut self, events: &[Event]) -> String {
+        let [Event::Refused { refusal: Refusal::TooLarge(text), .. }] = events else { panic!("{events:?}") };
+        self.ask(origin().unanswered(true), Ask::CloseChannel);
+        self.ask(origin(), Ask::OpenChannel(OnRefusal::CloseChannel));
+        self.notes.take();
+        text.clone()
+    }
+
+    /// How many messages are ready in queue `q`.
+    fn ready(&mut self) -> u64 {
+        let passive = Ask::DeclareQueue(DeclareQueue { passive: true, ..declaration("q") });
+        match &self.ask(of_session(2, 0), passive)[..] {
+            [Event::Answered { reply: Ok(Reply::QueueDeclared { messages, .. }), .. }] => *messages,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn settle(&mut self, deliveries: Deliveries) {
+        let settle = Settle { origin: origin(), deliveries, settlement: Settlement::Release };
+        carry_out(&mut self.client, b"", vec![Command::Settle(settle)]);
+    }
+
+    /// Declares queue `q` on channel 1.
+    fn with_queue(mut self) -> Self {
+        carry_out(&mut self.client, b"", vec![request(Ask::DeclareQueue(declaration("q")))]);
+        self.notes.take();
+        self
+    }
+
+    /// Subscribes to queue `q` on channel 1.
+    fn subscribe(&mut self, no_ack: bool, credit: Option<Credit>) {
+        let (queue, tag, arguments) = (Name::from("q"), Name::from("tag"), Arguments::default());
+        let subscribe = Subscribe { queue, tag, no_ack, exclusive: false, credit, arguments };
+        carry_out(&mut self.client, b"", vec![request(Ask::Subscribe(subscribe))]);
+        self.notes.take();
+    }
+
+    fn set_credit(&mut self, credit: Credit) {
+        let of = CreditOf::Subscription(Name::from("tag"));
+        carry_out(&mut self.client, b"", vec![request(Ask::SetCredit(SetCredit { of, credit }))]);
+    }
+
+    fn end(self) {
+        drop(self.client);
+        self.node.stop().unwrap();
+    }
+}
+
+fn of_session(channel: u16, token: u32) -> Origin {
+    Origin { channel, answer: Answer::Session, token }
+}
+
+fn missing_queue() -> Ask {
+    Ask::Get(GetCommand { queue: Name::from("missing"), no_ack: true })
+}
+
+#[test]
+fn the_session_gets_an_answer_when_it_is_durable() {
+    let mut talk = Talk::new();
+    talk.gate.hold();
+    let ask = Ask::DeclareQueue(DeclareQueue { durable: true, ..declaration("") });
+    assert_eq!(talk.ask(of_session(1, 7), ask), [], "the declaration is not on disk");
+    talk.gate.wait_for_a_sync();
+    let mut events = Vec::new();
+    talk.client.take_events(&mut events);
+    assert_eq!(events, []);
+    talk.gate.release();
+    while events.is_empty() {
+        talk.notes.wait_until_woken();
+        talk.client.take_events(&mut events);
+    }
+    let [Event::Answered { origin, reply: Ok(Reply::QueueDeclared { queue, .. }) }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert!(queue.starts_with("amq.gen-"), "the name that the server chose: {queue}");
+    assert_eq!(*origin, of_session(1, 7));
+    assert_eq!(talk.notes.take(), [""; 0], "the peer gets no answer");
+    talk.end();
+}
+
+#[test]
+fn a_refusal_ends_only_a_channel_that_wants_it() {
+    let mut talk = Talk::new();
+    let refused = |events: &[Event], wanted: Origin| matches!(events, [Event::Answered { origin, reply: Err(Refusal::NotFound { .. }) }] if *origin == wanted);
+    for answer in [Answer::Session, Answer::Nobody] {
+        let origin = Origin { answer, ..of_session(2, 1) };
+        let events = talk.ask(origin, missing_queue());
+        assert!(refused(&events, origin), "{events:?}");
+    }
+    assert_eq!(talk.notes.take(), [""; 0]);
+    let of_peer = Origin { answer: Answer::Peer, ..of_session(2, 3) };
+    assert_eq!(talk.ask(of_peer, missing_queue()), []);
+    let purge = || Ask::PurgeQueue(Name::from("q"));
+    talk.ask(of_peer, Ask::DeclareQueue(declaration("q")));
+    talk.ask(of_peer, purge());
+    let seen = talk.notes.take();
+    assert_eq!(seen[0], "3 refused");
+    assert_eq!(seen.last().unwrap(), "3 QueuePurged { messages: 0 }", "{seen:?}");
+
+    // Channel 1 is one of AMQP 0-9-1.
+    let events = talk.ask(Origin { token: 4, ..origin() }, missing_queue());
+    assert!(matches!(events[..], [Event::Refused { .. }]), "{events:?}");
+    assert_eq!(talk.notes.take(), ["4 refused"]);
+    assert_eq!(talk.ask(origin(), purge()), []);
+    assert_eq!(talk.notes.take(), [""; 0], "it ignores what comes after the refusal");
+    talk.end();
+}
+
+#[test]
+fn a_grant_counts_deliveries_and_a_window_what_is_unsettled() {
+    for no_ack in [true, false] {
+        let mut talk = Talk::new().with_queue();
+        talk.subscribe(no_ack, Some(Credit::Grant(0)));
+        talk.publish(b"abcdef");
+        assert_eq!(talk.notes.take(), [""; 0]);
+        talk.set_credit(Credit::Grant(2));
+        assert_eq!(talk.notes.take(), ["0 CreditSet", "1: a", "2: b"], "no ack: {no_ack}");
+        talk.set_credit(Credit::Grant(1));
+        assert_eq!(talk.notes.take(), ["0 CreditSet", "3: c"]);
+        // Of the unsettled deliveries, those of the grants count, too.
+        talk.set_credit(Credit::Window(4));
+        let more: &[&str] = if no_ack { &["0 CreditSet", "4: d", "5: e", "6: f"] } else { &["0 CreditSet", "4: d"] };
+        assert_eq!(talk.notes.take(), more);
+        talk.end();
+    }
+}
+
+#[test]
+fn a_range_of_deliveries_is_settled_whatever_is_left_of_it() {
+    let mut talk = Talk::new().with_queue();
+    talk.publish(b"abcdef");
+    talk.subscribe(false, Some(Credit::Grant(5)));
+    talk.settle(Deliveries::Range { first: 2, last: 3 });
+    talk.settle(Deliveries::Range { first: 1, last: 3 });
+    talk.settle(Deliveries::Range { first: 1, last: 3 });
+    talk.set_credit(Credit::Grant(10));
+    assert_eq!(talk.notes.take(), ["0 CreditSet", "6: a", "7: b", "8: c", "9: f"]);
+    let none = Settle { origin: origin(), deliveries: Deliveries::One(1), settlement: Settlement::Accept };
+    let mut events = Vec::new();
+    talk.client.command(b"", Command::Settle(none), &mut events);
+    assert!(matches!(events[..], [Event::Refused { refusal: Refusal::PreconditionFailed(_), .. }]), "{events:?}");
+    talk.end();
+}
+
+#[test]
+fn a_message_that_does_not_fit_ends_its_channel_and_stays() {
+    for no_ack in [true, false] {
+        let mut talk = Talk::new().with_queue();
+        talk.publish(b"a");
+        talk.publish_long();
+        talk.publish(b"bc");
+        talk.subscribe(no_ack, Some(Credit::Grant(0)));
+        let of = CreditOf::Subscription(Name::from("tag"));
+        let events = talk.ask(origin(), Ask::SetCredit(SetCredit { of, credit: Credit::Grant(10) }));
+        assert_eq!(talk.notes.take(), ["0 CreditSet", "1: a", "0 refused"], "no ack: {no_ack}");
+        assert!(talk.reopen(&events).contains("5000 bytes"));
+        let left = if no_ack { 3 } else { 4 };
+        assert_eq!(talk.ready(), left, "nothing behind it is lost (no ack: {no_ack})");
+
+        if !no_ack {
+            let get = Ask::Get(GetCommand { queue: Name::from("q"), no_ack: true });
+            talk.ask(origin(), get);
+        }
+        let get = Ask::Get(GetCommand { queue: Name::from("q"), no_ack });
+        let events = talk.ask(Origin { token: 9, ..origin() }, get);
+        assert_eq!(talk.notes.take(), ["9 refused"]);
+        talk.reopen(&events);
+        assert_eq!(talk.ready(), 3);
+        talk.end();
+    }
+}

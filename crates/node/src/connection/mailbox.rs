@@ -17,7 +17,7 @@ use crate::{
         transaction::{Settling, Transaction},
         unacked::{Delivery, Unacked},
     },
-    login::authentication::Identity,
+    login::authentication::Principal,
     routing::replies::ReplyAddress,
 };
 
@@ -35,7 +35,7 @@ pub struct Mailbox {
     timeout_ms: u64,
     pub events: Vec<Event>,
     /// The result of the login, after the check.
-    pub login: Option<Box<Result<Identity, Refusal>>>,
+    pub login: Option<Box<Result<Principal, Refusal>>>,
     /// A table has room for four at once, so that they stand elsewhere.
     pub channels: HashMap<u16, Box<Channel>>,
     pub subscriptions: HashMap<u32, Subscription>,

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use ferrymq_auth::{DelayedLogins, FailedLogins, PasswordChecks};
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
 use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Time};
 use ferrymq_storage::{BodyFiles, Store};
@@ -28,7 +29,7 @@ use crate::{
         host::Host,
         transition::{Aftermath, CatalogLock, Core, Transition},
     },
-    login::{authentication::Backend, failed_logins::Slowed, passwords::Logins},
+    login::authentication::Backend,
     management::{catalog_change, counters::Counters, trace::Firehose},
     routing::replies::ReplyAddresses,
 };
@@ -109,8 +110,11 @@ pub struct Node {
     pub(crate) properties: HashMap<Dialect, &'static dyn Properties>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) backends: Vec<Backend>,
-    pub(crate) logins: Logins,
-    pub(crate) slowed: Slowed,
+    pub(crate) password_checks: PasswordChecks<Connection>,
+    /// Locked only to look into the table or to change it.
+    pub(crate) failed_logins: Mutex<FailedLogins>,
+    /// Locked only to add or to take some.
+    pub(crate) delayed_logins: Mutex<DelayedLogins<Connection>>,
     pub(crate) counters: Counters,
     pub(crate) durable: Arc<Durable>,
     pub(crate) catalog: RwLock<Catalog>,
@@ -147,6 +151,9 @@ pub struct Node {
     /// A sabotage: a batch counts messages, whatever the number of their deliveries.
     #[cfg(test)]
     pub(crate) counts_messages: AtomicBool,
+    /// A sabotage: equal checks of passwords are not shared.
+    #[cfg(test)]
+    pub(crate) checks_each_login: AtomicBool,
 }
 
 pub(crate) struct PendingGet {
@@ -247,6 +254,11 @@ impl Node {
 
     pub(crate) fn random(&self) -> u128 {
         self.host.random()
+    }
+
+    /// A salt for a password, another one each time.
+    pub(crate) fn salt(&self) -> [u8; 16] {
+        self.host.random().to_le_bytes()
     }
 
     /// Whether publishers are not to be read: they are blocked, or will be.

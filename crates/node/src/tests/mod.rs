@@ -9,5 +9,4 @@ pub(crate) mod login;
 pub(crate) mod pacing;
 pub(crate) mod publish;
 pub(crate) mod rig;
-pub(crate) mod tokens;
 pub(crate) mod unbinding;

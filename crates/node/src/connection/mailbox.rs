@@ -308,6 +308,8 @@ impl Mailbox {
                 over.push((*number, timeout_ms));
             }
         }
+        // The order of the table is another one in each process.
+        over.sort_unstable();
         for (channel, timeout_ms) in &over {
             let text = format!(
                 "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \

@@ -1,7 +1,7 @@
 //! One member: joins the catalog, the shard and its storage, and the connections.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{
@@ -67,7 +67,7 @@ pub struct NodeSettings {
     /// Values that were asked for and cannot change in an existing directory.
     pub fixed: FixedStorage,
     /// How each dialect's properties are read.
-    pub properties: HashMap<Dialect, &'static dyn Properties>,
+    pub properties: BTreeMap<Dialect, &'static dyn Properties>,
     /// The user backends, in their order.
     pub backends: Vec<Backend>,
     /// Whether events are published to the exchange `amq.rabbitmq.event`.
@@ -107,7 +107,7 @@ impl fmt::Debug for NodeSettings {
 /// is encoded, written or waited for while one of the first three is held.
 pub struct Node {
     pub(crate) limits: Limits,
-    pub(crate) properties: HashMap<Dialect, &'static dyn Properties>,
+    pub(crate) properties: BTreeMap<Dialect, &'static dyn Properties>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) backends: Vec<Backend>,
     pub(crate) password_checks: PasswordChecks<Connection>,

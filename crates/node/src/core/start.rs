@@ -1,7 +1,7 @@
 //! Opening a node: recovery first, then the callbacks of storage's threads.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, OnceLock, Weak, atomic::Ordering},
 };
@@ -316,7 +316,7 @@ impl FixedStorage {
 
 fn found(recovered: &Recovered) -> Found {
     // A queue has a lane for each priority.
-    let queues: HashSet<QueueId> = recovered.queues.iter().map(|lane| lane.id.queue()).collect();
+    let queues: BTreeSet<QueueId> = recovered.queues.iter().map(|lane| lane.id.queue()).collect();
     let messages = recovered.queues.iter().map(|lane| lane.messages).sum();
     Found { is_new: recovered.entries.is_empty(), queues: queues.len(), messages }
 }
@@ -365,7 +365,8 @@ fn write_changes(
 /// Opens the durable queues with what storage found of their lanes.
 fn load_shard(catalog: &Catalog, recovered: &Recovered, store: &mut Store, now: Time) -> Shard {
     let mut shard = Shard::new();
-    let mut found: HashMap<QueueId, &RecoveredQueue> = recovered.queues.iter().map(|queue| (queue.id, queue)).collect();
+    let mut found: BTreeMap<QueueId, &RecoveredQueue> =
+        recovered.queues.iter().map(|queue| (queue.id, queue)).collect();
     for queue in catalog.queues() {
         let mut lanes = Vec::new();
         for lane in 0..=queue.settings.priority_max {

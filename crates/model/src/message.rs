@@ -8,7 +8,7 @@ use crate::{Name, Time};
 
 /// The protocol whose encoding a message's properties have. The number is stored with the message: never change a
 /// number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Dialect {
     /// AMQP 0-9-1: the properties are a content header's property flags and property list (section 4.2.6.1).

@@ -18,7 +18,6 @@ pub use core::check::{Checked, check};
 pub use core::host::Host;
 pub use core::node::{FixedStorage, Found, Node, NodeSettings};
 pub use core::start::NodeError;
+pub use ferrymq_auth::{TokenKeys, TokenSettings};
 pub use login::authentication::Backend;
-pub use login::token_keys::TokenKeys;
-pub use login::tokens::TokenSettings;
 pub use management::definitions::{DefinitionsError, Imported};

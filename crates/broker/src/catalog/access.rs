@@ -3,7 +3,7 @@
 use ferrymq_model::{Access, CatalogEntry, Name, Object, QueueId, Refusal};
 
 use super::patterns::Pattern;
-use super::{Caller, Catalog, Rights, UserLimits, entries, exchanges, no_vhost, shown};
+use super::{Caller, Catalog, Rights, UserLimits, entries, exchanges, in_order, no_vhost, shown};
 
 /// A user. The password hash is opaque here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +89,12 @@ impl Permission {
     }
 }
 
+/// Puts entries that were found in the order of a hash table into the order of their keys: the order of the table is
+/// another one in each process, and the same calls must have the same changes.
+fn sort(found: &mut [CatalogEntry]) {
+    found.sort_unstable_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
+}
+
 impl Catalog {
     /// Adds or changes a user. Its limits stay as they are.
     pub fn put_user(&mut self, name: &Name, password_hash: &str, tags: &[String], changes: &mut Vec<CatalogEntry>) {
@@ -104,9 +110,9 @@ impl Catalog {
         self.users.get(name)
     }
 
-    /// All users, in no order.
+    /// All users, in the order of their names.
     pub fn users(&self) -> impl Iterator<Item = (&Name, &User)> {
-        self.users.iter()
+        in_order(&self.users)
     }
 
     /// Removes a user with all permissions.
@@ -118,11 +124,13 @@ impl Catalog {
             return Err(no_user(name));
         }
         changes.push(entries::user_tombstone(name));
+        let found = changes.len();
         for (vhost, users) in &mut self.permissions {
             if users.remove(name).is_some() {
                 changes.push(entries::permission_tombstone(name, vhost));
             }
         }
+        sort(&mut changes[found..]);
         self.forget_topic_permissions(|user, _| user == name, changes);
         self.vhosts.values().for_each(|vhost| vhost.epoch.advance());
         Ok(())
@@ -188,6 +196,7 @@ impl Catalog {
         exchange: Option<&Name>,
         changes: &mut Vec<CatalogEntry>,
     ) {
+        let found = changes.len();
         if let Some(of_vhost) = self.topic_permissions.get_mut(vhost) {
             of_vhost.retain(|(other, at), _| {
                 let goes = other == user && exchange.is_none_or(|exchange| exchange == at);
@@ -197,6 +206,7 @@ impl Catalog {
                 !goes
             });
         }
+        sort(&mut changes[found..]);
         if let Some(vhost) = self.vhosts.get(vhost) {
             vhost.epoch.advance();
         }
@@ -204,6 +214,7 @@ impl Catalog {
 
     /// Removes all topic permissions for which `which` returns true, by user and vhost.
     fn forget_topic_permissions(&mut self, which: impl Fn(&Name, &Name) -> bool, changes: &mut Vec<CatalogEntry>) {
+        let found = changes.len();
         for (vhost, permissions) in &mut self.topic_permissions {
             permissions.retain(|(user, exchange), _| {
                 let goes = which(user, vhost);
@@ -213,6 +224,7 @@ impl Catalog {
                 !goes
             });
         }
+        sort(&mut changes[found..]);
     }
 
     fn check_user_and_vhost(&self, user: &Name, vhost: &Name) -> Result<(), Refusal> {
@@ -245,9 +257,8 @@ impl Catalog {
         let vhost = self.vhosts.remove(name).expect("it was just found");
         vhost.epoch.advance();
         changes.extend(vhost.tombstones());
-        for user in self.permissions.remove(name).unwrap_or_default().into_keys() {
-            changes.push(entries::permission_tombstone(&user, name));
-        }
+        let users = self.permissions.remove(name).unwrap_or_default();
+        changes.extend(in_order(&users).map(|(user, _)| entries::permission_tombstone(user, name)));
         self.forget_topic_permissions(|_, vhost| vhost == name, changes);
         changes.push(entries::vhost_tombstone(name));
         Ok(queues)

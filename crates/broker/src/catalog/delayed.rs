@@ -6,7 +6,7 @@
 
 use ferrymq_model::{CatalogEntry, ExchangeKind, ExchangeSpec, Name, QueueId, Refusal, Value};
 
-use super::Catalog;
+use super::{Catalog, in_order};
 use crate::schedule::ScheduleSettings;
 
 pub(super) const ROUTES_AS: &str = "x-delayed-type";
@@ -72,10 +72,10 @@ impl Catalog {
         std::mem::take(&mut self.schedule_changes)
     }
 
-    /// The schedules of all exchanges, in no order.
+    /// The schedules of all exchanges, in the order of the names of vhosts and exchanges.
     pub fn schedules(&self) -> impl Iterator<Item = (QueueId, ScheduleSettings)> {
-        self.vhosts.values().flat_map(|vhost| {
-            let exchanges = vhost.exchanges.iter();
+        in_order(&self.vhosts).flat_map(|(_, vhost)| {
+            let exchanges = in_order(&vhost.exchanges);
             exchanges.filter_map(|(name, found)| Some((found.schedule?, settings(&vhost.name, name, &found.spec))))
         })
     }

@@ -12,7 +12,7 @@ use super::happenings::Happening;
 use super::queues::give_back;
 use super::routing::Router;
 use super::unbinding::Unbinding;
-use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, shown, without_line_ends};
+use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, in_order, shown, without_line_ends};
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -211,7 +211,7 @@ impl Catalog {
         self.vhost(vhost)?.exchange(name).map(|exchange| &exchange.spec)
     }
 
-    /// The exchanges of a vhost, in no order.
+    /// The exchanges of a vhost, in the order of their names.
     pub fn exchanges(&self, vhost: &str) -> impl Iterator<Item = (&Name, &ExchangeSpec)> {
         self.vhosts.get(vhost).into_iter().flat_map(Vhost::exchange_specs)
     }
@@ -245,7 +245,7 @@ impl Catalog {
 
 impl Vhost {
     fn exchange_specs(&self) -> impl Iterator<Item = (&Name, &ExchangeSpec)> {
-        self.exchanges.iter().map(|(name, exchange)| (name, &exchange.spec))
+        in_order(&self.exchanges).map(|(name, exchange)| (name, &exchange.spec))
     }
 }
 

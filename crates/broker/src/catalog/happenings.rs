@@ -2,8 +2,8 @@
 
 use ferrymq_model::{ExchangeSpec, Name, QueueSpec, Table};
 
-use super::Catalog;
 use super::bindings::{Binding, Target};
+use super::{Catalog, in_order};
 
 /// A declaration or deletion.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,10 +83,10 @@ impl Catalog {
             .is_some_and(|exchange| !exchange.bindings.is_empty())
     }
 
-    /// The durable bindings of a vhost, in no order.
+    /// The durable bindings of a vhost, in the order in which they were made.
     pub fn durable_bindings(&self, vhost: &str) -> impl Iterator<Item = BindingFacts> {
         let found = self.vhosts.get(vhost).into_iter();
-        let bindings = found.flat_map(|vhost| vhost.bindings.values().map(move |binding| (vhost, binding)));
+        let bindings = found.flat_map(|vhost| in_order(&vhost.bindings).map(move |(_, binding)| (vhost, binding)));
         bindings.filter(|(_, binding)| binding.durable).filter_map(|(vhost, binding)| {
             vhost.exchanges.get(&binding.source)?;
             let (target, to_queue) = self.named(&binding.target)?;

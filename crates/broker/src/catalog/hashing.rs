@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use ferrymq_model::{Arguments, Identity, Refusal, Value};
-use hashbrown::HashMap;
 use slab::Slab;
 
 use super::bindings::{Binding, Target};
-use super::queues::give_back;
 use super::ring::Ring;
 use super::routing::Opened;
 
@@ -71,8 +69,8 @@ const PROBES: usize = 8;
 pub(super) struct Shares {
     by: HashedBy,
     targets: Slab<Bound>,
-    /// The index of each target in `targets`.
-    places: HashMap<Target, usize>,
+    /// The index of each target in `targets`, in the order of the targets.
+    places: BTreeMap<Target, usize>,
     /// The rings of each power of two.
     classes: BTreeMap<u32, Rings>,
 }
@@ -92,7 +90,7 @@ impl Shares {
     pub(super) fn new(arguments: &Arguments) -> Self {
         // The arguments were checked when the exchange was declared.
         let by = HashedBy::parse(arguments).unwrap_or(HashedBy::RoutingKey);
-        Self { by, targets: Slab::new(), places: HashMap::new(), classes: BTreeMap::new() }
+        Self { by, targets: Slab::new(), places: BTreeMap::new(), classes: BTreeMap::new() }
     }
 
     pub(super) fn add(&mut self, binding: &Binding) {
@@ -129,15 +127,15 @@ impl Shares {
         if self.targets[place].counts.is_empty() {
             self.targets.remove(place);
             self.places.remove(target);
-            give_back(&mut self.places);
         }
     }
 
-    /// Whether the routing key alone decides. All targets.
+    /// All targets, in order: when the chosen one is deleted, the first that is there takes its place.
     pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
         self.places.keys()
     }
 
+    /// Whether the routing key alone decides.
     pub(super) fn looks_at_keys(&self) -> bool {
         matches!(self.by, HashedBy::RoutingKey)
     }

@@ -1,9 +1,8 @@
 //! The catalog after a restart, from the journal's entries.
 
 use ferrymq_model::{CatalogEntry, EntryKind, Name, Object, QueueId, QueueOwner, Refusal, Table};
-use hashbrown::HashMap;
 use serde::de::DeserializeOwned;
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use super::bindings::Target;
 use super::entries::{
@@ -79,7 +78,7 @@ impl Catalog {
         let mut living: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.value.is_some()).collect();
         // Entries come after those that they refer to: the numbers of the kinds have this order.
         living.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
-        let mut orphaned = HashMap::new();
+        let mut orphaned = BTreeSet::new();
         for entry in living {
             let unfit = |why| LoadError { kind: entry.kind, key: entry.key.clone(), why };
             match catalog.take_in(entry, &mut orphaned) {
@@ -96,7 +95,7 @@ impl Catalog {
             catalog.apply_policies(&vhost);
         }
         // An auto-delete exchange whose last binding was deleted just before the crash is deleted now.
-        for (vhost, exchange) in orphaned.into_keys() {
+        for (vhost, exchange) in orphaned {
             let found = catalog.vhosts.get(&vhost).and_then(|vhost| vhost.exchanges.get(&exchange));
             if found.is_some_and(|exchange| exchange.spec.auto_delete && exchange.bindings.is_empty()) {
                 catalog.remove_exchange(&vhost, exchange, changes);
@@ -106,7 +105,7 @@ impl Catalog {
         Ok(Loaded { catalog, orphans })
     }
 
-    fn take_in(&mut self, entry: &CatalogEntry, orphaned: &mut HashMap<(Name, Name), ()>) -> Result<(), Unfit> {
+    fn take_in(&mut self, entry: &CatalogEntry, orphaned: &mut BTreeSet<(Name, Name)>) -> Result<(), Unfit> {
         match entry.kind {
             EntryKind::Vhost => {
                 let VhostEntry { name, settings } = value(entry)?;
@@ -156,7 +155,7 @@ impl Catalog {
         Ok(())
     }
 
-    fn take_in_binding(&mut self, entry: &CatalogEntry, orphaned: &mut HashMap<(Name, Name), ()>) -> Result<(), Unfit> {
+    fn take_in_binding(&mut self, entry: &CatalogEntry, orphaned: &mut BTreeSet<(Name, Name)>) -> Result<(), Unfit> {
         let BindingEntry { vhost, queue_id, spec } = value(entry)?;
         let (vhost, source) = (stored(&vhost)?, stored(&spec.source)?);
         let target = match &spec.exchange {
@@ -166,7 +165,7 @@ impl Catalog {
         if let Target::Queue(id) = &target
             && !self.queues.contains_key(id)
         {
-            orphaned.insert((vhost, source), ());
+            orphaned.insert((vhost, source));
             return Err(Unfit::Orphan(format!("the queue with number {} is not there", id.0)));
         }
         let found = self.vhost(&vhost)?;
@@ -174,7 +173,7 @@ impl Catalog {
         if let Target::Exchange(name) = &target
             && let Err(missing) = found.exchange(name)
         {
-            orphaned.insert((vhost, source), ());
+            orphaned.insert((vhost, source));
             return Err(missing.into());
         }
         self.insert_binding(&vhost, &source, &target, &spec.key, spec.arguments, true);

@@ -206,9 +206,9 @@ impl Catalog {
         }
     }
 
-    /// All vhosts, in no order.
+    /// All vhosts, in the order of their names.
     pub fn vhosts(&self) -> impl Iterator<Item = &Name> {
-        self.vhosts.keys()
+        in_order(&self.vhosts).map(|(name, _)| name)
     }
 
     /// The change counter of a vhost, to keep and watch.
@@ -249,6 +249,14 @@ impl Vhost {
     fn exchange(&self, name: &str) -> Result<&Exchange, Refusal> {
         self.exchanges.get(name).ok_or_else(|| missing(Object::Exchange, name, &self.name))
     }
+}
+
+/// The entries of a table in the order of their keys. A hash table has another order in each process, and the same
+/// calls must have the same results.
+fn in_order<K: Ord, V>(table: &HashMap<K, V>) -> impl Iterator<Item = (&K, &V)> {
+    let mut entries: Vec<(&K, &V)> = table.iter().collect();
+    entries.sort_unstable_by_key(|(key, _)| *key);
+    entries.into_iter()
 }
 
 fn no_vhost(name: &str) -> Refusal {

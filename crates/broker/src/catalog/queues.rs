@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use super::happenings::Happening;
 use super::queue_arguments::{self, QueueKind};
 use super::unbinding::Unbinding;
-use super::{Caller, Catalog, arguments, entries, missing, shown, without_line_ends};
+use super::{Caller, Catalog, arguments, entries, in_order, missing, shown, without_line_ends};
 use crate::queue::QueueSettings;
 
 /// How many queue ids are reserved with one entry in the journal.
@@ -216,9 +216,9 @@ impl Catalog {
         self.queues.get(&id).map(Box::as_ref)
     }
 
-    /// All queues of all vhosts, in no order.
+    /// All queues of all vhosts, in the order of their declarations.
     pub fn queues(&self) -> impl Iterator<Item = &QueueRecord> {
-        self.queues.values().map(Box::as_ref)
+        in_order(&self.queues).map(|(_, queue)| queue.as_ref())
     }
 
     /// The exclusive queues of a connection, in the order of their declarations.

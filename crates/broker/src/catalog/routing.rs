@@ -220,7 +220,12 @@ impl Router {
                 keys.filter_map(|key| by_key.get(key)).for_each(|targets| found.add_all(targets));
             }
             Self::Fanout(all) => found.add_all(all),
-            Self::Topic(topics) => keys.for_each(|key| topics.matches(key, found)),
+            Self::Topic(topics) => {
+                let before = found.exchanges.len();
+                keys.for_each(|key| topics.matches(key, found));
+                // Words are found in the order of a hash table, which is another one in each process.
+                found.exchanges[before..].sort_unstable();
+            }
             Self::Headers(matchers) => {
                 found.holds = Holds::Once;
                 let matching = matchers.values().filter(|(matcher, _)| matcher.matches(&envelope.headers));

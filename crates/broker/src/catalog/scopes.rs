@@ -24,9 +24,6 @@ struct Grant {
 struct Wildcard(Vec<Vec<u8>>);
 
 impl Scopes {
-    /// The maximum number of scopes in a token, as in RabbitMQ.
-    pub const COUNT_MAX: usize = 2048;
-
     /// The permissions of these scopes, which have no prefix any more. Unknown scopes are ignored.
     pub fn parse<'a>(scopes: impl IntoIterator<Item = &'a str>) -> Self {
         let mut parsed = Self::default();

@@ -18,6 +18,7 @@ mod port;
 mod queues;
 mod random;
 mod reference;
+mod reproducible;
 mod resting;
 mod schedules;
 mod sequences;

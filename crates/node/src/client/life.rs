@@ -9,7 +9,7 @@ use super::{Client, route_cache::RouteCache};
 use crate::{
     connection::{ledger::Kind, mailbox::Subscription, peer::subscription_id},
     core::transition::{Aftermath, CatalogLock},
-    login::authentication::Identity,
+    login::authentication::Principal,
     management::trace::Who,
 };
 
@@ -48,7 +48,7 @@ impl Client {
         if let Some(checked) = checked.filter(|_| self.is_checked) {
             self.is_checked = false;
             if !self.loopback {
-                let mut failed = self.node.slowed.failed.lock();
+                let mut failed = self.node.failed_logins.lock();
                 match &*checked {
                     Ok(_) => failed.succeeded(&self.address, &self.claimed),
                     Err(_) => failed.failed(&self.address, &self.claimed, self.node.now()),
@@ -58,11 +58,11 @@ impl Client {
         }
     }
 
-    fn logged_in(&mut self, checked: Result<Identity, Refusal>, events: &mut Vec<Event>) {
+    fn logged_in(&mut self, checked: Result<Principal, Refusal>, events: &mut Vec<Event>) {
         match checked {
-            Ok(identity) => {
-                self.tell_authentication("user.authentication.success", &identity.name, None);
-                self.identity = Some(identity);
+            Ok(principal) => {
+                self.tell_authentication("user.authentication.success", &principal.name, None);
+                self.principal = Some(principal);
                 events.push(Event::LoggedIn);
             }
             Err(refusal) => {
@@ -81,7 +81,7 @@ impl Client {
         let accounts = self.node.counters.enter(&vhost, connections_max, caller.user, limits)?;
         self.epoch = catalog.epoch(&vhost);
         drop(catalog);
-        let who = Who { vhost: vhost.clone(), user: self.identity().name.clone(), connection: self.connection.name() };
+        let who = Who { vhost: vhost.clone(), user: self.principal().name.clone(), connection: self.connection.name() };
         // A session opens one vhost.
         self.connection.who.get_or_init(|| who);
         self.connection.accounts.get_or_init(|| accounts);
@@ -94,12 +94,12 @@ impl Client {
 
     /// A new token applies from now on. Without tokens nothing changes; clients that renew tokens expect success.
     pub(super) fn renew_login(&mut self, origin: Origin, secret: &[u8]) -> Result<(), Refusal> {
-        let renewed = self.node.renewed(self.identity(), secret).map_err(|why| {
-            tracing::warn!(peer = self.address, "new secret of user '{}' refused: {why}", self.identity().name);
+        let renewed = self.node.renewed(self.principal(), secret).map_err(|why| {
+            tracing::warn!(peer = self.address, "new secret of user '{}' refused: {why}", self.principal().name);
             Refusal::NotAllowed("New secret was refused by one of the backends".to_owned())
         })?;
-        if let (Some(token), Some(identity)) = (renewed, &mut self.identity) {
-            identity.token = Some(token);
+        if let Some(renewed) = renewed {
+            self.principal = Some(renewed);
             // Cached routes were allowed by the old token.
             self.routes = RouteCache::default();
         }
@@ -205,8 +205,8 @@ impl Client {
         for channel in channels {
             self.end_channel(channel);
         }
-        if let (Some(vhost), Some(identity)) = (&self.vhost, &self.identity) {
-            self.node.counters.leave(vhost, &identity.name, identity.token.is_none());
+        if let (Some(vhost), Some(principal)) = (&self.vhost, &self.principal) {
+            self.node.counters.leave(vhost, &principal.name, principal.token.is_none());
         }
         self.node.disconnect(&Arc::clone(&self.connection));
         self.tell_disconnected();

@@ -33,7 +33,7 @@ use crate::{
         touched::Touched,
         transition::Aftermath,
     },
-    login::authentication::Identity,
+    login::authentication::Principal,
 };
 use fan_out::FanOut;
 use pacing::Pacing;
@@ -48,7 +48,7 @@ pub struct Client {
     connection: Arc<Connection>,
     address: String,
     loopback: bool,
-    identity: Option<Identity>,
+    principal: Option<Principal>,
     /// The user name that the client sent.
     claimed: Name,
     /// Its password is being checked.
@@ -84,7 +84,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("address", &self.address)
-            .field("identity", &self.identity)
+            .field("principal", &self.principal)
             .finish_non_exhaustive()
     }
 }
@@ -96,7 +96,7 @@ impl Client {
             connection,
             address,
             loopback,
-            identity: None,
+            principal: None,
             claimed: Name::default(),
             is_checked: false,
             vhost: None,
@@ -126,7 +126,7 @@ impl Client {
     /// The user who has logged in.
     #[must_use]
     pub fn user(&self) -> Option<&Name> {
-        self.identity.as_ref().map(|identity| &identity.name)
+        self.principal.as_ref().map(|principal| &principal.name)
     }
 
     /// The vhost that was opened.
@@ -138,7 +138,7 @@ impl Client {
     /// Whether the login succeeded.
     #[must_use]
     pub fn is_logged_in(&self) -> bool {
-        self.identity.is_some()
+        self.principal.is_some()
     }
 
     /// Whether this connection's publishes are blocked.
@@ -396,8 +396,8 @@ impl Client {
         }
     }
 
-    fn identity(&self) -> &Identity {
-        self.identity.as_ref().expect("a session logs in before it does anything")
+    fn principal(&self) -> &Principal {
+        self.principal.as_ref().expect("a session logs in before it does anything")
     }
 
     /// The caller, for the catalog.
@@ -406,9 +406,9 @@ impl Client {
     }
 
     fn caller_in<'a>(&'a self, vhost: &'a Name) -> Caller<'a> {
-        let identity = self.identity();
-        let rights = identity.rights(|| self.node.wall());
-        Caller { vhost, user: &identity.name, rights, connection: self.connection.id }
+        let principal = self.principal();
+        let rights = principal.rights(|| self.node.wall());
+        Caller { vhost, user: &principal.name, rights, connection: self.connection.id }
     }
 
     fn with_channel<T>(&self, channel: u16, f: impl FnOnce(&mut Channel) -> T) -> T {

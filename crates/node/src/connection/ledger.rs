@@ -4,7 +4,7 @@
 //! server takes the user whose connections hold the most together. It reads no more from that user's connection that
 //! holds the most, while other connections go on. If that lasts for [`GRACE_MS`], the connection is closed.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
@@ -272,8 +272,8 @@ fn user_of(connection: &Connection) -> Option<&Name> {
 
 /// The bytes that the connections of each user hold. Connections without a user and closing connections are not
 /// included.
-fn by_user(connections: &[Option<Arc<Connection>>], pool: Pool) -> HashMap<Option<&Name>, usize> {
-    let mut by_user = HashMap::new();
+fn by_user(connections: &[Option<Arc<Connection>>], pool: Pool) -> BTreeMap<Option<&Name>, usize> {
+    let mut by_user = BTreeMap::new();
     for connection in connections.iter().flatten() {
         let is_closing = connection.account.state.load(Ordering::Acquire) == CLOSING;
         if let user @ Some(_) = user_of(connection).filter(|_| !is_closing) {

@@ -17,7 +17,7 @@ use crate::{
         transaction::{Settling, Transaction},
         unacked::{Delivery, Unacked},
     },
-    login::authentication::Identity,
+    login::authentication::Principal,
     routing::replies::ReplyAddress,
 };
 
@@ -38,7 +38,7 @@ pub struct Mailbox {
     /// ascending order of the positions.
     held_answers: VecDeque<(Position, Event)>,
     /// The result of the login, after the check.
-    pub login: Option<Box<Result<Identity, Refusal>>>,
+    pub login: Option<Box<Result<Principal, Refusal>>>,
     /// A table has room for four at once, so that they stand elsewhere.
     pub channels: HashMap<u16, Box<Channel>>,
     pub subscriptions: HashMap<u32, Subscription>,
@@ -392,6 +392,8 @@ impl Mailbox {
                 over.push((*number, timeout_ms));
             }
         }
+        // The order of the table is another one in each process.
+        over.sort_unstable();
         for (channel, timeout_ms) in &over {
             let text = format!(
                 "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \

@@ -1,7 +1,7 @@
 //! Queues whose messages on disk cannot be read: requests to them are refused until they are purged or deleted.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 pub struct FailedQueues {
     /// Whether there are any, so that the check costs nothing while there are none.
     any: AtomicBool,
-    reasons: Mutex<HashMap<QueueId, String>>,
+    reasons: Mutex<BTreeMap<QueueId, String>>,
 }
 
 impl FailedQueues {

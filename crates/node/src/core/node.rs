@@ -1,7 +1,7 @@
 //! One member: joins the catalog, the shard and its storage, and the connections.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{
@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use ferrymq_auth::{DelayedLogins, FailedLogins, PasswordChecks};
 use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
 use ferrymq_model::{
     ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Settlement, Time,
@@ -30,7 +31,7 @@ use crate::{
         host::Host,
         transition::{Aftermath, CatalogLock, Core, Transition},
     },
-    login::{authentication::Backend, failed_logins::Slowed, passwords::Logins},
+    login::authentication::Backend,
     management::{catalog_change, counters::Counters, trace::Firehose},
     routing::replies::ReplyAddresses,
 };
@@ -68,7 +69,7 @@ pub struct NodeSettings {
     /// Values that were asked for and cannot change in an existing directory.
     pub fixed: FixedStorage,
     /// How each dialect's properties are read.
-    pub properties: HashMap<Dialect, &'static dyn Properties>,
+    pub properties: BTreeMap<Dialect, &'static dyn Properties>,
     /// The user backends, in their order.
     pub backends: Vec<Backend>,
     /// Whether events are published to the exchange `amq.rabbitmq.event`.
@@ -108,11 +109,14 @@ impl fmt::Debug for NodeSettings {
 /// is encoded, written or waited for while one of the first three is held.
 pub struct Node {
     pub(crate) limits: Limits,
-    pub(crate) properties: HashMap<Dialect, &'static dyn Properties>,
+    pub(crate) properties: BTreeMap<Dialect, &'static dyn Properties>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) backends: Vec<Backend>,
-    pub(crate) logins: Logins,
-    pub(crate) slowed: Slowed,
+    pub(crate) password_checks: PasswordChecks<Connection>,
+    /// Locked only to look into the table or to change it.
+    pub(crate) failed_logins: Mutex<FailedLogins>,
+    /// Locked only to add or to take some.
+    pub(crate) delayed_logins: Mutex<DelayedLogins<Connection>>,
     pub(crate) counters: Counters,
     pub(crate) durable: Arc<Durable>,
     pub(crate) catalog: RwLock<Catalog>,
@@ -149,6 +153,9 @@ pub struct Node {
     /// A sabotage: a batch counts messages, whatever the number of their deliveries.
     #[cfg(test)]
     pub(crate) counts_messages: AtomicBool,
+    /// A sabotage: equal checks of passwords are not shared.
+    #[cfg(test)]
+    pub(crate) checks_each_login: AtomicBool,
 }
 
 pub(crate) struct PendingGet {
@@ -249,6 +256,11 @@ impl Node {
 
     pub(crate) fn random(&self) -> u128 {
         self.host.random()
+    }
+
+    /// A salt for a password, another one each time.
+    pub(crate) fn salt(&self) -> [u8; 16] {
+        self.host.random().to_le_bytes()
     }
 
     /// Whether publishers are not to be read: they are blocked, or will be.

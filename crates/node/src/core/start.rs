@@ -1,13 +1,14 @@
 //! Opening a node: recovery first, then the callbacks of storage's threads.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, OnceLock, Weak, atomic::Ordering},
 };
 
+use ferrymq_auth::{PasswordChecks, passwords};
 use ferrymq_broker::{Catalog, HistoryBudget, LoadError, Shard};
-use ferrymq_model::{CatalogEntry, Position, QueueId, Time};
+use ferrymq_model::{CatalogEntry, Limits, Position, QueueId, Time};
 use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Stall, Store};
 
 use crate::{
@@ -18,7 +19,6 @@ use crate::{
         node::{FixedStorage, Found, Node, NodeSettings},
         transition::{Aftermath, CatalogLock, Core, Transition},
     },
-    login::passwords::{self, Logins},
     management::events,
     routing::schedules,
 };
@@ -145,7 +145,7 @@ impl Node {
         }
         recovered.missing.iter().for_each(|missing| tracing::warn!("{missing}"));
         let (now, mut changes) = (host.now(), Vec::new());
-        let mut catalog = load_catalog(&recovered.entries, &mut changes)?;
+        let mut catalog = load_catalog(&recovered.entries, host.random().to_le_bytes(), &mut changes)?;
         let mut tells_events = settings.events;
         if tells_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
             tracing::warn!("events are not published: {refusal}");
@@ -162,24 +162,14 @@ impl Node {
             ledger: Ledger::new(&settings.limits).into(),
             properties: settings.properties,
             backends: settings.backends,
-            logins: Logins::new(host.random()),
-            slowed: Default::default(),
+            password_checks: PasswordChecks::new(host.random().to_le_bytes()),
+            failed_logins: Default::default(),
+            delayed_logins: Default::default(),
             counters: Default::default(),
             host,
             durable: messenger.durable.clone(),
             catalog: catalog.into(),
-            core: Core {
-                shard,
-                store: Some(store),
-                connections: Vec::new(),
-                free_slots: Vec::new(),
-                alarm: None,
-                consumer_timeouts: ConsumerTimeouts::new(settings.limits.consumer_timeout_ms, now),
-                ledger_due: None,
-                logins_due: None,
-                catalog_position,
-            }
-            .into(),
+            core: Core::new(shard, store, &settings.limits, catalog_position, now).into(),
             limits: settings.limits,
             bodies,
             awaiting: Default::default(),
@@ -198,6 +188,8 @@ impl Node {
             found: found(&recovered),
             #[cfg(test)]
             counts_messages: false.into(),
+            #[cfg(test)]
+            checks_each_login: false.into(),
         });
         messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
@@ -287,6 +279,23 @@ impl Node {
     }
 }
 
+impl Core {
+    /// Without connections and timers.
+    fn new(shard: Shard, store: Store, limits: &Limits, catalog_position: Position, now: Time) -> Self {
+        Self {
+            shard,
+            store: Some(store),
+            connections: Vec::new(),
+            free_slots: Vec::new(),
+            alarm: None,
+            consumer_timeouts: ConsumerTimeouts::new(limits.consumer_timeout_ms, now),
+            ledger_due: None,
+            logins_due: None,
+            catalog_position,
+        }
+    }
+}
+
 impl FixedStorage {
     fn check(&self, recovered: &Recovered) -> Result<(), String> {
         let pairs = [
@@ -307,7 +316,7 @@ impl FixedStorage {
 
 fn found(recovered: &Recovered) -> Found {
     // A queue has a lane for each priority.
-    let queues: HashSet<QueueId> = recovered.queues.iter().map(|lane| lane.id.queue()).collect();
+    let queues: BTreeSet<QueueId> = recovered.queues.iter().map(|lane| lane.id.queue()).collect();
     let messages = recovered.queues.iter().map(|lane| lane.messages).sum();
     Found { is_new: recovered.entries.is_empty(), queues: queues.len(), messages }
 }
@@ -315,9 +324,14 @@ fn found(recovered: &Recovered) -> Found {
 /// After a crash during the deletion of a queue or exchange with very many bindings, this many may be left.
 const ORPHANS_SHOWN: usize = 16;
 
-fn load_catalog(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Catalog, NodeError> {
+/// The catalog in these entries; without any, a new one, in which the password of the default user has this salt.
+fn load_catalog(
+    entries: &[CatalogEntry],
+    salt: [u8; 16],
+    changes: &mut Vec<CatalogEntry>,
+) -> Result<Catalog, NodeError> {
     if entries.is_empty() {
-        return Ok(Catalog::fresh(&passwords::hash(b"guest"), changes));
+        return Ok(Catalog::fresh(&passwords::hash(b"guest", salt), changes));
     }
     let loaded = Catalog::load(entries, changes).map_err(NodeError::Catalog)?;
     for orphan in loaded.orphans.iter().take(ORPHANS_SHOWN) {
@@ -351,7 +365,8 @@ fn write_changes(
 /// Opens the durable queues with what storage found of their lanes.
 fn load_shard(catalog: &Catalog, recovered: &Recovered, store: &mut Store, now: Time) -> Shard {
     let mut shard = Shard::new();
-    let mut found: HashMap<QueueId, &RecoveredQueue> = recovered.queues.iter().map(|queue| (queue.id, queue)).collect();
+    let mut found: BTreeMap<QueueId, &RecoveredQueue> =
+        recovered.queues.iter().map(|queue| (queue.id, queue)).collect();
     for queue in catalog.queues() {
         let mut lanes = Vec::new();
         for lane in 0..=queue.settings.priority_max {

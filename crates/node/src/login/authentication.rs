@@ -1,18 +1,15 @@
 //! Authentication: compares what a client sends as proof with what the catalog has of the user, or with what a
 //! token says.
 
-use ferrymq_broker::Rights;
-use ferrymq_model::{Name, Refusal, Time};
-
 use std::sync::{Arc, Weak};
+
+use ferrymq_auth::{Token, TokenSettings, Waits, passwords};
+use ferrymq_broker::{Rights, Scopes};
+use ferrymq_model::{Name, Refusal, Time};
 
 use crate::{
     connection::peer::Connection,
     core::node::{GUEST, Node},
-    login::{
-        passwords::{self, Waits},
-        tokens::{Token, TokenSettings},
-    },
 };
 
 /// The user backends. The first one that accepts the client decides what that user may do.
@@ -26,18 +23,36 @@ pub enum Backend {
 
 /// The user for whom a connection acts.
 #[derive(Clone, Debug)]
-pub(crate) struct Identity {
+pub(crate) struct Principal {
     pub name: Name,
-    /// The token, if a token also says what the user may do.
-    pub token: Option<Token>,
+    /// What the user may do, if a token says it.
+    pub token: Option<TokenRights>,
 }
 
-impl Identity {
+/// What a token allows its user.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenRights {
+    scopes: Scopes,
+    /// When the token expires, by the wall clock; `None`: never.
+    expires: Option<Time>,
+}
+
+impl From<Token> for Principal {
+    fn from(token: Token) -> Self {
+        let Token { user, scopes, expires } = token;
+        Self {
+            name: user,
+            token: Some(TokenRights { scopes: Scopes::parse(scopes.iter().map(String::as_str)), expires }),
+        }
+    }
+}
+
+impl Principal {
     /// The source of its permissions now, by the wall clock.
     pub fn rights(&self, now: impl FnOnce() -> Time) -> Rights<'_> {
         match &self.token {
             None => Rights::OfUser,
-            Some(token) if token.has_expired(now()) => Rights::Expired,
+            Some(token) if token.expires.is_some_and(|expires| expires <= now()) => Rights::Expired,
             Some(token) => Rights::OfToken(&token.scopes),
         }
     }
@@ -45,17 +60,15 @@ impl Identity {
 
 impl Node {
     /// Checks a password, which may be a token: one backend after the other, until one accepts it.
-    pub(crate) fn check_password(&self, user: &Name, password: &[u8], loopback: bool) -> Result<Identity, Refusal> {
+    pub(crate) fn check_password(&self, user: &Name, password: &[u8], loopback: bool) -> Result<Principal, Refusal> {
         let mut reasons = Vec::with_capacity(self.backends.len());
         for backend in &self.backends {
             let checked = match backend {
                 Backend::Internal => self.check_own(user, password),
-                Backend::Tokens(settings) => settings
-                    .check(password, self.wall())
-                    .map(|token| Identity { name: token.user.clone(), token: Some(token) }),
+                Backend::Tokens(settings) => settings.check(password, self.wall()).map(Principal::from),
             };
             match checked {
-                Ok(identity) => return from_there(identity, loopback),
+                Ok(principal) => return from_there(principal, loopback),
                 Err(reason) => reasons.push(reason),
             }
         }
@@ -68,7 +81,7 @@ impl Node {
             return true;
         }
         let catalog = self.catalog.read();
-        catalog.user(user).is_some_and(|found| self.logins.is_remembered(user, password, &found.password_hash))
+        catalog.user(user).is_some_and(|found| self.password_checks.is_remembered(user, password, &found.password_hash))
     }
 
     /// Checks a password on another thread, and notifies the connection. Equal requests at the same time share one
@@ -83,18 +96,19 @@ impl Node {
         loopback: bool,
         connection: &Arc<Connection>,
     ) -> Result<(), Refusal> {
-        let key = self.logins.key_of(&user, &password, loopback);
-        match self.logins.wait(key.clone(), connection) {
-            Waits::WithOthers => return Ok(()),
-            Waits::InVain => return Err(refused(&user, "too many passwords wait to be checked")),
-            Waits::First => {}
+        let check = self.password_checks.check_for(&user, &password, loopback);
+        match self.password_checks.wait(check.clone(), connection) {
+            Waits::WithOthers if self.shares_checks() => return Ok(()),
+            Waits::TooMany => return Err(refused(&user, "too many passwords wait to be checked")),
+            Waits::First | Waits::WithOthers => {}
         }
         let node = Arc::downgrade(self);
         self.host.compute(Box::new(move || {
             let Some(node) = node.upgrade() else { return };
             // A client that has disconnected does not cost a check.
-            let checked = node.logins.is_awaited(&key).then(|| node.check_password(&user, &password, loopback));
-            let waiting = node.logins.answered(&key);
+            let checked =
+                node.password_checks.is_awaited(&check).then(|| node.check_password(&user, &password, loopback));
+            let waiting = node.password_checks.answered(&check);
             for connection in waiting.iter().filter_map(Weak::upgrade) {
                 let checked = checked.clone().unwrap_or_else(|| node.check_password(&user, &password, loopback));
                 connection.mailbox().login = Some(Box::new(checked));
@@ -104,26 +118,36 @@ impl Node {
         Ok(())
     }
 
+    #[cfg(not(test))]
+    fn shares_checks(&self) -> bool {
+        true
+    }
+
+    #[cfg(test)]
+    fn shares_checks(&self) -> bool {
+        !self.checks_each_login.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Accepts the user that the connection itself proves, who needs no password.
-    pub(crate) fn check_proof(&self, proof: Result<Name, String>, loopback: bool) -> Result<Identity, Refusal> {
+    pub(crate) fn check_proof(&self, proof: Result<Name, String>, loopback: bool) -> Result<Principal, Refusal> {
         let name = proof.map_err(Refusal::LoginFailed)?;
         let asked = self.backends.iter().any(|backend| matches!(backend, Backend::Internal));
         if asked && self.catalog.read().user(&name).is_some() {
-            return from_there(Identity { name, token: None }, loopback);
+            return from_there(Principal { name, token: None }, loopback);
         }
         Err(refused(&name, NOBODY))
     }
 
     /// The user after `update-secret`. A password does not expire, so any new secret is accepted for it.
-    pub(crate) fn renewed(&self, identity: &Identity, secret: &[u8]) -> Result<Option<Token>, String> {
-        if identity.token.is_none() {
+    pub(crate) fn renewed(&self, principal: &Principal, secret: &[u8]) -> Result<Option<Principal>, String> {
+        if principal.token.is_none() {
             return Ok(None);
         }
         let mut reason = "tokens are not accepted".to_owned();
         for backend in &self.backends {
             let Backend::Tokens(settings) = backend else { continue };
             match settings.check(secret, self.wall()) {
-                Ok(token) if token.user == identity.name => return Ok(Some(token)),
+                Ok(token) if token.user == principal.name => return Ok(Some(token.into())),
                 Ok(token) => reason = format!("it is a token of user '{}'", token.user),
                 Err(why) => reason = why,
             }
@@ -131,31 +155,58 @@ impl Node {
         Err(reason)
     }
 
-    fn check_own(&self, user: &Name, password: &[u8]) -> Result<Identity, String> {
-        let kept = self.catalog.read().user(user).map(|user| user.password_hash.clone());
-        let Some(kept) = kept else {
+    fn check_own(&self, user: &Name, password: &[u8]) -> Result<Principal, String> {
+        let stored = self.catalog.read().user(user).map(|user| user.password_hash.clone());
+        let Some(stored) = stored else {
             // It takes as long as for an existing user, so that nobody learns which users exist.
-            passwords::check_in_vain(password);
+            passwords::dummy_check(password);
             return Err(NOBODY.to_owned());
         };
-        if !self.logins.check(user, password, &kept) {
+        if !self.password_checks.check(user, password, &stored) {
             return Err("the password is wrong".to_owned());
         }
-        Ok(Identity { name: user.clone(), token: None })
+        Ok(Principal { name: user.clone(), token: None })
     }
 }
 
 const NOBODY: &str = "there is none of that name";
 
 /// Whether the user may log in from that machine.
-fn from_there(identity: Identity, loopback: bool) -> Result<Identity, Refusal> {
-    if *identity.name == *GUEST && !loopback {
-        return Err(refused(&identity.name, "it may come from this machine only"));
+fn from_there(principal: Principal, loopback: bool) -> Result<Principal, Refusal> {
+    if *principal.name == *GUEST && !loopback {
+        return Err(refused(&principal.name, "it may come from this machine only"));
     }
-    Ok(identity)
+    Ok(principal)
 }
 
 /// The reason is for the log: a client that tries passwords does not learn it.
 fn refused(user: &Name, why: &str) -> Refusal {
     Refusal::LoginFailed(format!("user '{user}': {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrymq_broker::{Caller, Catalog};
+    use ferrymq_model::{Access, ConnectionId, Object};
+
+    use super::*;
+
+    const EXPIRES: Time = Time(1_700_000_000_000);
+
+    #[test]
+    fn a_token_allows_what_its_scopes_say_until_it_expires() {
+        let scopes = vec!["read:*/%2A-{vhost}".to_owned(), "tag:monitoring".to_owned()];
+        let principal = Principal::from(Token { user: Name::from("u"), scopes, expires: Some(EXPIRES) });
+        let (catalog, vhost) = (Catalog::fresh("", &mut Vec::new()), Name::from("/"));
+        let allows = |now, name: &str| {
+            let rights = principal.rights(|| now);
+            let caller = Caller { rights, ..Caller::of_user(&vhost, &principal.name, ConnectionId(1)) };
+            // Then a queue that may be read is missing, and one that may not be read is refused.
+            let refusal = catalog.queue(&caller, name, Some(Access::Read)).unwrap_err();
+            matches!(refusal, Refusal::NotFound { object: Object::Queue, .. })
+        };
+        assert!(allows(Time(EXPIRES.0 - 1), "*-/"));
+        assert!(!allows(Time(EXPIRES.0 - 1), "worker-/"));
+        assert!(!allows(EXPIRES, "*-/"));
+    }
 }

@@ -1,7 +1,4 @@
-//! Who a client is: passwords, tokens, certificates, and the limits on checks.
+//! Logins: which backend accepts a client, and which logins wait. What passwords and tokens are is the crate auth's.
 
 pub(crate) mod authentication;
-pub(crate) mod failed_logins;
-pub(crate) mod passwords;
-pub(crate) mod token_keys;
-pub(crate) mod tokens;
+pub(crate) mod delayed_logins;

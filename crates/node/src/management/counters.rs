@@ -1,7 +1,7 @@
 //! Counters of connections, channels and messages by vhost and by user, and the limits on them.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,8 +19,8 @@ pub struct Counters(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
-    vhosts: HashMap<Name, Account>,
-    users: HashMap<Name, Account>,
+    vhosts: BTreeMap<Name, Account>,
+    users: BTreeMap<Name, Account>,
 }
 
 #[derive(Debug, Default)]
@@ -156,12 +156,8 @@ impl Counters {
     /// The counters by vhost and by user, in the order of their names.
     pub fn usage(&self) -> [Vec<(Name, Usage)>; 2] {
         let counts = self.0.lock();
-        [&counts.vhosts, &counts.users].map(|accounts| {
-            let mut usage: Vec<(Name, Usage)> =
-                accounts.iter().map(|(name, account)| (name.clone(), account.usage())).collect();
-            usage.sort_by(|(one, _), (other, _)| one.cmp(other));
-            usage
-        })
+        [&counts.vhosts, &counts.users]
+            .map(|accounts| accounts.iter().map(|(name, account)| (name.clone(), account.usage())).collect())
     }
 }
 

@@ -1,9 +1,10 @@
 //! An import of definitions: each entry is applied to the catalog as a whole or not at all. Entries come after
 //! those that they need.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ferrymq_auth::passwords;
 use ferrymq_broker::{ApplyTo, Catalog, PolicyScope, PolicySpec, QueueSettings, VhostSettings, policy_settings};
 use ferrymq_model::{
     CatalogEntry, Destination, ExchangeKind, ExchangeSpec, Name, Object, QueueId, QueueSpec, Refusal, Table,
@@ -12,7 +13,6 @@ use serde_json::Value as Json;
 
 use crate::{
     core::node::GUEST,
-    login::passwords,
     management::{
         definition_entries::{Entry, most_like, name, unknown_key},
         definition_limits::{self, VHOST_LIMITS},
@@ -28,7 +28,7 @@ const VHOST_KEY: &str = "original_vhost_name";
 const VHOST: &str = "/";
 
 /// The keys of a user's name and plain password.
-pub const PASSWORD_KEYS: [&str; 2] = ["name", "password"];
+const PASSWORD_KEYS: [&str; 2] = ["name", "password"];
 
 /// Keys of the file that say where it comes from.
 const ORIGIN: [&str; 8] = [
@@ -111,11 +111,29 @@ const LISTS: [List; 10] = [
     },
 ];
 
+/// The stored forms of the plain passwords in a file, by user, for [`Import::new`]. `before` is the stored form that
+/// a user has now. It stays if the password is the same; else the password is hashed with the next salt. This takes
+/// tens of milliseconds for each user.
+pub fn stored_passwords(
+    file: &Json,
+    before: impl Fn(&str) -> Option<String>,
+    mut salt: impl FnMut() -> [u8; 16],
+) -> BTreeMap<String, String> {
+    let users = file.get("users").and_then(Json::as_array).into_iter().flatten();
+    let [name_key, password_key] = PASSWORD_KEYS;
+    let plain = users.filter_map(|user| Some((user.get(name_key)?.as_str()?, user.get(password_key)?.as_str()?)));
+    let stored = |(name, password): (&str, &str)| {
+        let same = before(name).filter(|before| passwords::matches(password.as_bytes(), before));
+        (name.to_owned(), same.unwrap_or_else(|| passwords::hash(password.as_bytes(), salt())))
+    };
+    plain.map(stored).collect()
+}
+
 /// A running import.
 pub struct Import<'a> {
     catalog: &'a mut Catalog,
     /// The stored forms of plain passwords, by user.
-    passwords: &'a HashMap<String, String>,
+    passwords: &'a BTreeMap<String, String>,
     /// The vhost of entries that name none.
     vhost: String,
     /// How many entries name none.
@@ -131,7 +149,7 @@ pub struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    pub fn new(catalog: &'a mut Catalog, passwords: &'a HashMap<String, String>) -> Self {
+    pub fn new(catalog: &'a mut Catalog, passwords: &'a BTreeMap<String, String>) -> Self {
         Self {
             catalog,
             passwords,
@@ -201,19 +219,19 @@ impl<'a> Import<'a> {
         let [name_key, password_key] = PASSWORD_KEYS;
         let name = entry.name(name_key)?;
         let (password, hash) = (entry.text_if_any(password_key)?, entry.text_if_any("password_hash")?);
-        let kept = match (password, hash) {
-            (Some(password), _) => {
-                self.passwords.get(&*name).cloned().unwrap_or_else(|| passwords::hash(password.as_bytes()))
+        let stored = match (password, hash) {
+            (Some(_), _) => {
+                self.passwords.get(&*name).cloned().expect("every plain password was hashed before the import")
             }
-            (None, Some(hash)) => passwords::kept_as(entry.text_if_any("hashing_algorithm")?, hash)?,
+            (None, Some(hash)) => passwords::stored_form(entry.text_if_any("hashing_algorithm")?, hash)?,
             (None, None) => String::new(),
         };
         let tags = entry.texts("tags")?.unwrap_or_default();
         let limits = Some(entry.any("limits")).filter(|limits| !limits.is_null());
         let limits = limits.map(definition_limits::user_limits).transpose()?;
-        let same = |there: &ferrymq_broker::User| there.password_hash == kept && there.tags == tags;
+        let same = |there: &ferrymq_broker::User| there.password_hash == stored && there.tags == tags;
         if !self.catalog.user(&name).is_some_and(same) {
-            self.catalog.put_user(&name, &kept, &tags, &mut self.changes);
+            self.catalog.put_user(&name, &stored, &tags, &mut self.changes);
         }
         match limits {
             Some(limits) => self.catalog.set_user_limits(&name, limits, &mut self.changes).map_err(said),
@@ -227,7 +245,7 @@ impl<'a> Import<'a> {
         let Some(users) = file.get("users").and_then(Json::as_array).filter(|users| !users.is_empty()) else { return };
         let brought = users.iter().any(|user| user.get("name").and_then(Json::as_str) == Some(GUEST));
         let is_default =
-            self.catalog.user(GUEST).is_some_and(|guest| passwords::is_right(GUEST.as_bytes(), &guest.password_hash));
+            self.catalog.user(GUEST).is_some_and(|guest| passwords::matches(GUEST.as_bytes(), &guest.password_hash));
         if brought || !is_default {
             return;
         }

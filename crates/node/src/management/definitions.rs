@@ -8,15 +8,14 @@
 //! A second import of the same file changes nothing. What exists already under the same name stays as it is, except
 //! for users, permissions and policies, which become what the file says. RabbitMQ does the same.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use ferrymq_broker::Catalog;
 use serde_json::Value as Json;
 
 use crate::{
     core::node::Node,
-    login::passwords,
-    management::definition_import::{Import, PASSWORD_KEYS},
+    management::definition_import::{Import, stored_passwords},
 };
 
 /// What was imported, and what was not.
@@ -81,7 +80,8 @@ impl Node {
     pub fn import_definitions(&self, json: &[u8], strict: bool) -> Result<Imported, DefinitionsError> {
         let parsed = parse(json)?;
         // Before the lock: hashing each of them takes tens of milliseconds.
-        let passwords = self.hash_passwords(&parsed);
+        let before = |user: &str| self.catalog.read().user(user).map(|user| user.password_hash.clone());
+        let passwords = stored_passwords(&parsed, before, || self.salt());
         let (imported, _) = self.change_catalog(None, None, |shard, ports, changes| {
             if strict {
                 let left_out = try_on(ports.catalog(), &parsed, &passwords)?;
@@ -109,27 +109,13 @@ impl Node {
         traced.iter().for_each(|(vhost, on)| self.trace(vhost, *on));
         Ok(imported)
     }
-
-    /// The stored forms of the plain passwords in the definitions, by user: the same as before for an unchanged
-    /// password.
-    fn hash_passwords(&self, parsed: &Json) -> HashMap<String, String> {
-        let users = parsed.get("users").and_then(Json::as_array).into_iter().flatten();
-        let [name_key, password_key] = PASSWORD_KEYS;
-        let plain = users.filter_map(|user| Some((user.get(name_key)?.as_str()?, user.get(password_key)?.as_str()?)));
-        let keep = |(name, password): (&str, &str)| {
-            let before = self.catalog.read().user(name).map(|user| user.password_hash.clone());
-            let same = before.filter(|before| passwords::is_right(password.as_bytes(), before));
-            (name.to_owned(), same.unwrap_or_else(|| passwords::hash(password.as_bytes())))
-        };
-        plain.map(keep).collect()
-    }
 }
 
 /// What cannot be used, determined without a change.
 fn try_on(
     catalog: &Catalog,
     parsed: &Json,
-    passwords: &HashMap<String, String>,
+    passwords: &BTreeMap<String, String>,
 ) -> Result<Vec<String>, DefinitionsError> {
     let mut draft = catalog.draft().map_err(|why| DefinitionsError::Unreadable(why.to_string()))?;
     let mut import = Import::new(&mut draft, passwords);

@@ -5,7 +5,7 @@
 //! released. While nothing is traced, this costs one check of a flag for each delivery and each batch of publishes.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -30,7 +30,7 @@ pub struct Firehose {
     /// Whether any vhost is traced.
     is_on: AtomicBool,
     /// Locked only to read or change it; no other lock is taken meanwhile.
-    vhosts: Mutex<HashSet<Name>>,
+    vhosts: Mutex<BTreeSet<Name>>,
 }
 
 /// The connection of a trace message.

@@ -1,6 +1,6 @@
 //! Schedules between the catalog, which creates them with their exchanges, and the shard, which has their messages.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use ferrymq_broker::{Catalog, Due, Envelope, History, KeptMessage, Letter, ScheduleChange, Shard};
 use ferrymq_model::{Facts, MessageRef, Properties, QueueId};
@@ -48,7 +48,7 @@ pub fn come_due(
 }
 
 /// Opens the schedules of durable exchanges with what storage found of their lanes, which it removes from `found`.
-pub fn load(catalog: &Catalog, found: &mut HashMap<QueueId, &RecoveredQueue>, shard: &mut Shard) {
+pub fn load(catalog: &Catalog, found: &mut BTreeMap<QueueId, &RecoveredQueue>, shard: &mut Shard) {
     for (id, settings) in catalog.schedules() {
         let lanes = (0..=u8::MAX).filter_map(|lane| Some(start::recovered_lane(lane, found.remove(&id.lane(lane))?)));
         shard.open_schedule(id, settings, &lanes.collect::<Vec<_>>());

@@ -1,26 +1,27 @@
 //! Importing definitions into a catalog.
 
-use std::collections::HashMap;
-
+use ferrymq_auth::passwords;
 use ferrymq_broker::{Caller, Catalog, Envelope};
 use ferrymq_model::{Access, CatalogEntry, ConnectionId, Name, Object};
 
-use crate::{
-    login::passwords,
-    management::{definition_import::Import, definitions::Imported},
+use crate::management::{
+    definition_import::{Import, stored_passwords},
+    definitions::Imported,
 };
 
 /// As RabbitMQ 3.10.8 exports it, with an older user added.
 const EXPORTED: &str = include_str!("definitions.json");
 
 fn fresh() -> Catalog {
-    Catalog::fresh(&passwords::hash(b"guest"), &mut Vec::new())
+    Catalog::fresh(&passwords::hash(b"guest", [7; 16]), &mut Vec::new())
 }
 
 fn import(catalog: &mut Catalog, json: &str) -> (Imported, Vec<CatalogEntry>) {
-    let passwords = HashMap::new();
+    let file = serde_json::from_str(json).unwrap();
+    let before = |user: &str| catalog.user(user).map(|user| user.password_hash.clone());
+    let passwords = stored_passwords(&file, before, || [7; 16]);
     let mut import = Import::new(catalog, &passwords);
-    import.take_in(&serde_json::from_str(json).unwrap());
+    import.take_in(&file);
     (import.imported, import.changes)
 }
 
@@ -38,7 +39,7 @@ fn what_rabbitmq_exports_is_taken_in_and_works() {
         "2 users, 2 vhosts, 2 permissions, 1 topic permission, 3 exchanges, 1 policy, 2 parameters, 1 global parameter, \
          2 queues, 3 bindings"
     );
-    assert!(passwords::is_right(b"secret", &catalog.user("worker").unwrap().password_hash));
+    assert!(passwords::matches(b"secret", &catalog.user("worker").unwrap().password_hash));
     assert_eq!(catalog.user("boss").unwrap().tags, ["administrator", "monitoring"]);
     assert!(catalog.user("guest").is_none(), "its password is known to everybody");
     assert_eq!(catalog.vhost_settings("orders").unwrap().tags, ["prod", "eu"]);
@@ -180,4 +181,27 @@ fn definitions_can_be_tried_on_a_draft() {
     assert!(catalog.may_enter("boss", "orders").is_err(), "the catalog stays as it was");
     assert_eq!(on_draft.left_out.len(), 1);
     assert_eq!(on_draft, import(&mut catalog, more).0);
+}
+
+#[test]
+fn each_user_has_a_salt_and_an_unchanged_password_keeps_its_own() {
+    let file = serde_json::json!({"users": [
+        {"name": "anna", "password": "secret"},
+        {"name": "bert", "password": "secret"},
+        {"name": "carl", "password_hash": ""},
+    ]});
+    let mut salts = 0;
+    let mut stored = |before: &dyn Fn(&str) -> Option<String>| {
+        stored_passwords(&file, before, || {
+            salts += 1;
+            [salts; 16]
+        })
+    };
+    let first = stored(&|_| None);
+    assert_eq!(first.keys().collect::<Vec<_>>(), ["anna", "bert"]);
+    assert_ne!(first["anna"], first["bert"], "equal passwords do not look equal");
+    let second = stored(&|user| first.get(user).filter(|_| user == "anna").cloned());
+    assert_eq!(second["anna"], first["anna"]);
+    assert_ne!(second["bert"], first["bert"]);
+    assert!(second.values().all(|stored| passwords::matches(b"secret", stored)));
 }

@@ -75,7 +75,7 @@ impl Rig {
     fn client_of(&self, user: &str) -> (Client, Arc<Socket>) {
         let (name, vhost) = (Name::from(user), Name::from("/"));
         let mut catalog = self.node.catalog.write();
-        catalog.put_user(&name, &crate::login::passwords::hash(b"secret"), &[], &mut Vec::new());
+        catalog.put_user(&name, &ferrymq_auth::passwords::hash(b"secret", [7; 16]), &[], &mut Vec::new());
         catalog.set_permission(&name, &vhost, [".*"; 3], &mut Vec::new()).unwrap();
         drop(catalog);
         let socket = Arc::new(Socket::default());

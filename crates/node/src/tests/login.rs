@@ -62,7 +62,7 @@ fn those_who_log_in_alike_share_one_check() {
 
 #[test]
 fn checks_that_are_not_shared_are_noticed() {
-    assert!(checks_of_many(|node| node.logins.never_shares.store(true, Ordering::Relaxed)) > 1);
+    assert!(checks_of_many(|node| node.checks_each_login.store(true, Ordering::Relaxed)) > 1);
 }
 
 #[test]

@@ -10,5 +10,4 @@ pub(crate) mod pacing;
 pub(crate) mod port;
 pub(crate) mod publish;
 pub(crate) mod rig;
-pub(crate) mod tokens;
 pub(crate) mod unbinding;

@@ -12,7 +12,7 @@ use ferrymq_model::{
     Table, Time,
 };
 
-use crate::management::definition_import::Import;
+use crate::management::definition_import::{Import, stored_passwords};
 use crate::tests::rig::{
     FakeHost, Folder, Gate, Nobody, START, Still, carry_out, declaration, login, open, publish, request,
 };
@@ -92,8 +92,7 @@ fn permission_is_looked_at_before_the_user_id() {
         "vhosts": [{"name": "/"}],
         "permissions": [{"user": "limited", "vhost": "/", "configure": "^$", "write": "^$", "read": "^$"}],
     });
-    let hash = crate::login::passwords::hash(b"limited");
-    let passwords = [("limited".to_owned(), hash)].into();
+    let passwords = stored_passwords(&definitions, |_| None, || [7; 16]);
     let mut catalog = node.catalog.write();
     let mut import = Import::new(&mut catalog, &passwords);
     import.take_in(&definitions);

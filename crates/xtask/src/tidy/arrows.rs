@@ -32,8 +32,8 @@ fn of_package(package: &Package) -> Vec<String> {
 fn is_allowed(from: &str, to: &str) -> bool {
     match from {
         "model" => false,
-        "wire" | "broker" | "storage" | "cluster" | "admin" => to == "model",
-        "node" => ["model", "broker", "storage", "cluster"].contains(&to),
+        "wire" | "broker" | "auth" | "storage" | "cluster" | "admin" => to == "model",
+        "node" => ["model", "broker", "auth", "storage", "cluster"].contains(&to),
         "server" => ["model", "wire", "storage", "node", "admin"].contains(&to) || ROOMS.contains(&to),
         room if ROOMS.contains(&room) => ["wire", "model"].contains(&to),
         outside => OUTSIDE.contains(&outside) && to != "server",
@@ -51,6 +51,8 @@ mod tests {
         assert!(!is_allowed("mqtt", "broker"));
         assert!(!is_allowed("mqtt", "amqp091"));
         assert!(!is_allowed("storage", "wire"));
+        assert!(is_allowed("node", "auth"));
+        assert!(!is_allowed("auth", "broker"));
         assert!(!is_allowed("xtask", "server"));
         assert!(!is_allowed("model", "wire"));
         assert!(!is_allowed("unheard-of", "model"));

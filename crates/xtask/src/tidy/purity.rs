@@ -1,5 +1,5 @@
 //! No clock, thread, file, socket or randomness below the server: these are arguments, so that time can be faked
-//! and a seed reproduces a run.
+//! and a seed reproduces a run. So there is no hash table of the standard library either, whose seed is random.
 
 use syn::visit::{self, Visit};
 
@@ -27,25 +27,39 @@ const FORBIDDEN: &[&str] = &[
     "libc",
 ];
 
+/// Tables whose order is another one in each process, and what needs the system's random numbers for that.
+const UNORDERED: &[&str] = &[
+    "std::collections::HashMap",
+    "std::collections::HashSet",
+    "std::collections::hash_map",
+    "std::collections::hash_set",
+    "std::hash::RandomState",
+];
+
 pub fn complaints(file: &SourceFile<'_>) -> Vec<String> {
     if SHELL.contains(&file.package.short()) || file.is_test() {
         return Vec::new();
     }
     let mut paths = Paths::default();
     paths.visit_file(&file.syntax);
-    let forbidden = |path: &str| {
-        FORBIDDEN.iter().any(|root| path == *root || path.starts_with(&format!("{root}::")))
-            // An import of the module would hide which of its items are used.
-            || path == "std::time"
-    };
-    paths
-        .found
-        .iter()
-        .filter(|(path, _)| forbidden(path))
-        .map(|(path, line)| {
-            format!("{}:{line}: `{path}` is for the shell; take time and chance as arguments", file.shown)
-        })
-        .collect()
+    let complaint = |(path, line): &(String, usize)| Some(format!("{}:{line}: `{path}` {}", file.shown, remedy(path)?));
+    paths.found.iter().filter_map(complaint).collect()
+}
+
+/// Why a path may not be used, and what to do instead; `None` if it may.
+fn remedy(path: &str) -> Option<&'static str> {
+    let is_below = |root: &&str| path == *root || path.starts_with(&format!("{root}::"));
+    // An import of the module would hide which of its items are used.
+    if FORBIDDEN.iter().any(is_below) || path == "std::time" {
+        return Some("is for the shell; take time and chance as arguments");
+    }
+    if UNORDERED.iter().any(is_below) || path == "std::collections" {
+        return Some(
+            "may have another order in each process; take a BTreeMap or BTreeSet, or for lookups only a table of \
+             hashbrown",
+        );
+    }
+    None
 }
 
 /// Every path of a file in full, outside of `#[cfg(test)]`.
@@ -116,6 +130,25 @@ mod tests {
             paths_of("use std::{fs::{self, File}, time::Duration as D};"),
             ["std::fs", "std::fs::File", "std::time::Duration"]
         );
+    }
+
+    #[test]
+    fn what_differs_in_each_process_is_refused() {
+        let refused = |text: &str| paths_of(text).iter().any(|path| remedy(path).is_some());
+        for text in [
+            "use std::collections::{BTreeMap, HashMap};",
+            "use std::collections::hash_map::Entry;",
+            "use std::collections;",
+            "use std::collections::*;",
+            "fn f() { let _ = std::collections::HashSet::<u8>::new(); }",
+            "use std::{hash::RandomState, sync::Arc};",
+            "use std::time;",
+        ] {
+            assert!(refused(text), "{text}");
+        }
+        for text in ["use std::collections::{BTreeMap, VecDeque, btree_map::Entry};", "use hashbrown::HashMap;"] {
+            assert!(!refused(text), "{text}");
+        }
     }
 
     #[test]

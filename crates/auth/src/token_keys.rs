@@ -118,10 +118,12 @@ impl TokenKeys {
         Ok(())
     }
 
-    /// Checks whether one of the keys has signed `message`, and may be used for that.
+    /// Checks whether one of the keys has signed `message`, and may be used for that. `algorithm` is a name of RFC
+    /// 7518, section 3.1, such as `ES256`; `id` is the key that the token names, if it names one; `signature` is
+    /// decoded.
     ///
     /// # Errors
-    /// The reason, if not.
+    /// If there is no such key, or if none of them has signed it by that algorithm: which, for the log.
     pub fn check(&self, algorithm: &str, id: Option<&str>, message: &[u8], signature: &[u8]) -> Result<(), String> {
         let named = |key: &&Key| key.id.is_none() || id.is_none() || key.id.as_deref() == id;
         let mut fitting = self.0.iter().filter(named).peekable();

@@ -2,12 +2,14 @@
 //! them. The time is an argument.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use ferrymq_broker::Scopes;
 use ferrymq_model::{Name, Time};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
-use crate::login::token_keys::TokenKeys;
+use crate::token_keys::TokenKeys;
+
+/// The maximum number of scopes for this server in a token, as in RabbitMQ. A token with more is refused.
+pub const SCOPES_MAX: usize = 2048;
 
 /// Which tokens are accepted, and which claims name the user.
 #[derive(Clone, Debug, Default)]
@@ -29,16 +31,18 @@ pub struct TokenSettings {
 /// A checked token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// The user.
+    /// The user, as the first claim that names one says.
     pub user: Name,
-    /// What the user may do.
-    pub scopes: Scopes,
-    /// When the token expires.
+    /// What the user may do: scopes as RabbitMQ reads them, such as `read:*/*` or `tag:administrator`, without the
+    /// prefix of this server. `{vhost}` in them stands for the vhost of a request. At most [`SCOPES_MAX`], in the order
+    /// of the token; some may mean nothing here.
+    pub scopes: Vec<String>,
+    /// When the token expires, by the wall clock; `None`: never.
     pub expires: Option<Time>,
 }
 
 impl Token {
-    /// Whether the token has expired.
+    /// Whether the token has expired at `now`, a time of the wall clock.
     pub fn has_expired(&self, now: Time) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
@@ -62,7 +66,8 @@ const USERNAME_CLAIMS: [&str; 2] = ["sub", "client_id"];
 const UNKNOWN: &str = "unknown";
 
 impl TokenSettings {
-    /// Checks a token, and reads it.
+    /// Checks a token, a signed JSON Web Token in its compact form (RFC 7515, section 3.1), and reads it: its
+    /// signature, its audience, its user and scopes, and whether it is still valid at `now`, a time of the wall clock.
     ///
     /// # Errors
     /// Why it is refused, for the log; the text does not contain the token.
@@ -105,7 +110,7 @@ impl TokenSettings {
         Name::parse(named.unwrap_or(UNKNOWN).as_bytes()).map_err(|_| "the user's name in it is too long".to_owned())
     }
 
-    fn scopes(&self, claims: &Map<String, Json>) -> Result<Scopes, String> {
+    fn scopes(&self, claims: &Map<String, Json>) -> Result<Vec<String>, String> {
         let mut found = Vec::new();
         self.collect(claims.get("scope"), &mut found);
         let further = self.additional_scopes_key.as_deref().unwrap_or_default();
@@ -119,10 +124,10 @@ impl TokenSettings {
         let prefix = self.scope_prefix.clone().unwrap_or_else(|| format!("{}.", self.resource_server_id));
         let ours: Vec<String> =
             found.iter().filter_map(|scope| scope.strip_prefix(&prefix)).map(|scope| filled(scope, claims)).collect();
-        if ours.len() > Scopes::COUNT_MAX {
-            return Err(format!("it has more than {} scopes", Scopes::COUNT_MAX));
+        if ours.len() > SCOPES_MAX {
+            return Err(format!("it has more than {SCOPES_MAX} scopes"));
         }
-        Ok(Scopes::parse(ours.iter().map(String::as_str)))
+        Ok(ours)
     }
 
     fn descend(&self, claims: &Map<String, Json>, steps: &[&str], found: &mut Vec<String>) {

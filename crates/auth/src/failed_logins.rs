@@ -1,17 +1,8 @@
 //! Recent failed logins, by address and by user: after several failures, the next check of a password waits.
-//!
-//! Clients on this machine do not wait: behind a proxy all clients are local, and one that fails must not slow the
-//! others.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Weak},
-};
+use std::{collections::BTreeMap, fmt, sync::Weak};
 
-use ferrymq_model::{Name, Refusal, Time};
-use parking_lot::Mutex;
-
-use crate::{connection::peer::Connection, core::node::Node};
+use ferrymq_model::{Name, Time};
 
 /// How many failures of one user from one address cause no delay.
 const FREE_OF_USER: u32 = 5;
@@ -63,9 +54,10 @@ impl Failed {
     }
 }
 
-/// The table. Its size is bounded, whatever clients do.
+/// The table of recent failures. Its size is bounded, whatever clients do: above 4096 entries, those with the fewest
+/// failures are removed.
 #[derive(Debug, Default)]
-pub struct FailedLogins(HashMap<Key, Failed>);
+pub struct FailedLogins(BTreeMap<Key, Failed>);
 
 fn keys(address: &str, user: &Name) -> [(Key, u32); 2] {
     // Without the port, which is different each time.
@@ -74,8 +66,8 @@ fn keys(address: &str, user: &Name) -> [(Key, u32); 2] {
 }
 
 impl FailedLogins {
-    /// When a login of the user from there may be checked; its turn is reserved then. `None` if it would wait too
-    /// long.
+    /// When a login of the user from `address` (`host:port`) may be checked: `now`, if there is no reason to wait. Its
+    /// turn is reserved then. `None` if it would wait longer than five seconds.
     pub fn line_up(&mut self, address: &str, user: &Name, now: Time) -> Option<Time> {
         let keys = keys(address, user);
         let next = |(key, free): &(Key, u32)| self.0.get(key).map_or(now, |failed| failed.next_check(*free, now));
@@ -91,7 +83,8 @@ impl FailedLogins {
         Some(at)
     }
 
-    /// A login of the user from there has failed.
+    /// A login of the user from `address` (`host:port`) has failed. One failure is forgotten after ten seconds without
+    /// another one.
     pub fn failed(&mut self, address: &str, user: &Name, now: Time) {
         for (key, _) in keys(address, user) {
             let failed = self.0.entry(key).or_insert(Failed { count: 0, last: now, checked_at: Time::default() });
@@ -99,22 +92,32 @@ impl FailedLogins {
             failed.last = now;
         }
         if self.0.len() > REMEMBERED_MAX {
-            self.0.retain(|_, failed| failed.count(now) > 0);
-            let mut counts: Vec<u32> = self.0.values().map(|failed| failed.count(now)).collect();
-            if counts.len() > REMEMBERED_MAX {
-                // Half of them, so that this is rare.
-                let (_, middle, _) = counts.select_nth_unstable(REMEMBERED_MAX / 2);
-                let (middle, mut spared) = (*middle, REMEMBERED_MAX / 2);
-                self.0.retain(|_, failed| {
-                    let kept = failed.count(now) > middle || spared > 0;
-                    spared = spared.saturating_sub(usize::from(kept));
-                    kept
-                });
-            }
+            self.forget(now);
         }
     }
 
-    /// A login of the user from there has succeeded.
+    /// Removes what is forgotten, and then about half of the table, so that this is rare: those with the fewest
+    /// failures.
+    fn forget(&mut self, now: Time) {
+        self.0.retain(|_, failed| failed.count(now) > 0);
+        if self.0.len() <= REMEMBERED_MAX {
+            return;
+        }
+        let mut counts: Vec<u32> = self.0.values().map(|failed| failed.count(now)).collect();
+        let (_, middle, above) = counts.select_nth_unstable(REMEMBERED_MAX / 2);
+        let middle = *middle;
+        // Those with more failures stay before others, because clients choose the order of the keys.
+        let mut spared = (REMEMBERED_MAX / 2).saturating_sub(above.iter().filter(|count| **count > middle).count());
+        self.0.retain(|_, failed| {
+            let count = failed.count(now);
+            let is_spared = count == middle && spared > 0;
+            spared -= usize::from(is_spared);
+            is_spared || count > middle
+        });
+    }
+
+    /// A login of the user from `address` (`host:port`) has succeeded: that user does not wait any more from there.
+    /// Failures of other users still count for the address.
     pub fn succeeded(&mut self, address: &str, user: &Name) {
         let [_, (key, _)] = keys(address, user);
         self.0.remove(&key);
@@ -122,78 +125,61 @@ impl FailedLogins {
 }
 
 /// A login that waits because of earlier failures.
-#[derive(Debug)]
-struct Waiting {
-    until: Time,
-    user: Name,
-    password: Vec<u8>,
-    connection: Weak<Connection>,
+pub struct DelayedLogin<W> {
+    /// When its password is to be checked, as [`FailedLogins::line_up`] said.
+    pub until: Time,
+    /// The user name that the client sent.
+    pub user: Name,
+    /// The password that the client sent.
+    pub password: Vec<u8>,
+    /// Who waits. If it does not exist any more, the password need not be checked.
+    pub waiter: Weak<W>,
 }
 
-/// Failed logins, and the logins that wait because of them.
-#[derive(Debug, Default)]
-pub struct Slowed {
-    pub failed: Mutex<FailedLogins>,
-    /// Locked only to add or remove some.
-    waiting: Mutex<Vec<Waiting>>,
+impl<W> fmt::Debug for DelayedLogin<W> {
+    /// Passwords stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DelayedLogin").field("until", &self.until).field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
-impl Node {
-    /// Checks a password from another machine, after the delay that earlier failures cause; see
-    /// [`Node::check_later`].
+/// The logins that wait because of earlier failures: 512 at most.
+pub struct DelayedLogins<W>(Vec<DelayedLogin<W>>);
+
+impl<W> fmt::Debug for DelayedLogins<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DelayedLogins").field(&self.0).finish()
+    }
+}
+
+impl<W> Default for DelayedLogins<W> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<W> DelayedLogins<W> {
+    /// Adds a login.
     ///
     /// # Errors
-    /// [`Refusal::LoginFailed`] if too many wait.
-    pub(crate) fn check_in_line(
-        self: &Arc<Self>,
-        user: Name,
-        password: Vec<u8>,
-        address: &str,
-        connection: &Arc<Connection>,
-    ) -> Result<(), Refusal> {
-        let now = self.now();
-        let until = self.slowed.failed.lock().line_up(address, &user, now);
-        if until == Some(now) {
-            return self.check_later(user, password, false, connection);
+    /// The login, if too many wait.
+    pub fn add(&mut self, login: DelayedLogin<W>) -> Result<(), DelayedLogin<W>> {
+        if self.0.len() >= WAITING_MAX {
+            return Err(login);
         }
-        let mut waiting = self.slowed.waiting.lock();
-        let Some(until) = until.filter(|_| waiting.len() < WAITING_MAX) else {
-            return Err(Refusal::LoginFailed(format!("user '{user}': too many logins from there have failed")));
-        };
-        waiting.push(Waiting { until, user, password, connection: Arc::downgrade(connection) });
-        drop(waiting);
-        self.ring_for_logins();
+        self.0.push(login);
         Ok(())
     }
 
-    /// Checks the passwords whose delay is over.
-    pub(crate) fn check_those_who_waited(self: &Arc<Self>, now: Time) {
-        let is_due = self.core.lock().logins_due.is_some_and(|due| due <= now);
-        if !is_due {
-            return;
-        }
-        let due: Vec<Waiting> = self.slowed.waiting.lock().extract_if(.., |waiting| waiting.until <= now).collect();
-        for Waiting { user, password, connection, .. } in due {
-            // A client that has disconnected does not cost a check.
-            let Some(connection) = connection.upgrade() else { continue };
-            if let Err(refusal) = self.check_later(user, password, false, &connection) {
-                connection.mailbox().login = Some(Box::new(Err(refusal)));
-                connection.wake();
-            }
-        }
-        self.ring_for_logins();
+    /// Removes the logins whose delay is over, in the order in which they came.
+    pub fn take_due(&mut self, now: Time) -> Vec<DelayedLogin<W>> {
+        self.0.extract_if(.., |login| login.until <= now).collect()
     }
 
-    fn ring_for_logins(&self) {
-        let due = self.slowed.waiting.lock().iter().map(|waiting| waiting.until).min();
-        let moved = {
-            let mut core = self.core.lock();
-            core.logins_due = due;
-            core.move_alarm()
-        };
-        if let Some(due) = moved {
-            self.host.alarm(due);
-        }
+    /// When the next delay is over; `None` if no login waits.
+    #[must_use]
+    pub fn due(&self) -> Option<Time> {
+        self.0.iter().map(|login| login.until).min()
     }
 }
 
@@ -256,5 +242,32 @@ mod tests {
             assert!(logins.0.len() <= REMEMBERED_MAX + 2);
         }
         assert!(logins.line_up("10.0.0.1:5", &anna, now) > Some(now));
+    }
+
+    #[test]
+    fn of_equal_failures_half_are_kept_but_not_before_more_failures() {
+        let (mut logins, now) = (FailedLogins::default(), Time(1_000_000));
+        let key = |name: &str| (Box::from("10.0.0.1"), Some(user(name)));
+        (0..2).for_each(|_| logins.failed("10.0.0.1:5", &user("zoe"), now));
+        // With the address and `zoe` this is one too many.
+        (0..REMEMBERED_MAX - 1).for_each(|number| logins.failed("10.0.0.1:5", &user(&format!("a{number:04}")), now));
+        assert_eq!(logins.0.len(), REMEMBERED_MAX / 2);
+        assert!(logins.0.contains_key(&key("zoe")) && logins.0.contains_key(&key("a0000")));
+    }
+
+    #[test]
+    fn delayed_logins_leave_when_they_are_due_and_their_number_is_bounded() {
+        let mut delayed = DelayedLogins::<()>::default();
+        let login =
+            |until| DelayedLogin { until: Time(until), user: user("anna"), password: vec![], waiter: Weak::new() };
+        assert_eq!(delayed.due(), None);
+        for until in [30, 10, 20] {
+            delayed.add(login(until)).unwrap();
+        }
+        assert_eq!(delayed.due(), Some(Time(10)));
+        let taken: Vec<Time> = delayed.take_due(Time(20)).iter().map(|login| login.until).collect();
+        assert_eq!((taken, delayed.due()), (vec![Time(10), Time(20)], Some(Time(30))));
+        (1..WAITING_MAX as u64).for_each(|until| delayed.add(login(until)).unwrap());
+        assert!(delayed.add(login(1)).is_err());
     }
 }

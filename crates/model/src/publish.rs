@@ -75,7 +75,7 @@ pub struct PublishExtras {
     pub user: Option<Name>,
     /// Further routing keys (AMQP: CC and BCC).
     pub more_keys: Vec<Vec<u8>>,
-    /// Whether replies come through the channel's own [`Command::ConsumeReplies`]. Then the node writes that address
+    /// Whether replies come through the channel's own [`crate::Ask::SubscribeReplies`]. Then the node writes that address
     /// into the properties.
     pub wants_replies: bool,
 }

@@ -238,6 +238,9 @@ impl Connection {
 
     /// Reads what has arrived. Returns whether the peer has closed the socket.
     fn read(&mut self, read: impl FnOnce(&SocketPeer, &mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
+        if self.pump.wanted() > READ_BYTES_MAX {
+            return self.gather(read);
+        }
         READ_BUFFER.with_borrow_mut(|buffer| {
             let kept = self.unread.len();
             let space = kept + self.read_bytes;
@@ -268,6 +271,23 @@ impl Connection {
             }
             Ok(false)
         })
+    }
+
+    /// Reads more of a long frame, which the session takes when all of it is there. So it is not copied with each read.
+    /// Memory is taken as bytes arrive, whatever length the frame claims.
+    fn gather(&mut self, read: impl FnOnce(&SocketPeer, &mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
+        let kept = self.unread.len();
+        self.unread.resize(kept + READ_BYTES_MAX, 0);
+        let result = read(&self.peer, &mut self.unread[kept..]);
+        self.unread.truncate(kept + result.as_ref().map_or(0, |count| *count));
+        match result {
+            Ok(0) => return Ok(true),
+            Ok(_) if self.unread.len() >= self.pump.wanted() => self.take_rest(),
+            Ok(_) => self.pump.kept(self.unread.capacity()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(false)
     }
 
     /// Continues with the input that was left.

@@ -2,7 +2,7 @@
 
 use ferrymq_model::{Command, Event};
 use ferrymq_node::Client;
-use ferrymq_wire::{Encoder, Moment, Output, Received, Session, Step};
+use ferrymq_wire::{Encoder, Moment, Output, Received, Session, Step, Then};
 
 use crate::connection_log::ConnectionLog;
 
@@ -23,6 +23,10 @@ pub struct Pump {
     done: u64,
     /// Input is left: see [`Pump::wants_rest`].
     wants_rest: bool,
+    /// The session waits for an event.
+    waits: bool,
+    /// How many bytes of input the session needs before it can go on.
+    wanted: usize,
     /// How many bytes of `out` are used, if steps of it are left for the next turn.
     suspended: Option<Portion>,
     /// How many more times the publisher checks the consumers for which it waits. After that its input is read in any case.
@@ -35,8 +39,6 @@ pub struct Pump {
 /// What a session has read at once.
 struct Portion {
     received: Received,
-    /// The session waits for the node and has nothing more to do.
-    waits: bool,
     /// The same input does not continue directly.
     ends: bool,
 }
@@ -84,6 +86,8 @@ impl Pump {
             blocked: None,
             done: 0,
             wants_rest: false,
+            waits: false,
+            wanted: 0,
             suspended: None,
             looks_left: 0,
             held_turns: 0,
@@ -148,9 +152,13 @@ impl Pump {
     pub fn input(&mut self, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) -> usize {
         let mut consumed = 0;
         self.wants_rest = false;
+        self.wanted = 0;
         // Another thread may have closed a channel, and this input may have the client's answer.
         self.client.take_events(&mut self.events);
         self.tell_events(now, encode_with);
+        if self.waits {
+            return 0;
+        }
         while !self.wants_rest {
             let rest = &input[consumed..];
             if self.closing || self.session.is_closed() {
@@ -164,10 +172,11 @@ impl Pump {
             let mut out = std::mem::take(&mut self.out);
             let portion = self.suspended.take().unwrap_or_else(|| {
                 let received = self.session.receive(rest, now, &mut out);
-                let waits = received.paused && received.consumed == 0 && out.steps.is_empty();
+                // An event that a step causes ends the wait.
+                self.waits = received.then == Then::Wait;
                 // Deliveries to other connections are deferred while the same input continues.
-                let ends = !(received.paused && out.is_full());
-                Portion { received, waits, ends }
+                let ends = !(received.then == Then::Again && out.is_full());
+                Portion { received, ends }
             });
             let done = self.carry_out(&mut out, rest, Some(&portion), now, encode_with);
             self.out = out;
@@ -179,12 +188,21 @@ impl Pump {
             }
             consumed += portion.received.consumed;
             self.done += (portion.received.consumed / WORK_BYTES) as u64;
-            if portion.received.paused && !portion.waits {
+            let is_next = match portion.received.then {
+                Then::Again => true,
+                Then::Wait => !self.waits,
+                Then::More { at_least } => {
+                    self.wanted = at_least;
+                    false
+                }
+            };
+            if is_next {
                 continue;
             }
+            self.wants_rest = false;
             self.tell_events(now, encode_with);
             self.tell_room(now, encode_with);
-            self.wants_rest = portion.waits || self.client.is_sending() || self.client.has_collected();
+            self.wants_rest |= self.client.is_sending() || self.client.has_collected();
             self.held_turns = 0;
             return consumed;
         }
@@ -278,10 +296,17 @@ impl Pump {
         self.client.is_drained()
     }
 
-    /// Whether the node asks this connection to stop reading for now, because there is no space for its publishes.
+    /// Whether nothing is to be read from the peer for now: there is no space for its publishes, or the session waits
+    /// for an event.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.client.is_paused()
+        self.waits || self.client.is_paused()
+    }
+
+    /// How many bytes of input the session needs before it can go on; 0 if it does not know.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// Carries out the session's steps, which come from input or from something else. Returns whether all are done:
@@ -346,6 +371,10 @@ impl Pump {
 
     fn tell_events(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
         while !self.events.is_empty() {
+            if std::mem::take(&mut self.waits) {
+                // What was left can be read now.
+                self.wants_rest = true;
+            }
             for event in std::mem::take(&mut self.events) {
                 let mut out = Output::default();
                 self.session.event(event, now, &mut out);

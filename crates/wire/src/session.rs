@@ -121,7 +121,7 @@ impl Output {
         self.command(Command::Request(Request { origin, ask }));
     }
 
-    /// Whether there are so many steps that the session should pause: see [`Received::paused`].
+    /// Whether there are so many steps that the session should pause: see [`Then::Again`].
     #[inline]
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -135,18 +135,30 @@ impl Output {
     }
 }
 
-/// How far a session has read its input.
+/// How far a session has read its input, and what it needs to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// How many bytes of the input it has used. The caller gives the rest again, followed by the bytes that arrived
     /// after it.
     pub consumed: usize,
-    /// Whether the session paused: the result of a command decides how it reads the next bytes, or the output is full.
-    /// The caller must carry out the steps and return their events. Then it calls again with the rest, even if no more
-    /// has arrived.
-    pub paused: bool,
-    /// How many bytes the input should have before the next call; 0 if the session does not know.
-    pub wanted: usize,
+    /// What happens before the next call.
+    pub then: Then,
+}
+
+/// What happens before a session reads again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// More input is needed. The rest and what follows should have at least this many bytes at the next call, or 0 if
+    /// the session does not know. The caller gathers them once, however long they are.
+    More {
+        /// In bytes.
+        at_least: usize,
+    },
+    /// The caller carries out the steps and calls again with the rest, even if no more has arrived: a command decides
+    /// how the next bytes are read, or the output is full.
+    Again,
+    /// The session waits for an event. Until it has got one, nothing is read from the peer and nothing is offered.
+    Wait,
 }
 
 /// The state machine of one connection.

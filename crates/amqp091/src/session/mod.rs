@@ -29,7 +29,7 @@ mod running;
 use std::sync::Arc;
 
 use ferrymq_model::{Ask, Event, Origin, Refusal};
-use ferrymq_wire::{LogLine, Moment, Output, Parsed, Reader, Received, Session, Step};
+use ferrymq_wire::{LogLine, Moment, Output, Parsed, Reader, Received, Session, Step, Then};
 
 pub use encoder::FrameEncoder;
 pub use greeting::{Greeting, Identity};
@@ -355,13 +355,15 @@ impl Session for Connection {
                 State::AwaitHeader => {
                     let taken = self.protocol_header(input, out);
                     if taken == 0 {
-                        return Received { consumed: 0, paused: false, wanted: PROTOCOL_HEADER.len() };
+                        return Received { consumed: 0, then: Then::More { at_least: PROTOCOL_HEADER.len() } };
                     }
                     at += taken;
                     continue;
                 }
-                State::Silent | State::Closed => return Received { consumed: input.len(), paused: false, wanted: 0 },
-                _ if self.awaits_node() => return Received { consumed: at, paused: true, wanted: 0 },
+                State::Silent | State::Closed => {
+                    return Received { consumed: input.len(), then: Then::More { at_least: 0 } };
+                }
+                _ if self.awaits_node() => return Received { consumed: at, then: Then::Wait },
                 _ => {}
             }
             let mut rest = input.get(at..).unwrap_or_default();
@@ -370,10 +372,10 @@ impl Session for Connection {
                 at += taken;
                 if !is_over {
                     self.is_incomplete(at, 0, now);
-                    return Received { consumed: at, paused: false, wanted: 1 };
+                    return Received { consumed: at, then: Then::More { at_least: 1 } };
                 }
                 if out.is_full() {
-                    return Received { consumed: at, paused: true, wanted: 0 };
+                    return Received { consumed: at, then: Then::Again };
                 }
                 if matches!(self.state, State::Closed) {
                     continue;
@@ -385,13 +387,13 @@ impl Session for Connection {
                     let (next, paused) = self.frame(&frame, input, at + bytes, now, out);
                     at = next;
                     if paused || out.is_full() {
-                        return Received { consumed: at, paused: true, wanted: 0 };
+                        return Received { consumed: at, then: Then::Again };
                     }
                 }
                 Parsed::Incomplete(_) if self.begins_part(rest) => at = input.len(),
                 Parsed::Incomplete(wanted) => {
                     self.is_incomplete(at, rest.len(), now);
-                    return Received { consumed: at, paused: false, wanted };
+                    return Received { consumed: at, then: Then::More { at_least: wanted } };
                 }
                 Parsed::Malformed(malformed) => self.malformed(malformed, now, out),
             }

@@ -17,7 +17,7 @@ use ferrymq_amqp091::{Connection, Greeting, Identity};
 use ferrymq_model::{
     BodyRef, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
 };
-use ferrymq_wire::{Encoder, LogLine, Moment, Outbox, Output, Session, Step};
+use ferrymq_wire::{Encoder, LogLine, Moment, Outbox, Output, Session, Step, Then};
 
 use super::{show::show, text};
 
@@ -54,7 +54,7 @@ impl Conversation {
             self.carry_out(out);
             self.input.drain(..received.consumed);
             // A session that waits for the node stays paused and has no output.
-            if !received.paused || silent {
+            if matches!(received.then, Then::More { .. }) || silent {
                 break;
             }
         }

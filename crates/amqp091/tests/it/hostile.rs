@@ -5,7 +5,7 @@ use ferrymq_amqp091::codec::{
     Malformed, content::ContentHeader, content::Properties, frame::FrameKind, frame::frame, frame::put_frame,
     methods::Method, table::DEPTH_MAX, table::RawTable,
 };
-use ferrymq_wire::{Moment, Output, Parsed, Put, Session, Step};
+use ferrymq_wire::{Moment, Output, Parsed, Put, Session, Step, Then};
 use proptest::{collection::vec, prelude::*};
 
 use super::{hot_path, oracle, show::show, text};
@@ -136,7 +136,7 @@ fn talk(input: &[u8], cut: usize) -> Vec<String> {
                 }
             }
             kept.drain(..received.consumed);
-            if !received.paused || out.steps.is_empty() {
+            if matches!(received.then, Then::More { .. }) || out.steps.is_empty() {
                 break;
             }
         }

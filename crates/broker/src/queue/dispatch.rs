@@ -152,6 +152,7 @@ impl Queue {
         let mut delivery = self.delivery(place, Content::Stored(handle), &facts, returned, no_ack);
         // What is not sent is not settled.
         let no_ack = no_ack && ports.fits(&delivery);
+        delivery.settled = no_ack;
         self.leave(&facts, no_ack);
         if self.expiring && self.ready > 0 {
             // As in RabbitMQ, a message that expires as soon as it is at the front does not count as remaining;

@@ -60,11 +60,13 @@ impl Client {
         arguments: &Arguments,
     ) {
         let Some(who) = self.connection.who.get() else { return };
-        let credit = self.connection.mailbox().channels.get(&channel).map(|channel| channel.credit);
-        let prefetch = match credit {
+        let mailbox = self.connection.mailbox();
+        let number = mailbox.subscription(channel, &tag);
+        let prefetch = match number.and_then(|number| mailbox.subscriptions.get(&number)).map(|found| found.credit) {
             Some(Credit::Window(window)) => window,
             Some(Credit::Grant(_)) | None => 0,
         };
+        drop(mailbox);
         self.node.tell("consumer.created", || {
             let told = Told::default().text("consumer_tag", &tag).flag("exclusive", exclusive);
             let told = told.flag("ack_required", !no_ack).text("channel", &self.connection.pid(channel));

@@ -171,6 +171,11 @@ impl Client {
 
     /// Carries out a command, or keeps it until [`Client::finish`]. Spans point into `input`.
     pub fn command(&mut self, input: &[u8], command: Command, events: &mut Vec<Event>) {
+        let is_close = matches!(&command, Command::Request(Request { ask: Ask::CloseConnection, .. }));
+        if self.ended && !is_close {
+            // It was read together with what ended the connection.
+            return;
+        }
         match command {
             Command::Publish(publish) => {
                 if !self.settled.is_empty() {

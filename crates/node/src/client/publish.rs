@@ -130,7 +130,7 @@ impl Client {
                 let range = match route {
                     Route::Queues(range) => range,
                     Route::Answer(target) => {
-                        if target.connection.mailbox().deliver_reply(target.channel, &message) {
+                        if self.node.deliver_reply(target, &message) {
                             ports.touch(&target.connection);
                         } else {
                             *route = Route::None;

@@ -81,7 +81,7 @@ impl Client {
             let message = message_of(publish, &[]);
             let target = self.node.replies.find(message.routing_key).filter(|_| message.exchange.is_empty());
             match target {
-                Some(target) if target.connection.mailbox().deliver_reply(target.channel, &message) => {
+                Some(target) if self.node.deliver_reply(&target, &message) => {
                     aftermath.touch(&target.connection);
                 }
                 _ => unroutable.push(publish),

@@ -30,12 +30,12 @@ pub struct Mailbox {
     /// lock, so that of two writes the later answer counts: an old large number would stop deliveries for good.
     pub backlog: usize,
     backlog_max: usize,
-    unacked_max: usize,
+    pub unacked_max: usize,
     /// The consumer timeout of get; 0 means none.
     timeout_ms: u64,
     pub events: Vec<Event>,
-    /// Answers for the session that wait for the journal, with the position up to which it must be durable. In
-    /// ascending order of the positions.
+    /// Answers for the session that wait for the journal, with the position up to which it must be durable. The session
+    /// gets them in this order.
     held_answers: VecDeque<(Position, Event)>,
     /// The result of the login, after the check.
     pub login: Option<Box<Result<Principal, Refusal>>>,
@@ -81,7 +81,7 @@ pub struct Channel {
     pub active: bool,
     pub unacked: Unacked,
     /// Unsettled deliveries to subscriptions, which count for prefetch; `unacked` has those of get, too.
-    delivered: u32,
+    pub delivered: u32,
     pub confirms: Option<Confirms>,
     /// What waits for a commit, if the channel is transactional.
     pub transaction: Option<Transaction>,
@@ -184,7 +184,24 @@ impl Mailbox {
 
     /// Whether the channel of a get is still open.
     pub fn still_wants(&self, get: &Get) -> bool {
-        self.channels.get(&get.origin.channel).is_some_and(|channel| channel.serial == get.channel_serial)
+        let channel = self.channels.get(&get.origin.channel);
+        channel.is_some_and(|channel| channel.serial == get.channel_serial && !channel.refused)
+    }
+
+    /// Whether a refusal leaves the channel open.
+    pub fn goes_on(&self, channel: u16) -> bool {
+        self.channels.get(&channel).is_some_and(|channel| channel.on_refusal == OnRefusal::GoOn)
+    }
+
+    /// Answers a get that found nothing, if it is still wanted. Returns whether the session gets the answer, so that the
+    /// owner must be woken.
+    #[must_use]
+    pub fn got_nothing(&mut self, get: &Get) -> bool {
+        let wanted = self.still_wants(get);
+        if wanted {
+            self.reply(get.origin, None, Reply::GetEmpty);
+        }
+        wanted && get.origin.answer == Answer::Session
     }
 
     /// Adds a subscription and returns its number in the connection, which is not used again.
@@ -261,34 +278,6 @@ impl Mailbox {
         };
         self.effects.deliver(subscription.channel, &subscription.tag, handed(delivery, delivery_tag), message);
         Taken::Yes
-    }
-
-    /// Refuses the channel of a subscription because a message does not fit, if the message would be delivered. Unless
-    /// deliveries are settled at once, the message counts as delivered.
-    pub fn offer_unsent(&mut self, number: u32, delivery: &Offer<'_>, refusal: &Refusal, now: Time) -> Taken {
-        let Some(subscription) = self.subscriptions.get(&number) else { return Taken::NoCredit };
-        let (channel, no_ack) = (subscription.channel, subscription.no_ack);
-        let Some(found) = self.channels.get(&channel) else { return Taken::NoCredit };
-        if !found.has_credit(subscription, self.unacked_max) {
-            return Taken::NoCredit;
-        }
-        self.refuse_for_session(Origin { channel, ..Origin::default() }, refusal);
-        if no_ack {
-            return Taken::NoCredit;
-        }
-        self.keep_unsent(channel, Some(number), delivery, now);
-        Taken::Yes
-    }
-
-    /// A message counts as delivered to the channel, and is not sent.
-    pub fn keep_unsent(&mut self, channel: u16, subscription: Option<u32>, delivery: &Offer<'_>, now: Time) {
-        let Some(found) = self.channels.get_mut(&channel) else { return };
-        if let Some(subscription) = subscription.and_then(|number| self.subscriptions.get_mut(&number)) {
-            subscription.unacked += 1;
-            found.delivered += 1;
-        }
-        let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
-        found.unacked.push(Delivery { place, subscription, body_bytes }, now);
     }
 
     /// Refuses something outside of a request of the session, which gets the event with the next look.
@@ -543,7 +532,7 @@ impl Mailbox {
 }
 
 impl Channel {
-    fn has_credit(&self, subscription: &Subscription, unacked_max: usize) -> bool {
+    pub fn has_credit(&self, subscription: &Subscription, unacked_max: usize) -> bool {
         if !self.active || self.refused {
             return false;
         }

@@ -8,3 +8,4 @@ pub(crate) mod mailbox;
 pub(crate) mod peer;
 pub(crate) mod transaction;
 pub(crate) mod unacked;
+pub(crate) mod unsent;

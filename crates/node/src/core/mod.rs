@@ -3,6 +3,8 @@
 pub(crate) mod check;
 pub(crate) mod disk;
 pub(crate) mod failed_queues;
+pub(crate) mod fitting;
+pub(crate) mod gets;
 pub(crate) mod host;
 pub(crate) mod node;
 pub(crate) mod start;

@@ -11,10 +11,8 @@ use std::{
 };
 
 use ferrymq_auth::{DelayedLogins, FailedLogins, PasswordChecks};
-use ferrymq_broker::{Catalog, Got, HistoryBudget, Ports, Shard};
-use ferrymq_model::{
-    ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Reply, Settlement, Time,
-};
+use ferrymq_broker::{Catalog, HistoryBudget, Ports, Shard};
+use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Time};
 use ferrymq_storage::{BodyFiles, Store};
 use parking_lot::{Mutex, RwLock};
 
@@ -22,12 +20,12 @@ use crate::{
     client::Client,
     connection::{
         ledger::Ledger,
-        mailbox::Get,
         peer::{Connection, Durable, Peer},
     },
     core::{
         disk::DiskState,
         failed_queues::FailedQueues,
+        gets::PendingGet,
         host::Host,
         transition::{Aftermath, CatalogLock, Core, Transition},
     },
@@ -156,11 +154,6 @@ pub struct Node {
     /// A sabotage: equal checks of passwords are not shared.
     #[cfg(test)]
     pub(crate) checks_each_login: AtomicBool,
-}
-
-pub(crate) struct PendingGet {
-    connection: Arc<Connection>,
-    get: Get,
 }
 
 impl fmt::Debug for Node {
@@ -299,9 +292,9 @@ impl Node {
         let waiting: Vec<PendingGet> = self.gets.lock().extract_if(.., |waiting| waiting.get.queue == queue).collect();
         for PendingGet { connection, get } in waiting {
             let mut mailbox = connection.mailbox();
-            let mut events = Vec::new();
-            mailbox.refuse(get.origin, &refusal, &mut events);
-            mailbox.events.append(&mut events);
+            if mailbox.still_wants(&get) {
+                mailbox.refuse_for_session(get.origin, &refusal);
+            }
             drop(mailbox);
             connection.drain();
             connection.wake();
@@ -509,51 +502,6 @@ impl Node {
         }
         if connection.drain() || wakes {
             connection.wake();
-        }
-    }
-
-    /// Gets one message for a channel; if storage has to read it first, after that. False: the queue was deleted.
-    pub(crate) fn get(&self, connection: &Arc<Connection>, get: Get) -> bool {
-        let (now, mut aftermath) = (self.now(), Aftermath::default());
-        let got = loop {
-            let got = self.decide(&mut aftermath, |shard, ports| {
-                ports.getting(connection, get);
-                let got = shard.get(get.queue, get.no_ack, now, ports);
-                match got {
-                    Got::Empty => {
-                        connection.mailbox().reply(get.origin, None, Reply::GetEmpty);
-                        ports.touch(connection);
-                    }
-                    // Under the lock that storage needs to report what it has read: so no report is missed.
-                    Got::Pending => self.gets.lock().push(PendingGet { connection: connection.clone(), get }),
-                    Got::Message | Got::Busy | Got::Gone => {}
-                }
-                got
-            });
-            if got != Got::Busy {
-                break got;
-            }
-        };
-        let unclaimed = std::mem::take(&mut aftermath.unclaimed);
-        if !unclaimed.is_empty() {
-            self.decide(&mut aftermath, |shard, ports| {
-                shard.settle(&unclaimed, Settlement::Release, ports.now(), ports);
-            });
-        }
-        self.settle_down(aftermath, Some(connection));
-        got != Got::Gone
-    }
-
-    /// Storage has read messages of these queues: gets that waited for them are tried again.
-    pub(crate) fn retry_gets(&self, queues: &[QueueId]) {
-        let is_read = |waiting: &mut PendingGet| queues.iter().any(|read| read.queue() == waiting.get.queue);
-        let ready: Vec<PendingGet> = self.gets.lock().extract_if(.., is_read).collect();
-        for PendingGet { connection, get } in ready {
-            // If its channel has ended meanwhile, it wants nothing; if the queue was deleted, it finds nothing.
-            if connection.mailbox().still_wants(&get) && !self.get(&connection, get) {
-                connection.mailbox().reply(get.origin, None, Reply::GetEmpty);
-                connection.drain();
-            }
         }
     }
 

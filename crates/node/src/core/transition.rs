@@ -1,11 +1,10 @@
 //! One hold of the shard's lock: the shard's ports to storage and to mailboxes.
 
-use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, History, Letter, Next, Ports, Shard, Stretch, Taken};
 use ferrymq_model::{
-    CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Refusal, Sequence, Settled,
-    SubscriptionId, Time,
+    CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
 };
 use ferrymq_storage::{Handle, Room, Store};
 
@@ -15,7 +14,11 @@ use crate::{
         mailbox::{Get, Subscription},
         peer::{Connection, subscription_parts},
     },
-    core::{node::Node, touched::Touched},
+    core::{
+        fitting::{Written, too_long},
+        node::Node,
+        touched::Touched,
+    },
     management::trace::{Firehose, Shown, Tap},
     routing::{dead_letters, schedules},
 };
@@ -137,11 +140,11 @@ pub struct Transition<'a> {
     /// Whether the unit that is being written has changes of the catalog.
     catalog_changed: bool,
     /// Work that needs no lock.
-    node: &'a Node,
+    pub node: &'a Node,
     /// If something is traced.
     firehose: Option<&'a Firehose>,
-    aftermath: &'a mut Aftermath,
-    now: Time,
+    pub aftermath: &'a mut Aftermath,
+    pub now: Time,
     /// How many units of the journal were begun and not ended.
     units: u32,
     getting: Option<(Arc<Connection>, Get)>,
@@ -294,47 +297,6 @@ impl Transition<'_> {
     }
 }
 
-/// The properties of a message that is too long for its client.
-fn too_long(properties: &[u8], connection: &Connection) -> Refusal {
-    Refusal::TooLarge(format!(
-        "a message has {} bytes of properties, and frame_max allows {}; use a larger frame_max",
-        properties.len(),
-        connection.properties_bytes_max()
-    ))
-}
-
-impl Transition<'_> {
-    /// The properties of a message as a client gets them that takes no more bytes of them; `None` if they do not fit.
-    fn fitting<'m>(&self, message: &MessageRef<'m>, bytes_max: usize) -> Option<Cow<'m, [u8]>> {
-        if message.properties.len() <= bytes_max {
-            return Some(Cow::Borrowed(message.properties));
-        }
-        let reader = self.node.properties.get(&message.dialect)?;
-        reader.shortened(message.properties, bytes_max).map(Cow::Owned)
-    }
-
-    /// Offers a message whose properties are longer than the client takes: without what the server has added, if they
-    /// fit then. Otherwise the channel is refused. The message is counted as delivered and comes back at the end of the
-    /// channel, so that a limit of deliveries ends this, or it stays where it is if nobody would give it back.
-    #[cold]
-    fn offer_long(
-        &self,
-        connection: &Arc<Connection>,
-        number: u32,
-        delivery: &Delivery<'_>,
-        message: &MessageRef<'_>,
-    ) -> Taken {
-        if let Some(properties) = self.fitting(message, connection.properties_bytes_max()) {
-            let message = MessageRef { properties: &properties, ..*message };
-            return connection.mailbox().offer(number, delivery, &message, self.now);
-        }
-        let taken =
-            connection.mailbox().offer_unsent(number, delivery, &too_long(message.properties, connection), self.now);
-        connection.wake();
-        taken
-    }
-}
-
 impl Aftermath {
     /// Whether there is only a little to send, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
@@ -399,20 +361,21 @@ impl Ports for Transition<'_> {
                 &stored
             }
         };
-        let taken = if message.properties.len() <= connection.properties_bytes_max() {
-            connection.mailbox().offer(number, delivery, message, self.now)
+        let (taken, written) = if message.properties.len() <= connection.properties_bytes_max() {
+            let taken = connection.mailbox().offer(number, delivery, message, self.now);
+            (taken, if taken == Taken::Yes { Written::Message } else { Written::Nothing })
         } else {
             self.offer_long(connection, number, delivery, message)
         };
-        if taken != Taken::Yes {
+        if written == Written::Nothing {
             return taken;
         }
-        if self.firehose.is_some() {
+        if self.firehose.is_some() && written == Written::Message {
             let channel = connection.mailbox().subscriptions.get(&number).map_or(0, |one| one.channel);
             self.show_delivered(connection, channel, delivery);
         }
         self.aftermath.touch(connection);
-        Taken::Yes
+        taken
     }
 
     fn fits(&mut self, delivery: &Delivery<'_>) -> bool {
@@ -424,42 +387,52 @@ impl Ports for Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        self.fitting(&message, connection.properties_bytes_max()).is_some()
+        self.node.fitting(&message, connection.properties_bytes_max()).is_some()
     }
 
     fn got(&mut self, delivery: &Delivery<'_>, remaining: u64) {
-        if self.firehose.is_some()
-            && let Some((connection, get)) = self.getting.clone()
-        {
-            self.show_delivered(&connection, get.origin.channel, delivery);
-        }
-        let (connection, get) = self.getting.as_ref().expect("only a get gives a message that was asked for");
+        let (connection, get) = self.getting.clone().expect("only a get gives a message that was asked for");
         let message = match delivery.content {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        let fitting = self.fitting(&message, connection.properties_bytes_max());
+        let fitting = self.node.fitting(&message, connection.properties_bytes_max());
+        let Place { queue, sequence } = delivery.from;
+        let body_bytes = delivery.facts.body_bytes.into();
+        let unclaimed = Stretch { queue, first: sequence, last: sequence, body_bytes };
         let mut mailbox = connection.mailbox();
-        match &fitting {
-            _ if !mailbox.still_wants(get) => {
-                drop(mailbox);
-                let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes.into());
-                let Place { queue, sequence } = place;
-                self.aftermath.unclaimed.push(Stretch { queue, first: sequence, last: sequence, body_bytes });
-                return;
+        if !mailbox.still_wants(&get) {
+            drop(mailbox);
+            // What is settled when it is sent is gone, like every such message on its way to a channel that ends.
+            if !delivery.settled {
+                self.aftermath.unclaimed.push(unclaimed);
             }
+            return;
+        }
+        match &fitting {
             Some(properties) => {
                 let message = MessageRef { properties, ..message };
-                mailbox.got(*get, delivery, remaining, &message, self.now);
+                mailbox.got(get, delivery, remaining, &message, self.now);
+                drop(mailbox);
+                if self.firehose.is_some() {
+                    self.show_delivered(&connection, get.origin.channel, delivery);
+                }
             }
             None => {
-                let refusal = too_long(message.properties, connection);
-                mailbox.keep_unsent(get.origin.channel, None, delivery, self.now);
+                let (refusal, goes_on) =
+                    (too_long(message.properties, &connection), mailbox.goes_on(get.origin.channel));
+                if !goes_on {
+                    mailbox.keep_unsent(get.origin.channel, None, delivery, self.now);
+                }
                 mailbox.refuse_for_session(get.origin, &refusal);
+                drop(mailbox);
+                if goes_on {
+                    self.aftermath.unclaimed.push(unclaimed);
+                }
                 connection.wake();
             }
         }
-        self.aftermath.touch(connection);
+        self.aftermath.touch(&connection);
     }
 
     fn cancelled(&mut self, subscription: SubscriptionId) {

@@ -279,3 +279,81 @@ fn a_message_that_does_not_fit_ends_its_channel_and_stays() {
         talk.end();
     }
 }
+
+#[test]
+fn a_message_that_does_not_fit_waits_for_credit_like_any_other() {
+    let mut talk = Talk::new().with_queue();
+    talk.publish(b"a");
+    talk.publish_long();
+    talk.subscribe(false, Some(Credit::Window(1)));
+    let settle = Settle { origin: origin(), deliveries: Deliveries::One(1), settlement: Settlement::Accept };
+    let mut events = Vec::new();
+    talk.client.command(b"", Command::Settle(settle), &mut events);
+    talk.client.finish(b"", &mut events);
+    talk.client.take_events(&mut events);
+    assert_eq!(talk.notes.take(), ["0 refused"]);
+    talk.reopen(&events);
+    talk.end();
+}
+
+#[test]
+fn a_channel_that_goes_on_keeps_its_subscription_and_the_message_stays() {
+    let mut talk = Talk::new().with_queue();
+    talk.publish_long();
+    let subscribe = Subscribe {
+        queue: Name::from("q"),
+        tag: Name::from("tag"),
+        no_ack: false,
+        exclusive: false,
+        credit: Some(Credit::Grant(5)),
+        arguments: Arguments::default(),
+    };
+    let is_refusal =
+        |events: &[Event]| matches!(events.last(), Some(Event::Answered { reply: Err(Refusal::TooLarge(_)), .. }));
+    let events = talk.ask(of_session(2, 1), Ask::Subscribe(subscribe));
+    assert!(is_refusal(&events), "{events:?}");
+    assert_eq!(talk.ready(), 1);
+    let get = Ask::Get(GetCommand { queue: Name::from("q"), no_ack: false });
+    let events = talk.ask(of_session(2, 2), get);
+    assert!(is_refusal(&events), "{events:?}");
+    assert_eq!(talk.ready(), 1);
+    talk.ask(of_session(2, 3), Ask::PurgeQueue(Name::from("q")));
+    talk.publish(b"a");
+    let of = CreditOf::Subscription(Name::from("tag"));
+    talk.ask(of_session(2, 4), Ask::SetCredit(SetCredit { of, credit: Credit::Grant(1) }));
+    assert_eq!(talk.notes.take(), ["1: a"]);
+    talk.end();
+}
+
+#[test]
+fn a_reply_that_does_not_fit_is_not_sent() {
+    let mut talk = Talk::new();
+    let (tag, prefix) = (Name::from("replies"), Name::from("q"));
+    talk.ask(origin(), Ask::SubscribeReplies { tag, prefix });
+    let address = format!("q{}", ferrymq_broker::random_text(7));
+    talk.notes.take();
+    let mut input = address.clone().into_bytes();
+    let routing_key = Span { start: 0, len: input.len() as u32 };
+    input.resize(6_000, b'x');
+    for (len, seen) in [(5_000, vec![]), (50, vec!["1: x".to_owned()])] {
+        let body = Body::Span(Span { start: 5_999, len: 1 });
+        let publish = Publish { routing_key, properties: Span { start: 100, len }, ..publish(body) };
+        carry_out(&mut talk.client, &input, vec![Command::Publish(publish)]);
+        assert_eq!(talk.notes.take(), seen, "{len} bytes of properties");
+    }
+    talk.end();
+}
+
+/// Requests that were read together with what ends the connection.
+#[test]
+fn a_connection_that_has_ended_carries_out_nothing_more() {
+    let mut talk = Talk::new();
+    talk.ask(origin().unanswered(true), Ask::CloseConnection);
+    for ask in [Ask::OpenChannel(OnRefusal::CloseChannel), Ask::DeclareQueue(declaration("late"))] {
+        assert_eq!(talk.ask(Origin { channel: 3, ..origin() }, ask), []);
+    }
+    assert_eq!(talk.notes.take(), [""; 0]);
+    let usage = talk.node.usage();
+    assert!(usage.users.iter().all(|(_, usage)| usage.channels == 0), "{usage:?}");
+    talk.end();
+}

@@ -14,7 +14,7 @@ use ferrymq_auth::{DelayedLogins, FailedLogins, PasswordChecks};
 use ferrymq_broker::{Catalog, HistoryBudget, Ports, Shard};
 use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Time};
 use ferrymq_storage::{BodyFiles, Store};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::{
     client::Client,
@@ -393,7 +393,8 @@ impl Node {
             catalog_change::apply(shard, ports, |_, ports, _| ports.forget_gone())
         });
         let happenings = catalog.take_happenings();
-        drop(catalog);
+        // Whoever waits for the lock gets it, although the next portion follows at once.
+        RwLockWriteGuard::unlock_fair(catalog);
         self.tell_happenings(happenings, None);
         WORK_OF_CHANGE + self.hand_out(aftermath, own)
     }

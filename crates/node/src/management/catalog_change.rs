@@ -6,6 +6,7 @@
 
 use ferrymq_broker::{Catalog, Shard};
 use ferrymq_model::{CatalogEntry, Name, Position, Refusal};
+use parking_lot::RwLockWriteGuard;
 
 use crate::{
     connection::peer::Connection,
@@ -59,7 +60,8 @@ impl Node {
         let changed = self
             .decide_with(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| apply(shard, ports, change));
         let happenings = catalog.take_happenings();
-        drop(catalog);
+        // Whoever waits for the lock gets it, although the next change may follow at once.
+        RwLockWriteGuard::unlock_fair(catalog);
         self.settle_down(aftermath, own);
         self.tell_happenings(happenings, by);
         changed

@@ -14,7 +14,7 @@ use std::{
 };
 
 use ferrymq_amqp091::{Greeting, Identity, PropertyList};
-use ferrymq_conformance::{Arrival, ConnectionId, Suite, Target, Whose};
+use ferrymq_conformance::{Arrival, ConnectionId, Script, Suite, Target, Whose, play};
 use ferrymq_model::{Dialect, Effect, Limits, Time};
 use ferrymq_node::{Backend, Effects, FixedStorage, Host, Node, NodeSettings, Peer};
 use ferrymq_server::{connection_log::ConnectionLog, pump::Pump};
@@ -48,8 +48,33 @@ fn every_script_in_memory() {
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), suite.scripts.len(), failures.join("\n"));
 }
 
+/// Another connection's request closes a channel. The client's answer may be read before the channel's own connection has
+/// looked at what the other one has caused.
+#[test]
+fn the_answer_to_a_close_is_understood_however_soon_it_comes() {
+    let script = "
+C: connect
+C2: connect frame-max=4096
+C: queue.declare queue=soon
+S: queue.declare-ok
+C2: basic.consume queue=soon consumer-tag=c
+S2: basic.consume-ok
+C: basic.publish routing-key=soon headers={own=\"x\"*5000} body=\"a\"
+S2: channel.close reply-code=311
+C2: channel.close-ok
+C2: channel.open
+S2: channel.open-ok
+";
+    let script = Script::parse("soon", script).unwrap();
+    let mut memory = Memory::new();
+    memory.answers_first = true;
+    play(&script, &mut memory, Whose::Ours).unwrap();
+}
+
 /// A node with a clock that stands still, and its connections.
 struct Memory {
+    /// Clients read and answer before the server looks at what others have caused.
+    answers_first: bool,
     node: Arc<Node>,
     host: Arc<StandingClock>,
     /// Notified when something has arrived for any connection.
@@ -85,7 +110,7 @@ impl Memory {
         let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
         node.import_definitions(DEFINITIONS, true).expect("the definitions of the scripts are right");
         let greeting = Arc::new(Greeting::new(&Identity::default(), node.limits().clone()));
-        Self { node, host, bell: Arc::default(), greeting, connections: Vec::new(), folder }
+        Self { answers_first: false, node, host, bell: Arc::default(), greeting, connections: Vec::new(), folder }
     }
 
     fn attend_to_all(&mut self) {
@@ -133,6 +158,12 @@ impl Target for Memory {
     fn receive(&mut self, connection: ConnectionId, into: &mut Vec<u8>) -> Result<Arrival, String> {
         loop {
             let heard = self.bell.count();
+            if self.answers_first
+                && let Some(open) = &self.connections[connection]
+                && open.peer.take(into)
+            {
+                return Ok(Arrival::Bytes);
+            }
             self.attend_to_all();
             let Some(open) = &self.connections[connection] else { return Ok(Arrival::Closed) };
             let over = open.pump.is_closing() && open.pump.is_drained();

@@ -25,7 +25,8 @@ pub struct Pump {
     wants_rest: bool,
     /// How many bytes of `out` are used, if steps of it are left for the next turn.
     suspended: Option<Portion>,
-    /// How many more times the publisher checks the consumers for which it waits. After that its input is read in any case.
+    /// How many more times the publisher checks the consumers for which it waits. After that its input is read in any
+    /// case.
     looks_left: u8,
     /// The number of turns in a row in which deliveries to other connections have waited for more of the same input.
     held_turns: u8,

@@ -175,8 +175,8 @@ impl BodyFiles {
         self.state.lock().take_number()
     }
 
-    /// Keeps a file for another publish, if a message refers to it now (`is_named`) or somebody else has kept it. Otherwise
-    /// it may be gone, and there is no claim.
+    /// Keeps a file for another publish, if a message refers to it now (`is_named`) or somebody else has kept it.
+    /// Otherwise it may be gone, and there is no claim.
     pub(crate) fn claim(self: &Arc<Self>, filed: &mut FiledBody, is_named: bool) {
         if filed.claim.is_some() {
             return;

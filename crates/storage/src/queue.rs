@@ -357,8 +357,8 @@ impl Queue {
     }
 
     /// Whether there are many more slots than messages, because the first message stays and later ones are removed,
-    /// and it is in the journal. (A transient one keeps its chunk and all later ones in memory. They are moved when that is
-    /// too much.)
+    /// and it is in the journal. (A transient one keeps its chunk and all later ones in memory. They are moved when
+    /// that is too much.)
     #[inline]
     pub fn is_sparse(&self) -> bool {
         self.slots.len() > SPARSE_SLOTS

@@ -124,7 +124,8 @@ impl Store {
         file
     }
 
-    /// Keeps the file of a body for another publish, if it is there, whatever becomes of the message that it was read from.
+    /// Keeps the file of a body for another publish, if it is there, whatever becomes of the message that it was read
+    /// from.
     pub fn claim_body(&self, filed: &mut FiledBody) {
         let is_named = self.own_files.contains_key(&filed.number)
             || self.dead.iter().any(|dead| dead.file == DeadFile::Body(filed.number));
@@ -208,8 +209,8 @@ impl Store {
         }
     }
 
-    /// Bodies of settled messages. The caller drops them after it has released the lock, because that may give memory back to
-    /// the system.
+    /// Bodies of settled messages. The caller drops them after it has released the lock, because that may give memory
+    /// back to the system.
     #[inline]
     pub fn take_freed(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.freed)

@@ -7,8 +7,8 @@
 //! 2  u8  priority           8  u64 arrived               .. the extension, if flagged
 //! 3  u8  exchange bytes                                  .. exchange, routing key, properties, annotations, body
 //! ```
-//! The extension has 8 bytes: u32 routing key bytes, which the short field leaves out then, and u32 annotation bytes. Annotations
-//! are what the server itself says of a message, in its own words and apart from the writer's bytes.
+//! The extension has 8 bytes: u32 routing key bytes, which the short field leaves out then, and u32 annotation bytes.
+//! Annotations are what the server itself says of a message, in its own words and apart from the writer's bytes.
 //!
 //! Where the flags say that the body is elsewhere, a [`BodyPlace`] of 12 bytes stands for it.
 

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::dispatch::Offer;
 use super::lanes::lane_of;
 use super::shard::{Queue, Shard, Subscription};
-use super::{Content, Letter, Overflow, Ports};
+use super::{Content, Overflow, Ports, RoutedMessage};
 
 /// The outcome of a published message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Shard {
             }
             if queue.refuses(facts) {
                 published.refused = true;
-                queue.refuse(message, facts, &mut self.letters, ports);
+                queue.refuse(message, facts, &mut self.waiting_dead_letters, ports);
                 continue;
             }
             let durable = queue.settings.durable && (persistent || queue.settings.persists_all);
@@ -155,15 +155,15 @@ impl Queue {
         &mut self,
         message: &MessageRef<'_>,
         facts: &Facts,
-        letters: &mut VecDeque<Letter>,
+        dead_letters: &mut VecDeque<RoutedMessage>,
         ports: &mut impl Ports,
     ) {
         self.counters.refused += 1;
         if self.settings.overflow == Overflow::RejectPublishDeadLetter {
             let content = Content::Passing(message);
-            let letter = self.letter(content, facts, DeathReason::MaxLength, facts.arrived, ports);
-            self.count_letter(letter.is_some());
-            letters.extend(letter);
+            let dead_letter = self.make_dead_letter(content, facts, DeathReason::MaxLength, facts.arrived, ports);
+            self.count_dead_letter(dead_letter.is_some());
+            dead_letters.extend(dead_letter);
         }
     }
 

@@ -70,9 +70,9 @@ impl Shard {
             && let Some(coming) = schedule.step(now, budget, &mut settled, ports)
         {
             let due = Due { schedule: &schedule.settings, handle: coming.handle, facts: &coming.facts, at: now };
-            let letter = ports.come_due(&due);
+            let dead_letter = ports.come_due(&due);
             schedule.leave(&coming);
-            let arrived = letter.is_some_and(|letter| self.publish_letter(&letter, budget, ports));
+            let arrived = dead_letter.is_some_and(|dead_letter| self.publish_routed(&dead_letter, budget, ports));
             settled.add(coming.place, if arrived { Settled::Moved } else { Settled::Dropped }, ports);
         }
         settled.flush(ports);

@@ -13,11 +13,11 @@ use hashbrown::HashMap;
 
 use super::sabotage::{Sabotage, Saboteur};
 use super::{
-    Counters, DeleteWhen, Letter, Ports, QueueCounts, QueueSettings, Recovered, Subscriber,
-    dying::{Dying, DyingStretch},
+    Counters, DeleteWhen, Ports, QueueCounts, QueueSettings, Recovered, RoutedMessage, Subscriber,
     lane::Lane,
     lanes::{Lanes, lane_of},
     limits::LengthLimit,
+    pending_dead_letters::{DeadLetterRange, PendingDeadLetters},
     resting::Resting,
     timers::Timers,
     turns::{Turn, Turns},
@@ -33,8 +33,8 @@ pub(super) const ROUND_MESSAGES_MAX: usize = 128;
 
 /// A plain state machine over queues. See the [module](self).
 ///
-/// Invariant between two transitions: a queue with dying or excess messages, or with ready messages and a
-/// subscription with credit, is lined up for dispatch, waits for storage to read, or waits for space for its dead
+/// Invariant between two transitions: a queue with pending dead letters or excess messages, or with ready messages and
+/// a subscription with credit, is lined up for dispatch, waits for storage to read, or waits for space for its dead
 /// letters.
 #[derive(Debug, Default)]
 pub struct Shard {
@@ -44,11 +44,11 @@ pub struct Shard {
     /// Queues and schedules lined up for dispatch, each once.
     pub(super) runnable: VecDeque<QueueId>,
     /// Dead letters of refused messages, in the order in which they were refused.
-    pub(super) letters: VecDeque<Letter>,
+    pub(super) waiting_dead_letters: VecDeque<RoutedMessage>,
     /// Queues with messages that would be dead-lettered if there were space.
     pub(super) held_up: BTreeSet<QueueId>,
-    /// Queues with dead letters that no target has accepted, or not all.
-    pub(super) keeping: BTreeSet<QueueId>,
+    /// Queues with unconfirmed dead letters: no target has accepted them, or not all.
+    pub(super) unconfirmed_dead_letters: BTreeSet<QueueId>,
     pub(super) timers: Timers,
     pub(super) saboteur: Saboteur,
     /// Kept for their memory.
@@ -62,7 +62,7 @@ pub(super) struct Queue {
     /// The catalog has them, too.
     pub(super) settings: Arc<QueueSettings>,
     pub(super) lanes: Lanes,
-    pub(super) dying: Dying,
+    pub(super) pending_dead_letters: PendingDeadLetters,
     /// It has a message that would be dead-lettered, and there was no space.
     pub(super) held_up: bool,
     /// Queues with dead letters for this one, which was full.
@@ -112,7 +112,8 @@ pub(super) struct Subscription {
     pub(super) waiting: bool,
 }
 
-/// New settings, with what the declaration of the queue decides. That never changes, so nearly always they are the same.
+/// New settings, with what the declaration of the queue decides. That never changes, so nearly always they are the
+/// same.
 fn as_declared(old: &QueueSettings, settings: Arc<QueueSettings>) -> Arc<QueueSettings> {
     let &QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, .. } = old;
     let declared =
@@ -140,8 +141,9 @@ impl Shard {
         for found in recovered {
             let lane = Lane::recovered(found, self.saboteur, |sequence, reason| {
                 // The length of each is known only when it is found.
-                let stretch = DyingStretch { lane: found.lane, first: sequence, last: sequence, reason, counted: true };
-                queue.dying.push(stretch, 0);
+                let stretch =
+                    DeadLetterRange { lane: found.lane, first: sequence, last: sequence, reason, counted: true };
+                queue.pending_dead_letters.push(stretch, 0);
             });
             queue.ready += lane.ready;
             queue.lanes.put(lane);
@@ -166,10 +168,10 @@ impl Shard {
         queue.expiring |= queue.settings.message_ttl_ms.is_some();
         queue.front_expires = None;
         queue.last_used = now;
-        queue.dying.try_again(None);
+        queue.pending_dead_letters.try_again(None);
         queue.set_timer(&mut self.timers);
         self.line_up_if_restless(id);
-        self.tell_room(id);
+        self.retry_dead_letters_for(id);
     }
 
     /// Whether the queue is here.
@@ -186,9 +188,9 @@ impl Shard {
             resting: queue.resting.messages,
             unacked: queue.unacked,
             ready_bytes: queue.ready_bytes,
-            dying: queue.dying.messages,
+            pending_dead_letters: queue.pending_dead_letters.messages,
             unacked_bytes: queue.unacked_bytes,
-            dying_bytes: queue.dying.bytes,
+            pending_dead_letter_bytes: queue.pending_dead_letters.bytes,
             subscriptions: u32::try_from(queue.subscriptions.len()).unwrap_or(u32::MAX),
             active: queue.active,
             counters: queue.counters,
@@ -374,7 +376,7 @@ impl Shard {
             ports.put(queue_tombstone(id));
         }
         ports.queue_gone(id, queue.settings.priority_max);
-        self.keeping.remove(&id);
+        self.unconfirmed_dead_letters.remove(&id);
         for waiting in queue.awaited_by {
             self.try_again(waiting, None);
         }
@@ -401,7 +403,7 @@ impl Queue {
         Self {
             id,
             lanes: Lanes::new(saboteur),
-            dying: Dying::default(),
+            pending_dead_letters: PendingDeadLetters::default(),
             held_up: false,
             awaited_by: Vec::new(),
             resting: Resting::default(),

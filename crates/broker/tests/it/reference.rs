@@ -16,7 +16,7 @@ mod queue;
 mod routing;
 
 pub use policy::{Full, OPERATOR_PATTERN, POLICIES, Policy, declared, goes_in_a_circle, operators, policy};
-pub use queue::{Envelope, Given, Letter, Publish, Queue, Stands};
+pub use queue::{Envelope, Given, Publish, Queue, RoutedMessage, Stands};
 use queue::{Message, Subscription};
 
 /// The refusals of the model, without their texts.
@@ -82,7 +82,7 @@ pub struct Reference {
     /// The operator's.
     operators: Option<Policy>,
     /// Dead letters of refused messages, until the broker puts them into their queues.
-    in_flight: Vec<Letter>,
+    in_flight: Vec<RoutedMessage>,
 }
 
 impl Reference {
@@ -227,8 +227,8 @@ impl Reference {
             active: None,
             policy: own.with(self.policy_of(&request.queue)),
             own,
-            dying: Vec::new(),
-            served: BTreeMap::new(),
+            pending_dead_letters: Vec::new(),
+            delivered_to: BTreeMap::new(),
             turned_away: Vec::new(),
         })
     }

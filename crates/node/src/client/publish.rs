@@ -468,7 +468,8 @@ impl Takes {
 #[derive(Clone, Copy)]
 pub(super) enum Purpose<'a> {
     Publish,
-    /// To check whether it may be published; it is published later, or never. Set if an exchange would keep the message.
+    /// To check whether it may be published; it is published later, or never. Set if an exchange would keep the
+    /// message.
     Check(&'a Cell<bool>),
 }
 

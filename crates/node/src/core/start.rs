@@ -60,18 +60,18 @@ impl std::error::Error for NodeError {
 
 /// The callbacks of storage's threads. It exists before the node, because recovery comes first.
 #[derive(Debug, Default)]
-struct Messenger {
+struct StorageEvents {
     node: OnceLock<Weak<Node>>,
     durable: Arc<Durable>,
 }
 
-impl Messenger {
+impl StorageEvents {
     fn node(&self) -> Option<Arc<Node>> {
         self.node.get().and_then(Weak::upgrade)
     }
 }
 
-impl Notify for Messenger {
+impl Notify for StorageEvents {
     fn durable(&self, position: Position) {
         self.durable.set(position);
         if let Some(node) = self.node() {
@@ -135,9 +135,9 @@ impl Node {
     /// # Errors
     /// If the directory is in use, damaged, or of a newer version: one sentence that says which.
     pub fn open(settings: NodeSettings, disk: Arc<dyn Disk>, host: Arc<dyn Host>) -> Result<Arc<Self>, NodeError> {
-        let messenger = Arc::new(Messenger::default());
+        let storage_events = Arc::new(StorageEvents::default());
         let (mut store, recovered) =
-            ferrymq_storage::open(disk, &settings.directory, settings.storage, messenger.clone())
+            ferrymq_storage::open(disk, &settings.directory, settings.storage, storage_events.clone())
                 .map_err(NodeError::Storage)?;
         if let Err(why) = settings.fixed.check(&recovered) {
             drop(store.close());
@@ -152,7 +152,7 @@ impl Node {
             tells_events = false;
         }
         let shard = write_changes(&catalog, &recovered, &mut store, &changes, now);
-        messenger.durable.set(store.durable_position());
+        storage_events.durable.set(store.durable_position());
         // What was recovered is durable.
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let (storage_stalled, storage_overfull, bodies) = (store.stalled(), store.overfull(), store.bodies());
@@ -167,7 +167,7 @@ impl Node {
             delayed_logins: Default::default(),
             counters: Default::default(),
             host,
-            durable: messenger.durable.clone(),
+            durable: storage_events.durable.clone(),
             catalog: catalog.into(),
             core: Core::new(shard, store, &settings.limits, catalog_position, now).into(),
             limits: settings.limits,
@@ -191,7 +191,7 @@ impl Node {
             #[cfg(test)]
             checks_each_login: false.into(),
         });
-        messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
+        storage_events.node.set(Arc::downgrade(&node)).expect("storage's events have one node");
         node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
         Ok(node)
     }
@@ -212,12 +212,12 @@ impl Node {
     fn post_what_waits(&self) {
         // A few dead letters can cause more and more of them.
         const ROUNDS_MAX: usize = 1_000;
-        let mut more = self.core.lock().shard.has_waiting_letters();
+        let mut more = self.core.lock().shard.has_waiting_dead_letters();
         let mut rounds = 0..ROUNDS_MAX;
         while more && rounds.next().is_some() {
             let mut aftermath = Aftermath::default();
             let catalog = self.catalog.read();
-            let waits = |shard: &mut Shard, _: &mut Transition<'_>| shard.has_waiting_letters();
+            let waits = |shard: &mut Shard, _: &mut Transition<'_>| shard.has_waiting_dead_letters();
             let waited = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, waits);
             drop(catalog);
             more = waited == Some(true) && std::mem::take(&mut aftermath.more);
@@ -254,7 +254,7 @@ impl Node {
         self.stalled.store(*room != Room::Open, Ordering::Release);
         self.wake_connections();
         if *room == Room::Open {
-            self.let_letters_go_on();
+            self.resume_dead_letters();
         }
     }
 
@@ -265,7 +265,7 @@ impl Node {
 
     /// There is space for dead letters that waited for it. Storage's thread has other work, so the host's timer
     /// starts them.
-    fn let_letters_go_on(&self) {
+    fn resume_dead_letters(&self) {
         let now = self.host.now();
         let mut core = self.core.lock();
         if !core.shard.is_held_up() {

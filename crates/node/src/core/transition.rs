@@ -2,7 +2,9 @@
 
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
-use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, History, Letter, Next, Ports, Shard, Stretch, Taken};
+use ferrymq_broker::{
+    Catalog, Content, Dead, Delivery, Due, History, Next, Ports, RoutedMessage, Shard, Stretch, Taken,
+};
 use ferrymq_model::{
     CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Refusal, Sequence, Settled,
     SubscriptionId, Time,
@@ -380,7 +382,7 @@ impl Ports for Transition<'_> {
         }
     }
 
-    fn takes_letters(&mut self) -> bool {
+    fn accepts_dead_letters(&mut self) -> bool {
         self.store.room() == Room::Open
     }
 
@@ -473,14 +475,14 @@ impl Ports for Transition<'_> {
         self.aftermath.gone.push(queue);
     }
 
-    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter> {
+    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<RoutedMessage> {
         let message = match dead.content {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
         let properties = *self.node.properties.get(&message.dialect)?;
         let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);
-        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &keeper)
+        dead_letters::dead_letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &keeper)
     }
 
     fn create_lane(&mut self, lane: QueueId, durable: bool) {
@@ -498,7 +500,7 @@ impl Ports for Transition<'_> {
         (message.owned(), reader.is_some_and(|reader| reader.is_persistent(message.properties)))
     }
 
-    fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
+    fn come_due(&mut self, due: &Due<'_>) -> Option<RoutedMessage> {
         let message = self.stored(due.handle);
         let properties = *self.node.properties.get(&message.dialect)?;
         let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_broker::{Catalog, Due, Envelope, History, KeptMessage, Letter, ScheduleChange, Shard};
+use ferrymq_broker::{Catalog, Due, Envelope, History, KeptMessage, RoutedMessage, ScheduleChange, Shard};
 use ferrymq_model::{Facts, MessageRef, Properties, QueueId};
 use ferrymq_storage::RecoveredQueue;
 
@@ -15,7 +15,7 @@ pub fn come_due(
     due: &Due<'_>,
     message: &MessageRef<'_>,
     keeper: &dyn Fn(&History, KeptMessage),
-) -> Option<Letter> {
+) -> Option<RoutedMessage> {
     let made = properties.come_due(message.properties);
     let headers = || properties.headers(&made.properties);
     let identity = |identity| properties.identity(&made.properties, identity);
@@ -44,7 +44,12 @@ pub fn come_due(
         return None;
     }
     let expires = made.expiration_ms.map(|ms| due.at.after_ms(ms));
-    Some(Letter { message: sent.owned(), facts: Facts { expires, arrived: due.at, ..*due.facts }, persistent, targets })
+    Some(RoutedMessage {
+        message: sent.owned(),
+        facts: Facts { expires, arrived: due.at, ..*due.facts },
+        persistent,
+        targets,
+    })
 }
 
 /// Opens the schedules of durable exchanges with what storage found of their lanes, which it removes from `found`.

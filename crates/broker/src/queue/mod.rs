@@ -10,7 +10,7 @@ mod limits;
 mod pending_dead_letters;
 mod ports;
 mod publish;
-mod resting;
+mod retry;
 pub(crate) mod sabotage;
 mod schedules;
 mod settings;

@@ -186,7 +186,7 @@ pub struct QueueCounts {
     /// Messages that wait.
     pub ready: u64,
     /// Messages that came back, and wait for their delayed retry.
-    pub resting: u64,
+    pub delayed_retries: u64,
     /// Unsettled deliveries.
     pub unacked: u64,
     /// Pending dead letters: messages that have expired, were rejected or exceed a limit, and have not left yet.

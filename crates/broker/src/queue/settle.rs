@@ -15,7 +15,7 @@ impl Shard {
         for stretch in stretches {
             let Some(queue) = self.queues.get_mut(&stretch.queue.queue()) else { continue };
             queue.settle(*stretch, settlement, now, ports);
-            if queue.resting.messages > 0 {
+            if queue.delayed_retries.messages > 0 {
                 queue.set_timer(&mut self.timers);
             }
             if settlement != Settlement::Accept {
@@ -30,7 +30,7 @@ impl Shard {
         let Some(queue) = self.queues.get_mut(&queue) else { return 0 };
         let id = queue.id;
         queue.lanes.purge(|lane, first, last| ports.settle(id.lane(lane), first, last, Settled::Purged));
-        queue.purge_resting(ports);
+        queue.purge_delayed_retries(ports);
         let mut messages = std::mem::take(&mut queue.ready);
         queue.ready_bytes = 0;
         queue.pending_dead_letters.discount();
@@ -98,7 +98,7 @@ impl Queue {
                 self.ready += messages;
                 self.ready_bytes += body_bytes;
                 self.front_expires = None;
-                self.lay_down(number, &to_retry, body_bytes / messages);
+                self.delay_retries(number, &to_retry, body_bytes / messages);
                 for (first, last) in over_limit {
                     self.lanes.get_mut(number).withdraw(first, last);
                     self.ready -= last - first + 1;

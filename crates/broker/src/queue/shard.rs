@@ -18,7 +18,7 @@ use super::{
     lanes::{Lanes, lane_of},
     limits::LengthLimit,
     pending_dead_letters::{DeadLetterRange, PendingDeadLetters},
-    resting::Resting,
+    retry::DelayedRetries,
     timers::Timers,
     turns::{Turn, Turns},
 };
@@ -67,7 +67,7 @@ pub(super) struct Queue {
     pub(super) held_up: bool,
     /// Queues with dead letters for this one, which was full.
     pub(super) awaited_by: Vec<QueueId>,
-    pub(super) resting: Resting,
+    pub(super) delayed_retries: DelayedRetries,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
     pub(super) limit: LengthLimit,
@@ -149,7 +149,7 @@ impl Shard {
             queue.lanes.put(lane);
             queue.ready_bytes += found.body_bytes;
             queue.expiring |= found.expiring;
-            queue.lay_down_again(found, now);
+            queue.restore_delayed_retries(found, now);
         }
         queue.set_timer(&mut self.timers);
         let before = self.queues.insert(id, queue);
@@ -185,7 +185,7 @@ impl Shard {
     pub fn counts(&self, queue: QueueId) -> Option<QueueCounts> {
         self.queues.get(&queue).map(|queue| QueueCounts {
             ready: queue.ready,
-            resting: queue.resting.messages,
+            delayed_retries: queue.delayed_retries.messages,
             unacked: queue.unacked,
             ready_bytes: queue.ready_bytes,
             pending_dead_letters: queue.pending_dead_letters.messages,
@@ -202,7 +202,7 @@ impl Shard {
     pub fn state(&self, lane: QueueId) -> Option<QueueState> {
         let (queue, number) = (self.queues.get(&lane.queue())?, lane_of(lane));
         let state = queue.lanes.get(number)?.state();
-        Some(QueueState { due: queue.resting_in(number), ..state })
+        Some(QueueState { due: queue.delayed_retries_in(number), ..state })
     }
 
     /// The queue was declared again: its expiry begins again.
@@ -327,7 +327,7 @@ impl Shard {
     /// [`Refusal::PreconditionFailed`] if `when` does not hold. A queue that does not exist has 0 messages.
     pub fn delete(&mut self, queue: QueueId, when: DeleteWhen, ports: &mut impl Ports) -> Result<u64, Refusal> {
         let Some(found) = self.queues.get(&queue) else { return Ok(0) };
-        if when.empty && found.ready + found.resting.messages > 0 {
+        if when.empty && found.ready + found.delayed_retries.messages > 0 {
             return Err(Refusal::PreconditionFailed(format!("{} not empty", found.shown())));
         }
         if when.unused && !found.subscriptions.is_empty() {
@@ -357,7 +357,7 @@ impl Shard {
                 self.remove(id, ports);
             } else {
                 queue.front_expires = None;
-                queue.get_up(now);
+                queue.resume_retries(now);
                 queue.set_timer(&mut self.timers);
                 self.line_up_if_restless(id);
             }
@@ -406,7 +406,7 @@ impl Queue {
             pending_dead_letters: PendingDeadLetters::default(),
             held_up: false,
             awaited_by: Vec::new(),
-            resting: Resting::default(),
+            delayed_retries: DelayedRetries::default(),
             ready: 0,
             ready_bytes: 0,
             lags: false,
@@ -454,7 +454,8 @@ impl Queue {
     }
 
     pub(super) fn set_timer(&mut self, timers: &mut Timers) {
-        let wanted = [self.front_expires, self.unused_until(), self.resting.first()].into_iter().flatten().min();
+        let wanted =
+            [self.front_expires, self.unused_until(), self.delayed_retries.first()].into_iter().flatten().min();
         timers.move_to(self.id, &mut self.timer, wanted);
     }
 }

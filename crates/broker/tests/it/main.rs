@@ -19,7 +19,7 @@ mod queues;
 mod random;
 mod reference;
 mod reproducible;
-mod resting;
+mod retry;
 mod schedules;
 mod sequences;
 mod vhosts;

@@ -5,7 +5,7 @@ use ferrymq_model::{Facts, Settlement, Time};
 
 use crate::queues::{Bench, NOW, QUEUE, settings};
 
-fn resting(failed: bool, returned: bool, rest: QueueSettings) -> Bench {
+fn with_retry(failed: bool, returned: bool, rest: QueueSettings) -> Bench {
     let retry = Some(RetryDelay { failed, returned, min_ms: 100, max_ms: 250 });
     Bench::with(QueueSettings { retry, ..rest })
 }
@@ -31,12 +31,12 @@ fn delivered(bench: &mut Bench, now: Time) -> Vec<u64> {
 /// Ready and waiting messages, and the bytes of the ready ones.
 fn counts(bench: &Bench) -> (u64, u64, u64) {
     let counts = bench.shard.counts(QUEUE).unwrap();
-    (counts.ready, counts.resting, counts.ready_bytes)
+    (counts.ready, counts.delayed_retries, counts.ready_bytes)
 }
 
 #[test]
 fn what_comes_back_rests_the_longer_the_more_often_it_has() {
-    let mut bench = resting(true, true, settings("q"));
+    let mut bench = with_retry(true, true, settings("q"));
     bench.consume(1, false, 0);
     publish(&mut bench, 3);
     assert_eq!(delivered(&mut bench, NOW), [1, 2, 3]);
@@ -57,7 +57,7 @@ fn what_comes_back_rests_the_longer_the_more_often_it_has() {
 #[test]
 fn only_what_has_failed_rests_or_only_what_has_not() {
     for (failed, returned) in [(true, false), (false, true)] {
-        let mut bench = resting(failed, returned, settings("q"));
+        let mut bench = with_retry(failed, returned, settings("q"));
         bench.consume(1, false, 0);
         publish(&mut bench, 2);
         delivered(&mut bench, NOW);
@@ -71,7 +71,7 @@ fn only_what_has_failed_rests_or_only_what_has_not() {
 /// It returns to its old place, those with equal counts together, and others overtake it meanwhile.
 #[test]
 fn what_has_rested_goes_first() {
-    let mut bench = resting(true, true, settings("q"));
+    let mut bench = with_retry(true, true, settings("q"));
     publish(&mut bench, 5);
     bench.consume(1, false, 0);
     delivered(&mut bench, NOW);
@@ -91,7 +91,7 @@ fn what_has_rested_goes_first() {
 
 #[test]
 fn what_came_back_too_often_does_not_rest() {
-    let mut bench = resting(true, true, QueueSettings { attempts_max: Some(1), ..settings("q") });
+    let mut bench = with_retry(true, true, QueueSettings { attempts_max: Some(1), ..settings("q") });
     bench.consume(1, false, 0);
     publish(&mut bench, 1);
     delivered(&mut bench, NOW);
@@ -106,7 +106,7 @@ fn what_came_back_too_often_does_not_rest() {
 /// Its TTL continues while it waits, and is checked when it is ready.
 #[test]
 fn what_rests_expires_afterwards() {
-    let mut bench = resting(true, true, QueueSettings { message_ttl_ms: Some(50), ..settings("q") });
+    let mut bench = with_retry(true, true, QueueSettings { message_ttl_ms: Some(50), ..settings("q") });
     bench.consume(1, false, 0);
     publish(&mut bench, 1);
     delivered(&mut bench, NOW);
@@ -119,7 +119,7 @@ fn what_rests_expires_afterwards() {
 
 #[test]
 fn what_had_come_back_is_due_at_its_time_also_after_a_restart() {
-    let mut bench = resting(true, true, settings("q"));
+    let mut bench = with_retry(true, true, settings("q"));
     bench.consume(1, false, 0);
     publish(&mut bench, 5);
     delivered(&mut bench, NOW);
@@ -157,7 +157,7 @@ fn what_had_come_back_is_due_at_its_time_also_after_a_restart() {
 
 #[test]
 fn a_purge_takes_what_rests_and_a_deletion_asks_for_it() {
-    let mut bench = resting(true, true, settings("q"));
+    let mut bench = with_retry(true, true, settings("q"));
     bench.consume(1, false, 0);
     publish(&mut bench, 3);
     delivered(&mut bench, NOW);

@@ -172,12 +172,12 @@ impl Shard {
         published.queues > 0
     }
 
-    /// Storage has space for dead letters again: the queues that waited for it are lined up. Returns which ones;
-    /// dispatch must follow.
-    pub fn room_again(&mut self) -> Vec<QueueId> {
-        let held_up: Vec<_> = std::mem::take(&mut self.held_up).into_iter().collect();
-        held_up.iter().for_each(|id| self.line_up_if_restless(*id));
-        held_up
+    /// Storage has space for dead letters again: the queues that waited for it are enqueued for dispatch. Returns which
+    /// ones; dispatch must follow.
+    pub fn storage_unblocked(&mut self) -> Vec<QueueId> {
+        let blocked_on_storage: Vec<_> = std::mem::take(&mut self.blocked_on_storage).into_iter().collect();
+        blocked_on_storage.iter().for_each(|id| self.enqueue_for_dispatch(*id));
+        blocked_on_storage
     }
 
     /// Whether dead letters of refused messages wait in memory.
@@ -186,10 +186,10 @@ impl Shard {
         !self.waiting_dead_letters.is_empty()
     }
 
-    /// Whether anything waits for [`Shard::room_again`].
+    /// Whether anything waits for [`Shard::storage_unblocked`].
     #[must_use]
-    pub fn is_held_up(&self) -> bool {
-        !(self.held_up.is_empty() && self.waiting_dead_letters.is_empty())
+    pub fn is_blocked_on_storage(&self) -> bool {
+        !(self.blocked_on_storage.is_empty() && self.waiting_dead_letters.is_empty())
     }
 
     /// Routes of dead letters may have changed: unconfirmed ones are retried.
@@ -219,7 +219,7 @@ impl Shard {
     pub(super) fn try_again(&mut self, id: QueueId, space_in: Option<QueueId>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.pending_dead_letters.try_again(space_in);
-        self.line_up_if_restless(id);
+        self.enqueue_for_dispatch(id);
     }
 }
 
@@ -268,9 +268,9 @@ impl Queue {
 
     /// Whether there is no space for dead letters; then the queue waits for that.
     #[cold]
-    pub(super) fn is_held_up(&mut self, ports: &mut impl Ports) -> bool {
-        self.held_up = !ports.accepts_dead_letters();
-        self.held_up
+    pub(super) fn is_blocked_on_storage(&mut self, ports: &mut impl Ports) -> bool {
+        self.blocked_on_storage = !ports.accepts_dead_letters();
+        self.blocked_on_storage
     }
 
     /// If there are pending dead letters: the first of them, or why it is not found yet.
@@ -281,7 +281,7 @@ impl Queue {
             if *budget == 0 {
                 return Some(Front::Busy);
             }
-            if self.settings.dead_letters.is_some() && self.is_held_up(ports) {
+            if self.settings.dead_letters.is_some() && self.is_blocked_on_storage(ports) {
                 // Consumers continue meanwhile.
                 return None;
             }

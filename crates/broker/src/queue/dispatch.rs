@@ -10,7 +10,7 @@ use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription};
 use super::turns::Turn;
 use super::{Content, Delivery, Got, Next, Ports, Taken};
 
-/// How many messages a queue may move before the next queue in line has its turn.
+/// How many messages a queue may move before the next queue in the dispatch order has its turn.
 const TURN_MESSAGES_MAX: usize = 32;
 
 /// The front of a queue.
@@ -23,7 +23,7 @@ pub(super) enum Front {
     /// The budget is used up.
     Busy,
     /// It would be dead-lettered, and there is no space for dead letters.
-    HeldUp,
+    BlockedOnStorage,
 }
 
 /// A message that storage has found.
@@ -57,21 +57,21 @@ impl Shard {
                 continue;
             };
             budget -= share;
-            queue.lined_up = false;
+            queue.is_runnable = false;
             while let Some(dead) = queue.serve(&mut self.subscriptions, now, &mut share, ports) {
                 self.dead_letter(id, &dead, now, &mut share, ports);
                 queue = self.queues.get_mut(&id).expect("no queue goes in dispatch");
             }
             queue.set_timer(&mut self.timers);
             budget += share;
-            if std::mem::take(&mut queue.held_up) {
-                self.held_up.insert(id);
+            if std::mem::take(&mut queue.blocked_on_storage) {
+                self.blocked_on_storage.insert(id);
             }
             if !queue.awaited_by.is_empty() {
                 self.retry_dead_letters_for(id);
             }
             if share == 0 {
-                self.line_up_if_restless(id);
+                self.enqueue_for_dispatch(id);
             }
         }
         // Dead letters that this round has caused are posted in the next round, or when there is space for them.
@@ -84,11 +84,11 @@ impl Shard {
         found.last_used = now;
         let got = found.give(no_ack, now, ports);
         found.set_timer(&mut self.timers);
-        if std::mem::take(&mut found.held_up) {
-            self.held_up.insert(queue);
+        if std::mem::take(&mut found.blocked_on_storage) {
+            self.blocked_on_storage.insert(queue);
         }
         self.retry_dead_letters_for(queue);
-        self.line_up_if_restless(queue);
+        self.enqueue_for_dispatch(queue);
         got
     }
 }
@@ -104,14 +104,14 @@ impl Queue {
     ) -> Option<ToDeadLetter> {
         let mut settled = Settling::default();
         let (mut delivered, mut dead) = (None, None);
-        while *budget > 0 && self.is_restless() {
+        while *budget > 0 && self.has_work() {
             let Found { place, handle, facts, returned } = match self.front(self.is_wanted(), now, budget, ports) {
                 Front::Message(found) => found,
                 Front::ToDeadLetter(found) => {
                     dead = Some(found);
                     break;
                 }
-                Front::Pending | Front::Empty | Front::Busy | Front::HeldUp => break,
+                Front::Pending | Front::Empty | Front::Busy | Front::BlockedOnStorage => break,
             };
             let content = Content::Stored(handle);
             let Some(turn) = self.offer(subscriptions, place, content, &facts, returned, Offer::ToAll, ports) else {
@@ -143,7 +143,7 @@ impl Queue {
             Front::Pending => return Got::Pending,
             // Dispatch dead-letters it first.
             Front::ToDeadLetter(_) | Front::Busy => return Got::Busy,
-            Front::HeldUp => return Got::Pending,
+            Front::BlockedOnStorage => return Got::Pending,
             Front::Empty => {
                 self.counters.got_empty += 1;
                 return Got::Empty;
@@ -214,8 +214,8 @@ impl Queue {
                         return Front::Message(Found { place: Place { queue: id, sequence }, handle, facts, returned });
                     }
                     Some(reason) => {
-                        if self.settings.dead_letters.is_some() && self.is_held_up(ports) {
-                            break Front::HeldUp;
+                        if self.settings.dead_letters.is_some() && self.is_blocked_on_storage(ports) {
+                            break Front::BlockedOnStorage;
                         }
                         *budget -= 1;
                         if self.settings.dead_letters.is_some() {
@@ -345,8 +345,8 @@ impl Queue {
 
     /// Whether dispatch would find something to do.
     #[inline]
-    pub(super) fn is_restless(&self) -> bool {
-        self.pending_dead_letters.is_restless() || (self.ready > 0 && (self.is_wanted() || self.is_over_limit()))
+    pub(super) fn has_work(&self) -> bool {
+        self.pending_dead_letters.has_work() || (self.ready > 0 && (self.is_wanted() || self.is_over_limit()))
     }
 }
 

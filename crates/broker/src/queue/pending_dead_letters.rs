@@ -110,7 +110,7 @@ impl PendingDeadLetters {
 
     /// Whether dispatch would find something to do.
     #[inline]
-    pub(super) fn is_restless(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         self.messages > 0
             && (self.untried().is_some() || (!self.stretches.is_empty() && self.unconfirmed() < UNCONFIRMED_MAX))
     }

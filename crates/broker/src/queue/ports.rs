@@ -35,7 +35,7 @@ pub trait Ports {
     fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32, due: Option<Time>);
 
     /// Whether storage has space for dead letters. If not, what would be dead-lettered waits for
-    /// [`Shard::room_again`](super::Shard::room_again).
+    /// [`Shard::storage_unblocked`](super::Shard::storage_unblocked).
     fn accepts_dead_letters(&mut self) -> bool;
 
     /// A change of the catalog that the transition causes.

@@ -102,7 +102,7 @@ impl Shard {
         let queue = self.queues.get_mut(&id).expect("the message was just put into it");
         if queue.ready != 1 && !queue.is_new_front(lane_of(place.queue)) {
             if queue.is_over_limit() {
-                self.line_up_if_restless(id);
+                self.enqueue_for_dispatch(id);
             }
             return;
         }
@@ -129,7 +129,7 @@ impl Shard {
                 queue.front_expires = queue.settings.expires(facts);
                 queue.set_timer(&mut self.timers);
                 if queue.is_over_limit() || queue.is_expired(facts, facts.arrived) {
-                    self.line_up_if_restless(id);
+                    self.enqueue_for_dispatch(id);
                 }
             }
         }

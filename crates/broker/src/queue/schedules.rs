@@ -13,7 +13,7 @@ impl Shard {
     pub fn open_schedule(&mut self, id: QueueId, settings: ScheduleSettings, recovered: &[Recovered]) {
         let before = self.schedules.insert(id, Box::new(Schedule::new(id, settings, recovered)));
         debug_assert!(before.is_none(), "ids are never reused");
-        self.line_up_schedule(id);
+        self.enqueue_schedule_for_dispatch(id);
     }
 
     /// A schedule is deleted with all its messages.
@@ -78,17 +78,17 @@ impl Shard {
         settled.flush(ports);
         ports.end_unit();
         if let Some(schedule) = self.schedules.get_mut(&id) {
-            schedule.lined_up = false;
+            schedule.is_runnable = false;
             self.rouse(id, now);
         }
     }
 
     /// Storage has read for a schedule, or time has passed.
-    pub(super) fn line_up_schedule(&mut self, id: QueueId) {
+    pub(super) fn enqueue_schedule_for_dispatch(&mut self, id: QueueId) {
         let Some(schedule) = self.schedules.get_mut(&id) else { return };
         schedule.parked = false;
         self.timers.move_to(id, &mut schedule.timer, None);
-        if !std::mem::replace(&mut schedule.lined_up, true) {
+        if !std::mem::replace(&mut schedule.is_runnable, true) {
             self.runnable.push_back(id);
         }
     }
@@ -96,11 +96,11 @@ impl Shard {
     /// Lines a schedule up if it has something to do; otherwise sets its timer.
     fn rouse(&mut self, id: QueueId, now: Time) {
         let schedule = self.schedules.get_mut(&id).expect("the schedule was just found");
-        if schedule.parked || schedule.lined_up {
+        if schedule.parked || schedule.is_runnable {
             return;
         }
-        if schedule.is_restless(now) {
-            self.line_up_schedule(id);
+        if schedule.has_work(now) {
+            self.enqueue_schedule_for_dispatch(id);
         } else {
             let deadline = schedule.deadline();
             self.timers.move_to(id, &mut schedule.timer, deadline);

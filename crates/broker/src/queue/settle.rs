@@ -19,7 +19,7 @@ impl Shard {
                 queue.set_timer(&mut self.timers);
             }
             if settlement != Settlement::Accept {
-                self.line_up_if_restless(stretch.queue.queue());
+                self.enqueue_for_dispatch(stretch.queue.queue());
             }
         }
     }

@@ -1,8 +1,8 @@
 //! A shard: some of the node's queues under one lock, with their subscriptions and timers.
 //!
 //! Every method is one transition. Messages leave in [`Shard::dispatch`] only (and in [`Shard::publish`], if one is
-//! delivered directly). So a transition that makes a queue's messages deliverable only lines the queue up, and the
-//! caller decides when to release the lock between two rounds.
+//! delivered directly). So a transition that makes a queue's messages deliverable only enqueues the queue for dispatch,
+//! and the caller decides when to release the lock between two rounds.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,19 +34,19 @@ pub(super) const ROUND_MESSAGES_MAX: usize = 128;
 /// A plain state machine over queues. See the [module](self).
 ///
 /// Invariant between two transitions: a queue with pending dead letters or excess messages, or with ready messages and
-/// a subscription with credit, is lined up for dispatch, waits for storage to read, or waits for space for its dead
+/// a subscription with credit, is enqueued for dispatch, waits for storage to read, or waits for space for its dead
 /// letters.
 #[derive(Debug, Default)]
 pub struct Shard {
     pub(super) queues: HashMap<QueueId, Box<Queue>>,
     pub(super) schedules: HashMap<QueueId, Box<Schedule>>,
     pub(super) subscriptions: HashMap<SubscriptionId, Subscription>,
-    /// Queues and schedules lined up for dispatch, each once.
+    /// Queues and schedules enqueued for dispatch, each once.
     pub(super) runnable: VecDeque<QueueId>,
     /// Dead letters of refused messages, in the order in which they were refused.
     pub(super) waiting_dead_letters: VecDeque<RoutedMessage>,
     /// Queues with messages that would be dead-lettered if there were space.
-    pub(super) held_up: BTreeSet<QueueId>,
+    pub(super) blocked_on_storage: BTreeSet<QueueId>,
     /// Queues with unconfirmed dead letters: no target has accepted them, or not all.
     pub(super) unconfirmed_dead_letters: BTreeSet<QueueId>,
     pub(super) timers: Timers,
@@ -64,7 +64,7 @@ pub(super) struct Queue {
     pub(super) lanes: Lanes,
     pub(super) pending_dead_letters: PendingDeadLetters,
     /// It has a message that would be dead-lettered, and there was no space.
-    pub(super) held_up: bool,
+    pub(super) blocked_on_storage: bool,
     /// Queues with dead letters for this one, which was full.
     pub(super) awaited_by: Vec<QueueId>,
     pub(super) delayed_retries: DelayedRetries,
@@ -89,8 +89,8 @@ pub(super) struct Queue {
     active: Option<SubscriptionId>,
     /// Storage was asked for the front message and reads it.
     pub(super) parked: bool,
-    /// Lined up in [`Shard::runnable`].
-    pub(super) lined_up: bool,
+    /// It is in [`Shard::runnable`].
+    pub(super) is_runnable: bool,
     /// A message may have an expiration, so the front is checked even if nobody wants it.
     pub(super) expiring: bool,
     /// When the front message expires, if that is known.
@@ -154,7 +154,7 @@ impl Shard {
         queue.set_timer(&mut self.timers);
         let before = self.queues.insert(id, queue);
         debug_assert!(before.is_none(), "ids of queues are never reused");
-        self.line_up_if_restless(id);
+        self.enqueue_for_dispatch(id);
     }
 
     /// The queue's settings have changed. Messages that are excess now, or expired (counted from their arrival),
@@ -170,7 +170,7 @@ impl Shard {
         queue.last_used = now;
         queue.pending_dead_letters.try_again(None);
         queue.set_timer(&mut self.timers);
-        self.line_up_if_restless(id);
+        self.enqueue_for_dispatch(id);
         self.retry_dead_letters_for(id);
     }
 
@@ -234,7 +234,7 @@ impl Shard {
         found.set_timer(&mut self.timers);
         let subscription = Subscription { queue, turn, number, waiting: false };
         self.subscriptions.insert(subscriber.id, subscription);
-        self.line_up_if_restless(queue);
+        self.enqueue_for_dispatch(queue);
         Ok(true)
     }
 
@@ -264,7 +264,7 @@ impl Shard {
         }
         queue.set_timer(&mut self.timers);
         // If nobody is left who wants the front message, its expiry must be found out.
-        self.line_up_if_restless(ended.queue);
+        self.enqueue_for_dispatch(ended.queue);
     }
 
     /// Cancels all subscriptions of a queue; the queue stays, even if it is auto-delete.
@@ -292,7 +292,7 @@ impl Shard {
             queue.turns.push(subscription.turn);
             (queue.lags, queue.lags_since) = (false, None);
             let id = queue.id;
-            self.line_up_if_restless(id);
+            self.enqueue_for_dispatch(id);
         }
     }
 
@@ -311,12 +311,12 @@ impl Shard {
     /// Records that storage has read more messages of these queues or lanes.
     pub fn loaded(&mut self, queues: &[QueueId]) {
         for id in queues.iter().map(|id| id.queue()) {
-            self.line_up_schedule(id);
+            self.enqueue_schedule_for_dispatch(id);
             if let Some(queue) = self.queues.get_mut(&id)
                 && std::mem::take(&mut queue.parked)
                 && !self.saboteur.does(Sabotage::LoadedForgotten)
             {
-                self.line_up_if_restless(id);
+                self.enqueue_for_dispatch(id);
             }
         }
     }
@@ -344,13 +344,13 @@ impl Shard {
         self.timers.first()
     }
 
-    /// Deletes queues that were unused for too long and lines up those whose front message expires, some at a time.
-    /// Dispatch must follow.
+    /// Deletes queues that were unused for too long and enqueues for dispatch those whose front message expires, some
+    /// at a time. Dispatch must follow.
     pub fn timeout(&mut self, now: Time, ports: &mut impl Ports) {
         for _ in 0..ROUND_MESSAGES_MAX {
             let Some(id) = self.timers.due(now) else { return };
             let Some(queue) = self.queues.get_mut(&id) else {
-                self.line_up_schedule(id);
+                self.enqueue_schedule_for_dispatch(id);
                 continue;
             };
             if queue.unused_until().is_some_and(|end| end <= now) {
@@ -359,7 +359,7 @@ impl Shard {
                 queue.front_expires = None;
                 queue.resume_retries(now);
                 queue.set_timer(&mut self.timers);
-                self.line_up_if_restless(id);
+                self.enqueue_for_dispatch(id);
             }
         }
     }
@@ -382,17 +382,17 @@ impl Shard {
         }
     }
 
-    /// Lines a queue up if dispatch would find something to do.
-    pub(super) fn line_up_if_restless(&mut self, id: QueueId) {
+    /// Enqueues a queue for dispatch if dispatch would find something to do.
+    pub(super) fn enqueue_for_dispatch(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get(&id) else { return };
-        if !queue.parked && queue.is_restless() {
-            self.line_up(id);
+        if !queue.parked && queue.has_work() {
+            self.push_runnable(id);
         }
     }
 
-    fn line_up(&mut self, id: QueueId) {
-        let queue = self.queues.get_mut(&id).expect("only a queue that is there is lined up");
-        if !std::mem::replace(&mut queue.lined_up, true) {
+    fn push_runnable(&mut self, id: QueueId) {
+        let queue = self.queues.get_mut(&id).expect("only a queue that exists is runnable");
+        if !std::mem::replace(&mut queue.is_runnable, true) {
             self.runnable.push_back(id);
         }
     }
@@ -404,7 +404,7 @@ impl Queue {
             id,
             lanes: Lanes::new(saboteur),
             pending_dead_letters: PendingDeadLetters::default(),
-            held_up: false,
+            blocked_on_storage: false,
             awaited_by: Vec::new(),
             delayed_retries: DelayedRetries::default(),
             ready: 0,
@@ -420,7 +420,7 @@ impl Queue {
             exclusive: false,
             active: None,
             parked: false,
-            lined_up: false,
+            is_runnable: false,
             expiring: settings.message_ttl_ms.is_some(),
             front_expires: None,
             last_used: now,

@@ -51,8 +51,8 @@ pub(crate) struct Schedule {
     pub(crate) messages: u64,
     /// Storage was asked for a message and reads it.
     pub(crate) parked: bool,
-    /// Lined up for dispatch.
-    pub(crate) lined_up: bool,
+    /// It is enqueued for dispatch.
+    pub(crate) is_runnable: bool,
     pub(crate) timer: Option<Time>,
 }
 
@@ -110,7 +110,7 @@ impl Schedule {
             front: None,
             messages: recovered.iter().map(|found| found.messages).sum(),
             parked: false,
-            lined_up: false,
+            is_runnable: false,
             timer: None,
         }
     }
@@ -191,7 +191,7 @@ impl Schedule {
     }
 
     /// Whether [`Schedule::step`] would find something to do.
-    pub(crate) fn is_restless(&mut self, now: Time) -> bool {
+    pub(crate) fn has_work(&mut self, now: Time) -> bool {
         !self.parked && self.task(now).is_some()
     }
 

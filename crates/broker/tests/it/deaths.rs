@@ -89,12 +89,12 @@ fn dead_letters_that_cause_dead_letters_wait_for_room_and_are_no_more_than_befor
     bench.port.short = true;
     publish(&mut bench, 100);
     assert!(!bench.dispatch(), "there is no room");
-    assert!(bench.shard.is_held_up());
+    assert!(bench.shard.is_blocked_on_storage());
     assert_eq!(bench.ready(), 100, "they wait where they are");
     assert_eq!(bench.shard.get(QUEUE, true, NOW, &mut bench.port), Got::Pending);
     bench.port.short = false;
     for _ in 0..3 {
-        assert!(!bench.shard.room_again().is_empty());
+        assert!(!bench.shard.storage_unblocked().is_empty());
         assert!(bench.dispatch());
         // One round moves at most 128.
         let stored = bench.port.messages.values().map(std::collections::BTreeMap::len).sum::<usize>();
@@ -103,9 +103,9 @@ fn dead_letters_that_cause_dead_letters_wait_for_room_and_are_no_more_than_befor
         while bench.dispatch() {}
         bench.port.short = false;
     }
-    bench.shard.room_again();
+    bench.shard.storage_unblocked();
     while bench.dispatch() {}
-    assert_eq!((ready(&bench, id(QUEUES)), bench.shard.is_held_up()), (100, false));
+    assert_eq!((ready(&bench, id(QUEUES)), bench.shard.is_blocked_on_storage()), (100, false));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn what_a_full_queue_refuses_goes_on_with_the_message_that_has_left() {
     settle(&mut bench, 1, 3, Settlement::Reject);
     assert!(!bench.dispatch());
     assert_eq!((ready(&bench, QUEUE), ready(&bench, full), ready(&bench, last)), (0, 0, 3));
-    assert!(!bench.shard.is_held_up(), "nothing waits in memory");
+    assert!(!bench.shard.is_blocked_on_storage(), "nothing waits in memory");
 }
 
 /// Eight full queues dead-letter refused messages to each other. The dead letters become more and more, and other

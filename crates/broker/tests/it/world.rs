@@ -266,7 +266,7 @@ impl World {
         for shard in &mut self.shards {
             shard.loaded(&pending);
             if room {
-                shard.room_again();
+                shard.storage_unblocked();
             }
         }
     }

@@ -27,7 +27,7 @@ impl Client {
                     let checked = if self.loopback {
                         self.node.check_later(user, password, true, connection)
                     } else {
-                        self.node.check_in_line(user, password, &self.address, connection)
+                        self.node.check_after_delay(user, password, &self.address, connection)
                     };
                     match checked {
                         Ok(()) => {

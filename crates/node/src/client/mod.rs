@@ -158,7 +158,7 @@ impl Client {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let held = self.has_published && self.node.holds_publishers() || self.node.holds_everybody();
-        let held = held || self.connection.account.is_held_up();
+        let held = held || self.connection.account.is_blocked();
         self.is_checked || held || self.is_filing() || self.connection.mailbox().is_flooded()
     }
 

@@ -268,14 +268,14 @@ impl Node {
     fn resume_dead_letters(&self) {
         let now = self.host.now();
         let mut core = self.core.lock();
-        if !core.shard.is_held_up() {
+        if !core.shard.is_blocked_on_storage() {
             return;
         }
-        let held_up = core.shard.room_again();
+        let blocked_on_storage = core.shard.storage_unblocked();
         core.alarm = Some(now);
         drop(core);
         self.host.alarm(Some(now));
-        self.retry_gets(&held_up);
+        self.retry_gets(&blocked_on_storage);
     }
 }
 

@@ -16,7 +16,7 @@ impl Node {
     ///
     /// # Errors
     /// [`Refusal::LoginFailed`] if too many wait.
-    pub(crate) fn check_in_line(
+    pub(crate) fn check_after_delay(
         self: &Arc<Self>,
         user: Name,
         password: Vec<u8>,
@@ -24,7 +24,7 @@ impl Node {
         connection: &Arc<Connection>,
     ) -> Result<(), Refusal> {
         let now = self.now();
-        let until = self.failed_logins.lock().line_up(address, &user, now);
+        let until = self.failed_logins.lock().reserve_check(address, &user, now);
         if until == Some(now) {
             return self.check_later(user, password, false, connection);
         }

@@ -182,10 +182,10 @@ impl Shared {
     /// This many bytes of long bodies are in their files.
     pub fn bodies_written(&self, bytes: u64) {
         let mut open = self.open.lock();
-        let held_up = open.bodies_crowd() || open.body_error.is_some();
+        let blocked = open.bodies_crowd() || open.body_error.is_some();
         open.bodies_waiting -= bytes;
         open.body_error = None;
-        if held_up && !open.bodies_crowd() {
+        if blocked && !open.bodies_crowd() {
             let room = if open.must_wait() { open.stall() } else { Room::Open };
             open.gate.set(room);
         }

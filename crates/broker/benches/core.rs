@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ferrymq_broker::{
-    Caller, Catalog, Dead, Delivery, Due, Envelope, Next, Ports, QueueSettings, RoutedMessage, Shard, Stretch,
-    Subscriber, Taken,
+    Caller, Catalog, Dead, DelayedMessage, Delivery, Envelope, Next, Ports, QueueSettings, RoutedMessage, Shard,
+    Stretch, Subscriber, Taken,
 };
 use ferrymq_model::{
     BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, Dialect, Facts, MessageRef, Name,
@@ -129,7 +129,7 @@ impl Ports for Trivial {
         unreachable!("there is no schedule")
     }
 
-    fn come_due(&mut self, _: &Due<'_>) -> Option<RoutedMessage> {
+    fn release_delayed(&mut self, _: &DelayedMessage<'_>) -> Option<RoutedMessage> {
         None
     }
 

@@ -22,7 +22,8 @@ pub use catalog::{
 #[cfg(debug_assertions)]
 pub use queue::Sabotage;
 pub use queue::{
-    Committed, Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Due, Got, Next, Overflow, Ports,
-    Published, QueueCounts, QueueSettings, Recovered, RetryDelay, RoutedMessage, Shard, Stretch, Subscriber, Taken,
+    Committed, Content, Counters, Dead, DeadLettering, DelayedMessage, DeleteWhen, Delivery, Got, Next, Overflow,
+    Ports, Published, QueueCounts, QueueSettings, Recovered, RetryDelay, RoutedMessage, Shard, Stretch, Subscriber,
+    Taken,
 };
 pub use schedule::ScheduleSettings;

@@ -37,12 +37,12 @@ pub trait Properties: Send + Sync {
     fn is_persistent(&self, properties: &[u8]) -> bool;
 
     /// The message after its delay.
-    fn come_due(&self, properties: &[u8]) -> ComeDue;
+    fn release_delayed(&self, properties: &[u8]) -> ReleasedMessage;
 }
 
 /// A message after its delay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ComeDue {
+pub struct ReleasedMessage {
     /// The properties, without a delay.
     pub properties: Vec<u8>,
     /// Further routing keys.

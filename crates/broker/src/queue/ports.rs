@@ -74,7 +74,7 @@ pub trait Ports {
 
     /// The message whose delay in a schedule is over, and its targets. None if its exchange does not exist or has
     /// no target for it.
-    fn come_due(&mut self, due: &Due<'_>) -> Option<RoutedMessage>;
+    fn release_delayed(&mut self, delayed: &DelayedMessage<'_>) -> Option<RoutedMessage>;
 
     /// What follows, up to [`Ports::end_unit`], survives a crash as a whole or not at all. Units may be nested; the
     /// outermost counts.
@@ -101,7 +101,7 @@ pub struct Dead<'a> {
 
 /// A message whose delay is over.
 #[derive(Clone, Copy, Debug)]
-pub struct Due<'a> {
+pub struct DelayedMessage<'a> {
     /// The schedule it waited in.
     pub schedule: &'a ScheduleSettings,
     /// Where storage finds it: see [`Next::Message`].

@@ -51,7 +51,7 @@ impl Shard {
         let mut transient_places = std::mem::take(&mut self.transient_places);
         for id in targets {
             let Some(queue) = self.queues.get_mut(id) else {
-                self.put_off(*id, message, facts, persistent, &mut published, ports);
+                self.delay(*id, message, facts, persistent, &mut published, ports);
                 continue;
             };
             published.queues += 1;

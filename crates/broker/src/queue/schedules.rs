@@ -5,7 +5,7 @@ use ferrymq_model::{Facts, MessageRef, QueueId, Settled, Time};
 
 use super::dispatch::Settling;
 use super::shard::Shard;
-use super::{Due, Ports, Published, Recovered};
+use super::{DelayedMessage, Ports, Published, Recovered};
 use crate::schedule::{Schedule, ScheduleSettings};
 
 impl Shard {
@@ -37,7 +37,7 @@ impl Shard {
 
     /// A message is published to a schedule, where there is one of that id.
     #[cold]
-    pub(super) fn put_off(
+    pub(super) fn delay(
         &mut self,
         id: QueueId,
         message: &MessageRef<'_>,
@@ -69,10 +69,11 @@ impl Shard {
         while let Some(schedule) = self.schedules.get_mut(&id)
             && let Some(coming) = schedule.step(now, budget, &mut settled, ports)
         {
-            let due = Due { schedule: &schedule.settings, handle: coming.handle, facts: &coming.facts, at: now };
-            let dead_letter = ports.come_due(&due);
+            let delayed =
+                DelayedMessage { schedule: &schedule.settings, handle: coming.handle, facts: &coming.facts, at: now };
+            let released = ports.release_delayed(&delayed);
             schedule.leave(&coming);
-            let arrived = dead_letter.is_some_and(|dead_letter| self.publish_routed(&dead_letter, budget, ports));
+            let arrived = released.is_some_and(|released| self.publish_routed(&released, budget, ports));
             settled.add(coming.place, if arrived { Settled::Moved } else { Settled::Dropped }, ports);
         }
         settled.flush(ports);

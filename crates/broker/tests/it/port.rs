@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ferrymq_broker::{Content, Dead, Delivery, Due, Next, Ports, Recovered, RoutedMessage, Taken};
+use ferrymq_broker::{Content, Dead, DelayedMessage, Delivery, Next, Ports, Recovered, RoutedMessage, Taken};
 use ferrymq_model::{
     CatalogEntry, DeathReason, Dialect, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
     QueueState, Sequence, Settled, SubscriptionId, Time,
@@ -436,14 +436,14 @@ impl Ports for Port {
     }
 
     /// The exchange's name is the list of the target queues.
-    fn come_due(&mut self, due: &Due<'_>) -> Option<RoutedMessage> {
-        let number = self.message(Content::Stored(due.handle));
+    fn release_delayed(&mut self, delayed: &DelayedMessage<'_>) -> Option<RoutedMessage> {
+        let number = self.message(Content::Stored(delayed.handle));
         self.handle = None;
-        let names = due.schedule.exchange.split(',');
+        let names = delayed.schedule.exchange.split(',');
         let targets: Vec<_> = names.filter_map(|name| self.queues.get(name).copied()).collect();
-        let facts = Facts { arrived: due.at, expires: None, ..*due.facts };
+        let facts = Facts { arrived: delayed.at, expires: None, ..*delayed.facts };
         let persistent = self.written[&number].persistent;
-        let message = numbered(number, due.facts.body_bytes);
+        let message = numbered(number, delayed.facts.body_bytes);
         (!targets.is_empty()).then_some(RoutedMessage { message, facts, persistent, targets })
     }
 

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use ferrymq_broker::{
-    Catalog, Content, Dead, Delivery, Due, History, Next, Ports, RoutedMessage, Shard, Stretch, Taken,
+    Catalog, Content, Dead, DelayedMessage, Delivery, History, Next, Ports, RoutedMessage, Shard, Stretch, Taken,
 };
 use ferrymq_model::{
     CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Refusal, Sequence, Settled,
@@ -500,11 +500,11 @@ impl Ports for Transition<'_> {
         (message.owned(), reader.is_some_and(|reader| reader.is_persistent(message.properties)))
     }
 
-    fn come_due(&mut self, due: &Due<'_>) -> Option<RoutedMessage> {
-        let message = self.stored(due.handle);
+    fn release_delayed(&mut self, delayed: &DelayedMessage<'_>) -> Option<RoutedMessage> {
+        let message = self.stored(delayed.handle);
         let properties = *self.node.properties.get(&message.dialect)?;
         let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);
-        schedules::come_due(self.catalog.get(), properties, due, &message, &keeper)
+        schedules::release_delayed(self.catalog.get(), properties, delayed, &message, &keeper)
     }
 
     fn begin_unit(&mut self) {

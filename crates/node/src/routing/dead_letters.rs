@@ -87,7 +87,8 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 mod tests {
     use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
     use ferrymq_model::{
-        Arguments, BodyRef, ComeDue, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, Table, Time, Traced,
+        Arguments, BodyRef, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, ReleasedMessage, Table, Time,
+        Traced,
     };
 
     use super::*;
@@ -140,8 +141,8 @@ mod tests {
             true
         }
 
-        fn come_due(&self, properties: &[u8]) -> ComeDue {
-            ComeDue { properties: properties.to_vec(), ..ComeDue::default() }
+        fn release_delayed(&self, properties: &[u8]) -> ReleasedMessage {
+            ReleasedMessage { properties: properties.to_vec(), ..ReleasedMessage::default() }
         }
     }
 

@@ -15,7 +15,7 @@ mod schedule;
 mod selector;
 
 pub use catalog::{
-    ApplyTo, BindingFacts, Caller, Catalog, Declared, Envelope, Epoch, Happening, History, HistoryBudget, Holds,
+    ApplyTo, BindingFacts, Caller, Catalog, CatalogEvent, Declared, Envelope, Epoch, History, HistoryBudget, Holds,
     KeptMessage, LoadError, Loaded, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes,
     User, UserLimits, VhostSettings, policy_settings, random_text,
 };

@@ -18,7 +18,7 @@ pub trait Properties: Send + Sync {
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter;
 
     /// The properties of a message that reports an event.
-    fn event(&self, told: &Table, at: Time) -> Vec<u8>;
+    fn event(&self, headers: &Table, at: Time) -> Vec<u8>;
 
     /// The exchange of a dead letter's first death, from the message's own headers.
     fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>>;

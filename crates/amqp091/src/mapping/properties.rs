@@ -39,8 +39,8 @@ impl ferrymq_model::Properties for PropertyList {
         death::dead_letter(properties, death)
     }
 
-    fn event(&self, told: &Table, at: Time) -> Vec<u8> {
-        event::event(told, at)
+    fn event(&self, headers: &Table, at: Time) -> Vec<u8> {
+        event::event(headers, at)
     }
 
     fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>> {

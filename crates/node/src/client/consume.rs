@@ -24,7 +24,7 @@ impl Client {
         let id = subscription_id(self.connection.id, number);
         let subscriber = Subscriber { id, no_ack: wanted.no_ack, exclusive: wanted.exclusive, priority };
         let Subscribe { queue: name, tag, no_ack, exclusive, arguments, .. } = wanted;
-        let told = (channel, tag.clone(), name, no_ack, exclusive);
+        let created = (channel, tag.clone(), name, no_ack, exclusive);
         let (now, mut aftermath) = (self.node.now(), Aftermath::default());
         let result = self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
             shard.consume(queue, subscriber, now)?;
@@ -40,7 +40,7 @@ impl Client {
         drop(catalog);
         // Before the answer leaves: who has read it finds the event in its queues.
         if result.is_ok() {
-            self.tell_subscribed(told, &arguments);
+            self.publish_consumer_created(created, &arguments);
         }
         self.settle_down(aftermath);
         result
@@ -79,7 +79,7 @@ impl Client {
         drop(catalog);
         self.settle_down(aftermath);
         if let Some((_, subscription)) = ended {
-            self.connection.tell_unsubscribed(&self.node, &subscription);
+            self.connection.publish_consumer_deleted(&self.node, &subscription);
         }
         Ok(())
     }

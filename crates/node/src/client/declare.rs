@@ -49,10 +49,10 @@ impl Client {
         {
             after = self.replay(&catalog, &history, bound, &mut aftermath).unwrap_or(after);
         }
-        let happenings = catalog.take_happenings();
+        let events = catalog.take_events();
         drop(catalog);
         self.node.settle_down(aftermath, Some(&self.connection));
-        self.node.tell_happenings(happenings, Some(caller.user));
+        self.node.publish_events(events, Some(caller.user));
         bound?;
         self.reply(origin, Some(after), Reply::Bound);
         Ok(())
@@ -164,11 +164,11 @@ impl Client {
             mailbox.reply(origin, Some(after), Reply::QueueDeleted { messages });
             Ok(())
         });
-        let happenings = catalog.take_happenings();
+        let events = catalog.take_events();
         drop(catalog);
         self.await_journal();
         self.settle_down(aftermath);
-        self.node.tell_happenings(happenings, Some(self.caller().user));
+        self.node.publish_events(events, Some(self.caller().user));
         deleted
     }
 

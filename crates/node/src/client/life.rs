@@ -61,12 +61,12 @@ impl Client {
     fn logged_in(&mut self, checked: Result<Principal, Refusal>, events: &mut Vec<Event>) {
         match checked {
             Ok(principal) => {
-                self.tell_authentication("user.authentication.success", &principal.name, None);
+                self.publish_authentication("user.authentication.success", &principal.name, None);
                 self.principal = Some(principal);
                 events.push(Event::LoggedIn);
             }
             Err(refusal) => {
-                self.tell_authentication("user.authentication.failure", &self.claimed, Some(&refusal));
+                self.publish_authentication("user.authentication.failure", &self.claimed, Some(&refusal));
                 events.push(Event::Refused { origin: Origin::default(), refusal });
             }
         }
@@ -88,7 +88,7 @@ impl Client {
         self.vhost = Some(vhost);
         self.reply(origin, None, Reply::VhostOpened);
         events.push(Event::VhostOpened);
-        self.tell_connected();
+        self.publish_connection_created();
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Client {
         mailbox.open_channel(origin.channel, on_refusal);
         mailbox.reply(origin, None, Reply::ChannelOpened);
         drop(mailbox);
-        self.tell_channel_opened(origin.channel);
+        self.publish_channel_created(origin.channel);
         Ok(())
     }
 
@@ -164,7 +164,7 @@ impl Client {
         }
         let (ended, over): (Vec<u32>, Vec<Subscription>) = over.into_iter().unzip();
         if ended.is_empty() && held.is_empty() {
-            self.tell_channel_closed(channel, &over);
+            self.publish_channel_closed(channel, &over);
             return;
         }
         let mut aftermath = Aftermath::default();
@@ -178,7 +178,7 @@ impl Client {
         });
         drop(catalog);
         self.settle_down(aftermath);
-        self.tell_channel_closed(channel, &over);
+        self.publish_channel_closed(channel, &over);
     }
 
     /// Whether everything that was decided for this connection has left. After its end, its peer is notified when
@@ -209,7 +209,7 @@ impl Client {
             self.node.counters.leave(vhost, &principal.name, principal.token.is_none());
         }
         self.node.disconnect(&Arc::clone(&self.connection));
-        self.tell_disconnected();
+        self.publish_connection_closed();
         self.connection.end();
     }
 }

@@ -144,7 +144,7 @@ pub struct Node {
     pub(crate) replies: ReplyAddresses,
     pub(crate) failed: FailedQueues,
     pub(crate) firehose: Firehose,
-    pub(crate) tells_events: bool,
+    pub(crate) publishes_events: bool,
     /// How many connections there have been.
     pub(crate) connections_made: AtomicU64,
     /// The memory limit of `x-recent-history` exchanges.
@@ -349,7 +349,7 @@ impl Node {
             let (shard, mut transition) = core.begin(self, catalog, now, aftermath)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
-            transition.tell_cancelled();
+            transition.report_cancelled();
             aftermath.more = more;
             (result, core.move_alarm(), core.store.as_mut().map(Store::take_freed))
         };
@@ -385,7 +385,7 @@ impl Node {
             });
         }
         for (connection, subscription) in std::mem::take(&mut aftermath.ended) {
-            connection.tell_unsubscribed(self, &subscription);
+            connection.publish_consumer_deleted(self, &subscription);
         }
         work
     }
@@ -399,9 +399,9 @@ impl Node {
             // From now on, an alternate exchange may get the messages that were routed to them.
             catalog_change::apply(shard, ports, |_, ports, _| ports.forget_gone())
         });
-        let happenings = catalog.take_happenings();
+        let events = catalog.take_events();
         drop(catalog);
-        self.tell_happenings(happenings, None);
+        self.publish_events(events, None);
         WORK_OF_CHANGE + self.hand_out(aftermath, own)
     }
 

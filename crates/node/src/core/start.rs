@@ -146,10 +146,10 @@ impl Node {
         recovered.missing.iter().for_each(|missing| tracing::warn!("{missing}"));
         let (now, mut changes) = (host.now(), Vec::new());
         let mut catalog = load_catalog(&recovered.entries, host.random().to_le_bytes(), &mut changes)?;
-        let mut tells_events = settings.events;
-        if tells_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
+        let mut publishes_events = settings.events;
+        if publishes_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
             tracing::warn!("events are not published: {refusal}");
-            tells_events = false;
+            publishes_events = false;
         }
         let shard = write_changes(&catalog, &recovered, &mut store, &changes, now);
         storage_events.durable.set(store.durable_position());
@@ -183,7 +183,7 @@ impl Node {
             long_bodies_wait: Default::default(),
             failed: Default::default(),
             firehose: Default::default(),
-            tells_events,
+            publishes_events,
             connections_made: 0.into(),
             found: found(&recovered),
             #[cfg(test)]

@@ -162,7 +162,7 @@ impl fmt::Debug for Transition<'_> {
 impl Transition<'_> {
     /// Tells the subscriptions that ended in this transition, after everything else that it sends to their
     /// connections: a client that deletes a queue expects the answer first.
-    pub fn tell_cancelled(&mut self) {
+    pub fn report_cancelled(&mut self) {
         for subscription in std::mem::take(&mut self.cancelled) {
             let (slot, number) = subscription_parts(subscription);
             let Some(Some(connection)) = self.connections.get(slot) else { continue };

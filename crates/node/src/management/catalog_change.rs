@@ -58,10 +58,10 @@ impl Node {
         let (mut aftermath, mut catalog) = (Aftermath::default(), self.catalog.write());
         let changed = self
             .decide_with(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| apply(shard, ports, change));
-        let happenings = catalog.take_happenings();
+        let events = catalog.take_events();
         drop(catalog);
         self.settle_down(aftermath, own);
-        self.tell_happenings(happenings, by);
+        self.publish_events(events, by);
         changed
     }
 

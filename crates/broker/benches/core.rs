@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ferrymq_broker::{
-    Caller, Catalog, Dead, DelayedMessage, Delivery, Envelope, Next, Ports, QueueSettings, RoutedMessage, Shard,
-    Stretch, Subscriber, Taken,
+    Caller, Catalog, Dead, DelayedMessage, Delivery, Envelope, Next, Ports, QueueSettings, RoutedMessage,
+    SequenceRange, Shard, Subscriber, Taken,
 };
 use ferrymq_model::{
     BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, Dialect, Facts, MessageRef, Name,
@@ -182,8 +182,8 @@ fn acknowledged(subscriptions: u64, at_once: u64) {
             let first = ports.places.front().expect("it was delivered").sequence;
             let last = ports.places.back().expect("it was delivered").sequence;
             ports.places.clear();
-            let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 16 * (last - first + 1) };
-            shard.settle(&[stretch], Settlement::Accept, NOW, &mut ports);
+            let range = SequenceRange { queue: QUEUE, first, last, body_bytes: 16 * (last - first + 1) };
+            shard.settle(&[range], Settlement::Accept, NOW, &mut ports);
         }
     }
 }

@@ -23,7 +23,7 @@ pub use catalog::{
 pub use queue::Sabotage;
 pub use queue::{
     Committed, Content, Counters, Dead, DeadLettering, DelayedMessage, DeleteWhen, Delivery, Got, Next, Overflow,
-    Ports, Published, QueueCounts, QueueSettings, Recovered, RetryDelay, RoutedMessage, Shard, Stretch, Subscriber,
-    Taken,
+    Ports, Published, QueueCounts, QueueSettings, Recovered, RetryDelay, RoutedMessage, SequenceRange, Shard,
+    Subscriber, Taken,
 };
 pub use schedule::ScheduleSettings;

@@ -21,7 +21,7 @@ mod turns;
 
 pub use commit::Committed;
 pub(crate) use dispatch::Settling;
-pub use ports::{Content, Dead, DelayedMessage, Delivery, Next, Ports, RoutedMessage, Stretch, Taken};
+pub use ports::{Content, Dead, DelayedMessage, Delivery, Next, Ports, RoutedMessage, SequenceRange, Taken};
 pub use publish::Published;
 #[cfg(debug_assertions)]
 pub use sabotage::Sabotage;

@@ -30,7 +30,7 @@ pub(super) struct PendingDeadLetters {
     /// Those that were tried. Few queues ever have any.
     tried: Option<Box<Tried>>,
     /// In the order in which they became pending, after those that are unconfirmed.
-    stretches: VecDeque<DeadLetterRange>,
+    ranges: VecDeque<DeadLetterRange>,
     /// How many messages are in both.
     pub(super) messages: u64,
     /// The bytes of those that do not count as ready any more.
@@ -112,17 +112,17 @@ impl PendingDeadLetters {
     #[inline]
     pub(super) fn has_work(&self) -> bool {
         self.messages > 0
-            && (self.untried().is_some() || (!self.stretches.is_empty() && self.unconfirmed() < UNCONFIRMED_MAX))
+            && (self.untried().is_some() || (!self.ranges.is_empty() && self.unconfirmed() < UNCONFIRMED_MAX))
     }
 
     /// These messages are pending dead letters from now on. `body_bytes` is the sum of their bytes, if they do not
     /// count as ready.
-    pub(super) fn push(&mut self, stretch: DeadLetterRange, body_bytes: u64) {
-        self.messages += stretch.last - stretch.first + 1;
+    pub(super) fn push(&mut self, range: DeadLetterRange, body_bytes: u64) {
+        self.messages += range.last - range.first + 1;
         self.bytes += body_bytes;
-        match self.stretches.back_mut() {
-            Some(before) if before.goes_on_with(stretch) => before.last = stretch.last,
-            _ => self.stretches.push_back(stretch),
+        match self.ranges.back_mut() {
+            Some(before) if before.goes_on_with(range) => before.last = range.last,
+            _ => self.ranges.push_back(range),
         }
     }
 
@@ -131,8 +131,8 @@ impl PendingDeadLetters {
         if let Some(unconfirmed) = self.untried() {
             return Some((unconfirmed.lane, unconfirmed.sequence, unconfirmed.reason));
         }
-        let stretch = self.stretches.front().filter(|_| self.unconfirmed() < UNCONFIRMED_MAX)?;
-        Some((stretch.lane, stretch.first, stretch.reason))
+        let range = self.ranges.front().filter(|_| self.unconfirmed() < UNCONFIRMED_MAX)?;
+        Some((range.lane, range.first, range.reason))
     }
 
     /// Whether a message that became pending now would be the next one: otherwise it has to wait for others.
@@ -181,12 +181,12 @@ impl PendingDeadLetters {
             tried.untried -= 1;
             return Some((unconfirmed.lane, unconfirmed.sequence, unconfirmed.reason, unconfirmed.counted));
         }
-        let stretch = self.stretches.front_mut()?;
-        let DeadLetterRange { lane, first, reason, counted, .. } = *stretch;
-        if stretch.first == stretch.last {
-            self.stretches.pop_front();
+        let range = self.ranges.front_mut()?;
+        let DeadLetterRange { lane, first, reason, counted, .. } = *range;
+        if range.first == range.last {
+            self.ranges.pop_front();
         } else {
-            stretch.first += 1;
+            range.first += 1;
         }
         Some((lane, first, reason, counted))
     }
@@ -204,15 +204,15 @@ impl PendingDeadLetters {
         for unconfirmed in self.tried.iter().flat_map(|tried| &tried.unconfirmed) {
             tell(unconfirmed.lane, unconfirmed.sequence, unconfirmed.sequence);
         }
-        for stretch in &self.stretches {
-            tell(stretch.lane, stretch.first, stretch.last);
+        for range in &self.ranges {
+            tell(range.lane, range.first, range.last);
         }
         *self = Self::default();
     }
 
     /// Ready bytes are removed, including those of pending dead letters.
     pub(super) fn discount(&mut self) {
-        self.stretches.iter_mut().for_each(|stretch| stretch.counted = false);
+        self.ranges.iter_mut().for_each(|range| range.counted = false);
         self.tried
             .iter_mut()
             .flat_map(|tried| &mut tried.unconfirmed)
@@ -222,15 +222,10 @@ impl PendingDeadLetters {
 
 impl Queue {
     /// Messages are pending dead letters from now on, and also after a restart if dead-lettering is at-least-once.
-    pub(super) fn add_pending_dead_letters(
-        &mut self,
-        stretch: DeadLetterRange,
-        body_bytes: u64,
-        ports: &mut impl Ports,
-    ) {
-        self.pending_dead_letters.push(stretch, body_bytes);
+    pub(super) fn add_pending_dead_letters(&mut self, range: DeadLetterRange, body_bytes: u64, ports: &mut impl Ports) {
+        self.pending_dead_letters.push(range, body_bytes);
         if self.is_at_least_once() && !self.saboteur.does(Sabotage::UnconfirmedForgotten) {
-            let DeadLetterRange { lane, first, last, reason, .. } = stretch;
+            let DeadLetterRange { lane, first, last, reason, .. } = range;
             let mark = reason.as_attempts();
             self.lanes.get_mut(lane).attempts.set_all(first, last, mark);
             ports.attempts(self.id.lane(lane), first, last, mark, None);
@@ -248,8 +243,8 @@ impl Queue {
         if !returned {
             ports.delivered_up_to(self.id.lane(number), sequence);
         }
-        let stretch = DeadLetterRange { lane: number, first: sequence, last: sequence, reason, counted: false };
-        self.add_pending_dead_letters(stretch, dead.facts.body_bytes.into(), ports);
+        let range = DeadLetterRange { lane: number, first: sequence, last: sequence, reason, counted: false };
+        self.add_pending_dead_letters(range, dead.facts.body_bytes.into(), ports);
     }
 
     /// Not all targets have accepted the dead letter of a message that was found: it stays in its queue.

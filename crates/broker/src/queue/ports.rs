@@ -184,7 +184,7 @@ pub enum Taken {
 
 /// Consecutive messages of one queue, all of them delivered and not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct SequenceRange {
     /// The queue's lane, as [`Delivery::from`] names it.
     pub queue: QueueId,
     /// The first message.

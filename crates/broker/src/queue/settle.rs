@@ -6,20 +6,20 @@ use super::lanes::lane_of;
 use super::pending_dead_letters::DeadLetterRange;
 use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
-use super::{Ports, Stretch};
+use super::{Ports, SequenceRange};
 
 impl Shard {
     /// Settles deliveries, or returns them to their places: for a consumer, or for a channel that ends. Those of
     /// deleted queues are ignored.
-    pub fn settle(&mut self, stretches: &[Stretch], settlement: Settlement, now: Time, ports: &mut impl Ports) {
-        for stretch in stretches {
-            let Some(queue) = self.queues.get_mut(&stretch.queue.queue()) else { continue };
-            queue.settle(*stretch, settlement, now, ports);
+    pub fn settle(&mut self, ranges: &[SequenceRange], settlement: Settlement, now: Time, ports: &mut impl Ports) {
+        for range in ranges {
+            let Some(queue) = self.queues.get_mut(&range.queue.queue()) else { continue };
+            queue.settle(*range, settlement, now, ports);
             if queue.delayed_retries.messages > 0 {
                 queue.set_timer(&mut self.timers);
             }
             if settlement != Settlement::Accept {
-                self.enqueue_for_dispatch(stretch.queue.queue());
+                self.enqueue_for_dispatch(range.queue.queue());
             }
         }
     }
@@ -54,8 +54,8 @@ impl Shard {
 }
 
 impl Queue {
-    fn settle(&mut self, stretch: Stretch, settlement: Settlement, now: Time, ports: &mut impl Ports) {
-        let Stretch { queue, first, last, body_bytes } = stretch;
+    fn settle(&mut self, range: SequenceRange, settlement: Settlement, now: Time, ports: &mut impl Ports) {
+        let SequenceRange { queue, first, last, body_bytes } = range;
         let number = lane_of(queue);
         let lane = self.lanes.get_mut(number);
         debug_assert!(lane.is_out(first, last), "{first}..={last} of lane {number} is not out");
@@ -74,8 +74,8 @@ impl Queue {
                 self.counters.rejected += messages;
                 if self.settings.dead_letters.is_some() {
                     let reason = DeathReason::Rejected;
-                    let stretch = DeadLetterRange { lane: number, first, last, reason, counted: false };
-                    self.add_pending_dead_letters(stretch, body_bytes, ports);
+                    let range = DeadLetterRange { lane: number, first, last, reason, counted: false };
+                    self.add_pending_dead_letters(range, body_bytes, ports);
                 } else {
                     lane.settle(first, last);
                     ports.settle(queue, first, last, Settled::Rejected);
@@ -103,8 +103,8 @@ impl Queue {
                     self.lanes.get_mut(number).withdraw(first, last);
                     self.ready -= last - first + 1;
                     let reason = DeathReason::DeliveryLimit;
-                    let stretch = DeadLetterRange { lane: number, first, last, reason, counted: true };
-                    self.add_pending_dead_letters(stretch, 0, ports);
+                    let range = DeadLetterRange { lane: number, first, last, reason, counted: true };
+                    self.add_pending_dead_letters(range, 0, ports);
                 }
             }
         }

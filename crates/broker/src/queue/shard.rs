@@ -141,9 +141,9 @@ impl Shard {
         for found in recovered {
             let lane = Lane::recovered(found, self.saboteur, |sequence, reason| {
                 // The length of each is known only when it is found.
-                let stretch =
+                let range =
                     DeadLetterRange { lane: found.lane, first: sequence, last: sequence, reason, counted: true };
-                queue.pending_dead_letters.push(stretch, 0);
+                queue.pending_dead_letters.push(range, 0);
             });
             queue.ready += lane.ready;
             queue.lanes.put(lane);

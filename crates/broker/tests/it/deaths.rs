@@ -1,6 +1,6 @@
 //! Single behaviours of queues with expiry, dead-lettering, limits, priorities or a single active consumer.
 
-use ferrymq_broker::{DeadLettering, DeleteWhen, Got, Overflow, Published, QueueSettings, Stretch, Subscriber};
+use ferrymq_broker::{DeadLettering, DeleteWhen, Got, Overflow, Published, QueueSettings, SequenceRange, Subscriber};
 use ferrymq_model::{DeathReason, Facts, Name, QueueId, Settlement, SubscriptionId, Time};
 
 use crate::port::{Event, Port};
@@ -25,8 +25,8 @@ fn publish(bench: &mut Bench, messages: usize) {
 }
 
 fn settle(bench: &mut Bench, first: u64, last: u64, settlement: Settlement) {
-    let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
-    bench.shard.settle(&[stretch], settlement, NOW, &mut bench.port);
+    let range = SequenceRange { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
+    bench.shard.settle(&[range], settlement, NOW, &mut bench.port);
 }
 
 /// The dead messages and their reasons, in order.

@@ -1,6 +1,6 @@
 //! Delayed retry: messages that come back and wait before they are ready again.
 
-use ferrymq_broker::{DeleteWhen, QueueSettings, RetryDelay, Shard, Stretch};
+use ferrymq_broker::{DeleteWhen, QueueSettings, RetryDelay, SequenceRange, Shard};
 use ferrymq_model::{Facts, Settlement, Time};
 
 use crate::queues::{Bench, NOW, QUEUE, settings};
@@ -15,8 +15,8 @@ fn publish(bench: &mut Bench, messages: usize) {
 }
 
 fn settle(bench: &mut Bench, first: u64, last: u64, settlement: Settlement, now: Time) {
-    let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
-    bench.shard.settle(&[stretch], settlement, now, &mut bench.port);
+    let range = SequenceRange { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
+    bench.shard.settle(&[range], settlement, now, &mut bench.port);
 }
 
 /// What is delivered at this time.

@@ -179,14 +179,14 @@ impl World {
         if !same {
             return Err(format!("{what}: the broker says {broker:?}, the reference {reference:?}"));
         }
-        self.settle_down().map_err(|why| format!("{what}: {why}"))
+        self.run_deferred().map_err(|why| format!("{what}: {why}"))
     }
 
     fn count(&mut self, what: &str) {
         *self.happened.entry(what.to_owned()).or_default() += 1;
     }
 
-    fn settle_down(&mut self) -> Checked {
+    fn run_deferred(&mut self) -> Checked {
         loop {
             self.take_events()?;
             self.port.keep(&mut self.changes);

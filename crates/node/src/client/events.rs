@@ -22,39 +22,39 @@ impl Client {
     }
 
     pub(super) fn publish_connection_created(&self) {
-        let Some(who) = self.connection.who.get() else { return };
+        let Some(identity) = self.connection.identity.get() else { return };
         self.node.publish_event("connection.created", || {
             let headers = EventHeaders::default().text("type", "network").text("pid", &self.connection.pid(0));
-            let headers = headers.text("name", &who.connection).text("node", NODE);
-            headers.count("connected_at", self.node.wall().0).who(who)
+            let headers = headers.text("name", &identity.connection).text("node", NODE);
+            headers.count("connected_at", self.node.wall().0).identity(identity)
         });
     }
 
     pub(super) fn publish_connection_closed(&self) {
-        let Some(who) = self.connection.who.get() else { return };
+        let Some(identity) = self.connection.identity.get() else { return };
         self.node.publish_event("connection.closed", || {
             EventHeaders::default()
-                .text("name", &who.connection)
+                .text("name", &identity.connection)
                 .text("pid", &self.connection.pid(0))
                 .text("node", NODE)
         });
     }
 
     pub(super) fn publish_channel_created(&self, channel: u16) {
-        let Some(who) = self.connection.who.get() else { return };
+        let Some(identity) = self.connection.identity.get() else { return };
         self.node.publish_event("channel.created", || {
             let headers = EventHeaders::default().text("pid", &self.connection.pid(channel));
-            let headers = headers.text("name", &format!("{} ({channel})", who.connection));
-            headers.text("connection", &self.connection.pid(0)).count("number", channel.into()).who(who)
+            let headers = headers.text("name", &format!("{} ({channel})", identity.connection));
+            headers.text("connection", &self.connection.pid(0)).count("number", channel.into()).identity(identity)
         });
     }
 
     /// With the subscriptions that ended with it.
     pub(super) fn publish_channel_closed(&self, channel: u16, over: &[Subscription]) {
-        let Some(who) = self.connection.who.get() else { return };
+        let Some(identity) = self.connection.identity.get() else { return };
         over.iter().for_each(|subscription| self.connection.publish_consumer_deleted(&self.node, subscription));
         self.node.publish_event("channel.closed", || {
-            EventHeaders::default().text("pid", &self.connection.pid(channel)).by(Some(&who.user))
+            EventHeaders::default().text("pid", &self.connection.pid(channel)).by(Some(&identity.user))
         });
     }
 
@@ -63,7 +63,7 @@ impl Client {
         (channel, tag, queue, no_ack, exclusive): (u16, Name, Name, bool, bool),
         arguments: &Arguments,
     ) {
-        let Some(who) = self.connection.who.get() else { return };
+        let Some(identity) = self.connection.identity.get() else { return };
         let credit = self.connection.mailbox().channels.get(&channel).map(|channel| channel.credit);
         let prefetch = match credit {
             Some(Credit::Window(window)) => window,
@@ -72,8 +72,8 @@ impl Client {
         self.node.publish_event("consumer.created", || {
             let headers = EventHeaders::default().text("consumer_tag", &tag).flag("exclusive", exclusive);
             let headers = headers.flag("ack_required", !no_ack).text("channel", &self.connection.pid(channel));
-            let headers = headers.text("queue", &queue).text("vhost", &who.vhost);
-            headers.count("prefetch_count", prefetch.into()).arguments(arguments).by(Some(&who.user))
+            let headers = headers.text("queue", &queue).text("vhost", &identity.vhost);
+            headers.count("prefetch_count", prefetch.into()).arguments(arguments).by(Some(&identity.user))
         });
     }
 }
@@ -81,11 +81,11 @@ impl Client {
 impl Connection {
     /// A subscription has ended, for any reason.
     pub fn publish_consumer_deleted(&self, node: &Node, subscription: &Subscription) {
-        let Some(who) = self.who.get() else { return };
+        let Some(identity) = self.identity.get() else { return };
         node.publish_event("consumer.deleted", || {
             let headers = EventHeaders::default().text("consumer_tag", &subscription.tag);
             let headers = headers.text("channel", &self.pid(subscription.channel)).text("queue", &subscription.queue);
-            headers.text("vhost", &who.vhost).by(Some(&who.user))
+            headers.text("vhost", &identity.vhost).by(Some(&identity.user))
         });
     }
 }

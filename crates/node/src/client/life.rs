@@ -8,9 +8,9 @@ use ferrymq_model::{Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, 
 use super::{Client, route_cache::RouteCache};
 use crate::{
     connection::{ledger::Kind, mailbox::Subscription, peer::subscription_id},
-    core::transition::{Aftermath, CatalogLock},
+    core::transition::{CatalogLock, Deferred},
     login::authentication::Principal,
-    management::trace::Who,
+    management::trace::ConnectionIdentity,
 };
 
 impl Client {
@@ -78,13 +78,17 @@ impl Client {
         catalog.check_entry(&caller)?;
         let connections_max = catalog.vhost_settings(&vhost)?.connections_max;
         let limits = catalog.user_limits(caller.user);
-        let accounts = self.node.counters.enter(&vhost, connections_max, caller.user, limits)?;
+        let usage_counters = self.node.counters.enter(&vhost, connections_max, caller.user, limits)?;
         self.epoch = catalog.epoch(&vhost);
         drop(catalog);
-        let who = Who { vhost: vhost.clone(), user: self.principal().name.clone(), connection: self.connection.name() };
+        let identity = ConnectionIdentity {
+            vhost: vhost.clone(),
+            user: self.principal().name.clone(),
+            connection: self.connection.name(),
+        };
         // A session opens one vhost.
-        self.connection.who.get_or_init(|| who);
-        self.connection.accounts.get_or_init(|| accounts);
+        self.connection.identity.get_or_init(|| identity);
+        self.connection.usage_counters.get_or_init(|| usage_counters);
         self.vhost = Some(vhost);
         self.reply(origin, None, Reply::VhostOpened);
         events.push(Event::VhostOpened);
@@ -167,17 +171,17 @@ impl Client {
             self.publish_channel_closed(channel, &over);
             return;
         }
-        let mut aftermath = Aftermath::default();
+        let mut deferred = Deferred::default();
         let now = self.node.now();
         let catalog = self.node.catalog.read();
-        self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             shard.settle(&held, Settlement::Fail, now, ports);
             for number in &ended {
                 shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }
         });
         drop(catalog);
-        self.settle_down(aftermath);
+        self.run_deferred(deferred);
         self.publish_channel_closed(channel, &over);
     }
 

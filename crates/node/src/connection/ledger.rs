@@ -267,7 +267,7 @@ impl Excess {
 
 /// The user of a connection that has opened its vhost.
 fn user_of(connection: &Connection) -> Option<&Name> {
-    connection.who.get().map(|who| &who.user)
+    connection.identity.get().map(|identity| &identity.user)
 }
 
 /// The bytes that the connections of each user hold. Connections without a user and closing connections are not

@@ -108,7 +108,7 @@ impl Owner {
 
 /// One damage, with the names of the queues.
 fn sentence(damage: &Damage, catalog: &Catalog) -> String {
-    let stretch = |(queue, first, last): &(QueueId, u64, u64)| {
+    let range = |(queue, first, last): &(QueueId, u64, u64)| {
         let name = catalog.queue_by_id(queue.queue()).map_or_else(
             || format!("queue {}", queue.0),
             |found| format!("queue '{}' in vhost '{}'", found.settings.name, found.settings.vhost),
@@ -119,6 +119,6 @@ fn sentence(damage: &Damage, catalog: &Catalog) -> String {
             format!("messages {first} to {last} of {name}")
         }
     };
-    let lost: Vec<String> = damage.messages.iter().map(stretch).collect();
+    let lost: Vec<String> = damage.messages.iter().map(range).collect();
     format!("{}; with it: {}", damage.what, lost.join(", "))
 }

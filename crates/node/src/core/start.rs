@@ -17,7 +17,7 @@ use crate::{
         disk::DiskState,
         host::Host,
         node::{FixedStorage, Found, Node, NodeSettings},
-        transition::{Aftermath, CatalogLock, Core, Transition},
+        transition::{CatalogLock, Core, Deferred, Transition},
     },
     management::events,
     routing::schedules,
@@ -75,7 +75,7 @@ impl Notify for StorageEvents {
     fn durable(&self, position: Position) {
         self.durable.set(position);
         if let Some(node) = self.node() {
-            node.journal_came(position);
+            node.on_durable(position);
         }
     }
 
@@ -192,7 +192,7 @@ impl Node {
             checks_each_login: false.into(),
         });
         storage_events.node.set(Arc::downgrade(&node)).expect("storage's events have one node");
-        node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
+        node.run_deferred(Deferred { more: true, ..Deferred::default() }, None);
         Ok(node)
     }
 
@@ -215,20 +215,20 @@ impl Node {
         let mut more = self.core.lock().shard.has_waiting_dead_letters();
         let mut rounds = 0..ROUNDS_MAX;
         while more && rounds.next().is_some() {
-            let mut aftermath = Aftermath::default();
+            let mut deferred = Deferred::default();
             let catalog = self.catalog.read();
             let waits = |shard: &mut Shard, _: &mut Transition<'_>| shard.has_waiting_dead_letters();
-            let waited = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, waits);
+            let waited = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, waits);
             drop(catalog);
-            more = waited == Some(true) && std::mem::take(&mut aftermath.more);
-            self.settle_down(aftermath, None);
+            more = waited == Some(true) && std::mem::take(&mut deferred.more);
+            self.run_deferred(deferred, None);
         }
     }
 
     fn install_loaded(&self) {
-        let mut aftermath = Aftermath::default();
+        let mut deferred = Deferred::default();
         let catalog = self.catalog.read();
-        let loaded = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        let loaded = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             let queues = ports.install_loaded();
             shard.loaded(&queues);
             queues
@@ -236,7 +236,7 @@ impl Node {
         drop(catalog);
         let Some(queues) = loaded else { return };
         self.retry_gets(&queues);
-        self.settle_down(aftermath, None);
+        self.run_deferred(deferred, None);
     }
 
     fn set_room(&self, room: &Room) {

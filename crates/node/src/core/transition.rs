@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, ops::Range, sync::Arc};
 
 use ferrymq_broker::{
-    Catalog, Content, Dead, DelayedMessage, Delivery, History, Next, Ports, RoutedMessage, Shard, Stretch, Taken,
+    Catalog, Content, Dead, DelayedMessage, Delivery, History, Next, Ports, RoutedMessage, SequenceRange, Shard, Taken,
 };
 use ferrymq_model::{
     CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Refusal, Sequence, Settled,
@@ -18,7 +18,7 @@ use crate::{
         peer::{Connection, subscription_parts},
     },
     core::{node::Node, touched::Touched},
-    management::trace::{Firehose, Shown, Tap},
+    management::trace::{Firehose, TraceMessage, TracePoint},
     routing::{dead_letters, schedules},
 };
 
@@ -50,7 +50,7 @@ impl Core {
         node: &'a Node,
         catalog: CatalogLock<'a>,
         now: Time,
-        aftermath: &'a mut Aftermath,
+        deferred: &'a mut Deferred,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
         let Self { shard, store, connections, consumer_timeouts, catalog_position, .. } = self;
         let store = store.as_mut()?;
@@ -63,7 +63,7 @@ impl Core {
             catalog_changed: false,
             node,
             firehose: node.firehose.is_on().then_some(&node.firehose),
-            aftermath,
+            deferred,
             now,
             units: 0,
             getting: None,
@@ -96,7 +96,7 @@ impl Core {
 
 /// What is left to do after the shard's lock is released.
 #[derive(Debug, Default)]
-pub struct Aftermath {
+pub struct Deferred {
     /// Connections whose mailboxes have something to send.
     pub touched: Touched,
     /// Queues that were deleted: the catalog has to remove them.
@@ -108,9 +108,9 @@ pub struct Aftermath {
     /// Subscriptions that the server has ended.
     pub ended: Vec<(Arc<Connection>, Subscription)>,
     /// The trace messages of this transition.
-    pub shown: Vec<Shown>,
+    pub trace_messages: Vec<TraceMessage>,
     /// Messages that were taken for gets whose channels have ended meanwhile.
-    pub unclaimed: Vec<Stretch>,
+    pub unclaimed: Vec<SequenceRange>,
 }
 
 /// The catalog, which is locked before the shard: a dead letter is routed in the transition that makes it.
@@ -142,7 +142,7 @@ pub struct Transition<'a> {
     node: &'a Node,
     /// If something is traced.
     firehose: Option<&'a Firehose>,
-    aftermath: &'a mut Aftermath,
+    deferred: &'a mut Deferred,
     now: Time,
     /// How many units of the journal were begun and not ended.
     units: u32,
@@ -155,7 +155,7 @@ pub struct Transition<'a> {
 
 impl fmt::Debug for Transition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transition").field("aftermath", &self.aftermath).finish_non_exhaustive()
+        f.debug_struct("Transition").field("deferred", &self.deferred).finish_non_exhaustive()
     }
 }
 
@@ -170,8 +170,8 @@ impl Transition<'_> {
             if let Some(ended) = mailbox.unsubscribe(number) {
                 mailbox.effects.cancelled(ended.channel, ended.tag.clone());
                 drop(mailbox);
-                self.aftermath.ended.push((connection.clone(), ended));
-                self.aftermath.touch(connection);
+                self.deferred.ended.push((connection.clone(), ended));
+                self.deferred.touch(connection);
             }
         }
     }
@@ -227,7 +227,7 @@ impl Transition<'_> {
 
     /// Removes from the catalog the queues that this transition has deleted.
     pub fn forget_gone(&mut self) {
-        for queue in std::mem::take(&mut self.aftermath.gone) {
+        for queue in std::mem::take(&mut self.deferred.gone) {
             self.catalog().forget_queue(queue);
         }
     }
@@ -239,7 +239,7 @@ impl Transition<'_> {
 
     /// Whether bindings are left that this must remove.
     pub fn is_unbinding(&self) -> bool {
-        self.aftermath.unbinding.is_some()
+        self.deferred.unbinding.is_some()
     }
 
     /// Removes bindings of the queues and exchanges that were deleted since `before`, and of those that this already
@@ -247,7 +247,7 @@ impl Transition<'_> {
     /// deletions.
     pub fn unbind_some(&mut self, before: u64, changes: &mut Vec<CatalogEntry>) {
         let after = self.catalog().gone();
-        let own = match self.aftermath.unbinding.take() {
+        let own = match self.deferred.unbinding.take() {
             Some(own) if after == before => own,
             Some(own) => own.start..after,
             None => before..after,
@@ -255,7 +255,7 @@ impl Transition<'_> {
         if self.catalog().is_unbinding(&own) {
             self.catalog().unbind_some(changes);
             let is_left = self.catalog().is_unbinding(&own);
-            self.aftermath.unbinding = is_left.then_some(own);
+            self.deferred.unbinding = is_left.then_some(own);
         }
     }
 
@@ -267,22 +267,22 @@ impl Transition<'_> {
     }
 
     /// Traces a delivery.
-    fn show_delivered(&mut self, connection: &Connection, channel: u16, delivery: &Delivery<'_>) {
-        let (Some(firehose), Some(who)) = (self.firehose, connection.who.get()) else { return };
+    fn trace_delivered(&mut self, connection: &Connection, channel: u16, delivery: &Delivery<'_>) {
+        let (Some(firehose), Some(identity)) = (self.firehose, connection.identity.get()) else { return };
         let Some(queue) = self.catalog.get().queue_by_id(delivery.from.queue.queue()) else { return };
         let message = match delivery.content {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
         let Some(writer) = self.node.properties.get(&message.dialect) else { return };
-        let tap = Tap::Delivered(&queue.settings.name, delivery.redelivered);
-        let shown = firehose.show(who, channel, &message, &[], &tap, *writer);
-        self.aftermath.shown.extend(shown);
+        let point = TracePoint::Delivered(&queue.settings.name, delivery.redelivered);
+        let trace_message = firehose.trace_message(identity, channel, &message, &[], &point, *writer);
+        self.deferred.trace_messages.extend(trace_message);
     }
 
     /// The connection's mailbox has something to send.
     pub fn touch(&mut self, connection: &Arc<Connection>) {
-        self.aftermath.touch(connection);
+        self.deferred.touch(connection);
     }
 
     /// The consumer timeout of a subscription.
@@ -337,13 +337,16 @@ impl Transition<'_> {
     }
 }
 
-impl Aftermath {
+impl Deferred {
     /// Whether there is only a little to send, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
-        let Self { touched, gone, unbinding, more, shown, ended, unclaimed } = self;
-        let nothing_else =
-            gone.is_empty() && unbinding.is_none() && shown.is_empty() && ended.is_empty() && unclaimed.is_empty();
-        !more && nothing_else && !touched.iter().any(|connection| connection.holds_much())
+        let Self { touched, gone, unbinding, more, trace_messages, ended, unclaimed } = self;
+        let nothing_else = gone.is_empty()
+            && unbinding.is_none()
+            && trace_messages.is_empty()
+            && ended.is_empty()
+            && unclaimed.is_empty();
+        !more && nothing_else && !touched.iter().any(|connection| connection.worth_a_write())
     }
 
     /// The connection's mailbox has something to send.
@@ -411,9 +414,9 @@ impl Ports for Transition<'_> {
         }
         if self.firehose.is_some() {
             let channel = connection.mailbox().subscriptions.get(&number).map_or(0, |one| one.channel);
-            self.show_delivered(connection, channel, delivery);
+            self.trace_delivered(connection, channel, delivery);
         }
-        self.aftermath.touch(connection);
+        self.deferred.touch(connection);
         Taken::Yes
     }
 
@@ -433,7 +436,7 @@ impl Ports for Transition<'_> {
         if self.firehose.is_some()
             && let Some((connection, get)) = self.getting.clone()
         {
-            self.show_delivered(&connection, get.origin.channel, delivery);
+            self.trace_delivered(&connection, get.origin.channel, delivery);
         }
         let (connection, get) = self.getting.as_ref().expect("only a get gives a message that was asked for");
         let message = match delivery.content {
@@ -447,7 +450,7 @@ impl Ports for Transition<'_> {
                 drop(mailbox);
                 let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes.into());
                 let Place { queue, sequence } = place;
-                self.aftermath.unclaimed.push(Stretch { queue, first: sequence, last: sequence, body_bytes });
+                self.deferred.unclaimed.push(SequenceRange { queue, first: sequence, last: sequence, body_bytes });
                 return;
             }
             Some(properties) => {
@@ -461,7 +464,7 @@ impl Ports for Transition<'_> {
                 connection.wake();
             }
         }
-        self.aftermath.touch(connection);
+        self.deferred.touch(connection);
     }
 
     fn cancelled(&mut self, subscription: SubscriptionId) {
@@ -472,7 +475,7 @@ impl Ports for Transition<'_> {
         for lane in 0..=priority_max {
             self.store.delete_queue(queue.lane(lane));
         }
-        self.aftermath.gone.push(queue);
+        self.deferred.gone.push(queue);
     }
 
     fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<RoutedMessage> {

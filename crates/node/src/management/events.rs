@@ -12,9 +12,9 @@ use crate::{
     connection::peer::Connection,
     core::{
         node::Node,
-        transition::{Aftermath, CatalogLock},
+        transition::{CatalogLock, Deferred},
     },
-    management::trace::{NODE, Who},
+    management::trace::{ConnectionIdentity, NODE},
 };
 
 const VHOST: &str = "/";
@@ -53,8 +53,8 @@ impl EventHeaders {
     }
 
     /// The connection of an event.
-    pub fn who(self, who: &Who) -> Self {
-        self.text("vhost", &who.vhost).text("user", &who.user).by(Some(&who.user))
+    pub fn identity(self, identity: &ConnectionIdentity) -> Self {
+        self.text("vhost", &identity.vhost).text("user", &identity.user).by(Some(&identity.user))
     }
 }
 
@@ -103,17 +103,17 @@ impl Node {
             annotations: &[],
             body: BodyRef::Inline(&[]),
         };
-        let (targets, mut aftermath) = (self.route_made(&catalog, VHOST, &message, true), Aftermath::default());
+        let (targets, mut deferred) = (self.route_internal(&catalog, VHOST, &message, true), Deferred::default());
         if targets.is_empty() {
             return;
         }
         let facts = Facts { arrived: now, ..Facts::default() };
-        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             shard.publish(&message, &facts, true, &targets, ports);
         });
         drop(catalog);
         if open.is_some() {
-            self.settle_down(aftermath, None);
+            self.run_deferred(deferred, None);
         }
     }
 

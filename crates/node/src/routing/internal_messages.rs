@@ -27,7 +27,7 @@ impl Node {
     }
 
     /// The queues of such a message, through all kinds of exchanges. None if its vhost was deleted.
-    pub(crate) fn route_made(
+    pub(crate) fn route_internal(
         &self,
         catalog: &Catalog,
         vhost: &str,

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use ferrymq_broker::Catalog;
 use ferrymq_model::{Position, QueueId};
-use ferrymq_storage::{Damage, Disk, FatalError, Notify, Options, Room, Store};
+use ferrymq_storage::{Backpressure, Damage, Disk, FatalError, Notify, Options, Store};
 use parking_lot::{Condvar, Mutex};
 
 use crate::core::start::NodeError;
@@ -38,7 +38,7 @@ impl Notify for Owner {
 
     fn loaded(&self, _: &[QueueId]) {}
 
-    fn room(&self, _: &Room) {}
+    fn backpressure(&self, _: &Backpressure) {}
 
     fn long_bodies_wait(&self, _: Option<&str>) {}
 

@@ -9,7 +9,7 @@ use std::{
 use ferrymq_auth::{PasswordChecks, passwords};
 use ferrymq_broker::{Catalog, HistoryBudget, LoadError, Shard};
 use ferrymq_model::{CatalogEntry, Limits, Position, QueueId, Time};
-use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Stall, Store};
+use ferrymq_storage::{Backpressure, Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Stall, Store};
 
 use crate::{
     connection::{consumer_timeouts::ConsumerTimeouts, ledger::Ledger, peer::Durable},
@@ -85,9 +85,9 @@ impl Notify for StorageEvents {
         }
     }
 
-    fn room(&self, room: &Room) {
+    fn backpressure(&self, backpressure: &Backpressure) {
         if let Some(node) = self.node() {
-            node.set_room(room);
+            node.set_backpressure(backpressure);
         }
     }
 
@@ -239,21 +239,21 @@ impl Node {
         self.run_deferred(deferred, None);
     }
 
-    fn set_room(&self, room: &Room) {
-        match room {
-            Room::Stalled(reason) => {
+    fn set_backpressure(&self, backpressure: &Backpressure) {
+        match backpressure {
+            Backpressure::Stalled(reason) => {
                 self.log_stall(reason);
                 *self.stall_reason.lock() = reason.to_string();
                 self.disk_full.store(matches!(reason, Stall::NoSpace(_)), Ordering::Release);
             }
-            Room::Open => self.log_end_of_stall(),
+            Backpressure::Open => self.log_end_of_stall(),
         }
-        if *room == Room::Open {
+        if *backpressure == Backpressure::Open {
             self.disk_full.store(false, Ordering::Release);
         }
-        self.stalled.store(*room != Room::Open, Ordering::Release);
+        self.stalled.store(*backpressure != Backpressure::Open, Ordering::Release);
         self.wake_connections();
-        if *room == Room::Open {
+        if *backpressure == Backpressure::Open {
             self.resume_dead_letters();
         }
     }

@@ -9,7 +9,7 @@ use ferrymq_model::{
     CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Refusal, Sequence, Settled,
     SubscriptionId, Time,
 };
-use ferrymq_storage::{Handle, Room, Store};
+use ferrymq_storage::{Backpressure, Handle, Store};
 
 use crate::{
     connection::{
@@ -386,7 +386,7 @@ impl Ports for Transition<'_> {
     }
 
     fn accepts_dead_letters(&mut self) -> bool {
-        self.store.room() == Room::Open
+        self.store.backpressure() == Backpressure::Open
     }
 
     fn put(&mut self, entry: CatalogEntry) {

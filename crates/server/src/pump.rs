@@ -325,9 +325,9 @@ impl Pump {
                     self.client.finish(input, &mut self.events);
                     encode_with(encoder);
                 }
-                Some(end @ (Step::Close | Step::LetClose)) => {
+                Some(end @ (Step::Close | Step::AwaitPeerClose)) => {
                     self.client.finish(input, &mut self.events);
-                    self.peer_closes = matches!(end, Step::LetClose);
+                    self.peer_closes = matches!(end, Step::AwaitPeerClose);
                     self.closing = true;
                 }
                 Some(Step::Log(line)) => self.log.line(line, &self.client),

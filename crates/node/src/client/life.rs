@@ -17,7 +17,7 @@ impl Client {
     /// Checks the login. The session answers the peer itself, because the answer depends on what the peer supports.
     pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
         let checked = match login {
-            Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
+            Login::Certificate => self.node.check_proof(self.connection.certificate_user(), self.loopback),
             Login::Password { user, password } => {
                 self.claimed = user.clone();
                 if self.node.is_checked_soon(&user, &password) {

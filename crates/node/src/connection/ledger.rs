@@ -315,10 +315,10 @@ impl Node {
         let moved = {
             let mut core = self.core.lock();
             core.ledger_due = due;
-            core.move_alarm()
+            core.move_timer()
         };
         if let Some(due) = moved {
-            self.host.alarm(due);
+            self.host.set_timer(due);
         }
     }
 

@@ -41,7 +41,7 @@ pub trait Peer: Send + Sync {
     ///
     /// # Errors
     /// If none does: the reason, for the log.
-    fn proves(&self) -> Result<Name, String> {
+    fn certificate_user(&self) -> Result<Name, String> {
         Err("the connection is not under TLS".to_owned())
     }
 }
@@ -208,8 +208,8 @@ impl Connection {
     }
 
     /// The user that a certificate names, or why none does.
-    pub fn proves(&self) -> Result<Name, String> {
-        self.peer.proves()
+    pub fn certificate_user(&self) -> Result<Name, String> {
+        self.peer.certificate_user()
     }
 
     /// Asks the connection's owner to handle its events and its waiting subscriptions.

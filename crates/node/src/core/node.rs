@@ -351,10 +351,10 @@ impl Node {
             let more = shard.dispatch(now, &mut transition);
             transition.report_cancelled();
             deferred.more = more;
-            (result, core.move_alarm(), core.store.as_mut().map(Store::take_freed))
+            (result, core.move_timer(), core.store.as_mut().map(Store::take_freed))
         };
         if let Some(due) = moved {
-            self.host.alarm(due);
+            self.host.set_timer(due);
         }
         Some(result)
     }
@@ -575,7 +575,7 @@ impl Node {
     }
 
     /// Expiry and everything else that is due. The host calls it at the time that was set.
-    pub fn ring(self: &Arc<Self>) {
+    pub fn on_timer(self: &Arc<Self>) {
         self.end_overdue_channels(self.now());
         self.watch_ledger(self.now());
         self.check_those_who_waited(self.now());

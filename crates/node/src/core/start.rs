@@ -272,9 +272,9 @@ impl Node {
             return;
         }
         let blocked_on_storage = core.shard.storage_unblocked();
-        core.alarm = Some(now);
+        core.timer = Some(now);
         drop(core);
-        self.host.alarm(Some(now));
+        self.host.set_timer(Some(now));
         self.retry_gets(&blocked_on_storage);
     }
 }
@@ -287,7 +287,7 @@ impl Core {
             store: Some(store),
             connections: Vec::new(),
             free_slots: Vec::new(),
-            alarm: None,
+            timer: None,
             consumer_timeouts: ConsumerTimeouts::new(limits.consumer_timeout_ms, now),
             ledger_due: None,
             logins_due: None,

@@ -33,7 +33,7 @@ pub struct Core {
     /// Slots that had a connection and have none now; the last freed one is at the end.
     pub free_slots: Vec<usize>,
     /// When the host's timer was last set.
-    pub alarm: Option<Time>,
+    pub timer: Option<Time>,
     pub consumer_timeouts: ConsumerTimeouts,
     /// When the node checks the ledger of memory again, if it must.
     pub ledger_due: Option<Time>,
@@ -85,12 +85,12 @@ impl Core {
     }
 
     /// When the host's timer should fire, if that has changed.
-    pub fn move_alarm(&mut self) -> Option<Option<Time>> {
+    pub fn move_timer(&mut self) -> Option<Option<Time>> {
         let due = [self.shard.deadline(), self.consumer_timeouts.due(), self.ledger_due, self.logins_due]
             .into_iter()
             .flatten()
             .min();
-        (std::mem::replace(&mut self.alarm, due) != due).then_some(due)
+        (std::mem::replace(&mut self.timer, due) != due).then_some(due)
     }
 }
 

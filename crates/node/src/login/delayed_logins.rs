@@ -34,7 +34,7 @@ impl Node {
         let login = DelayedLogin { until, user, password, waiter: Arc::downgrade(connection) };
         let added = self.delayed_logins.lock().add(login);
         added.map_err(|login| refused(login.user))?;
-        self.ring_for_logins();
+        self.set_login_timer();
         Ok(())
     }
 
@@ -53,18 +53,18 @@ impl Node {
                 connection.wake();
             }
         }
-        self.ring_for_logins();
+        self.set_login_timer();
     }
 
-    fn ring_for_logins(&self) {
+    fn set_login_timer(&self) {
         let due = self.delayed_logins.lock().due();
         let moved = {
             let mut core = self.core.lock();
             core.logins_due = due;
-            core.move_alarm()
+            core.move_timer()
         };
         if let Some(due) = moved {
-            self.host.alarm(due);
+            self.host.set_timer(due);
         }
     }
 }

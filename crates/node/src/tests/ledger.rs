@@ -90,7 +90,7 @@ impl Rig {
     fn pass(&self, ms: u64) {
         for _ in 0..ms / 100 {
             self.host.now.fetch_add(100, Ordering::Relaxed);
-            self.node.ring();
+            self.node.on_timer();
         }
     }
 }

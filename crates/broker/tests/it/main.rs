@@ -6,7 +6,7 @@
 mod access;
 mod arguments;
 mod catalog;
-mod deaths;
+mod dead_letters;
 mod desk;
 mod doubling;
 mod hashing;

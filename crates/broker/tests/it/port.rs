@@ -29,8 +29,8 @@ pub enum Event {
     Stored {
         message: u64,
     },
-    /// A message died in a queue with dead-lettering.
-    Died {
+    /// A message left a queue with dead-lettering.
+    DeadLettered {
         queue: String,
         message: u64,
         reason: DeathReason,
@@ -413,7 +413,7 @@ impl Ports for Port {
                 targets: names,
             }
         });
-        self.tell(Event::Died { queue, message, reason: dead.reason, dead_letter: dead_letter.clone() });
+        self.tell(Event::DeadLettered { queue, message, reason: dead.reason, dead_letter: dead_letter.clone() });
         dead_letter.map(|dead_letter| {
             let message = numbered(dead_letter.id, bytes);
             let facts = Facts { arrived: dead.at, expires: None, ..*dead.facts };

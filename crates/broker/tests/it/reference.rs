@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of the broker. What the broker decides by itself (who gets which message, and when a
 //! subscription without credit is skipped) it reports as events, and the reference says whether each was correct.
-//! When the broker has nothing more to do, [`Reference::rest`] says whether anything was forgotten.
+//! When the broker has nothing more to do, [`Reference::check_idle`] says whether anything was forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 

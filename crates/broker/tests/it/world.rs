@@ -208,7 +208,7 @@ impl World {
             }
         }
         let port = &self.port;
-        self.reference.rest(&|queue, names, id, reason| port.dead_letter_targets(queue, names, id, reason).0)?;
+        self.reference.check_idle(&|queue, names, id, reason| port.dead_letter_targets(queue, names, id, reason).0)?;
         self.compare()
     }
 
@@ -216,10 +216,10 @@ impl World {
         for event in std::mem::take(&mut self.port.events) {
             match event {
                 Event::Stored { message } => self.reference.seen(message),
-                Event::Died { queue, message, reason, dead_letter } => {
+                Event::DeadLettered { queue, message, reason, dead_letter } => {
                     let went = if dead_letter.is_some() { "a dead letter" } else { "nothing" };
                     self.count(&format!("{reason:?} becomes {went}"));
-                    self.reference.died(&queue, message, reason, dead_letter)?;
+                    self.reference.dead_lettered(&queue, message, reason, dead_letter)?;
                     for what in std::mem::take(&mut self.reference.met) {
                         self.count(what);
                     }

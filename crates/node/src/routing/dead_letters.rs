@@ -1,10 +1,10 @@
-//! Dead-lettering: a dead message's new properties, its new routing keys, and its target queues.
+//! Dead-lettering: a dead letter's properties, its routing keys, and its target queues.
 
 use ferrymq_broker::{Catalog, Dead, Envelope, History, KeptMessage, RoutedMessage};
 use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId, Time};
 
-/// Makes the dead letter of a message that died at the time `wall`. None if its exchange is missing or routes it to
-/// no queue, or if it is in a cycle.
+/// Makes the dead letter of a message that leaves its queue at the time `wall`. None if its exchange is missing or
+/// routes it to no queue, or if it is in a cycle.
 pub fn dead_letter(
     catalog: &Catalog,
     properties: &dyn Properties,
@@ -93,7 +93,8 @@ mod tests {
 
     use super::*;
 
-    /// Properties that contain the names of the queues in which the message died, each with `!` if it was rejected.
+    /// Properties that contain the names of the queues in which the message was dead-lettered, each with `!` if it was
+    /// rejected.
     struct Names;
 
     impl Properties for Names {

@@ -7,7 +7,7 @@ use ferrymq_model::{Access, DeathReason, Settlement, Table, Time};
 use super::policy::{Full, Policy, is_operators};
 use super::{By, No, Reference, agree, refuse_if};
 
-/// The target of a queue's dead letter: the queue, its list of targets, the message, and why it died.
+/// The target of a queue's dead letter: the queue, its list of targets, the message, and its reason.
 pub type DeadLetterTargets<'a> = dyn Fn(&str, &[&str], u64, DeathReason) -> Vec<String> + 'a;
 
 /// How many dead letters of a queue may be unconfirmed before those after them have to wait, too.
@@ -66,7 +66,7 @@ pub enum Stands {
     PendingDeadLetter,
 }
 
-/// A message that the broker makes of a dead one: its content and targets are the test port's.
+/// A dead letter that the broker makes of a message: its content and targets are the test port's.
 #[derive(Clone, Debug)]
 pub struct RoutedMessage {
     pub id: u64,
@@ -333,8 +333,8 @@ impl Reference {
         }
     }
 
-    /// A message died, and was dead-lettered or not.
-    pub fn died(
+    /// A message left, and was dead-lettered or not.
+    pub fn dead_lettered(
         &mut self,
         name: &str,
         id: u64,
@@ -389,7 +389,7 @@ impl Reference {
             self.met.push("a dead letter is unconfirmed");
             queue.delivered_to.insert(id, delivered_to);
         } else {
-            self.met.push("a dead letter that must not be lost arrives");
+            self.met.push("an at-least-once dead letter arrives");
             queue.pending_dead_letters.retain(|(pending_dead_letters, _)| *pending_dead_letters != id);
             queue.messages.retain(|message| message.id != id);
         }
@@ -412,7 +412,7 @@ impl Reference {
 
     /// The broker has nothing more to do: nothing deliverable is left. `targets` returns the targets of a queue's
     /// dead letter, for a reason.
-    pub fn rest(&mut self, targets: &DeadLetterTargets<'_>) -> Result<(), String> {
+    pub fn check_idle(&mut self, targets: &DeadLetterTargets<'_>) -> Result<(), String> {
         agree("dead letters that went nowhere", &0, &self.in_flight.len())?;
         for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.policy.at_least_once) {
             // Those after it have to wait for these.
@@ -459,8 +459,8 @@ impl Queue {
         !self.policy.dead_letters_to.is_empty()
     }
 
-    /// A message has died; it may be dead-lettered. One that came back too often must be found first: until then it
-    /// comes back in a crash.
+    /// A message is to leave, and may be dead-lettered. One that exceeds the delivery limit must be found first: until
+    /// then it comes back in a crash.
     fn end(&mut self, id: u64, reason: DeathReason) {
         if self.has_dead_letters() || reason == DeathReason::DeliveryLimit {
             self.messages.iter_mut().filter(|one| one.id == id).for_each(|one| one.stands = Stands::PendingDeadLetter);
@@ -521,7 +521,7 @@ impl Queue {
             || self.policy.bytes_max.is_some_and(|max| bytes > max)
     }
 
-    /// Which message dies next, and why. Limits and expiry act at the front only.
+    /// Which message leaves next, and why. Limits and expiry act at the front only.
     fn next_death(&self, now: Time) -> Option<(u64, DeathReason)> {
         if let Some(pending_dead_letters) = self.pending_dead_letters.first().filter(|_| !self.policy.at_least_once) {
             return Some(*pending_dead_letters);

@@ -32,7 +32,7 @@ fn settle(bench: &mut Bench, first: u64, last: u64, settlement: Settlement) {
 /// The dead messages and their reasons, in order.
 fn deaths(bench: &mut Bench) -> Vec<(u64, DeathReason)> {
     let take = |event| match event {
-        Event::Died { message, reason, .. } => Some((message, reason)),
+        Event::DeadLettered { message, reason, .. } => Some((message, reason)),
         _ => None,
     };
     std::mem::take(&mut bench.port.events).into_iter().filter_map(take).collect()
@@ -73,7 +73,7 @@ fn dead_letters_arrive_in_the_order_of_death_some_at_a_time() {
 }
 
 #[test]
-fn dead_letters_that_cause_dead_letters_wait_for_room_and_are_no_more_than_before() {
+fn dead_letters_that_cause_dead_letters_wait_for_space_and_are_no_more_than_before() {
     const QUEUES: u64 = 50;
     let id = |number| QueueId(256 * (number + 1));
     let name = |number| format!("q{number}");
@@ -120,7 +120,7 @@ fn purging_and_deleting_make_no_dead_letters() {
 }
 
 #[test]
-fn a_dead_letter_that_nobody_gets_is_counted() {
+fn an_unroutable_dead_letter_is_counted() {
     let mut bench = with_dead_letters(QueueSettings { message_ttl_ms: Some(0), ..settings("q") });
     bench.port.queues.clear();
     publish(&mut bench, 1);
@@ -131,7 +131,7 @@ fn a_dead_letter_that_nobody_gets_is_counted() {
 }
 
 #[test]
-fn the_front_gives_way_at_the_limit() {
+fn a_full_queue_drops_its_front() {
     let mut bench = with_dead_letters(QueueSettings { messages_max: Some(2), ..settings("q") });
     publish(&mut bench, 5);
     assert!(!bench.dispatch());
@@ -290,7 +290,7 @@ fn new_settings_hold_at_once() {
 }
 
 #[test]
-fn a_get_waits_until_dispatch_has_made_a_letter() {
+fn a_get_waits_until_dispatch_has_dead_lettered() {
     let mut bench = with_dead_letters(QueueSettings { message_ttl_ms: Some(10), ..settings("q") });
     publish(&mut bench, 1);
     let later = Time(NOW.0 + 10);
@@ -314,13 +314,13 @@ fn open(bench: &mut Bench, name: &str, id: QueueId, messages_max: Option<u64>) {
 }
 
 #[test]
-fn a_dead_letter_that_must_not_be_lost_waits_for_somebody_to_take_it() {
+fn an_at_least_once_dead_letter_waits_for_a_target() {
     let mut bench = Bench::with(at_least_once());
     publish(&mut bench, 3);
     bench.consume(1, false, 0);
     bench.dispatch();
     settle(&mut bench, 1, 2, Settlement::Reject);
-    assert!(!bench.dispatch(), "it rests, and does not try again and again");
+    assert!(!bench.dispatch(), "it waits, and is not retried again and again");
     assert_eq!(deaths(&mut bench), [(1, DeathReason::Rejected), (2, DeathReason::Rejected)]);
     assert_eq!(bench.port.messages[&QUEUE].len(), 3, "nothing is lost");
     let counts = bench.shard.counts(QUEUE).unwrap();
@@ -342,7 +342,7 @@ fn a_dead_letter_that_must_not_be_lost_waits_for_somebody_to_take_it() {
 }
 
 #[test]
-fn who_has_room_gets_a_dead_letter_that_others_wait_for() {
+fn a_target_with_space_gets_a_dead_letter_before_full_ones() {
     let mut bench = Bench::with(at_least_once());
     let more = QueueId(768);
     open(&mut bench, "dead-letters", DEAD_LETTERS, Some(0));
@@ -363,7 +363,7 @@ fn who_has_room_gets_a_dead_letter_that_others_wait_for() {
 }
 
 #[test]
-fn dead_letters_that_wait_stay_so_over_a_restart_and_take_room() {
+fn pending_dead_letters_survive_a_restart_and_take_space() {
     let limited =
         QueueSettings { messages_max: Some(3), attempts_max: Some(0), message_ttl_ms: Some(10), ..at_least_once() };
     let mut bench = Bench::with(limited.clone());
@@ -394,7 +394,7 @@ fn dead_letters_that_wait_stay_so_over_a_restart_and_take_room() {
 }
 
 #[test]
-fn a_dead_letter_that_waits_does_not_hold_up_those_behind_it_until_many_wait() {
+fn an_unconfirmed_dead_letter_does_not_block_others_until_many_wait() {
     let mut bench = Bench::with(at_least_once());
     publish(&mut bench, 40);
     bench.consume(1, false, 0);
@@ -408,7 +408,7 @@ fn a_dead_letter_that_waits_does_not_hold_up_those_behind_it_until_many_wait() {
 }
 
 #[test]
-fn dead_letters_that_wait_for_their_turn_go_nowhere_out_of_turn() {
+fn pending_dead_letters_are_not_published_out_of_turn() {
     let mut bench = Bench::with(QueueSettings { message_ttl_ms: Some(10), ..at_least_once() });
     let more = QueueId(768);
     open(&mut bench, "dead-letters", DEAD_LETTERS, Some(0));
@@ -427,7 +427,7 @@ fn dead_letters_that_wait_for_their_turn_go_nowhere_out_of_turn() {
 }
 
 #[test]
-fn who_has_got_a_dead_letter_does_not_get_it_again_when_dead_letters_may_be_lost() {
+fn no_target_gets_a_dead_letter_twice_when_at_least_once_is_switched_off() {
     let mut bench = Bench::with(at_least_once());
     let more = QueueId(768);
     open(&mut bench, "dead-letters", DEAD_LETTERS, Some(0));

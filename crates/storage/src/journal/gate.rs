@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::notify::Backpressure;
 
-/// The state, and what the clients were told.
+/// The state, and what was reported to the clients.
 #[derive(Debug)]
 pub(crate) struct Gate {
     backpressure: Backpressure,
@@ -15,7 +15,7 @@ pub(crate) struct Gate {
     stalled: Arc<AtomicBool>,
     /// Whether all clients must wait, in the same way.
     overfull: Arc<AtomicBool>,
-    told: Backpressure,
+    reported: Backpressure,
     /// Whether publishers had to wait since they were last told that they may continue.
     was_short: bool,
     /// Whether all clients had to wait since they were last told that they may continue.
@@ -29,7 +29,7 @@ impl Gate {
             backpressure: Backpressure::Open,
             stalled,
             overfull,
-            told: Backpressure::Open,
+            reported: Backpressure::Open,
             was_short: false,
             was_overfull: false,
         }
@@ -63,12 +63,12 @@ impl Gate {
     pub fn news(&mut self) -> Option<Backpressure> {
         let all_go_on = self.was_overfull && !self.overfull.load(Ordering::Acquire);
         let publishers_go_on = self.was_short && self.is_open();
-        if self.told == self.backpressure && !publishers_go_on && !all_go_on {
+        if self.reported == self.backpressure && !publishers_go_on && !all_go_on {
             return None;
         }
         self.was_overfull &= !all_go_on;
         self.was_short = !self.is_open();
-        self.told = self.backpressure.clone();
+        self.reported = self.backpressure.clone();
         Some(self.backpressure.clone())
     }
 }

@@ -102,9 +102,9 @@ impl Client {
     }
 
     /// Declares a durable queue whose dead letters go to another queue.
-    pub fn declare_with_letters(&mut self, queue: &str, letters: &str) -> Outcome<()> {
+    pub fn declare_with_dead_letters(&mut self, queue: &str, dead_letters: &str) -> Outcome<()> {
         let mut arguments = Vec::new();
-        for (key, value) in [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", letters)] {
+        for (key, value) in [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", dead_letters)] {
             short(&mut arguments, key);
             arguments.push(b'S');
             arguments.extend_from_slice(&(value.len() as u32).to_be_bytes());

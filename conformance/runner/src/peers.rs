@@ -102,7 +102,7 @@ impl<'t> Peers<'t> {
     /// Waits until the server closes the socket. It may do so only after some time, such as at the end of a timeout.
     pub fn wait_closed(&mut self, number: usize) -> Result<(), String> {
         loop {
-            self.target.advance_to_next_alarm();
+            self.target.advance_to_next_timer();
             match self.read(number)? {
                 Arrival::Bytes => {}
                 Arrival::Closed => break,

@@ -37,7 +37,7 @@ pub trait Target {
 
     /// Moves a fake clock to the next time at which the server does something, because the conversation waits for that.
     /// A real clock does nothing here.
-    fn advance_to_next_alarm(&mut self) {}
+    fn advance_to_next_timer(&mut self) {}
 }
 
 /// A server behind a socket. Its clock is the real clock, so to advance it means to wait.

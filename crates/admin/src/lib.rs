@@ -4,9 +4,9 @@
 //! So far it answers two requests, both without login: `GET /health/live` and `GET /health/ready`. Management is not
 //! built yet: the answer for every other address is a 404 that says so.
 
-mod answer;
 mod connection;
 mod health;
+mod responses;
 
 use std::sync::Arc;
 
@@ -33,9 +33,9 @@ impl Admin {
         let router = Router::new()
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
-            .fallback(|request: Request| async move { answer::not_found(request.uri().path()) })
-            .method_not_allowed_fallback(answer::method_not_allowed)
-            .layer(middleware::map_response(answer::sign))
+            .fallback(|request: Request| async move { responses::not_found(request.uri().path()) })
+            .method_not_allowed_fallback(responses::method_not_allowed)
+            .layer(middleware::map_response(responses::add_headers))
             .with_state(queries);
         Self { router, open: Arc::new(connection::Open::new(connection::CONNECTIONS_MAX)) }
     }

@@ -17,7 +17,7 @@ const WAIT_MS_MIN: u64 = 100;
 const WAIT_MS_MAX: u64 = 2_000;
 
 /// A login that would wait longer than this, in milliseconds, is refused at once.
-const LINE_MS_MAX: u64 = 5_000;
+const CHECK_DELAY_MS_MAX: u64 = 5_000;
 
 /// After this many milliseconds without another failure, one failure is forgotten.
 const FORGOTTEN_MS: u64 = 10_000;
@@ -68,11 +68,11 @@ fn keys(address: &str, user: &Name) -> [(Key, u32); 2] {
 impl FailedLogins {
     /// When a login of the user from `address` (`host:port`) may be checked: `now`, if there is no reason to wait. Its
     /// turn is reserved then. `None` if it would wait longer than five seconds.
-    pub fn line_up(&mut self, address: &str, user: &Name, now: Time) -> Option<Time> {
+    pub fn reserve_check(&mut self, address: &str, user: &Name, now: Time) -> Option<Time> {
         let keys = keys(address, user);
         let next = |(key, free): &(Key, u32)| self.0.get(key).map_or(now, |failed| failed.next_check(*free, now));
         let at = keys.iter().map(next).max().unwrap_or(now);
-        if at.since_ms(now) > LINE_MS_MAX {
+        if at.since_ms(now) > CHECK_DELAY_MS_MAX {
             return None;
         }
         for (key, _) in &keys {
@@ -126,7 +126,7 @@ impl FailedLogins {
 
 /// A login that waits because of earlier failures.
 pub struct DelayedLogin<W> {
-    /// When its password is to be checked, as [`FailedLogins::line_up`] said.
+    /// When its password is to be checked, as [`FailedLogins::reserve_check`] said.
     pub until: Time,
     /// The user name that the client sent.
     pub user: Name,
@@ -198,17 +198,21 @@ mod tests {
         let mut now = Time(1_000_000);
         for port in 1..=10 {
             let address = format!("10.0.0.1:{port}");
-            let at = logins.line_up(&address, &anna, now).unwrap();
+            let at = logins.reserve_check(&address, &anna, now).unwrap();
             waits.push(at.since_ms(now));
             now = at;
             logins.failed(&address, &anna, now);
         }
         assert_eq!(waits, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1_600]);
-        assert_eq!(logins.line_up("10.0.0.1:5", &user("bert"), now), Some(now), "another user does not wait");
-        assert_eq!(logins.line_up("10.0.0.2:5", &anna, now), Some(now), "from elsewhere she does not wait");
-        assert_eq!(logins.line_up("10.0.0.1:5", &anna, now.after_ms(60_000)), Some(now.after_ms(60_000)));
+        assert_eq!(logins.reserve_check("10.0.0.1:5", &user("bert"), now), Some(now), "another user does not wait");
+        assert_eq!(logins.reserve_check("10.0.0.2:5", &anna, now), Some(now), "from elsewhere she does not wait");
+        assert_eq!(logins.reserve_check("10.0.0.1:5", &anna, now.after_ms(60_000)), Some(now.after_ms(60_000)));
         logins.succeeded("10.0.0.1:5", &anna);
-        assert_eq!(logins.line_up("10.0.0.1:5", &anna, now), Some(now), "whoever is right does not wait any more");
+        assert_eq!(
+            logins.reserve_check("10.0.0.1:5", &anna, now),
+            Some(now),
+            "whoever is right does not wait any more"
+        );
     }
 
     #[test]
@@ -217,7 +221,7 @@ mod tests {
         (0..20).for_each(|_| logins.failed("10.0.0.1:5", &anna, now));
         let mut line: Vec<Option<u64>> = Vec::new();
         for _ in 0..4 {
-            line.push(logins.line_up("10.0.0.1:5", &anna, now).map(|at| at.since_ms(now)));
+            line.push(logins.reserve_check("10.0.0.1:5", &anna, now).map(|at| at.since_ms(now)));
         }
         assert_eq!(line, [Some(2_000), Some(4_000), None, None]);
     }
@@ -227,10 +231,10 @@ mod tests {
         let (mut logins, now) = (FailedLogins::default(), Time(1_000_000));
         for number in 0..FREE_OF_ADDRESS {
             let guessed = user(&number.to_string());
-            assert_eq!(logins.line_up("10.0.0.1:5", &guessed, now), Some(now));
+            assert_eq!(logins.reserve_check("10.0.0.1:5", &guessed, now), Some(now));
             logins.failed("10.0.0.1:5", &guessed, now);
         }
-        assert_eq!(logins.line_up("10.0.0.1:5", &user("new"), now), Some(now.after_ms(WAIT_MS_MIN)));
+        assert_eq!(logins.reserve_check("10.0.0.1:5", &user("new"), now), Some(now.after_ms(WAIT_MS_MIN)));
     }
 
     #[test]
@@ -241,7 +245,7 @@ mod tests {
             logins.failed(&format!("10.1.0.{number}:5"), &anna, now);
             assert!(logins.0.len() <= REMEMBERED_MAX + 2);
         }
-        assert!(logins.line_up("10.0.0.1:5", &anna, now) > Some(now));
+        assert!(logins.reserve_check("10.0.0.1:5", &anna, now) > Some(now));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ferrymq_broker::{
-    Caller, Catalog, Dead, Delivery, Due, Envelope, Letter, Next, Ports, QueueSettings, Shard, Stretch, Subscriber,
-    Taken,
+    Caller, Catalog, Dead, DelayedMessage, Delivery, Envelope, Next, Ports, QueueSettings, RoutedMessage,
+    SequenceRange, Shard, Subscriber, Taken,
 };
 use ferrymq_model::{
     BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, Dialect, Facts, MessageRef, Name,
@@ -91,7 +91,7 @@ impl Ports for Trivial {
 
     fn attempts(&mut self, _: QueueId, _: Sequence, _: Sequence, _: u32, _: Option<Time>) {}
 
-    fn takes_letters(&mut self) -> bool {
+    fn accepts_dead_letters(&mut self) -> bool {
         true
     }
 
@@ -115,7 +115,7 @@ impl Ports for Trivial {
 
     fn queue_gone(&mut self, _: QueueId, _: u8) {}
 
-    fn dead_letter(&mut self, _: &Dead<'_>) -> Option<Letter> {
+    fn dead_letter(&mut self, _: &Dead<'_>) -> Option<RoutedMessage> {
         None
     }
 
@@ -129,7 +129,7 @@ impl Ports for Trivial {
         unreachable!("there is no schedule")
     }
 
-    fn come_due(&mut self, _: &Due<'_>) -> Option<Letter> {
+    fn release_delayed(&mut self, _: &DelayedMessage<'_>) -> Option<RoutedMessage> {
         None
     }
 
@@ -182,8 +182,8 @@ fn acknowledged(subscriptions: u64, at_once: u64) {
             let first = ports.places.front().expect("it was delivered").sequence;
             let last = ports.places.back().expect("it was delivered").sequence;
             ports.places.clear();
-            let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 16 * (last - first + 1) };
-            shard.settle(&[stretch], Settlement::Accept, NOW, &mut ports);
+            let range = SequenceRange { queue: QUEUE, first, last, body_bytes: 16 * (last - first + 1) };
+            shard.settle(&[range], Settlement::Accept, NOW, &mut ports);
         }
     }
 }

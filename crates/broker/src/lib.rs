@@ -15,14 +15,15 @@ mod schedule;
 mod selector;
 
 pub use catalog::{
-    ApplyTo, BindingFacts, Caller, Catalog, Declared, Envelope, Epoch, Happening, History, HistoryBudget, Holds,
+    ApplyTo, BindingFacts, Caller, Catalog, CatalogEvent, Declared, Envelope, Epoch, History, HistoryBudget, Holds,
     KeptMessage, LoadError, Loaded, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes,
     User, UserLimits, VhostSettings, policy_settings, random_text,
 };
 #[cfg(debug_assertions)]
 pub use queue::Sabotage;
 pub use queue::{
-    Committed, Content, Counters, Dead, DeadLettering, DeleteWhen, Delivery, Due, Got, Letter, Next, Overflow, Ports,
-    Published, QueueCounts, QueueSettings, Recovered, RetryDelay, Shard, Stretch, Subscriber, Taken,
+    Committed, Content, Counters, Dead, DeadLettering, DelayedMessage, DeleteWhen, Delivery, Got, Next, Overflow,
+    Ports, Published, QueueCounts, QueueSettings, Recovered, RetryDelay, RoutedMessage, SequenceRange, Shard,
+    Subscriber, Taken,
 };
 pub use schedule::ScheduleSettings;

@@ -18,7 +18,7 @@ pub trait Properties: Send + Sync {
     fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter;
 
     /// The properties of a message that reports an event.
-    fn event(&self, told: &Table, at: Time) -> Vec<u8>;
+    fn event(&self, headers: &Table, at: Time) -> Vec<u8>;
 
     /// The exchange of a dead letter's first death, from the message's own headers.
     fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>>;
@@ -37,12 +37,12 @@ pub trait Properties: Send + Sync {
     fn is_persistent(&self, properties: &[u8]) -> bool;
 
     /// The message after its delay.
-    fn come_due(&self, properties: &[u8]) -> ComeDue;
+    fn release_delayed(&self, properties: &[u8]) -> ReleasedMessage;
 }
 
 /// A message after its delay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ComeDue {
+pub struct ReleasedMessage {
     /// The properties, without a delay.
     pub properties: Vec<u8>,
     /// Further routing keys.

@@ -177,8 +177,8 @@ pub enum Event {
         /// The answer. A refusal has ended nothing.
         reply: Result<Reply, Refusal>,
     },
-    /// A request on a channel that a refusal ends, or a login, was refused. The refusal goes to the socket as an effect;
-    /// only a refused login is answered by the session. If the refusal closes the channel, the session asks for
+    /// A request on a channel that a refusal ends, or a login, was refused. The refusal goes to the socket as an
+    /// effect; only a refused login is answered by the session. If the refusal closes the channel, the session asks for
     /// [`crate::Ask::CloseChannel`] without an answer.
     Refused {
         /// The request.

@@ -27,7 +27,7 @@ pub use catalog::{
     Access, Arguments, BindingSpec, CatalogEntry, EntryKind, ExchangeKind, ExchangeSpec, QueueOwner, QueueSpec,
 };
 pub use death::{DeadLetter, Death, DeathReason};
-pub use dialect::{ComeDue, Identity, Properties, Traced};
+pub use dialect::{Identity, Properties, ReleasedMessage, Traced};
 pub use effect::{Effect, Event, Reply, ReturnReason};
 pub use ids::{ChannelKey, ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;

@@ -53,8 +53,8 @@ pub enum Answer {
     /// The peer, through the encoder: [`crate::Effect::Reply`], in the order in which the node decides.
     #[default]
     Peer,
-    /// The session: [`crate::Event::Answered`]. It comes when the answer is as durable as its request asks, which may be
-    /// after the answers to later requests.
+    /// The session: [`crate::Event::Answered`]. It comes when the answer is as durable as its request asks, which may
+    /// be after the answers to later requests.
     Session,
     /// Nobody. A refusal is an event for the session all the same.
     Nobody,

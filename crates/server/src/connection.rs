@@ -123,7 +123,7 @@ impl Connection {
     async fn run(&mut self) -> io::Result<()> {
         let peer = self.peer.clone();
         self.pump.opened(self.process.moment(), &mut |encoder| peer.encode_with(encoder));
-        let mut alarm = std::pin::pin!(sleep_until(Instant::now()));
+        let mut timer = std::pin::pin!(sleep_until(Instant::now()));
         let (mut closed, mut next_look) = (false, Instant::now());
         while !closed && !self.pump.is_closing() {
             if self.pump.turn_is_over() {
@@ -145,7 +145,7 @@ impl Connection {
                 (false, true) => Some(Interest::WRITABLE),
                 (false, false) => None,
             };
-            self.arm(alarm.as_mut());
+            self.arm(timer.as_mut());
             // In random order: endless input must not delay the other branches.
             tokio::select! {
                 ready = peer.stream().ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
@@ -164,9 +164,9 @@ impl Connection {
                     next_look = Instant::now() + CONSUMER_LOOK;
                 }
                 () = peer.woken() => closed = self.look(reading, rest)?,
-                () = &mut alarm => {
+                () = &mut timer => {
                     closed = self.look(reading, rest)?;
-                    alarm.as_mut().reset(self.next_alarm());
+                    timer.as_mut().reset(self.next_timer());
                 }
             }
         }
@@ -189,14 +189,14 @@ impl Connection {
     }
 
     /// The deadline changes with every frame. The timer is only set again if it would fire too late.
-    fn arm(&self, alarm: std::pin::Pin<&mut Sleep>) {
-        let next = self.next_alarm();
-        if next < alarm.deadline() {
-            alarm.reset(next);
+    fn arm(&self, timer: std::pin::Pin<&mut Sleep>) {
+        let next = self.next_timer();
+        if next < timer.deadline() {
+            timer.reset(next);
         }
     }
 
-    fn next_alarm(&self) -> Instant {
+    fn next_timer(&self) -> Instant {
         const NEVER: Duration = Duration::from_secs(24 * 3600);
         self.pump.deadline().map_or_else(|| Instant::now() + NEVER, |deadline| self.process.instant(deadline))
     }

@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// What serves the connections of a listener.
 #[derive(Clone)]
-pub enum Door {
+pub enum Endpoint {
     /// Sessions over a node.
     Sessions {
         /// Begins a session.
@@ -55,7 +55,7 @@ pub enum Door {
     Http(Admin),
 }
 
-impl Door {
+impl Endpoint {
     /// Whether the log may have one more line about a refused connection.
     fn may_log_refusal(&self) -> bool {
         match self {
@@ -143,8 +143,8 @@ pub async fn open(settings: &ListenerSettings) -> Result<Vec<TcpListener>, Strin
 }
 
 /// Accepts connections until the server stops, on a thread that serves no clients; then it ends these connections.
-pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Receiver<bool>) {
-    let (mut connections, runtime) = (JoinSet::new(), door.runtime());
+pub async fn accept(listener: TcpListener, endpoint: Endpoint, mut stopped: watch::Receiver<bool>) {
+    let (mut connections, runtime) = (JoinSet::new(), endpoint.runtime());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -153,17 +153,17 @@ pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Recei
         while connections.try_join_next().is_some() {}
         match accepted.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
-                let Ok(place) = door.place() else {
-                    if door.may_log_refusal() {
+                let Ok(place) = endpoint.place() else {
+                    if endpoint.may_log_refusal() {
                         tracing::error!("a connection is refused: {NoPlace}");
                     }
                     continue;
                 };
                 // Not within another future, which would have the memory of this one twice.
-                connections.spawn_on(door.clone().serve(stream, place), &runtime);
+                connections.spawn_on(endpoint.clone().serve(stream, place), &runtime);
             }
             Err(error) => {
-                if door.may_log_refusal() {
+                if endpoint.may_log_refusal() {
                     tracing::error!("cannot accept a connection: {error}; raise the limit of open files (ulimit -n)");
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -171,7 +171,7 @@ pub async fn accept(listener: TcpListener, door: Door, mut stopped: watch::Recei
         }
     }
     drop(listener);
-    if let Door::Sessions { node, .. } = door {
+    if let Endpoint::Sessions { node, .. } = endpoint {
         // RabbitMQ's text.
         let why = "broker forced connection closure with reason 'shutdown'";
         node.close_connections(&Refusal::ConnectionForced(why.to_owned()));
@@ -191,7 +191,7 @@ mod tests {
     /// Each idle connection has one. A future that holds another one before it awaits it is twice as long.
     #[test]
     fn the_task_of_a_connection_is_small() {
-        let bytes = output_bytes(Door::serve);
+        let bytes = output_bytes(Endpoint::serve);
         assert!(bytes <= 1_792, "{bytes} bytes");
     }
 }

@@ -173,9 +173,12 @@ impl Peer for SocketPeer {
         format!("{} -> {}", end(self.stream.peer_addr()), end(self.stream.local_addr()))
     }
 
-    fn proves(&self) -> Result<Name, String> {
+    fn certificate_user(&self) -> Result<Name, String> {
         let outgoing = self.outgoing.lock();
-        outgoing.records.as_ref().map_or_else(|| Err("the connection is not under TLS".to_owned()), Records::proves)
+        outgoing
+            .records
+            .as_ref()
+            .map_or_else(|| Err("the connection is not under TLS".to_owned()), Records::certificate_user)
     }
 }
 

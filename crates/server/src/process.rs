@@ -27,7 +27,7 @@ pub struct Process {
     began: Instant,
     /// The wall clock at that moment.
     began_at: Time,
-    alarm: watch::Sender<Option<Time>>,
+    timer: watch::Sender<Option<Time>>,
     /// Notified when there are more deliveries than the threads that found them should send.
     deliveries: Notify,
     /// One permit for each processor.
@@ -48,7 +48,7 @@ impl Process {
         Self {
             began: Instant::now(),
             began_at: wall_clock(),
-            alarm: watch::Sender::new(None),
+            timer: watch::Sender::new(None),
             deliveries: Notify::new(),
             computing: Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))),
             runtime: Handle::try_current().ok(),
@@ -79,8 +79,8 @@ impl Process {
 
     /// When the node's next timer fires.
     #[must_use]
-    pub fn alarms(&self) -> watch::Receiver<Option<Time>> {
-        self.alarm.subscribe()
+    pub fn timers(&self) -> watch::Receiver<Option<Time>> {
+        self.timer.subscribe()
     }
 
     /// Lets other tasks run.
@@ -129,8 +129,8 @@ impl Host for Process {
         u128::from_ne_bytes(bytes)
     }
 
-    fn alarm(&self, due: Option<Time>) {
-        self.alarm.send_if_modified(|current| std::mem::replace(current, due) != due);
+    fn set_timer(&self, due: Option<Time>) {
+        self.timer.send_if_modified(|current| std::mem::replace(current, due) != due);
     }
 
     fn deliveries_wait(&self) -> bool {

@@ -19,11 +19,11 @@ pub struct Protocol {
     /// Its name and its port with TLS.
     pub secure: Option<(&'static str, u16)>,
     /// What is spoken there.
-    pub speech: Speech,
+    pub transport: Transport,
 }
 
 /// How a protocol's connections are served.
-pub enum Speech {
+pub enum Transport {
     /// By sessions over a node.
     Sessions {
         /// Makes what all sessions of a listener share, and returns the function that begins a session. The last
@@ -36,7 +36,7 @@ pub enum Speech {
     Http,
 }
 
-impl std::fmt::Debug for Speech {
+impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Sessions { .. } => "Sessions",
@@ -51,9 +51,9 @@ pub static PROTOCOLS: &[Protocol] = &[
         name: "amqp",
         port: 5672,
         secure: Some(("amqps", 5671)),
-        speech: Speech::Sessions { open: open_amqp091, dialect: (Dialect::Amqp091, &PropertyList) },
+        transport: Transport::Sessions { open: open_amqp091, dialect: (Dialect::Amqp091, &PropertyList) },
     },
-    Protocol { name: "http", port: 15672, secure: None, speech: Speech::Http },
+    Protocol { name: "http", port: 15672, secure: None, transport: Transport::Http },
 ];
 
 /// A protocol, plain or with TLS: what a listener is opened for.

@@ -29,7 +29,8 @@ pub struct Pump {
     wanted: usize,
     /// How many bytes of `out` are used, if steps of it are left for the next turn.
     suspended: Option<Portion>,
-    /// How many more times the publisher checks the consumers for which it waits. After that its input is read in any case.
+    /// How many more times the publisher checks the consumers for which it waits. After that its input is read in any
+    /// case.
     looks_left: u8,
     /// The number of turns in a row in which deliveries to other connections have waited for more of the same input.
     held_turns: u8,
@@ -349,9 +350,9 @@ impl Pump {
                     self.client.finish(input, &mut self.events);
                     encode_with(encoder);
                 }
-                Some(end @ (Step::Close | Step::LetClose)) => {
+                Some(end @ (Step::Close | Step::AwaitPeerClose)) => {
                     self.client.finish(input, &mut self.events);
-                    self.peer_closes = matches!(end, Step::LetClose);
+                    self.peer_closes = matches!(end, Step::AwaitPeerClose);
                     self.closing = true;
                 }
                 Some(Step::Log(line)) => self.log.line(line, &self.client),

@@ -23,12 +23,12 @@ use crate::{
     command_line::ServeArgs,
     configuration, definitions_file,
     descriptors::{self, Shares},
-    listener::{Door, accept, open},
+    listener::{Endpoint, accept, open},
     logs::LogLevel,
     panics,
     process::Process,
     progress::{Phase, Progress},
-    protocol::{PROTOCOLS, Service, Speech},
+    protocol::{PROTOCOLS, Service, Transport},
     reload::{self, Reload},
     settings::{ListenerSettings, Settings},
     tls::TlsSource,
@@ -117,25 +117,25 @@ async fn serve(
     let admin = Admin::new(progress.clone()).with_connections_max(shares.map_or(usize::MAX, |shares| shares.http));
     let places = places(shares, settings.limits.connections_max);
     for listener in
-        settings.listeners.iter().filter(|listener| matches!(listener.service.protocol.speech, Speech::Http))
+        settings.listeners.iter().filter(|listener| matches!(listener.service.protocol.transport, Transport::Http))
     {
-        let door = Door::Http(admin.clone());
-        announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
+        let endpoint = Endpoint::Http(admin.clone());
+        announced.extend(open_listener(listener, &endpoint, &stopped, &mut tasks).await?);
     }
     let node = opened(settings, process.clone()).await?;
     progress.opened(node.clone());
     progress.enter(Phase::Opening);
     for listener in &settings.listeners {
-        let Speech::Sessions { open, .. } = listener.service.protocol.speech else { continue };
+        let Transport::Sessions { open, .. } = listener.service.protocol.transport else { continue };
         let is_secure = listener.service.is_secure;
         let new_session = open(&settings.identity, node.limits(), is_secure && settings.tls.can_prove());
         let tls = tls.clone().filter(|_| is_secure);
         let (node, process, workers, places) = (node.clone(), process.clone(), workers.clone(), places.clone());
-        let door = Door::Sessions { new_session, node, process, tls, workers, places };
-        announced.extend(open_listener(listener, &door, &stopped, &mut tasks).await?);
+        let endpoint = Endpoint::Sessions { new_session, node, process, tls, workers, places };
+        announced.extend(open_listener(listener, &endpoint, &stopped, &mut tasks).await?);
     }
     let chores = [
-        workers.spawn(ring_alarms(node.clone(), process.clone())),
+        workers.spawn(run_timers(node.clone(), process.clone())),
         workers.spawn(deliver_the_rest(node.clone(), process.clone())),
         workers.spawn(tidy_up(process.clone())),
         workers.spawn(look_at_disk(node.clone())),
@@ -168,7 +168,7 @@ async fn serve(
 /// Opens a listener on all its addresses; returns `amqp 127.0.0.1:5672` for each.
 async fn open_listener(
     settings: &ListenerSettings,
-    door: &Door,
+    endpoint: &Endpoint,
     stopped: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Vec<String>, String> {
@@ -176,7 +176,7 @@ async fn open_listener(
     for listener in open(settings).await? {
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
         announced.push(format!("{} {bound}", settings.service.name));
-        tasks.spawn(accept(listener, door.clone(), stopped.clone()));
+        tasks.spawn(accept(listener, endpoint.clone(), stopped.clone()));
     }
     Ok(announced)
 }
@@ -250,9 +250,9 @@ async fn opened(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>,
 }
 
 fn node_settings(settings: &Settings) -> Result<NodeSettings, String> {
-    let dialects = PROTOCOLS.iter().filter_map(|protocol| match protocol.speech {
-        Speech::Sessions { dialect, .. } => Some(dialect),
-        Speech::Http => None,
+    let dialects = PROTOCOLS.iter().filter_map(|protocol| match protocol.transport {
+        Transport::Sessions { dialect, .. } => Some(dialect),
+        Transport::Http => None,
     });
     Ok(NodeSettings {
         directory: settings.data_directory.clone(),
@@ -297,19 +297,19 @@ fn announce(listeners: &[String]) -> io::Result<()> {
 }
 
 /// Expiry and everything else that a timer starts, and not a client.
-async fn ring_alarms(node: Arc<Node>, process: Arc<Process>) {
-    let mut alarms = process.alarms();
+async fn run_timers(node: Arc<Node>, process: Arc<Process>) {
+    let mut timers = process.timers();
     loop {
-        let due = *alarms.borrow_and_update();
-        let ring = async {
+        let due = *timers.borrow_and_update();
+        let timer = async {
             match due {
                 Some(due) => tokio::time::sleep(Duration::from_millis(due.since_ms(process.now()))).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = ring => node.ring(),
-            changed = alarms.changed() => if changed.is_err() { return },
+            () = timer => node.on_timer(),
+            changed = timers.changed() => if changed.is_err() { return },
         }
     }
 }

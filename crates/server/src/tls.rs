@@ -197,7 +197,7 @@ impl Records {
     ///
     /// # Errors
     /// If there is none: the reason, for the log.
-    pub fn proves(&self) -> Result<Name, String> {
+    pub fn certificate_user(&self) -> Result<Name, String> {
         let shown = self.connection.peer_certificates().and_then(<[_]>::first);
         let certificate = shown.ok_or("the client has shown no certificate")?;
         self.tls.login.user(certificate)

@@ -20,7 +20,7 @@ use self::client::{Client, publish};
 use crate::{
     connection,
     process::Process,
-    protocol::{PROTOCOLS, Speech},
+    protocol::{PROTOCOLS, Transport},
 };
 
 #[path = "../tests/it/client.rs"]
@@ -109,7 +109,7 @@ impl InProcess {
         let (served, handle) = (node.clone(), workers.handle().clone());
         // Ends with the process: a client may have connected after the test.
         thread::spawn(move || {
-            let Speech::Sessions { open, .. } = PROTOCOLS[0].speech else { unreachable!("AMQP has sessions") };
+            let Transport::Sessions { open, .. } = PROTOCOLS[0].transport else { unreachable!("AMQP has sessions") };
             let new_session = open(&Identity::default(), served.limits(), false);
             for stream in listener.incoming() {
                 let stream: TcpStream = stream.unwrap();

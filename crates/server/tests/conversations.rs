@@ -121,9 +121,9 @@ impl Memory {
     }
 
     /// The next time at which the node or a session has something to do, if it is before `end`.
-    fn next_alarm(&self, end: u64) -> Option<u64> {
+    fn next_timer(&self, end: u64) -> Option<u64> {
         let sessions = self.connections.iter().flatten().filter_map(|connection| connection.pump.deadline());
-        let node = self.host.alarm.lock().map(|due| due.0.saturating_sub(BEGINNING_MS));
+        let node = self.host.timer.lock().map(|due| due.0.saturating_sub(BEGINNING_MS));
         sessions.map(|deadline| deadline.0).chain(node).filter(|due| *due <= end).min()
     }
 }
@@ -187,11 +187,11 @@ impl Target for Memory {
     /// Stops at each timer on the way, as a real clock would.
     fn advance(&mut self, by: Duration) {
         let end = self.host.moment().0 + u64::try_from(by.as_millis()).expect("scripts are short");
-        while let Some(due) = self.next_alarm(end) {
+        while let Some(due) = self.next_timer(end) {
             self.host.passed_ms.fetch_max(due, Ordering::Relaxed);
-            let rings = self.host.alarm.lock().take_if(|alarm| alarm.0 <= BEGINNING_MS + due).is_some();
-            if rings {
-                self.node.ring();
+            let is_due = self.host.timer.lock().take_if(|timer| timer.0 <= BEGINNING_MS + due).is_some();
+            if is_due {
+                self.node.on_timer();
             }
             self.attend_to_all();
         }
@@ -202,8 +202,8 @@ impl Target for Memory {
         Duration::from_millis(self.host.moment().0)
     }
 
-    fn advance_to_next_alarm(&mut self) {
-        if let Some(due) = self.next_alarm(u64::MAX) {
+    fn advance_to_next_timer(&mut self) {
+        if let Some(due) = self.next_timer(u64::MAX) {
             self.advance(Duration::from_millis(due.saturating_sub(self.host.moment().0)));
         }
     }
@@ -319,7 +319,7 @@ impl Bell {
 #[derive(Debug, Default)]
 struct StandingClock {
     passed_ms: AtomicU64,
-    alarm: Mutex<Option<Time>>,
+    timer: Mutex<Option<Time>>,
     given: AtomicU64,
 }
 
@@ -343,8 +343,8 @@ impl Host for StandingClock {
         u128::from(self.given.fetch_add(1, Ordering::Relaxed)) << 64 | 0x5eed
     }
 
-    fn alarm(&self, due: Option<Time>) {
-        *self.alarm.lock() = due;
+    fn set_timer(&self, due: Option<Time>) {
+        *self.timer.lock() = due;
     }
 
     fn fault(&self, reason: String) {

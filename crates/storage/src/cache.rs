@@ -13,7 +13,7 @@ use crate::run::{Block, RunId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum BodyKey {
     /// In its own file, by number.
-    OwnFile(u64),
+    BlobFile(u64),
     /// In a run, by position.
     InRun(RunId, u64),
 }
@@ -47,7 +47,7 @@ struct CachedBody {
 #[derive(Debug)]
 enum HeldBody {
     InRun(Bytes),
-    OwnFile(FiledBody),
+    BlobFile(FiledBody),
 }
 
 impl CachedBody {
@@ -58,7 +58,7 @@ impl CachedBody {
     fn as_ref(&self) -> BodyRef<'_> {
         match &self.held {
             HeldBody::InRun(bytes) => BodyRef::Shared(bytes),
-            HeldBody::OwnFile(filed) => BodyRef::Filed(filed),
+            HeldBody::BlobFile(filed) => BodyRef::Filed(filed),
         }
     }
 }
@@ -202,7 +202,7 @@ impl Cache {
 
     /// A body that is in its file.
     pub fn insert_filed(&mut self, filed: FiledBody) {
-        self.insert(BodyKey::OwnFile(filed.number), HeldBody::OwnFile(filed));
+        self.insert(BodyKey::BlobFile(filed.number), HeldBody::BlobFile(filed));
     }
 
     fn insert(&mut self, key: BodyKey, held: HeldBody) {
@@ -221,9 +221,9 @@ impl Cache {
     /// Keeps a body until its file is written, and for a while after that.
     pub fn insert_unwritten(&mut self, filed: FiledBody, written_at: Position) {
         let number = filed.number;
-        self.drop_body(BodyKey::OwnFile(number));
-        let body = CachedBody { held: HeldBody::OwnFile(filed), age: None };
-        self.bodies.insert(BodyKey::OwnFile(number), body);
+        self.drop_body(BodyKey::BlobFile(number));
+        let body = CachedBody { held: HeldBody::BlobFile(filed), age: None };
+        self.bodies.insert(BodyKey::BlobFile(number), body);
         self.unwritten.push_back((written_at, number));
     }
 
@@ -231,7 +231,7 @@ impl Cache {
     pub fn written(&mut self, durable: Position) {
         while self.unwritten.front().is_some_and(|(position, _)| *position <= durable) {
             let Some((_, number)) = self.unwritten.pop_front() else { return };
-            let key = BodyKey::OwnFile(number);
+            let key = BodyKey::BlobFile(number);
             if let Some(body) = self.bodies.get_mut(&key).filter(|body| body.age.is_none()) {
                 body.age = Some(self.body_share.add(key, body.len()));
             }
@@ -255,11 +255,11 @@ impl Cache {
 
     /// No message needs a body's file. A body whose file is not written yet stays until it is: a message that is
     /// moved may need it again, and could not read it.
-    pub fn forget_own_file(&mut self, number: u64) {
+    pub fn forget_blob_file(&mut self, number: u64) {
         if self.unwritten.iter().any(|(_, unwritten)| *unwritten == number) {
             return;
         }
-        self.drop_body(BodyKey::OwnFile(number));
+        self.drop_body(BodyKey::BlobFile(number));
     }
 
     fn drop_surplus_bodies(&mut self) {
@@ -295,9 +295,9 @@ mod tests {
     fn a_body_that_is_needed_again_before_it_is_written_stays() {
         const BYTES_MAX: u64 = 200;
         let filed = |number| FiledBody { bytes: vec![7; 150].into(), number, crc: 0, claim: None };
-        let (mut cache, key) = (Cache::new(BYTES_MAX), BodyKey::OwnFile(1));
+        let (mut cache, key) = (Cache::new(BYTES_MAX), BodyKey::BlobFile(1));
         cache.insert_unwritten(filed(1), Position(10));
-        cache.forget_own_file(1);
+        cache.forget_blob_file(1);
         cache.insert_filed(filed(1));
         cache.insert_filed(filed(2));
         assert!(cache.body(key).is_some(), "it cannot be read yet");
@@ -309,7 +309,7 @@ mod tests {
             assert!(cache.body(key).is_some(), "what came last stays");
             cache.insert_filed(filed(2));
         }
-        cache.forget_own_file(2);
+        cache.forget_blob_file(2);
         assert_eq!(cache.body_share.bytes, 0);
     }
 
@@ -327,7 +327,7 @@ mod tests {
             let is_gone = run == RunId(3) || run == RunId(49);
             assert_eq!(cache.body(BodyKey::InRun(run, at)).is_none(), is_gone, "{run:?} at {at}");
         }
-        assert!(cache.body(BodyKey::OwnFile(1)).is_some());
+        assert!(cache.body(BodyKey::BlobFile(1)).is_some());
         assert_eq!((cache.body_share.bytes, cache.run_bodies.len()), (961 * 100, 960));
         cache.insert_from_run(RunId(1), 0, vec![7; 1 << 20].into());
         assert_eq!((cache.body_share.bytes, cache.run_bodies.len()), (1 << 20, 1), "the share is kept to");

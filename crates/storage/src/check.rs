@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ferrymq_model::{QueueId, Sequence, Settled};
 
+use crate::blob::BlobFiles;
 use crate::disk::Disk;
 use crate::error::Unreadable;
-use crate::own_file::OwnFiles;
 use crate::recover::Layout;
 use crate::run::{Block, RunId, RunReader};
 use crate::store::Store;
@@ -36,17 +36,17 @@ impl Store {
     #[must_use]
     pub fn verify(&self, disk: &Arc<dyn Disk>, directory: &Path) -> Vec<Damage> {
         let Layout { runs: folders, bodies, .. } = Layout::of(directory);
-        let own_files = &OwnFiles::new(Arc::clone(disk), bodies);
+        let blob_files = &BlobFiles::new(Arc::clone(disk), bodies);
         let mut runs: Vec<RunId> = self.runs.keys().copied().filter(|run| !run.is_transient()).collect();
         runs.sort_unstable();
         let mut damages = Vec::new();
         for run in runs {
             match RunReader::open(&**disk, &folders.run(run), run) {
-                Ok(reader) => self.verify_run(run, &reader, own_files, &mut damages),
+                Ok(reader) => self.verify_run(run, &reader, blob_files, &mut damages),
                 Err(reason) => damages.push(Damage::new(reason, self.stretches(run, (QueueId(0), 0), LAST))),
             }
         }
-        self.verify_resident_bodies(own_files, &mut damages);
+        self.verify_resident_bodies(blob_files, &mut damages);
         damages.retain(|damage| !damage.messages.is_empty());
         damages
     }
@@ -58,10 +58,10 @@ impl Store {
         }
     }
 
-    fn verify_run(&self, run: RunId, reader: &RunReader, own_files: &OwnFiles, damages: &mut Vec<Damage>) {
+    fn verify_run(&self, run: RunId, reader: &RunReader, blob_files: &BlobFiles, damages: &mut Vec<Damage>) {
         for number in 0..reader.blocks() {
             match reader.read_block(number) {
-                Ok(block) => self.verify_bodies(run, &block, reader, own_files, damages),
+                Ok(block) => self.verify_bodies(run, &block, reader, blob_files, damages),
                 Err(reason) => {
                     let (first, last) = reader.keys(number);
                     damages.push(Damage::new(reason, self.stretches(run, first, last)));
@@ -75,7 +75,7 @@ impl Store {
         run: RunId,
         block: &Block,
         reader: &RunReader,
-        own_files: &OwnFiles,
+        blob_files: &BlobFiles,
         damages: &mut Vec<Damage>,
     ) {
         for index in 0..block.messages() {
@@ -83,7 +83,7 @@ impl Store {
             let read = match stored.body {
                 StoredBody::Here(_) => continue,
                 StoredBody::InRun(place) => reader.read_body(place, stored.facts.body_bytes),
-                StoredBody::OwnFile(place) => own_files.read(place, stored.facts.body_bytes),
+                StoredBody::BlobFile(place) => blob_files.read(place, stored.facts.body_bytes),
             };
             if let Err(reason) = read {
                 let key = block.key(index);
@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// Bodies in their own files whose messages are still in the journal.
-    fn verify_resident_bodies(&self, own_files: &OwnFiles, damages: &mut Vec<Damage>) {
+    fn verify_resident_bodies(&self, blob_files: &BlobFiles, damages: &mut Vec<Damage>) {
         for queue in self.queues.iter().flatten().filter(|queue| queue.durable) {
             let mut from = 0;
             while let Some((sequence, slot)) = queue.resident_from(from) {
@@ -102,8 +102,8 @@ impl Store {
                     continue;
                 }
                 let stored = Stored::read(self.journal.get(slot.segment).image.tail(slot.at as usize));
-                let Some(Stored { body: StoredBody::OwnFile(place), facts, .. }) = stored else { continue };
-                if let Err(reason) = own_files.read(place, facts.body_bytes) {
+                let Some(Stored { body: StoredBody::BlobFile(place), facts, .. }) = stored else { continue };
+                if let Err(reason) = blob_files.read(place, facts.body_bytes) {
                     damages.push(Damage::new(reason, vec![(queue.id, sequence, sequence)]));
                 }
             }

@@ -20,12 +20,12 @@ use ferrymq_model::FiledBody;
 use hashbrown::{HashMap, hash_map::Entry};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::blob::BlobFiles;
 use crate::disk::Disk;
 use crate::driver::Turn;
 use crate::error::{FatalError, Kind, kind_of};
 use crate::journal::DiskWatch;
 use crate::notify::Notify;
-use crate::own_file::OwnFiles;
 
 /// How often a body is tried again that could not be written.
 const RETRY: Duration = Duration::from_secs(1);
@@ -175,8 +175,8 @@ impl BodyFiles {
         self.state.lock().take_number()
     }
 
-    /// Keeps a file for another publish, if a message refers to it now (`is_named`) or somebody else has kept it. Otherwise
-    /// it may be gone, and there is no claim.
+    /// Keeps a file for another publish, if a message refers to it now (`is_named`) or somebody else has kept it.
+    /// Otherwise it may be gone, and there is no claim.
     pub(crate) fn claim(self: &Arc<Self>, filed: &mut FiledBody, is_named: bool) {
         if filed.claim.is_some() {
             return;
@@ -238,7 +238,7 @@ pub(crate) fn spawn(mut filer: Filer) -> io::Result<JoinHandle<()>> {
 /// The thread's state.
 pub(crate) struct Filer {
     files: Arc<BodyFiles>,
-    own_files: OwnFiles,
+    blob_files: BlobFiles,
     disk: Arc<dyn Disk>,
     notify: Arc<dyn Notify>,
     watch: DiskWatch,
@@ -253,12 +253,12 @@ pub(crate) struct Filer {
 impl Filer {
     pub fn new(
         files: Arc<BodyFiles>,
-        own_files: OwnFiles,
+        blob_files: BlobFiles,
         disk: Arc<dyn Disk>,
         notify: Arc<dyn Notify>,
         watch: DiskWatch,
     ) -> Self {
-        Self { files, own_files, disk, notify, watch, told: None, later: None, tried: 0 }
+        Self { files, blob_files, disk, notify, watch, told: None, later: None, tried: 0 }
     }
 
     /// Writes what waits; sleeps first until there is something, if it may.
@@ -269,7 +269,7 @@ impl Filer {
         };
         for number in unused {
             // If it cannot be deleted now, the next start sets it aside.
-            let _ = self.disk.remove(&self.own_files.path_of(number));
+            let _ = self.disk.remove(&self.blob_files.path_of(number));
         }
         match self.write_all(waiting) {
             Ok(()) => Turn::Worked,
@@ -323,19 +323,19 @@ impl Filer {
             if matches!(*one.progress.lock(), Progress::Over) {
                 continue;
             }
-            match self.watch.during(|| self.own_files.write(one.number, &one.body)) {
+            match self.watch.during(|| self.blob_files.write(one.number, &one.body)) {
                 Ok(crc) => written.push((one, crc)),
                 Err(error) if may_pass(&error) => failed.push((one, error.to_string().into())),
                 Err(error) => return Err(self.fatal("write", one.number, &error)),
             }
         }
         if let Some((first, _)) = written.first() {
-            match self.watch.during(|| self.own_files.sync_names()) {
+            match self.watch.during(|| self.blob_files.sync_names()) {
                 Ok(()) => written.drain(..).for_each(|(one, crc)| self.done(one, crc)),
                 Err(error) if may_pass(&error) => {
                     // All of it is written again: the names of these files may not survive.
                     for (one, _) in written {
-                        let _ = self.disk.remove(&self.own_files.path_of(one.number));
+                        let _ = self.disk.remove(&self.blob_files.path_of(one.number));
                         failed.push((one, error.to_string().into()));
                     }
                 }
@@ -392,7 +392,7 @@ impl Filer {
     }
 
     fn fatal(&self, what: &'static str, number: u64, error: &io::Error) -> FatalError {
-        FatalError { what, file: self.own_files.path_of(number), error: error.to_string() }
+        FatalError { what, file: self.blob_files.path_of(number), error: error.to_string() }
     }
 }
 

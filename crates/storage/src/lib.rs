@@ -8,6 +8,7 @@
 //! A message's way: [`Store::enqueue`] writes it into the journal's memory, the flush thread writes and syncs that
 //! ([`Notify::durable`]), [`Store::next`] finds it, [`Store::settle`] takes it out.
 
+mod blob;
 mod cache;
 mod check;
 mod checkpoint;
@@ -17,22 +18,18 @@ mod error;
 mod extent;
 mod fields;
 mod filing;
-mod finding;
 mod image;
 mod journal;
+mod lookup;
 mod manifest;
 mod mark;
 mod merge;
-mod merging;
-mod moving;
 mod notify;
 mod options;
-mod own_file;
 mod queue;
 mod read_ahead;
 mod recover;
 mod replay;
-mod row;
 mod run;
 mod sabotage;
 mod segment;
@@ -47,9 +44,9 @@ pub use disk::{Disk, DiskFile, DiskLock, Open, RealDisk};
 pub use driver::{Driver, Turn, Worker};
 pub use error::{FatalError, OpenError};
 pub use filing::{BodyFiles, Filing};
-pub use finding::{Handle, Next};
 pub use journal::DiskWatch;
-pub use notify::{Notify, Room, Stall};
+pub use lookup::{Handle, Next};
+pub use notify::{Backpressure, Notify, Stall};
 pub use options::Options;
 pub use recover::{Recovered, RecoveredQueue, open, open_driven};
 pub use stats::{Memory, QueueStats, Stats};

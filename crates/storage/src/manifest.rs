@@ -1,4 +1,5 @@
-//! The manifest: what a data directory is. It is written last when one is made, so a directory without it is not one yet.
+//! The manifest: what a data directory is. It is written last when one is made, so a directory without it is not one
+//! yet.
 //!
 //! ```text
 //!  0 magic           20 u32 length of a journal file    32 u64 stamp          72 u64 node, or 0

@@ -17,7 +17,7 @@ pub trait Notify: Send + Sync + 'static {
     fn loaded(&self, queues: &[QueueId]);
 
     /// Publishers must wait, or may continue.
-    fn room(&self, room: &Room);
+    fn backpressure(&self, backpressure: &Backpressure);
 
     /// Long bodies cannot be written, and why; or all waiting ones could be written. Only their publishers wait.
     fn long_bodies_wait(&self, reason: Option<&str>);
@@ -38,7 +38,7 @@ pub trait Notify: Send + Sync + 'static {
 
 /// Whether publishers may continue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum Backpressure {
     /// They may.
     Open,
     /// They must wait.

@@ -112,7 +112,7 @@ pub(crate) enum Gone<'a> {
     /// Messages of a run.
     Moved(Left),
     /// A body in its own file.
-    OwnFile(u64),
+    BlobFile(u64),
 }
 
 /// One queue.
@@ -140,7 +140,7 @@ pub(crate) struct Queue {
     slots: VecDeque<Slot>,
     extents: Extents,
     /// Messages with their bodies in their own files.
-    own_files: BTreeMap<Sequence, u64>,
+    blob_files: BTreeMap<Sequence, u64>,
     /// How many messages are in it.
     pub messages: u64,
     /// The bytes of their bodies; an estimate, if some of those on disk are settled.
@@ -167,7 +167,7 @@ impl Queue {
             base: 1,
             slots: VecDeque::new(),
             extents: Extents::default(),
-            own_files: BTreeMap::new(),
+            blob_files: BTreeMap::new(),
             messages: 0,
             bytes: 0,
             settled_in: Mark::default(),
@@ -224,13 +224,13 @@ impl Queue {
     }
 
     /// A message's body is in its own file.
-    pub fn add_own_file(&mut self, sequence: Sequence, number: u64) {
-        self.own_files.insert(sequence, number);
+    pub fn add_blob_file(&mut self, sequence: Sequence, number: u64) {
+        self.blob_files.insert(sequence, number);
     }
 
     /// The files that hold bodies of its messages.
-    pub fn own_files(&self) -> impl Iterator<Item = u64> + '_ {
-        self.own_files.values().copied()
+    pub fn blob_files(&self) -> impl Iterator<Item = u64> + '_ {
+        self.blob_files.values().copied()
     }
 
     pub fn extents(&self) -> &Extents {
@@ -280,10 +280,10 @@ impl Queue {
                 gone(Gone::Moved(left));
             });
         }
-        if !self.own_files.is_empty() {
-            let numbers: Vec<Sequence> = self.own_files.range(first..=last).map(|(sequence, _)| *sequence).collect();
+        if !self.blob_files.is_empty() {
+            let numbers: Vec<Sequence> = self.blob_files.range(first..=last).map(|(sequence, _)| *sequence).collect();
             for sequence in numbers {
-                gone(Gone::OwnFile(self.own_files.remove(&sequence).expect("just seen")));
+                gone(Gone::BlobFile(self.blob_files.remove(&sequence).expect("just seen")));
             }
         }
         self.settle_numbers(first, last);
@@ -357,8 +357,8 @@ impl Queue {
     }
 
     /// Whether there are many more slots than messages, because the first message stays and later ones are removed,
-    /// and it is in the journal. (A transient one keeps its chunk and all later ones in memory. They are moved when that is
-    /// too much.)
+    /// and it is in the journal. (A transient one keeps its chunk and all later ones in memory. They are moved when
+    /// that is too much.)
     #[inline]
     pub fn is_sparse(&self) -> bool {
         self.slots.len() > SPARSE_SLOTS
@@ -470,7 +470,7 @@ impl Queue {
             low: self.low,
             done: &self.done,
             attempts: &self.attempts,
-            own_files: &self.own_files,
+            blob_files: &self.blob_files,
             extents: &self.extents,
         }
     }
@@ -481,10 +481,10 @@ impl Queue {
         (head, low): (Sequence, Sequence),
         done: Intervals,
         attempts: BTreeMap<Sequence, Attempts>,
-        own_files: BTreeMap<Sequence, u64>,
+        blob_files: BTreeMap<Sequence, u64>,
         extents: Vec<Extent>,
     ) -> Self {
-        let mut queue = Self { head, low, next: low, done, attempts, own_files, ..Self::new(id, true) };
+        let mut queue = Self { head, low, next: low, done, attempts, blob_files, ..Self::new(id, true) };
         for extent in extents {
             // The messages between them were transient, and are lost.
             queue.skip_to(extent.first);
@@ -506,6 +506,6 @@ pub(crate) struct Row<'a> {
     pub low: Sequence,
     pub done: &'a Intervals,
     pub attempts: &'a BTreeMap<Sequence, Attempts>,
-    pub own_files: &'a BTreeMap<Sequence, u64>,
+    pub blob_files: &'a BTreeMap<Sequence, u64>,
     pub extents: &'a Extents,
 }

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use ferrymq_model::{FiledBody, QueueId, Sequence};
 use parking_lot::{Condvar, Mutex};
 
+use crate::blob::BlobFiles;
 use crate::cache::BodyKey;
 use crate::disk::Disk;
 use crate::driver::Turn;
 use crate::error::Unreadable;
 use crate::notify::Notify;
-use crate::own_file::OwnFiles;
 use crate::run::{self, Block, RunId, RunReader};
 use crate::stored::BodyPlace;
 
@@ -120,7 +120,7 @@ pub(crate) struct Reader {
     queue: Arc<ReadQueue>,
     disk: Arc<dyn Disk>,
     folders: Folders,
-    own_files: OwnFiles,
+    blob_files: BlobFiles,
     notify: Arc<dyn Notify>,
     /// The runs that were used last, newest first.
     open: VecDeque<(RunId, RunReader)>,
@@ -133,10 +133,10 @@ impl Reader {
         queue: Arc<ReadQueue>,
         disk: Arc<dyn Disk>,
         folders: Folders,
-        own_files: OwnFiles,
+        blob_files: BlobFiles,
         notify: Arc<dyn Notify>,
     ) -> Self {
-        Self { queue, disk, folders, own_files, notify, open: VecDeque::new(), later: None }
+        Self { queue, disk, folders, blob_files, notify, open: VecDeque::new(), later: None }
     }
 
     /// Reads one requested thing; sleeps first until there is one, if it may.
@@ -197,8 +197,8 @@ impl Reader {
     fn read(&mut self, want: &Want) -> Result<Vec<Loaded>, Unreadable> {
         match want.what {
             Wanted::Block(run) => self.read_blocks(run, want.queue, want.sequence),
-            Wanted::Body(BodyKey::OwnFile(number), place, length) => {
-                let bytes = self.own_files.read(place, length)?;
+            Wanted::Body(BodyKey::BlobFile(number), place, length) => {
+                let bytes = self.blob_files.read(place, length)?;
                 Ok(vec![Loaded::Filed(FiledBody { bytes, number, crc: place.crc, claim: None })])
             }
             Wanted::Body(BodyKey::InRun(run, at), place, length) => {

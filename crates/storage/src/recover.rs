@@ -9,6 +9,7 @@ use std::time::Duration;
 use ferrymq_model::{CatalogEntry, QueueId, QueueState};
 use parking_lot::{Condvar, Mutex};
 
+use crate::blob::BlobFiles;
 use crate::checkpoint::{Checkpoint, Meta};
 use crate::disk::{Disk, DiskLock};
 use crate::driver::{Driver, Worker};
@@ -19,12 +20,11 @@ use crate::manifest::Manifest;
 use crate::merge::Merging;
 use crate::notify::Notify;
 use crate::options::Options;
-use crate::own_file::OwnFiles;
 use crate::read_ahead::{self, Folders, ReadQueue, Reader};
 use crate::replay::Replay;
 use crate::run;
 use crate::sabotage::{self, Sabotage};
-use crate::spill::{self, Rest, Spill, SpillSignal};
+use crate::spill::{self, IdleWatch, Spill, SpillSignal};
 use crate::store::{Parts, Store};
 
 /// What a data directory contained.
@@ -235,7 +235,7 @@ impl Start {
             journal: segments,
             touched: replay.touched,
             runs: replay.runs,
-            own_files: replay.own_files,
+            blob_files: replay.blob_files,
             bodies: Arc::clone(&bodies),
             changed_entries: replay.changed_entries,
             deleted: replay.deleted,
@@ -244,25 +244,25 @@ impl Start {
             lock: self.lock,
         };
         let store = Store::new(parts, &self.options);
-        let own_files = OwnFiles::new(Arc::clone(&self.disk), self.layout.bodies);
+        let blob_files = BlobFiles::new(Arc::clone(&self.disk), self.layout.bodies);
         let (disk, notify, folders) = (|| Arc::clone(&self.disk), || Arc::clone(&self.notify), self.layout.runs);
-        let flusher = Flusher::new(Arc::clone(&shared), notify(), disk(), own_files.clone(), &self.options, chain);
-        let filer = Filer::new(bodies, own_files.clone(), disk(), notify(), shared.watch.of_bodies());
-        let reader = Reader::new(Arc::clone(&reads), disk(), folders.clone(), own_files.clone(), notify());
+        let flusher = Flusher::new(Arc::clone(&shared), notify(), disk(), blob_files.clone(), &self.options, chain);
+        let filer = Filer::new(bodies, blob_files.clone(), disk(), notify(), shared.watch.of_bodies());
+        let reader = Reader::new(Arc::clone(&reads), disk(), folders.clone(), blob_files.clone(), notify());
         let spill = Spill {
             signal,
             shared,
             notify: notify(),
             disk: disk(),
             folders,
-            own_files,
+            blob_files,
             reads,
             checkpoint: self.checkpoint,
             meta: self.meta,
             next_transient_run: 0,
             merging: Merging::new(self.options.merge_bytes),
             copy_bytes_max: self.options.copy_bytes_max,
-            rest: Rest::new(self.options.rest_ms),
+            rest: IdleWatch::new(self.options.rest_ms),
             strays: found.strays,
             // The first look also waits until the store is installed.
             pause: Some(spill::NO_STORE),
@@ -327,9 +327,9 @@ impl Files {
             }
         }
         for name in list(&layout.bodies)? {
-            let number = OwnFiles::number_of(&name);
+            let number = BlobFiles::number_of(&name);
             found.last_body = found.last_body.max(number.unwrap_or(0));
-            if number.is_none_or(|number| !replay.own_files.contains_key(&number)) {
+            if number.is_none_or(|number| !replay.blob_files.contains_key(&number)) {
                 found.strays.push(layout.bodies.join(name));
             }
         }

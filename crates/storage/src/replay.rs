@@ -30,7 +30,7 @@ pub(crate) struct Replay {
     /// How many live messages each run has.
     pub runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
     /// How many messages need each body in its own file.
-    pub own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub blob_files: HashMap<u64, u32, foldhash::fast::FixedState>,
     /// Entries that are missing or different in the checkpoint.
     pub changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
     pub deleted: Vec<QueueId>,
@@ -51,7 +51,7 @@ impl Replay {
             segments: Segments::new(first),
             touched: Vec::new(),
             runs: HashMap::default(),
-            own_files: HashMap::default(),
+            blob_files: HashMap::default(),
             changed_entries: BTreeMap::new(),
             deleted: Vec::new(),
             next,
@@ -69,8 +69,8 @@ impl Replay {
             for extent in queue.extents().iter() {
                 *self.runs.entry(extent.run).or_default() += u64::from(extent.live);
             }
-            for number in queue.own_files() {
-                *self.own_files.entry(number).or_default() += 1;
+            for number in queue.blob_files() {
+                *self.blob_files.entry(number).or_default() += 1;
             }
         }
     }
@@ -147,8 +147,8 @@ impl Visitor for Replay {
                         continue;
                     }
                     segments.get_mut(segment).live += 1;
-                    if let StoredBody::OwnFile(body) = stored.body {
-                        queue.add_own_file(place.sequence, body.at);
+                    if let StoredBody::BlobFile(body) = stored.body {
+                        queue.add_blob_file(place.sequence, body.at);
                     }
                 }
             }

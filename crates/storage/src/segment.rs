@@ -65,8 +65,8 @@ impl Segment {
         Self { image, live: 0, touched: Vec::new(), first_section, bodies: HashMap::default() }
     }
 
-    /// Records that a message whose body is not in the image has left a queue. Returns the body if no other queue has the
-    /// message.
+    /// Records that a message whose body is not in the image has left a queue. Returns the body if no other queue has
+    /// the message.
     pub fn release_body(&mut self, at: u32) -> Option<Bytes> {
         let Entry::Occupied(mut entry) = self.bodies.entry(at) else { return None };
         match &mut entry.get_mut().slots {

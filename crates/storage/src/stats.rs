@@ -22,7 +22,7 @@ pub struct Stats {
     /// Runs with live messages.
     pub runs: u64,
     /// Bodies in their own files.
-    pub own_files: u64,
+    pub blob_files: u64,
     /// Memory by owner.
     pub memory: Memory,
 }
@@ -79,7 +79,7 @@ impl Store {
             journal_files_resident: self.journal.len() as u64,
             transient_bytes: self.transient.bytes(),
             runs: self.runs.len() as u64,
-            own_files: self.own_files.len() as u64,
+            blob_files: self.blob_files.len() as u64,
             memory: self.memory(),
         }
     }

@@ -16,9 +16,8 @@ use crate::disk::DiskLock;
 use crate::error::FatalError;
 use crate::filing::BodyFiles;
 use crate::image::ImageWriter;
-use crate::journal::{Appender, DiskWatch, OwnFile, Shared, TARGET_BYTES};
-use crate::moving::{Dead, DeadFile, Leaving, date_dead};
-use crate::notify::Room;
+use crate::journal::{Appender, BlobFile, DiskWatch, Shared, TARGET_BYTES};
+use crate::notify::Backpressure;
 use crate::options::Options;
 use crate::queue::{Attempts, Keys, Queue, QueueKey, Slot};
 use crate::read_ahead::ReadQueue;
@@ -26,6 +25,7 @@ use crate::run::RunId;
 use crate::sabotage::{self, Sabotage};
 use crate::segment::{Beside, SegmentId, Segments};
 use crate::spill::SpillSignal;
+use crate::spill::store_side::{Dead, DeadFile, Leaving, date_dead};
 use crate::transient::Transient;
 
 /// The part of storage that the shard owns.
@@ -43,10 +43,10 @@ pub struct Store {
     /// How many live messages each run has.
     pub(crate) runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
     /// A queue that is in too many of them.
-    pub(crate) crowded: Option<QueueId>,
+    pub(crate) fragmented: Option<QueueId>,
     pub(crate) extents_max: usize,
     /// How many messages need each body in its own file.
-    pub(crate) own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub(crate) blob_files: HashMap<u64, u32, foldhash::fast::FixedState>,
     pub(crate) bodies: Arc<BodyFiles>,
     /// Files that nobody needs any more.
     pub(crate) dead: Vec<Dead>,
@@ -89,8 +89,8 @@ impl Store {
         if places.len() > self.targets_max {
             return self.enqueue_in_portions(message, facts, places);
         }
-        let own_file = self.bodies.takes(facts.body_bytes as usize).then(|| self.own_file(message, places));
-        self.enqueue_record(message, facts, places, own_file);
+        let blob_file = self.bodies.takes(facts.body_bytes as usize).then(|| self.blob_file(message, places));
+        self.enqueue_record(message, facts, places, blob_file);
     }
 
     /// One record for all these targets might not fit into a file.
@@ -107,33 +107,34 @@ impl Store {
 
     /// The file with the message's body, or for it.
     #[cold]
-    fn own_file(&mut self, message: &MessageRef<'_>, places: &[Place]) -> OwnFile {
+    fn blob_file(&mut self, message: &MessageRef<'_>, places: &[Place]) -> BlobFile {
         let file = match message.body {
             BodyRef::Filed(filed) if self.takes_up(filed.number) => {
-                OwnFile { number: filed.number, written: Some(filed.crc) }
+                BlobFile { number: filed.number, written: Some(filed.crc) }
             }
-            _ => OwnFile { number: self.bodies.next_number(), written: None },
+            _ => BlobFile { number: self.bodies.next_number(), written: None },
         };
         let number = file.number;
-        *self.own_files.entry(number).or_default() += places.len() as u32;
+        *self.blob_files.entry(number).or_default() += places.len() as u32;
         for place in places {
             let key = self.keys.find(place.queue).expect("a message's queues are there");
             let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
-            queue.add_own_file(place.sequence, number);
+            queue.add_blob_file(place.sequence, number);
         }
         file
     }
 
-    /// Keeps the file of a body for another publish, if it is there, whatever becomes of the message that it was read from.
+    /// Keeps the file of a body for another publish, if it is there, whatever becomes of the message that it was read
+    /// from.
     pub fn claim_body(&self, filed: &mut FiledBody) {
-        let is_named = self.own_files.contains_key(&filed.number)
+        let is_named = self.blob_files.contains_key(&filed.number)
             || self.dead.iter().any(|dead| dead.file == DeadFile::Body(filed.number));
         self.bodies.claim(filed, is_named);
     }
 
     /// Whether this file exists, and stays as long as a message refers to it.
     fn takes_up(&mut self, number: u64) -> bool {
-        if self.own_files.contains_key(&number) {
+        if self.blob_files.contains_key(&number) {
             return true;
         }
         // The last message that referred to it was settled, and the file was not deleted yet.
@@ -142,14 +143,20 @@ impl Store {
     }
 
     #[inline]
-    fn enqueue_record(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place], own_file: Option<OwnFile>) {
-        let appended = self.appender.enqueue(message, facts, places, own_file);
-        if let Some(file) = own_file {
+    fn enqueue_record(
+        &mut self,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        places: &[Place],
+        blob_file: Option<BlobFile>,
+    ) {
+        let appended = self.appender.enqueue(message, facts, places, blob_file);
+        if let Some(file) = blob_file {
             self.keep_body(message, file);
         }
         let segment = SegmentId::journal(appended.generation);
         self.follow_appender();
-        let shared = if own_file.is_none() { self.shared_body(message) } else { None };
+        let shared = if blob_file.is_none() { self.shared_body(message) } else { None };
         let slot = Slot { segment, at: appended.message, body_bytes: facts.body_bytes, beside: shared.is_some() };
         let current = self.journal.get_mut(segment);
         current.live += places.len() as u32;
@@ -161,7 +168,7 @@ impl Store {
 
     /// A read of the message soon need not wait for its body.
     #[cold]
-    fn keep_body(&mut self, message: &MessageRef<'_>, file: OwnFile) {
+    fn keep_body(&mut self, message: &MessageRef<'_>, file: BlobFile) {
         let bytes = message.body.shared().cloned().unwrap_or_else(|| Bytes::copy_from_slice(message.body.bytes()));
         let crc = file.written.unwrap_or_else(|| crc32c::crc32c(&bytes));
         let filed = FiledBody { bytes, number: file.number, crc, claim: None };
@@ -179,7 +186,7 @@ impl Store {
         let slot = self.transient.append(message, facts, beside, places.len() as u32);
         self.push_slot(slot, places);
         let ended = self.transient.end_full_chunk();
-        if self.transient.is_crowded() && (ended || self.transient.begins_chunk(&slot)) {
+        if self.transient.is_nearly_full() && (ended || self.transient.begins_chunk(&slot)) {
             self.spill.go();
             self.watch_memory();
         }
@@ -208,8 +215,8 @@ impl Store {
         }
     }
 
-    /// Bodies of settled messages. The caller drops them after it has released the lock, because that may give memory back to
-    /// the system.
+    /// Bodies of settled messages. The caller drops them after it has released the lock, because that may give memory
+    /// back to the system.
     #[inline]
     pub fn take_freed(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.freed)
@@ -275,7 +282,7 @@ impl Store {
             journal: &mut self.journal,
             transient: &mut self.transient,
             runs: &mut self.runs,
-            own_files: &mut self.own_files,
+            blob_files: &mut self.blob_files,
             dead: &mut self.dead,
             freed: &mut self.freed,
             durable: false,
@@ -289,7 +296,7 @@ impl Store {
         date_dead(&mut self.dead, self.appender.position());
         for dead in self.dead.iter().rev().take_while(|dead| dead.position == self.appender.position()) {
             if let DeadFile::Body(number) = dead.file {
-                self.cache.forget_own_file(number);
+                self.cache.forget_blob_file(number);
             }
         }
         self.spill.go();
@@ -408,19 +415,20 @@ impl Store {
 
     /// Whether publishers may continue. If they do not wait, nothing is refused, but it stays in memory.
     #[must_use]
-    pub fn room(&self) -> Room {
-        self.shared.room()
+    pub fn backpressure(&self) -> Backpressure {
+        self.shared.backpressure()
     }
 
     /// A flag that is set while publishers must wait, without the shard's lock. It is set at once, while a slow
-    /// disk may still delay [`Notify::room`](crate::Notify::room).
+    /// disk may still delay [`Notify::backpressure`](crate::Notify::backpressure).
     #[must_use]
     pub fn stalled(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.stalled)
     }
 
     /// A flag that is set while the journal is so far behind that nobody may ask anything of it: settlements while
-    /// publishers wait take space, too. [`Notify::room`](crate::Notify::room) is called when it is cleared.
+    /// publishers wait take space, too. [`Notify::backpressure`](crate::Notify::backpressure) is called when it is
+    /// cleared.
     #[must_use]
     pub fn overfull(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.overfull)
@@ -513,7 +521,7 @@ pub(crate) struct Parts {
     /// Queues that changed in each generation, oldest first.
     pub touched: Vec<Vec<QueueId>>,
     pub runs: HashMap<RunId, u64, foldhash::fast::FixedState>,
-    pub own_files: HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub blob_files: HashMap<u64, u32, foldhash::fast::FixedState>,
     pub bodies: Arc<BodyFiles>,
     pub changed_entries: BTreeMap<(EntryKind, Vec<u8>), Option<Vec<u8>>>,
     pub deleted: Vec<QueueId>,
@@ -534,9 +542,9 @@ impl Store {
             transient: Transient::new(options),
             cache: Cache::new(options.read_bytes_max),
             runs: parts.runs,
-            crowded: None,
+            fragmented: None,
             extents_max: options.extents_max as usize,
-            own_files: parts.own_files,
+            blob_files: parts.blob_files,
             bodies: parts.bodies,
             dead: Vec::new(),
             changed_entries: parts.changed_entries,

@@ -7,8 +7,8 @@
 //! 2  u8  priority           8  u64 arrived               .. the extension, if flagged
 //! 3  u8  exchange bytes                                  .. exchange, routing key, properties, annotations, body
 //! ```
-//! The extension has 8 bytes: u32 routing key bytes, which the short field leaves out then, and u32 annotation bytes. Annotations
-//! are what the server itself says of a message, in its own words and apart from the writer's bytes.
+//! The extension has 8 bytes: u32 routing key bytes, which the short field leaves out then, and u32 annotation bytes.
+//! Annotations are what the server itself says of a message, in its own words and apart from the writer's bytes.
 //!
 //! Where the flags say that the body is elsewhere, a [`BodyPlace`] of 12 bytes stands for it.
 
@@ -23,7 +23,7 @@ const PLACE_BYTES: usize = 12;
 
 const FLAGS_AT: usize = 1;
 const EXPIRES: u8 = 1;
-const OWN_FILE: u8 = 2;
+const BLOB_FILE: u8 = 2;
 const IN_RUN: u8 = 4;
 const EXTENDED: u8 = 8;
 /// Length of the extension.
@@ -44,7 +44,7 @@ pub(crate) enum StoredBody<'a> {
     /// Behind the message.
     Here(&'a [u8]),
     /// In its own file.
-    OwnFile(BodyPlace),
+    BlobFile(BodyPlace),
     /// In the run that the message is in, shared by several queues.
     InRun(BodyPlace),
 }
@@ -112,7 +112,7 @@ impl Fixed {
     }
 
     fn total_bytes(&self) -> usize {
-        let elsewhere = self.flags & (OWN_FILE | IN_RUN) != 0;
+        let elsewhere = self.flags & (BLOB_FILE | IN_RUN) != 0;
         self.head_bytes() + if elsewhere { PLACE_BYTES } else { self.body_bytes as usize }
     }
 
@@ -152,11 +152,11 @@ impl<'a> Stored<'a> {
         let routing_key = fields.bytes(fixed.key_bytes as usize)?;
         let properties = fields.bytes(fixed.property_bytes as usize)?;
         let annotations = fields.bytes(fixed.annotation_bytes as usize)?;
-        let body = match fixed.flags & (OWN_FILE | IN_RUN) {
+        let body = match fixed.flags & (BLOB_FILE | IN_RUN) {
             0 => StoredBody::Here(body(&mut fields, fixed.body_bytes as usize)?),
             flag => {
                 let place = BodyPlace { at: fields.u64()?, crc: fields.u32()? };
-                if flag == OWN_FILE { StoredBody::OwnFile(place) } else { StoredBody::InRun(place) }
+                if flag == BLOB_FILE { StoredBody::BlobFile(place) } else { StoredBody::InRun(place) }
             }
         };
         let dialect = Dialect::from_number(fixed.dialect)?;
@@ -190,16 +190,16 @@ fn is_extended(message: &MessageRef<'_>) -> bool {
 }
 
 /// How many bytes are behind the head: the body, or its place.
-pub(crate) fn tail_bytes(facts: &Facts, own_file: bool) -> usize {
-    if own_file { PLACE_BYTES } else { facts.body_bytes as usize }
+pub(crate) fn tail_bytes(facts: &Facts, blob_file: bool) -> usize {
+    if blob_file { PLACE_BYTES } else { facts.body_bytes as usize }
 }
 
 /// Writes everything before the body.
 #[inline]
-pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, facts: &Facts, own_file: bool) {
+pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, facts: &Facts, blob_file: bool) {
     let extended = is_extended(message);
     let flags = if facts.expires.is_some() { EXPIRES } else { 0 }
-        | if own_file { OWN_FILE } else { 0 }
+        | if blob_file { BLOB_FILE } else { 0 }
         | if extended { EXTENDED } else { 0 };
     let exchange_bytes = u8::try_from(message.exchange.len()).expect("what does not fit is refused");
     let key_bytes = u32::from(u16::try_from(message.routing_key.len()).expect("what does not fit is refused"));

@@ -58,7 +58,7 @@ impl Transient {
     }
 
     /// Whether it is time to move the oldest chunks to disk.
-    pub fn is_crowded(&self) -> bool {
+    pub fn is_nearly_full(&self) -> bool {
         self.bytes > self.bytes_max / 4 * 3
     }
 

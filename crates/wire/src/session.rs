@@ -43,7 +43,7 @@ pub enum Step {
     Close,
     /// Like `Close`, but the peer closes the socket: it has asked for the end and has its answer. If the server closed
     /// the socket first, clients would report a lost connection.
-    LetClose,
+    AwaitPeerClose,
     /// Write this line to the log.
     Log(LogLine),
 }

@@ -17,7 +17,7 @@ use crate::random::Random;
 use crate::server::Server;
 
 const WORK: &str = "crash-dead-work";
-const LETTERS: &str = "crash-dead-letters";
+const DEAD_LETTERS: &str = "crash-dead-letters";
 /// The maximum number of messages before the publisher waits for their confirms.
 const MESSAGES_MAX: u64 = 40;
 /// The pause after them. It limits the number of messages, because all of them are read after the round.
@@ -35,18 +35,18 @@ struct Numbers {
     from: u64,
     confirmed: u64,
     begun: u64,
-    letters: u64,
+    dead_letters: u64,
 }
 
 impl DeadLetters {
     pub fn declare(client: &mut Client) -> Result<(), Trouble> {
-        client.declare(LETTERS, true, false)?;
-        Ok(client.declare_with_letters(WORK, LETTERS)?)
+        client.declare(DEAD_LETTERS, true, false)?;
+        Ok(client.declare_with_dead_letters(WORK, DEAD_LETTERS)?)
     }
 
     /// The number of dead letters that were found.
-    pub fn letters(&self) -> u64 {
-        self.numbers(|numbers| numbers.letters)
+    pub fn dead_letters(&self) -> u64 {
+        self.numbers(|numbers| numbers.dead_letters)
     }
 
     fn numbers<T>(&self, look: impl FnOnce(&mut Numbers) -> T) -> T {
@@ -97,23 +97,23 @@ impl DeadLetters {
     /// Compares the messages of a restarted server with those that were confirmed, and takes them out.
     pub fn look(&self, server: &Server) -> Result<(), Trouble> {
         let numbers = self.numbers(|numbers| *numbers);
-        let (waiting, letters) = (read(server, WORK)?, read(server, LETTERS)?);
-        numbers.check(&waiting, &letters)?;
+        let (waiting, dead_letters) = (read(server, WORK)?, read(server, DEAD_LETTERS)?);
+        numbers.check(&waiting, &dead_letters)?;
         let mut client = Client::open(server.address())?;
         client.purge(WORK)?;
-        client.purge(LETTERS)?;
+        client.purge(DEAD_LETTERS)?;
         client.close()?;
-        let (from, letters) = (numbers.begun, numbers.letters + letters.len() as u64);
-        self.numbers(|numbers| *numbers = Numbers { from, confirmed: from, begun: from, letters });
+        let (from, dead_letters) = (numbers.begun, numbers.dead_letters + dead_letters.len() as u64);
+        self.numbers(|numbers| *numbers = Numbers { from, confirmed: from, begun: from, dead_letters });
         Ok(())
     }
 }
 
 impl Numbers {
-    fn check(&self, waiting: &[u64], letters: &[u64]) -> Result<(), Failure> {
-        let mut found: Vec<u64> = waiting.iter().chain(letters).copied().collect();
+    fn check(&self, waiting: &[u64], dead_letters: &[u64]) -> Result<(), Failure> {
+        let mut found: Vec<u64> = waiting.iter().chain(dead_letters).copied().collect();
         found.sort_unstable();
-        let counts = (waiting.len(), letters.len());
+        let counts = (waiting.len(), dead_letters.len());
         if let Some(twice) = found.windows(2).find(|two| two[0] == two[1]) {
             return Err(Failure::Wrong(format!(
                 "message {} is there twice, in its queue or as a dead letter: {counts:?} are there; {self:?}",
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn halves_of_a_dead_letter_are_noticed() {
-        let numbers = Numbers { from: 10, confirmed: 14, begun: 17, letters: 0 };
+        let numbers = Numbers { from: 10, confirmed: 14, begun: 17, dead_letters: 0 };
         assert!(numbers.check(&[12, 13], &[10, 11]).is_ok());
         assert!(numbers.check(&[13, 15], &[10, 12, 11]).is_ok(), "messages that were not confirmed may be there");
         assert!(numbers.check(&[12, 13], &[10, 11, 12]).is_err(), "in both");

@@ -459,7 +459,7 @@ impl Crash {
             self.ledger.long.load(Relaxed),
             self.ledger.transient.load(Relaxed),
             self.transactions.commits(),
-            self.dead_letters.letters(),
+            self.dead_letters.dead_letters(),
             self.delayed.came(),
             self.ledger.acked.load(Relaxed),
             restored.there,

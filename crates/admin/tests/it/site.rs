@@ -10,15 +10,15 @@ use tokio::{
 };
 
 /// A server whose readiness the test sets.
-pub struct Told(Mutex<Readiness>);
+pub struct FixedReadiness(Mutex<Readiness>);
 
-impl Told {
+impl FixedReadiness {
     pub fn set(&self, readiness: Readiness) {
         *self.0.lock().unwrap() = readiness;
     }
 }
 
-impl Queries for Told {
+impl Queries for FixedReadiness {
     fn readiness(&self) -> Readiness {
         self.0.lock().unwrap().clone()
     }
@@ -30,12 +30,12 @@ impl Queries for Told {
 
 pub struct Site {
     address: std::net::SocketAddr,
-    pub server: Arc<Told>,
+    pub server: Arc<FixedReadiness>,
 }
 
 impl Site {
     pub async fn open() -> Self {
-        let server = Arc::new(Told(Mutex::new(Readiness::Ready)));
+        let server = Arc::new(FixedReadiness(Mutex::new(Readiness::Ready)));
         let admin = Admin::new(server.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

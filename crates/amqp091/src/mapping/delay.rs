@@ -3,7 +3,7 @@
 //! RabbitMQ's plugin accepts numbers of any type, and text. After the delay the header has the opposite sign. So
 //! consumers can see that the message was delayed, and the next delayed exchange does not delay it again.
 
-use ferrymq_model::ComeDue;
+use ferrymq_model::ReleasedMessage;
 
 use super::{death::copies, headers::Headers, publish::expiration_ms};
 use crate::codec::{
@@ -20,12 +20,12 @@ pub fn delay_ms(properties: &Properties<'_>) -> Option<u64> {
 }
 
 /// The message after its delay.
-pub fn come_due(properties: &Properties<'_>) -> ComeDue {
+pub fn release_delayed(properties: &Properties<'_>) -> ReleasedMessage {
     let mut headers = Headers::of(properties);
     if let Some(delay) = properties.headers.and_then(|headers| headers.get(DELAY)).and_then(whole) {
         headers.set(DELAY, |value| put_value(value, &RawValue::Int(delay.saturating_neg())));
     }
-    ComeDue {
+    ReleasedMessage {
         properties: headers.write(properties),
         more_keys: copies(properties).into_iter().map(<[u8]>::to_vec).collect(),
         expiration_ms: properties.expiration.and_then(|text| expiration_ms(text).ok()),
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn what_has_waited_says_so_and_does_not_wait_again() {
         for value in [RawValue::Int(5000), RawValue::Text(b"5000"), RawValue::Float(5000.4)] {
-            let due = with_delay(&value, come_due);
+            let due = with_delay(&value, release_delayed);
             let properties = Properties::read(&due.properties).unwrap();
             assert_eq!(properties.headers.unwrap().get("x-delay").and_then(whole), Some(-5000));
             assert_eq!(delay_ms(&properties), None);

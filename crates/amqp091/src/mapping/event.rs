@@ -6,8 +6,8 @@ use super::value;
 use crate::codec::{content::Properties, table::RawTable};
 
 /// The properties of the message that reports this event.
-pub fn event(told: &Table, at: Time) -> Vec<u8> {
-    let said = told.iter().map(|(key, value)| match value {
+pub fn event(headers: &Table, at: Time) -> Vec<u8> {
+    let said = headers.iter().map(|(key, value)| match value {
         // RabbitMQ writes each argument as text in Erlang's notation.
         Value::Table(arguments) => (key.to_owned(), Value::List(arguments.iter().map(argument).collect())),
         other => (key.to_owned(), other.clone()),

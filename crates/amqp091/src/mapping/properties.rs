@@ -1,6 +1,6 @@
 //! Reads and writes a message's properties for the server.
 
-use ferrymq_model::{ComeDue, DeadLetter, Death, Identity, Table, Time, Traced};
+use ferrymq_model::{DeadLetter, Death, Identity, ReleasedMessage, Table, Time, Traced};
 
 use super::{death, delay, event, headers::Headers, trace, value::arguments};
 use crate::codec::content::Properties;
@@ -39,8 +39,8 @@ impl ferrymq_model::Properties for PropertyList {
         death::dead_letter(properties, death)
     }
 
-    fn event(&self, told: &Table, at: Time) -> Vec<u8> {
-        event::event(told, at)
+    fn event(&self, headers: &Table, at: Time) -> Vec<u8> {
+        event::event(headers, at)
     }
 
     fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>> {
@@ -66,7 +66,7 @@ impl ferrymq_model::Properties for PropertyList {
         Properties::read(properties).is_ok_and(|properties| properties.delivery_mode == Some(2))
     }
 
-    fn come_due(&self, properties: &[u8]) -> ComeDue {
-        delay::come_due(&Properties::read(properties).unwrap_or_default())
+    fn release_delayed(&self, properties: &[u8]) -> ReleasedMessage {
+        delay::release_delayed(&Properties::read(properties).unwrap_or_default())
     }
 }

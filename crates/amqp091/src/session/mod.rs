@@ -185,7 +185,7 @@ impl Connection {
             (_, Method::ConnectionClose(close)) => {
                 out.steps.push(closed_by_client(close));
                 out.send(|out| put_method(out, 0, &ConnectionCloseOk));
-                out.steps.push(Step::LetClose);
+                out.steps.push(Step::AwaitPeerClose);
                 State::Closed
             }
             (_, method) => {
@@ -411,7 +411,7 @@ impl Session for Connection {
                 State::Running(state.opened())
             }
             (State::AwaitNode, Event::ConnectionClosed) => {
-                out.steps.push(Step::LetClose);
+                out.steps.push(Step::AwaitPeerClose);
                 State::Closed
             }
             (State::Running(mut running), Event::Refused { origin, refusal }) => {

@@ -45,7 +45,7 @@ enum Blocking {
     /// There is no space. If there is none until this moment, the client gets `connection.blocked`.
     Since { told_at: Moment, reason: String },
     /// There is no space, and the client has got `connection.blocked`.
-    Told,
+    Notified,
 }
 
 /// The next step after a frame.
@@ -77,7 +77,7 @@ impl Running {
 
     /// Notes that there is space again.
     pub fn unblocked(&mut self, out: &mut Output) {
-        if matches!(std::mem::replace(&mut self.blocking, Blocking::No), Blocking::Told) {
+        if matches!(std::mem::replace(&mut self.blocking, Blocking::No), Blocking::Notified) {
             out.send(|out| put_method(out, 0, &ConnectionUnblocked));
         }
     }
@@ -96,7 +96,7 @@ impl Running {
     pub fn deadline(&self) -> Option<Moment> {
         match &self.blocking {
             Blocking::Since { told_at, .. } => Some(*told_at),
-            Blocking::No | Blocking::Told => None,
+            Blocking::No | Blocking::Notified => None,
         }
     }
 
@@ -107,7 +107,7 @@ impl Running {
         {
             let reason = mapping::short(reason);
             out.send(|out| put_method(out, 0, &ConnectionBlocked { reason }));
-            self.blocking = Blocking::Told;
+            self.blocking = Blocking::Notified;
         }
     }
 

@@ -89,7 +89,7 @@ impl Conversation {
                     self.said.push_back("X".to_owned());
                     assert!(self.session.is_closed());
                 }
-                Step::LetClose => {
+                Step::AwaitPeerClose => {
                     self.said.push_back("X: client".to_owned());
                     assert!(self.session.is_closed());
                 }

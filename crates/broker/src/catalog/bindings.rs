@@ -5,8 +5,8 @@ use ferrymq_model::{
 };
 
 use super::arguments::check_length;
+use super::events::{BindingFacts, CatalogEvent};
 use super::exchanges::check_not_default;
-use super::happenings::{BindingFacts, Happening};
 use super::queue_arguments::QueueKind;
 use super::queues::give_back;
 use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, jms, missing, without_line_ends};
@@ -141,7 +141,7 @@ impl Catalog {
                 key: key.into(),
                 arguments: arguments.clone(),
             };
-            self.note(|| Happening::BindingMade(facts));
+            self.record(|| CatalogEvent::BindingCreated(facts));
         }
         if is_new && durable {
             let (queue, exchange) = match destination {
@@ -245,7 +245,7 @@ impl Catalog {
         let found = self.vhosts.get_mut(vhost).expect("the binding's vhost is there");
         let Some(binding) = found.take_binding(number, changes) else { return };
         let source_is_over = found.detach_source(number, &binding);
-        self.note_binding(vhost, &binding, Happening::BindingGone);
+        self.record_binding(vhost, &binding, CatalogEvent::BindingDeleted);
         self.detach_target(vhost, number, &binding.target);
         if source_is_over {
             self.remove_exchange(vhost, binding.source, changes);

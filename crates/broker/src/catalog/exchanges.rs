@@ -8,7 +8,7 @@ use ferrymq_model::{
 };
 use hashbrown::HashMap;
 
-use super::happenings::Happening;
+use super::events::CatalogEvent;
 use super::queues::give_back;
 use super::routing::Router;
 use super::unbinding::Unbinding;
@@ -155,7 +155,7 @@ impl Catalog {
         let named = (vhost.name.clone(), name.clone(), spec.clone());
         vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec) });
         vhost.epoch.advance();
-        self.note(|| Happening::ExchangeMade { vhost: named.0, name: named.1, spec: named.2 });
+        self.record(|| CatalogEvent::ExchangeCreated { vhost: named.0, name: named.1, spec: named.2 });
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Catalog {
             changes.push(entries::exchange_tombstone(&found.name, &name));
         }
         let vhost = found.name.clone();
-        self.note(|| Happening::ExchangeGone { vhost: vhost.clone(), name: name.clone() });
+        self.record(|| CatalogEvent::ExchangeDeleted { vhost: vhost.clone(), name: name.clone() });
         self.has_gone(Unbinding::of_exchange(vhost, name, exchange));
     }
 

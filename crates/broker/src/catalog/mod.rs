@@ -6,8 +6,8 @@ mod bindings;
 mod delayed;
 mod draft;
 mod entries;
+mod events;
 mod exchanges;
-mod happenings;
 mod hashing;
 mod headers;
 mod history;
@@ -36,7 +36,7 @@ use hashbrown::HashMap;
 pub use access::User;
 pub use delayed::ScheduleChange;
 pub(crate) use entries::queue_tombstone;
-pub use happenings::{BindingFacts, Happening};
+pub use events::{BindingFacts, CatalogEvent};
 pub use history::{History, HistoryBudget, KeptMessage};
 pub use load::{LoadError, Loaded};
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};
@@ -80,7 +80,7 @@ pub struct Catalog {
     reserved_queues: u64,
     saboteur: Saboteur,
     /// The changes, if somebody wants to know them.
-    happenings: Option<Vec<Happening>>,
+    events: Option<Vec<CatalogEvent>>,
     /// Changes for the shard.
     schedule_changes: Vec<ScheduleChange>,
     /// The deleted queues and exchanges that still have bindings: by the number of bindings, then by the number of the
@@ -184,7 +184,7 @@ impl Catalog {
             next_queue: 1,
             reserved_queues: 1,
             saboteur: Saboteur::default(),
-            happenings: None,
+            events: None,
             schedule_changes: Vec::new(),
             unbinding: BTreeMap::new(),
             gone: 0,

@@ -247,7 +247,7 @@ pub(super) fn settings(vhost: &Name, name: &Name, kind: QueueKind, spec: &QueueS
             exchange,
             routing_key: named("dead-letter-routing-key"),
             // As in RabbitMQ, which falls back to at-most-once if messages may be dropped anyway.
-            keeps: kind == QueueKind::Quorum
+            at_least_once: kind == QueueKind::Quorum
                 && text("dead-letter-strategy") == Some("at-least-once")
                 && text("overflow") == Some("reject-publish"),
         }),

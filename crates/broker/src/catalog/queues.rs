@@ -9,7 +9,7 @@ use ferrymq_model::{
 
 use hashbrown::HashMap;
 
-use super::happenings::Happening;
+use super::events::CatalogEvent;
 use super::queue_arguments::{self, QueueKind};
 use super::unbinding::Unbinding;
 use super::{Caller, Catalog, arguments, entries, in_order, missing, shown, without_line_ends};
@@ -185,7 +185,7 @@ impl Catalog {
             changes.push(entries::queue(vhost, &name, queue, &spec));
         }
         self.insert_queue(queue, kind, spec.clone(), owner, settings.clone());
-        self.note(|| Happening::QueueMade { vhost: vhost.clone(), name: name.clone(), spec });
+        self.record(|| CatalogEvent::QueueCreated { vhost: vhost.clone(), name: name.clone(), spec });
         Ok(Declared { queue, name, created: Some(settings) })
     }
 

@@ -12,8 +12,8 @@ use ferrymq_model::{CatalogEntry, Name};
 
 use super::Catalog;
 use super::bindings::Target;
+use super::events::{CatalogEvent, facts};
 use super::exchanges::Exchange;
-use super::happenings::{Happening, facts};
 
 /// The maximum number of bindings that are removed while the catalog is locked once.
 const UNBOUND_AT_ONCE: usize = 128;
@@ -99,7 +99,7 @@ impl Catalog {
                 let found = self.vhosts.get_mut(&of.vhost).expect("a vhost's bindings go before it does");
                 if let Some(binding) = found.take_binding(number, changes) {
                     exchange.router.remove(number, &binding);
-                    self.note_binding(&of.vhost, &binding, Happening::BindingGone);
+                    self.record_binding(&of.vhost, &binding, CatalogEvent::BindingDeleted);
                     self.detach_target(&of.vhost, number, &binding.target);
                 }
                 *left -= 1;
@@ -108,7 +108,7 @@ impl Catalog {
                 }
             }
         } else {
-            self.note(|| Happening::QueueGone { vhost: of.vhost.clone(), name: of.name.clone() });
+            self.record(|| CatalogEvent::QueueDeleted { vhost: of.vhost.clone(), name: of.name.clone() });
         }
         false
     }
@@ -127,7 +127,7 @@ impl Catalog {
             }
             _ => found.detach_source(number, &binding),
         };
-        self.note(|| Happening::BindingGone(facts(&of.vhost, &binding, of.name.clone(), to_queue)));
+        self.record(|| CatalogEvent::BindingDeleted(facts(&of.vhost, &binding, of.name.clone(), to_queue)));
         if source_is_over {
             self.remove_exchange(&of.vhost, binding.source, changes);
         }

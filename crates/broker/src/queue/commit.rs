@@ -4,7 +4,7 @@ use ferrymq_model::{Facts, MessageRef, QueueId, Settlement, Time};
 
 use super::sabotage::Sabotage;
 use super::shard::Shard;
-use super::{Ports, Published, Stretch};
+use super::{Ports, Published, SequenceRange};
 
 /// A message that a transaction publishes, and its targets: each queue once.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Shard {
     pub fn commit<'a>(
         &mut self,
         publishes: impl IntoIterator<Item = Committed<'a>>,
-        settlements: &[(Settlement, Vec<Stretch>)],
+        settlements: &[(Settlement, Vec<SequenceRange>)],
         now: Time,
         ports: &mut impl Ports,
     ) -> Vec<Published> {
@@ -37,8 +37,8 @@ impl Shard {
             .into_iter()
             .map(|one| self.publish(&one.message, &one.facts, one.persistent, one.targets, ports))
             .collect();
-        for (settlement, stretches) in settlements {
-            self.settle(stretches, *settlement, now, ports);
+        for (settlement, ranges) in settlements {
+            self.settle(ranges, *settlement, now, ports);
         }
         if holds {
             ports.end_unit();

@@ -3,27 +3,27 @@
 use ferrymq_model::{DeathReason, Facts, Place, QueueId, Sequence, Settled, SubscriptionId, Time};
 use hashbrown::HashMap;
 
+use super::dead_letters::{ToDeadLetter, settled_without_dead_letter};
 use super::lanes::lane_of;
-use super::letters::{Doomed, without_letter};
 use super::sabotage::Sabotage;
 use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription};
 use super::turns::Turn;
 use super::{Content, Delivery, Got, Next, Ports, Taken};
 
-/// How many messages a queue may move before the next queue in line has its turn.
+/// How many messages a queue may move before the next queue in the dispatch order has its turn.
 const TURN_MESSAGES_MAX: usize = 32;
 
 /// The front of a queue.
 pub(super) enum Front {
     Message(Found),
     /// It has expired or exceeds a limit, and may be dead-lettered.
-    Doomed(Doomed),
+    ToDeadLetter(ToDeadLetter),
     Pending,
     Empty,
     /// The budget is used up.
     Busy,
     /// It would be dead-lettered, and there is no space for dead letters.
-    HeldUp,
+    BlockedOnStorage,
 }
 
 /// A message that storage has found.
@@ -40,10 +40,10 @@ impl Shard {
     /// first.
     pub fn dispatch(&mut self, now: Time, ports: &mut impl Ports) -> bool {
         let mut budget = ROUND_MESSAGES_MAX;
-        if !self.letters.is_empty() {
+        if !self.waiting_dead_letters.is_empty() {
             // Half of the round is for the queues.
             let mut share = ROUND_MESSAGES_MAX / 2;
-            self.post_waiting(&mut share, ports);
+            self.publish_waiting_dead_letters(&mut share, ports);
             budget = ROUND_MESSAGES_MAX / 2 + share;
         }
         while budget > 0
@@ -57,25 +57,25 @@ impl Shard {
                 continue;
             };
             budget -= share;
-            queue.lined_up = false;
-            while let Some(doomed) = queue.serve(&mut self.subscriptions, now, &mut share, ports) {
-                self.bury(id, &doomed, now, &mut share, ports);
+            queue.is_runnable = false;
+            while let Some(dead) = queue.serve(&mut self.subscriptions, now, &mut share, ports) {
+                self.dead_letter(id, &dead, now, &mut share, ports);
                 queue = self.queues.get_mut(&id).expect("no queue goes in dispatch");
             }
             queue.set_timer(&mut self.timers);
             budget += share;
-            if std::mem::take(&mut queue.held_up) {
-                self.held_up.insert(id);
+            if std::mem::take(&mut queue.blocked_on_storage) {
+                self.blocked_on_storage.insert(id);
             }
             if !queue.awaited_by.is_empty() {
-                self.tell_room(id);
+                self.retry_dead_letters_for(id);
             }
             if share == 0 {
-                self.line_up_if_restless(id);
+                self.enqueue_for_dispatch(id);
             }
         }
         // Dead letters that this round has caused are posted in the next round, or when there is space for them.
-        !self.runnable.is_empty() || (!self.letters.is_empty() && ports.takes_letters())
+        !self.runnable.is_empty() || (!self.waiting_dead_letters.is_empty() && ports.accepts_dead_letters())
     }
 
     /// Gives one message to [`Ports::got`], even if a subscription would have been next.
@@ -84,11 +84,11 @@ impl Shard {
         found.last_used = now;
         let got = found.give(no_ack, now, ports);
         found.set_timer(&mut self.timers);
-        if std::mem::take(&mut found.held_up) {
-            self.held_up.insert(queue);
+        if std::mem::take(&mut found.blocked_on_storage) {
+            self.blocked_on_storage.insert(queue);
         }
-        self.tell_room(queue);
-        self.line_up_if_restless(queue);
+        self.retry_dead_letters_for(queue);
+        self.enqueue_for_dispatch(queue);
         got
     }
 }
@@ -101,17 +101,17 @@ impl Queue {
         now: Time,
         budget: &mut usize,
         ports: &mut impl Ports,
-    ) -> Option<Doomed> {
+    ) -> Option<ToDeadLetter> {
         let mut settled = Settling::default();
-        let (mut delivered, mut doomed) = (None, None);
-        while *budget > 0 && self.is_restless() {
+        let (mut delivered, mut dead) = (None, None);
+        while *budget > 0 && self.has_work() {
             let Found { place, handle, facts, returned } = match self.front(self.is_wanted(), now, budget, ports) {
                 Front::Message(found) => found,
-                Front::Doomed(found) => {
-                    doomed = Some(found);
+                Front::ToDeadLetter(found) => {
+                    dead = Some(found);
                     break;
                 }
-                Front::Pending | Front::Empty | Front::Busy | Front::HeldUp => break,
+                Front::Pending | Front::Empty | Front::Busy | Front::BlockedOnStorage => break,
             };
             let content = Content::Stored(handle);
             let Some(turn) = self.offer(subscriptions, place, content, &facts, returned, Offer::ToAll, ports) else {
@@ -133,7 +133,7 @@ impl Queue {
         if let Some(Place { queue, sequence }) = delivered {
             ports.delivered_up_to(queue, sequence);
         }
-        doomed
+        dead
     }
 
     fn give(&mut self, no_ack: bool, now: Time, ports: &mut impl Ports) -> Got {
@@ -142,8 +142,8 @@ impl Queue {
             Front::Message(found) => found,
             Front::Pending => return Got::Pending,
             // Dispatch dead-letters it first.
-            Front::Doomed(_) | Front::Busy => return Got::Busy,
-            Front::HeldUp => return Got::Pending,
+            Front::ToDeadLetter(_) | Front::Busy => return Got::Busy,
+            Front::BlockedOnStorage => return Got::Pending,
             Front::Empty => {
                 self.counters.got_empty += 1;
                 return Got::Empty;
@@ -180,8 +180,8 @@ impl Queue {
     /// Finds the front message, and drops expired ones before it. If these may be dead-lettered, it finds the first
     /// of them. It does not look for messages that nobody wants and that exceed no limit.
     fn front(&mut self, wanted: bool, now: Time, budget: &mut usize, ports: &mut impl Ports) -> Front {
-        if !self.dying.is_empty()
-            && let Some(front) = self.first_dying(budget, ports)
+        if !self.pending_dead_letters.is_empty()
+            && let Some(front) = self.first_pending_dead_letter(budget, ports)
         {
             return front;
         }
@@ -208,23 +208,29 @@ impl Queue {
                 }
                 Next::End => lane.missing_before(Sequence::MAX),
                 Next::Message { sequence, .. } if sequence != from => lane.missing_before(sequence),
-                Next::Message { sequence, handle, facts } => match self.doom(&facts, now) {
+                Next::Message { sequence, handle, facts } => match self.death_reason(&facts, now) {
                     // The message that storage has found is valid until the next call only.
                     None if dropped.flush(ports) => {}
                     None => {
                         return Front::Message(Found { place: Place { queue: id, sequence }, handle, facts, returned });
                     }
                     Some(reason) => {
-                        if self.settings.dead_letters.is_some() && self.is_held_up(ports) {
-                            break Front::HeldUp;
+                        if self.settings.dead_letters.is_some() && self.is_blocked_on_storage(ports) {
+                            break Front::BlockedOnStorage;
                         }
                         *budget -= 1;
                         if self.settings.dead_letters.is_some() {
-                            let was_dying = false;
-                            break Front::Doomed(Doomed { lane: number, sequence, facts, reason, was_dying });
+                            let was_pending = false;
+                            break Front::ToDeadLetter(ToDeadLetter {
+                                lane: number,
+                                sequence,
+                                facts,
+                                reason,
+                                was_pending,
+                            });
                         }
                         self.lose_front(reason, &facts);
-                        dropped.add(Place { queue: id, sequence }, without_letter(reason), ports);
+                        dropped.add(Place { queue: id, sequence }, settled_without_dead_letter(reason), ports);
                     }
                 },
             }
@@ -235,7 +241,7 @@ impl Queue {
 
     /// Why the front message leaves the queue without a consumer, if it does.
     #[inline]
-    fn doom(&self, facts: &Facts, now: Time) -> Option<DeathReason> {
+    fn death_reason(&self, facts: &Facts, now: Time) -> Option<DeathReason> {
         if self.is_over_limit() {
             return Some(DeathReason::MaxLength);
         }
@@ -322,7 +328,7 @@ impl Queue {
     #[inline]
     pub(super) fn unready_bytes(&mut self, facts: &Facts) {
         let rest = self.ready_bytes.saturating_sub(u64::from(facts.body_bytes));
-        self.ready_bytes = if self.ready == 0 && self.dying.is_empty() { 0 } else { rest };
+        self.ready_bytes = if self.ready == 0 && self.pending_dead_letters.is_empty() { 0 } else { rest };
     }
 
     #[inline]
@@ -340,8 +346,8 @@ impl Queue {
 
     /// Whether dispatch would find something to do.
     #[inline]
-    pub(super) fn is_restless(&self) -> bool {
-        self.dying.is_restless() || (self.ready > 0 && (self.is_wanted() || self.is_over_limit()))
+    pub(super) fn has_work(&self) -> bool {
+        self.pending_dead_letters.has_work() || (self.ready > 0 && (self.is_wanted() || self.is_over_limit()))
     }
 }
 

@@ -13,8 +13,8 @@ use super::sabotage::{Sabotage, Saboteur};
 ///           floor                                  head              next
 /// ```
 /// Invariants: `floor <= head <= next`; `done` and `returned` are in `floor..head` and disjoint; `floor` is not in
-/// `done`. What is in `floor..head` and in neither is delivered to a consumer, or dying. Sequences that have no
-/// message any more (transient ones after a restart) count as settled as soon as they are found missing.
+/// `done`. What is in `floor..head` and in neither is delivered to a consumer, or a pending dead letter. Sequences that
+/// have no message any more (transient ones after a restart) count as settled as soon as they are found missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
     /// The priority of its messages.
@@ -50,12 +50,12 @@ impl Lane {
         }
     }
 
-    /// After a restart nothing is delivered: unsettled messages have come back, except dying ones. Calls `each` for
-    /// those that came back.
+    /// After a restart nothing is delivered: unsettled messages have come back, except pending dead letters. Calls
+    /// `each` for those that came back.
     pub(crate) fn recovered(
         found: &Recovered,
         saboteur: Saboteur,
-        mut tell_dying: impl FnMut(Sequence, DeathReason),
+        mut tell_pending: impl FnMut(Sequence, DeathReason),
     ) -> Self {
         let state = &found.state;
         let floor = state.open.first().unwrap_or(state.head);
@@ -72,7 +72,7 @@ impl Lane {
             attempts.set(*sequence, *count);
             if let Some(reason) = DeathReason::from_attempts(*count) {
                 ready -= returned.remove(*sequence, *sequence);
-                tell_dying(*sequence, reason);
+                tell_pending(*sequence, reason);
             }
         }
         let number = found.lane;

@@ -43,7 +43,11 @@ impl Queue {
 
     /// With at-least-once dead-lettering, dead letters that are not accepted count too.
     fn is_full(&self, facts: &Facts) -> bool {
-        let (messages, bytes) = if self.keeps_letters() { (self.dying.messages, self.dying.bytes) } else { (0, 0) };
+        let (messages, bytes) = if self.is_at_least_once() {
+            (self.pending_dead_letters.messages, self.pending_dead_letters.bytes)
+        } else {
+            (0, 0)
+        };
         self.ready + messages >= self.limit.messages
             || self.ready_bytes + bytes + u64::from(facts.body_bytes) > self.limit.bytes
     }

@@ -2,15 +2,15 @@
 
 mod attempts;
 mod commit;
+mod dead_letters;
 mod dispatch;
-mod dying;
 mod lane;
 mod lanes;
-mod letters;
 mod limits;
+mod pending_dead_letters;
 mod ports;
 mod publish;
-mod resting;
+mod retry;
 pub(crate) mod sabotage;
 mod schedules;
 mod settings;
@@ -21,7 +21,7 @@ mod turns;
 
 pub use commit::Committed;
 pub(crate) use dispatch::Settling;
-pub use ports::{Content, Dead, Delivery, Due, Letter, Next, Ports, Stretch, Taken};
+pub use ports::{Content, Dead, DelayedMessage, Delivery, Next, Ports, RoutedMessage, SequenceRange, Taken};
 pub use publish::Published;
 #[cfg(debug_assertions)]
 pub use sabotage::Sabotage;

@@ -35,8 +35,8 @@ pub trait Ports {
     fn attempts(&mut self, queue: QueueId, first: Sequence, last: Sequence, attempts: u32, due: Option<Time>);
 
     /// Whether storage has space for dead letters. If not, what would be dead-lettered waits for
-    /// [`Shard::room_again`](super::Shard::room_again).
-    fn takes_letters(&mut self) -> bool;
+    /// [`Shard::storage_unblocked`](super::Shard::storage_unblocked).
+    fn accepts_dead_letters(&mut self) -> bool;
 
     /// A change of the catalog that the transition causes.
     fn put(&mut self, entry: CatalogEntry);
@@ -60,7 +60,7 @@ pub trait Ports {
 
     /// The dead letter of a message in a queue with dead-lettering: a new message and its targets. None if its
     /// exchange does not exist or has no target for it, or if it is in a cycle.
-    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter>;
+    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<RoutedMessage>;
 
     /// A schedule uses this lane for the first time.
     fn create_lane(&mut self, lane: QueueId, durable: bool);
@@ -74,7 +74,7 @@ pub trait Ports {
 
     /// The message whose delay in a schedule is over, and its targets. None if its exchange does not exist or has
     /// no target for it.
-    fn come_due(&mut self, due: &Due<'_>) -> Option<Letter>;
+    fn release_delayed(&mut self, delayed: &DelayedMessage<'_>) -> Option<RoutedMessage>;
 
     /// What follows, up to [`Ports::end_unit`], survives a crash as a whole or not at all. Units may be nested; the
     /// outermost counts.
@@ -84,7 +84,7 @@ pub trait Ports {
     fn end_unit(&mut self);
 }
 
-/// A message that has died in a queue.
+/// A message that leaves a queue with dead-lettering, to be dead-lettered.
 #[derive(Clone, Copy, Debug)]
 pub struct Dead<'a> {
     /// The queue, which has [`QueueSettings::dead_letters`].
@@ -101,7 +101,7 @@ pub struct Dead<'a> {
 
 /// A message whose delay is over.
 #[derive(Clone, Copy, Debug)]
-pub struct Due<'a> {
+pub struct DelayedMessage<'a> {
     /// The schedule it waited in.
     pub schedule: &'a ScheduleSettings,
     /// Where storage finds it: see [`Next::Message`].
@@ -114,7 +114,7 @@ pub struct Due<'a> {
 
 /// A message that the server sends itself: a dead letter, or a delayed message.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct RoutedMessage {
     /// Its properties and body.
     pub message: OwnedMessage,
     /// Its facts: it has arrived just now.
@@ -184,7 +184,7 @@ pub enum Taken {
 
 /// Consecutive messages of one queue, all of them delivered and not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct SequenceRange {
     /// The queue's lane, as [`Delivery::from`] names it.
     pub queue: QueueId,
     /// The first message.

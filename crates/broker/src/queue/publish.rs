@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::dispatch::Offer;
 use super::lanes::lane_of;
 use super::shard::{Queue, Shard, Subscription};
-use super::{Content, Letter, Overflow, Ports};
+use super::{Content, Overflow, Ports, RoutedMessage};
 
 /// The outcome of a published message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Shard {
         let mut transient_places = std::mem::take(&mut self.transient_places);
         for id in targets {
             let Some(queue) = self.queues.get_mut(id) else {
-                self.put_off(*id, message, facts, persistent, &mut published, ports);
+                self.delay(*id, message, facts, persistent, &mut published, ports);
                 continue;
             };
             published.queues += 1;
@@ -60,7 +60,7 @@ impl Shard {
             }
             if queue.refuses(facts) {
                 published.refused = true;
-                queue.refuse(message, facts, &mut self.letters, ports);
+                queue.refuse(message, facts, &mut self.waiting_dead_letters, ports);
                 continue;
             }
             let durable = queue.settings.durable && (persistent || queue.settings.persists_all);
@@ -102,7 +102,7 @@ impl Shard {
         let queue = self.queues.get_mut(&id).expect("the message was just put into it");
         if queue.ready != 1 && !queue.is_new_front(lane_of(place.queue)) {
             if queue.is_over_limit() {
-                self.line_up_if_restless(id);
+                self.enqueue_for_dispatch(id);
             }
             return;
         }
@@ -129,7 +129,7 @@ impl Shard {
                 queue.front_expires = queue.settings.expires(facts);
                 queue.set_timer(&mut self.timers);
                 if queue.is_over_limit() || queue.is_expired(facts, facts.arrived) {
-                    self.line_up_if_restless(id);
+                    self.enqueue_for_dispatch(id);
                 }
             }
         }
@@ -155,15 +155,15 @@ impl Queue {
         &mut self,
         message: &MessageRef<'_>,
         facts: &Facts,
-        letters: &mut VecDeque<Letter>,
+        dead_letters: &mut VecDeque<RoutedMessage>,
         ports: &mut impl Ports,
     ) {
         self.counters.refused += 1;
         if self.settings.overflow == Overflow::RejectPublishDeadLetter {
             let content = Content::Passing(message);
-            let letter = self.letter(content, facts, DeathReason::MaxLength, facts.arrived, ports);
-            self.count_letter(letter.is_some());
-            letters.extend(letter);
+            let dead_letter = self.make_dead_letter(content, facts, DeathReason::MaxLength, facts.arrived, ports);
+            self.count_dead_letter(dead_letter.is_some());
+            dead_letters.extend(dead_letter);
         }
     }
 

@@ -16,18 +16,18 @@ pub enum Sabotage {
     CreditForgotten,
     /// A queue whose front message was being read is not continued.
     LoadedForgotten,
-    /// A dead message is settled, and its dead letter is lost.
-    LetterLost,
+    /// A message is settled, and its dead letter is lost.
+    DeadLetterLost,
     /// A queue grows above its limit.
     LimitIgnored,
     /// The lowest priority is delivered first.
     LanesSwapped,
     /// A queue with a single active subscription serves the second one too.
     SecondActive,
-    /// It is not stored that a message's dead letter waits.
-    KeptForgotten,
+    /// It is not stored that a dead letter is unconfirmed.
+    UnconfirmedForgotten,
     /// A dead letter that waits for space is not tried again when there is some.
-    RoomForgotten,
+    SpaceForgotten,
     /// A queue ignores changes of its settings.
     PolicyIgnored,
     /// A transaction is not atomic.

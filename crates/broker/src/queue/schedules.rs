@@ -5,7 +5,7 @@ use ferrymq_model::{Facts, MessageRef, QueueId, Settled, Time};
 
 use super::dispatch::Settling;
 use super::shard::Shard;
-use super::{Due, Ports, Published, Recovered};
+use super::{DelayedMessage, Ports, Published, Recovered};
 use crate::schedule::{Schedule, ScheduleSettings};
 
 impl Shard {
@@ -13,7 +13,7 @@ impl Shard {
     pub fn open_schedule(&mut self, id: QueueId, settings: ScheduleSettings, recovered: &[Recovered]) {
         let before = self.schedules.insert(id, Box::new(Schedule::new(id, settings, recovered)));
         debug_assert!(before.is_none(), "ids are never reused");
-        self.line_up_schedule(id);
+        self.enqueue_schedule_for_dispatch(id);
     }
 
     /// A schedule is deleted with all its messages.
@@ -37,7 +37,7 @@ impl Shard {
 
     /// A message is published to a schedule, where there is one of that id.
     #[cold]
-    pub(super) fn put_off(
+    pub(super) fn delay(
         &mut self,
         id: QueueId,
         message: &MessageRef<'_>,
@@ -69,26 +69,27 @@ impl Shard {
         while let Some(schedule) = self.schedules.get_mut(&id)
             && let Some(coming) = schedule.step(now, budget, &mut settled, ports)
         {
-            let due = Due { schedule: &schedule.settings, handle: coming.handle, facts: &coming.facts, at: now };
-            let letter = ports.come_due(&due);
+            let delayed =
+                DelayedMessage { schedule: &schedule.settings, handle: coming.handle, facts: &coming.facts, at: now };
+            let released = ports.release_delayed(&delayed);
             schedule.leave(&coming);
-            let arrived = letter.is_some_and(|letter| self.publish_letter(&letter, budget, ports));
+            let arrived = released.is_some_and(|released| self.publish_routed(&released, budget, ports));
             settled.add(coming.place, if arrived { Settled::Moved } else { Settled::Dropped }, ports);
         }
         settled.flush(ports);
         ports.end_unit();
         if let Some(schedule) = self.schedules.get_mut(&id) {
-            schedule.lined_up = false;
+            schedule.is_runnable = false;
             self.rouse(id, now);
         }
     }
 
     /// Storage has read for a schedule, or time has passed.
-    pub(super) fn line_up_schedule(&mut self, id: QueueId) {
+    pub(super) fn enqueue_schedule_for_dispatch(&mut self, id: QueueId) {
         let Some(schedule) = self.schedules.get_mut(&id) else { return };
         schedule.parked = false;
         self.timers.move_to(id, &mut schedule.timer, None);
-        if !std::mem::replace(&mut schedule.lined_up, true) {
+        if !std::mem::replace(&mut schedule.is_runnable, true) {
             self.runnable.push_back(id);
         }
     }
@@ -96,11 +97,11 @@ impl Shard {
     /// Lines a schedule up if it has something to do; otherwise sets its timer.
     fn rouse(&mut self, id: QueueId, now: Time) {
         let schedule = self.schedules.get_mut(&id).expect("the schedule was just found");
-        if schedule.parked || schedule.lined_up {
+        if schedule.parked || schedule.is_runnable {
             return;
         }
-        if schedule.is_restless(now) {
-            self.line_up_schedule(id);
+        if schedule.has_work(now) {
+            self.enqueue_schedule_for_dispatch(id);
         } else {
             let deadline = schedule.deadline();
             self.timers.move_to(id, &mut schedule.timer, deadline);

@@ -75,7 +75,7 @@ pub struct DeadLettering {
     pub routing_key: Option<Name>,
     /// Whether none may be lost (RabbitMQ: at-least-once): a message that no target accepts, or not all do, stays
     /// here until something changes.
-    pub keeps: bool,
+    pub at_least_once: bool,
 }
 
 impl QueueSettings {
@@ -136,7 +136,7 @@ pub enum Got {
     Empty,
     /// The first message is not in memory: ask again when storage has read it.
     Pending,
-    /// Messages died before it, and dispatch must handle more of them or their dead letters: ask again after it.
+    /// Dispatch must dead-letter messages before it first: ask again after dispatch.
     Busy,
     /// The queue was deleted meanwhile.
     Gone,
@@ -175,7 +175,7 @@ pub struct Counters {
     pub dead_lettered: u64,
     /// Of those four, the ones that were not, although the queue has dead-lettering: the exchange did not exist or
     /// had no target, or there was a cycle.
-    pub letters_unroutable: u64,
+    pub dead_letters_unroutable: u64,
     /// Purged.
     pub purged: u64,
 }
@@ -186,17 +186,17 @@ pub struct QueueCounts {
     /// Messages that wait.
     pub ready: u64,
     /// Messages that came back, and wait for their delayed retry.
-    pub resting: u64,
+    pub delayed_retries: u64,
     /// Unsettled deliveries.
     pub unacked: u64,
-    /// Messages that have died and not left yet: no target has accepted their dead letters.
-    pub dying: u64,
+    /// Pending dead letters: messages that have expired, were rejected or exceed a limit, and have not left yet.
+    pub pending_dead_letters: u64,
     /// Bytes of the waiting messages' bodies.
     pub ready_bytes: u64,
     /// Bytes of the unsettled deliveries' bodies.
     pub unacked_bytes: u64,
-    /// Bytes of the dying messages' bodies, as far as they do not count as waiting.
-    pub dying_bytes: u64,
+    /// Bytes of the pending dead letters' bodies, as far as they do not count as waiting.
+    pub pending_dead_letter_bytes: u64,
     /// Subscriptions.
     pub subscriptions: u32,
     /// The single active consumer, if there is one.

@@ -2,24 +2,24 @@
 
 use ferrymq_model::{DeathReason, QueueId, Settled, Settlement, Time};
 
-use super::dying::DyingStretch;
 use super::lanes::lane_of;
+use super::pending_dead_letters::DeadLetterRange;
 use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
-use super::{Ports, Stretch};
+use super::{Ports, SequenceRange};
 
 impl Shard {
     /// Settles deliveries, or returns them to their places: for a consumer, or for a channel that ends. Those of
     /// deleted queues are ignored.
-    pub fn settle(&mut self, stretches: &[Stretch], settlement: Settlement, now: Time, ports: &mut impl Ports) {
-        for stretch in stretches {
-            let Some(queue) = self.queues.get_mut(&stretch.queue.queue()) else { continue };
-            queue.settle(*stretch, settlement, now, ports);
-            if queue.resting.messages > 0 {
+    pub fn settle(&mut self, ranges: &[SequenceRange], settlement: Settlement, now: Time, ports: &mut impl Ports) {
+        for range in ranges {
+            let Some(queue) = self.queues.get_mut(&range.queue.queue()) else { continue };
+            queue.settle(*range, settlement, now, ports);
+            if queue.delayed_retries.messages > 0 {
                 queue.set_timer(&mut self.timers);
             }
             if settlement != Settlement::Accept {
-                self.line_up_if_restless(stretch.queue.queue());
+                self.enqueue_for_dispatch(range.queue.queue());
             }
         }
     }
@@ -30,32 +30,32 @@ impl Shard {
         let Some(queue) = self.queues.get_mut(&queue) else { return 0 };
         let id = queue.id;
         queue.lanes.purge(|lane, first, last| ports.settle(id.lane(lane), first, last, Settled::Purged));
-        queue.purge_resting(ports);
+        queue.purge_delayed_retries(ports);
         let mut messages = std::mem::take(&mut queue.ready);
         queue.ready_bytes = 0;
-        queue.dying.discount();
-        if queue.keeps_letters() {
-            messages += queue.dying.messages;
-            let Queue { lanes, dying, .. } = &mut **queue;
-            dying.purge(|lane, first, last| {
+        queue.pending_dead_letters.discount();
+        if queue.is_at_least_once() {
+            messages += queue.pending_dead_letters.messages;
+            let Queue { lanes, pending_dead_letters, .. } = &mut **queue;
+            pending_dead_letters.purge(|lane, first, last| {
                 lanes.get_mut(lane).settle(first, last);
                 ports.settle(id.lane(lane), first, last, Settled::Purged);
             });
-            self.keeping.remove(&id);
+            self.unconfirmed_dead_letters.remove(&id);
         }
         queue.counters.purged += messages;
         queue.front_expires = None;
         // What was being read is gone, and may never be readable.
         queue.parked = false;
         queue.set_timer(&mut self.timers);
-        self.tell_room(id);
+        self.retry_dead_letters_for(id);
         messages
     }
 }
 
 impl Queue {
-    fn settle(&mut self, stretch: Stretch, settlement: Settlement, now: Time, ports: &mut impl Ports) {
-        let Stretch { queue, first, last, body_bytes } = stretch;
+    fn settle(&mut self, range: SequenceRange, settlement: Settlement, now: Time, ports: &mut impl Ports) {
+        let SequenceRange { queue, first, last, body_bytes } = range;
         let number = lane_of(queue);
         let lane = self.lanes.get_mut(number);
         debug_assert!(lane.is_out(first, last), "{first}..={last} of lane {number} is not out");
@@ -74,8 +74,8 @@ impl Queue {
                 self.counters.rejected += messages;
                 if self.settings.dead_letters.is_some() {
                     let reason = DeathReason::Rejected;
-                    let stretch = DyingStretch { lane: number, first, last, reason, counted: false };
-                    self.doom_stretch(stretch, body_bytes, ports);
+                    let range = DeadLetterRange { lane: number, first, last, reason, counted: false };
+                    self.add_pending_dead_letters(range, body_bytes, ports);
                 } else {
                     lane.settle(first, last);
                     ports.settle(queue, first, last, Settled::Rejected);
@@ -85,26 +85,26 @@ impl Queue {
                 let attempts_max = self.settings.attempts_max.unwrap_or(u32::MAX);
                 let retry = self.retry_delay(settlement);
                 let lane = self.lanes.get_mut(number);
-                let (mut worn, mut tired) = (Vec::new(), Vec::new());
+                let (mut over_limit, mut to_retry) = (Vec::new(), Vec::new());
                 lane.release(first, last, |first, last, count| {
                     let due = retry.filter(|_| count <= attempts_max).map(|retry| now.after_ms(retry.ms(count)));
                     ports.attempts(queue, first, last, count, due);
                     if count > attempts_max {
-                        worn.push((first, last));
+                        over_limit.push((first, last));
                     }
-                    tired.extend(due.map(|due| (first, last, due)));
+                    to_retry.extend(due.map(|due| (first, last, due)));
                 });
                 self.counters.released += messages;
                 self.ready += messages;
                 self.ready_bytes += body_bytes;
                 self.front_expires = None;
-                self.lay_down(number, &tired, body_bytes / messages);
-                for (first, last) in worn {
+                self.delay_retries(number, &to_retry, body_bytes / messages);
+                for (first, last) in over_limit {
                     self.lanes.get_mut(number).withdraw(first, last);
                     self.ready -= last - first + 1;
                     let reason = DeathReason::DeliveryLimit;
-                    let stretch = DyingStretch { lane: number, first, last, reason, counted: true };
-                    self.doom_stretch(stretch, 0, ports);
+                    let range = DeadLetterRange { lane: number, first, last, reason, counted: true };
+                    self.add_pending_dead_letters(range, 0, ports);
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! A shard: some of the node's queues under one lock, with their subscriptions and timers.
 //!
 //! Every method is one transition. Messages leave in [`Shard::dispatch`] only (and in [`Shard::publish`], if one is
-//! delivered directly). So a transition that makes a queue's messages deliverable only lines the queue up, and the
-//! caller decides when to release the lock between two rounds.
+//! delivered directly). So a transition that makes a queue's messages deliverable only enqueues the queue for dispatch,
+//! and the caller decides when to release the lock between two rounds.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,12 +13,12 @@ use hashbrown::HashMap;
 
 use super::sabotage::{Sabotage, Saboteur};
 use super::{
-    Counters, DeleteWhen, Letter, Ports, QueueCounts, QueueSettings, Recovered, Subscriber,
-    dying::{Dying, DyingStretch},
+    Counters, DeleteWhen, Ports, QueueCounts, QueueSettings, Recovered, RoutedMessage, Subscriber,
     lane::Lane,
     lanes::{Lanes, lane_of},
     limits::LengthLimit,
-    resting::Resting,
+    pending_dead_letters::{DeadLetterRange, PendingDeadLetters},
+    retry::DelayedRetries,
     timers::Timers,
     turns::{Turn, Turns},
 };
@@ -33,22 +33,22 @@ pub(super) const ROUND_MESSAGES_MAX: usize = 128;
 
 /// A plain state machine over queues. See the [module](self).
 ///
-/// Invariant between two transitions: a queue with dying or excess messages, or with ready messages and a
-/// subscription with credit, is lined up for dispatch, waits for storage to read, or waits for space for its dead
+/// Invariant between two transitions: a queue with pending dead letters or excess messages, or with ready messages and
+/// a subscription with credit, is enqueued for dispatch, waits for storage to read, or waits for space for its dead
 /// letters.
 #[derive(Debug, Default)]
 pub struct Shard {
     pub(super) queues: HashMap<QueueId, Box<Queue>>,
     pub(super) schedules: HashMap<QueueId, Box<Schedule>>,
     pub(super) subscriptions: HashMap<SubscriptionId, Subscription>,
-    /// Queues and schedules lined up for dispatch, each once.
+    /// Queues and schedules enqueued for dispatch, each once.
     pub(super) runnable: VecDeque<QueueId>,
     /// Dead letters of refused messages, in the order in which they were refused.
-    pub(super) letters: VecDeque<Letter>,
+    pub(super) waiting_dead_letters: VecDeque<RoutedMessage>,
     /// Queues with messages that would be dead-lettered if there were space.
-    pub(super) held_up: BTreeSet<QueueId>,
-    /// Queues with dead letters that no target has accepted, or not all.
-    pub(super) keeping: BTreeSet<QueueId>,
+    pub(super) blocked_on_storage: BTreeSet<QueueId>,
+    /// Queues with unconfirmed dead letters: no target has accepted them, or not all.
+    pub(super) unconfirmed_dead_letters: BTreeSet<QueueId>,
     pub(super) timers: Timers,
     pub(super) saboteur: Saboteur,
     /// Kept for their memory.
@@ -62,12 +62,12 @@ pub(super) struct Queue {
     /// The catalog has them, too.
     pub(super) settings: Arc<QueueSettings>,
     pub(super) lanes: Lanes,
-    pub(super) dying: Dying,
+    pub(super) pending_dead_letters: PendingDeadLetters,
     /// It has a message that would be dead-lettered, and there was no space.
-    pub(super) held_up: bool,
+    pub(super) blocked_on_storage: bool,
     /// Queues with dead letters for this one, which was full.
     pub(super) awaited_by: Vec<QueueId>,
-    pub(super) resting: Resting,
+    pub(super) delayed_retries: DelayedRetries,
     pub(super) ready: u64,
     pub(super) ready_bytes: u64,
     pub(super) limit: LengthLimit,
@@ -89,8 +89,8 @@ pub(super) struct Queue {
     active: Option<SubscriptionId>,
     /// Storage was asked for the front message and reads it.
     pub(super) parked: bool,
-    /// Lined up in [`Shard::runnable`].
-    pub(super) lined_up: bool,
+    /// It is in [`Shard::runnable`].
+    pub(super) is_runnable: bool,
     /// A message may have an expiration, so the front is checked even if nobody wants it.
     pub(super) expiring: bool,
     /// When the front message expires, if that is known.
@@ -112,7 +112,8 @@ pub(super) struct Subscription {
     pub(super) waiting: bool,
 }
 
-/// New settings, with what the declaration of the queue decides. That never changes, so nearly always they are the same.
+/// New settings, with what the declaration of the queue decides. That never changes, so nearly always they are the
+/// same.
 fn as_declared(old: &QueueSettings, settings: Arc<QueueSettings>) -> Arc<QueueSettings> {
     let &QueueSettings { durable, persists_all, auto_delete, priority_max, single_active, .. } = old;
     let declared =
@@ -140,19 +141,20 @@ impl Shard {
         for found in recovered {
             let lane = Lane::recovered(found, self.saboteur, |sequence, reason| {
                 // The length of each is known only when it is found.
-                let stretch = DyingStretch { lane: found.lane, first: sequence, last: sequence, reason, counted: true };
-                queue.dying.push(stretch, 0);
+                let range =
+                    DeadLetterRange { lane: found.lane, first: sequence, last: sequence, reason, counted: true };
+                queue.pending_dead_letters.push(range, 0);
             });
             queue.ready += lane.ready;
             queue.lanes.put(lane);
             queue.ready_bytes += found.body_bytes;
             queue.expiring |= found.expiring;
-            queue.lay_down_again(found, now);
+            queue.restore_delayed_retries(found, now);
         }
         queue.set_timer(&mut self.timers);
         let before = self.queues.insert(id, queue);
         debug_assert!(before.is_none(), "ids of queues are never reused");
-        self.line_up_if_restless(id);
+        self.enqueue_for_dispatch(id);
     }
 
     /// The queue's settings have changed. Messages that are excess now, or expired (counted from their arrival),
@@ -166,10 +168,10 @@ impl Shard {
         queue.expiring |= queue.settings.message_ttl_ms.is_some();
         queue.front_expires = None;
         queue.last_used = now;
-        queue.dying.try_again(None);
+        queue.pending_dead_letters.try_again(None);
         queue.set_timer(&mut self.timers);
-        self.line_up_if_restless(id);
-        self.tell_room(id);
+        self.enqueue_for_dispatch(id);
+        self.retry_dead_letters_for(id);
     }
 
     /// Whether the queue is here.
@@ -183,12 +185,12 @@ impl Shard {
     pub fn counts(&self, queue: QueueId) -> Option<QueueCounts> {
         self.queues.get(&queue).map(|queue| QueueCounts {
             ready: queue.ready,
-            resting: queue.resting.messages,
+            delayed_retries: queue.delayed_retries.messages,
             unacked: queue.unacked,
             ready_bytes: queue.ready_bytes,
-            dying: queue.dying.messages,
+            pending_dead_letters: queue.pending_dead_letters.messages,
             unacked_bytes: queue.unacked_bytes,
-            dying_bytes: queue.dying.bytes,
+            pending_dead_letter_bytes: queue.pending_dead_letters.bytes,
             subscriptions: u32::try_from(queue.subscriptions.len()).unwrap_or(u32::MAX),
             active: queue.active,
             counters: queue.counters,
@@ -200,7 +202,7 @@ impl Shard {
     pub fn state(&self, lane: QueueId) -> Option<QueueState> {
         let (queue, number) = (self.queues.get(&lane.queue())?, lane_of(lane));
         let state = queue.lanes.get(number)?.state();
-        Some(QueueState { due: queue.resting_in(number), ..state })
+        Some(QueueState { due: queue.delayed_retries_in(number), ..state })
     }
 
     /// The queue was declared again: its expiry begins again.
@@ -232,7 +234,7 @@ impl Shard {
         found.set_timer(&mut self.timers);
         let subscription = Subscription { queue, turn, number, waiting: false };
         self.subscriptions.insert(subscriber.id, subscription);
-        self.line_up_if_restless(queue);
+        self.enqueue_for_dispatch(queue);
         Ok(true)
     }
 
@@ -262,7 +264,7 @@ impl Shard {
         }
         queue.set_timer(&mut self.timers);
         // If nobody is left who wants the front message, its expiry must be found out.
-        self.line_up_if_restless(ended.queue);
+        self.enqueue_for_dispatch(ended.queue);
     }
 
     /// Cancels all subscriptions of a queue; the queue stays, even if it is auto-delete.
@@ -290,7 +292,7 @@ impl Shard {
             queue.turns.push(subscription.turn);
             (queue.lags, queue.lags_since) = (false, None);
             let id = queue.id;
-            self.line_up_if_restless(id);
+            self.enqueue_for_dispatch(id);
         }
     }
 
@@ -309,12 +311,12 @@ impl Shard {
     /// Records that storage has read more messages of these queues or lanes.
     pub fn loaded(&mut self, queues: &[QueueId]) {
         for id in queues.iter().map(|id| id.queue()) {
-            self.line_up_schedule(id);
+            self.enqueue_schedule_for_dispatch(id);
             if let Some(queue) = self.queues.get_mut(&id)
                 && std::mem::take(&mut queue.parked)
                 && !self.saboteur.does(Sabotage::LoadedForgotten)
             {
-                self.line_up_if_restless(id);
+                self.enqueue_for_dispatch(id);
             }
         }
     }
@@ -325,7 +327,7 @@ impl Shard {
     /// [`Refusal::PreconditionFailed`] if `when` does not hold. A queue that does not exist has 0 messages.
     pub fn delete(&mut self, queue: QueueId, when: DeleteWhen, ports: &mut impl Ports) -> Result<u64, Refusal> {
         let Some(found) = self.queues.get(&queue) else { return Ok(0) };
-        if when.empty && found.ready + found.resting.messages > 0 {
+        if when.empty && found.ready + found.delayed_retries.messages > 0 {
             return Err(Refusal::PreconditionFailed(format!("{} not empty", found.shown())));
         }
         if when.unused && !found.subscriptions.is_empty() {
@@ -342,22 +344,22 @@ impl Shard {
         self.timers.first()
     }
 
-    /// Deletes queues that were unused for too long and lines up those whose front message expires, some at a time.
-    /// Dispatch must follow.
+    /// Deletes queues that were unused for too long and enqueues for dispatch those whose front message expires, some
+    /// at a time. Dispatch must follow.
     pub fn timeout(&mut self, now: Time, ports: &mut impl Ports) {
         for _ in 0..ROUND_MESSAGES_MAX {
             let Some(id) = self.timers.due(now) else { return };
             let Some(queue) = self.queues.get_mut(&id) else {
-                self.line_up_schedule(id);
+                self.enqueue_schedule_for_dispatch(id);
                 continue;
             };
             if queue.unused_until().is_some_and(|end| end <= now) {
                 self.remove(id, ports);
             } else {
                 queue.front_expires = None;
-                queue.get_up(now);
+                queue.resume_retries(now);
                 queue.set_timer(&mut self.timers);
-                self.line_up_if_restless(id);
+                self.enqueue_for_dispatch(id);
             }
         }
     }
@@ -374,23 +376,23 @@ impl Shard {
             ports.put(queue_tombstone(id));
         }
         ports.queue_gone(id, queue.settings.priority_max);
-        self.keeping.remove(&id);
+        self.unconfirmed_dead_letters.remove(&id);
         for waiting in queue.awaited_by {
             self.try_again(waiting, None);
         }
     }
 
-    /// Lines a queue up if dispatch would find something to do.
-    pub(super) fn line_up_if_restless(&mut self, id: QueueId) {
+    /// Enqueues a queue for dispatch if dispatch would find something to do.
+    pub(super) fn enqueue_for_dispatch(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get(&id) else { return };
-        if !queue.parked && queue.is_restless() {
-            self.line_up(id);
+        if !queue.parked && queue.has_work() {
+            self.push_runnable(id);
         }
     }
 
-    fn line_up(&mut self, id: QueueId) {
-        let queue = self.queues.get_mut(&id).expect("only a queue that is there is lined up");
-        if !std::mem::replace(&mut queue.lined_up, true) {
+    fn push_runnable(&mut self, id: QueueId) {
+        let queue = self.queues.get_mut(&id).expect("only a queue that exists is runnable");
+        if !std::mem::replace(&mut queue.is_runnable, true) {
             self.runnable.push_back(id);
         }
     }
@@ -401,10 +403,10 @@ impl Queue {
         Self {
             id,
             lanes: Lanes::new(saboteur),
-            dying: Dying::default(),
-            held_up: false,
+            pending_dead_letters: PendingDeadLetters::default(),
+            blocked_on_storage: false,
             awaited_by: Vec::new(),
-            resting: Resting::default(),
+            delayed_retries: DelayedRetries::default(),
             ready: 0,
             ready_bytes: 0,
             lags: false,
@@ -418,7 +420,7 @@ impl Queue {
             exclusive: false,
             active: None,
             parked: false,
-            lined_up: false,
+            is_runnable: false,
             expiring: settings.message_ttl_ms.is_some(),
             front_expires: None,
             last_used: now,
@@ -452,7 +454,8 @@ impl Queue {
     }
 
     pub(super) fn set_timer(&mut self, timers: &mut Timers) {
-        let wanted = [self.front_expires, self.unused_until(), self.resting.first()].into_iter().flatten().min();
+        let wanted =
+            [self.front_expires, self.unused_until(), self.delayed_retries.first()].into_iter().flatten().min();
         timers.move_to(self.id, &mut self.timer, wanted);
     }
 }

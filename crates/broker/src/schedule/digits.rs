@@ -1,8 +1,9 @@
 //! The lane of a due time in a schedule: by the highest of its digits in which it differs from the base.
 //!
-//! Times are numbers of sixteen digits of four bits. The lane (level, digit) holds the times that share all digits above
-//! that level with the base, and have that digit there. So the lanes of level 0 are a millisecond wide, those of level 3 four
-//! seconds, those of level 6 nearly five hours; each horizon has its lane, and lanes of lower levels come first.
+//! Times are numbers of sixteen digits of four bits. The lane (level, digit) holds the times that share all digits
+//! above that level with the base, and have that digit there. So the lanes of level 0 are a millisecond wide, those of
+//! level 3 four seconds, those of level 6 nearly five hours; each horizon has its lane, and lanes of lower levels come
+//! first.
 
 use ferrymq_model::Time;
 

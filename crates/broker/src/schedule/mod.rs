@@ -3,7 +3,7 @@
 //! It is a radix heap over the lanes that its id owns in storage, so that waiting messages need no memory and no
 //! own format. A message that is due much later goes to a coarse lane (see [`digits`]). When the first time of a
 //! lane comes, its messages move to finer lanes, the last of which are a millisecond wide. A lane that has few
-//! messages by then is not moved but *opened*: their times are held in memory ([`Front`]), and they leave from
+//! messages by then is not moved but *opened*: their times are held in memory ([`DueTimes`]), and they leave from
 //! where they are. So one of few messages is written once, and one of very many as often as its delay has
 //! hexadecimal digits.
 //!
@@ -13,7 +13,7 @@
 //! the same millisecond.)
 
 mod digits;
-mod front;
+mod due_times;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ use ferrymq_model::{Facts, Name, Place, QueueId, Sequence, Settled, Time};
 
 use crate::queue::{Next, Ports, Recovered, Settling};
 use digits::{end_of, is_finest, lane_of, start_of};
-use front::{FRONT_MESSAGES_MAX, Front};
+use due_times::{DUE_TIMES_MAX, DueTimes};
 
 /// The settings of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +46,13 @@ pub(crate) struct Schedule {
     starts: BTreeSet<(Time, u8)>,
     /// Lanes that were recovered: nothing of them has been read.
     unknown: Vec<u8>,
-    front: Option<Front>,
+    due_times: Option<DueTimes>,
     /// How many messages all lanes have.
     pub(crate) messages: u64,
     /// Storage was asked for a message and reads it.
     pub(crate) parked: bool,
-    /// Lined up for dispatch.
-    pub(crate) lined_up: bool,
+    /// It is enqueued for dispatch.
+    pub(crate) is_runnable: bool,
     pub(crate) timer: Option<Time>,
 }
 
@@ -107,10 +107,10 @@ impl Schedule {
             lanes: recovered.iter().map(|found| (found.lane, lane(found))).collect(),
             starts: BTreeSet::new(),
             unknown: recovered.iter().filter(|found| found.messages > 0).map(|found| found.lane).collect(),
-            front: None,
+            due_times: None,
             messages: recovered.iter().map(|found| found.messages).sum(),
             parked: false,
-            lined_up: false,
+            is_runnable: false,
             timer: None,
         }
     }
@@ -129,11 +129,11 @@ impl Schedule {
             Lane { from: 1, next: 1, messages: 0, start: None }
         });
         let sequence = lane.next;
-        if let Some(front) = &mut self.front
-            && front.lane == number
-            && front.unread(lane.next).is_none()
+        if let Some(due_times) = &mut self.due_times
+            && due_times.lane == number
+            && due_times.unread(lane.next).is_none()
         {
-            front.read(due, sequence);
+            due_times.read(due, sequence);
         }
         lane.next += 1;
         lane.messages += 1;
@@ -162,9 +162,9 @@ impl Schedule {
         let lane = self.lanes.get_mut(&number).expect("a lane with a message is there");
         lane.messages -= 1;
         self.messages -= 1;
-        let open = self.front.as_mut().filter(|front| front.lane == number);
+        let open = self.due_times.as_mut().filter(|due_times| due_times.lane == number);
         match open {
-            Some(front) => front.pop(),
+            Some(due_times) => due_times.pop(),
             None => lane.from = sequence + 1,
         }
         if lane.messages == 0 {
@@ -180,18 +180,18 @@ impl Schedule {
         if let Some(start) = lane.start.take() {
             self.starts.remove(&(start, number));
         }
-        self.front.take_if(|front| front.lane == number);
+        self.due_times.take_if(|due_times| due_times.lane == number);
     }
 
     /// When there is something to do next, if not now.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let (start, number) = self.starts.first()?;
-        let open = self.front.as_ref().filter(|front| front.lane == *number);
-        Some(open.and_then(Front::first).map_or(*start, |(due, _)| due))
+        let open = self.due_times.as_ref().filter(|due_times| due_times.lane == *number);
+        Some(open.and_then(DueTimes::first).map_or(*start, |(due, _)| due))
     }
 
     /// Whether [`Schedule::step`] would find something to do.
-    pub(crate) fn is_restless(&mut self, now: Time) -> bool {
+    pub(crate) fn has_work(&mut self, now: Time) -> bool {
         !self.parked && self.task(now).is_some()
     }
 
@@ -237,17 +237,17 @@ impl Schedule {
             }
             let found = &self.lanes[&lane];
             if !self.can_open(lane, start) {
-                self.front = None;
+                self.due_times = None;
                 return Some(Task { lane, from: found.from, what: What::Sort { start } });
             }
-            let front = match &mut self.front {
-                Some(front) if front.lane == lane => front,
-                other => other.insert(Front::new(lane, found.from)),
+            let due_times = match &mut self.due_times {
+                Some(due_times) if due_times.lane == lane => due_times,
+                other => other.insert(DueTimes::new(lane, found.from)),
             };
-            if let Some(from) = front.unread(found.next) {
+            if let Some(from) = due_times.unread(found.next) {
                 return Some(Task { lane, from, what: What::Read });
             }
-            match front.first() {
+            match due_times.first() {
                 Some((due, _)) if due > end_of(lane, start) => self.begins_later(lane, start, due),
                 Some((due, sequence)) if due <= now => {
                     return Some(Task { lane, from: sequence, what: What::Take });
@@ -262,7 +262,7 @@ impl Schedule {
     /// among them.
     fn can_open(&self, lane: u8, start: Time) -> bool {
         let alone = || self.starts.iter().nth(1).is_none_or(|(other, _)| *other > end_of(lane, start));
-        !is_finest(lane) && self.lanes[&lane].messages <= FRONT_MESSAGES_MAX && alone()
+        !is_finest(lane) && self.lanes[&lane].messages <= DUE_TIMES_MAX && alone()
     }
 
     /// All messages of the first lane are due later than was assumed; this happens if the clock was set back.
@@ -283,7 +283,7 @@ impl Schedule {
                 self.lanes.get_mut(&task.lane).expect("it was just looked into").from = sequence;
                 self.begins(task.lane, start_of(task.lane, due));
             }
-            What::Read => self.front.as_mut().expect("a lane is open that is read").read(due, sequence),
+            What::Read => self.due_times.as_mut().expect("a lane is open that is read").read(due, sequence),
             What::Take if sequence != task.from => self.left(task.lane, task.from),
             What::Take => return Some(coming),
             What::Sort { start } if due <= start => return Some(coming),
@@ -309,7 +309,7 @@ impl Schedule {
             }
             What::Read => {
                 let next = self.lanes[&task.lane].next;
-                self.front.as_mut().expect("a lane is open that is read").read_all(next);
+                self.due_times.as_mut().expect("a lane is open that is read").read_all(next);
             }
             What::Take => self.left(task.lane, task.from),
             What::Sort { .. } => self.emptied(task.lane),

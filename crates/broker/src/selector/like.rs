@@ -27,8 +27,8 @@ impl Pattern {
         Self(parts)
     }
 
-    /// Whether all of `text` is like this. Only the last `%` is ever tried again, so the time is at most the product of the
-    /// two lengths.
+    /// Whether all of `text` is like this. Only the last `%` is ever tried again, so the time is at most the product of
+    /// the two lengths.
     pub(super) fn matches(&self, text: &str) -> bool {
         let mut parts = self.0.as_slice();
         let mut rest = text.chars();

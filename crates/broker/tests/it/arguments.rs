@@ -79,7 +79,7 @@ fn arguments_say_what_the_queue_does() {
         dead_letters: Some(DeadLettering {
             exchange: Name::from("x"),
             routing_key: Some(Name::from("k")),
-            keeps: false,
+            at_least_once: false,
         }),
         consumer_timeout_ms: Some(5),
         ..QueueSettings::default()

@@ -6,7 +6,7 @@
 mod access;
 mod arguments;
 mod catalog;
-mod deaths;
+mod dead_letters;
 mod desk;
 mod doubling;
 mod hashing;
@@ -19,7 +19,7 @@ mod queues;
 mod random;
 mod reference;
 mod reproducible;
-mod resting;
+mod retry;
 mod schedules;
 mod sequences;
 mod vhosts;

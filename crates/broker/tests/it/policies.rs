@@ -123,7 +123,7 @@ fn of_two_limits_the_lower_holds_and_a_declaration_s_address_goes_first() {
     let changed = set(&mut desk, PolicyScope::User, policy).unwrap();
     assert_eq!(changed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [own, plain]);
     let address = |exchange: &str| {
-        Some(DeadLettering { exchange: Name::from(exchange), routing_key: Some(Name::from("k")), keeps: false })
+        Some(DeadLettering { exchange: Name::from(exchange), routing_key: Some(Name::from("k")), at_least_once: false })
     };
     let seen = |desk: &Desk, id| {
         let settings = &desk.catalog.queue_by_id(id).unwrap().settings;

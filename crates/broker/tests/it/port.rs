@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ferrymq_broker::{Content, Dead, Delivery, Due, Letter, Next, Ports, Recovered, Taken};
+use ferrymq_broker::{Content, Dead, DelayedMessage, Delivery, Next, Ports, Recovered, RoutedMessage, Taken};
 use ferrymq_model::{
     CatalogEntry, DeathReason, Dialect, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
     QueueState, Sequence, Settled, SubscriptionId, Time,
@@ -29,12 +29,12 @@ pub enum Event {
     Stored {
         message: u64,
     },
-    /// A message died in a queue with dead-lettering.
-    Died {
+    /// A message left a queue with dead-lettering.
+    DeadLettered {
         queue: String,
         message: u64,
         reason: DeathReason,
-        letter: Option<reference::Letter>,
+        dead_letter: Option<reference::RoutedMessage>,
     },
     Delivered {
         subscription: u64,
@@ -129,7 +129,7 @@ fn numbered(number: u64, bytes: u32) -> OwnedMessage {
     body.resize(bytes as usize, 0);
     OwnedMessage {
         dialect: Dialect::Amqp091,
-        exchange: Name::from("letters"),
+        exchange: Name::from("dead-letters"),
         routing_key: Box::default(),
         properties: Vec::new(),
         annotations: Box::default(),
@@ -245,7 +245,7 @@ impl Port {
     }
 
     /// The target of a dead letter, and what is known of it.
-    pub fn letter_targets(
+    pub fn dead_letter_targets(
         &self,
         queue: &str,
         names: &[&str],
@@ -326,7 +326,7 @@ impl Ports for Port {
         self.state(queue).settle(first, last);
         assert!(
             ![Settled::DeadLettered, Settled::Moved].contains(&why) || self.units > 0,
-            "a letter and its original hold together"
+            "a dead letter and its original hold together"
         );
         *self.settled.entry(format!("settled: {why:?}")).or_default() += last - first + 1;
     }
@@ -347,7 +347,7 @@ impl Ports for Port {
         state.due.sort_unstable();
     }
 
-    fn takes_letters(&mut self) -> bool {
+    fn accepts_dead_letters(&mut self) -> bool {
         // If it always refused, there would never be space.
         self.short |= self.moody > 1 && self.is_moody();
         !self.short
@@ -393,25 +393,31 @@ impl Ports for Port {
     }
 
     /// The exchange's name is the list of the target queues of dead letters.
-    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter> {
+    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<RoutedMessage> {
         let message = self.message(dead.content);
         self.handle = None;
         let queue = dead.queue.name.to_string();
         let exchange = &dead.queue.dead_letters.as_ref().expect("it has dead-lettering").exchange;
         let names: Vec<_> = exchange.split(',').collect();
-        let (names, written) = self.letter_targets(&queue, &names, message, dead.reason);
+        let (names, written) = self.dead_letter_targets(&queue, &names, message, dead.reason);
         let mut targets: Vec<_> = names.iter().map(|name| self.queues[name]).collect();
         targets.sort_unstable();
         let (persistent, bytes) = (written.persistent, dead.facts.body_bytes);
-        let letter = (!names.is_empty()).then(|| {
+        let dead_letter = (!names.is_empty()).then(|| {
             let id = self.write(written);
-            reference::Letter { id, bytes: bytes.into(), persistent, priority: dead.facts.priority, targets: names }
+            reference::RoutedMessage {
+                id,
+                bytes: bytes.into(),
+                persistent,
+                priority: dead.facts.priority,
+                targets: names,
+            }
         });
-        self.tell(Event::Died { queue, message, reason: dead.reason, letter: letter.clone() });
-        letter.map(|letter| {
-            let message = numbered(letter.id, bytes);
+        self.tell(Event::DeadLettered { queue, message, reason: dead.reason, dead_letter: dead_letter.clone() });
+        dead_letter.map(|dead_letter| {
+            let message = numbered(dead_letter.id, bytes);
             let facts = Facts { arrived: dead.at, expires: None, ..*dead.facts };
-            Letter { message, facts, persistent, targets }
+            RoutedMessage { message, facts, persistent, targets }
         })
     }
 
@@ -430,15 +436,15 @@ impl Ports for Port {
     }
 
     /// The exchange's name is the list of the target queues.
-    fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
-        let number = self.message(Content::Stored(due.handle));
+    fn release_delayed(&mut self, delayed: &DelayedMessage<'_>) -> Option<RoutedMessage> {
+        let number = self.message(Content::Stored(delayed.handle));
         self.handle = None;
-        let names = due.schedule.exchange.split(',');
+        let names = delayed.schedule.exchange.split(',');
         let targets: Vec<_> = names.filter_map(|name| self.queues.get(name).copied()).collect();
-        let facts = Facts { arrived: due.at, expires: None, ..*due.facts };
+        let facts = Facts { arrived: delayed.at, expires: None, ..*delayed.facts };
         let persistent = self.written[&number].persistent;
-        let message = numbered(number, due.facts.body_bytes);
-        (!targets.is_empty()).then_some(Letter { message, facts, persistent, targets })
+        let message = numbered(number, delayed.facts.body_bytes);
+        (!targets.is_empty()).then_some(RoutedMessage { message, facts, persistent, targets })
     }
 
     fn begin_unit(&mut self) {

@@ -1,6 +1,6 @@
 //! Single behaviours of a shard that the random sequences do not check, or not closely.
 
-use ferrymq_broker::{DeleteWhen, Published, QueueSettings, Shard, Stretch, Subscriber};
+use ferrymq_broker::{DeleteWhen, Published, QueueSettings, SequenceRange, Shard, Subscriber};
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
 
 use crate::port::{Event, Port, Written};
@@ -209,7 +209,7 @@ fn recovered_numbers_may_have_lost_their_messages() {
     bench.consume(1, false, 0);
     bench.port.credit.insert(1, 4);
     bench.dispatch();
-    let first_two = Stretch { queue: QUEUE, first: 1, last: 2, body_bytes: 16 };
+    let first_two = SequenceRange { queue: QUEUE, first: 1, last: 2, body_bytes: 16 };
     bench.shard.settle(&[first_two], Settlement::Accept, NOW, &mut bench.port);
     let state = bench.shard.state(QUEUE).unwrap();
     assert_eq!(state.open.iter().collect::<Vec<_>>(), [(3, 4)]);
@@ -240,8 +240,8 @@ fn attempts_count_how_often_a_message_came_back() {
         bench.dispatch();
         let Some(Event::Delivered { given, place, .. }) = bench.port.events.pop() else { panic!("a delivery") };
         assert_eq!((given.attempts, given.redelivered), (attempts, attempts > 0));
-        let stretch = Stretch { queue: QUEUE, first: place.sequence, last: place.sequence, body_bytes: 8 };
-        bench.shard.settle(&[stretch], Settlement::Release, NOW, &mut bench.port);
+        let range = SequenceRange { queue: QUEUE, first: place.sequence, last: place.sequence, body_bytes: 8 };
+        bench.shard.settle(&[range], Settlement::Release, NOW, &mut bench.port);
     }
     assert_eq!(bench.shard.state(QUEUE).unwrap().attempts, [(1, 3)]);
     assert_eq!(bench.port.states[&QUEUE].attempts, [(1, 3)]);
@@ -254,7 +254,7 @@ fn a_queue_that_is_gone_swallows_what_comes_late() {
     bench.publish(true);
     assert_eq!(bench.shard.delete(QUEUE, DeleteWhen::default(), &mut bench.port), Ok(0));
     bench.delivered();
-    let late = Stretch { queue: QUEUE, first: 1, last: 1, body_bytes: 8 };
+    let late = SequenceRange { queue: QUEUE, first: 1, last: 1, body_bytes: 8 };
     bench.shard.settle(&[late], Settlement::Release, NOW, &mut bench.port);
     bench.shard.cancel(SubscriptionId(1), NOW, &mut bench.port);
     bench.shard.credit(&[SubscriptionId(1)]);

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of the broker. What the broker decides by itself (who gets which message, and when a
 //! subscription without credit is skipped) it reports as events, and the reference says whether each was correct.
-//! When the broker has nothing more to do, [`Reference::rest`] says whether anything was forgotten.
+//! When the broker has nothing more to do, [`Reference::check_idle`] says whether anything was forgotten.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ mod queue;
 mod routing;
 
 pub use policy::{Full, OPERATOR_PATTERN, POLICIES, Policy, declared, goes_in_a_circle, operators, policy};
-pub use queue::{Envelope, Given, Letter, Publish, Queue, Stands};
+pub use queue::{Envelope, Given, Publish, Queue, RoutedMessage, Stands};
 use queue::{Message, Subscription};
 
 /// The refusals of the model, without their texts.
@@ -82,7 +82,7 @@ pub struct Reference {
     /// The operator's.
     operators: Option<Policy>,
     /// Dead letters of refused messages, until the broker puts them into their queues.
-    in_flight: Vec<Letter>,
+    in_flight: Vec<RoutedMessage>,
 }
 
 impl Reference {
@@ -227,8 +227,8 @@ impl Reference {
             active: None,
             policy: own.with(self.policy_of(&request.queue)),
             own,
-            dying: Vec::new(),
-            served: BTreeMap::new(),
+            pending_dead_letters: Vec::new(),
+            delivered_to: BTreeMap::new(),
             turned_away: Vec::new(),
         })
     }

@@ -498,8 +498,8 @@ fn a_forgotten_credit_is_found_out() {
 }
 
 #[test]
-fn a_lost_letter_is_found_out() {
-    is_found_out(Sabotage::LetterLost);
+fn a_lost_dead_letter_is_found_out() {
+    is_found_out(Sabotage::DeadLetterLost);
 }
 
 #[test]
@@ -538,11 +538,11 @@ fn an_ignored_policy_is_found_out() {
 }
 
 #[test]
-fn a_forgotten_kept_letter_is_found_out() {
-    is_found_out(Sabotage::KeptForgotten);
+fn a_forgotten_unconfirmed_dead_letter_is_found_out() {
+    is_found_out(Sabotage::UnconfirmedForgotten);
 }
 
 #[test]
-fn forgotten_room_for_a_letter_is_found_out() {
-    is_found_out(Sabotage::RoomForgotten);
+fn forgotten_space_for_a_dead_letter_is_found_out() {
+    is_found_out(Sabotage::SpaceForgotten);
 }

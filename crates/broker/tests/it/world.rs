@@ -179,14 +179,14 @@ impl World {
         if !same {
             return Err(format!("{what}: the broker says {broker:?}, the reference {reference:?}"));
         }
-        self.settle_down().map_err(|why| format!("{what}: {why}"))
+        self.run_deferred().map_err(|why| format!("{what}: {why}"))
     }
 
     fn count(&mut self, what: &str) {
         *self.happened.entry(what.to_owned()).or_default() += 1;
     }
 
-    fn settle_down(&mut self) -> Checked {
+    fn run_deferred(&mut self) -> Checked {
         loop {
             self.take_events()?;
             self.port.keep(&mut self.changes);
@@ -208,7 +208,7 @@ impl World {
             }
         }
         let port = &self.port;
-        self.reference.rest(&|queue, names, id, reason| port.letter_targets(queue, names, id, reason).0)?;
+        self.reference.check_idle(&|queue, names, id, reason| port.dead_letter_targets(queue, names, id, reason).0)?;
         self.compare()
     }
 
@@ -216,10 +216,10 @@ impl World {
         for event in std::mem::take(&mut self.port.events) {
             match event {
                 Event::Stored { message } => self.reference.seen(message),
-                Event::Died { queue, message, reason, letter } => {
-                    let went = if letter.is_some() { "a letter" } else { "nothing" };
+                Event::DeadLettered { queue, message, reason, dead_letter } => {
+                    let went = if dead_letter.is_some() { "a dead letter" } else { "nothing" };
                     self.count(&format!("{reason:?} becomes {went}"));
-                    self.reference.died(&queue, message, reason, letter)?;
+                    self.reference.dead_lettered(&queue, message, reason, dead_letter)?;
                     for what in std::mem::take(&mut self.reference.met) {
                         self.count(what);
                     }
@@ -266,7 +266,7 @@ impl World {
         for shard in &mut self.shards {
             shard.loaded(&pending);
             if room {
-                shard.room_again();
+                shard.storage_unblocked();
             }
         }
     }
@@ -297,14 +297,16 @@ impl World {
             let counts = self.shards[self.index(*id)].counts(*id).unwrap();
             let queue = &self.reference.queues[name];
             let active = counts.active.map(|active| active.0);
-            let dying_bytes = if queue.policy.keeps { counts.dying_bytes } else { 0 };
-            let bytes = (counts.ready_bytes + dying_bytes, counts.unacked_bytes);
-            let broker = (counts.ready, counts.unacked, counts.dying, bytes, active);
+            let pending_dead_letter_bytes =
+                if queue.policy.at_least_once { counts.pending_dead_letter_bytes } else { 0 };
+            let bytes = (counts.ready_bytes + pending_dead_letter_bytes, counts.unacked_bytes);
+            let broker = (counts.ready, counts.unacked, counts.pending_dead_letters, bytes, active);
             let (ready, out) = (queue.count(Stands::Ready), queue.count(Stands::Out));
-            let dying = queue.count(Stands::Dying);
-            let reference = (ready.0, out.0, dying.0, (ready.1 + dying.1, out.1), queue.active);
+            let pending_dead_letters = queue.count(Stands::PendingDeadLetter);
+            let reference =
+                (ready.0, out.0, pending_dead_letters.0, (ready.1 + pending_dead_letters.1, out.1), queue.active);
             if broker != reference {
-                let what = "(ready, unacked, dying, (bytes there, bytes unacked), active)";
+                let what = "(ready, unacked, pending dead letters, (bytes there, bytes unacked), active)";
                 return Err(format!("{name} {what}: {broker:?}, the reference {reference:?}: {queue:?}"));
             }
         }

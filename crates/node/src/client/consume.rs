@@ -6,7 +6,7 @@ use ferrymq_model::{Access, GetCommand, Name, Object, Origin, Refusal, Reply, Se
 use super::Client;
 use crate::{
     connection::{mailbox::Get, peer::subscription_id},
-    core::transition::{Aftermath, CatalogLock},
+    core::transition::{CatalogLock, Deferred},
 };
 
 impl Client {
@@ -24,9 +24,9 @@ impl Client {
         let id = subscription_id(self.connection.id, number);
         let subscriber = Subscriber { id, no_ack: wanted.no_ack, exclusive: wanted.exclusive, priority };
         let Subscribe { queue: name, tag, no_ack, exclusive, arguments, .. } = wanted;
-        let told = (channel, tag.clone(), name, no_ack, exclusive);
-        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
-        let result = self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        let created = (channel, tag.clone(), name, no_ack, exclusive);
+        let (now, mut deferred) = (self.node.now(), Deferred::default());
+        let result = self.node.decide_with(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             shard.consume(queue, subscriber, now)?;
             ports.watch_for(timeout_ms);
             // In the mailbox before any delivery, because the shard's lock is held.
@@ -40,9 +40,9 @@ impl Client {
         drop(catalog);
         // Before the answer leaves: who has read it finds the event in its queues.
         if result.is_ok() {
-            self.tell_subscribed(told, &arguments);
+            self.publish_consumer_created(created, &arguments);
         }
-        self.settle_down(aftermath);
+        self.run_deferred(deferred);
         result
     }
 
@@ -67,9 +67,9 @@ impl Client {
             let number = mailbox.subscription(origin.channel, tag);
             number.and_then(|number| Some((number, mailbox.unsubscribe(number)?)))
         };
-        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
+        let (now, mut deferred) = (self.node.now(), Deferred::default());
         let catalog = self.node.catalog.read();
-        self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             if let Some((number, _)) = &ended {
                 shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }
@@ -77,9 +77,9 @@ impl Client {
             self.connection.mailbox().reply(origin, None, reply);
         });
         drop(catalog);
-        self.settle_down(aftermath);
+        self.run_deferred(deferred);
         if let Some((_, subscription)) = ended {
-            self.connection.tell_unsubscribed(&self.node, &subscription);
+            self.connection.publish_consumer_deleted(&self.node, &subscription);
         }
         Ok(())
     }

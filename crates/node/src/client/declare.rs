@@ -8,7 +8,7 @@ use ferrymq_model::{
 
 use super::Client;
 use crate::{
-    core::transition::{Aftermath, CatalogLock, Transition},
+    core::transition::{CatalogLock, Deferred, Transition},
     management::catalog_change,
 };
 
@@ -39,20 +39,20 @@ impl Client {
     pub(super) fn bind(&mut self, origin: Origin, command: &BindCommand) -> Result<(), Refusal> {
         let command = self.with_queue_named(origin.channel, command)?;
         let caller = self.caller();
-        let (mut aftermath, mut catalog) = (Aftermath::default(), self.node.catalog.write());
+        let (mut deferred, mut catalog) = (Deferred::default(), self.node.catalog.write());
         let lock = CatalogLock::Write(&mut catalog);
-        let (bound, mut after) = self.node.decide_with(lock, &mut aftermath, |shard, ports| {
+        let (bound, mut after) = self.node.decide_with(lock, &mut deferred, |shard, ports| {
             catalog_change::apply(shard, ports, |_, ports, changes| ports.catalog().bind(&caller, &command, changes))
         });
         if let Ok(Some(bound)) = &bound
             && let Some(history) = catalog.history(caller.vhost, &bound.exchange)
         {
-            after = self.replay(&catalog, &history, bound, &mut aftermath).unwrap_or(after);
+            after = self.replay(&catalog, &history, bound, &mut deferred).unwrap_or(after);
         }
-        let happenings = catalog.take_happenings();
+        let events = catalog.take_events();
         drop(catalog);
-        self.node.settle_down(aftermath, Some(&self.connection));
-        self.node.tell_happenings(happenings, Some(caller.user));
+        self.node.run_deferred(deferred, Some(&self.connection));
+        self.node.publish_events(events, Some(caller.user));
         bound?;
         self.reply(origin, Some(after), Reply::Bound);
         Ok(())
@@ -143,9 +143,9 @@ impl Client {
         let name = self.queue_name(origin.channel, &command.queue)?;
         let when = DeleteWhen { unused: command.if_unused, empty: command.if_empty };
         let caller = self.caller();
-        let (mut aftermath, mut catalog) = (Aftermath::default(), self.node.catalog.write());
+        let (mut deferred, mut catalog) = (Deferred::default(), self.node.catalog.write());
         let lock = CatalogLock::Write(&mut catalog);
-        let deleted = self.node.decide_with(lock, &mut aftermath, |shard, ports| {
+        let deleted = self.node.decide_with(lock, &mut deferred, |shard, ports| {
             let (deleted, after) = catalog_change::apply(shard, ports, |shard, ports, _| {
                 let queue = match ports.catalog().queue(&caller, &name, Some(Access::Configure)) {
                     Ok(found) => found.id,
@@ -164,23 +164,23 @@ impl Client {
             mailbox.reply(origin, Some(after), Reply::QueueDeleted { messages });
             Ok(())
         });
-        let happenings = catalog.take_happenings();
+        let events = catalog.take_events();
         drop(catalog);
         self.await_journal();
-        self.settle_down(aftermath);
-        self.node.tell_happenings(happenings, Some(self.caller().user));
+        self.run_deferred(deferred);
+        self.node.publish_events(events, Some(self.caller().user));
         deleted
     }
 
     pub(super) fn purge_queue(&mut self, origin: Origin, queue: &Name) -> Result<(), Refusal> {
         let name = self.queue_name(origin.channel, queue)?;
         let queue = self.node.catalog.read().queue(&self.caller(), &name, Some(Access::Read))?.id;
-        let mut aftermath = Aftermath::default();
+        let mut deferred = Deferred::default();
         let (messages, after) =
-            self.node.decide(&mut aftermath, |shard, ports| (shard.purge(queue, ports), ports.flushed_position()));
+            self.node.decide(&mut deferred, |shard, ports| (shard.purge(queue, ports), ports.flushed_position()));
         self.node.failed.remove(queue);
         self.reply(origin, Some(after).filter(|_| messages > 0), Reply::QueuePurged { messages });
-        self.settle_down(aftermath);
+        self.run_deferred(deferred);
         Ok(())
     }
 }

@@ -6,60 +6,64 @@ use super::Client;
 use crate::{
     connection::{mailbox::Subscription, peer::Connection},
     core::node::Node,
-    management::{events::Told, trace::NODE},
+    management::{events::EventHeaders, trace::NODE},
 };
 
 impl Client {
-    pub(super) fn tell_authentication(&self, event: &'static str, user: &Name, refusal: Option<&Refusal>) {
-        self.node.tell(event, || {
-            let told = Told::default().text("name", user).text("connection_name", &self.connection.name());
-            let told = told.text("connection_type", "network");
+    pub(super) fn publish_authentication(&self, event: &'static str, user: &Name, refusal: Option<&Refusal>) {
+        self.node.publish_event(event, || {
+            let headers = EventHeaders::default().text("name", user).text("connection_name", &self.connection.name());
+            let headers = headers.text("connection_type", "network");
             match refusal {
-                Some(refusal) => told.text("error", &refusal.to_string()),
-                None => told,
+                Some(refusal) => headers.text("error", &refusal.to_string()),
+                None => headers,
             }
         });
     }
 
-    pub(super) fn tell_connected(&self) {
-        let Some(who) = self.connection.who.get() else { return };
-        self.node.tell("connection.created", || {
-            let told = Told::default().text("type", "network").text("pid", &self.connection.pid(0));
-            let told = told.text("name", &who.connection).text("node", NODE);
-            told.count("connected_at", self.node.wall().0).who(who)
+    pub(super) fn publish_connection_created(&self) {
+        let Some(identity) = self.connection.identity.get() else { return };
+        self.node.publish_event("connection.created", || {
+            let headers = EventHeaders::default().text("type", "network").text("pid", &self.connection.pid(0));
+            let headers = headers.text("name", &identity.connection).text("node", NODE);
+            headers.count("connected_at", self.node.wall().0).identity(identity)
         });
     }
 
-    pub(super) fn tell_disconnected(&self) {
-        let Some(who) = self.connection.who.get() else { return };
-        self.node.tell("connection.closed", || {
-            Told::default().text("name", &who.connection).text("pid", &self.connection.pid(0)).text("node", NODE)
+    pub(super) fn publish_connection_closed(&self) {
+        let Some(identity) = self.connection.identity.get() else { return };
+        self.node.publish_event("connection.closed", || {
+            EventHeaders::default()
+                .text("name", &identity.connection)
+                .text("pid", &self.connection.pid(0))
+                .text("node", NODE)
         });
     }
 
-    pub(super) fn tell_channel_opened(&self, channel: u16) {
-        let Some(who) = self.connection.who.get() else { return };
-        self.node.tell("channel.created", || {
-            let told = Told::default().text("pid", &self.connection.pid(channel));
-            let told = told.text("name", &format!("{} ({channel})", who.connection));
-            told.text("connection", &self.connection.pid(0)).count("number", channel.into()).who(who)
+    pub(super) fn publish_channel_created(&self, channel: u16) {
+        let Some(identity) = self.connection.identity.get() else { return };
+        self.node.publish_event("channel.created", || {
+            let headers = EventHeaders::default().text("pid", &self.connection.pid(channel));
+            let headers = headers.text("name", &format!("{} ({channel})", identity.connection));
+            headers.text("connection", &self.connection.pid(0)).count("number", channel.into()).identity(identity)
         });
     }
 
     /// With the subscriptions that ended with it.
-    pub(super) fn tell_channel_closed(&self, channel: u16, over: &[Subscription]) {
-        let Some(who) = self.connection.who.get() else { return };
-        over.iter().for_each(|subscription| self.connection.tell_unsubscribed(&self.node, subscription));
-        self.node
-            .tell("channel.closed", || Told::default().text("pid", &self.connection.pid(channel)).by(Some(&who.user)));
+    pub(super) fn publish_channel_closed(&self, channel: u16, over: &[Subscription]) {
+        let Some(identity) = self.connection.identity.get() else { return };
+        over.iter().for_each(|subscription| self.connection.publish_consumer_deleted(&self.node, subscription));
+        self.node.publish_event("channel.closed", || {
+            EventHeaders::default().text("pid", &self.connection.pid(channel)).by(Some(&identity.user))
+        });
     }
 
-    pub(super) fn tell_subscribed(
+    pub(super) fn publish_consumer_created(
         &self,
         (channel, tag, queue, no_ack, exclusive): (u16, Name, Name, bool, bool),
         arguments: &Arguments,
     ) {
-        let Some(who) = self.connection.who.get() else { return };
+        let Some(identity) = self.connection.identity.get() else { return };
         let mailbox = self.connection.mailbox();
         let number = mailbox.subscription(channel, &tag);
         let prefetch = match number.and_then(|number| mailbox.subscriptions.get(&number)).map(|found| found.credit) {
@@ -67,23 +71,23 @@ impl Client {
             Some(Credit::Grant(_)) | None => 0,
         };
         drop(mailbox);
-        self.node.tell("consumer.created", || {
-            let told = Told::default().text("consumer_tag", &tag).flag("exclusive", exclusive);
-            let told = told.flag("ack_required", !no_ack).text("channel", &self.connection.pid(channel));
-            let told = told.text("queue", &queue).text("vhost", &who.vhost);
-            told.count("prefetch_count", prefetch.into()).arguments(arguments).by(Some(&who.user))
+        self.node.publish_event("consumer.created", || {
+            let headers = EventHeaders::default().text("consumer_tag", &tag).flag("exclusive", exclusive);
+            let headers = headers.flag("ack_required", !no_ack).text("channel", &self.connection.pid(channel));
+            let headers = headers.text("queue", &queue).text("vhost", &identity.vhost);
+            headers.count("prefetch_count", prefetch.into()).arguments(arguments).by(Some(&identity.user))
         });
     }
 }
 
 impl Connection {
     /// A subscription has ended, for any reason.
-    pub fn tell_unsubscribed(&self, node: &Node, subscription: &Subscription) {
-        let Some(who) = self.who.get() else { return };
-        node.tell("consumer.deleted", || {
-            let told = Told::default().text("consumer_tag", &subscription.tag);
-            let told = told.text("channel", &self.pid(subscription.channel)).text("queue", &subscription.queue);
-            told.text("vhost", &who.vhost).by(Some(&who.user))
+    pub fn publish_consumer_deleted(&self, node: &Node, subscription: &Subscription) {
+        let Some(identity) = self.identity.get() else { return };
+        node.publish_event("consumer.deleted", || {
+            let headers = EventHeaders::default().text("consumer_tag", &subscription.tag);
+            let headers = headers.text("channel", &self.pid(subscription.channel)).text("queue", &subscription.queue);
+            headers.text("vhost", &identity.vhost).by(Some(&identity.user))
         });
     }
 }

@@ -11,7 +11,7 @@ use super::{
     Client,
     publish::{Route, facts_of, message_of},
 };
-use crate::core::transition::Aftermath;
+use crate::core::transition::Deferred;
 
 /// The number of queues that are filled during one hold of the shard's lock: a batch counts deliveries, not
 /// messages.
@@ -81,8 +81,8 @@ impl Client {
             route
         };
         let routes: Vec<Route> = published.iter().map(became).collect();
-        let aftermath = self.what_is_undrained();
-        self.published(&[], &publishes, &routes, stored, aftermath);
+        let deferred = self.what_is_undrained();
+        self.published(&[], &publishes, &routes, stored, deferred);
         true
     }
 
@@ -90,11 +90,11 @@ impl Client {
         let portion = fan_out.portion();
         let FanOut { publishes, targets, published, stored, wants_confirm, .. } = fan_out;
         let targets = &targets[portion.clone()];
-        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
+        let (now, mut deferred) = (self.node.now(), Deferred::default());
         for (publish, published) in publishes.iter().zip(published) {
             let message = message_of(publish, &[]);
             let facts = facts_of(publish, &message, now);
-            let here = self.node.decide(&mut aftermath, |shard, ports| {
+            let here = self.node.decide(&mut deferred, |shard, ports| {
                 let here = shard.publish(&message, &facts, publish.persistent, targets, ports);
                 if here.durable && *wants_confirm {
                     *stored = Some(ports.flushed_position());
@@ -107,6 +107,6 @@ impl Client {
         }
         self.worked((targets.len() * publishes.len()) as u64);
         fan_out.next = portion.end;
-        self.settle_down(aftermath);
+        self.run_deferred(deferred);
     }
 }

@@ -6,7 +6,7 @@ use ferrymq_model::{BindCommand, Facts, Position, QueueId, Time};
 use super::Client;
 use crate::core::{
     node::Node,
-    transition::{Aftermath, CatalogLock},
+    transition::{CatalogLock, Deferred},
 };
 
 impl Client {
@@ -18,7 +18,7 @@ impl Client {
         catalog: &Catalog,
         history: &History,
         bound: &BindCommand,
-        aftermath: &mut Aftermath,
+        deferred: &mut Deferred,
     ) -> Option<Position> {
         let vhost = self.caller().vhost;
         let replayed: Vec<_> = history
@@ -28,7 +28,7 @@ impl Client {
             .collect();
         let (now, mut after) = (self.node.now(), None);
         for batch in replayed.chunks(self.node.limits().batch_messages_max) {
-            self.node.decide_with(CatalogLock::Read(catalog), aftermath, |shard, ports| {
+            self.node.decide_with(CatalogLock::Read(catalog), deferred, |shard, ports| {
                 for (targets, kept) in batch {
                     let message = kept.message.borrowed();
                     if shard.publish(&message, &facts_of(kept, now), kept.persistent, targets, ports).durable {

@@ -8,16 +8,16 @@ use ferrymq_model::{Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, 
 use super::{Client, route_cache::RouteCache};
 use crate::{
     connection::{ledger::Kind, mailbox::Subscription, peer::subscription_id},
-    core::transition::{Aftermath, CatalogLock},
+    core::transition::{CatalogLock, Deferred},
     login::authentication::Principal,
-    management::trace::Who,
+    management::trace::ConnectionIdentity,
 };
 
 impl Client {
     /// Checks the login. The session answers the peer itself, because the answer depends on what the peer supports.
     pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
         let checked = match login {
-            Login::Certificate => self.node.check_proof(self.connection.proves(), self.loopback),
+            Login::Certificate => self.node.check_proof(self.connection.certificate_user(), self.loopback),
             Login::Password { user, password } => {
                 self.claimed = user.clone();
                 if self.node.is_checked_soon(&user, &password) {
@@ -27,7 +27,7 @@ impl Client {
                     let checked = if self.loopback {
                         self.node.check_later(user, password, true, connection)
                     } else {
-                        self.node.check_in_line(user, password, &self.address, connection)
+                        self.node.check_after_delay(user, password, &self.address, connection)
                     };
                     match checked {
                         Ok(()) => {
@@ -61,12 +61,12 @@ impl Client {
     fn logged_in(&mut self, checked: Result<Principal, Refusal>, events: &mut Vec<Event>) {
         match checked {
             Ok(principal) => {
-                self.tell_authentication("user.authentication.success", &principal.name, None);
+                self.publish_authentication("user.authentication.success", &principal.name, None);
                 self.principal = Some(principal);
                 events.push(Event::LoggedIn);
             }
             Err(refusal) => {
-                self.tell_authentication("user.authentication.failure", &self.claimed, Some(&refusal));
+                self.publish_authentication("user.authentication.failure", &self.claimed, Some(&refusal));
                 events.push(Event::Refused { origin: Origin::default(), refusal });
             }
         }
@@ -78,17 +78,21 @@ impl Client {
         catalog.check_entry(&caller)?;
         let connections_max = catalog.vhost_settings(&vhost)?.connections_max;
         let limits = catalog.user_limits(caller.user);
-        let accounts = self.node.counters.enter(&vhost, connections_max, caller.user, limits)?;
+        let usage_counters = self.node.counters.enter(&vhost, connections_max, caller.user, limits)?;
         self.epoch = catalog.epoch(&vhost);
         drop(catalog);
-        let who = Who { vhost: vhost.clone(), user: self.principal().name.clone(), connection: self.connection.name() };
+        let identity = ConnectionIdentity {
+            vhost: vhost.clone(),
+            user: self.principal().name.clone(),
+            connection: self.connection.name(),
+        };
         // A session opens one vhost.
-        self.connection.who.get_or_init(|| who);
-        self.connection.accounts.get_or_init(|| accounts);
+        self.connection.identity.get_or_init(|| identity);
+        self.connection.usage_counters.get_or_init(|| usage_counters);
         self.vhost = Some(vhost);
         self.reply(origin, None, Reply::VhostOpened);
         events.push(Event::VhostOpened);
-        self.tell_connected();
+        self.publish_connection_created();
         Ok(())
     }
 
@@ -115,7 +119,7 @@ impl Client {
         mailbox.open_channel(origin.channel, on_refusal);
         mailbox.reply(origin, None, Reply::ChannelOpened);
         drop(mailbox);
-        self.tell_channel_opened(origin.channel);
+        self.publish_channel_created(origin.channel);
         Ok(())
     }
 
@@ -164,21 +168,21 @@ impl Client {
         }
         let (ended, over): (Vec<u32>, Vec<Subscription>) = over.into_iter().unzip();
         if ended.is_empty() && held.is_empty() {
-            self.tell_channel_closed(channel, &over);
+            self.publish_channel_closed(channel, &over);
             return;
         }
-        let mut aftermath = Aftermath::default();
+        let mut deferred = Deferred::default();
         let now = self.node.now();
         let catalog = self.node.catalog.read();
-        self.node.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             shard.settle(&held, Settlement::Fail, now, ports);
             for number in &ended {
                 shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }
         });
         drop(catalog);
-        self.settle_down(aftermath);
-        self.tell_channel_closed(channel, &over);
+        self.run_deferred(deferred);
+        self.publish_channel_closed(channel, &over);
     }
 
     /// Whether everything that was decided for this connection has left. After its end, its peer is notified when
@@ -209,7 +213,7 @@ impl Client {
             self.node.counters.leave(vhost, &principal.name, principal.token.is_none());
         }
         self.node.disconnect(&Arc::clone(&self.connection));
-        self.tell_disconnected();
+        self.publish_connection_closed();
         self.connection.end();
     }
 }

@@ -20,7 +20,7 @@ mod transaction;
 
 use std::{cell::Cell, fmt, sync::Arc};
 
-use ferrymq_broker::{Caller, Epoch, Stretch};
+use ferrymq_broker::{Caller, Epoch, SequenceRange};
 use ferrymq_model::{
     Ask, Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Request, Settlement, SubscriptionId,
 };
@@ -31,7 +31,7 @@ use crate::{
     core::{
         node::{Node, WORK_OF_CHANGE},
         touched::Touched,
-        transition::Aftermath,
+        transition::Deferred,
     },
     login::authentication::Principal,
 };
@@ -60,7 +60,7 @@ pub struct Client {
     /// between inputs.
     undrained: Touched,
     /// Settlements that are not decided yet.
-    settled: Vec<Stretch>,
+    settled: Vec<SequenceRange>,
     settlement: Settlement,
     /// The number of changes of the vhost, which make cached routes invalid.
     epoch: Option<Epoch>,
@@ -158,7 +158,7 @@ impl Client {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let held = self.has_published && self.node.holds_publishers() || self.node.holds_everybody();
-        let held = held || self.connection.account.is_held_up();
+        let held = held || self.connection.account.is_blocked();
         self.is_checked || held || self.is_filing() || self.connection.mailbox().is_flooded()
     }
 
@@ -260,12 +260,12 @@ impl Client {
         self.work.set(self.work.get() + units);
     }
 
-    /// Sends what was decided; see [`Node::settle_down`]. If there are very many receivers,
+    /// Sends what was decided; see [`Node::run_deferred`]. If there are very many receivers,
     /// [`Client::go_on_sending`] sends the rest.
-    fn settle_down(&mut self, mut aftermath: Aftermath) {
-        self.worked(self.node.settle_for_now(&mut aftermath, Some(&self.connection)));
-        self.is_sending |= !aftermath.touched.is_empty();
-        self.undrained.add_all(aftermath.touched.take());
+    fn run_deferred(&mut self, mut deferred: Deferred) {
+        self.worked(self.node.run_deferred_for_now(&mut deferred, Some(&self.connection)));
+        self.is_sending |= !deferred.touched.is_empty();
+        self.undrained.add_all(deferred.touched.take());
     }
 
     /// Whether some connections have not been sent what was decided: see [`Client::go_on_sending`].
@@ -278,7 +278,7 @@ impl Client {
     pub fn go_on_sending(&mut self) {
         self.is_sending = false;
         let touched = std::mem::take(&mut self.undrained);
-        self.settle_down(Aftermath { touched, ..Aftermath::default() });
+        self.run_deferred(Deferred { touched, ..Deferred::default() });
     }
 
     /// Sends what others have left in this connection's mailbox for its owner.
@@ -379,9 +379,9 @@ impl Client {
     /// These subscriptions have credit again.
     fn go_on(&mut self, waiting: &[SubscriptionId]) {
         if !waiting.is_empty() {
-            let mut aftermath = Aftermath::default();
-            self.node.decide(&mut aftermath, |shard, _| shard.credit(waiting));
-            self.settle_down(aftermath);
+            let mut deferred = Deferred::default();
+            self.node.decide(&mut deferred, |shard, _| shard.credit(waiting));
+            self.run_deferred(deferred);
         }
     }
 

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     connection::{ledger::Kind, mailbox::Channel, transaction},
-    core::{node::Node, transition::Aftermath},
-    management::{counters::Batch, trace::Tap},
+    core::{node::Node, transition::Deferred},
+    management::{counters::Batch, trace::TracePoint},
     routing::replies::ReplyTarget,
 };
 
@@ -118,12 +118,12 @@ impl Client {
         wants_confirm: bool,
     ) {
         let now = self.node.now();
-        let mut aftermath = self.what_is_undrained();
+        let mut deferred = self.what_is_undrained();
         if self.node.firehose.is_on() {
-            self.show_published(input, publishes, &routes, targets, &mut aftermath);
+            self.trace_published(input, publishes, &routes, targets, &mut deferred);
         }
         let mut ahead_in = None;
-        let stored = self.node.decide(&mut aftermath, |shard, ports| {
+        let stored = self.node.decide(&mut deferred, |shard, ports| {
             let mut durable = false;
             for (publish, route) in publishes.iter().zip(&mut routes) {
                 let message = message_of(publish, input);
@@ -150,7 +150,7 @@ impl Client {
         });
         self.pacing.published(ahead_in);
         self.worked(publishes.len().max(targets.len()) as u64);
-        self.published(input, publishes, &routes, stored, aftermath);
+        self.published(input, publishes, &routes, stored, deferred);
     }
 
     /// A publish goes to many queues, together with the following ones that have the same targets. Begins with
@@ -169,10 +169,10 @@ impl Client {
         let publishes: Vec<Publish> =
             publishes[..count].iter().map(|publish| transaction::kept(publish, &message_of(publish, input))).collect();
         if self.node.firehose.is_on() {
-            let mut aftermath = self.what_is_undrained();
+            let mut deferred = self.what_is_undrained();
             let routes: Vec<Route> = publishes.iter().map(|_| Route::Queues(0..targets.len())).collect();
-            self.show_published(&[], &publishes, &routes, targets, &mut aftermath);
-            self.settle_down(aftermath);
+            self.trace_published(&[], &publishes, &routes, targets, &mut deferred);
+            self.run_deferred(deferred);
         }
         self.fan_out = Some(FanOut::new(publishes, targets.to_vec(), wants_confirm));
         count
@@ -190,8 +190,8 @@ impl Client {
     }
 
     /// The connections that wait for the end of the input.
-    pub(super) fn what_is_undrained(&mut self) -> Aftermath {
-        Aftermath { touched: std::mem::take(&mut self.undrained), ..Aftermath::default() }
+    pub(super) fn what_is_undrained(&mut self) -> Deferred {
+        Deferred { touched: std::mem::take(&mut self.undrained), ..Deferred::default() }
     }
 
     /// Publishes were decided: answers and counts them, and sends the results, unless more of the input may add to
@@ -202,34 +202,34 @@ impl Client {
         publishes: &[Publish],
         routes: &[Route],
         stored: Option<Position>,
-        mut aftermath: Aftermath,
+        mut deferred: Deferred,
     ) {
         self.answer(input, publishes, routes, stored);
         self.count_published(publishes.iter().zip(routes).filter(|(_, route)| !matches!(route, Route::Ignored)));
-        aftermath.touch(&self.connection);
-        if aftermath.can_wait() {
-            self.undrained = aftermath.touched;
+        deferred.touch(&self.connection);
+        if deferred.can_wait() {
+            self.undrained = deferred.touched;
         } else {
-            self.settle_down(aftermath);
+            self.run_deferred(deferred);
         }
     }
 
     fn count_published<'a>(&self, decided: impl Iterator<Item = (&'a Publish, &'a Route)>) {
         let mut batch = Batch::default();
         decided.for_each(|(publish, _)| batch.add(body_bytes(publish)));
-        if let Some(accounts) = self.connection.accounts.get() {
-            accounts.published(batch);
+        if let Some(counters) = self.connection.usage_counters.get() {
+            counters.published(batch);
         }
     }
 
     /// Traces a publish.
-    fn show_published(
+    fn trace_published(
         &self,
         input: &[u8],
         publishes: &[Publish],
         routes: &[Route],
         targets: &[QueueId],
-        aftermath: &mut Aftermath,
+        deferred: &mut Deferred,
     ) {
         let catalog = self.node.catalog.read();
         for (publish, route) in publishes.iter().zip(routes) {
@@ -238,26 +238,29 @@ impl Client {
                 Route::Ignored => continue,
                 Route::Refused | Route::None | Route::Answer(_) => &[],
             };
-            self.show_publish(&catalog, publish, &message_of(publish, input), targets, aftermath);
+            self.trace_publish(&catalog, publish, &message_of(publish, input), targets, deferred);
         }
     }
 
     /// Traces a publish to these queues.
-    pub(super) fn show_publish(
+    pub(super) fn trace_publish(
         &self,
         catalog: &Catalog,
         publish: &Publish,
         message: &MessageRef<'_>,
         targets: &[QueueId],
-        aftermath: &mut Aftermath,
+        deferred: &mut Deferred,
     ) {
-        let (Some(who), Some(writer)) = (self.connection.who.get(), self.node.properties.get(&message.dialect)) else {
+        let (Some(identity), Some(writer)) =
+            (self.connection.identity.get(), self.node.properties.get(&message.dialect))
+        else {
             return;
         };
         let names = targets.iter().filter_map(|target| Some(&*catalog.queue_by_id(*target)?.settings.name)).collect();
-        let (channel, tap) = (publish.origin.channel, Tap::Published(names));
-        let shown = self.node.firehose.show(who, channel, message, publish.more_keys(), &tap, *writer);
-        aftermath.shown.extend(shown);
+        let (channel, point) = (publish.origin.channel, TracePoint::Published(names));
+        let trace_message =
+            self.node.firehose.trace_message(identity, channel, message, publish.more_keys(), &point, *writer);
+        deferred.trace_messages.extend(trace_message);
     }
 
     /// Routes the first publishes, until they fill [`HELD_TARGETS_MAX`] queues, and refuses those that are not
@@ -275,26 +278,26 @@ impl Client {
         let (mut last, mut wants_confirm) = (None, false);
         for publish in publishes {
             let channel = publish.origin.channel;
-            let takes = match last {
-                Some((last, takes)) if last == channel => takes,
+            let mode = match last {
+                Some((last, mode)) if last == channel => mode,
                 _ => {
                     let mailbox = self.connection.mailbox();
                     wants_confirm |= mailbox.confirms(channel);
-                    mailbox.channels.get(&channel).map_or(Takes::Nothing, |channel| Takes::of(channel))
+                    mailbox.channels.get(&channel).map_or(PublishMode::Nothing, |channel| PublishMode::of(channel))
                 }
             };
-            last = Some((channel, takes));
-            if !matches!(takes, Takes::Nothing) && self.files_body(publish, input) {
+            last = Some((channel, mode));
+            if !matches!(mode, PublishMode::Nothing) && self.files_body(publish, input) {
                 break;
             }
-            let routed = match takes {
-                Takes::Nothing => Ok(Route::Ignored),
-                Takes::All => self.route_one(publish, input, targets, Purpose::Publish),
-                Takes::ForCommit => self.keep_for_commit(publish, input, targets),
+            let routed = match mode {
+                PublishMode::Nothing => Ok(Route::Ignored),
+                PublishMode::All => self.route_one(publish, input, targets, Purpose::Publish),
+                PublishMode::ForCommit => self.keep_for_commit(publish, input, targets),
             };
             routes.push(routed.unwrap_or_else(|refusal| {
                 self.connection.mailbox().refuse(publish.origin, &refusal, events);
-                last = Some((channel, Takes::Nothing));
+                last = Some((channel, PublishMode::Nothing));
                 Route::Ignored
             }));
             if targets.len() >= self.held_targets_max() || self.work.get() >= work_max {
@@ -446,7 +449,7 @@ impl Client {
 
 /// What a channel does with publishes.
 #[derive(Clone, Copy)]
-enum Takes {
+enum PublishMode {
     /// It was refused something, and ignores them.
     Nothing,
     All,
@@ -454,7 +457,7 @@ enum Takes {
     ForCommit,
 }
 
-impl Takes {
+impl PublishMode {
     fn of(channel: &Channel) -> Self {
         match channel {
             Channel { refused: true, .. } => Self::Nothing,
@@ -468,7 +471,8 @@ impl Takes {
 #[derive(Clone, Copy)]
 pub(super) enum Purpose<'a> {
     Publish,
-    /// To check whether it may be published; it is published later, or never. Set if an exchange would keep the message.
+    /// To check whether it may be published; it is published later, or never. Set if an exchange would keep the
+    /// message.
     Check(&'a Cell<bool>),
 }
 

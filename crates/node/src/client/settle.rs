@@ -1,13 +1,13 @@
 //! Settling deliveries.
 
-use ferrymq_broker::Stretch;
+use ferrymq_broker::SequenceRange;
 use ferrymq_model::{Deliveries, Event, Origin, Refusal, Reply, Settle, Settlement};
 
 use super::Client;
-use crate::core::transition::Aftermath;
+use crate::core::transition::Deferred;
 
 impl Client {
-    /// Removes deliveries from their accounts. They are settled with the rest of the batch.
+    /// Removes deliveries from their counters. They are settled with the rest of the batch.
     pub(super) fn collect_settle(&mut self, settle: Settle, events: &mut Vec<Event>) {
         self.settlement = settle.settlement;
         let Settle { origin, deliveries, settlement } = settle;
@@ -32,21 +32,21 @@ impl Client {
             mailbox.settle(origin.channel, Deliveries::All, &mut held);
             mailbox.take_waiting(self.connection.id)
         };
-        let mut aftermath = Aftermath::default();
-        self.node.decide(&mut aftermath, |shard, ports| {
+        let mut deferred = Deferred::default();
+        self.node.decide(&mut deferred, |shard, ports| {
             // Before any of them can be delivered again: clients rely on that order.
             self.connection.mailbox().reply(origin, None, Reply::Recovered);
             ports.touch(&self.connection);
             shard.settle(&held, Settlement::Release, ports.now(), ports);
             shard.credit(&waiting);
         });
-        self.settle_down(aftermath);
+        self.run_deferred(deferred);
         Ok(())
     }
 
-    pub(super) fn count_acked<'a>(&self, stretches: impl Iterator<Item = &'a Stretch>) {
-        if let Some(accounts) = self.connection.accounts.get() {
-            accounts.acked(stretches.map(|stretch| stretch.last + 1 - stretch.first).sum());
+    pub(super) fn count_acked<'a>(&self, ranges: impl Iterator<Item = &'a SequenceRange>) {
+        if let Some(counters) = self.connection.usage_counters.get() {
+            counters.acked(ranges.map(|range| range.last + 1 - range.first).sum());
         }
     }
 
@@ -55,8 +55,8 @@ impl Client {
         let settled = std::mem::take(&mut self.settled);
         let waiting = self.connection.mailbox().take_waiting(self.connection.id);
         let settlement = self.settlement;
-        let mut aftermath = Aftermath::default();
-        self.node.decide(&mut aftermath, |shard, ports| {
+        let mut deferred = Deferred::default();
+        self.node.decide(&mut deferred, |shard, ports| {
             shard.settle(&settled, settlement, ports.now(), ports);
             shard.credit(&waiting);
         });
@@ -65,6 +65,6 @@ impl Client {
         }
         self.settled = settled;
         self.settled.clear();
-        self.settle_down(aftermath);
+        self.run_deferred(deferred);
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     connection::ledger::Kind,
-    core::transition::{Aftermath, CatalogLock},
+    core::transition::{CatalogLock, Deferred},
     management::counters::Batch,
 };
 
@@ -48,13 +48,13 @@ impl Client {
             (transaction.publishes, mailbox.committed(channel, transaction.settlements))
         };
         let waiting = self.connection.mailbox().take_waiting(self.connection.id);
-        let (now, mut aftermath) = (self.node.now(), Aftermath::default());
+        let (now, mut deferred) = (self.node.now(), Deferred::default());
         let catalog = self.node.catalog.read();
         let routed: Vec<Vec<QueueId>> =
             publishes.iter().map(|publish| self.node.route_again(&catalog, self.caller().vhost, publish)).collect();
         if self.node.firehose.is_on() {
             for (publish, targets) in publishes.iter().zip(&routed) {
-                self.show_publish(&catalog, publish, &message_of(publish, &[]), targets, &mut aftermath);
+                self.trace_publish(&catalog, publish, &message_of(publish, &[]), targets, &mut deferred);
             }
         }
         let messages = publishes.iter().zip(&routed).map(|(publish, targets)| {
@@ -63,18 +63,18 @@ impl Client {
             Committed { message, facts, persistent: publish.persistent, targets }
         });
         let (published, position) =
-            self.node.decide_with(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            self.node.decide_with(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
                 let published = shard.commit(messages, &settlements, ports.now(), ports);
                 shard.credit(&waiting);
                 (published, ports.flushed_position())
             });
         drop(catalog);
         let accepted = settlements.iter().filter(|(settlement, _)| *settlement == Settlement::Accept);
-        self.count_acked(accepted.flat_map(|(_, stretches)| stretches));
+        self.count_acked(accepted.flat_map(|(_, ranges)| ranges));
         let mut batch = Batch::default();
         publishes.iter().for_each(|publish| batch.add(body_bytes(publish)));
-        if let Some(accounts) = self.connection.accounts.get() {
-            accounts.published(batch);
+        if let Some(counters) = self.connection.usage_counters.get() {
+            counters.published(batch);
         }
         let mut unroutable = Vec::new();
         for (publish, _) in publishes.iter().zip(&published).filter(|(_, published)| published.queues == 0) {
@@ -82,14 +82,14 @@ impl Client {
             let target = self.node.replies.find(message.routing_key).filter(|_| message.exchange.is_empty());
             match target {
                 Some(target) if self.node.deliver_reply(&target, &message) => {
-                    aftermath.touch(&target.connection);
+                    deferred.touch(&target.connection);
                 }
                 _ => unroutable.push(publish),
             }
         }
         self.return_unroutable(channel, &unroutable);
         self.reply(origin, Some(position), Reply::TxCommitted);
-        self.settle_down(aftermath);
+        self.run_deferred(deferred);
         Ok(())
     }
 

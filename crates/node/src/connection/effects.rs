@@ -30,7 +30,7 @@ enum Record {
 
 /// What a consumer gets with a delivery in addition to the message.
 #[derive(Clone, Copy, Debug)]
-pub struct Handed {
+pub struct DeliveryHeader {
     /// Its number on the channel.
     pub delivery_tag: u64,
     /// Whether it may have been delivered before.
@@ -61,8 +61,8 @@ pub struct Effects {
     /// the position that must be durable.
     held: VecDeque<(usize, Position)>,
     shared_bytes: usize,
-    /// The messages in it that are handed to the client.
-    handed: Batch,
+    /// The messages in it that are delivered to the client.
+    delivered: Batch,
 }
 
 impl Effects {
@@ -76,9 +76,9 @@ impl Effects {
         self.texts.len() + self.bytes.len() + self.shared_bytes
     }
 
-    /// The messages in it that are handed to the client.
-    pub fn handed(&self) -> Batch {
-        self.handed
+    /// The messages in it that are delivered to the client.
+    pub fn delivered(&self) -> Batch {
+        self.delivered
     }
 
     /// The position that must be durable before everything in here may leave.
@@ -113,22 +113,22 @@ impl Effects {
     }
 
     /// Adds a message for a subscription.
-    pub fn deliver(&mut self, channel: u16, tag: &str, delivery: Handed, message: &MessageRef<'_>) {
+    pub fn deliver(&mut self, channel: u16, tag: &str, delivery: DeliveryHeader, message: &MessageRef<'_>) {
         self.adopt();
         self.texts.push_str(tag);
-        self.handed.add(message.body.bytes().len());
+        self.delivered.add(message.body.bytes().len());
         let message = self.message(message);
-        let Handed { delivery_tag, redelivered, attempts } = delivery;
+        let DeliveryHeader { delivery_tag, redelivered, attempts } = delivery;
         let tag_len = len_u8(tag.as_bytes());
         self.records.push(Record::Deliver { channel, tag_len, redelivered, attempts, delivery_tag, message });
     }
 
     /// Adds a message for a get.
-    pub fn got(&mut self, channel: u16, delivery: Handed, remaining: u64, message: &MessageRef<'_>) {
+    pub fn got(&mut self, channel: u16, delivery: DeliveryHeader, remaining: u64, message: &MessageRef<'_>) {
         self.adopt();
-        self.handed.add(message.body.bytes().len());
+        self.delivered.add(message.body.bytes().len());
         let message = self.message(message);
-        let Handed { delivery_tag, redelivered, attempts } = delivery;
+        let DeliveryHeader { delivery_tag, redelivered, attempts } = delivery;
         self.records.push(Record::Got { channel, redelivered, attempts, delivery_tag, remaining, message });
     }
 
@@ -199,9 +199,9 @@ impl Effects {
         out.bytes.extend(self.bytes.drain(..bytes));
         out.shared_bytes = out.records.iter().map(Record::shared_bytes).sum();
         self.shared_bytes -= out.shared_bytes;
-        out.records.iter().filter_map(Record::handed_bytes).for_each(|bytes| out.handed.add(bytes));
-        self.handed.messages -= out.handed.messages;
-        self.handed.bytes -= out.handed.bytes;
+        out.records.iter().filter_map(Record::delivered_bytes).for_each(|bytes| out.delivered.add(bytes));
+        self.delivered.messages -= out.delivered.messages;
+        self.delivered.bytes -= out.delivered.bytes;
         for (at, _) in &mut self.held {
             *at -= count;
         }
@@ -234,7 +234,7 @@ impl Effects {
         self.bytes.clear();
         self.held.clear();
         self.shared_bytes = 0;
-        self.handed = Batch::default();
+        self.delivered = Batch::default();
         SPARE.with_borrow_mut(|spare| spare.put(self));
     }
 
@@ -331,8 +331,8 @@ impl Record {
         }
     }
 
-    /// The length of the body, if it is handed to the client.
-    fn handed_bytes(&self) -> Option<usize> {
+    /// The length of the body, if it is delivered to the client.
+    fn delivered_bytes(&self) -> Option<usize> {
         match self {
             Self::Deliver { message, .. } | Self::Got { message, .. } => {
                 Some(message.shared.as_ref().map_or(message.inline_len as usize, Bytes::len))
@@ -440,9 +440,9 @@ mod tests {
         };
         let mut effects = Effects::default();
         effects.frames(b"one");
-        let handed = |delivery_tag| Handed { delivery_tag, redelivered: false, attempts: None };
-        effects.deliver(1, "tag", handed(1), &message(BodyRef::Inline(b"body")));
-        effects.deliver(1, "tag", handed(2), &message(BodyRef::Shared(&shared)));
+        let header = |delivery_tag| DeliveryHeader { delivery_tag, redelivered: false, attempts: None };
+        effects.deliver(1, "tag", header(1), &message(BodyRef::Inline(b"body")));
+        effects.deliver(1, "tag", header(2), &message(BodyRef::Shared(&shared)));
         effects.hold(Position(10));
         effects.reply(Origin::default(), Reply::Bound);
         effects.frames(b"two");

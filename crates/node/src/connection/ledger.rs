@@ -90,7 +90,7 @@ pub struct Account {
 }
 
 const FREE: u8 = 0;
-const HELD_UP: u8 = 1;
+const BLOCKED: u8 = 1;
 const CLOSING: u8 = 2;
 
 impl Account {
@@ -122,7 +122,7 @@ impl Account {
 
     /// Whether the connection is not to be read for now.
     #[inline]
-    pub fn is_held_up(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         self.ledger.is_exceeded.load(Ordering::Acquire) && self.should_wait()
     }
 
@@ -136,7 +136,7 @@ impl Account {
     fn should_wait(&self) -> bool {
         match self.state.load(Ordering::Acquire) {
             FREE => self.ledger.is_full.load(Ordering::Acquire) && self.bytes.of(Pool::Memory) >= READ_ON_BYTES,
-            state => state == HELD_UP,
+            state => state == BLOCKED,
         }
     }
 }
@@ -267,7 +267,7 @@ impl Excess {
 
 /// The user of a connection that has opened its vhost.
 fn user_of(connection: &Connection) -> Option<&Name> {
-    connection.who.get().map(|who| &who.user)
+    connection.identity.get().map(|identity| &identity.user)
 }
 
 /// The bytes that the connections of each user hold. Connections without a user and closing connections are not
@@ -315,10 +315,10 @@ impl Node {
         let moved = {
             let mut core = self.core.lock();
             core.ledger_due = due;
-            core.move_alarm()
+            core.move_timer()
         };
         if let Some(due) = moved {
-            self.host.alarm(due);
+            self.host.set_timer(due);
         }
     }
 
@@ -361,7 +361,7 @@ impl Node {
             holder.wake();
             *since = Some(now);
         } else if let Some(holder) = find(most_free) {
-            holder.account.state.store(HELD_UP, Ordering::Release);
+            holder.account.state.store(BLOCKED, Ordering::Release);
         }
     }
 
@@ -373,7 +373,7 @@ impl Node {
         for connection in connections.iter().flatten() {
             let state = &connection.account.state;
             // One that is closing stays in that state.
-            let _ = state.compare_exchange(HELD_UP, FREE, Ordering::AcqRel, Ordering::Acquire);
+            let _ = state.compare_exchange(BLOCKED, FREE, Ordering::AcqRel, Ordering::Acquire);
             connection.wake();
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use ferrymq_broker::{Delivery as Offer, Stretch, Taken};
+use ferrymq_broker::{Delivery as Offer, SequenceRange, Taken};
 use ferrymq_model::{
     Answer, ConnectionId, Credit, CreditOf, Deliveries, Event, Limits, MessageRef, Name, OnRefusal, Origin, Place,
     Position, QueueId, Refusal, Reply, SetCredit, Settlement, Subscribe, SubscriptionId, Time,
@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use crate::{
     connection::{
         confirms::Confirms,
-        effects::{Effects, Handed},
+        effects::{DeliveryHeader, Effects},
         peer::subscription_id,
         transaction::{Settling, Transaction},
         unacked::{Delivery, Unacked},
@@ -143,9 +143,9 @@ pub struct Subscription {
 }
 
 /// What a consumer gets with a delivery.
-fn handed(delivery: &Offer<'_>, delivery_tag: u64) -> Handed {
+fn delivery_header(delivery: &Offer<'_>, delivery_tag: u64) -> DeliveryHeader {
     let attempts = delivery.shows_attempts.then_some(delivery.attempts);
-    Handed { delivery_tag, redelivered: delivery.redelivered, attempts }
+    DeliveryHeader { delivery_tag, redelivered: delivery.redelivered, attempts }
 }
 
 impl Mailbox {
@@ -276,7 +276,7 @@ impl Mailbox {
             let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
             channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes }, now)
         };
-        self.effects.deliver(subscription.channel, &subscription.tag, handed(delivery, delivery_tag), message);
+        self.effects.deliver(subscription.channel, &subscription.tag, delivery_header(delivery, delivery_tag), message);
         Taken::Yes
     }
 
@@ -296,7 +296,7 @@ impl Mailbox {
             let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
             channel.unacked.push(Delivery { place, subscription: None, body_bytes }, now)
         };
-        self.effects.got(get.origin.channel, handed(delivery, delivery_tag), remaining, message);
+        self.effects.got(get.origin.channel, delivery_header(delivery, delivery_tag), remaining, message);
     }
 
     /// Sets credit. False: the channel or the subscription is unknown.
@@ -319,7 +319,7 @@ impl Mailbox {
 
     /// Removes deliveries from the channel's account, and their cost from their subscriptions'. False: one of them is
     /// not unsettled.
-    pub fn settle(&mut self, channel: u16, which: Deliveries, taken: &mut Vec<Stretch>) -> bool {
+    pub fn settle(&mut self, channel: u16, which: Deliveries, taken: &mut Vec<SequenceRange>) -> bool {
         let Self { channels, subscriptions, .. } = self;
         let Some(channel) = channels.get_mut(&channel) else { return false };
         let delivered = &mut channel.delivered;
@@ -343,17 +343,17 @@ impl Mailbox {
     }
 
     /// The settlements of a transaction are committed: returns their credit, and what is to be decided.
-    pub fn committed(&mut self, channel: u16, settlements: Vec<Settling>) -> Vec<(Settlement, Vec<Stretch>)> {
+    pub fn committed(&mut self, channel: u16, settlements: Vec<Settling>) -> Vec<(Settlement, Vec<SequenceRange>)> {
         let Self { channels, subscriptions, .. } = self;
         let Some(channel) = channels.get_mut(&channel) else { return Vec::new() };
         let mut decided = Vec::with_capacity(settlements.len());
         for Settling { settlement, deliveries } in settlements {
-            let mut stretches = Vec::new();
+            let mut ranges = Vec::new();
             for (_, delivery) in &deliveries {
-                add_to(&mut stretches, delivery);
+                add_to(&mut ranges, delivery);
                 give_back(&mut channel.delivered, subscriptions, delivery);
             }
-            decided.push((settlement, stretches));
+            decided.push((settlement, ranges));
         }
         decided
     }
@@ -404,8 +404,8 @@ impl Mailbox {
         }
         let Some(found) = self.channels.get_mut(&channel) else { return false };
         let Some(reply_address) = &found.reply_address else { return false };
-        let handed = Handed { delivery_tag: found.unacked.skip(), redelivered: false, attempts: None };
-        self.effects.deliver(channel, &reply_address.tag, handed, message);
+        let header = DeliveryHeader { delivery_tag: found.unacked.skip(), redelivered: false, attempts: None };
+        self.effects.deliver(channel, &reply_address.tag, header, message);
         true
     }
 
@@ -559,15 +559,15 @@ fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>
 }
 
 /// Adds a delivery to a list of ranges, extending the last range if it follows.
-fn add_to(stretches: &mut Vec<Stretch>, delivery: &Delivery) {
+fn add_to(ranges: &mut Vec<SequenceRange>, delivery: &Delivery) {
     let Place { queue, sequence } = delivery.place;
     let body_bytes = u64::from(delivery.body_bytes);
-    match stretches.last_mut() {
+    match ranges.last_mut() {
         Some(last) if last.queue == queue && last.last + 1 == sequence => {
             last.last = sequence;
             last.body_bytes += body_bytes;
         }
-        _ => stretches.push(Stretch { queue, first: sequence, last: sequence, body_bytes }),
+        _ => ranges.push(SequenceRange { queue, first: sequence, last: sequence, body_bytes }),
     }
 }
 

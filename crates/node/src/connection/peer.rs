@@ -17,7 +17,7 @@ use crate::{
         ledger::{Account, Kind, Ledger},
         mailbox::Mailbox,
     },
-    management::{counters::Accounts, trace::Who},
+    management::{counters::UsageCounters, trace::ConnectionIdentity},
 };
 
 /// The socket of a connection: what the server gives the node for each connection.
@@ -41,7 +41,7 @@ pub trait Peer: Send + Sync {
     ///
     /// # Errors
     /// If none does: the reason, for the log.
-    fn proves(&self) -> Result<Name, String> {
+    fn certificate_user(&self) -> Result<Name, String> {
         Err("the connection is not under TLS".to_owned())
     }
 }
@@ -75,9 +75,9 @@ pub struct Connection {
     peer: Arc<dyn Peer>,
     durable: Arc<Durable>,
     /// Known after its vhost was opened.
-    pub who: OnceLock<Who>,
+    pub identity: OnceLock<ConnectionIdentity>,
     /// The counters for its actions, from then on.
-    pub accounts: OnceLock<Accounts>,
+    pub usage_counters: OnceLock<UsageCounters>,
     /// The memory that it holds.
     pub account: Account,
     /// The longest properties that its client takes with a message, in bytes.
@@ -103,9 +103,9 @@ impl Connection {
         limits: &Limits,
     ) -> Self {
         let (mailbox, account) = (Mailbox::new(limits).into(), Account::new(ledger));
-        let (who, accounts) = (OnceLock::new(), OnceLock::new());
+        let (identity, usage_counters) = (OnceLock::new(), OnceLock::new());
         let properties_bytes_max = AtomicUsize::new(usize::MAX);
-        Self { id, serial, peer, durable, who, accounts, account, properties_bytes_max, mailbox }
+        Self { id, serial, peer, durable, identity, usage_counters, account, properties_bytes_max, mailbox }
     }
 
     /// The client takes no longer properties with a message. Known before anything is delivered.
@@ -143,8 +143,8 @@ impl Connection {
                 (batch, was_flooded)
             };
             // Before it is sent, so that a client that has a message finds it counted.
-            if let Some(accounts) = self.accounts.get().filter(|_| batch.handed().messages > 0) {
-                accounts.delivered(batch.handed());
+            if let Some(usage_counters) = self.usage_counters.get().filter(|_| batch.delivered().messages > 0) {
+                usage_counters.delivered(batch.delivered());
             }
             self.peer.send(&batch);
             batch.recycle();
@@ -172,7 +172,7 @@ impl Connection {
     }
 
     /// Whether enough is waiting here for a write of its own, although more may follow from the same input.
-    pub fn holds_much(&self) -> bool {
+    pub fn worth_a_write(&self) -> bool {
         self.mailbox.lock().effects.len_bytes() >= WRITE_BYTES
     }
 
@@ -208,8 +208,8 @@ impl Connection {
     }
 
     /// The user that a certificate names, or why none does.
-    pub fn proves(&self) -> Result<Name, String> {
-        self.peer.proves()
+    pub fn certificate_user(&self) -> Result<Name, String> {
+        self.peer.certificate_user()
     }
 
     /// Asks the connection's owner to handle its events and its waiting subscriptions.

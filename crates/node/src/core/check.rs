@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use ferrymq_broker::Catalog;
 use ferrymq_model::{Position, QueueId};
-use ferrymq_storage::{Damage, Disk, FatalError, Notify, Options, Room, Store};
+use ferrymq_storage::{Backpressure, Damage, Disk, FatalError, Notify, Options, Store};
 use parking_lot::{Condvar, Mutex};
 
 use crate::core::start::NodeError;
@@ -38,7 +38,7 @@ impl Notify for Owner {
 
     fn loaded(&self, _: &[QueueId]) {}
 
-    fn room(&self, _: &Room) {}
+    fn backpressure(&self, _: &Backpressure) {}
 
     fn long_bodies_wait(&self, _: Option<&str>) {}
 
@@ -108,7 +108,7 @@ impl Owner {
 
 /// One damage, with the names of the queues.
 fn sentence(damage: &Damage, catalog: &Catalog) -> String {
-    let stretch = |(queue, first, last): &(QueueId, u64, u64)| {
+    let range = |(queue, first, last): &(QueueId, u64, u64)| {
         let name = catalog.queue_by_id(queue.queue()).map_or_else(
             || format!("queue {}", queue.0),
             |found| format!("queue '{}' in vhost '{}'", found.settings.name, found.settings.vhost),
@@ -119,6 +119,6 @@ fn sentence(damage: &Damage, catalog: &Catalog) -> String {
             format!("messages {first} to {last} of {name}")
         }
     };
-    let lost: Vec<String> = damage.messages.iter().map(stretch).collect();
+    let lost: Vec<String> = damage.messages.iter().map(range).collect();
     format!("{}; with it: {}", damage.what, lost.join(", "))
 }

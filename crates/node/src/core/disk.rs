@@ -14,7 +14,8 @@ use crate::core::node::Node;
 const HANGS_AFTER: Duration = Duration::from_secs(5);
 const HANGS: &str = "the disk does not answer";
 
-/// The same reason why publishers wait is logged once in this time: beside a busy disk they may wait many times a second.
+/// The same reason why publishers wait is logged once in this time: beside a busy disk they may wait many times a
+/// second.
 const LOG_EVERY_MS: u64 = 10_000;
 
 /// A wait that lasts this long is logged in any case.

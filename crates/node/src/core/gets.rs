@@ -9,7 +9,7 @@ use crate::{
     connection::{mailbox::Get, peer::Connection},
     core::{
         node::Node,
-        transition::{Aftermath, CatalogLock},
+        transition::{CatalogLock, Deferred},
     },
 };
 
@@ -21,10 +21,10 @@ pub(crate) struct PendingGet {
 impl Node {
     /// Gets one message for a channel; if storage has to read it first, after that. False: the queue was deleted.
     pub(crate) fn get(&self, connection: &Arc<Connection>, get: Get) -> bool {
-        let (now, mut aftermath) = (self.now(), Aftermath::default());
+        let (now, mut deferred) = (self.now(), Deferred::default());
         let got = loop {
             let catalog = self.catalog.read();
-            let got = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            let got = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
                 ports.getting(connection, get);
                 let got = shard.get(get.queue, get.no_ack, now, ports);
                 match got {
@@ -43,14 +43,14 @@ impl Node {
                 break got;
             }
         };
-        let unclaimed = std::mem::take(&mut aftermath.unclaimed);
+        let unclaimed = std::mem::take(&mut deferred.unclaimed);
         if !unclaimed.is_empty() {
             let catalog = self.catalog.read();
-            self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+            self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
                 shard.settle(&unclaimed, Settlement::Release, ports.now(), ports);
             });
         }
-        self.settle_down(aftermath, Some(connection));
+        self.run_deferred(deferred, Some(connection));
         got != Some(Got::Gone)
     }
 

@@ -19,8 +19,8 @@ pub trait Host: Send + Sync {
     /// A random number that nobody can guess.
     fn random(&self) -> u128;
 
-    /// [`crate::Node::ring`] is to be called at this time, and at no time that was set before; `None`: not at all.
-    fn alarm(&self, due: Option<Time>);
+    /// [`crate::Node::on_timer`] is to be called at this time, and at no time that was set before; `None`: not at all.
+    fn set_timer(&self, due: Option<Time>);
 
     /// There are more deliveries than the thread that found them should send in one turn:
     /// [`crate::Node::go_on_delivering`] is to be called soon. Returns whether it will be; if not, the caller

@@ -27,7 +27,7 @@ use crate::{
         failed_queues::FailedQueues,
         gets::PendingGet,
         host::Host,
-        transition::{Aftermath, CatalogLock, Core, Transition},
+        transition::{CatalogLock, Core, Deferred, Transition},
     },
     login::authentication::Backend,
     management::{catalog_change, counters::Counters, trace::Firehose},
@@ -142,7 +142,7 @@ pub struct Node {
     pub(crate) replies: ReplyAddresses,
     pub(crate) failed: FailedQueues,
     pub(crate) firehose: Firehose,
-    pub(crate) tells_events: bool,
+    pub(crate) publishes_events: bool,
     /// How many connections there have been.
     pub(crate) connections_made: AtomicU64,
     /// The memory limit of `x-recent-history` exchanges.
@@ -218,15 +218,15 @@ impl Node {
         let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id).collect();
         let mut delete = || {
             for queues in exclusive.chunks(HELD_QUEUES_MAX) {
-                let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
-                self.decide_unit(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+                let (mut deferred, catalog) = (Deferred::default(), self.catalog.read());
+                self.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
                     for queue in queues {
                         // A queue that was deleted already cannot be refused.
                         let _ = shard.delete(*queue, ferrymq_broker::DeleteWhen::default(), ports);
                     }
                 });
                 drop(catalog);
-                self.settle_down(aftermath, Some(connection));
+                self.run_deferred(deferred, Some(connection));
             }
         };
         if exclusive.len() > HELD_QUEUES_MAX {
@@ -281,13 +281,13 @@ impl Node {
         tracing::error!("{reason}");
         let refusal = Refusal::Fault(reason.clone());
         self.failed.add(queue, reason);
-        let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
-        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        let (mut deferred, catalog) = (Deferred::default(), self.catalog.read());
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             shard.cancel_all(queue, ports);
         });
         drop(catalog);
         if open.is_some() {
-            self.settle_down(aftermath, None);
+            self.run_deferred(deferred, None);
         }
         let waiting: Vec<PendingGet> = self.gets.lock().extract_if(.., |waiting| waiting.get.queue == queue).collect();
         for PendingGet { connection, get } in waiting {
@@ -308,46 +308,46 @@ impl Node {
     }
 
     /// Decides something under the shard's lock, and delivers the messages that became deliverable. The caller must
-    /// call [`Node::settle_down`] after it, and must hold no lock.
+    /// call [`Node::run_deferred`] after it, and must hold no lock.
     pub(crate) fn decide<T>(
         &self,
-        aftermath: &mut Aftermath,
+        deferred: &mut Deferred,
         decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
     ) -> T {
         let catalog = self.catalog.read();
-        self.decide_with(CatalogLock::Read(&catalog), aftermath, decide)
+        self.decide_with(CatalogLock::Read(&catalog), deferred, decide)
     }
 
     /// Like [`Node::decide`], for callers that have locked the catalog.
     pub(crate) fn decide_with<T>(
         &self,
         catalog: CatalogLock<'_>,
-        aftermath: &mut Aftermath,
+        deferred: &mut Deferred,
         decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
     ) -> T {
-        self.decide_if_open(catalog, aftermath, decide).expect("connections end before the node stops")
+        self.decide_if_open(catalog, deferred, decide).expect("connections end before the node stops")
     }
 
     /// Like [`Node::decide_with`], for callers that may come after the node has stopped: then nothing is decided.
     pub(crate) fn decide_if_open<T>(
         &self,
         catalog: CatalogLock<'_>,
-        aftermath: &mut Aftermath,
+        deferred: &mut Deferred,
         decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
     ) -> Option<T> {
         let now = self.now();
         // The bodies that were freed are dropped without the lock.
         let (result, moved, _freed) = {
             let mut core = self.core.lock();
-            let (shard, mut transition) = core.begin(self, catalog, now, aftermath)?;
+            let (shard, mut transition) = core.begin(self, catalog, now, deferred)?;
             let result = decide(shard, &mut transition);
             let more = shard.dispatch(now, &mut transition);
-            transition.tell_cancelled();
-            aftermath.more = more;
-            (result, core.move_alarm(), core.store.as_mut().map(Store::take_freed))
+            transition.report_cancelled();
+            deferred.more = more;
+            (result, core.move_timer(), core.store.as_mut().map(Store::take_freed))
         };
         if let Some(due) = moved {
-            self.host.alarm(due);
+            self.host.set_timer(due);
         }
         Some(result)
     }
@@ -356,58 +356,58 @@ impl Node {
     /// The host continues with what is left. `own` is the caller's connection, which continues by itself while its
     /// socket accepts more; other connections' owners are notified for that, so that no thread works for other
     /// connections for long.
-    pub(crate) fn settle_down(&self, mut aftermath: Aftermath, own: Option<&Arc<Connection>>) {
-        self.settle_for_now(&mut aftermath, own);
-        aftermath.touched.iter().for_each(|connection| connection.wake());
+    pub(crate) fn run_deferred(&self, mut deferred: Deferred, own: Option<&Arc<Connection>>) {
+        self.run_deferred_for_now(&mut deferred, own);
+        deferred.touched.iter().for_each(|connection| connection.wake());
     }
 
-    /// Like [`Node::settle_down`], but connections may stay touched: the caller sends to them later. Returns the
+    /// Like [`Node::run_deferred`], but connections may stay touched: the caller sends to them later. Returns the
     /// work in units.
-    pub(crate) fn settle_for_now(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
-        let mut work = self.hand_out(aftermath, own);
-        while !aftermath.gone.is_empty() || aftermath.unbinding.is_some() {
-            if aftermath.unbinding.is_none() {
-                work += self.forget_gone(aftermath, own);
+    pub(crate) fn run_deferred_for_now(&self, deferred: &mut Deferred, own: Option<&Arc<Connection>>) -> u64 {
+        let mut work = self.hand_out(deferred, own);
+        while !deferred.gone.is_empty() || deferred.unbinding.is_some() {
+            if deferred.unbinding.is_none() {
+                work += self.forget_gone(deferred, own);
                 continue;
             }
             // Only the client that asked for it waits.
             self.host.lengthy(&mut || {
-                while aftermath.unbinding.is_some() {
-                    work += self.forget_gone(aftermath, own);
+                while deferred.unbinding.is_some() {
+                    work += self.forget_gone(deferred, own);
                 }
             });
         }
-        for (connection, subscription) in std::mem::take(&mut aftermath.ended) {
-            connection.tell_unsubscribed(self, &subscription);
+        for (connection, subscription) in std::mem::take(&mut deferred.ended) {
+            connection.publish_consumer_deleted(self, &subscription);
         }
         work
     }
 
     /// Removes deleted queues from the catalog, and one portion of the bindings that are left of deleted queues and
     /// exchanges.
-    fn forget_gone(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
-        aftermath.gone.iter().for_each(|queue| self.failed.remove(*queue));
+    fn forget_gone(&self, deferred: &mut Deferred, own: Option<&Arc<Connection>>) -> u64 {
+        deferred.gone.iter().for_each(|queue| self.failed.remove(*queue));
         let mut catalog = self.catalog.write();
-        self.decide_unit(CatalogLock::Write(&mut catalog), aftermath, |shard, ports| {
+        self.decide_unit(CatalogLock::Write(&mut catalog), deferred, |shard, ports| {
             // From now on, an alternate exchange may get the messages that were routed to them.
             catalog_change::apply(shard, ports, |_, ports, _| ports.forget_gone())
         });
-        let happenings = catalog.take_happenings();
+        let events = catalog.take_events();
         // Whoever waits for the lock gets it, although the next portion follows at once.
         RwLockWriteGuard::unlock_fair(catalog);
-        self.tell_happenings(happenings, None);
-        WORK_OF_CHANGE + self.hand_out(aftermath, own)
+        self.publish_events(events, None);
+        WORK_OF_CHANGE + self.hand_out(deferred, own)
     }
 
-    /// The part of [`Node::settle_down`] that deals with messages.
-    fn hand_out(&self, aftermath: &mut Aftermath, own: Option<&Arc<Connection>>) -> u64 {
+    /// The part of [`Node::run_deferred`] that deals with messages.
+    fn hand_out(&self, deferred: &mut Deferred, own: Option<&Arc<Connection>>) -> u64 {
         let mut work = 0;
         for round in 0.. {
-            if !aftermath.shown.is_empty() {
-                self.publish_shown(aftermath);
+            if !deferred.trace_messages.is_empty() {
+                self.publish_trace_messages(deferred);
             }
             let mut refilled = Vec::new();
-            let mut touched = aftermath.touched.take();
+            let mut touched = deferred.touched.take();
             let rest = touched.split_off(touched.len().min(HANDED_CONNECTIONS_MAX));
             for connection in touched {
                 let is_own = own.is_some_and(|own| Arc::ptr_eq(own, &connection));
@@ -420,13 +420,13 @@ impl Node {
                     }
                 }
             }
-            aftermath.touched.add_all(rest);
-            let idle = refilled.is_empty() && aftermath.shown.is_empty();
-            if !aftermath.more && idle || round >= ROUNDS_MAX && idle && self.host.deliveries_wait() {
+            deferred.touched.add_all(rest);
+            let idle = refilled.is_empty() && deferred.trace_messages.is_empty();
+            if !deferred.more && idle || round >= ROUNDS_MAX && idle && self.host.deliveries_wait() {
                 break;
             }
             work += WORK_OF_ROUND;
-            self.decide(aftermath, |shard, _| shard.credit(&refilled));
+            self.decide(deferred, |shard, _| shard.credit(&refilled));
         }
         work
     }
@@ -434,11 +434,11 @@ impl Node {
     /// Continues the deliveries that others have left, for some rounds. If that is not enough, the host is notified
     /// again.
     pub fn go_on_delivering(&self) {
-        let (mut aftermath, catalog) = (Aftermath::default(), self.catalog.read());
-        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |_, _| ());
+        let (mut deferred, catalog) = (Deferred::default(), self.catalog.read());
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |_, _| ());
         drop(catalog);
         if open.is_some() {
-            self.settle_down(aftermath, None);
+            self.run_deferred(deferred, None);
         }
     }
 
@@ -446,10 +446,10 @@ impl Node {
     pub(crate) fn decide_unit<T>(
         &self,
         catalog: CatalogLock<'_>,
-        aftermath: &mut Aftermath,
+        deferred: &mut Deferred,
         decide: impl FnOnce(&mut Shard, &mut Transition<'_>) -> T,
     ) -> T {
-        self.decide_with(catalog, aftermath, |shard, ports| {
+        self.decide_with(catalog, deferred, |shard, ports| {
             ports.begin_unit();
             let result = decide(shard, ports);
             ports.end_unit();
@@ -475,7 +475,7 @@ impl Node {
     /// The journal is durable up to here: sends the confirms and replies that waited for it. For a few connections
     /// storage's flush thread does this itself; for many, each write would delay the next flush, so their owners
     /// are notified instead.
-    pub(crate) fn journal_came(&self, durable: Position) {
+    pub(crate) fn on_durable(&self, durable: Position) {
         let connections = std::mem::take(&mut *self.awaiting.lock());
         let few = connections.len() <= FLUSHED_CONNECTIONS_MAX;
         for connection in connections {
@@ -524,20 +524,20 @@ impl Node {
     }
 
     /// Expiry and everything else that is due. The host calls it at the time that was set.
-    pub fn ring(self: &Arc<Self>) {
+    pub fn on_timer(self: &Arc<Self>) {
         self.end_overdue_channels(self.now());
         self.watch_ledger(self.now());
         self.check_those_who_waited(self.now());
-        let (now, mut aftermath) = (self.now(), Aftermath::default());
+        let (now, mut deferred) = (self.now(), Deferred::default());
         let catalog = self.catalog.read();
-        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             ports.begin_unit();
             shard.timeout(now, ports);
             ports.end_unit();
         });
         drop(catalog);
         if open.is_some() {
-            self.settle_down(aftermath, None);
+            self.run_deferred(deferred, None);
         }
     }
 }

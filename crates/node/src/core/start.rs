@@ -9,7 +9,7 @@ use std::{
 use ferrymq_auth::{PasswordChecks, passwords};
 use ferrymq_broker::{Catalog, HistoryBudget, LoadError, Shard};
 use ferrymq_model::{CatalogEntry, Limits, Position, QueueId, Time};
-use ferrymq_storage::{Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Room, Stall, Store};
+use ferrymq_storage::{Backpressure, Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Stall, Store};
 
 use crate::{
     connection::{consumer_timeouts::ConsumerTimeouts, ledger::Ledger, peer::Durable},
@@ -17,7 +17,7 @@ use crate::{
         disk::DiskState,
         host::Host,
         node::{FixedStorage, Found, Node, NodeSettings},
-        transition::{Aftermath, CatalogLock, Core, Transition},
+        transition::{CatalogLock, Core, Deferred, Transition},
     },
     management::events,
     routing::schedules,
@@ -60,22 +60,22 @@ impl std::error::Error for NodeError {
 
 /// The callbacks of storage's threads. It exists before the node, because recovery comes first.
 #[derive(Debug, Default)]
-struct Messenger {
+struct StorageEvents {
     node: OnceLock<Weak<Node>>,
     durable: Arc<Durable>,
 }
 
-impl Messenger {
+impl StorageEvents {
     fn node(&self) -> Option<Arc<Node>> {
         self.node.get().and_then(Weak::upgrade)
     }
 }
 
-impl Notify for Messenger {
+impl Notify for StorageEvents {
     fn durable(&self, position: Position) {
         self.durable.set(position);
         if let Some(node) = self.node() {
-            node.journal_came(position);
+            node.on_durable(position);
         }
     }
 
@@ -85,9 +85,9 @@ impl Notify for Messenger {
         }
     }
 
-    fn room(&self, room: &Room) {
+    fn backpressure(&self, backpressure: &Backpressure) {
         if let Some(node) = self.node() {
-            node.set_room(room);
+            node.set_backpressure(backpressure);
         }
     }
 
@@ -135,9 +135,9 @@ impl Node {
     /// # Errors
     /// If the directory is in use, damaged, or of a newer version: one sentence that says which.
     pub fn open(settings: NodeSettings, disk: Arc<dyn Disk>, host: Arc<dyn Host>) -> Result<Arc<Self>, NodeError> {
-        let messenger = Arc::new(Messenger::default());
+        let storage_events = Arc::new(StorageEvents::default());
         let (mut store, recovered) =
-            ferrymq_storage::open(disk, &settings.directory, settings.storage, messenger.clone())
+            ferrymq_storage::open(disk, &settings.directory, settings.storage, storage_events.clone())
                 .map_err(NodeError::Storage)?;
         if let Err(why) = settings.fixed.check(&recovered) {
             drop(store.close());
@@ -146,13 +146,13 @@ impl Node {
         recovered.missing.iter().for_each(|missing| tracing::warn!("{missing}"));
         let (now, mut changes) = (host.now(), Vec::new());
         let mut catalog = load_catalog(&recovered.entries, host.random().to_le_bytes(), &mut changes)?;
-        let mut tells_events = settings.events;
-        if tells_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
+        let mut publishes_events = settings.events;
+        if publishes_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
             tracing::warn!("events are not published: {refusal}");
-            tells_events = false;
+            publishes_events = false;
         }
         let shard = write_changes(&catalog, &recovered, &mut store, &changes, now);
-        messenger.durable.set(store.durable_position());
+        storage_events.durable.set(store.durable_position());
         // What was recovered is durable.
         let catalog_position = if changes.is_empty() { Position::default() } else { store.position() };
         let (storage_stalled, storage_overfull, bodies) = (store.stalled(), store.overfull(), store.bodies());
@@ -167,7 +167,7 @@ impl Node {
             delayed_logins: Default::default(),
             counters: Default::default(),
             host,
-            durable: messenger.durable.clone(),
+            durable: storage_events.durable.clone(),
             catalog: catalog.into(),
             core: Core::new(shard, store, &settings.limits, catalog_position, now).into(),
             limits: settings.limits,
@@ -183,7 +183,7 @@ impl Node {
             long_bodies_wait: Default::default(),
             failed: Default::default(),
             firehose: Default::default(),
-            tells_events,
+            publishes_events,
             connections_made: 0.into(),
             found: found(&recovered),
             #[cfg(test)]
@@ -191,8 +191,8 @@ impl Node {
             #[cfg(test)]
             checks_each_login: false.into(),
         });
-        messenger.node.set(Arc::downgrade(&node)).expect("a messenger has one node");
-        node.settle_down(Aftermath { more: true, ..Aftermath::default() }, None);
+        storage_events.node.set(Arc::downgrade(&node)).expect("storage's events have one node");
+        node.run_deferred(Deferred { more: true, ..Deferred::default() }, None);
         Ok(node)
     }
 
@@ -212,23 +212,23 @@ impl Node {
     fn post_what_waits(&self) {
         // A few dead letters can cause more and more of them.
         const ROUNDS_MAX: usize = 1_000;
-        let mut more = self.core.lock().shard.has_waiting_letters();
+        let mut more = self.core.lock().shard.has_waiting_dead_letters();
         let mut rounds = 0..ROUNDS_MAX;
         while more && rounds.next().is_some() {
-            let mut aftermath = Aftermath::default();
+            let mut deferred = Deferred::default();
             let catalog = self.catalog.read();
-            let waits = |shard: &mut Shard, _: &mut Transition<'_>| shard.has_waiting_letters();
-            let waited = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, waits);
+            let waits = |shard: &mut Shard, _: &mut Transition<'_>| shard.has_waiting_dead_letters();
+            let waited = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, waits);
             drop(catalog);
-            more = waited == Some(true) && std::mem::take(&mut aftermath.more);
-            self.settle_down(aftermath, None);
+            more = waited == Some(true) && std::mem::take(&mut deferred.more);
+            self.run_deferred(deferred, None);
         }
     }
 
     fn install_loaded(&self) {
-        let mut aftermath = Aftermath::default();
+        let mut deferred = Deferred::default();
         let catalog = self.catalog.read();
-        let loaded = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        let loaded = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             let queues = ports.install_loaded();
             shard.loaded(&queues);
             queues
@@ -236,25 +236,25 @@ impl Node {
         drop(catalog);
         let Some(queues) = loaded else { return };
         self.retry_gets(&queues);
-        self.settle_down(aftermath, None);
+        self.run_deferred(deferred, None);
     }
 
-    fn set_room(&self, room: &Room) {
-        match room {
-            Room::Stalled(reason) => {
+    fn set_backpressure(&self, backpressure: &Backpressure) {
+        match backpressure {
+            Backpressure::Stalled(reason) => {
                 self.log_stall(reason);
                 *self.stall_reason.lock() = reason.to_string();
                 self.disk_full.store(matches!(reason, Stall::NoSpace(_)), Ordering::Release);
             }
-            Room::Open => self.log_end_of_stall(),
+            Backpressure::Open => self.log_end_of_stall(),
         }
-        if *room == Room::Open {
+        if *backpressure == Backpressure::Open {
             self.disk_full.store(false, Ordering::Release);
         }
-        self.stalled.store(*room != Room::Open, Ordering::Release);
+        self.stalled.store(*backpressure != Backpressure::Open, Ordering::Release);
         self.wake_connections();
-        if *room == Room::Open {
-            self.let_letters_go_on();
+        if *backpressure == Backpressure::Open {
+            self.resume_dead_letters();
         }
     }
 
@@ -265,17 +265,17 @@ impl Node {
 
     /// There is space for dead letters that waited for it. Storage's thread has other work, so the host's timer
     /// starts them.
-    fn let_letters_go_on(&self) {
+    fn resume_dead_letters(&self) {
         let now = self.host.now();
         let mut core = self.core.lock();
-        if !core.shard.is_held_up() {
+        if !core.shard.is_blocked_on_storage() {
             return;
         }
-        let held_up = core.shard.room_again();
-        core.alarm = Some(now);
+        let blocked_on_storage = core.shard.storage_unblocked();
+        core.timer = Some(now);
         drop(core);
-        self.host.alarm(Some(now));
-        self.retry_gets(&held_up);
+        self.host.set_timer(Some(now));
+        self.retry_gets(&blocked_on_storage);
     }
 }
 
@@ -287,7 +287,7 @@ impl Core {
             store: Some(store),
             connections: Vec::new(),
             free_slots: Vec::new(),
-            alarm: None,
+            timer: None,
             consumer_timeouts: ConsumerTimeouts::new(limits.consumer_timeout_ms, now),
             ledger_due: None,
             logins_due: None,

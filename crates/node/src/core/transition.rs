@@ -2,11 +2,13 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use ferrymq_broker::{Catalog, Content, Dead, Delivery, Due, History, Letter, Next, Ports, Shard, Stretch, Taken};
+use ferrymq_broker::{
+    Catalog, Content, Dead, DelayedMessage, Delivery, History, Next, Ports, RoutedMessage, SequenceRange, Shard, Taken,
+};
 use ferrymq_model::{
     CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
 };
-use ferrymq_storage::{Handle, Room, Store};
+use ferrymq_storage::{Backpressure, Handle, Store};
 
 use crate::{
     connection::{
@@ -19,7 +21,7 @@ use crate::{
         node::Node,
         touched::Touched,
     },
-    management::trace::{Firehose, Shown, Tap},
+    management::trace::{Firehose, TraceMessage, TracePoint},
     routing::{dead_letters, schedules},
 };
 
@@ -34,7 +36,7 @@ pub struct Core {
     /// Slots that had a connection and have none now; the last freed one is at the end.
     pub free_slots: Vec<usize>,
     /// When the host's timer was last set.
-    pub alarm: Option<Time>,
+    pub timer: Option<Time>,
     pub consumer_timeouts: ConsumerTimeouts,
     /// When the node checks the ledger of memory again, if it must.
     pub ledger_due: Option<Time>,
@@ -51,7 +53,7 @@ impl Core {
         node: &'a Node,
         catalog: CatalogLock<'a>,
         now: Time,
-        aftermath: &'a mut Aftermath,
+        deferred: &'a mut Deferred,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
         let Self { shard, store, connections, consumer_timeouts, catalog_position, .. } = self;
         let store = store.as_mut()?;
@@ -64,7 +66,7 @@ impl Core {
             catalog_changed: false,
             node,
             firehose: node.firehose.is_on().then_some(&node.firehose),
-            aftermath,
+            deferred,
             now,
             units: 0,
             getting: None,
@@ -86,18 +88,18 @@ impl Core {
     }
 
     /// When the host's timer should fire, if that has changed.
-    pub fn move_alarm(&mut self) -> Option<Option<Time>> {
+    pub fn move_timer(&mut self) -> Option<Option<Time>> {
         let due = [self.shard.deadline(), self.consumer_timeouts.due(), self.ledger_due, self.logins_due]
             .into_iter()
             .flatten()
             .min();
-        (std::mem::replace(&mut self.alarm, due) != due).then_some(due)
+        (std::mem::replace(&mut self.timer, due) != due).then_some(due)
     }
 }
 
 /// What is left to do after the shard's lock is released.
 #[derive(Debug, Default)]
-pub struct Aftermath {
+pub struct Deferred {
     /// Connections whose mailboxes have something to send.
     pub touched: Touched,
     /// Queues that were deleted: the catalog has to remove them.
@@ -109,9 +111,9 @@ pub struct Aftermath {
     /// Subscriptions that the server has ended.
     pub ended: Vec<(Arc<Connection>, Subscription)>,
     /// The trace messages of this transition.
-    pub shown: Vec<Shown>,
+    pub trace_messages: Vec<TraceMessage>,
     /// Messages that were taken for gets whose channels have ended meanwhile.
-    pub unclaimed: Vec<Stretch>,
+    pub unclaimed: Vec<SequenceRange>,
 }
 
 /// The catalog, which is locked before the shard: a dead letter is routed in the transition that makes it.
@@ -143,7 +145,7 @@ pub struct Transition<'a> {
     pub node: &'a Node,
     /// If something is traced.
     firehose: Option<&'a Firehose>,
-    pub aftermath: &'a mut Aftermath,
+    pub deferred: &'a mut Deferred,
     pub now: Time,
     /// How many units of the journal were begun and not ended.
     units: u32,
@@ -156,14 +158,14 @@ pub struct Transition<'a> {
 
 impl fmt::Debug for Transition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transition").field("aftermath", &self.aftermath).finish_non_exhaustive()
+        f.debug_struct("Transition").field("deferred", &self.deferred).finish_non_exhaustive()
     }
 }
 
 impl Transition<'_> {
     /// Tells the subscriptions that ended in this transition, after everything else that it sends to their
     /// connections: a client that deletes a queue expects the answer first.
-    pub fn tell_cancelled(&mut self) {
+    pub fn report_cancelled(&mut self) {
         for subscription in std::mem::take(&mut self.cancelled) {
             let (slot, number) = subscription_parts(subscription);
             let Some(Some(connection)) = self.connections.get(slot) else { continue };
@@ -171,8 +173,8 @@ impl Transition<'_> {
             if let Some(ended) = mailbox.unsubscribe(number) {
                 mailbox.effects.cancelled(ended.channel, ended.tag.clone());
                 drop(mailbox);
-                self.aftermath.ended.push((connection.clone(), ended));
-                self.aftermath.touch(connection);
+                self.deferred.ended.push((connection.clone(), ended));
+                self.deferred.touch(connection);
             }
         }
     }
@@ -228,7 +230,7 @@ impl Transition<'_> {
 
     /// Removes from the catalog the queues that this transition has deleted.
     pub fn forget_gone(&mut self) {
-        for queue in std::mem::take(&mut self.aftermath.gone) {
+        for queue in std::mem::take(&mut self.deferred.gone) {
             self.catalog().forget_queue(queue);
         }
     }
@@ -240,7 +242,7 @@ impl Transition<'_> {
 
     /// Whether bindings are left that this must remove.
     pub fn is_unbinding(&self) -> bool {
-        self.aftermath.unbinding.is_some()
+        self.deferred.unbinding.is_some()
     }
 
     /// Removes bindings of the queues and exchanges that were deleted since `before`, and of those that this already
@@ -248,7 +250,7 @@ impl Transition<'_> {
     /// deletions.
     pub fn unbind_some(&mut self, before: u64, changes: &mut Vec<CatalogEntry>) {
         let after = self.catalog().gone();
-        let own = match self.aftermath.unbinding.take() {
+        let own = match self.deferred.unbinding.take() {
             Some(own) if after == before => own,
             Some(own) => own.start..after,
             None => before..after,
@@ -256,7 +258,7 @@ impl Transition<'_> {
         if self.catalog().is_unbinding(&own) {
             self.catalog().unbind_some(changes);
             let is_left = self.catalog().is_unbinding(&own);
-            self.aftermath.unbinding = is_left.then_some(own);
+            self.deferred.unbinding = is_left.then_some(own);
         }
     }
 
@@ -268,22 +270,22 @@ impl Transition<'_> {
     }
 
     /// Traces a delivery.
-    fn show_delivered(&mut self, connection: &Connection, channel: u16, delivery: &Delivery<'_>) {
-        let (Some(firehose), Some(who)) = (self.firehose, connection.who.get()) else { return };
+    fn trace_delivered(&mut self, connection: &Connection, channel: u16, delivery: &Delivery<'_>) {
+        let (Some(firehose), Some(identity)) = (self.firehose, connection.identity.get()) else { return };
         let Some(queue) = self.catalog.get().queue_by_id(delivery.from.queue.queue()) else { return };
         let message = match delivery.content {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
         let Some(writer) = self.node.properties.get(&message.dialect) else { return };
-        let tap = Tap::Delivered(&queue.settings.name, delivery.redelivered);
-        let shown = firehose.show(who, channel, &message, &[], &tap, *writer);
-        self.aftermath.shown.extend(shown);
+        let point = TracePoint::Delivered(&queue.settings.name, delivery.redelivered);
+        let trace_message = firehose.trace_message(identity, channel, &message, &[], &point, *writer);
+        self.deferred.trace_messages.extend(trace_message);
     }
 
     /// The connection's mailbox has something to send.
     pub fn touch(&mut self, connection: &Arc<Connection>) {
-        self.aftermath.touch(connection);
+        self.deferred.touch(connection);
     }
 
     /// The consumer timeout of a subscription.
@@ -297,13 +299,16 @@ impl Transition<'_> {
     }
 }
 
-impl Aftermath {
+impl Deferred {
     /// Whether there is only a little to send, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
-        let Self { touched, gone, unbinding, more, shown, ended, unclaimed } = self;
-        let nothing_else =
-            gone.is_empty() && unbinding.is_none() && shown.is_empty() && ended.is_empty() && unclaimed.is_empty();
-        !more && nothing_else && !touched.iter().any(|connection| connection.holds_much())
+        let Self { touched, gone, unbinding, more, trace_messages, ended, unclaimed } = self;
+        let nothing_else = gone.is_empty()
+            && unbinding.is_none()
+            && trace_messages.is_empty()
+            && ended.is_empty()
+            && unclaimed.is_empty();
+        !more && nothing_else && !touched.iter().any(|connection| connection.worth_a_write())
     }
 
     /// The connection's mailbox has something to send.
@@ -342,8 +347,8 @@ impl Ports for Transition<'_> {
         }
     }
 
-    fn takes_letters(&mut self) -> bool {
-        self.store.room() == Room::Open
+    fn accepts_dead_letters(&mut self) -> bool {
+        self.store.backpressure() == Backpressure::Open
     }
 
     fn put(&mut self, entry: CatalogEntry) {
@@ -372,9 +377,9 @@ impl Ports for Transition<'_> {
         }
         if self.firehose.is_some() && written == Written::Message {
             let channel = connection.mailbox().subscriptions.get(&number).map_or(0, |one| one.channel);
-            self.show_delivered(connection, channel, delivery);
+            self.trace_delivered(connection, channel, delivery);
         }
-        self.aftermath.touch(connection);
+        self.deferred.touch(connection);
         taken
     }
 
@@ -399,13 +404,13 @@ impl Ports for Transition<'_> {
         let fitting = self.node.fitting(&message, connection.properties_bytes_max());
         let Place { queue, sequence } = delivery.from;
         let body_bytes = delivery.facts.body_bytes.into();
-        let unclaimed = Stretch { queue, first: sequence, last: sequence, body_bytes };
+        let unclaimed = SequenceRange { queue, first: sequence, last: sequence, body_bytes };
         let mut mailbox = connection.mailbox();
         if !mailbox.still_wants(&get) {
             drop(mailbox);
             // What is settled when it is sent is gone, like every such message on its way to a channel that ends.
             if !delivery.settled {
-                self.aftermath.unclaimed.push(unclaimed);
+                self.deferred.unclaimed.push(unclaimed);
             }
             return;
         }
@@ -415,7 +420,7 @@ impl Ports for Transition<'_> {
                 mailbox.got(get, delivery, remaining, &message, self.now);
                 drop(mailbox);
                 if self.firehose.is_some() {
-                    self.show_delivered(&connection, get.origin.channel, delivery);
+                    self.trace_delivered(&connection, get.origin.channel, delivery);
                 }
             }
             None => {
@@ -427,12 +432,12 @@ impl Ports for Transition<'_> {
                 mailbox.refuse_for_session(get.origin, &refusal);
                 drop(mailbox);
                 if goes_on {
-                    self.aftermath.unclaimed.push(unclaimed);
+                    self.deferred.unclaimed.push(unclaimed);
                 }
                 connection.wake();
             }
         }
-        self.aftermath.touch(&connection);
+        self.deferred.touch(&connection);
     }
 
     fn cancelled(&mut self, subscription: SubscriptionId) {
@@ -443,17 +448,17 @@ impl Ports for Transition<'_> {
         for lane in 0..=priority_max {
             self.store.delete_queue(queue.lane(lane));
         }
-        self.aftermath.gone.push(queue);
+        self.deferred.gone.push(queue);
     }
 
-    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<Letter> {
+    fn dead_letter(&mut self, dead: &Dead<'_>) -> Option<RoutedMessage> {
         let message = match dead.content {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
         let properties = *self.node.properties.get(&message.dialect)?;
         let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);
-        dead_letters::letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &keeper)
+        dead_letters::dead_letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &keeper)
     }
 
     fn create_lane(&mut self, lane: QueueId, durable: bool) {
@@ -471,11 +476,11 @@ impl Ports for Transition<'_> {
         (message.owned(), reader.is_some_and(|reader| reader.is_persistent(message.properties)))
     }
 
-    fn come_due(&mut self, due: &Due<'_>) -> Option<Letter> {
-        let message = self.stored(due.handle);
+    fn release_delayed(&mut self, delayed: &DelayedMessage<'_>) -> Option<RoutedMessage> {
+        let message = self.stored(delayed.handle);
         let properties = *self.node.properties.get(&message.dialect)?;
         let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);
-        schedules::come_due(self.catalog.get(), properties, due, &message, &keeper)
+        schedules::release_delayed(self.catalog.get(), properties, delayed, &message, &keeper)
     }
 
     fn begin_unit(&mut self) {

@@ -128,7 +128,7 @@ impl Node {
         !self.checks_each_login.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Accepts the user that the connection itself proves, who needs no password.
+    /// Accepts the user that the connection's certificate names, who needs no password.
     pub(crate) fn check_proof(&self, proof: Result<Name, String>, loopback: bool) -> Result<Principal, Refusal> {
         let name = proof.map_err(Refusal::LoginFailed)?;
         let asked = self.backends.iter().any(|backend| matches!(backend, Backend::Internal));

@@ -16,7 +16,7 @@ impl Node {
     ///
     /// # Errors
     /// [`Refusal::LoginFailed`] if too many wait.
-    pub(crate) fn check_in_line(
+    pub(crate) fn check_after_delay(
         self: &Arc<Self>,
         user: Name,
         password: Vec<u8>,
@@ -24,7 +24,7 @@ impl Node {
         connection: &Arc<Connection>,
     ) -> Result<(), Refusal> {
         let now = self.now();
-        let until = self.failed_logins.lock().line_up(address, &user, now);
+        let until = self.failed_logins.lock().reserve_check(address, &user, now);
         if until == Some(now) {
             return self.check_later(user, password, false, connection);
         }
@@ -34,7 +34,7 @@ impl Node {
         let login = DelayedLogin { until, user, password, waiter: Arc::downgrade(connection) };
         let added = self.delayed_logins.lock().add(login);
         added.map_err(|login| refused(login.user))?;
-        self.ring_for_logins();
+        self.set_login_timer();
         Ok(())
     }
 
@@ -53,18 +53,18 @@ impl Node {
                 connection.wake();
             }
         }
-        self.ring_for_logins();
+        self.set_login_timer();
     }
 
-    fn ring_for_logins(&self) {
+    fn set_login_timer(&self) {
         let due = self.delayed_logins.lock().due();
         let moved = {
             let mut core = self.core.lock();
             core.logins_due = due;
-            core.move_alarm()
+            core.move_timer()
         };
         if let Some(due) = moved {
-            self.host.alarm(due);
+            self.host.set_timer(due);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     connection::peer::Connection,
     core::{
         node::Node,
-        transition::{Aftermath, CatalogLock, Transition},
+        transition::{CatalogLock, Deferred, Transition},
     },
     routing::schedules,
 };
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// Locks the catalog and applies a change, as one unit of the journal. If the change is refused, the entries that it
 /// has appended to the list are written, too, because they were applied. If it has deleted a queue or an exchange with
-/// very many bindings, [`Node::settle_down`] removes the rest of them.
+/// very many bindings, [`Node::run_deferred`] removes the rest of them.
 ///
 /// The returned position makes the current state of the catalog durable, whoever changed it last: a connection that
 /// has found what another connection has just declared is not answered before that is durable.
@@ -56,14 +56,14 @@ impl Node {
         own: Option<&Arc<Connection>>,
         change: impl FnOnce(&mut Shard, &mut Transition<'_>, &mut Vec<CatalogEntry>) -> T,
     ) -> (T, Position) {
-        let (mut aftermath, mut catalog) = (Aftermath::default(), self.catalog.write());
+        let (mut deferred, mut catalog) = (Deferred::default(), self.catalog.write());
         let changed = self
-            .decide_with(CatalogLock::Write(&mut catalog), &mut aftermath, |shard, ports| apply(shard, ports, change));
-        let happenings = catalog.take_happenings();
+            .decide_with(CatalogLock::Write(&mut catalog), &mut deferred, |shard, ports| apply(shard, ports, change));
+        let events = catalog.take_events();
         // Whoever waits for the lock gets it, although the next change may follow at once.
         RwLockWriteGuard::unlock_fair(catalog);
-        self.settle_down(aftermath, own);
-        self.tell_happenings(happenings, by);
+        self.run_deferred(deferred, own);
+        self.publish_events(events, by);
         changed
     }
 

@@ -34,13 +34,13 @@ struct Account {
 /// batch.
 #[derive(Debug, Default)]
 struct Activity {
-    published: Tally,
-    delivered: Tally,
+    published: MessageCounter,
+    delivered: MessageCounter,
     acked: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Tally {
+struct MessageCounter {
     messages: AtomicU64,
     bytes: AtomicU64,
 }
@@ -61,7 +61,7 @@ impl Batch {
     }
 }
 
-impl Tally {
+impl MessageCounter {
     fn add(&self, batch: Batch) {
         self.messages.fetch_add(batch.messages, Ordering::Relaxed);
         self.bytes.fetch_add(batch.bytes, Ordering::Relaxed);
@@ -70,9 +70,9 @@ impl Tally {
 
 /// The counters for a connection's actions: those of its vhost, and those of its user.
 #[derive(Debug)]
-pub struct Accounts([Arc<Activity>; 2]);
+pub struct UsageCounters([Arc<Activity>; 2]);
 
-impl Accounts {
+impl UsageCounters {
     pub fn published(&self, batch: Batch) {
         self.0.iter().for_each(|activity| activity.published.add(batch));
     }
@@ -97,7 +97,7 @@ impl Counters {
         vhost_max: Option<u32>,
         user: &Name,
         limits: UserLimits,
-    ) -> Result<Accounts, Refusal> {
+    ) -> Result<UsageCounters, Refusal> {
         let mut counts = self.0.lock();
         let there = counts.vhosts.get(vhost).map_or(0, |vhost| vhost.connections);
         if let Some(max) = vhost_max.filter(|max| there >= u64::from(*max)) {
@@ -115,7 +115,7 @@ impl Counters {
             account.connections += 1;
             account.activity.clone()
         });
-        Ok(Accounts(activities))
+        Ok(UsageCounters(activities))
     }
 
     /// Removes a connection, whose channels were closed before. `known` says whether the catalog has the user:
@@ -213,10 +213,10 @@ mod tests {
         let (counters, vhost) = (Counters::default(), Name::from("v"));
         let users = ["a", "b"].map(Name::from);
         for (user, count) in users.iter().zip(1..) {
-            let accounts = counters.enter(&vhost, None, user, UserLimits::default()).unwrap();
-            accounts.published(Batch { messages: count, bytes: 10 * count });
-            accounts.delivered(Batch { messages: 5, bytes: 7 });
-            accounts.acked(count);
+            let usage = counters.enter(&vhost, None, user, UserLimits::default()).unwrap();
+            usage.published(Batch { messages: count, bytes: 10 * count });
+            usage.delivered(Batch { messages: 5, bytes: 7 });
+            usage.acked(count);
         }
         counters.open_channel(&vhost, &users[0], UserLimits::default()).unwrap();
         let [vhosts, _] = counters.usage();

@@ -3,7 +3,7 @@
 //!
 //! An event without a matching binding costs almost nothing: it is not built.
 
-use ferrymq_broker::{BindingFacts, Catalog, Happening};
+use ferrymq_broker::{BindingFacts, Catalog, CatalogEvent};
 use ferrymq_model::{
     BodyRef, CatalogEntry, ExchangeKind, ExchangeSpec, Facts, MessageRef, Name, Refusal, Table, Value,
 };
@@ -12,9 +12,9 @@ use crate::{
     connection::peer::Connection,
     core::{
         node::Node,
-        transition::{Aftermath, CatalogLock},
+        transition::{CatalogLock, Deferred},
     },
-    management::trace::{NODE, Who},
+    management::trace::{ConnectionIdentity, NODE},
 };
 
 const VHOST: &str = "/";
@@ -25,9 +25,9 @@ const INTERNAL: &str = "rmq-internal";
 
 /// The headers of one event, in their order.
 #[derive(Debug, Default)]
-pub struct Told(Vec<(String, Value)>);
+pub struct EventHeaders(Vec<(String, Value)>);
 
-impl Told {
+impl EventHeaders {
     pub fn text(mut self, key: &str, text: &str) -> Self {
         self.0.push((key.to_owned(), Value::Text(text.to_owned())));
         self
@@ -53,8 +53,8 @@ impl Told {
     }
 
     /// The connection of an event.
-    pub fn who(self, who: &Who) -> Self {
-        self.text("vhost", &who.vhost).text("user", &who.user).by(Some(&who.user))
+    pub fn identity(self, identity: &ConnectionIdentity) -> Self {
+        self.text("vhost", &identity.vhost).text("user", &identity.user).by(Some(&identity.user))
     }
 }
 
@@ -78,14 +78,14 @@ pub fn prepare(catalog: &mut Catalog, changes: &mut Vec<CatalogEntry>) -> Result
         arguments: Table::default(),
     };
     catalog.put_exchange(&Name::from(VHOST), &Name::from(EXCHANGE), &spec, changes)?;
-    catalog.note_happenings();
+    catalog.record_events();
     Ok(())
 }
 
 impl Node {
     /// Publishes an event, if anybody is bound to it. The caller holds no lock.
-    pub(crate) fn tell(&self, event: &'static str, told: impl FnOnce() -> Told) {
-        if !self.tells_events {
+    pub(crate) fn publish_event(&self, event: &'static str, headers: impl FnOnce() -> EventHeaders) {
+        if !self.publishes_events {
             return;
         }
         let catalog = self.catalog.read();
@@ -94,7 +94,7 @@ impl Node {
         }
         let Some((dialect, writer)) = self.properties.iter().next() else { return };
         let now = self.now();
-        let properties = writer.event(&Table(told().0), self.wall());
+        let properties = writer.event(&Table(headers().0), self.wall());
         let message = MessageRef {
             dialect: *dialect,
             exchange: EXCHANGE,
@@ -103,50 +103,50 @@ impl Node {
             annotations: &[],
             body: BodyRef::Inline(&[]),
         };
-        let (targets, mut aftermath) = (self.route_made(&catalog, VHOST, &message, true), Aftermath::default());
+        let (targets, mut deferred) = (self.route_internal(&catalog, VHOST, &message, true), Deferred::default());
         if targets.is_empty() {
             return;
         }
         let facts = Facts { arrived: now, ..Facts::default() };
-        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut aftermath, |shard, ports| {
+        let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             shard.publish(&message, &facts, true, &targets, ports);
         });
         drop(catalog);
         if open.is_some() {
-            self.settle_down(aftermath, None);
+            self.run_deferred(deferred, None);
         }
     }
 
     /// Publishes the events of a catalog change, with the user who made it, if there is one.
-    pub(crate) fn tell_happenings(&self, happenings: Vec<Happening>, by: Option<&Name>) {
-        for happening in happenings {
-            let (event, told) = told_of(&happening);
-            self.tell(event, || told.by(by));
+    pub(crate) fn publish_events(&self, events: Vec<CatalogEvent>, by: Option<&Name>) {
+        for event in events {
+            let (event, headers) = headers_of(&event);
+            self.publish_event(event, || headers.by(by));
         }
     }
 }
 
-fn told_of(happening: &Happening) -> (&'static str, Told) {
-    let named = |vhost: &Name, name: &Name| Told::default().text("name", name).text("vhost", vhost);
-    match happening {
-        Happening::ExchangeMade { vhost, name, spec } => {
-            let told = named(vhost, name).text("type", spec.kind.as_str()).flag("durable", spec.durable);
-            let told = told.flag("auto_delete", spec.auto_delete).flag("internal", spec.internal);
-            ("exchange.created", told.arguments(&spec.arguments))
+fn headers_of(event: &CatalogEvent) -> (&'static str, EventHeaders) {
+    let named = |vhost: &Name, name: &Name| EventHeaders::default().text("name", name).text("vhost", vhost);
+    match event {
+        CatalogEvent::ExchangeCreated { vhost, name, spec } => {
+            let headers = named(vhost, name).text("type", spec.kind.as_str()).flag("durable", spec.durable);
+            let headers = headers.flag("auto_delete", spec.auto_delete).flag("internal", spec.internal);
+            ("exchange.created", headers.arguments(&spec.arguments))
         }
-        Happening::ExchangeGone { vhost, name } => ("exchange.deleted", named(vhost, name)),
-        Happening::QueueMade { vhost, name, spec } => {
-            let told = named(vhost, name).flag("durable", spec.durable).flag("auto_delete", spec.auto_delete);
-            ("queue.created", told.arguments(&spec.arguments).flag("exclusive", spec.exclusive))
+        CatalogEvent::ExchangeDeleted { vhost, name } => ("exchange.deleted", named(vhost, name)),
+        CatalogEvent::QueueCreated { vhost, name, spec } => {
+            let headers = named(vhost, name).flag("durable", spec.durable).flag("auto_delete", spec.auto_delete);
+            ("queue.created", headers.arguments(&spec.arguments).flag("exclusive", spec.exclusive))
         }
-        Happening::QueueGone { vhost, name } => ("queue.deleted", named(vhost, name)),
-        Happening::BindingMade(facts) => ("binding.created", binding(facts)),
-        Happening::BindingGone(facts) => ("binding.deleted", binding(facts)),
+        CatalogEvent::QueueDeleted { vhost, name } => ("queue.deleted", named(vhost, name)),
+        CatalogEvent::BindingCreated(facts) => ("binding.created", binding(facts)),
+        CatalogEvent::BindingDeleted(facts) => ("binding.deleted", binding(facts)),
     }
 }
 
-fn binding(facts: &BindingFacts) -> Told {
-    Told::default()
+fn binding(facts: &BindingFacts) -> EventHeaders {
+    EventHeaders::default()
         .text("source_name", &facts.source)
         .text("source_kind", "exchange")
         .text("destination_name", &facts.target)

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::core::{
     node::Node,
-    transition::{Aftermath, CatalogLock},
+    transition::{CatalogLock, Deferred},
 };
 
 /// The exchange for trace messages, in each vhost.
@@ -35,7 +35,7 @@ pub struct Firehose {
 
 /// The connection of a trace message.
 #[derive(Clone, Debug)]
-pub struct Who {
+pub struct ConnectionIdentity {
     pub vhost: Name,
     pub user: Name,
     /// The connection's name.
@@ -44,13 +44,13 @@ pub struct Who {
 
 /// A trace message.
 #[derive(Debug)]
-pub struct Shown {
+pub struct TraceMessage {
     vhost: Name,
     message: OwnedMessage,
 }
 
 /// What happened to a message.
-pub enum Tap<'a> {
+pub enum TracePoint<'a> {
     /// It was published to these queues.
     Published(Vec<&'a str>),
     /// It was delivered from this queue, perhaps not for the first time.
@@ -78,38 +78,38 @@ impl Firehose {
     }
 
     /// The trace message for this message on a channel; none if its vhost is not traced.
-    pub fn show(
+    pub fn trace_message(
         &self,
-        who: &Who,
+        identity: &ConnectionIdentity,
         channel: u16,
         message: &MessageRef<'_>,
         more_keys: &[Vec<u8>],
-        tap: &Tap<'_>,
+        point: &TracePoint<'_>,
         writer: &dyn Properties,
-    ) -> Option<Shown> {
-        if message.exchange == EXCHANGE || !self.traces(&who.vhost) {
+    ) -> Option<TraceMessage> {
+        if message.exchange == EXCHANGE || !self.traces(&identity.vhost) {
             return None;
         }
         // Otherwise a trace message that is dead-lettered to where it is delivered would be traced without end.
-        if matches!(tap, Tap::Delivered(..))
+        if matches!(point, TracePoint::Delivered(..))
             && writer.first_exchange(message.properties).is_some_and(|first| first == EXCHANGE.as_bytes())
         {
             return None;
         }
         let text = |text: &str| Value::Text(text.to_owned());
         let mut more = vec![
-            ("vhost".to_owned(), text(&who.vhost)),
-            ("connection".to_owned(), text(&who.connection)),
+            ("vhost".to_owned(), text(&identity.vhost)),
+            ("connection".to_owned(), text(&identity.connection)),
             ("channel".to_owned(), Value::Int(channel.into())),
-            ("user".to_owned(), text(&who.user)),
+            ("user".to_owned(), text(&identity.user)),
         ];
-        let (verb, place) = match tap {
-            Tap::Published(queues) => {
+        let (verb, place) = match point {
+            TracePoint::Published(queues) => {
                 let queues = queues.iter().take(QUEUES_MAX).map(|queue| text(queue));
                 more.push(("routed_queues".to_owned(), Value::List(queues.collect())));
                 ("publish", message.exchange)
             }
-            Tap::Delivered(queue, redelivered) => {
+            TracePoint::Delivered(queue, redelivered) => {
                 more.push(("redelivered".to_owned(), Value::Int((*redelivered).into())));
                 ("deliver", *queue)
             }
@@ -130,7 +130,7 @@ impl Firehose {
             annotations: Box::default(),
             body: message.body.into(),
         };
-        Some(Shown { vhost: who.vhost.clone(), message })
+        Some(TraceMessage { vhost: identity.vhost.clone(), message })
     }
 }
 
@@ -144,18 +144,18 @@ impl Node {
     }
 
     /// Publishes trace messages. The caller holds no lock.
-    pub(crate) fn publish_shown(&self, aftermath: &mut Aftermath) {
-        let shown = std::mem::take(&mut aftermath.shown);
+    pub(crate) fn publish_trace_messages(&self, deferred: &mut Deferred) {
+        let trace_messages = std::mem::take(&mut deferred.trace_messages);
         let (now, catalog) = (self.now(), self.catalog.read());
-        let routed: Vec<_> = shown
+        let routed: Vec<_> = trace_messages
             .iter()
-            .map(|Shown { vhost, message }| {
+            .map(|TraceMessage { vhost, message }| {
                 let message = message.borrowed();
-                (message, self.route_made(&catalog, vhost, &message, false))
+                (message, self.route_internal(&catalog, vhost, &message, false))
             })
             .collect();
         // Not after the node has stopped.
-        let _ = self.decide_if_open(CatalogLock::Read(&catalog), aftermath, |shard, ports| {
+        let _ = self.decide_if_open(CatalogLock::Read(&catalog), deferred, |shard, ports| {
             for (message, targets) in routed.iter().filter(|(_, targets)| !targets.is_empty()) {
                 let body_bytes = u32::try_from(message.body.bytes().len()).expect("as long as what it shows");
                 let facts = Facts { body_bytes, arrived: now, ..Facts::default() };

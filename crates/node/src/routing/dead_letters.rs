@@ -1,18 +1,18 @@
-//! Dead-lettering: a dead message's new properties, its new routing keys, and its target queues.
+//! Dead-lettering: a dead letter's properties, its routing keys, and its target queues.
 
-use ferrymq_broker::{Catalog, Dead, Envelope, History, KeptMessage, Letter};
+use ferrymq_broker::{Catalog, Dead, Envelope, History, KeptMessage, RoutedMessage};
 use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId, Time};
 
-/// Makes the dead letter of a message that died at the time `wall`. None if its exchange is missing or routes it to
-/// no queue, or if it is in a cycle.
-pub fn letter(
+/// Makes the dead letter of a message that leaves its queue at the time `wall`. None if its exchange is missing or
+/// routes it to no queue, or if it is in a cycle.
+pub fn dead_letter(
     catalog: &Catalog,
     properties: &dyn Properties,
     dead: &Dead<'_>,
     message: &MessageRef<'_>,
     wall: Time,
     keeper: &dyn Fn(&History, KeptMessage),
-) -> Option<Letter> {
+) -> Option<RoutedMessage> {
     let address = dead.queue.dead_letters.as_ref()?;
     let death = Death {
         queue: &dead.queue.name,
@@ -57,7 +57,7 @@ pub fn letter(
     if dead.reason != DeathReason::Rejected {
         targets.retain(|target| !is_circle(catalog, *target, &made.deaths));
     }
-    let letter = Letter {
+    let dead_letter = RoutedMessage {
         message: OwnedMessage {
             dialect: message.dialect,
             exchange: address.exchange.clone(),
@@ -70,7 +70,7 @@ pub fn letter(
         persistent: made.persistent,
         targets,
     };
-    (!letter.targets.is_empty()).then_some(letter)
+    (!dead_letter.targets.is_empty()).then_some(dead_letter)
 }
 
 /// Whether the dead letter has been in the queue before, and no consumer has rejected it since.
@@ -87,12 +87,14 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 mod tests {
     use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
     use ferrymq_model::{
-        Arguments, BodyRef, ComeDue, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, Table, Time, Traced,
+        Arguments, BodyRef, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, ReleasedMessage, Table, Time,
+        Traced,
     };
 
     use super::*;
 
-    /// Properties that contain the names of the queues in which the message died, each with `!` if it was rejected.
+    /// Properties that contain the names of the queues in which the message was dead-lettered, each with `!` if it was
+    /// rejected.
     struct Names;
 
     impl Properties for Names {
@@ -140,8 +142,8 @@ mod tests {
             true
         }
 
-        fn come_due(&self, properties: &[u8]) -> ComeDue {
-            ComeDue { properties: properties.to_vec(), ..ComeDue::default() }
+        fn release_delayed(&self, properties: &[u8]) -> ReleasedMessage {
+            ReleasedMessage { properties: properties.to_vec(), ..ReleasedMessage::default() }
         }
     }
 
@@ -161,7 +163,7 @@ mod tests {
         catalog
     }
 
-    fn dies(catalog: &Catalog, address: DeadLettering, reason: DeathReason, before: &str) -> Option<Letter> {
+    fn dies(catalog: &Catalog, address: DeadLettering, reason: DeathReason, before: &str) -> Option<RoutedMessage> {
         let queue = QueueSettings {
             vhost: Name::from("/"),
             name: Name::from("from"),
@@ -179,22 +181,23 @@ mod tests {
         let facts = Facts { body_bytes: 4, priority: 3, expires: Some(Time(7)), arrived: Time(1) };
         let content = Content::Passing(&message);
         let dead = Dead { queue: &queue, content, facts: &facts, reason, at: Time(9) };
-        letter(catalog, &Names, &dead, &message, Time(9), &|_, _| {})
+        dead_letter(catalog, &Names, &dead, &message, Time(9), &|_, _| {})
     }
 
     fn to(exchange: &str, key: Option<&str>) -> DeadLettering {
-        DeadLettering { exchange: Name::from(exchange), routing_key: key.map(Name::from), keeps: false }
+        DeadLettering { exchange: Name::from(exchange), routing_key: key.map(Name::from), at_least_once: false }
     }
 
     #[test]
-    fn a_letter_goes_where_its_exchange_sends_it() {
+    fn a_dead_letter_goes_where_its_exchange_sends_it() {
         let catalog = catalog_with("to");
-        let letter = dies(&catalog, to("", None), DeathReason::Expired, "").expect("there is a queue of that name");
-        assert_eq!(letter.targets.len(), 1);
-        assert_eq!(&*letter.message.exchange, "");
-        assert_eq!(&*letter.message.routing_key, b"to");
+        let dead_letter =
+            dies(&catalog, to("", None), DeathReason::Expired, "").expect("there is a queue of that name");
+        assert_eq!(dead_letter.targets.len(), 1);
+        assert_eq!(&*dead_letter.message.exchange, "");
+        assert_eq!(&*dead_letter.message.routing_key, b"to");
         let facts = Facts { body_bytes: 4, priority: 3, expires: None, arrived: Time(9) };
-        assert_eq!(letter.facts, facts);
+        assert_eq!(dead_letter.facts, facts);
 
         let other = catalog_with("other");
         assert!(dies(&other, to("", None), DeathReason::Expired, "").is_none(), "unroutable");

@@ -7,8 +7,8 @@ use ferrymq_storage::Store;
 use crate::core::node::Node;
 
 impl Node {
-    /// An exchange keeps a message. A long body's file stays with it if somebody has claimed it, so that nobody has to write
-    /// it again for a new binding. Otherwise the file may be deleted at any time.
+    /// An exchange keeps a message. A long body's file stays with it if somebody has claimed it, so that nobody has to
+    /// write it again for a new binding. Otherwise the file may be deleted at any time.
     pub(crate) fn keep(&self, history: &History, mut kept: KeptMessage) {
         if let OwnedBody::Filed(filed) = &kept.message.body
             && filed.claim.is_none()
@@ -27,7 +27,7 @@ impl Node {
     }
 
     /// The queues of such a message, through all kinds of exchanges. None if its vhost was deleted.
-    pub(crate) fn route_made(
+    pub(crate) fn route_internal(
         &self,
         catalog: &Catalog,
         vhost: &str,

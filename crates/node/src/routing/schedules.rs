@@ -2,49 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_broker::{Catalog, Due, Envelope, History, KeptMessage, Letter, ScheduleChange, Shard};
+use ferrymq_broker::{Catalog, DelayedMessage, Envelope, History, KeptMessage, RoutedMessage, ScheduleChange, Shard};
 use ferrymq_model::{Facts, MessageRef, Properties, QueueId};
 use ferrymq_storage::RecoveredQueue;
 
 use crate::core::{start, transition::Transition};
 
 /// The message whose delay is over, and its targets; none if its exchange was deleted or routes it to no queue.
-pub fn come_due(
+pub fn release_delayed(
     catalog: &Catalog,
     properties: &dyn Properties,
-    due: &Due<'_>,
+    delayed: &DelayedMessage<'_>,
     message: &MessageRef<'_>,
     keeper: &dyn Fn(&History, KeptMessage),
-) -> Option<Letter> {
-    let made = properties.come_due(message.properties);
-    let headers = || properties.headers(&made.properties);
-    let identity = |identity| properties.identity(&made.properties, identity);
-    let persistent = properties.is_persistent(&made.properties);
-    let sent = MessageRef { properties: &made.properties, ..*message };
+) -> Option<RoutedMessage> {
+    let released = properties.release_delayed(message.properties);
+    let headers = || properties.headers(&released.properties);
+    let identity = |identity| properties.identity(&released.properties, identity);
+    let persistent = properties.is_persistent(&released.properties);
+    let sent = MessageRef { properties: &released.properties, ..*message };
     let keep = |history: &History| {
         let kept = KeptMessage {
             message: sent.owned(),
-            more_keys: made.more_keys.clone().into(),
+            more_keys: released.more_keys.clone().into(),
             persistent,
-            priority: due.facts.priority,
-            expiration_ms: made.expiration_ms,
+            priority: delayed.facts.priority,
+            expiration_ms: released.expiration_ms,
         };
         keeper(history, kept);
     };
     // No random numbers under the shard's lock: messages of one moment go to the same queue of an x-random
     // exchange.
-    let (random, delay_ms) = (|| due.at.0, || properties.delay_ms(&made.properties));
+    let (random, delay_ms) = (|| delayed.at.0, || properties.delay_ms(&released.properties));
     let envelope =
         Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
-    let (vhost, exchange) = (&due.schedule.vhost, &due.schedule.exchange);
+    let (vhost, exchange) = (&delayed.schedule.vhost, &delayed.schedule.exchange);
     let mut targets = Vec::new();
-    let routed = catalog.route(vhost, exchange, message.routing_key, &made.more_keys, &envelope, &mut targets);
+    let routed = catalog.route(vhost, exchange, message.routing_key, &released.more_keys, &envelope, &mut targets);
     if routed.is_err() || targets.is_empty() {
         tracing::debug!(%vhost, %exchange, "a delayed message has nowhere to go");
         return None;
     }
-    let expires = made.expiration_ms.map(|ms| due.at.after_ms(ms));
-    Some(Letter { message: sent.owned(), facts: Facts { expires, arrived: due.at, ..*due.facts }, persistent, targets })
+    let expires = released.expiration_ms.map(|ms| delayed.at.after_ms(ms));
+    Some(RoutedMessage {
+        message: sent.owned(),
+        facts: Facts { expires, arrived: delayed.at, ..*delayed.facts },
+        persistent,
+        targets,
+    })
 }
 
 /// Opens the schedules of durable exchanges with what storage found of their lanes, which it removes from `found`.

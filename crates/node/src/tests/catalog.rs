@@ -87,12 +87,12 @@ fn to_exchange(name: &str) -> Destination {
 
 /// A peer that counts declarations and deletions.
 #[derive(Default)]
-struct Told {
+struct CountingPeer {
     count: Mutex<usize>,
     changed: Condvar,
 }
 
-impl Told {
+impl CountingPeer {
     fn count(&self) -> usize {
         *self.count.lock()
     }
@@ -102,7 +102,7 @@ impl Told {
     }
 }
 
-impl Peer for Told {
+impl Peer for CountingPeer {
     fn send(&self, effects: &Effects) {
         effects.for_each(|effect| {
             if let ferrymq_model::Effect::Reply { reply, .. } = effect
@@ -130,7 +130,7 @@ impl Peer for Told {
 }
 
 fn connect(node: &Arc<Node>) -> Client {
-    let mut client = node.connect(Arc::new(Told::default()), "test".to_owned(), true).unwrap();
+    let mut client = node.connect(Arc::new(CountingPeer::default()), "test".to_owned(), true).unwrap();
     carry_out(&mut client, b"", login());
     client
 }
@@ -306,22 +306,22 @@ fn what_connections_change_at_the_same_time_is_the_same_after_a_restart() {
 fn what_is_not_durable_is_not_found_either() {
     let (folder, gate) = (Folder::new(), Arc::new(Gate::default()));
     let node = open(&folder, gate.clone(), Arc::new(Still));
-    let told = [Arc::new(Told::default()), Arc::new(Told::default())];
-    let mut clients = told.clone().map(|peer| node.connect(peer, "test".to_owned(), true).unwrap());
+    let peers = [Arc::new(CountingPeer::default()), Arc::new(CountingPeer::default())];
+    let mut clients = peers.clone().map(|peer| node.connect(peer, "test".to_owned(), true).unwrap());
     clients.iter_mut().for_each(|client| carry_out(client, b"", login()));
     let setup = vec![declare_exchange("x", "direct", false), declare_queue("q", false)];
     carry_out(&mut clients[0], b"", setup);
-    told[0].wait_for(2);
+    peers[0].wait_for(2);
     drop(clients);
     node.stop().unwrap();
     drop(node);
     // After a restart nobody has to wait for what was written before it.
     let node = open(&folder, gate.clone(), Arc::new(Still));
-    let told = [Arc::new(Told::default()), Arc::new(Told::default())];
-    let mut clients = told.clone().map(|peer| node.connect(peer, "test".to_owned(), true).unwrap());
+    let peers = [Arc::new(CountingPeer::default()), Arc::new(CountingPeer::default())];
+    let mut clients = peers.clone().map(|peer| node.connect(peer, "test".to_owned(), true).unwrap());
     clients.iter_mut().for_each(|client| carry_out(client, b"", login()));
     carry_out(&mut clients[0], b"", vec![declare_exchange("x", "direct", false), declare_queue("q", false)]);
-    told[0].wait_for(2);
+    peers[0].wait_for(2);
     let steps = [
         declare_exchange("new", "direct", false),
         declare_queue("new", false),
@@ -337,10 +337,10 @@ fn what_is_not_durable_is_not_found_either() {
             carry_out(client, b"", vec![step.clone()]);
         }
         gate.wait_for_a_sync();
-        let answered = [told[0].count(), told[1].count()];
+        let answered = [peers[0].count(), peers[1].count()];
         gate.release();
         assert_eq!(answered, before, "{step:?} is answered before it is durable");
-        told.iter().zip(before).for_each(|(told, before)| told.wait_for(before + 1));
+        peers.iter().zip(before).for_each(|(peer, before)| peer.wait_for(before + 1));
     }
     drop(clients);
     node.stop().unwrap();

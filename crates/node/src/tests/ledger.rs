@@ -90,7 +90,7 @@ impl Rig {
     fn pass(&self, ms: u64) {
         for _ in 0..ms / 100 {
             self.host.now.fetch_add(100, Ordering::Relaxed);
-            self.node.ring();
+            self.node.on_timer();
         }
     }
 }
@@ -128,7 +128,7 @@ fn memory() -> Limits {
 
 /// The connections of a user count together, even if each of many holds little.
 #[test]
-fn of_the_user_that_holds_the_most_one_connection_is_held_up_and_closed() {
+fn of_the_user_that_holds_the_most_one_connection_is_blocked_and_closed() {
     let rig = Rig::new(uploads());
     let mut many: Vec<Client> = (0..10).map(|_| rig.client().0).collect();
     let (mut other, _) = rig.client_of("other");
@@ -144,14 +144,14 @@ fn of_the_user_that_holds_the_most_one_connection_is_held_up_and_closed() {
 }
 
 #[test]
-fn who_holds_the_most_is_held_up_and_then_closed_and_others_go_on() {
+fn who_holds_the_most_is_blocked_and_then_closed_and_others_go_on() {
     let rig = Rig::new(uploads());
     let ((mut holder, _), (mut other, _)) = (rig.client(), rig.client());
     holder.holds(MAX / 100 * 95, 0);
     other.holds(MAX / 100 * 4, 0);
     assert!(!holder.is_paused() && !other.is_paused(), "there is room");
     other.holds(MAX / 100 * 8, 0);
-    assert!(holder.is_paused() && !other.is_paused(), "only the largest is held up");
+    assert!(holder.is_paused() && !other.is_paused(), "only the largest is blocked");
     other.holds(MAX / 100 * 25, 0);
     rig.pass(100);
     assert!(holder.is_paused() && other.is_paused(), "the memory is used up");

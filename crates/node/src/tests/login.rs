@@ -118,10 +118,10 @@ fn failures_from_another_machine_are_slowed_and_those_from_here_are_not() {
     assert!(!answered, "the sixth waits");
     assert!(attempt("10.0.0.2:1", false).1, "others do not");
     host.0.store(99, Ordering::Relaxed);
-    node.ring();
+    node.on_timer();
     assert!(!is_answered(&mut client));
     host.0.store(100, Ordering::Relaxed);
-    node.ring();
+    node.on_timer();
     assert!(is_answered(&mut client));
     drop(client);
     node.stop().unwrap();

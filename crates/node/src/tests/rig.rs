@@ -100,7 +100,7 @@ impl<T: FakeHost> Host for T {
         7
     }
 
-    fn alarm(&self, _: Option<Time>) {}
+    fn set_timer(&self, _: Option<Time>) {}
 
     fn lengthy(&self, work: &mut dyn FnMut()) {
         FakeHost::lengthy(self, work);

@@ -10,7 +10,8 @@ use super::verify::Verdict;
 /// What is reported, and how.
 #[derive(Debug, clap::Args)]
 pub struct ReportArgs {
-    /// Also report the CPU time and, where it is measured, the memory of this process: the server, if it is on this machine
+    /// Also report the CPU time and, where it is measured, the memory of this process: the server, if it is on this
+    /// machine
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
     /// Print the report as one JSON object

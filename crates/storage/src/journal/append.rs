@@ -35,7 +35,7 @@ pub(crate) struct Appended {
 
 /// The file of a body that is not in the journal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OwnFile {
+pub(crate) struct BlobFile {
     pub number: u64,
     /// The body's CRC, if the file is complete already; otherwise it must be written before the group.
     pub written: Option<u32>,
@@ -161,24 +161,24 @@ impl Appender {
         message: &MessageRef<'_>,
         facts: &Facts,
         targets: &[Place],
-        own_file: Option<OwnFile>,
+        blob_file: Option<BlobFile>,
     ) -> Appended {
         let head = ENQUEUE_BYTES + targets.len() * TARGET_BYTES;
         let body = head + stored::head_bytes(message, facts);
-        let total = body + stored::tail_bytes(facts, own_file.is_some());
+        let total = body + stored::tail_bytes(facts, blob_file.is_some());
         let mut open = self.pen.open_with_room(&self.shared, total);
         let at = open.end as usize;
-        let copied = match (message.body.shared(), own_file) {
+        let copied = match (message.body.shared(), blob_file) {
             (Some(bytes), None) if bytes.len() > self.copy_bytes_max => {
                 open.share_body((at + body) as u32, bytes.clone());
                 body
             }
             _ => total,
         };
-        let to_write = own_file.filter(|file| file.written.is_none());
+        let to_write = blob_file.filter(|file| file.written.is_none());
         if let Some(file) = to_write {
             let body = message.body.shared().cloned();
-            open.write_own_file(file.number, body.unwrap_or_else(|| Bytes::copy_from_slice(message.body.bytes())));
+            open.write_blob_file(file.number, body.unwrap_or_else(|| Bytes::copy_from_slice(message.body.bytes())));
         }
         let mut out = FieldWriter::new(self.pen.writer.reserve(at..at + copied));
         write_head(&mut out, Kind::Enqueue, total, 0);
@@ -189,9 +189,9 @@ impl Appender {
             bytes[8..].copy_from_slice(&target.sequence.to_le_bytes());
             out.array(bytes);
         }
-        stored::write_head(&mut out, message, facts, own_file.is_some());
-        match own_file {
-            Some(OwnFile { number, written }) => {
+        stored::write_head(&mut out, message, facts, blob_file.is_some());
+        match blob_file {
+            Some(BlobFile { number, written }) => {
                 let crc = written.unwrap_or_else(|| crc32c::crc32c(message.body.bytes()));
                 stored::write_place(&mut out, BodyPlace { at: number, crc });
             }
@@ -199,7 +199,7 @@ impl Appender {
             None => {}
         }
         open.messages += 1;
-        if to_write.is_some() && open.bodies_crowd() && open.gate.is_open() {
+        if to_write.is_some() && open.bodies_over_limit() && open.gate.is_open() {
             Pen::stall(&self.shared, &mut open);
         }
         self.pen.finish(&self.shared, open, total);
@@ -337,8 +337,8 @@ impl Pen {
 
     /// Publishers must wait.
     fn stall(shared: &Shared, open: &mut OpenGroup) {
-        let room = open.stall();
-        open.gate.set(room);
+        let backpressure = open.stall();
+        open.gate.set(backpressure);
         shared.changed.notify_all();
     }
 

@@ -47,7 +47,7 @@ pub(crate) struct Closed {
     /// Shared bodies, by their places.
     pub bodies: Vec<(u32, Bytes)>,
     /// Bodies with their own files, which must be complete first.
-    pub own_files: Vec<(u64, Bytes)>,
+    pub blob_files: Vec<(u64, Bytes)>,
     /// The journal's position when this group is synced.
     pub up_to: Position,
 }

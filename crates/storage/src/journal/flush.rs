@@ -25,12 +25,12 @@ use super::closed::Closed;
 use super::group::{self, GROUP_BYTES, GroupHeader, HEADER_BYTES, SectionHeader};
 use super::open::{Asleep, OpenGroup, Shared};
 use super::position;
+use crate::blob::BlobFiles;
 use crate::disk::Disk;
 use crate::driver::Turn;
 use crate::error::{FatalError, Kind, kind_of};
-use crate::notify::{Notify, Room};
+use crate::notify::{Backpressure, Notify};
 use crate::options::Options;
-use crate::own_file::OwnFiles;
 use crate::sabotage::{self, Sabotage};
 
 /// A flush that nobody asked for starts when a group has this much.
@@ -65,7 +65,7 @@ pub(crate) struct Flusher {
     shared: Arc<Shared>,
     notify: Arc<dyn Notify>,
     disk: Arc<dyn Disk>,
-    own_files: OwnFiles,
+    blob_files: BlobFiles,
     group_bytes: u32,
     group_messages: u32,
     group_wait: Duration,
@@ -101,7 +101,7 @@ struct Unsynced {
 struct Work {
     groups: Vec<(usize, Closed)>,
     sync: bool,
-    room: Option<Room>,
+    backpressure: Option<Backpressure>,
     stop: bool,
 }
 
@@ -120,7 +120,7 @@ impl Flusher {
         shared: Arc<Shared>,
         notify: Arc<dyn Notify>,
         disk: Arc<dyn Disk>,
-        own_files: OwnFiles,
+        blob_files: BlobFiles,
         options: &Options,
         chain: Chain,
     ) -> Self {
@@ -128,7 +128,7 @@ impl Flusher {
             shared,
             notify,
             disk,
-            own_files,
+            blob_files,
             group_bytes: options.group_bytes,
             group_messages: options.group_messages,
             group_wait: Duration::from_micros(options.group_wait_us),
@@ -151,8 +151,8 @@ impl Flusher {
             Ok(work) => work,
             Err(Nothing(until)) => return Turn::Idle(until),
         };
-        if let Some(room) = &work.room {
-            self.notify.room(room);
+        if let Some(backpressure) = &work.backpressure {
+            self.notify.backpressure(backpressure);
         }
         if let Err(error) = self.carry_out(&work) {
             self.shared.fail(&error);
@@ -167,8 +167,8 @@ impl Flusher {
         let shared = Arc::clone(&self.shared);
         let mut open = shared.open.lock();
         loop {
-            if let Some(room) = open.gate.news() {
-                return Ok(Work { room: Some(room), ..Work::default() });
+            if let Some(backpressure) = open.gate.news() {
+                return Ok(Work { backpressure: Some(backpressure), ..Work::default() });
             }
             let (asleep, until) = match self.next(&open) {
                 Next::Write { sync } if !open.in_unit() => match self.take(&mut open, sync) {
@@ -258,7 +258,7 @@ impl Flusher {
         (self.fills_since, self.open_since) = (None, None);
         open.requested &= !open.closed.is_empty();
         // While there is no file for the next group, there is time to sync the earlier ones.
-        Some(Work { sync: sync || groups.is_empty(), groups, room: None, stop: open.stop })
+        Some(Work { sync: sync || groups.is_empty(), groups, backpressure: None, stop: open.stop })
     }
 
     /// Takes a seal; `None` if there is no place for it, or if it can wait.
@@ -274,7 +274,7 @@ impl Flusher {
             if self.unsynced.as_ref().is_some_and(|unsynced| unsynced.file != *file) {
                 self.sync()?;
             }
-            self.write_own_files(closed)?;
+            self.write_blob_files(closed)?;
             self.write(*file, closed)?;
             let since = self.unsynced.as_ref().map_or_else(|| self.disk.elapsed(), |unsynced| unsynced.since);
             self.unsynced = Some(Unsynced { since, file: *file, up_to: closed.up_to.0, number: closed.number });
@@ -304,25 +304,25 @@ impl Flusher {
 
     /// Writes the bodies that a group refers to. A file that cannot be written is begun again when there may be
     /// space: nothing refers to it yet.
-    fn write_own_files(&self, closed: &Closed) -> Result<(), FatalError> {
-        for (number, body) in &closed.own_files {
-            while let Err(error) = self.shared.watch.during(|| self.own_files.write(*number, body)) {
+    fn write_blob_files(&self, closed: &Closed) -> Result<(), FatalError> {
+        for (number, body) in &closed.blob_files {
+            while let Err(error) = self.shared.watch.during(|| self.blob_files.write(*number, body)) {
                 let passes = matches!(kind_of(&error), Kind::Full | Kind::Passing);
                 self.shared.body_failed(&error.to_string());
                 if !passes || !self.shared.pause(RETRY) {
-                    return Err(self.own_file_failed("write", *number, &error));
+                    return Err(self.blob_file_failed("write", *number, &error));
                 }
             }
         }
-        let Some((number, _)) = closed.own_files.first() else { return Ok(()) };
-        let synced = self.shared.watch.during(|| self.own_files.sync_names());
-        synced.map_err(|error| self.own_file_failed("sync the folder of", *number, &error))?;
-        self.shared.bodies_written(closed.own_files.iter().map(|(_, body)| body.len() as u64).sum());
+        let Some((number, _)) = closed.blob_files.first() else { return Ok(()) };
+        let synced = self.shared.watch.during(|| self.blob_files.sync_names());
+        synced.map_err(|error| self.blob_file_failed("sync the folder of", *number, &error))?;
+        self.shared.bodies_written(closed.blob_files.iter().map(|(_, body)| body.len() as u64).sum());
         Ok(())
     }
 
-    fn own_file_failed(&self, what: &'static str, number: u64, error: &io::Error) -> FatalError {
-        FatalError { what, file: self.own_files.path_of(number), error: error.to_string() }
+    fn blob_file_failed(&self, what: &'static str, number: u64, error: &io::Error) -> FatalError {
+        FatalError { what, file: self.blob_files.path_of(number), error: error.to_string() }
     }
 
     fn write(&mut self, file: usize, closed: &Closed) -> Result<(), FatalError> {

@@ -5,17 +5,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::notify::Room;
+use crate::notify::Backpressure;
 
-/// The state, and what the clients were told.
+/// The state, and what was reported to the clients.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    room: Room,
+    backpressure: Backpressure,
     /// Whether publishers must wait, for readers that do not take the lock.
     stalled: Arc<AtomicBool>,
     /// Whether all clients must wait, in the same way.
     overfull: Arc<AtomicBool>,
-    told: Room,
+    reported: Backpressure,
     /// Whether publishers had to wait since they were last told that they may continue.
     was_short: bool,
     /// Whether all clients had to wait since they were last told that they may continue.
@@ -25,25 +25,32 @@ pub(crate) struct Gate {
 impl Gate {
     /// A gate that lets all clients continue. The flags belong to [`Shared`](super::open::Shared).
     pub fn new(stalled: Arc<AtomicBool>, overfull: Arc<AtomicBool>) -> Self {
-        Self { room: Room::Open, stalled, overfull, told: Room::Open, was_short: false, was_overfull: false }
+        Self {
+            backpressure: Backpressure::Open,
+            stalled,
+            overfull,
+            reported: Backpressure::Open,
+            was_short: false,
+            was_overfull: false,
+        }
     }
 
     /// Whether publishers may continue.
-    pub fn room(&self) -> &Room {
-        &self.room
+    pub fn backpressure(&self) -> &Backpressure {
+        &self.backpressure
     }
 
     /// Whether publishers may continue.
     #[inline]
     pub fn is_open(&self) -> bool {
-        self.room == Room::Open
+        self.backpressure == Backpressure::Open
     }
 
     /// Sets whether publishers must wait.
-    pub fn set(&mut self, room: Room) {
-        self.stalled.store(room != Room::Open, Ordering::Release);
-        self.was_short |= room != Room::Open;
-        self.room = room;
+    pub fn set(&mut self, backpressure: Backpressure) {
+        self.stalled.store(backpressure != Backpressure::Open, Ordering::Release);
+        self.was_short |= backpressure != Backpressure::Open;
+        self.backpressure = backpressure;
     }
 
     /// Sets whether all clients must wait.
@@ -53,16 +60,16 @@ impl Gate {
     }
 
     /// What must be told now.
-    pub fn news(&mut self) -> Option<Room> {
+    pub fn news(&mut self) -> Option<Backpressure> {
         let all_go_on = self.was_overfull && !self.overfull.load(Ordering::Acquire);
         let publishers_go_on = self.was_short && self.is_open();
-        if self.told == self.room && !publishers_go_on && !all_go_on {
+        if self.reported == self.backpressure && !publishers_go_on && !all_go_on {
             return None;
         }
         self.was_overfull &= !all_go_on;
         self.was_short = !self.is_open();
-        self.told = self.room.clone();
-        Some(self.room.clone())
+        self.reported = self.backpressure.clone();
+        Some(self.backpressure.clone())
     }
 }
 
@@ -71,7 +78,7 @@ mod tests {
     use super::*;
     use crate::notify::Stall;
 
-    const STALLED: Room = Room::Stalled(Stall::JournalFull);
+    const STALLED: Backpressure = Backpressure::Stalled(Stall::JournalFull);
 
     fn gate() -> Gate {
         Gate::new(Arc::default(), Arc::default())
@@ -83,16 +90,16 @@ mod tests {
         assert_eq!(gate.news(), None);
         gate.set(STALLED);
         assert_eq!((gate.news(), gate.news()), (Some(STALLED), None));
-        gate.set(Room::Open);
-        assert_eq!((gate.news(), gate.news()), (Some(Room::Open), None));
+        gate.set(Backpressure::Open);
+        assert_eq!((gate.news(), gate.news()), (Some(Backpressure::Open), None));
     }
 
     #[test]
     fn publishers_that_waited_for_a_moment_are_told() {
         let mut gate = gate();
         gate.set(STALLED);
-        gate.set(Room::Open);
-        assert_eq!((gate.news(), gate.news()), (Some(Room::Open), None));
+        gate.set(Backpressure::Open);
+        assert_eq!((gate.news(), gate.news()), (Some(Backpressure::Open), None));
     }
 
     #[test]

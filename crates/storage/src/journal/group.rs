@@ -16,15 +16,15 @@
 //! 56 u32 spare                           56 u32 CRC of the section before
 //! 60 u32 CRC-32C of this header          60 u32 CRC-32C of this section
 //! ```
-//! The group is physical: where it stands on this disk. The section is logical: what was decided, by whom and when. A group
-//! has one section so far; `places` in a section are counted from its own beginning.
+//! The group is physical: where it stands on this disk. The section is logical: what was decided, by whom and when. A
+//! group has one section so far; `places` in a section are counted from its own beginning.
 //!
-//! The stamp is random, made with the directory and shown to nobody. A body that looks like a group does not have it, and a
-//! copy of a real group does not stand at its own position: so neither is ever taken for a group.
+//! The stamp is random, made with the directory and shown to nobody. A body that looks like a group does not have it,
+//! and a copy of a real group does not stand at its own position: so neither is ever taken for a group.
 //!
-//! The records stand behind the headers; settlements and marks of delivery are merged and stand last. A unit that did not
-//! fit goes on in the next group: its records count only if that group is there. A *void* group stands for groups that
-//! could not be read and were given up: it has no sections, and carries the chain over the gap.
+//! The records stand behind the headers; settlements and marks of delivery are merged and stand last. A unit that did
+//! not fit goes on in the next group: its records count only if that group is there. A *void* group stands for groups
+//! that could not be read and were given up: it has no sections, and carries the chain over the gap.
 
 use ferrymq_model::Time;
 

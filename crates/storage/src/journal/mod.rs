@@ -18,7 +18,7 @@ mod survey;
 mod unit_settled;
 mod watch;
 
-pub(crate) use append::{Appender, OwnFile};
+pub(crate) use append::{Appender, BlobFile};
 pub(crate) use files::{FIRST_GROUP, JournalFiles};
 pub(crate) use flush::{Chain, Flusher, spawn};
 pub(crate) use gate::Gate;

@@ -20,7 +20,7 @@ use crate::driver::Driver;
 use crate::error::FatalError;
 use crate::fields::FieldWriter;
 use crate::image::Image;
-use crate::notify::{Room, Stall};
+use crate::notify::{Backpressure, Stall};
 use crate::sabotage::{self, Sabotage};
 
 /// What the shard and the flush thread share. The lock is held for one record at a time, and never while somebody
@@ -49,8 +49,12 @@ impl Shared {
     }
 
     /// Whether publishers may continue.
-    pub fn room(&self) -> Room {
-        if self.stalled.load(Ordering::Acquire) { self.open.lock().gate.room().clone() } else { Room::Open }
+    pub fn backpressure(&self) -> Backpressure {
+        if self.stalled.load(Ordering::Acquire) {
+            self.open.lock().gate.backpressure().clone()
+        } else {
+            Backpressure::Open
+        }
     }
 
     /// How many files are missing before the journal can be durable up to here, even if all free files are used.
@@ -143,8 +147,8 @@ impl Shared {
     pub fn set_memory_full(&self, full: bool) {
         let mut open = self.open.lock();
         open.memory_full = full;
-        let room = if open.must_wait() { open.stall() } else { Room::Open };
-        open.gate.set(room);
+        let backpressure = if open.must_wait() { open.stall() } else { Backpressure::Open };
+        open.gate.set(backpressure);
         self.changed.notify_all();
     }
 
@@ -164,8 +168,8 @@ impl Shared {
         }
         // What could not be moved a moment ago may be possible now.
         open.no_space = None;
-        let room = if open.must_wait() { open.stall() } else { Room::Open };
-        open.gate.set(room);
+        let backpressure = if open.must_wait() { open.stall() } else { Backpressure::Open };
+        open.gate.set(backpressure);
         let overfull = open.is_overfull();
         open.gate.set_overfull(overfull);
         self.changed.notify_all();
@@ -175,19 +179,19 @@ impl Shared {
     pub fn body_failed(&self, reason: &str) {
         let mut open = self.open.lock();
         open.body_error = Some(reason.into());
-        let room = open.stall();
-        open.gate.set(room);
+        let backpressure = open.stall();
+        open.gate.set(backpressure);
     }
 
     /// This many bytes of long bodies are in their files.
     pub fn bodies_written(&self, bytes: u64) {
         let mut open = self.open.lock();
-        let held_up = open.bodies_crowd() || open.body_error.is_some();
+        let blocked = open.bodies_over_limit() || open.body_error.is_some();
         open.bodies_waiting -= bytes;
         open.body_error = None;
-        if held_up && !open.bodies_crowd() {
-            let room = if open.must_wait() { open.stall() } else { Room::Open };
-            open.gate.set(room);
+        if blocked && !open.bodies_over_limit() {
+            let backpressure = if open.must_wait() { open.stall() } else { Backpressure::Open };
+            open.gate.set(backpressure);
         }
     }
 
@@ -195,8 +199,8 @@ impl Shared {
     pub fn space_again(&self) {
         let mut open = self.open.lock();
         if open.no_space.take().is_some() {
-            let room = if open.must_wait() { open.stall() } else { Room::Open };
-            open.gate.set(room);
+            let backpressure = if open.must_wait() { open.stall() } else { Backpressure::Open };
+            open.gate.set(backpressure);
             self.changed.notify_all();
         }
     }
@@ -215,8 +219,8 @@ impl Shared {
     pub fn no_space(&self, reason: &str) {
         let mut open = self.open.lock();
         open.no_space = Some(reason.into());
-        let room = open.stall();
-        open.gate.set(room);
+        let backpressure = open.stall();
+        open.gate.set(backpressure);
         self.changed.notify_all();
     }
 }
@@ -275,7 +279,7 @@ pub(crate) struct OpenGroup {
     settlements: Vec<Settlement>,
     delivered: Vec<Place>,
     bodies: Vec<(u32, Bytes)>,
-    own_files: Vec<(u64, Bytes)>,
+    blob_files: Vec<(u64, Bytes)>,
     /// Bytes of bodies that need their own files and have none yet, in this group and in closed ones.
     bodies_waiting: u64,
     /// The unit that is being written.
@@ -325,7 +329,7 @@ impl OpenGroup {
             settlements: Vec::new(),
             delivered: Vec::new(),
             bodies: Vec::new(),
-            own_files: Vec::new(),
+            blob_files: Vec::new(),
             bodies_waiting: 0,
             unit: None,
             units: 0,
@@ -410,13 +414,13 @@ impl OpenGroup {
     }
 
     /// A body must be in its own file before this group is written.
-    pub fn write_own_file(&mut self, number: u64, body: Bytes) {
+    pub fn write_blob_file(&mut self, number: u64, body: Bytes) {
         self.bodies_waiting += body.len() as u64;
-        self.own_files.push((number, body));
+        self.blob_files.push((number, body));
     }
 
     /// Whether more bytes wait for their own files than may be in memory.
-    pub fn bodies_crowd(&self) -> bool {
+    pub fn bodies_over_limit(&self) -> bool {
         self.bodies_waiting > BODIES_WAITING_MAX
     }
 
@@ -482,7 +486,7 @@ impl OpenGroup {
             finished_to: std::mem::take(&mut self.finished_to),
             image: Arc::clone(&self.image),
             bodies: std::mem::take(&mut self.bodies),
-            own_files: std::mem::take(&mut self.own_files),
+            blob_files: std::mem::take(&mut self.blob_files),
             up_to: position(self.file_bytes, self.generation, start),
         };
         self.delivered.clear();
@@ -571,14 +575,14 @@ impl OpenGroup {
     /// Whether there is a reason for publishers to wait.
     fn must_wait(&self) -> bool {
         let fails = self.no_space.is_some() || self.body_error.is_some();
-        fails || self.memory_full || self.bodies_crowd() || self.is_short()
+        fails || self.memory_full || self.bodies_over_limit() || self.is_short()
     }
 
-    pub fn stall(&self) -> Room {
-        Room::Stalled(match self.no_space.as_ref().or(self.body_error.as_ref()) {
+    pub fn stall(&self) -> Backpressure {
+        Backpressure::Stalled(match self.no_space.as_ref().or(self.body_error.as_ref()) {
             Some(reason) => Stall::NoSpace(Arc::clone(reason)),
             None if self.memory_full => Stall::MemoryFull,
-            None if self.bodies_crowd() => Stall::BodiesWaiting,
+            None if self.bodies_over_limit() => Stall::BodiesWaiting,
             None => Stall::JournalFull,
         })
     }

@@ -8,14 +8,14 @@ use ferrymq_model::{Position, QueueId, Sequence};
 use hashbrown::HashMap;
 
 /// With this many known ranges, the durable ones are removed.
-const STRETCHES_MAX: usize = 64;
+const RANGES_MAX: usize = 64;
 
 /// The end of a unit that has not ended.
 const UNFINISHED: Position = Position(u64::MAX);
 
 /// A range that a unit settled, and the end of that unit.
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+struct SettledRange {
     first: Sequence,
     last: Sequence,
     position: Position,
@@ -24,12 +24,12 @@ struct Stretch {
 /// Ranges of queues, in the order in which units settled them.
 #[derive(Debug, Default)]
 pub(crate) struct UnitSettled {
-    queues: HashMap<QueueId, Vec<Stretch>, foldhash::fast::FixedState>,
+    queues: HashMap<QueueId, Vec<SettledRange>, foldhash::fast::FixedState>,
     /// Queues of the unit that is being written.
     current: Vec<QueueId>,
     /// When this is durable, all ended units are.
     newest: Position,
-    stretches: usize,
+    ranges: usize,
     limit: usize,
 }
 
@@ -37,23 +37,23 @@ impl UnitSettled {
     /// Whether there are none, as is the case without units.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.stretches == 0
+        self.ranges == 0
     }
 
     /// The unit that is being written settles these.
     pub fn add(&mut self, queue: QueueId, first: Sequence, last: Sequence, durable: Position) {
-        if self.stretches > self.limit.max(STRETCHES_MAX) {
+        if self.ranges > self.limit.max(RANGES_MAX) {
             self.forget(durable);
         }
         if self.current.last() != Some(&queue) {
             self.current.push(queue);
         }
-        let stretches = self.queues.entry(queue).or_default();
-        match stretches.last_mut() {
+        let ranges = self.queues.entry(queue).or_default();
+        match ranges.last_mut() {
             Some(before) if before.last + 1 == first => (before.last, before.position) = (last, UNFINISHED),
             _ => {
-                stretches.push(Stretch { first, last, position: UNFINISHED });
-                self.stretches += 1;
+                ranges.push(SettledRange { first, last, position: UNFINISHED });
+                self.ranges += 1;
             }
         }
     }
@@ -65,22 +65,22 @@ impl UnitSettled {
         }
         self.newest = position;
         for queue in self.current.drain(..) {
-            let stretches = self.queues.get_mut(&queue).into_iter().flatten();
-            for stretch in stretches.rev().take_while(|stretch| stretch.position == UNFINISHED) {
-                stretch.position = position;
+            let ranges = self.queues.get_mut(&queue).into_iter().flatten();
+            for range in ranges.rev().take_while(|range| range.position == UNFINISHED) {
+                range.position = position;
             }
         }
     }
 
     /// Removes what is durable.
     fn forget(&mut self, durable: Position) {
-        self.queues.retain(|_, stretches| {
-            stretches.retain(|stretch| stretch.position > durable);
-            !stretches.is_empty()
+        self.queues.retain(|_, ranges| {
+            ranges.retain(|range| range.position > durable);
+            !ranges.is_empty()
         });
-        self.stretches = self.queues.values().map(Vec::len).sum();
+        self.ranges = self.queues.values().map(Vec::len).sum();
         // The rest must double before it is worth doing this again.
-        self.limit = 2 * self.stretches;
+        self.limit = 2 * self.ranges;
     }
 
     /// The parts of `first..=last` that no unit has settled.
@@ -96,10 +96,9 @@ impl UnitSettled {
             return vec![(first, last)];
         }
         let mut settled: Vec<(Sequence, Sequence)> = Vec::new();
-        if let Some(stretches) = self.queues.get(&queue) {
-            let counts =
-                |stretch: &&Stretch| stretch.position > durable && stretch.first <= last && stretch.last >= first;
-            settled.extend(stretches.iter().filter(counts).map(|stretch| (stretch.first, stretch.last)));
+        if let Some(ranges) = self.queues.get(&queue) {
+            let counts = |range: &&SettledRange| range.position > durable && range.first <= last && range.last >= first;
+            settled.extend(ranges.iter().filter(counts).map(|range| (range.first, range.last)));
         }
         settled.sort_unstable();
         let (mut parts, mut from) = (Vec::with_capacity(settled.len() + 1), first);
@@ -151,6 +150,6 @@ mod tests {
             settled.add(Q, 2 * number, 2 * number, Position(number));
             settled.end_unit(Position(number));
         }
-        assert!(settled.stretches <= 2 * STRETCHES_MAX, "{} are known", settled.stretches);
+        assert!(settled.ranges <= 2 * RANGES_MAX, "{} are known", settled.ranges);
     }
 }

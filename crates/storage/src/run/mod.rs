@@ -65,7 +65,8 @@ const VERSION: u32 = 2;
 const SHARD: u8 = 1;
 const MAGIC: &[u8; 8] = b"FERRYRUN";
 const END_MAGIC: &[u8; 8] = b"FERRYEND";
-/// Magic, version (u32), run (u32), shard (u8 and three spare), first and last index of its sections (u64 each), spare, CRC.
+/// Magic, version (u32), run (u32), shard (u8 and three spare), first and last index of its sections (u64 each), spare,
+/// CRC.
 const HEADER_BYTES: usize = 64;
 /// Position of the index (u64), entries, CRC of the index, CRC of the trailer, magic.
 const TRAILER_BYTES: usize = 32;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, Position, QueueId};
-use ferrymq_storage::{OpenError, Room};
+use ferrymq_storage::{Backpressure, OpenError};
 
 use crate::fake_disk::{Chance, FakeDisk, Faults};
 use crate::rig::{facts, message, place, publish};
@@ -119,7 +119,7 @@ fn a_full_disk_stalls_publishers_until_there_is_room() {
     disk.set_faults(Faults { space_left: Some(0), ..Faults::default() });
     let body = [5; 1000];
     let mut number = 0;
-    while shard.with(|store| store.room()) == Room::Open {
+    while shard.with(|store| store.backpressure()) == Backpressure::Open {
         number += 1;
         shard.with(|store| publish(store, &body, &[place(256, number)]));
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, FiledBody, QueueId, Settled};
-use ferrymq_storage::{Filing, Room};
+use ferrymq_storage::{Backpressure, Filing};
 
 use crate::fake_disk::{FakeDisk, Faults};
 use crate::promises::{Q, open};
@@ -44,7 +44,7 @@ fn nobody_waits_for_a_long_body_but_its_publisher() {
     assert!(shard.heard(|heard| heard.long_bodies_wait.is_some()), "an operator is told");
     shard.with(|store| publish(store, b"short", &[place(Q, 2)]));
     assert!(shard.flush());
-    assert_eq!(shard.with(|store| store.room()), Room::Open);
+    assert_eq!(shard.with(|store| store.backpressure()), Backpressure::Open);
     disk.set_faults(Faults::default());
     let filed = filed(&mut filing);
     shard.with(|store| {
@@ -145,7 +145,7 @@ fn a_body_that_is_kept_keeps_its_file() {
     // A checkpoint's visit has seen that no message refers to it any more.
     shard.with(|store| publish(store, b"more", &[place(Q, 3)]));
     assert!(shard.flush());
-    until(|| shard.with(|store| store.stats().own_files) == 0);
+    until(|| shard.with(|store| store.stats().blob_files) == 0);
     assert_eq!(body_files(&disk), 1, "one file, written once");
     drop(filed);
     until(|| body_files(&disk) == 0);

@@ -1,7 +1,7 @@
 //! A data directory that format 2 wrote, with one of every kind of file. It must always be readable.
 //!
-//! `cargo test -p ferrymq-storage -- --ignored write_the_fixture` writes a new one; do that for a new format only, under
-//! a new name.
+//! `cargo test -p ferrymq-storage -- --ignored write_the_fixture` writes a new one; do that for a new format only,
+//! under a new name.
 
 use std::path::{Path, PathBuf};
 

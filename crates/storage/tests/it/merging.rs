@@ -38,8 +38,8 @@ fn left(count: u64) -> Vec<(u64, Vec<u8>)> {
     (1..=count).filter(|number| number % 20 == 0).map(|number| (number, body(number))).collect()
 }
 
-/// What was in runs when it was settled is in one run then; what is moved out of the journal later comes to others, from
-/// the few generations that were still resident.
+/// What was in runs when it was settled is in one run then; what is moved out of the journal later comes to others,
+/// from the few generations that were still resident.
 fn wait_until_merged(shard: &Shard, queue: u64) {
     while shard.with(|store| store.queue_stats(QueueId(queue)).unwrap().extents) > 5 {
         std::thread::yield_now();

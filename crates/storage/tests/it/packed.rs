@@ -10,8 +10,8 @@ use super::fake_disk::FakeDisk;
 /// Repetitions as long as this are counted.
 const REPEATED_BYTES: usize = 16;
 
-/// Each file: name bytes and parts (u32 each), the name, the parts. A part is a u32 and bytes: twice a count and as many
-/// bytes, or twice a count and one, and the byte that is repeated.
+/// Each file: name bytes and parts (u32 each), the name, the parts. A part is a u32 and bytes: twice a count and as
+/// many bytes, or twice a count and one, and the byte that is repeated.
 pub fn pack(disk: &FakeDisk) -> Vec<u8> {
     let mut packed = Vec::new();
     for path in disk.files() {

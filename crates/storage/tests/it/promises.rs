@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, QueueId, Sequence, Settled};
-use ferrymq_storage::{Next, OpenError, Options, Room};
+use ferrymq_storage::{Backpressure, Next, OpenError, Options};
 
 use crate::fake_disk::{Chance, FakeDisk, Faults};
 use crate::rig::{Owned, Shard, facts, message, open_on, place, publish, small, until};
@@ -465,8 +465,15 @@ fn a_long_body_without_room_holds_publishers_until_it_has_some() {
     shard.with(|store| store.enqueue(&message(body), &facts(body), &[place(Q, 2)], &[]));
     // A try makes the file, writes to it and takes it away.
     until(|| disk.operations() >= before + 9);
-    assert_eq!(shard.heard(|heard| heard.rooms.iter().filter(|room| **room == Room::Open).count()), 0);
-    assert!(matches!(shard.with(|store| store.room()), Room::Stalled(_)));
+    assert_eq!(
+        shard.heard(|heard| heard
+            .backpressures
+            .iter()
+            .filter(|backpressure| **backpressure == Backpressure::Open)
+            .count()),
+        0
+    );
+    assert!(matches!(shard.with(|store| store.backpressure()), Backpressure::Stalled(_)));
     disk.set_faults(Faults::default());
     shard.wait_for_room();
     assert!(shard.flush());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Place, Position, QueueId, Sequence, Time};
 use ferrymq_storage::{
-    Disk, Driver, FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Room, Store, open,
+    Backpressure, Disk, Driver, FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Store, open,
 };
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -31,7 +31,7 @@ pub struct Heard {
     pub durable: Position,
     pub fatal: Option<String>,
     pub failed: Vec<QueueId>,
-    pub rooms: Vec<Room>,
+    pub backpressures: Vec<Backpressure>,
     /// How many runs were merged.
     pub merged: usize,
     /// Why long bodies wait.
@@ -66,8 +66,8 @@ impl Notify for Ears {
         self.hear(|heard| heard.loads += 1);
     }
 
-    fn room(&self, room: &Room) {
-        self.hear(|heard| heard.rooms.push(room.clone()));
+    fn backpressure(&self, backpressure: &Backpressure) {
+        self.hear(|heard| heard.backpressures.push(backpressure.clone()));
     }
 
     fn long_bodies_wait(&self, reason: Option<&str>) {
@@ -135,7 +135,7 @@ impl Shard {
 
     /// Waits as a publisher does that was told to wait.
     pub fn wait_for_room(&self) {
-        while self.with(|store| store.room()) != Room::Open {
+        while self.with(|store| store.backpressure()) != Backpressure::Open {
             // Nobody is told about a space that was there for a moment only, so the store is asked again.
             if !self.wait(&mut self.hearsay.heard.lock(), Some(ASK_AGAIN)) {
                 return;

@@ -10,7 +10,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ferrymq_model::{Position, QueueId};
-use ferrymq_storage::{Driver, FatalError, Notify, OpenError, Recovered, Room, Store, Turn, Worker, open_driven};
+use ferrymq_storage::{
+    Backpressure, Driver, FatalError, Notify, OpenError, Recovered, Store, Turn, Worker, open_driven,
+};
 use parking_lot::Mutex;
 
 use crate::fake_disk::{Chance, FakeDisk, Faults};
@@ -67,8 +69,8 @@ impl Notify for Listener {
         self.ears.loaded(queues);
     }
 
-    fn room(&self, room: &Room) {
-        self.ears.room(room);
+    fn backpressure(&self, backpressure: &Backpressure) {
+        self.ears.backpressure(backpressure);
     }
 
     fn long_bodies_wait(&self, reason: Option<&str>) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, QueueId, Settled, Time};
-use ferrymq_storage::{Options, Room, Store};
+use ferrymq_storage::{Backpressure, Options, Store};
 
 use crate::fake_disk::{FakeDisk, Faults};
 use crate::rig::{Folder, Shard, facts, message, open_on, place, publish, small, until};
@@ -268,7 +268,7 @@ fn long_bodies_are_stored_once_and_come_back() {
     until(|| std::fs::read_dir(folder.0.join("bodies")).unwrap().count() == 0);
     shard.close();
     let (shard, _) = folder.open(small()).unwrap();
-    assert_eq!(shard.with(|store| store.room()), Room::Open);
+    assert_eq!(shard.with(|store| store.backpressure()), Backpressure::Open);
 }
 
 /// Requests that need space while publishers wait are delayed too, before the journal grows without limit.
@@ -291,10 +291,10 @@ fn a_journal_that_nothing_can_be_moved_out_of_holds_everybody_up() {
         shard.with(|store| store.attempts(QueueId(Q), 1, asked, Time(0)));
         assert!(asked < 200_000, "nobody is held up");
     }
-    assert!(!matches!(shard.with(|store| store.room()), Room::Open), "and publishers were before");
+    assert!(!matches!(shard.with(|store| store.backpressure()), Backpressure::Open), "and publishers were before");
     disk.set_faults(Faults::default());
     until(|| !is_overfull());
-    until(|| shard.heard(|heard| heard.rooms.last() == Some(&Room::Open)));
+    until(|| shard.heard(|heard| heard.backpressures.last() == Some(&Backpressure::Open)));
     assert!(shard.flush());
     shard.close();
 }

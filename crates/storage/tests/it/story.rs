@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, FiledBody, Position, QueueId, Settled};
-use ferrymq_storage::{Filing, Next, OpenError, Options, Recovered, Room};
+use ferrymq_storage::{Backpressure, Filing, Next, OpenError, Options, Recovered};
 
 use crate::fake_disk::{Chance, FakeDisk};
 use crate::rig::{Owned, Shard, facts, message, open_on, place, small};
@@ -156,7 +156,7 @@ impl Model {
     }
 
     fn publish(&mut self, shard: &Shard, chance: &mut Chance) {
-        if shard.with(|store| store.room()) != Room::Open {
+        if shard.with(|store| store.backpressure()) != Backpressure::Open {
             return;
         }
         if chance.one_in(3) && self.publish_filed(shard, chance) {
@@ -234,7 +234,7 @@ impl Model {
         let (Some(from), Some(to)) = (self.some_queue(chance), self.some_queue(chance)) else { return };
         let Some(number) = self.some_message(from, chance) else { return };
         let kept = self.queues[&from].messages[&number].clone();
-        if !kept.durable || shard.with(|store| store.room()) != Room::Open {
+        if !kept.durable || shard.with(|store| store.backpressure()) != Backpressure::Open {
             return;
         }
         let target = place(to, self.queues[&to].next);
@@ -338,7 +338,7 @@ impl Model {
                 let kept = kept.unwrap_or_else(|| panic!("{sequence} of {id} was never put there"));
                 assert!(
                     kept.settled_at.is_none_or(|at| at > durable),
-                    "the settlement of {sequence} of {id} is undone"
+                    "the settlement of {sequence} of {id} is incomplete"
                 );
             }
             for (sequence, kept) in queue.messages.iter().filter(|(_, kept)| kept.durable && kept.put_at <= durable) {

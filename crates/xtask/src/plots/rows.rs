@@ -1,4 +1,5 @@
-//! Pictures with a row for each load and a point for each server: the median, with a line from the lowest run to the highest.
+//! Pictures with a row for each load and a point for each server: the median, with a line from the lowest run to the
+//! highest.
 //!
 //! The scale is logarithmic, so that equal distances are equal ratios.
 

@@ -15,19 +15,19 @@ pub enum Full {
     DropHead,
     Refuse,
     /// And the new message is dead-lettered.
-    RefuseAndLetter,
+    RefuseAndDeadLetter,
 }
 
 /// The settings of a queue: from its declaration, from a policy, or from both together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// The target of its dead letters; without any it has no dead-lettering.
-    pub letters_to: &'static [&'static str],
+    pub dead_letters_to: &'static [&'static str],
     pub messages_max: Option<u64>,
     pub bytes_max: Option<u64>,
     pub full: Full,
     /// Whether dead-lettering is at-least-once, in a quorum queue that refuses.
-    pub keeps: bool,
+    pub at_least_once: bool,
     /// How often a message may come back, in a quorum queue.
     pub attempts_max: Option<u32>,
     pub message_ttl_ms: Option<u64>,
@@ -46,11 +46,11 @@ pub const POLICIES: u64 = 3;
 pub const OPERATOR_PATTERN: &str = "^q[01349]$";
 
 const NONE: Policy = Policy {
-    letters_to: &[],
+    dead_letters_to: &[],
     messages_max: None,
     bytes_max: None,
     full: Full::DropHead,
-    keeps: false,
+    at_least_once: false,
     attempts_max: None,
     message_ttl_ms: None,
     unused_ms_max: None,
@@ -62,30 +62,30 @@ const NONE: Policy = Policy {
 /// The declaration of the queue of this name, besides its TTL and its expiry.
 pub fn declared(name: &str) -> Policy {
     match name {
-        "q0" => Policy { letters_to: &["q3", "q6"], ..NONE },
+        "q0" => Policy { dead_letters_to: &["q3", "q6"], ..NONE },
         "q4" => Policy { bytes_max: Some(30), ..NONE },
         "q5" | "q9" => Policy { quorum: true, ..NONE },
         "q6" => Policy {
             messages_max: Some(2),
             bytes_max: Some(25),
-            letters_to: &["q0", "q9"],
+            dead_letters_to: &["q0", "q9"],
             priority_max: 2,
             single_active: true,
             ..NONE
         },
-        "q7" => Policy { priority_max: 3, letters_to: &["q1", "q10", "q4", "q7"], ..NONE },
-        "q8" => Policy { letters_to: &["q11", "q2", "q8"], priority_max: 1, ..NONE },
+        "q7" => Policy { priority_max: 3, dead_letters_to: &["q1", "q10", "q4", "q7"], ..NONE },
+        "q8" => Policy { dead_letters_to: &["q11", "q2", "q8"], priority_max: 1, ..NONE },
         "q10" => Policy { single_active: true, ..NONE },
-        "q13" => Policy { letters_to: &["q7"], full: Full::Refuse, quorum: true, ..NONE },
+        "q13" => Policy { dead_letters_to: &["q7"], full: Full::Refuse, quorum: true, ..NONE },
         "q14" => Policy {
-            letters_to: &["q11", "q2"],
+            dead_letters_to: &["q11", "q2"],
             messages_max: Some(6),
             full: Full::Refuse,
-            keeps: true,
+            at_least_once: true,
             quorum: true,
             ..NONE
         },
-        "q12" => Policy { letters_to: &["q9"], priority_max: 255, ..NONE },
+        "q12" => Policy { dead_letters_to: &["q9"], priority_max: 255, ..NONE },
         _ => NONE,
     }
 }
@@ -97,8 +97,8 @@ pub fn policy(name: &str, number: u64) -> Policy {
         (0, _) => first,
         (1, _) => Policy {
             messages_max: first.messages_max.map(|max| max.saturating_sub(1)),
-            letters_to: &[],
-            keeps: false,
+            dead_letters_to: &[],
+            at_least_once: false,
             attempts_max: declared(name).quorum.then_some(0),
             ..first
         },
@@ -115,14 +115,16 @@ pub fn policy(name: &str, number: u64) -> Policy {
 
 fn first_policy(name: &str) -> Policy {
     match name {
-        "q1" => Policy { letters_to: &["q7"], ..NONE },
+        "q1" => Policy { dead_letters_to: &["q7"], ..NONE },
         "q2" => Policy { messages_max: Some(2), full: Full::Refuse, ..NONE },
-        "q3" => Policy { messages_max: Some(0), letters_to: &["q12"], ..NONE },
-        "q5" => Policy { messages_max: Some(4), letters_to: &["q11", "q2", "q8"], attempts_max: Some(1), ..NONE },
+        "q3" => Policy { messages_max: Some(0), dead_letters_to: &["q12"], ..NONE },
+        "q5" => Policy { messages_max: Some(4), dead_letters_to: &["q11", "q2", "q8"], attempts_max: Some(1), ..NONE },
         "q7" => Policy { messages_max: Some(3), ..NONE },
-        "q9" => Policy { letters_to: &["q6"], attempts_max: Some(2), ..NONE },
-        "q11" => Policy { messages_max: Some(3), full: Full::RefuseAndLetter, letters_to: &["q5", "q8"], ..NONE },
-        "q13" => Policy { keeps: true, attempts_max: Some(1), ..NONE },
+        "q9" => Policy { dead_letters_to: &["q6"], attempts_max: Some(2), ..NONE },
+        "q11" => {
+            Policy { messages_max: Some(3), full: Full::RefuseAndDeadLetter, dead_letters_to: &["q5", "q8"], ..NONE }
+        }
+        "q13" => Policy { at_least_once: true, attempts_max: Some(1), ..NONE },
         _ => NONE,
     }
 }
@@ -142,11 +144,11 @@ impl Policy {
     pub fn with(self, other: Self) -> Self {
         let lower = |own: Option<u64>, other: Option<u64>| own.into_iter().chain(other).min();
         Self {
-            letters_to: if self.letters_to.is_empty() { other.letters_to } else { self.letters_to },
+            dead_letters_to: if self.dead_letters_to.is_empty() { other.dead_letters_to } else { self.dead_letters_to },
             messages_max: lower(self.messages_max, other.messages_max),
             bytes_max: lower(self.bytes_max, other.bytes_max),
             full: if self.full == Full::DropHead { other.full } else { self.full },
-            keeps: self.keeps || other.keeps,
+            at_least_once: self.at_least_once || other.at_least_once,
             attempts_max: self.attempts_max.into_iter().chain(other.attempts_max).min(),
             message_ttl_ms: lower(self.message_ttl_ms, other.message_ttl_ms),
             unused_ms_max: lower(self.unused_ms_max, other.unused_ms_max),
@@ -161,14 +163,14 @@ impl Policy {
         let full = match self.full {
             Full::DropHead => None,
             Full::Refuse => text("overflow", "reject-publish"),
-            Full::RefuseAndLetter => text("overflow", "reject-publish-dlx"),
+            Full::RefuseAndDeadLetter => text("overflow", "reject-publish-dlx"),
         };
         let settings = [
-            text("dead-letter-exchange", &self.letters_to.join(",")).filter(|_| !self.letters_to.is_empty()),
+            text("dead-letter-exchange", &self.dead_letters_to.join(",")).filter(|_| !self.dead_letters_to.is_empty()),
             number("max-length", self.messages_max),
             number("max-length-bytes", self.bytes_max),
             full,
-            text("dead-letter-strategy", "at-least-once").filter(|_| self.keeps),
+            text("dead-letter-strategy", "at-least-once").filter(|_| self.at_least_once),
             number("delivery-limit", self.attempts_max.map(u64::from)),
             number("message-ttl", self.message_ttl_ms),
             number("expires", self.unused_ms_max),

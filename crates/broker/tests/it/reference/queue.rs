@@ -7,11 +7,11 @@ use ferrymq_model::{Access, DeathReason, Settlement, Table, Time};
 use super::policy::{Full, Policy, is_operators};
 use super::{By, No, Reference, agree, refuse_if};
 
-/// The target of a queue's dead letter: the queue, its list of targets, the message, and why it died.
-pub type LetterTargets<'a> = dyn Fn(&str, &[&str], u64, DeathReason) -> Vec<String> + 'a;
+/// The target of a queue's dead letter: the queue, its list of targets, the message, and its reason.
+pub type DeadLetterTargets<'a> = dyn Fn(&str, &[&str], u64, DeathReason) -> Vec<String> + 'a;
 
-/// How many dead letters of a queue may be kept before those after them have to wait, too.
-const KEPT_MAX: usize = 32;
+/// How many dead letters of a queue may be unconfirmed before those after them have to wait, too.
+const UNCONFIRMED_MAX: usize = 32;
 
 #[derive(Clone, Debug)]
 pub struct Queue {
@@ -32,10 +32,10 @@ pub struct Queue {
     pub(super) own: Policy,
     /// Its declaration and policies together.
     pub policy: Policy,
-    /// Dying messages, until the broker reports their outcome.
-    pub(super) dying: Vec<(u64, DeathReason)>,
+    /// Messages to be dead-lettered, until the broker reports their outcome.
+    pub(super) pending_dead_letters: Vec<(u64, DeathReason)>,
     /// With at-least-once dead-lettering: which queues have accepted it.
-    pub(super) served: BTreeMap<u64, BTreeSet<String>>,
+    pub(super) delivered_to: BTreeMap<u64, BTreeSet<String>>,
     /// Refused messages, until the broker reports their outcome.
     pub(super) turned_away: Vec<u64>,
 }
@@ -62,13 +62,13 @@ pub enum Stands {
     Ready,
     /// With a consumer.
     Out,
-    /// It is dying, and the broker has not reported its outcome yet.
-    Dying,
+    /// It is to be dead-lettered, and the broker has not reported its outcome yet.
+    PendingDeadLetter,
 }
 
-/// A message that the broker makes of a dead one: its content and targets are the test port's.
+/// A dead letter that the broker makes of a message: its content and targets are the test port's.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct RoutedMessage {
     pub id: u64,
     pub bytes: u64,
     pub persistent: bool,
@@ -180,10 +180,12 @@ impl Reference {
 
     pub fn purge(&mut self, by: By, name: &str) -> Result<u64, No> {
         let queue = self.queue_for(by, Some(Access::Read), name)?;
-        let keeps = queue.policy.keeps;
-        let goes = |message: &Message| message.stands == Stands::Ready || (keeps && message.stands == Stands::Dying);
+        let at_least_once = queue.policy.at_least_once;
+        let goes = |message: &Message| {
+            message.stands == Stands::Ready || (at_least_once && message.stands == Stands::PendingDeadLetter)
+        };
         let left = queue.messages.extract_if(.., |message| goes(message)).count();
-        queue.dying.clear();
+        queue.pending_dead_letters.clear();
         Ok(left as u64)
     }
 
@@ -234,11 +236,13 @@ impl Reference {
             queue.last_used = self.now;
             queue.messages.retain(|message| message.persistent || queue.own.quorum);
             queue.turned_away.clear();
-            queue.served.clear();
-            queue.dying.retain(|_| queue.policy.keeps);
-            queue.dying.sort_unstable_by_key(|(id, _)| queue.messages.iter().position(|message| message.id == *id));
+            queue.delivered_to.clear();
+            queue.pending_dead_letters.retain(|_| queue.policy.at_least_once);
+            queue
+                .pending_dead_letters
+                .sort_unstable_by_key(|(id, _)| queue.messages.iter().position(|message| message.id == *id));
             for message in queue.messages.iter_mut().filter(|message| message.stands != Stands::Ready) {
-                if queue.dying.iter().any(|(id, _)| *id == message.id) {
+                if queue.pending_dead_letters.iter().any(|(id, _)| *id == message.id) {
                     continue;
                 }
                 message.stands = Stands::Ready;
@@ -294,7 +298,7 @@ impl Reference {
         self.seen(given.message);
         let (now, queue) = (self.now, self.queues.get_mut(name).expect("it was just found"));
         queue.pass_away(now);
-        // Dying ones may have to wait for space.
+        // Pending dead letters may have to wait for space.
         if let Some((id, reason)) = queue.death_at_the_front(now)
             && !queue.is_passing()
         {
@@ -329,91 +333,100 @@ impl Reference {
         }
     }
 
-    /// A message died, and was dead-lettered or not.
-    pub fn died(&mut self, name: &str, id: u64, reason: DeathReason, letter: Option<Letter>) -> Result<(), String> {
+    /// A message left, and was dead-lettered or not.
+    pub fn dead_lettered(
+        &mut self,
+        name: &str,
+        id: u64,
+        reason: DeathReason,
+        dead_letter: Option<RoutedMessage>,
+    ) -> Result<(), String> {
         self.seen(id);
         let now = self.now;
         let queue = self.queues.get_mut(name).ok_or_else(|| format!("a death in {name}, which is not there"))?;
         if queue.turned_away.first() == Some(&id) {
             queue.turned_away.remove(0);
-            self.in_flight.extend(letter);
+            self.in_flight.extend(dead_letter);
             return agree("the reason", &reason, &DeathReason::MaxLength);
         }
-        if queue.policy.keeps {
-            if !queue.dying.contains(&(id, reason)) {
-                return Err(format!("{name} has no letter of {id} to keep: {reason:?}"));
+        if queue.policy.at_least_once {
+            if !queue.pending_dead_letters.contains(&(id, reason)) {
+                return Err(format!("{name} has no dead letter of {id} to publish: {reason:?}"));
             }
-            self.deliver_kept(name, id, letter);
+            self.deliver_unconfirmed(name, id, dead_letter);
             return Ok(());
         }
         agree("the death", &Some((id, reason)), &queue.next_death(now))?;
-        queue.dying.retain(|(dying, _)| *dying != id);
+        queue.pending_dead_letters.retain(|(pending_dead_letters, _)| *pending_dead_letters != id);
         queue.messages.retain(|message| message.id != id);
-        if let Some(letter) = letter {
-            self.post(&letter);
+        if let Some(dead_letter) = dead_letter {
+            self.post(&dead_letter);
         }
         Ok(())
     }
 
     /// An at-least-once dead letter goes to all targets with space, and its message leaves with the last target.
-    fn deliver_kept(&mut self, name: &str, id: u64, letter: Option<Letter>) {
-        let mut served = self.queues.get_mut(name).expect("it is there").served.remove(&id).unwrap_or_default();
+    fn deliver_unconfirmed(&mut self, name: &str, id: u64, dead_letter: Option<RoutedMessage>) {
+        let mut delivered_to =
+            self.queues.get_mut(name).expect("it is there").delivered_to.remove(&id).unwrap_or_default();
         let mut full = false;
-        for target in letter.iter().flat_map(|letter| &letter.targets) {
-            let letter = letter.as_ref().expect("it has targets");
-            let message = letter.message(self.now);
+        for target in dead_letter.iter().flat_map(|dead_letter| &dead_letter.targets) {
+            let dead_letter = dead_letter.as_ref().expect("it has targets");
+            let message = dead_letter.message(self.now);
             let queue = self.queues.get_mut(target).expect("a target is there");
-            if served.contains(target) {
+            if delivered_to.contains(target) {
                 continue;
             }
-            if queue.refuses(letter.bytes) {
+            if queue.refuses(dead_letter.bytes) {
                 full = true;
             } else {
                 queue.arrive(message);
-                served.insert(target.clone());
+                delivered_to.insert(target.clone());
             }
         }
         let queue = self.queues.get_mut(name).expect("it is there");
-        if full || served.is_empty() {
-            self.met.push("a letter is kept");
-            queue.served.insert(id, served);
+        if full || delivered_to.is_empty() {
+            self.met.push("a dead letter is unconfirmed");
+            queue.delivered_to.insert(id, delivered_to);
         } else {
-            self.met.push("a letter that must not be lost arrives");
-            queue.dying.retain(|(dying, _)| *dying != id);
+            self.met.push("an at-least-once dead letter arrives");
+            queue.pending_dead_letters.retain(|(pending_dead_letters, _)| *pending_dead_letters != id);
             queue.messages.retain(|message| message.id != id);
         }
     }
 
     /// The broker has put a message into its queues: if it is a dead letter that was under way, it arrives now.
     pub fn seen(&mut self, id: u64) {
-        if let Some(at) = self.in_flight.iter().position(|letter| letter.id == id) {
-            let letter = self.in_flight.remove(at);
-            self.post(&letter);
+        if let Some(at) = self.in_flight.iter().position(|dead_letter| dead_letter.id == id) {
+            let dead_letter = self.in_flight.remove(at);
+            self.post(&dead_letter);
         }
     }
 
-    fn post(&mut self, letter: &Letter) {
-        let message = letter.message(self.now);
-        for name in &letter.targets {
+    fn post(&mut self, dead_letter: &RoutedMessage) {
+        let message = dead_letter.message(self.now);
+        for name in &dead_letter.targets {
             self.queues.get_mut(name).expect("a target is there").arrive(message.clone());
         }
     }
 
     /// The broker has nothing more to do: nothing deliverable is left. `targets` returns the targets of a queue's
     /// dead letter, for a reason.
-    pub fn rest(&mut self, targets: &LetterTargets<'_>) -> Result<(), String> {
-        agree("letters that went nowhere", &0, &self.in_flight.len())?;
-        for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.policy.keeps) {
+    pub fn check_idle(&mut self, targets: &DeadLetterTargets<'_>) -> Result<(), String> {
+        agree("dead letters that went nowhere", &0, &self.in_flight.len())?;
+        for (name, queue) in self.queues.iter().filter(|(_, queue)| queue.policy.at_least_once) {
             // Those after it have to wait for these.
-            for (id, reason) in queue.dying.iter().take(KEPT_MAX) {
-                let (targets, bytes) = (targets(name, queue.policy.letters_to, *id, *reason), 8);
-                let served = |target: &String| queue.served.get(id).is_some_and(|served| served.contains(target));
-                let mut open = targets.iter().filter(|target| !served(target));
+            for (id, reason) in queue.pending_dead_letters.iter().take(UNCONFIRMED_MAX) {
+                let (targets, bytes) = (targets(name, queue.policy.dead_letters_to, *id, *reason), 8);
+                let delivered_to = |target: &String| {
+                    queue.delivered_to.get(id).is_some_and(|delivered_to| delivered_to.contains(target))
+                };
+                let mut open = targets.iter().filter(|target| !delivered_to(target));
                 if open.clone().count() == 0 && !targets.is_empty() {
-                    return Err(format!("everybody has the letter of {id} in {name}, and it is still there"));
+                    return Err(format!("everybody has the dead letter of {id} in {name}, and it is still there"));
                 }
                 if let Some(target) = open.find(|target| !self.queues[*target].refuses(bytes)) {
-                    return Err(format!("the letter of {id} waits in {name}, and {target} has room"));
+                    return Err(format!("the dead letter of {id} waits in {name}, and {target} has room"));
                 }
             }
         }
@@ -442,16 +455,16 @@ impl Queue {
         there.fold((0, 0), |(messages, bytes), message| (messages + 1, bytes + message.bytes))
     }
 
-    fn has_letters(&self) -> bool {
-        !self.policy.letters_to.is_empty()
+    fn has_dead_letters(&self) -> bool {
+        !self.policy.dead_letters_to.is_empty()
     }
 
-    /// A message has died; it may be dead-lettered. One that came back too often must be found first: until then it
-    /// comes back in a crash.
+    /// A message is to leave, and may be dead-lettered. One that exceeds the delivery limit must be found first: until
+    /// then it comes back in a crash.
     fn end(&mut self, id: u64, reason: DeathReason) {
-        if self.has_letters() || reason == DeathReason::DeliveryLimit {
-            self.messages.iter_mut().filter(|one| one.id == id).for_each(|one| one.stands = Stands::Dying);
-            self.dying.push((id, reason));
+        if self.has_dead_letters() || reason == DeathReason::DeliveryLimit {
+            self.messages.iter_mut().filter(|one| one.id == id).for_each(|one| one.stands = Stands::PendingDeadLetter);
+            self.pending_dead_letters.push((id, reason));
         } else {
             self.messages.retain(|message| message.id != id);
         }
@@ -460,7 +473,7 @@ impl Queue {
     /// A message arrives, if the queue accepts it.
     pub(super) fn arrive(&mut self, message: Message) -> bool {
         if self.refuses(message.bytes) {
-            if self.policy.full == Full::RefuseAndLetter && self.has_letters() {
+            if self.policy.full == Full::RefuseAndDeadLetter && self.has_dead_letters() {
                 self.turned_away.push(message.id);
             }
             return false;
@@ -497,7 +510,9 @@ impl Queue {
     /// Whether more is ready than is allowed, or would be with this much more.
     fn is_over(&self, messages: u64, bytes: u64) -> bool {
         let (mut messages, mut bytes) = (messages, bytes);
-        for stands in [Stands::Ready, Stands::Dying].into_iter().take(if self.policy.keeps { 2 } else { 1 }) {
+        for stands in
+            [Stands::Ready, Stands::PendingDeadLetter].into_iter().take(if self.policy.at_least_once { 2 } else { 1 })
+        {
             let (there, their_bytes) = self.count(stands);
             messages += there;
             bytes += their_bytes;
@@ -506,10 +521,10 @@ impl Queue {
             || self.policy.bytes_max.is_some_and(|max| bytes > max)
     }
 
-    /// Which message dies next, and why. Limits and expiry act at the front only.
+    /// Which message leaves next, and why. Limits and expiry act at the front only.
     fn next_death(&self, now: Time) -> Option<(u64, DeathReason)> {
-        if let Some(dying) = self.dying.first().filter(|_| !self.policy.keeps) {
-            return Some(*dying);
+        if let Some(pending_dead_letters) = self.pending_dead_letters.first().filter(|_| !self.policy.at_least_once) {
+            return Some(*pending_dead_letters);
         }
         self.death_at_the_front(now)
     }
@@ -529,17 +544,17 @@ impl Queue {
 
     /// Without dead-lettering, deaths are not reported.
     fn pass_away(&mut self, now: Time) {
-        while !self.has_letters()
+        while !self.has_dead_letters()
             && !self.is_passing()
             && let Some((id, _)) = self.next_death(now)
         {
-            self.dying.retain(|(dying, _)| *dying != id);
+            self.pending_dead_letters.retain(|(pending_dead_letters, _)| *pending_dead_letters != id);
             self.messages.retain(|message| message.id != id);
         }
     }
 }
 
-impl Letter {
+impl RoutedMessage {
     fn message(&self, now: Time) -> Message {
         let Self { id, bytes, persistent, priority, .. } = *self;
         Message { persistent, priority, ..Message::new(id, bytes, now) }

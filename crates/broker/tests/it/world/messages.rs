@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_broker::{Catalog, DeleteWhen, Got, Stretch, Subscriber};
+use ferrymq_broker::{Catalog, DeleteWhen, Got, SequenceRange, Subscriber};
 use ferrymq_model::{Access, ConnectionId, Place, QueueId, Settlement, SubscriptionId};
 
 use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of};
@@ -111,10 +111,10 @@ impl World {
             transaction.settlements.push((settlement, chosen));
             return self.agree("settle in a transaction", Ok(()), Ok(()));
         }
-        let stretches = stretches_of(&chosen);
+        let ranges = ranges_of(&chosen);
         let now = self.now();
         for shard in 0..self.shards.len() {
-            let own: Vec<_> = stretches.iter().copied().filter(|one| self.index(one.queue) == shard).collect();
+            let own: Vec<_> = ranges.iter().copied().filter(|one| self.index(one.queue) == shard).collect();
             self.shards[shard].settle(&own, settlement, now, &mut self.port);
         }
         self.settled(settlement, &chosen);
@@ -202,18 +202,18 @@ impl World {
 }
 
 /// Consecutive deliveries as one range.
-pub(super) fn stretches_of(chosen: &[Held]) -> Vec<Stretch> {
-    let mut stretches: Vec<Stretch> = Vec::new();
+pub(super) fn ranges_of(chosen: &[Held]) -> Vec<SequenceRange> {
+    let mut ranges: Vec<SequenceRange> = Vec::new();
     for held in chosen {
         let Place { queue, sequence } = held.place;
         let body_bytes = u64::from(held.body_bytes);
-        match stretches.last_mut() {
+        match ranges.last_mut() {
             Some(last) if last.queue == queue && last.last + 1 == sequence => {
                 last.last = sequence;
                 last.body_bytes += body_bytes;
             }
-            _ => stretches.push(Stretch { queue, first: sequence, last: sequence, body_bytes }),
+            _ => ranges.push(SequenceRange { queue, first: sequence, last: sequence, body_bytes }),
         }
     }
-    stretches
+    ranges
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ferrymq_broker::{Committed, Ports, Published};
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, QueueId, Refusal, Settlement};
 
-use super::messages::stretches_of;
+use super::messages::ranges_of;
 use super::{Checked, Held, World, caller, names};
 use crate::port::Written;
 use crate::reference::{By, Full, Publish};
@@ -198,7 +198,7 @@ impl World {
         let settlements: Vec<_> = settlements
             .iter()
             .map(|(settlement, held)| {
-                (*settlement, stretches_of(&held.iter().filter(is_own).cloned().collect::<Vec<_>>()))
+                (*settlement, ranges_of(&held.iter().filter(is_own).cloned().collect::<Vec<_>>()))
             })
             .collect();
         let begun = self.port.begun.clone();

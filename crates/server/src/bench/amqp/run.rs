@@ -107,8 +107,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Runs producers and consumers, and compares the messages that arrived with those that were sent. The producers stop
-    /// when `watch` returns. `draining` is called again and again until the rest has been delivered.
+    /// Runs producers and consumers, and compares the messages that arrived with those that were sent. The producers
+    /// stop when `watch` returns. `draining` is called again and again until the rest has been delivered.
     pub fn measure<T>(
         mut self,
         watch: impl FnOnce(&Shared) -> Result<T, Failure>,

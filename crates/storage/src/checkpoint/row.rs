@@ -55,8 +55,8 @@ pub(crate) fn encode(queue: &Queue, position: Position) -> Vec<u8> {
             number(&mut bytes, field);
         }
     }
-    count(&mut bytes, row.own_files.len());
-    for (sequence, file) in row.own_files {
+    count(&mut bytes, row.blob_files.len());
+    for (sequence, file) in row.blob_files {
         number(&mut bytes, *sequence);
         number(&mut bytes, *file);
     }
@@ -98,10 +98,10 @@ pub(crate) fn decode(id: QueueId, bytes: &[u8]) -> Option<KeptQueue> {
         }
         extents.push(extent);
     }
-    let mut own_files = BTreeMap::new();
+    let mut blob_files = BTreeMap::new();
     for _ in 0..fields.u32()? {
-        own_files.insert(fields.u64()?, fields.u64()?);
+        blob_files.insert(fields.u64()?, fields.u64()?);
     }
-    let queue = Queue::from_row(id, (head, low), done, attempts, own_files, extents);
+    let queue = Queue::from_row(id, (head, low), done, attempts, blob_files, extents);
     Some(KeptQueue { queue, next })
 }

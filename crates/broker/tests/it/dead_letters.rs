@@ -1,6 +1,6 @@
 //! Single behaviours of queues with expiry, dead-lettering, limits, priorities or a single active consumer.
 
-use ferrymq_broker::{DeadLettering, DeleteWhen, Got, Overflow, Published, QueueSettings, Stretch, Subscriber};
+use ferrymq_broker::{DeadLettering, DeleteWhen, Got, Overflow, Published, QueueSettings, SequenceRange, Subscriber};
 use ferrymq_model::{DeathReason, Facts, Name, QueueId, Settlement, SubscriptionId, Time};
 
 use crate::port::{Event, Port};
@@ -8,14 +8,15 @@ use crate::queues::{Bench, NOW, QUEUE, settings};
 use crate::random::Random;
 
 /// The target of dead letters.
-const LETTERS: QueueId = QueueId(512);
+const DEAD_LETTERS: QueueId = QueueId(512);
 
 /// A queue that dead-letters to another one, with these other settings.
-fn with_letters(rest: QueueSettings) -> Bench {
-    let dead_letters = Some(DeadLettering { exchange: Name::from("letters"), routing_key: None, keeps: false });
+fn with_dead_letters(rest: QueueSettings) -> Bench {
+    let dead_letters =
+        Some(DeadLettering { exchange: Name::from("dead-letters"), routing_key: None, at_least_once: false });
     let mut bench = Bench::with(QueueSettings { dead_letters, ..rest });
-    bench.shard.open(LETTERS, settings("letters"), &[], NOW);
-    bench.port.queues.insert("letters".to_owned(), LETTERS);
+    bench.shard.open(DEAD_LETTERS, settings("dead-letters"), &[], NOW);
+    bench.port.queues.insert("dead-letters".to_owned(), DEAD_LETTERS);
     bench
 }
 
@@ -24,14 +25,14 @@ fn publish(bench: &mut Bench, messages: usize) {
 }
 
 fn settle(bench: &mut Bench, first: u64, last: u64, settlement: Settlement) {
-    let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
-    bench.shard.settle(&[stretch], settlement, NOW, &mut bench.port);
+    let range = SequenceRange { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
+    bench.shard.settle(&[range], settlement, NOW, &mut bench.port);
 }
 
 /// The dead messages and their reasons, in order.
 fn deaths(bench: &mut Bench) -> Vec<(u64, DeathReason)> {
     let take = |event| match event {
-        Event::Died { message, reason, .. } => Some((message, reason)),
+        Event::DeadLettered { message, reason, .. } => Some((message, reason)),
         _ => None,
     };
     std::mem::take(&mut bench.port.events).into_iter().filter_map(take).collect()
@@ -47,8 +48,8 @@ fn subscribe(bench: &mut Bench, id: u64, exclusive: bool, priority: i64) -> Resu
 }
 
 #[test]
-fn letters_arrive_in_the_order_of_death_some_at_a_time() {
-    let mut bench = with_letters(settings("q"));
+fn dead_letters_arrive_in_the_order_of_death_some_at_a_time() {
+    let mut bench = with_dead_letters(settings("q"));
     publish(&mut bench, 300);
     bench.consume(1, false, 0);
     while bench.dispatch() {}
@@ -58,27 +59,27 @@ fn letters_arrive_in_the_order_of_death_some_at_a_time() {
     settle(&mut bench, 200, 300, Settlement::Reject);
     settle(&mut bench, 1, 199, Settlement::Reject);
     assert!(!bench.dispatch());
-    assert_eq!((ready(&bench, LETTERS), bench.shard.counts(QUEUE).unwrap().unacked), (0, 0));
+    assert_eq!((ready(&bench, DEAD_LETTERS), bench.shard.counts(QUEUE).unwrap().unacked), (0, 0));
     bench.port.moody = 0;
     bench.shard.loaded(&[QUEUE]);
     assert!(bench.dispatch(), "there is more to do");
-    assert_eq!(ready(&bench, LETTERS), 128);
+    assert_eq!(ready(&bench, DEAD_LETTERS), 128);
     while bench.dispatch() {}
     let dead: Vec<_> = deaths(&mut bench).into_iter().map(|(message, _)| message).collect();
     assert!(dead.iter().copied().eq((200..=300).chain(1..=199)), "{dead:?}");
     let counters = bench.shard.counts(QUEUE).unwrap().counters;
-    assert_eq!((counters.rejected, counters.dead_lettered, counters.letters_unroutable), (300, 300, 0));
+    assert_eq!((counters.rejected, counters.dead_lettered, counters.dead_letters_unroutable), (300, 300, 0));
     assert!(bench.port.messages[&QUEUE].is_empty());
 }
 
 #[test]
-fn letters_that_cause_letters_wait_for_room_and_are_no_more_than_before() {
+fn dead_letters_that_cause_dead_letters_wait_for_space_and_are_no_more_than_before() {
     const QUEUES: u64 = 50;
     let id = |number| QueueId(256 * (number + 1));
     let name = |number| format!("q{number}");
     let mut bench = Bench { shard: ferrymq_broker::Shard::new(), port: Port::new(Random::new(1), 0) };
     for number in 0..=QUEUES {
-        let next = DeadLettering { exchange: Name::from(&*name(number + 1)), routing_key: None, keeps: false };
+        let next = DeadLettering { exchange: Name::from(&*name(number + 1)), routing_key: None, at_least_once: false };
         let passes_on = (number < QUEUES).then_some(0);
         let rest = settings(&name(number));
         let settings = QueueSettings { messages_max: passes_on, dead_letters: Some(next), ..rest };
@@ -88,12 +89,12 @@ fn letters_that_cause_letters_wait_for_room_and_are_no_more_than_before() {
     bench.port.short = true;
     publish(&mut bench, 100);
     assert!(!bench.dispatch(), "there is no room");
-    assert!(bench.shard.is_held_up());
+    assert!(bench.shard.is_blocked_on_storage());
     assert_eq!(bench.ready(), 100, "they wait where they are");
     assert_eq!(bench.shard.get(QUEUE, true, NOW, &mut bench.port), Got::Pending);
     bench.port.short = false;
     for _ in 0..3 {
-        assert!(!bench.shard.room_again().is_empty());
+        assert!(!bench.shard.storage_unblocked().is_empty());
         assert!(bench.dispatch());
         // One round moves at most 128.
         let stored = bench.port.messages.values().map(std::collections::BTreeMap::len).sum::<usize>();
@@ -102,40 +103,40 @@ fn letters_that_cause_letters_wait_for_room_and_are_no_more_than_before() {
         while bench.dispatch() {}
         bench.port.short = false;
     }
-    bench.shard.room_again();
+    bench.shard.storage_unblocked();
     while bench.dispatch() {}
-    assert_eq!((ready(&bench, id(QUEUES)), bench.shard.is_held_up()), (100, false));
+    assert_eq!((ready(&bench, id(QUEUES)), bench.shard.is_blocked_on_storage()), (100, false));
 }
 
 #[test]
-fn purging_and_deleting_make_no_letters() {
-    let mut bench = with_letters(settings("q"));
+fn purging_and_deleting_make_no_dead_letters() {
+    let mut bench = with_dead_letters(settings("q"));
     publish(&mut bench, 3);
     assert_eq!(bench.shard.purge(QUEUE, &mut bench.port), 3);
     publish(&mut bench, 3);
     assert_eq!(bench.shard.delete(QUEUE, DeleteWhen::default(), &mut bench.port), Ok(3));
     assert!(!bench.dispatch());
-    assert_eq!((deaths(&mut bench), ready(&bench, LETTERS)), (vec![], 0));
+    assert_eq!((deaths(&mut bench), ready(&bench, DEAD_LETTERS)), (vec![], 0));
 }
 
 #[test]
-fn a_letter_that_nobody_gets_is_counted() {
-    let mut bench = with_letters(QueueSettings { message_ttl_ms: Some(0), ..settings("q") });
+fn an_unroutable_dead_letter_is_counted() {
+    let mut bench = with_dead_letters(QueueSettings { message_ttl_ms: Some(0), ..settings("q") });
     bench.port.queues.clear();
     publish(&mut bench, 1);
     bench.dispatch();
     let counters = bench.shard.counts(QUEUE).unwrap().counters;
-    assert_eq!((counters.expired, counters.dead_lettered, counters.letters_unroutable), (1, 0, 1));
+    assert_eq!((counters.expired, counters.dead_lettered, counters.dead_letters_unroutable), (1, 0, 1));
     assert_eq!(bench.port.settled["settled: Expired"], 1);
 }
 
 #[test]
-fn the_front_gives_way_at_the_limit() {
-    let mut bench = with_letters(QueueSettings { messages_max: Some(2), ..settings("q") });
+fn a_full_queue_drops_its_front() {
+    let mut bench = with_dead_letters(QueueSettings { messages_max: Some(2), ..settings("q") });
     publish(&mut bench, 5);
     assert!(!bench.dispatch());
     assert_eq!(deaths(&mut bench), [1, 2, 3].map(|message| (message, DeathReason::MaxLength)));
-    assert_eq!((bench.ready(), ready(&bench, LETTERS)), (2, 3));
+    assert_eq!((bench.ready(), ready(&bench, DEAD_LETTERS)), (2, 3));
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn a_queue_of_length_0_passes_on_what_a_consumer_takes_at_once() {
 #[test]
 fn a_full_queue_refuses_whoever_waits_and_others_get_the_message() {
     let full = QueueSettings { messages_max: Some(0), overflow: Overflow::RejectPublishDeadLetter, ..settings("q") };
-    let mut bench = with_letters(full);
+    let mut bench = with_dead_letters(full);
     let other = QueueId(768);
     bench.shard.open(other, settings("other"), &[], NOW);
     bench.consume(1, false, 0);
@@ -161,7 +162,7 @@ fn a_full_queue_refuses_whoever_waits_and_others_get_the_message() {
     assert_eq!(published, Published { queues: 2, durable: true, refused: true, ..Published::default() });
     assert!(!bench.dispatch());
     assert_eq!(deaths(&mut bench), [(1, DeathReason::MaxLength)]);
-    assert_eq!((ready(&bench, other), ready(&bench, LETTERS), bench.ready()), (1, 1, 0));
+    assert_eq!((ready(&bench, other), ready(&bench, DEAD_LETTERS), bench.ready()), (1, 1, 0));
 }
 
 /// A rejected message goes to a full queue, which dead-letters it to a third one. All of this is one step.
@@ -169,7 +170,7 @@ fn a_full_queue_refuses_whoever_waits_and_others_get_the_message() {
 fn what_a_full_queue_refuses_goes_on_with_the_message_that_has_left() {
     let (full, last) = (QueueId(768), QueueId(1024));
     let dead_letters =
-        |exchange| Some(DeadLettering { exchange: Name::from(exchange), routing_key: None, keeps: false });
+        |exchange| Some(DeadLettering { exchange: Name::from(exchange), routing_key: None, at_least_once: false });
     let mut bench = Bench::with(QueueSettings { dead_letters: dead_letters("full"), ..settings("q") });
     let settings_of_full = QueueSettings {
         messages_max: Some(0),
@@ -186,7 +187,7 @@ fn what_a_full_queue_refuses_goes_on_with_the_message_that_has_left() {
     settle(&mut bench, 1, 3, Settlement::Reject);
     assert!(!bench.dispatch());
     assert_eq!((ready(&bench, QUEUE), ready(&bench, full), ready(&bench, last)), (0, 0, 3));
-    assert!(!bench.shard.is_held_up(), "nothing waits in memory");
+    assert!(!bench.shard.is_blocked_on_storage(), "nothing waits in memory");
 }
 
 /// Eight full queues dead-letter refused messages to each other. The dead letters become more and more, and other
@@ -202,7 +203,7 @@ fn dead_letters_that_multiply_leave_half_of_a_round_to_others() {
             dead_letters: Some(DeadLettering {
                 exchange: Name::from(&*names.join(",")),
                 routing_key: None,
-                keeps: false,
+                at_least_once: false,
             }),
             ..settings(name)
         };
@@ -213,13 +214,13 @@ fn dead_letters_that_multiply_leave_half_of_a_round_to_others() {
     publish(&mut bench, 100);
     bench.consume(1, true, 0);
     bench.dispatch();
-    assert!(bench.shard.has_waiting_letters(), "there are many");
+    assert!(bench.shard.has_waiting_dead_letters(), "there are many");
     assert!(bench.delivered().len() >= 32);
 }
 
 #[test]
 fn a_message_that_may_come_back_twice_is_delivered_three_times() {
-    let mut bench = with_letters(QueueSettings { attempts_max: Some(2), ..settings("q") });
+    let mut bench = with_dead_letters(QueueSettings { attempts_max: Some(2), ..settings("q") });
     publish(&mut bench, 2);
     bench.consume(1, false, 0);
     for _ in 0..3 {
@@ -269,7 +270,7 @@ fn one_subscription_is_active_and_the_next_takes_over() {
 
 #[test]
 fn new_settings_hold_at_once() {
-    let mut bench = with_letters(settings("q"));
+    let mut bench = with_dead_letters(settings("q"));
     publish(&mut bench, 4);
     let later = Time(NOW.0 + 50);
     // What never changes is not applied.
@@ -289,19 +290,19 @@ fn new_settings_hold_at_once() {
 }
 
 #[test]
-fn a_get_waits_until_dispatch_has_made_a_letter() {
-    let mut bench = with_letters(QueueSettings { message_ttl_ms: Some(10), ..settings("q") });
+fn a_get_waits_until_dispatch_has_dead_lettered() {
+    let mut bench = with_dead_letters(QueueSettings { message_ttl_ms: Some(10), ..settings("q") });
     publish(&mut bench, 1);
     let later = Time(NOW.0 + 10);
     assert_eq!(bench.shard.get(QUEUE, true, later, &mut bench.port), Got::Busy);
     bench.shard.dispatch(later, &mut bench.port);
     assert_eq!(bench.shard.get(QUEUE, true, later, &mut bench.port), Got::Empty);
-    assert_eq!(ready(&bench, LETTERS), 1);
+    assert_eq!(ready(&bench, DEAD_LETTERS), 1);
 }
 
 /// A queue with at-least-once dead-lettering, as it is recovered.
-fn keeping() -> QueueSettings {
-    let address = DeadLettering { exchange: Name::from("letters,more"), routing_key: None, keeps: true };
+fn at_least_once() -> QueueSettings {
+    let address = DeadLettering { exchange: Name::from("dead-letters,more"), routing_key: None, at_least_once: true };
     QueueSettings { dead_letters: Some(address), overflow: Overflow::RejectPublish, ..settings("q") }
 }
 
@@ -313,35 +314,38 @@ fn open(bench: &mut Bench, name: &str, id: QueueId, messages_max: Option<u64>) {
 }
 
 #[test]
-fn a_letter_that_must_not_be_lost_waits_for_somebody_to_take_it() {
-    let mut bench = Bench::with(keeping());
+fn an_at_least_once_dead_letter_waits_for_a_target() {
+    let mut bench = Bench::with(at_least_once());
     publish(&mut bench, 3);
     bench.consume(1, false, 0);
     bench.dispatch();
     settle(&mut bench, 1, 2, Settlement::Reject);
-    assert!(!bench.dispatch(), "it rests, and does not try again and again");
+    assert!(!bench.dispatch(), "it waits, and is not retried again and again");
     assert_eq!(deaths(&mut bench), [(1, DeathReason::Rejected), (2, DeathReason::Rejected)]);
     assert_eq!(bench.port.messages[&QUEUE].len(), 3, "nothing is lost");
     let counts = bench.shard.counts(QUEUE).unwrap();
-    assert_eq!((counts.ready, counts.unacked, counts.dying, counts.dying_bytes), (0, 1, 2, 16));
-    // What is not dying continues meanwhile.
+    assert_eq!(
+        (counts.ready, counts.unacked, counts.pending_dead_letters, counts.pending_dead_letter_bytes),
+        (0, 1, 2, 16)
+    );
+    // What is not dead-lettered continues meanwhile.
     publish(&mut bench, 1);
     assert_eq!(bench.delivered(), [(1, 4)]);
 
-    open(&mut bench, "letters", LETTERS, Some(1));
-    assert_eq!((ready(&bench, LETTERS), bench.port.messages[&QUEUE].len()), (1, 3), "it is full then");
-    assert_eq!(bench.shard.get(LETTERS, true, NOW, &mut bench.port), Got::Message);
+    open(&mut bench, "dead-letters", DEAD_LETTERS, Some(1));
+    assert_eq!((ready(&bench, DEAD_LETTERS), bench.port.messages[&QUEUE].len()), (1, 3), "it is full then");
+    assert_eq!(bench.shard.get(DEAD_LETTERS, true, NOW, &mut bench.port), Got::Message);
     assert!(!bench.dispatch());
-    assert_eq!((ready(&bench, LETTERS), bench.port.messages[&QUEUE].len()), (1, 2), "there was room");
+    assert_eq!((ready(&bench, DEAD_LETTERS), bench.port.messages[&QUEUE].len()), (1, 2), "there was room");
     assert_eq!(bench.shard.counts(QUEUE).unwrap().counters.dead_lettered, 2);
-    assert!(!bench.shard.keeps_letters());
+    assert!(!bench.shard.has_unconfirmed_dead_letters());
 }
 
 #[test]
-fn who_has_room_gets_a_letter_that_others_wait_for() {
-    let mut bench = Bench::with(keeping());
+fn a_target_with_space_gets_a_dead_letter_before_full_ones() {
+    let mut bench = Bench::with(at_least_once());
     let more = QueueId(768);
-    open(&mut bench, "letters", LETTERS, Some(0));
+    open(&mut bench, "dead-letters", DEAD_LETTERS, Some(0));
     open(&mut bench, "more", more, None);
     publish(&mut bench, 1);
     bench.consume(1, false, 0);
@@ -350,16 +354,18 @@ fn who_has_room_gets_a_letter_that_others_wait_for() {
     bench.dispatch();
     bench.shard.routes_changed();
     bench.dispatch();
-    assert_eq!((ready(&bench, LETTERS), ready(&bench, more)), (0, 1), "once");
-    let roomier = QueueSettings { messages_max: Some(5), overflow: Overflow::RejectPublish, ..settings("letters") };
-    bench.shard.configure(LETTERS, roomier, NOW);
+    assert_eq!((ready(&bench, DEAD_LETTERS), ready(&bench, more)), (0, 1), "once");
+    let roomier =
+        QueueSettings { messages_max: Some(5), overflow: Overflow::RejectPublish, ..settings("dead-letters") };
+    bench.shard.configure(DEAD_LETTERS, roomier, NOW);
     bench.dispatch();
-    assert_eq!((ready(&bench, LETTERS), ready(&bench, more), bench.port.messages[&QUEUE].len()), (1, 1, 0));
+    assert_eq!((ready(&bench, DEAD_LETTERS), ready(&bench, more), bench.port.messages[&QUEUE].len()), (1, 1, 0));
 }
 
 #[test]
-fn letters_that_wait_stay_so_over_a_restart_and_take_room() {
-    let limited = QueueSettings { messages_max: Some(3), attempts_max: Some(0), message_ttl_ms: Some(10), ..keeping() };
+fn pending_dead_letters_survive_a_restart_and_take_space() {
+    let limited =
+        QueueSettings { messages_max: Some(3), attempts_max: Some(0), message_ttl_ms: Some(10), ..at_least_once() };
     let mut bench = Bench::with(limited.clone());
     publish(&mut bench, 3);
     bench.consume(1, false, 0);
@@ -379,59 +385,59 @@ fn letters_that_wait_stay_so_over_a_restart_and_take_room() {
     bench.dispatch();
     assert_eq!(deaths(&mut bench), reasons, "as before");
     let counts = bench.shard.counts(QUEUE).unwrap();
-    assert_eq!((counts.ready, counts.dying, bench.shard.deadline()), (0, 3, None));
+    assert_eq!((counts.ready, counts.pending_dead_letters, bench.shard.deadline()), (0, 3, None));
     assert!(bench.publish_to(&[QUEUE], true, Facts::default()).refused);
     assert_eq!(bench.shard.purge(QUEUE, &mut bench.port), 3);
     assert!(bench.port.messages[&QUEUE].is_empty());
     let counts = bench.shard.counts(QUEUE).unwrap();
-    assert_eq!((counts.dying, counts.ready_bytes, counts.dying_bytes), (0, 0, 0));
+    assert_eq!((counts.pending_dead_letters, counts.ready_bytes, counts.pending_dead_letter_bytes), (0, 0, 0));
 }
 
 #[test]
-fn a_letter_that_waits_does_not_hold_up_those_behind_it_until_many_wait() {
-    let mut bench = Bench::with(keeping());
+fn an_unconfirmed_dead_letter_does_not_block_others_until_many_wait() {
+    let mut bench = Bench::with(at_least_once());
     publish(&mut bench, 40);
     bench.consume(1, false, 0);
     bench.dispatch();
     settle(&mut bench, 1, 40, Settlement::Reject);
     while bench.dispatch() {}
     assert_eq!(deaths(&mut bench).len(), 32, "the others have to wait");
-    open(&mut bench, "letters", LETTERS, None);
+    open(&mut bench, "dead-letters", DEAD_LETTERS, None);
     let arrived: Vec<_> = deaths(&mut bench).into_iter().map(|(message, _)| message).collect();
     assert!(arrived.iter().copied().eq(1..=40), "{arrived:?}");
 }
 
 #[test]
-fn letters_that_wait_for_their_turn_go_nowhere_out_of_turn() {
-    let mut bench = Bench::with(QueueSettings { message_ttl_ms: Some(10), ..keeping() });
+fn pending_dead_letters_are_not_published_out_of_turn() {
+    let mut bench = Bench::with(QueueSettings { message_ttl_ms: Some(10), ..at_least_once() });
     let more = QueueId(768);
-    open(&mut bench, "letters", LETTERS, Some(0));
+    open(&mut bench, "dead-letters", DEAD_LETTERS, Some(0));
     open(&mut bench, "more", more, None);
     publish(&mut bench, 50);
     let later = Time(NOW.0 + 10);
     bench.shard.timeout(later, &mut bench.port);
     while bench.shard.dispatch(later, &mut bench.port) {}
     let counts = bench.shard.counts(QUEUE).unwrap();
-    assert_eq!((ready(&bench, more), counts.ready, counts.dying), (32, 0, 50));
+    assert_eq!((ready(&bench, more), counts.ready, counts.pending_dead_letters), (32, 0, 50));
     assert_eq!(bench.shard.state(QUEUE).as_ref(), bench.port.states.get(&QUEUE));
-    bench.port.queues.remove("letters");
-    bench.shard.delete(LETTERS, DeleteWhen::default(), &mut bench.port).unwrap();
+    bench.port.queues.remove("dead-letters");
+    bench.shard.delete(DEAD_LETTERS, DeleteWhen::default(), &mut bench.port).unwrap();
     while bench.shard.dispatch(later, &mut bench.port) {}
     assert_eq!((ready(&bench, more), bench.port.messages[&QUEUE].len()), (50, 0), "each once");
 }
 
 #[test]
-fn who_has_got_a_letter_does_not_get_it_again_when_letters_may_be_lost() {
-    let mut bench = Bench::with(keeping());
+fn no_target_gets_a_dead_letter_twice_when_at_least_once_is_switched_off() {
+    let mut bench = Bench::with(at_least_once());
     let more = QueueId(768);
-    open(&mut bench, "letters", LETTERS, Some(0));
+    open(&mut bench, "dead-letters", DEAD_LETTERS, Some(0));
     open(&mut bench, "more", more, None);
     publish(&mut bench, 1);
     bench.consume(1, false, 0);
     bench.dispatch();
     settle(&mut bench, 1, 1, Settlement::Reject);
     bench.dispatch();
-    let address = DeadLettering { exchange: Name::from("letters,more"), routing_key: None, keeps: false };
+    let address = DeadLettering { exchange: Name::from("dead-letters,more"), routing_key: None, at_least_once: false };
     bench.shard.configure(QUEUE, QueueSettings { dead_letters: Some(address), ..settings("q") }, NOW);
     bench.dispatch();
     assert_eq!((ready(&bench, more), bench.port.messages[&QUEUE].len()), (1, 0));

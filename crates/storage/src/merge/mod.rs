@@ -5,6 +5,8 @@
 //! harmless: the new run is written and synced; the queues' extents refer to it; the checkpoint says so; only then
 //! are the old ones deleted. What a crash leaves without a reference from a row is deleted at the next start.
 
+pub(crate) mod store_side;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
@@ -12,10 +14,10 @@ use ferrymq_model::{QueueId, Sequence};
 
 use crate::checkpoint::Meta;
 use crate::error::Unreadable;
-use crate::merging::{Merge, Mergeable};
+use crate::merge::store_side::{Merge, Mergeable};
 use crate::run::{Block, RunContent, RunId, RunMessage, RunReader, RunWriter, Sections};
 use crate::sabotage::{self, Sabotage};
-use crate::spill::{Spill, Undone};
+use crate::spill::{Incomplete, Spill};
 use crate::store::Store;
 use crate::stored::{Stored, StoredBody};
 
@@ -25,7 +27,7 @@ const SOURCES_MAX: usize = 16;
 /// thread meanwhile do not wait for long.
 const SOURCE_BYTES_MAX: u64 = 64 << 20;
 /// If a queue is in too many runs, fewer than this are not merged.
-const CROWD_MIN: usize = 4;
+const FRAGMENTED_MIN: usize = 4;
 
 /// What the spill thread knows about runs, for merging.
 #[derive(Debug, Default)]
@@ -61,7 +63,7 @@ enum NotMerged {
     /// A source cannot be read.
     Unreadable(Unreadable),
     /// To be tried again, or not.
-    Undone(Undone),
+    Incomplete(Incomplete),
 }
 
 impl From<Unreadable> for NotMerged {
@@ -70,15 +72,15 @@ impl From<Unreadable> for NotMerged {
     }
 }
 
-impl From<Undone> for NotMerged {
-    fn from(undone: Undone) -> Self {
-        Self::Undone(undone)
+impl From<Incomplete> for NotMerged {
+    fn from(incomplete: Incomplete) -> Self {
+        Self::Incomplete(incomplete)
     }
 }
 
 impl From<std::io::Error> for NotMerged {
     fn from(error: std::io::Error) -> Self {
-        Self::Undone(Undone::Failed(error))
+        Self::Incomplete(Incomplete::Failed(error))
     }
 }
 
@@ -95,7 +97,7 @@ struct Cursor {
 
 impl Spill {
     /// Merges some runs, if any are worth it; false if there was nothing to do.
-    pub(crate) fn merge(&mut self) -> Result<bool, Undone> {
+    pub(crate) fn merge(&mut self) -> Result<bool, Incomplete> {
         if let Some(merge) = self.merging.uncommitted.take() {
             return self.commit(merge).map(|()| true);
         }
@@ -108,9 +110,9 @@ impl Spill {
         }
         let queues = match rewritten {
             Ok(queues) => queues,
-            Err(NotMerged::Undone(undone)) => return Err(undone),
+            Err(NotMerged::Incomplete(incomplete)) => return Err(incomplete),
             Err(NotMerged::Unreadable(reason)) if reason.passes() => {
-                return Err(Undone::Failed(std::io::Error::other(reason.what)));
+                return Err(Incomplete::Failed(std::io::Error::other(reason.what)));
             }
             Err(NotMerged::Unreadable(_)) => {
                 // A read of the damaged data will report it; merging does not.
@@ -144,11 +146,13 @@ impl Spill {
         if !dead.is_empty() {
             return Some(limited(dead));
         }
-        let transient = mergeable.crowd.first()?.is_transient();
-        let crowd: Vec<_> = mergeable.crowd.iter().filter(|run| run.is_transient() == transient).copied().collect();
-        let crowd = crowd.into_iter().filter_map(|run| Some((run, self.content(run)?.bytes)));
-        let crowd = limited(crowd.filter(|(_, bytes)| *bytes <= SOURCE_BYTES_MAX / CROWD_MIN as u64).collect());
-        (crowd.len() >= CROWD_MIN).then_some(crowd)
+        let transient = mergeable.fragmented.first()?.is_transient();
+        let fragmented: Vec<_> =
+            mergeable.fragmented.iter().filter(|run| run.is_transient() == transient).copied().collect();
+        let fragmented = fragmented.into_iter().filter_map(|run| Some((run, self.content(run)?.bytes)));
+        let fragmented =
+            limited(fragmented.filter(|(_, bytes)| *bytes <= SOURCE_BYTES_MAX / FRAGMENTED_MIN as u64).collect());
+        (fragmented.len() >= FRAGMENTED_MIN).then_some(fragmented)
     }
 
     /// The properties of a run; read from its index, if it was written before this start.
@@ -208,25 +212,25 @@ impl Spill {
 
     /// Deletes the sources of a merge, once the checkpoint does not refer to them any more. If the checkpoint
     /// cannot be written now, they stay, and it is tried again.
-    fn commit(&mut self, merge: Merge) -> Result<(), Undone> {
+    fn commit(&mut self, merge: Merge) -> Result<(), Incomplete> {
         let committed = if merge.to.is_transient() || sabotage::is(Sabotage::RemoveBeforeCheckpoint) {
             Ok(())
         } else {
             self.commit_rows(&merge.queues)
         };
-        if let Err(undone) = committed {
+        if let Err(incomplete) = committed {
             self.merging.uncommitted = Some(merge);
-            return Err(undone);
+            return Err(incomplete);
         }
         let sources = merge.sources.len();
         for source in merge.sources {
-            self.remove(crate::moving::DeadFile::Run(source));
+            self.remove(crate::spill::store_side::DeadFile::Run(source));
         }
         self.notify.merged(sources);
         Ok(())
     }
 
-    fn commit_rows(&mut self, queues: &[QueueId]) -> Result<(), Undone> {
+    fn commit_rows(&mut self, queues: &[QueueId]) -> Result<(), Incomplete> {
         let mut portions = Vec::new();
         let position = self.rows(queues, &mut portions)?;
         if !sabotage::is(Sabotage::MergeBeforeSync) {
@@ -297,7 +301,7 @@ impl Cursor {
         let whole = Stored::read(stored).expect("checked when the block was read");
         let body: Option<(Bytes, u64)> = match whole.body {
             StoredBody::InRun(place) => Some((self.reader.read_body(place, whole.facts.body_bytes)?, place.at)),
-            StoredBody::Here(_) | StoredBody::OwnFile(_) => None,
+            StoredBody::Here(_) | StoredBody::BlobFile(_) => None,
         };
         let body = body.as_ref().map(|(body, at)| (&body[..], (self.run.0, *at)));
         Ok(writer.push(&RunMessage { queue, sequence, stored, body })?)

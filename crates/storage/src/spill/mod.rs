@@ -5,6 +5,8 @@
 //! by extents; the checkpoint is committed, after the journal is durable as far as the checkpoint contains it; only
 //! then is the file free. What fails is tried again; until it works, publishers wait.
 
+pub(crate) mod store_side;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,19 +16,19 @@ use std::time::Duration;
 use ferrymq_model::{Position, QueueId};
 use parking_lot::{Condvar, Mutex};
 
+use crate::blob::BlobFiles;
 use crate::checkpoint::{Changes, Checkpoint, Meta};
 use crate::disk::Disk;
 use crate::driver::Turn;
 use crate::image::Image;
 use crate::journal::Shared;
 use crate::merge::Merging;
-use crate::moving::{Batch, Collected, Cursor, DeadFile};
 use crate::notify::Notify;
-use crate::own_file::OwnFiles;
 use crate::read_ahead::{Folders, ReadQueue};
 use crate::run::{BodySource, RunContent, RunId, RunMessage, RunWriter};
 use crate::sabotage::{self, Sabotage};
 use crate::segment::SegmentId;
+use crate::spill::store_side::{Batch, Collected, Cursor, DeadFile};
 use crate::store::Store;
 use crate::stored::{Stored, StoredBody};
 
@@ -80,21 +82,21 @@ impl SpillSignal {
 
 /// Why something was not done.
 #[derive(Debug)]
-pub(crate) enum Undone {
+pub(crate) enum Incomplete {
     /// The store is closed, or the thread was asked to end. An unfinished step has no effect.
     Stopped,
     /// To be tried again.
     Failed(io::Error),
 }
 
-impl From<io::Error> for Undone {
+impl From<io::Error> for Incomplete {
     fn from(error: io::Error) -> Self {
         Self::Failed(error)
     }
 }
 
 /// Detects that there are no requests to storage any more.
-pub(crate) struct Rest {
+pub(crate) struct IdleWatch {
     after: Duration,
     /// The position at the last look, and since when it has not changed.
     seen: Option<(Position, Duration)>,
@@ -102,7 +104,7 @@ pub(crate) struct Rest {
     over: bool,
 }
 
-impl Rest {
+impl IdleWatch {
     pub fn new(after_ms: u64) -> Self {
         Self { after: Duration::from_millis(after_ms), seen: None, over: false }
     }
@@ -126,14 +128,14 @@ pub(crate) struct Spill {
     pub notify: Arc<dyn Notify>,
     pub disk: Arc<dyn Disk>,
     pub folders: Folders,
-    pub own_files: OwnFiles,
+    pub blob_files: BlobFiles,
     pub reads: Arc<ReadQueue>,
     pub checkpoint: Checkpoint,
     pub meta: Meta,
     pub next_transient_run: u32,
     pub merging: Merging,
     pub copy_bytes_max: u32,
-    pub rest: Rest,
+    pub rest: IdleWatch,
     /// Files without a reference at the start. They are deleted when a later checkpoint does not refer to them
     /// either.
     pub strays: Vec<PathBuf>,
@@ -184,9 +186,9 @@ impl Spill {
                         Ok(false) => return (waiting || !self.rest.over).then_some(RETRY),
                         Err(_) => return Some(NO_STORE),
                     },
-                    Err(Undone::Stopped) => return Some(NO_STORE),
+                    Err(Incomplete::Stopped) => return Some(NO_STORE),
                     // Nobody waits for it.
-                    Err(Undone::Failed(_)) => return Some(RETRY),
+                    Err(Incomplete::Failed(_)) => return Some(RETRY),
                 }
             };
             let done = match batch.generation {
@@ -195,8 +197,8 @@ impl Spill {
             };
             match done {
                 Ok(()) => self.shared.space_again(),
-                Err(Undone::Stopped) => return Some(NO_STORE),
-                Err(Undone::Failed(error)) => {
+                Err(Incomplete::Stopped) => return Some(NO_STORE),
+                Err(Incomplete::Failed(error)) => {
                     self.shared.no_space(&error.to_string());
                     return Some(RETRY);
                 }
@@ -205,7 +207,7 @@ impl Spill {
     }
 
     /// After a while without requests, frees memory of the journal. Returns whether there is more to do.
-    fn rest(&mut self) -> Result<bool, Undone> {
+    fn rest(&mut self) -> Result<bool, Incomplete> {
         let now = self.disk.elapsed();
         let position = self.visit(|store| store.position())?;
         if !self.rest.has_come(position, now) {
@@ -214,25 +216,25 @@ impl Spill {
         let more = self.visit(|store| store.rest())?;
         // Its own writes are not requests.
         let position = self.visit(|store| store.position())?;
-        self.rest = Rest { seen: Some((position, now)), over: !more, ..self.rest };
+        self.rest = IdleWatch { seen: Some((position, now)), over: !more, ..self.rest };
         Ok(more)
     }
 
     /// Runs a visit in the store. It may be closed at any time; then nothing may be done with what the visit
     /// returned.
-    pub(crate) fn visit<T>(&self, mut look: impl FnMut(&mut Store) -> T) -> Result<T, Undone> {
+    pub(crate) fn visit<T>(&self, mut look: impl FnMut(&mut Store) -> T) -> Result<T, Incomplete> {
         let mut seen = None;
         self.notify.with_store(&mut |store| seen = Some(look(store)));
-        seen.ok_or(Undone::Stopped)
+        seen.ok_or(Incomplete::Stopped)
     }
 
     /// Waits for the journal. The position may be beyond all its files, because settlements continue while
     /// publishers wait, and no file becomes free before: then files are added.
-    pub(crate) fn wait_durable(&self, position: Position) -> Result<(), Undone> {
+    pub(crate) fn wait_durable(&self, position: Position) -> Result<(), Incomplete> {
         for _ in 0..self.shared.files_missing(position) {
             self.shared.added(self.shared.files.add(&*self.disk)?);
         }
-        if self.shared.wait_durable(position) { Ok(()) } else { Err(Undone::Stopped) }
+        if self.shared.wait_durable(position) { Ok(()) } else { Err(Incomplete::Stopped) }
     }
 
     /// Deletes files that were added to the journal and are free. One that cannot be deleted now is opened again at
@@ -251,12 +253,12 @@ impl Spill {
                 self.merging.gone(run);
                 self.folders.run(run)
             }
-            DeadFile::Body(number) => self.own_files.path_of(number),
+            DeadFile::Body(number) => self.blob_files.path_of(number),
         };
         let _ = self.disk.remove(&path);
     }
 
-    fn retire(&mut self, batch: &Batch, generation: u64, decided: Position) -> Result<(), Undone> {
+    fn retire(&mut self, batch: &Batch, generation: u64, decided: Position) -> Result<(), Incomplete> {
         self.wait_durable(decided)?;
         if batch.live {
             let run = self.next_run();
@@ -295,7 +297,7 @@ impl Spill {
         }
     }
 
-    fn move_transient(&mut self, batch: &Batch) -> Result<(), Undone> {
+    fn move_transient(&mut self, batch: &Batch) -> Result<(), Incomplete> {
         let run = self.next_transient();
         self.write_run(batch, run)?;
         self.swap(batch, run)
@@ -313,18 +315,18 @@ impl Spill {
         run
     }
 
-    fn write_run(&mut self, batch: &Batch, run: RunId) -> Result<(), Undone> {
+    fn write_run(&mut self, batch: &Batch, run: RunId) -> Result<(), Incomplete> {
         match self.try_write_run(batch, run) {
             Ok(content) => self.merging.written(run, content),
-            Err(undone) => {
+            Err(incomplete) => {
                 let _ = self.disk.remove(&self.folders.run(run));
-                return Err(undone);
+                return Err(incomplete);
             }
         }
         Ok(())
     }
 
-    fn try_write_run(&self, batch: &Batch, run: RunId) -> Result<RunContent, Undone> {
+    fn try_write_run(&self, batch: &Batch, run: RunId) -> Result<RunContent, Incomplete> {
         let path = self.folders.run(run);
         let mut writer = RunWriter::create(&*self.disk, &path, run, batch.sections)?;
         let (mut cursor, mut collected) = (Some(Cursor::default()), Vec::new());
@@ -357,7 +359,7 @@ impl Spill {
         writer.push(&RunMessage { queue: message.queue, sequence: message.sequence, stored, body })
     }
 
-    fn swap(&self, batch: &Batch, run: RunId) -> Result<(), Undone> {
+    fn swap(&self, batch: &Batch, run: RunId) -> Result<(), Incomplete> {
         let mut cursor = Some(0);
         while let Some(from) = cursor {
             cursor = self.visit(|store| store.swap(batch, run, from))?;
@@ -366,7 +368,7 @@ impl Spill {
     }
 
     /// Collects what the checkpoint needs, the catalog's changes last; returns how far the journal must be durable.
-    fn snapshot(&self, batch: &Batch, portions: &mut Vec<Changes>) -> Result<Position, Undone> {
+    fn snapshot(&self, batch: &Batch, portions: &mut Vec<Changes>) -> Result<Position, Incomplete> {
         self.rows(&batch.queues, portions)?;
         let (changes, position) = self.visit(|store| (store.take_changes(), store.position()))?;
         portions.push(changes);
@@ -374,7 +376,7 @@ impl Spill {
     }
 
     /// What the checkpoint needs of these queues; returns how far the journal must be durable.
-    pub(crate) fn rows(&self, queues: &[QueueId], portions: &mut Vec<Changes>) -> Result<Position, Undone> {
+    pub(crate) fn rows(&self, queues: &[QueueId], portions: &mut Vec<Changes>) -> Result<Position, Incomplete> {
         let mut cursor = Some(0);
         while let Some(from) = cursor {
             let mut changes = Changes::default();

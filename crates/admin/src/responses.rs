@@ -31,7 +31,7 @@ pub async fn method_not_allowed(request: Request) -> Response {
 }
 
 /// Adds the headers that name the server and forbid caches to keep the answer.
-pub async fn sign(mut response: Response) -> Response {
+pub async fn add_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::SERVER, SERVER);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,13 +1,13 @@
 //! Delayed retry: messages that come back and wait before they are ready again.
 
-use ferrymq_broker::{DeleteWhen, QueueSettings, RetryDelay, Shard, Stretch};
+use ferrymq_broker::{DeleteWhen, QueueSettings, RetryDelay, SequenceRange, Shard};
 use ferrymq_model::{Facts, Settlement, Time};
 
 use crate::queues::{Bench, NOW, QUEUE, settings};
 
-fn resting(failed: bool, returned: bool, rest: QueueSettings) -> Bench {
+fn with_retry(failed: bool, returned: bool, settings: QueueSettings) -> Bench {
     let retry = Some(RetryDelay { failed, returned, min_ms: 100, max_ms: 250 });
-    Bench::with(QueueSettings { retry, ..rest })
+    Bench::with(QueueSettings { retry, ..settings })
 }
 
 fn publish(bench: &mut Bench, messages: usize) {
@@ -15,8 +15,8 @@ fn publish(bench: &mut Bench, messages: usize) {
 }
 
 fn settle(bench: &mut Bench, first: u64, last: u64, settlement: Settlement, now: Time) {
-    let stretch = Stretch { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
-    bench.shard.settle(&[stretch], settlement, now, &mut bench.port);
+    let range = SequenceRange { queue: QUEUE, first, last, body_bytes: 8 * (last - first + 1) };
+    bench.shard.settle(&[range], settlement, now, &mut bench.port);
 }
 
 /// What is delivered at this time.
@@ -31,22 +31,22 @@ fn delivered(bench: &mut Bench, now: Time) -> Vec<u64> {
 /// Ready and waiting messages, and the bytes of the ready ones.
 fn counts(bench: &Bench) -> (u64, u64, u64) {
     let counts = bench.shard.counts(QUEUE).unwrap();
-    (counts.ready, counts.resting, counts.ready_bytes)
+    (counts.ready, counts.delayed_retries, counts.ready_bytes)
 }
 
 #[test]
-fn what_comes_back_rests_the_longer_the_more_often_it_has() {
-    let mut bench = resting(true, true, settings("q"));
+fn a_retry_is_delayed_longer_each_time() {
+    let mut bench = with_retry(true, true, settings("q"));
     bench.consume(1, false, 0);
     publish(&mut bench, 3);
     assert_eq!(delivered(&mut bench, NOW), [1, 2, 3]);
     let mut now = NOW;
-    for rest in [100, 200, 250, 250] {
+    for delay in [100, 200, 250, 250] {
         settle(&mut bench, 2, 2, Settlement::Release, now);
         assert_eq!(counts(&bench), (0, 1, 0));
-        assert_eq!(bench.shard.deadline(), Some(now.after_ms(rest)));
-        assert_eq!(delivered(&mut bench, now.after_ms(rest - 1)), [] as [u64; 0]);
-        now = now.after_ms(rest);
+        assert_eq!(bench.shard.deadline(), Some(now.after_ms(delay)));
+        assert_eq!(delivered(&mut bench, now.after_ms(delay - 1)), [] as [u64; 0]);
+        now = now.after_ms(delay);
         assert_eq!(delivered(&mut bench, now), [2]);
         assert_eq!(bench.shard.deadline(), None);
     }
@@ -55,9 +55,9 @@ fn what_comes_back_rests_the_longer_the_more_often_it_has() {
 }
 
 #[test]
-fn only_what_has_failed_rests_or_only_what_has_not() {
+fn only_failed_or_only_returned_messages_are_delayed() {
     for (failed, returned) in [(true, false), (false, true)] {
-        let mut bench = resting(failed, returned, settings("q"));
+        let mut bench = with_retry(failed, returned, settings("q"));
         bench.consume(1, false, 0);
         publish(&mut bench, 2);
         delivered(&mut bench, NOW);
@@ -70,8 +70,8 @@ fn only_what_has_failed_rests_or_only_what_has_not() {
 
 /// It returns to its old place, those with equal counts together, and others overtake it meanwhile.
 #[test]
-fn what_has_rested_goes_first() {
-    let mut bench = resting(true, true, settings("q"));
+fn a_delayed_retry_goes_first() {
+    let mut bench = with_retry(true, true, settings("q"));
     publish(&mut bench, 5);
     bench.consume(1, false, 0);
     delivered(&mut bench, NOW);
@@ -90,8 +90,8 @@ fn what_has_rested_goes_first() {
 }
 
 #[test]
-fn what_came_back_too_often_does_not_rest() {
-    let mut bench = resting(true, true, QueueSettings { attempts_max: Some(1), ..settings("q") });
+fn there_is_no_retry_beyond_the_delivery_limit() {
+    let mut bench = with_retry(true, true, QueueSettings { attempts_max: Some(1), ..settings("q") });
     bench.consume(1, false, 0);
     publish(&mut bench, 1);
     delivered(&mut bench, NOW);
@@ -105,8 +105,8 @@ fn what_came_back_too_often_does_not_rest() {
 
 /// Its TTL continues while it waits, and is checked when it is ready.
 #[test]
-fn what_rests_expires_afterwards() {
-    let mut bench = resting(true, true, QueueSettings { message_ttl_ms: Some(50), ..settings("q") });
+fn a_delayed_retry_expires_afterwards() {
+    let mut bench = with_retry(true, true, QueueSettings { message_ttl_ms: Some(50), ..settings("q") });
     bench.consume(1, false, 0);
     publish(&mut bench, 1);
     delivered(&mut bench, NOW);
@@ -118,8 +118,8 @@ fn what_rests_expires_afterwards() {
 }
 
 #[test]
-fn what_had_come_back_is_due_at_its_time_also_after_a_restart() {
-    let mut bench = resting(true, true, settings("q"));
+fn delayed_retries_are_due_at_their_time_also_after_a_restart() {
+    let mut bench = with_retry(true, true, settings("q"));
     bench.consume(1, false, 0);
     publish(&mut bench, 5);
     delivered(&mut bench, NOW);
@@ -156,8 +156,8 @@ fn what_had_come_back_is_due_at_its_time_also_after_a_restart() {
 }
 
 #[test]
-fn a_purge_takes_what_rests_and_a_deletion_asks_for_it() {
-    let mut bench = resting(true, true, settings("q"));
+fn a_purge_drops_delayed_retries_and_if_empty_counts_them() {
+    let mut bench = with_retry(true, true, settings("q"));
     bench.consume(1, false, 0);
     publish(&mut bench, 3);
     delivered(&mut bench, NOW);

@@ -22,12 +22,12 @@ const HEADER_BYTES: usize = 40;
 
 /// Their folder. A number has the count of the server's starts in its upper half, and a counter in its lower half.
 #[derive(Clone, Debug)]
-pub(crate) struct OwnFiles {
+pub(crate) struct BlobFiles {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
 }
 
-impl OwnFiles {
+impl BlobFiles {
     pub fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
         Self { disk, folder }
     }

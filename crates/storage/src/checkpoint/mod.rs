@@ -2,6 +2,8 @@
 //! contains catalog entries by kind and key, and each queue's state and extents. It changes incrementally, before a
 //! journal file is overwritten: first the run is synced, then the checkpoint is committed, then the file is free.
 
+pub(crate) mod row;
+
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
@@ -13,8 +15,9 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend
 use crate::disk::{self, Disk, DiskFile, Open};
 use crate::error::OpenError;
 use crate::mark::Mark;
-use crate::row::{self, KeptQueue};
 use crate::sabotage::{self, Sabotage};
+
+use row::KeptQueue;
 
 /// The version that this code writes and reads.
 const VERSION: u64 = 2;
@@ -234,7 +237,7 @@ impl Checkpoint {
     }
 }
 
-/// A [`File`](super::disk::File) as redb needs it.
+/// A [`File`](crate::disk::DiskFile) as redb needs it.
 #[derive(Debug)]
 struct Backend {
     file: Box<dyn DiskFile>,

@@ -71,8 +71,8 @@ impl Store {
         let (facts, _) = stored::peek(stored).expect("what stands in memory was written whole");
         if facts.body_bytes > self.copy_bytes_max && !slot.beside {
             let body = Stored::read(stored).expect("what stands in memory was written whole").body;
-            if let StoredBody::OwnFile(place) = body {
-                let key = BodyKey::OwnFile(place.at);
+            if let StoredBody::BlobFile(place) = body {
+                let key = BodyKey::BlobFile(place.at);
                 if self.cache.body(key).is_none() {
                     return self.want_body(queue, sequence, key, place, facts.body_bytes);
                 }
@@ -94,7 +94,7 @@ impl Store {
         let facts = stored.facts;
         let key = body_key(&stored, run);
         match (key, stored.body) {
-            (Some(key), StoredBody::OwnFile(place) | StoredBody::InRun(place)) if self.cache.body(key).is_none() => {
+            (Some(key), StoredBody::BlobFile(place) | StoredBody::InRun(place)) if self.cache.body(key).is_none() => {
                 self.want_body(queue, sequence, key, place, facts.body_bytes)
             }
             _ => Next::Message { sequence, handle: Handle(Found::Read(block, index)), facts },
@@ -198,7 +198,7 @@ impl Store {
 fn body_key(stored: &Stored<'_>, run: RunId) -> Option<BodyKey> {
     match stored.body {
         StoredBody::Here(_) => None,
-        StoredBody::OwnFile(place) => Some(BodyKey::OwnFile(place.at)),
+        StoredBody::BlobFile(place) => Some(BodyKey::BlobFile(place.at)),
         StoredBody::InRun(place) => Some(BodyKey::InRun(run, place.at)),
     }
 }

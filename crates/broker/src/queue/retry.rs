@@ -12,36 +12,36 @@ use super::{Ports, Recovered, RetryDelay};
 
 /// Ranges of messages, by the times until which they wait.
 #[derive(Debug, Default)]
-pub(super) struct Resting {
-    stretches: BTreeMap<(Time, u8, Sequence), Rest>,
+pub(super) struct DelayedRetries {
+    ranges: BTreeMap<(Time, u8, Sequence), DelayedRetry>,
     pub(super) messages: u64,
 }
 
 #[derive(Debug)]
-struct Rest {
+struct DelayedRetry {
     last: Sequence,
     /// The bytes of their bodies; if a range came back in parts, as if all had the same length.
     bytes: u64,
 }
 
-impl Resting {
+impl DelayedRetries {
     /// When the first of them are ready again.
     #[inline]
     pub(super) fn first(&self) -> Option<Time> {
-        self.stretches.first_key_value().map(|((until, ..), _)| *until)
+        self.ranges.first_key_value().map(|((until, ..), _)| *until)
     }
 
-    fn add(&mut self, until: Time, lane: u8, first: Sequence, rest: Rest) {
-        self.messages += rest.last - first + 1;
-        self.stretches.insert((until, lane, first), rest);
+    fn add(&mut self, until: Time, lane: u8, first: Sequence, retry: DelayedRetry) {
+        self.messages += retry.last - first + 1;
+        self.ranges.insert((until, lane, first), retry);
     }
 
     /// Removes and returns the first of them, if they are ready at `now`.
-    fn pop(&mut self, now: Time) -> Option<(u8, Sequence, Rest)> {
-        let entry = self.stretches.first_entry().filter(|entry| entry.key().0 <= now)?;
-        let ((_, lane, first), rest) = entry.remove_entry();
-        self.messages -= rest.last - first + 1;
-        Some((lane, first, rest))
+    fn pop(&mut self, now: Time) -> Option<(u8, Sequence, DelayedRetry)> {
+        let entry = self.ranges.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let ((_, lane, first), retry) = entry.remove_entry();
+        self.messages -= retry.last - first + 1;
+        Some((lane, first, retry))
     }
 }
 
@@ -63,50 +63,50 @@ impl Queue {
 
     /// Messages that have come back wait first: ranges that are ready at the same time, each with that time. Each
     /// message has `bytes_each`.
-    pub(super) fn lay_down(&mut self, number: u8, stretches: &[(Sequence, Sequence, Time)], bytes_each: u64) {
-        for (first, last, due) in stretches {
+    pub(super) fn delay_retries(&mut self, number: u8, ranges: &[(Sequence, Sequence, Time)], bytes_each: u64) {
+        for (first, last, due) in ranges {
             let messages = last - first + 1;
             let bytes = messages * bytes_each;
             self.lanes.get_mut(number).withdraw(*first, *last);
             self.ready -= messages;
             self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
-            self.resting.add(*due, number, *first, Rest { last: *last, bytes });
+            self.delayed_retries.add(*due, number, *first, DelayedRetry { last: *last, bytes });
         }
     }
 
     /// After a restart, messages that had come back wait until they are due, but no longer than their whole delay:
     /// the clock may have been set back. If some messages of a lane were transient and are lost, it is not known
     /// which ones, and the remaining ones are ready.
-    pub(super) fn lay_down_again(&mut self, found: &Recovered, now: Time) {
+    pub(super) fn restore_delayed_retries(&mut self, found: &Recovered, now: Time) {
         let state = &found.state;
         if state.due.is_empty() || found.messages != state.next - state.head + state.open.len() {
             return;
         }
         let latest = self.settings.retry.map_or(Time(u64::MAX), |retry| now.after_ms(retry.max_ms));
-        let mut stretches: Vec<(Sequence, Sequence, Time)> = Vec::new();
+        let mut ranges: Vec<(Sequence, Sequence, Time)> = Vec::new();
         for (sequence, due) in state.due.iter().filter(|(_, due)| *due > now) {
             let due = latest.min(*due);
-            match stretches.last_mut() {
+            match ranges.last_mut() {
                 Some((_, last, same)) if *last + 1 == *sequence && *same == due => *last = *sequence,
-                _ => stretches.push((*sequence, *sequence, due)),
+                _ => ranges.push((*sequence, *sequence, due)),
             }
         }
-        self.lay_down(found.lane, &stretches, found.body_bytes / found.messages);
+        self.delay_retries(found.lane, &ranges, found.body_bytes / found.messages);
     }
 
     /// Which messages of a lane wait, and until when: ascending.
-    pub(super) fn resting_in(&self, number: u8) -> Vec<(Sequence, Time)> {
-        let stretches = self.resting.stretches.iter().filter(|((_, lane, _), _)| *lane == number);
+    pub(super) fn delayed_retries_in(&self, number: u8) -> Vec<(Sequence, Time)> {
+        let ranges = self.delayed_retries.ranges.iter().filter(|((_, lane, _), _)| *lane == number);
         let mut due: Vec<_> =
-            stretches.flat_map(|((until, _, first), rest)| (*first..=rest.last).map(|one| (one, *until))).collect();
+            ranges.flat_map(|((until, _, first), retry)| (*first..=retry.last).map(|one| (one, *until))).collect();
         due.sort_unstable();
         due
     }
 
     /// The waiting ones are purged: they count as ready until the caller has removed them.
-    pub(super) fn purge_resting(&mut self, ports: &mut impl Ports) {
-        let Resting { stretches, messages } = std::mem::take(&mut self.resting);
-        for ((_, number, first), Rest { last, .. }) in stretches {
+    pub(super) fn purge_delayed_retries(&mut self, ports: &mut impl Ports) {
+        let DelayedRetries { ranges, messages } = std::mem::take(&mut self.delayed_retries);
+        for ((_, number, first), DelayedRetry { last, .. }) in ranges {
             self.lanes.get_mut(number).settle(first, last);
             ports.settle(self.id.lane(number), first, last, Settled::Purged);
         }
@@ -114,8 +114,8 @@ impl Queue {
     }
 
     /// Those whose delay is over at `now` are ready again.
-    pub(super) fn get_up(&mut self, now: Time) {
-        while let Some((number, first, Rest { last, bytes })) = self.resting.pop(now) {
+    pub(super) fn resume_retries(&mut self, now: Time) {
+        while let Some((number, first, DelayedRetry { last, bytes })) = self.delayed_retries.pop(now) {
             self.lanes.get_mut(number).put_back(first, last);
             self.ready += last - first + 1;
             self.ready_bytes += bytes;

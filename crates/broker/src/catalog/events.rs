@@ -7,9 +7,9 @@ use super::{Catalog, in_order};
 
 /// A declaration or deletion.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Happening {
+pub enum CatalogEvent {
     /// An exchange was declared for the first time.
-    ExchangeMade {
+    ExchangeCreated {
         /// Its vhost.
         vhost: Name,
         /// Its name.
@@ -18,14 +18,14 @@ pub enum Happening {
         spec: ExchangeSpec,
     },
     /// An exchange was deleted.
-    ExchangeGone {
+    ExchangeDeleted {
         /// Its vhost.
         vhost: Name,
         /// Its name.
         name: Name,
     },
     /// A queue was declared for the first time.
-    QueueMade {
+    QueueCreated {
         /// Its vhost.
         vhost: Name,
         /// Its name.
@@ -34,16 +34,16 @@ pub enum Happening {
         spec: QueueSpec,
     },
     /// A queue was deleted.
-    QueueGone {
+    QueueDeleted {
         /// Its vhost.
         vhost: Name,
         /// Its name.
         name: Name,
     },
     /// A binding was made.
-    BindingMade(BindingFacts),
+    BindingCreated(BindingFacts),
     /// A binding was deleted.
-    BindingGone(BindingFacts),
+    BindingDeleted(BindingFacts),
 }
 
 /// A binding, by names.
@@ -64,14 +64,14 @@ pub struct BindingFacts {
 }
 
 impl Catalog {
-    /// From now on changes are recorded, until [`Catalog::take_happenings`] takes them.
-    pub fn note_happenings(&mut self) {
-        self.happenings.get_or_insert_default();
+    /// From now on changes are recorded, until [`Catalog::take_events`] takes them.
+    pub fn record_events(&mut self) {
+        self.events.get_or_insert_default();
     }
 
     /// The changes since the last call, in order.
-    pub fn take_happenings(&mut self) -> Vec<Happening> {
-        self.happenings.as_mut().map(std::mem::take).unwrap_or_default()
+    pub fn take_events(&mut self) -> Vec<CatalogEvent> {
+        self.events.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether anything is bound to an exchange.
@@ -102,16 +102,21 @@ impl Catalog {
         }
     }
 
-    pub(super) fn note(&mut self, happening: impl FnOnce() -> Happening) {
-        if let Some(happenings) = &mut self.happenings {
-            happenings.push(happening());
+    pub(super) fn record(&mut self, event: impl FnOnce() -> CatalogEvent) {
+        if let Some(events) = &mut self.events {
+            events.push(event());
         }
     }
 
     /// A binding was made or deleted. Bindings of a deleted queue were recorded with the queue.
-    pub(super) fn note_binding(&mut self, vhost: &str, binding: &Binding, noted_as: fn(BindingFacts) -> Happening) {
+    pub(super) fn record_binding(
+        &mut self,
+        vhost: &str,
+        binding: &Binding,
+        recorded_as: fn(BindingFacts) -> CatalogEvent,
+    ) {
         let Some((target, to_queue)) = self.named(&binding.target) else { return };
-        self.note(|| noted_as(facts(vhost, binding, target, to_queue)));
+        self.record(|| recorded_as(facts(vhost, binding, target, to_queue)));
     }
 }
 

@@ -10,10 +10,10 @@ use hashbrown::HashMap;
 
 use crate::cache::BodyKey;
 use crate::checkpoint::Changes;
+use crate::checkpoint::row;
 use crate::image::Image;
 use crate::queue::Slot;
 use crate::read_ahead::{Want, Wanted};
-use crate::row;
 use crate::run::{RunId, Sections};
 use crate::segment::{SegmentId, Segments};
 use crate::store::Store;
@@ -25,7 +25,7 @@ pub(crate) const VISIT_QUEUES: usize = 256;
 /// How many closed journal generations may be resident.
 const RESIDENT_GENERATIONS: usize = 1;
 /// How much of the current generation stays in memory while there are no requests.
-const RESTING_BYTES_MAX: usize = 1 << 20;
+const IDLE_BYTES_MAX: usize = 1 << 20;
 /// The minimum number of transient chunks in one run, if there are so many.
 const TRANSIENT_CHUNKS: usize = 8;
 
@@ -100,7 +100,7 @@ impl Store {
             return false;
         }
         self.cache.clear();
-        if self.appender.image().filled() > RESTING_BYTES_MAX && self.appender.next_generation() {
+        if self.appender.image().filled() > IDLE_BYTES_MAX && self.appender.next_generation() {
             self.follow_appender();
         }
         self.retire_closed();
@@ -109,7 +109,7 @@ impl Store {
 
     /// The transient chunks to move now, if there are any.
     pub(crate) fn transient_to_move(&mut self) -> Option<Batch> {
-        if !self.transient.is_crowded() {
+        if !self.transient.is_nearly_full() {
             return None;
         }
         let segments = self.transient.segments();
@@ -176,7 +176,7 @@ impl Store {
                 }
             });
             if queue.extents().len() > self.extents_max {
-                self.crowded = Some(*id);
+                self.fragmented = Some(*id);
             }
         }
         *self.runs.entry(run).or_default() += moved;
@@ -260,7 +260,7 @@ impl Store {
         let queue = self.queues[key as usize].as_mut().expect("keys are of queues");
         let run = match want.what {
             Wanted::Block(run) | Wanted::Body(BodyKey::InRun(run, _), ..) => Some(run),
-            Wanted::Body(BodyKey::OwnFile(_), ..) => None,
+            Wanted::Body(BodyKey::BlobFile(_), ..) => None,
         };
         let is_elsewhere = run.is_some() && queue.extents().run_of(want.sequence) != run;
         if queue.is_settled(want.sequence) || is_elsewhere || queue.failed {
@@ -276,7 +276,7 @@ pub(crate) struct Leaving<'a> {
     pub journal: &'a mut Segments,
     pub transient: &'a mut crate::transient::Transient,
     pub runs: &'a mut HashMap<RunId, u64, foldhash::fast::FixedState>,
-    pub own_files: &'a mut HashMap<u64, u32, foldhash::fast::FixedState>,
+    pub blob_files: &'a mut HashMap<u64, u32, foldhash::fast::FixedState>,
     pub dead: &'a mut Vec<Dead>,
     pub freed: &'a mut Vec<Bytes>,
     /// Whether anything durable left.
@@ -304,22 +304,22 @@ impl Leaving<'_> {
                 *live -= u64::from(left.messages);
                 if *live == 0 {
                     self.runs.remove(&left.run);
-                    self.bury(DeadFile::Run(left.run));
+                    self.add_dead_file(DeadFile::Run(left.run));
                 }
             }
-            Gone::OwnFile(number) => {
-                let live = self.own_files.get_mut(&number).expect("a body's file is known");
+            Gone::BlobFile(number) => {
+                let live = self.blob_files.get_mut(&number).expect("a body's file is known");
                 *live -= 1;
                 if *live == 0 {
-                    self.own_files.remove(&number);
-                    self.bury(DeadFile::Body(number));
+                    self.blob_files.remove(&number);
+                    self.add_dead_file(DeadFile::Body(number));
                 }
             }
         }
     }
 
     /// The position is filled in when the settlement has one.
-    fn bury(&mut self, file: DeadFile) {
+    fn add_dead_file(&mut self, file: DeadFile) {
         self.emptied = true;
         self.dead.push(Dead { file, position: Position(u64::MAX) });
     }

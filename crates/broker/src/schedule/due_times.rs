@@ -5,21 +5,21 @@ use std::collections::BTreeSet;
 use ferrymq_model::{Sequence, Time};
 
 /// How many messages a lane may have to be processed from memory; those of a larger one move to finer lanes.
-pub(super) const FRONT_MESSAGES_MAX: u64 = 4096;
+pub(super) const DUE_TIMES_MAX: u64 = 4096;
 
 /// The messages of one lane, in the order in which they are due.
 #[derive(Debug)]
-pub(super) struct Front {
+pub(super) struct DueTimes {
     pub(super) lane: u8,
-    dues: BTreeSet<(Time, Sequence)>,
+    times: BTreeSet<(Time, Sequence)>,
     /// Where to continue looking; all messages before it are known.
     read_to: Sequence,
 }
 
-impl Front {
+impl DueTimes {
     /// Of a lane whose first message is at `from` or after it.
     pub(super) fn new(lane: u8, from: Sequence) -> Self {
-        Self { lane, dues: BTreeSet::new(), read_to: from }
+        Self { lane, times: BTreeSet::new(), read_to: from }
     }
 
     /// Where to look for the next message, until all of a lane with the next sequence `next` are known.
@@ -29,7 +29,7 @@ impl Front {
 
     /// A message was found, and all before it are known.
     pub(super) fn read(&mut self, due: Time, sequence: Sequence) {
-        self.dues.insert((due, sequence));
+        self.times.insert((due, sequence));
         self.read_to = sequence + 1;
     }
 
@@ -39,10 +39,10 @@ impl Front {
     }
 
     pub(super) fn first(&self) -> Option<(Time, Sequence)> {
-        self.dues.first().copied()
+        self.times.first().copied()
     }
 
     pub(super) fn pop(&mut self) {
-        self.dues.pop_first();
+        self.times.pop_first();
     }
 }

@@ -2,8 +2,8 @@
 
 use ferrymq_model::{QueueId, Sequence};
 
-use crate::moving::VISIT_QUEUES;
 use crate::run::RunId;
+use crate::spill::store_side::VISIT_QUEUES;
 use crate::store::Store;
 
 /// Candidates for merging.
@@ -12,7 +12,7 @@ pub(crate) struct Mergeable {
     /// How many live messages each run has.
     pub runs: Vec<(RunId, u64)>,
     /// The runs of a queue that is in too many, oldest first.
-    pub crowd: Vec<RunId>,
+    pub fragmented: Vec<RunId>,
 }
 
 /// Runs that become one, with the new run if it is known already.
@@ -27,16 +27,16 @@ pub(crate) struct Merge {
 impl Store {
     /// What could be merged now.
     pub(crate) fn mergeable(&mut self) -> Mergeable {
-        let mut crowd = Vec::new();
-        let crowded = self.crowded.take().and_then(|id| self.keys.get(id));
-        if let Some(queue) = crowded.and_then(|key| self.queues[key as usize].as_ref()) {
-            crowd.extend(queue.extents().iter().map(|extent| extent.run));
+        let mut fragmented = Vec::new();
+        let queue = self.fragmented.take().and_then(|id| self.keys.get(id));
+        if let Some(queue) = queue.and_then(|key| self.queues[key as usize].as_ref()) {
+            fragmented.extend(queue.extents().iter().map(|extent| extent.run));
             let mut seen = hashbrown::HashSet::new();
-            crowd.retain(|run| seen.insert(*run));
+            fragmented.retain(|run| seen.insert(*run));
         }
         let mut runs: Vec<_> = self.runs.iter().map(|(run, live)| (*run, *live)).collect();
         runs.sort_unstable();
-        Mergeable { runs, crowd }
+        Mergeable { runs, fragmented }
     }
 
     /// Whether each of these messages is live, and in this run.

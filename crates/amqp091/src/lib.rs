@@ -24,4 +24,4 @@ mod mapping;
 mod session;
 
 pub use mapping::PropertyList;
-pub use session::{Connection, FrameEncoder, Greeting, Identity};
+pub use session::{Connection, FrameEncoder, Greeting};

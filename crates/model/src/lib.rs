@@ -18,6 +18,7 @@ mod publish;
 mod query;
 mod refusal;
 mod request;
+mod server_properties;
 mod settle;
 mod state;
 mod value;
@@ -29,7 +30,7 @@ pub use catalog::{
 pub use death::{DeadLetter, Death, DeathReason};
 pub use dialect::{Identity, Properties, ReleasedMessage, Traced};
 pub use effect::{Effect, Event, Reply, ReturnReason};
-pub use ids::{ChannelKey, ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
+pub use ids::{ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
 pub use login::Login;
@@ -42,6 +43,7 @@ pub use request::{
     Answer, Ask, BindCommand, Command, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
     Destination, GetCommand, OnRefusal, Origin, Request, SetCredit, Subscribe,
 };
+pub use server_properties::ServerProperties;
 pub use settle::{Deliveries, Settle, Settlement};
 pub use state::{QueueState, Settled, Time};
 pub use value::{Table, Value};

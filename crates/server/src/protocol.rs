@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ferrymq_amqp091::{Greeting, Identity, PropertyList};
-use ferrymq_model::{Dialect, Limits, Properties};
+use ferrymq_amqp091::{Greeting, PropertyList};
+use ferrymq_model::{Dialect, Limits, Properties, ServerProperties};
 use ferrymq_wire::Session;
 
 /// Begins a session for a connection that was accepted.
@@ -28,7 +28,7 @@ pub enum Transport {
     Sessions {
         /// Makes what all sessions of a listener share, and returns the function that begins a session. The last
         /// argument says whether certificates can identify clients there.
-        open: fn(&Identity, &Limits, bool) -> NewSession,
+        open: fn(&ServerProperties, &Limits, bool) -> NewSession,
         /// The dialect of its messages: how their properties are read.
         dialect: (Dialect, &'static dyn Properties),
     },
@@ -86,8 +86,8 @@ impl Service {
     }
 }
 
-fn open_amqp091(identity: &Identity, limits: &Limits, by_certificate: bool) -> NewSession {
+fn open_amqp091(properties: &ServerProperties, limits: &Limits, by_certificate: bool) -> NewSession {
     let greet = if by_certificate { Greeting::with_certificates } else { Greeting::new };
-    let greeting = Arc::new(greet(identity, limits.clone()));
+    let greeting = Arc::new(greet(properties, limits.clone()));
     Arc::new(move || Box::new(ferrymq_amqp091::Connection::new(greeting.clone())))
 }

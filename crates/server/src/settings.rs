@@ -2,8 +2,7 @@
 
 use std::{path::PathBuf, thread::available_parallelism};
 
-use ferrymq_amqp091::Identity;
-use ferrymq_model::Limits;
+use ferrymq_model::{Limits, ServerProperties};
 use ferrymq_node::FixedStorage;
 
 use crate::{
@@ -34,7 +33,7 @@ pub struct Settings {
     /// How many threads serve connections.
     pub threads: usize,
     /// The names that clients see.
-    pub identity: Identity,
+    pub identity: ServerProperties,
     /// Limits of connections and queues.
     pub limits: Limits,
     /// How messages are stored.

@@ -10,8 +10,8 @@ use std::{
     thread,
 };
 
-use ferrymq_amqp091::{Identity, PropertyList};
-use ferrymq_model::{Dialect, Limits};
+use ferrymq_amqp091::PropertyList;
+use ferrymq_model::{Dialect, Limits, ServerProperties};
 use ferrymq_node::{Backend, Node, NodeSettings};
 use ferrymq_storage::{Options, RealDisk};
 use tokio::runtime::{Builder, Runtime};
@@ -110,7 +110,7 @@ impl InProcess {
         // Ends with the process: a client may have connected after the test.
         thread::spawn(move || {
             let Transport::Sessions { open, .. } = PROTOCOLS[0].transport else { unreachable!("AMQP has sessions") };
-            let new_session = open(&Identity::default(), served.limits(), false);
+            let new_session = open(&ServerProperties::default(), served.limits(), false);
             for stream in listener.incoming() {
                 let stream: TcpStream = stream.unwrap();
                 stream.set_nonblocking(true).unwrap();

@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use ferrymq_amqp091::{Greeting, Identity, PropertyList};
+use ferrymq_amqp091::{Greeting, PropertyList};
 use ferrymq_conformance::{Arrival, ConnectionId, Script, Suite, Target, Whose, play};
-use ferrymq_model::{Dialect, Effect, Limits, Time};
+use ferrymq_model::{Dialect, Effect, Limits, ServerProperties, Time};
 use ferrymq_node::{Backend, Effects, FixedStorage, Host, Node, NodeSettings, Peer};
 use ferrymq_server::{connection_log::ConnectionLog, pump::Pump};
 use ferrymq_storage::{Options, RealDisk};
@@ -109,7 +109,7 @@ impl Memory {
         };
         let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
         node.import_definitions(DEFINITIONS, true).expect("the definitions of the scripts are right");
-        let greeting = Arc::new(Greeting::new(&Identity::default(), node.limits().clone()));
+        let greeting = Arc::new(Greeting::new(&ServerProperties::default(), node.limits().clone()));
         Self { answers_first: false, node, host, bell: Arc::default(), greeting, connections: Vec::new(), folder }
     }
 

@@ -55,7 +55,7 @@ pub enum OpenError {
         what: String,
     },
     /// A file that must be there is not.
-    #[error("{file} is missing: {what}")]
+    #[error("{file} is missing: {what}; restore the data directory from a backup")]
     Missing {
         /// The file.
         file: PathBuf,
@@ -73,7 +73,7 @@ pub enum OpenError {
         error: io::Error,
     },
     /// The checkpoint's database reports an error.
-    #[error("cannot read the checkpoint {file}: {error}")]
+    #[error("cannot read the checkpoint {file}: {error}; restore the data directory from a backup")]
     Checkpoint {
         /// The database.
         file: PathBuf,

@@ -1,6 +1,6 @@
 //! The frame of connection.start, in which the server describes itself before the login.
 
-use ferrymq_model::Limits;
+use ferrymq_model::{Limits, ServerProperties};
 
 use super::mechanism::{self, Mechanism};
 use crate::codec::{
@@ -8,34 +8,6 @@ use crate::codec::{
     methods::ConnectionStart,
     table::{RawTable, RawValue, put_key, put_value},
 };
-
-/// The names and versions that the server sends to clients. Clients make decisions by product and version, so these two
-/// are RabbitMQ's.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// `product`
-    pub product: String,
-    /// `version`
-    pub version: String,
-    /// `x-product`: the real product.
-    pub real_product: String,
-    /// `x-version`
-    pub real_version: String,
-    /// `cluster_name`
-    pub cluster: String,
-}
-
-impl Default for Identity {
-    fn default() -> Self {
-        Self {
-            product: "RabbitMQ".into(),
-            version: "3.13.7".into(),
-            real_product: "FerryMQ".into(),
-            real_version: env!("CARGO_PKG_VERSION").into(),
-            cluster: "ferrymq".into(),
-        }
-    }
-}
 
 /// The capabilities that the server offers, with RabbitMQ's names. All of them are implemented.
 const CAPABILITIES: [&str; 9] = [
@@ -64,42 +36,39 @@ pub struct Greeting {
 impl Greeting {
     /// The greeting of a server with these limits.
     #[must_use]
-    pub fn new(identity: &Identity, limits: Limits) -> Self {
-        Self::offering(mechanism::WITH_PASSWORDS, identity, limits)
+    pub fn new(properties: &ServerProperties, limits: Limits) -> Self {
+        Self::offering(mechanism::WITH_PASSWORDS, properties, limits)
     }
 
     /// The same, for a listener on which a client's certificate can name the user.
     #[must_use]
-    pub fn with_certificates(identity: &Identity, limits: Limits) -> Self {
-        Self::offering(mechanism::WITH_CERTIFICATES, identity, limits)
+    pub fn with_certificates(properties: &ServerProperties, limits: Limits) -> Self {
+        Self::offering(mechanism::WITH_CERTIFICATES, properties, limits)
     }
 
-    fn offering(offered: &'static [Mechanism], identity: &Identity, limits: Limits) -> Self {
+    fn offering(offered: &'static [Mechanism], properties: &ServerProperties, limits: Limits) -> Self {
         let mut capabilities = Vec::new();
         for capability in CAPABILITIES {
             put_key(&mut capabilities, capability);
             put_value(&mut capabilities, &RawValue::Bool(true));
         }
-        let mut properties = Vec::new();
-        put_key(&mut properties, "capabilities");
-        put_value(
-            &mut properties,
-            &RawValue::Table(RawTable::check(&capabilities).expect("we write well-formed tables")),
-        );
+        let mut table = Vec::new();
+        put_key(&mut table, "capabilities");
+        put_value(&mut table, &RawValue::Table(RawTable::check(&capabilities).expect("we write well-formed tables")));
         let texts = [
-            ("cluster_name", identity.cluster.as_str()),
+            ("cluster_name", properties.cluster.as_str()),
             ("information", "compatible with the product named here; x-product says what it is"),
             ("platform", "Rust"),
-            ("product", &identity.product),
-            ("version", &identity.version),
-            ("x-product", &identity.real_product),
-            ("x-version", &identity.real_version),
+            ("product", &properties.product),
+            ("version", &properties.version),
+            ("x-product", &properties.real_product),
+            ("x-version", &properties.real_version),
         ];
         for (key, text) in texts {
-            put_key(&mut properties, key);
-            put_value(&mut properties, &RawValue::Text(text.as_bytes()));
+            put_key(&mut table, key);
+            put_value(&mut table, &RawValue::Text(text.as_bytes()));
         }
-        let server_properties = RawTable::check(&properties).expect("we write well-formed tables");
+        let server_properties = RawTable::check(&table).expect("we write well-formed tables");
         let names = offered.iter().map(|mechanism| mechanism.name()).collect::<Vec<_>>().join(" ");
         let (mechanisms, locales) = (names.as_bytes(), &b"en_US"[..]);
         let start = ConnectionStart { version_major: 0, version_minor: 9, server_properties, mechanisms, locales };

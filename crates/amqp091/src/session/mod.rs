@@ -32,7 +32,7 @@ use ferrymq_model::{Ask, Event, Origin, Refusal};
 use ferrymq_wire::{LogLine, Moment, Output, Parsed, Reader, Received, Session, Step, Then};
 
 pub use encoder::FrameEncoder;
-pub use greeting::{Greeting, Identity};
+pub use greeting::Greeting;
 
 use handshake::{AwaitLogin, AwaitOpen, AwaitStartOk, AwaitTuneOk, AwaitVhost};
 use heartbeat::{Due, Heartbeat};

@@ -13,9 +13,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use ferrymq_amqp091::{Connection, Greeting, Identity};
+use ferrymq_amqp091::{Connection, Greeting};
 use ferrymq_model::{
     BodyRef, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
+    ServerProperties,
 };
 use ferrymq_wire::{Encoder, LogLine, Moment, Outbox, Output, Session, Step, Then};
 
@@ -40,7 +41,7 @@ struct Conversation {
 
 impl Conversation {
     fn new(limits: Limits) -> Self {
-        let greeting = Arc::new(Greeting::new(&Identity::default(), limits));
+        let greeting = Arc::new(Greeting::new(&ServerProperties::default(), limits));
         let mut session = Connection::new(greeting);
         session.opened(Moment(0), &mut Output::default());
         Self { session, encoder: None, now: Moment(0), input: Vec::new(), said: VecDeque::new() }

@@ -7,8 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use ferrymq_amqp091::{Connection, FrameEncoder, Greeting, Identity};
-use ferrymq_model::{Body, BodyRef, Command, Dialect, Effect, Event, Limits, MessageRef};
+use ferrymq_amqp091::{Connection, FrameEncoder, Greeting};
+use ferrymq_model::{Body, BodyRef, Command, Dialect, Effect, Event, Limits, MessageRef, ServerProperties};
 use ferrymq_wire::{Encoder, Moment, Outbox, Output, Session, Step, Then};
 
 use super::text;
@@ -45,7 +45,7 @@ fn allocations(work: impl FnOnce()) -> u64 {
 
 /// A connection with one open channel.
 pub fn running() -> Connection {
-    let greeting = Arc::new(Greeting::new(&Identity::default(), Limits::default()));
+    let greeting = Arc::new(Greeting::new(&ServerProperties::default(), Limits::default()));
     let (mut session, mut out) = (Connection::new(greeting), Output::default());
     session.opened(Moment(0), &mut out);
     let mut give = |session: &mut Connection, lines: &[&str]| {

@@ -135,7 +135,15 @@ impl Shard {
         Self { saboteur: Saboteur::new(sabotage), ..Self::default() }
     }
 
-    /// A queue was declared, or recovered.
+    /// A queue was declared: creates its lanes, and opens it.
+    pub fn create(&mut self, id: QueueId, settings: Arc<QueueSettings>, now: Time, ports: &mut impl Ports) {
+        for lane in 0..=settings.priority_max {
+            ports.create_lane(id.lane(lane), settings.durable);
+        }
+        self.open(id, settings, &[], now);
+    }
+
+    /// A queue whose lanes exist, with what was recovered of it.
     pub fn open(&mut self, id: QueueId, settings: impl Into<Arc<QueueSettings>>, recovered: &[Recovered], now: Time) {
         let mut queue = Box::new(Queue::new(id, settings.into(), self.saboteur, now));
         for found in recovered {

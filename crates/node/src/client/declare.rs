@@ -126,12 +126,7 @@ impl Client {
             declared = ports.catalog().declare_queue(&caller, command, self.node.random(), changes)?;
         }
         match declared.created.take() {
-            Some(settings) => {
-                for lane in 0..=settings.priority_max {
-                    ports.create_queue(declared.queue.lane(lane), settings.durable);
-                }
-                shard.open(declared.queue, settings, &[], now);
-            }
+            Some(settings) => shard.create(declared.queue, settings, now, ports),
             None => shard.used(declared.queue, now),
         }
         let counts = shard.counts(declared.queue).expect("the queue was made or found");

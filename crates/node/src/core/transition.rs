@@ -190,11 +190,6 @@ impl Transition<'_> {
         self.now
     }
 
-    /// A queue was declared.
-    pub fn create_queue(&mut self, queue: QueueId, durable: bool) {
-        self.store.create_queue(queue, durable);
-    }
-
     /// Receives what storage has read. Returns for which queues.
     pub fn install_loaded(&mut self) -> Vec<QueueId> {
         self.store.install_loaded()

@@ -95,10 +95,7 @@ impl Node {
             changes.extend(made);
             let now = ports.now();
             for (queue, settings) in created {
-                for lane in 0..=settings.priority_max {
-                    ports.create_queue(queue.lane(lane), settings.durable);
-                }
-                shard.open(queue, settings, &[], now);
+                shard.create(queue, settings, now, ports);
             }
             for (queue, settings) in changed {
                 shard.configure(queue, settings, now);

@@ -18,8 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ferrymq_amqp091::Identity;
-use ferrymq_model::Limits;
+use ferrymq_model::{Limits, ServerProperties};
 
 use crate::{
     tls::TlsFiles,
@@ -61,7 +60,7 @@ pub struct Configuration {
     /// How many threads serve connections; 0: one for each processor.
     pub threads: usize,
     /// The names that clients see.
-    pub identity: Identity,
+    pub identity: ServerProperties,
     /// Limits of connections and queues.
     pub limits: Limits,
     /// How messages are stored.
@@ -84,7 +83,7 @@ impl Default for Configuration {
             oauth2: TokenOptions::default(),
             events: false,
             threads: 0,
-            identity: Identity::default(),
+            identity: ServerProperties::default(),
             limits: Limits::default(),
             storage: ferrymq_storage::Options::default(),
             given: BTreeSet::new(),

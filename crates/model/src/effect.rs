@@ -78,6 +78,19 @@ pub enum Reply {
     TxRolledBack,
     /// The new secret is accepted.
     LoginRenewed,
+    /// A message was published, on a channel that confirms each publish.
+    Published(PublishOutcome),
+}
+
+/// What became of a published message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishOutcome {
+    /// It is as safe as its queues promise, or a channel that waits for replies has it.
+    Accepted,
+    /// It is unroutable.
+    Unroutable,
+    /// A queue refused it.
+    Refused,
 }
 
 /// Something for a connection's socket. A connection's effects are encoded in the order in which they were decided.

@@ -29,7 +29,7 @@ pub use catalog::{
 };
 pub use death::{DeadLetter, Death, DeathReason};
 pub use dialect::{Identity, Properties, ReleasedMessage, Traced};
-pub use effect::{Effect, Event, Reply, ReturnReason};
+pub use effect::{Effect, Event, PublishOutcome, Reply, ReturnReason};
 pub use ids::{ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
@@ -40,8 +40,8 @@ pub use publish::{Body, Publish, PublishExtras, Span};
 pub use query::{Queries, Readiness, Usage, UsageReport};
 pub use refusal::{Object, Refusal};
 pub use request::{
-    Answer, Ask, BindCommand, Command, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
-    Destination, GetCommand, OnRefusal, Origin, Request, SetCredit, Subscribe,
+    Answer, Ask, BindCommand, Command, ConfirmMode, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange,
+    DeleteQueue, Destination, GetCommand, OnRefusal, Origin, Request, SetCredit, Subscribe,
 };
 pub use server_properties::ServerProperties;
 pub use settle::{Deliveries, Settle, Settlement};

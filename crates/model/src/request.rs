@@ -60,6 +60,17 @@ pub enum Answer {
     Nobody,
 }
 
+/// How the publishes of a channel are confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfirmMode {
+    /// By their numbers on the channel, several at once: [`crate::Effect::Confirm`] (AMQP 0-9-1).
+    Counted,
+    /// Each publish has an answer of its own, with its token: [`crate::Reply::Published`]. It goes to who wants the answer
+    /// to the publish, as soon as the message is as safe as its queues promise, and holds up nothing else (MQTT, STOMP,
+    /// Kafka).
+    Each,
+}
+
 /// What a refused request does to its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnRefusal {
@@ -126,7 +137,7 @@ pub enum Ask {
     /// Requeue all unsettled deliveries of the channel.
     Recover,
     /// Confirm publishes on this channel from now on.
-    SelectConfirms,
+    SelectConfirms(ConfirmMode),
     /// From now on, publishes and settlements of this channel wait for a commit.
     SelectTransactions,
     /// Carry out the waiting publishes and settlements: all of them or none.

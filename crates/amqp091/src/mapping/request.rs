@@ -1,8 +1,8 @@
 //! Turns a client's methods into commands.
 
 use ferrymq_model::{
-    Ask, BindCommand, Command, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
-    Deliveries, Destination, GetCommand, Name, Origin, Request, SetCredit, Settle, Settlement, Subscribe,
+    Ask, BindCommand, Command, ConfirmMode, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange,
+    DeleteQueue, Deliveries, Destination, GetCommand, Name, Origin, Request, SetCredit, Settle, Settlement, Subscribe,
 };
 
 use super::{Violation, origin, value::arguments};
@@ -116,7 +116,7 @@ fn consuming(method: &Method<'_>) -> Result<Ask, Violation> {
         Method::BasicConsume(consume) => subscribe(consume)?,
         Method::BasicCancel(cancel) => Ask::Unsubscribe(tag(cancel.consumer_tag)),
         Method::BasicGet(get) => Ask::Get(GetCommand { queue: name(get.queue), no_ack: get.no_ack }),
-        Method::ConfirmSelect(_) => Ask::SelectConfirms,
+        Method::ConfirmSelect(_) => Ask::SelectConfirms(ConfirmMode::Counted),
         Method::ChannelFlow(flow) => Ask::Flow { active: flow.active },
         Method::BasicRecover(recover) => give_back(recover.requeue)?,
         Method::BasicRecoverAsync(recover) => give_back(recover.requeue)?,

@@ -45,7 +45,7 @@ fn show_request(request: &Request) -> String {
             format!("qos {prefetch}{}", flags(&[("global", *of == CreditOf::Channel)]))
         }
         Ask::Flow { active } => format!("flow {}", if *active { "active" } else { "stopped" }),
-        Ask::SelectConfirms => format!("confirm-select{}", flags(&[no_wait])),
+        Ask::SelectConfirms(_) => format!("confirm-select{}", flags(&[no_wait])),
         Ask::SubscribeReplies { tag, prefix } => format!("consume-replies '{tag}' {prefix}{}", flags(&[no_wait])),
         Ask::Recover => format!("recover{}", flags(&[("reply", is_answered)])),
         Ask::SelectTransactions => format!("tx-select {channel}"),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use ferrymq_broker::Caller;
-use ferrymq_model::{Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, Reply, Settlement};
+use ferrymq_model::{ConfirmMode, Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, Reply, Settlement};
 
 use super::{Client, route_cache::RouteCache};
 use crate::{
-    connection::{ledger::Kind, mailbox::Subscription, peer::subscription_id},
+    connection::{confirms::ChannelConfirms, ledger::Kind, mailbox::Subscription, peer::subscription_id},
     core::transition::{CatalogLock, Deferred},
     login::authentication::Principal,
     management::trace::ConnectionIdentity,
@@ -136,12 +136,12 @@ impl Client {
         Ok(())
     }
 
-    pub(super) fn select_confirms(&mut self, origin: Origin) -> Result<(), Refusal> {
+    pub(super) fn select_confirms(&mut self, origin: Origin, mode: ConfirmMode) -> Result<(), Refusal> {
         self.with_channel(origin.channel, |channel| {
             if channel.transaction.is_some() {
                 return Err(Refusal::PreconditionFailed("cannot switch from tx to confirm mode".to_owned()));
             }
-            channel.confirms.get_or_insert_default();
+            channel.confirms.get_or_insert_with(|| ChannelConfirms::new(mode));
             Ok(())
         })?;
         self.reply(origin, None, Reply::ConfirmSelected);

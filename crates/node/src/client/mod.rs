@@ -344,7 +344,7 @@ impl Client {
             Ask::Get(command) => self.get(origin, &command),
             Ask::SetCredit(command) => self.set_credit(origin, &command),
             Ask::Flow { active } => self.flow(origin, active),
-            Ask::SelectConfirms => self.select_confirms(origin),
+            Ask::SelectConfirms(mode) => self.select_confirms(origin, mode),
             Ask::SubscribeReplies { tag, prefix } => self.subscribe_replies(origin, tag, &prefix),
             Ask::Recover => self.recover(origin),
             Ask::SelectTransactions => self.select_transactions(origin),

@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
-    Body, BodyRef, Event, Facts, MessageRef, Position, Publish, PublishExtras, QueueId, Refusal, ReturnReason, Span,
-    Time,
+    Body, BodyRef, Event, Facts, MessageRef, Position, Publish, PublishExtras, PublishOutcome, QueueId, Refusal,
+    ReturnReason, Span, Time,
 };
 
 use super::{
@@ -296,8 +296,11 @@ impl Client {
                 PublishMode::ForCommit => self.keep_for_commit(publish, input, targets),
             };
             routes.push(routed.unwrap_or_else(|refusal| {
-                self.connection.mailbox().refuse(publish.origin, &refusal, events);
-                last = Some((channel, PublishMode::Nothing));
+                let mut mailbox = self.connection.mailbox();
+                mailbox.refuse(publish.origin, &refusal, events);
+                if !mailbox.goes_on(channel) {
+                    last = Some((channel, PublishMode::Nothing));
+                }
                 Route::Ignored
             }));
             if targets.len() >= self.held_targets_max() || self.work.get() >= work_max {
@@ -425,9 +428,19 @@ impl Client {
             let channel = publishes[from].origin.channel;
             let count = publishes[from..].iter().take_while(|publish| publish.origin.channel == channel).count();
             let (mut decided, mut refused) = (0, Vec::new());
-            for route in routes[from..from + count].iter().filter(|route| !matches!(route, Route::Ignored)) {
+            let range = from..from + count;
+            let each = mailbox.confirms_each(channel);
+            for (publish, route) in publishes[range.clone()].iter().zip(&routes[range]) {
+                let outcome = match route {
+                    Route::Ignored => continue,
+                    Route::Refused => PublishOutcome::Refused,
+                    Route::None => PublishOutcome::Unroutable,
+                    Route::Queues(_) | Route::Answer(_) => PublishOutcome::Accepted,
+                };
                 decided += 1;
-                if matches!(route, Route::Refused) {
+                if each {
+                    mailbox.published_one(publish.origin, outcome, stored);
+                } else if outcome == PublishOutcome::Refused {
                     refused.push(decided);
                 }
             }

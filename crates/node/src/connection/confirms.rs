@@ -2,7 +2,47 @@
 
 use std::collections::VecDeque;
 
-use ferrymq_model::Position;
+use ferrymq_model::{ConfirmMode, Origin, Position, PublishOutcome};
+
+/// The publishes of a channel that wait for the journal, in the channel's mode.
+#[derive(Debug)]
+pub enum ChannelConfirms {
+    /// By their numbers.
+    Counted(Confirms),
+    /// Each with its own answer.
+    Each(EachConfirms),
+}
+
+impl ChannelConfirms {
+    /// None wait.
+    pub fn new(mode: ConfirmMode) -> Self {
+        match mode {
+            ConfirmMode::Counted => Self::Counted(Confirms::default()),
+            ConfirmMode::Each => Self::Each(EachConfirms::default()),
+        }
+    }
+}
+
+/// Publishes that are answered one by one, in the order in which they were decided.
+#[derive(Debug, Default)]
+pub struct EachConfirms(VecDeque<(Position, Origin, PublishOutcome)>);
+
+impl EachConfirms {
+    /// One more publish was decided. It is answered when the journal is durable up to `position`.
+    pub fn published(&mut self, origin: Origin, outcome: PublishOutcome, position: Option<Position>) {
+        self.0.push_back((position.unwrap_or_default(), origin, outcome));
+    }
+
+    /// The next publish that can be answered now.
+    pub fn take(&mut self, durable: Position) -> Option<(Origin, PublishOutcome)> {
+        let (_, origin, outcome) = self.0.pop_front_if(|(position, ..)| *position <= durable)?;
+        Some((origin, outcome))
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
 
 /// A channel's publishes that wait for the journal. Tags begin with 1; the publisher knows about those up to
 /// `told`.

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, VecDeque};
 use ferrymq_broker::{Delivery as Offer, SequenceRange, Taken};
 use ferrymq_model::{
     Answer, ConnectionId, Credit, CreditOf, Deliveries, Event, Limits, MessageRef, Name, OnRefusal, Origin, Place,
-    Position, QueueId, Refusal, Reply, SetCredit, Settlement, Subscribe, SubscriptionId, Time,
+    Position, PublishOutcome, QueueId, Refusal, Reply, SetCredit, Settlement, Subscribe, SubscriptionId, Time,
 };
 use hashbrown::HashMap;
 
 use crate::{
     connection::{
-        confirms::Confirms,
+        confirms::ChannelConfirms,
         effects::{DeliveryHeader, Effects},
         peer::subscription_id,
         transaction::{Settling, Transaction},
@@ -82,7 +82,7 @@ pub struct Channel {
     pub unacked: Unacked,
     /// Unsettled deliveries to subscriptions, which count for prefetch; `unacked` has those of get, too.
     pub delivered: u32,
-    pub confirms: Option<Confirms>,
+    pub confirms: Option<ChannelConfirms>,
     /// What waits for a commit, if the channel is transactional.
     pub transaction: Option<Transaction>,
     /// The reply address of this channel, if it has asked for one.
@@ -444,7 +444,7 @@ impl Mailbox {
     /// queue did not accept those in `refused`, counted from 1.
     pub fn published(&mut self, channel: u16, count: u64, refused: &[u64], position: Option<Position>) {
         let Some(found) = self.channels.get_mut(&channel) else { return };
-        if let Some(confirms) = &mut found.confirms {
+        if let Some(ChannelConfirms::Counted(confirms)) = &mut found.confirms {
             for ahead in refused {
                 self.effects.not_confirmed(channel, confirms.refuse(*ahead));
             }
@@ -455,31 +455,66 @@ impl Mailbox {
         }
     }
 
+    /// One more publish was decided, of a channel that may confirm each publish.
+    pub fn published_one(&mut self, origin: Origin, outcome: PublishOutcome, position: Option<Position>) {
+        let Some(found) = self.channels.get_mut(&origin.channel) else { return };
+        if let Some(ChannelConfirms::Each(confirms)) = &mut found.confirms
+            && origin.answer != Answer::Nobody
+        {
+            confirms.published(origin, outcome, position);
+            if !std::mem::replace(&mut found.unconfirmed, true) {
+                self.unconfirmed.push(origin.channel);
+            }
+        }
+    }
+
     /// Confirms what can be confirmed, with `durable` as the durable position. Channels that wait for the journal
     /// are only looked at when it has advanced. Returns whether the owner must be woken, because the session gets an
     /// answer.
     #[must_use]
     pub fn confirm(&mut self, durable: Position) -> bool {
-        let Self { unconfirmed, awaiting_journal, channels, effects, .. } = self;
+        let mut is_answered = false;
+        let Self { unconfirmed, awaiting_journal, channels, effects, events, .. } = self;
         let mut waits = |number: &u16| {
             let Some(channel) = channels.get_mut(number) else { return false };
-            let Some(confirms) = &mut channel.confirms else { return false };
-            if let Some((last, multiple)) = confirms.take(durable) {
-                effects.confirm(*number, last, multiple);
-            }
-            channel.unconfirmed = confirms.is_waiting();
+            channel.unconfirmed = match &mut channel.confirms {
+                None => false,
+                Some(ChannelConfirms::Counted(confirms)) => {
+                    if let Some((last, multiple)) = confirms.take(durable) {
+                        effects.confirm(*number, last, multiple);
+                    }
+                    confirms.is_waiting()
+                }
+                Some(ChannelConfirms::Each(confirms)) => {
+                    while let Some((origin, outcome)) = confirms.take(durable) {
+                        let reply = Reply::Published(outcome);
+                        if origin.answer == Answer::Session {
+                            events.push(Event::Answered { origin, reply: Ok(reply) });
+                            is_answered = true;
+                        } else {
+                            effects.reply(origin, reply);
+                        }
+                    }
+                    confirms.is_waiting()
+                }
+            };
             channel.unconfirmed
         };
         if std::mem::replace(&mut self.looked_at, durable) != durable {
             awaiting_journal.retain(&mut waits);
         }
         awaiting_journal.extend(unconfirmed.drain(..).filter(&mut waits));
-        let mut is_answered = false;
         while let Some((_, answer)) = self.held_answers.pop_front_if(|(position, _)| *position <= durable) {
             self.events.push(answer);
             is_answered = true;
         }
         is_answered
+    }
+
+    /// Whether each publish of the channel has an answer of its own.
+    pub fn confirms_each(&self, channel: u16) -> bool {
+        let channel = self.channels.get(&channel);
+        channel.is_some_and(|channel| matches!(channel.confirms, Some(ChannelConfirms::Each(_))))
     }
 
     /// Whether the channel's publisher wants confirms.

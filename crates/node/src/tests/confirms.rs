@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use ferrymq_model::{
-    Ask, Body, Command, DeclareQueue, Deliveries, Effect, GetCommand, Name, Position, Publish, Reply, Settle,
-    Settlement, Span, Usage,
+    Ask, Body, Command, ConfirmMode, DeclareQueue, Deliveries, Effect, GetCommand, Name, Position, Publish, Reply,
+    Settle, Settlement, Span, Usage,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -75,7 +75,7 @@ fn confirmed_before_sync(sabotage: impl FnOnce(&Node)) -> bool {
 
 fn declare(client: &mut Client) {
     let queue = DeclareQueue { durable: true, ..declaration("q") };
-    let confirm = request(Ask::SelectConfirms);
+    let confirm = request(Ask::SelectConfirms(ConfirmMode::Counted));
     carry_out(client, b"", [login(), vec![confirm, request(Ask::DeclareQueue(queue))]].concat());
 }
 

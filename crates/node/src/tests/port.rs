@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use ferrymq_model::{
-    Answer, Arguments, Ask, Body, Command, Credit, CreditOf, DeclareQueue, Deliveries, Effect, Event, GetCommand, Name,
-    OnRefusal, Origin, Publish, Refusal, Reply, Request, SetCredit, Settle, Settlement, Span, Subscribe,
+    Answer, Arguments, Ask, Body, Command, ConfirmMode, Credit, CreditOf, DeclareQueue, Deliveries, Effect, Event,
+    GetCommand, Name, OnRefusal, Origin, Publish, PublishOutcome, Refusal, Reply, Request, SetCredit, Settle,
+    Settlement, Span, Subscribe,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -355,5 +356,59 @@ fn a_connection_that_has_ended_carries_out_nothing_more() {
     assert_eq!(talk.notes.take(), [""; 0]);
     let usage = talk.node.usage();
     assert!(usage.users.iter().all(|(_, usage)| usage.channels == 0), "{usage:?}");
+    talk.end();
+}
+
+#[test]
+fn each_publish_has_its_own_answer_when_it_is_safe() {
+    let mut talk = Talk::new();
+    talk.ask(of_session(2, 0), Ask::SelectConfirms(ConfirmMode::Each));
+    talk.ask(of_session(2, 0), Ask::DeclareQueue(DeclareQueue { durable: true, ..declaration("q") }));
+    let mut events = Vec::new();
+    while events.is_empty() {
+        talk.notes.wait_until_woken();
+        talk.client.take_events(&mut events);
+    }
+    events.clear();
+    talk.notes.take();
+    talk.gate.hold();
+    // To no exchange, to no queue, to the queue; and one that nobody wants to hear of.
+    for (answer, token, exchange, key) in [
+        (Answer::Session, 1, 1, 1),
+        (Answer::Session, 2, 0, 0),
+        (Answer::Session, 3, 0, 1),
+        (Answer::Nobody, 4, 0, 1),
+        (Answer::Peer, 5, 0, 1),
+    ] {
+        let origin = Origin { channel: 2, answer, token };
+        let (exchange, routing_key) = (Span { start: 0, len: exchange }, Span { start: 0, len: key });
+        let persistent = token > 2;
+        let publish = Publish { origin, exchange, routing_key, persistent, ..publish(Body::Span(routing_key)) };
+        talk.client.command(b"q", Command::Publish(publish), &mut events);
+        talk.client.finish(b"q", &mut events);
+    }
+    talk.client.take_events(&mut events);
+    let [
+        Event::Answered { origin: first, reply: Err(Refusal::NotFound { .. }) },
+        Event::Answered { origin: second, reply: Ok(Reply::Published(PublishOutcome::Unroutable)) },
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!((first.token, second.token), (1, 2));
+    assert_eq!(talk.notes.take(), [""; 0], "nothing else is safe");
+    talk.gate.wait_for_a_sync();
+    talk.gate.release();
+    events.clear();
+    while events.is_empty() {
+        talk.notes.wait_until_woken();
+        talk.client.take_events(&mut events);
+    }
+    let accepted = Ok(Reply::Published(PublishOutcome::Accepted));
+    assert_eq!(events, [Event::Answered { origin: of_session(2, 3), reply: accepted }]);
+    while talk.notes.seen.lock().is_empty() {
+        talk.notes.wait_until_woken();
+    }
+    assert_eq!(talk.notes.take(), ["5 Published(Accepted)"]);
     talk.end();
 }

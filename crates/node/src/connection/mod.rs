@@ -1,5 +1,6 @@
 //! One connection in the node: its mailbox, its credit, and what it holds.
 
+pub(crate) mod answers;
 pub(crate) mod confirms;
 pub(crate) mod consumer_timeouts;
 pub(crate) mod effects;

@@ -51,6 +51,15 @@ with Server(tls=True) as server:
     sender.close()
     receiver.close()
 
+    # Bodies that must be in a file first, in a row and without waiting: the server reads less at once meanwhile.
+    sender = connect(server)
+    sending = sender.channel()
+    sending.queue_declare("long", durable=True)
+    for _ in range(12):
+        sending.basic_publish("", "long", bytes(2_000_000), pika.BasicProperties(delivery_mode=2))
+    assert sending.queue_declare("long", passive=True).method.message_count == 12
+    sender.close()
+
     assert is_refused(server, trusted="stranger")
     assert is_refused(server, client="stranger")
     assert is_refused(server, client="expired")

@@ -20,6 +20,9 @@ const READ_BYTES_MAX: usize = 256 << 10;
 /// The minimum length of one read, used when more input would be left at the end of a turn.
 const READ_BYTES_MIN: usize = 16 << 10;
 
+/// The same under TLS: see [`SocketPeer::read`].
+const ENCRYPTED_READ_BYTES_MIN: usize = 64 << 10;
+
 /// How often a publisher that waits for its consumers checks them.
 const CONSUMER_LOOK: Duration = Duration::from_millis(1);
 /// How long a peer may take to read its last frames and to close the socket, after the connection has ended.
@@ -261,7 +264,8 @@ impl Connection {
             self.unread.shrink_to(if self.unread.is_empty() { 0 } else { READ_BYTES_MAX });
             self.pump.kept(self.unread.capacity());
             if self.pump.wants_rest() {
-                self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
+                let least = if self.peer.is_encrypted() { ENCRYPTED_READ_BYTES_MIN } else { READ_BYTES_MIN };
+                self.read_bytes = (self.read_bytes / 2).max(least);
             } else if count == space - kept {
                 self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
             }
@@ -273,7 +277,7 @@ impl Connection {
         })
     }
 
-    /// Reads more of a long frame, which the session takes when all of it is there. So it is not copied with each read.
+    /// Reads more of a long frame behind what is there of it, so that it is not copied with each read.
     /// Memory is taken as bytes arrive, whatever length the frame claims.
     fn gather(&mut self, read: impl FnOnce(&SocketPeer, &mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
         let kept = self.unread.len();
@@ -282,9 +286,9 @@ impl Connection {
         self.unread.truncate(kept + result.as_ref().map_or(0, |count| *count));
         match result {
             Ok(0) => return Ok(true),
-            Ok(_) if self.unread.len() >= self.pump.wanted() => self.take_rest(),
-            Ok(_) => self.pump.kept(self.unread.capacity()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // The session sees that something has arrived, although it cannot take it yet.
+            Ok(_) => self.take_rest(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pump.kept(self.unread.capacity()),
             Err(error) => return Err(error),
         }
         Ok(false)
@@ -296,6 +300,9 @@ impl Connection {
         let consumed = self.take(&rest);
         rest.drain(..consumed);
         if !rest.is_empty() {
+            if consumed > 0 {
+                rest.shrink_to(READ_BYTES_MAX);
+            }
             self.unread = rest;
         }
         self.pump.kept(self.unread.capacity());

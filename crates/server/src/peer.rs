@@ -22,6 +22,9 @@ pub const SLICES_MAX: usize = 64;
 /// The number of TLS bytes that one read takes, into a buffer that belongs to the thread.
 const RECORDS_BYTES: usize = 64 << 10;
 
+/// The longest part of a record that may have arrived before (RFC 8446, section 5.2).
+const RECORD_BYTES_MAX: usize = 17 << 10;
+
 /// How much of its encoding buffer a thread keeps: an input of 256 KiB may cause this much output.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -70,6 +73,11 @@ impl SocketPeer {
         Self { stream, is_encrypted, outgoing, waiting: AtomicUsize::new(0), owner: Notify::new() }
     }
 
+    /// Whether the connection is under TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
     /// The socket, for waiting.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
@@ -95,7 +103,8 @@ impl SocketPeer {
         }
     }
 
-    /// Reads what has arrived, like a socket: 0 bytes mean the end, `WouldBlock` means that there is nothing now.
+    /// Reads what has arrived, like a socket: 0 bytes mean the end, `WouldBlock` means that there is nothing now. Under
+    /// TLS, `into` must have at least 32 KiB.
     ///
     /// # Errors
     /// If the socket is broken, or if the input should be TLS and is not.
@@ -118,8 +127,9 @@ impl SocketPeer {
     fn read_records(&self, into: &mut [u8], read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         RECORDS.with_borrow_mut(|bytes| {
             bytes.resize(RECORDS_BYTES, 0);
+            let space = RECORDS_BYTES.min(into.len() - RECORD_BYTES_MAX);
             loop {
-                let count = read(bytes)?;
+                let count = read(&mut bytes[..space])?;
                 let mut outgoing = self.outgoing.lock();
                 let records = outgoing.records.as_mut().expect("a connection that is encrypted has records");
                 let decrypted = records.decrypt(&bytes[..count], into);

@@ -157,9 +157,6 @@ impl Pump {
         // Another thread may have closed a channel, and this input may have the client's answer.
         self.client.take_events(&mut self.events);
         self.tell_events(now, encode_with);
-        if self.waits {
-            return 0;
-        }
         while !self.wants_rest {
             let rest = &input[consumed..];
             if self.closing || self.session.is_closed() {
@@ -169,6 +166,15 @@ impl Pump {
                 self.client.go_on_sending();
                 self.wants_rest = self.count_work();
                 continue;
+            }
+            if self.waits && self.suspended.is_none() {
+                // What the session waits for may come of what was collected before.
+                if self.client.has_collected() {
+                    self.client.decide_some(input, &mut self.events);
+                    self.tell_events(now, encode_with);
+                }
+                self.wants_rest = self.count_work() || self.client.has_collected() || !self.waits;
+                return consumed;
             }
             let mut out = std::mem::take(&mut self.out);
             let portion = self.suspended.take().unwrap_or_else(|| {
@@ -234,6 +240,8 @@ impl Pump {
         if self.session.deadline().is_some_and(|deadline| deadline <= now) {
             let mut out = Output::default();
             self.session.timeout(now, &mut out);
+            // The session may wait for something else now; it says so when it is asked again.
+            self.wants_rest |= std::mem::take(&mut self.waits);
             self.carry_out(&mut out, &[], None, now, encode_with);
         }
         self.client.take_events(&mut self.events);
@@ -241,7 +249,7 @@ impl Pump {
         self.tell_room(now, encode_with);
         self.client.send_what_waits();
         self.client.resume();
-        self.wants_rest |= self.client.is_sending();
+        self.wants_rest |= self.client.is_sending() || self.waits && self.client.has_collected();
         self.count_work();
     }
 
@@ -301,7 +309,13 @@ impl Pump {
     /// for an event.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.waits || self.client.is_paused()
+        self.is_waiting() || self.client.is_paused()
+    }
+
+    /// Whether the session waits for an event, and nothing is left to do that may cause it.
+    fn is_waiting(&self) -> bool {
+        let owes = self.suspended.is_some() || self.client.has_collected() || self.client.is_sending();
+        self.waits && !owes
     }
 
     /// How many bytes of input the session needs before it can go on; 0 if it does not know.

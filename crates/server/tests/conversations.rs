@@ -71,6 +71,27 @@ S2: channel.open-ok
     play(&script, &mut memory, Whose::Ours).unwrap();
 }
 
+/// The end of a connection comes in the same read as a message whose body must be in a file first.
+#[test]
+fn a_close_behind_a_long_body_is_answered() {
+    const BODY_BYTES: usize = 2_000_000;
+    let frame = |kind: u8, channel: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&[kind, 0, channel][..], &length, payload, &[206]].concat()
+    };
+    let publish = [&[0, 60, 0, 40, 0, 0, 0, 4][..], b"long", &[0]].concat();
+    let header = [&[0, 60, 0, 0][..], &(BODY_BYTES as u64).to_be_bytes(), &[0x10, 0, 2]].concat();
+    let body: Vec<Vec<u8>> = vec![b'x'; BODY_BYTES].chunks(131_000).map(|part| frame(3, 1, part)).collect();
+    let close = frame(1, 0, &[0, 10, 0, 50, 0, 200, 0, 0, 0, 0, 0]);
+    let input = [frame(1, 1, &publish), frame(2, 1, &header), body.concat(), close].concat();
+    let input = input.iter().map(|byte| format!(" {byte:02x}")).collect::<String>();
+    let script = format!(
+        "C: connect\nC: queue.declare queue=long durable=true exclusive=true\nS: queue.declare-ok\n\
+         C: bytes{input}\nS1.0: connection.close-ok\n"
+    );
+    play(&Script::parse("long", &script).unwrap(), &mut Memory::new(), Whose::Ours).unwrap();
+}
+
 /// A node with a clock that stands still, and its connections.
 struct Memory {
     /// Clients read and answer before the server looks at what others have caused.

@@ -141,6 +141,10 @@ impl Client {
             if channel.transaction.is_some() {
                 return Err(Refusal::PreconditionFailed("cannot switch from tx to confirm mode".to_owned()));
             }
+            if mode == ConfirmMode::Counted && channel.on_refusal == OnRefusal::GoOn {
+                let text = "publishes of a channel that goes on after a refusal are confirmed one by one";
+                return Err(Refusal::CommandInvalid(text.to_owned()));
+            }
             channel.confirms.get_or_insert_with(|| ChannelConfirms::new(mode));
             Ok(())
         })?;

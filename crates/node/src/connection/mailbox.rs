@@ -388,6 +388,10 @@ impl Mailbox {
                 "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \
                  timeout value can be configured, see consumers doc guide to learn more"
             );
+            if let Some(found) = self.channels.get_mut(channel) {
+                // In every protocol: nothing else gives the delivery back.
+                found.on_refusal = OnRefusal::CloseChannel;
+            }
             self.refuse_for_session(
                 Origin { channel: *channel, ..Origin::default() },
                 &Refusal::PreconditionFailed(text),

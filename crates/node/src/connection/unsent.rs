@@ -17,19 +17,26 @@ pub enum Unsent {
 }
 
 impl Mailbox {
-    /// Refuses the channel of a subscription because a message does not fit, if the message would be delivered. If the
+    /// Whether a subscription has no credit. Then it waits, and `take_waiting` will return it.
+    pub fn waits_for_credit(&mut self, number: u32) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(&number) else { return true };
+        let Some(channel) = self.channels.get(&subscription.channel) else { return true };
+        if channel.has_credit(subscription, self.unacked_max) {
+            return false;
+        }
+        if !std::mem::replace(&mut subscription.waiting, true) {
+            self.waiting.push(number);
+        }
+        true
+    }
+
+    /// Refuses the channel of a subscription that has credit, because a message does not fit. If the
     /// refusal ends the channel, the message counts as delivered, unless deliveries are settled at once: then it stays
     /// where it is. If the channel goes on, its subscription waits until its credit is set again.
     pub fn offer_unsent(&mut self, number: u32, delivery: &Offer<'_>, refusal: &Refusal, now: Time) -> Unsent {
         let Some(subscription) = self.subscriptions.get_mut(&number) else { return Unsent::NoCredit };
         let (channel, no_ack) = (subscription.channel, subscription.no_ack);
         let Some(found) = self.channels.get(&channel) else { return Unsent::NoCredit };
-        if !found.has_credit(subscription, self.unacked_max) {
-            if !std::mem::replace(&mut subscription.waiting, true) {
-                self.waiting.push(number);
-            }
-            return Unsent::NoCredit;
-        }
         let goes_on = found.on_refusal == OnRefusal::GoOn;
         if goes_on {
             subscription.credit = Credit::Grant(0);

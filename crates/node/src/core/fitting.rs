@@ -64,6 +64,9 @@ impl Transition<'_> {
         delivery: &Delivery<'_>,
         message: &MessageRef<'_>,
     ) -> (Taken, Written) {
+        if connection.mailbox().waits_for_credit(number) {
+            return (Taken::NoCredit, Written::Nothing);
+        }
         if let Some(properties) = self.node.fitting(message, connection.properties_bytes_max()) {
             let message = MessageRef { properties: &properties, ..*message };
             let taken = connection.mailbox().offer(number, delivery, &message, self.now);

@@ -62,7 +62,9 @@ impl Node {
             // If its channel has ended meanwhile, it wants nothing; if the queue was deleted, it finds nothing.
             if connection.mailbox().still_wants(&get) && !self.get(&connection, get) {
                 answer_empty_get(&connection, &get);
-                connection.drain();
+                if connection.drain() {
+                    connection.wake();
+                }
             }
         }
     }

@@ -376,6 +376,9 @@ impl Store {
         if emptied {
             self.files_died();
         }
+        if self.memory_full {
+            self.watch_memory();
+        }
     }
 
     /// The outcomes up to [`Self::end_unit`] are atomic.

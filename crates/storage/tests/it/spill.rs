@@ -168,6 +168,25 @@ fn transient_messages_leave_memory_too() {
     drop(shard);
 }
 
+/// Publishers wait because of the messages of a queue. When it is deleted, nothing else may ever happen.
+#[test]
+fn publishers_go_on_when_the_queue_that_fills_the_memory_is_deleted() {
+    let folder = Folder::new("deleted-while-full");
+    let (shard, _) = folder.open(Options { transient_bytes_max: 2 << 20, ..small() }).unwrap();
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), false);
+        let body = vec![b'x'; 1 << 20];
+        for number in 1..=4 {
+            let body = BodyRef::Inline(&body);
+            store.enqueue(&message(body), &facts(body), &[], &[place(Q, number)]);
+        }
+        assert!(store.backpressure() != Backpressure::Open);
+        store.delete_queue(QueueId(Q));
+        assert_eq!(store.backpressure(), Backpressure::Open);
+    });
+    shard.close();
+}
+
 #[test]
 fn durable_and_transient_messages_of_one_queue_keep_their_order() {
     let folder = Folder::new("mixed");

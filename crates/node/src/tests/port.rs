@@ -13,11 +13,11 @@ use parking_lot::{Condvar, Mutex};
 use crate::tests::rig::{Folder, Gate, Still, carry_out, declaration, login, open, origin, publish, request};
 use crate::{Client, Effects, Node, Peer};
 
-/// A peer that notes what it gets, and whether its owner was woken.
+/// A peer that notes what it gets, and how often it got something or was woken.
 #[derive(Default)]
 struct Notes {
     seen: Mutex<Vec<String>>,
-    woken: Mutex<bool>,
+    turns: Mutex<u64>,
     changed: Condvar,
 }
 
@@ -26,11 +26,13 @@ impl Notes {
         std::mem::take(&mut self.seen.lock())
     }
 
-    /// Waits until the owner is woken, once more than before.
-    fn wait_until_woken(&self) {
-        let mut woken = self.woken.lock();
-        self.changed.wait_while(&mut woken, |woken| !*woken);
-        *woken = false;
+    fn turns(&self) -> u64 {
+        *self.turns.lock()
+    }
+
+    /// Waits until there are more turns than this.
+    fn wait_after(&self, turns: u64) {
+        self.changed.wait_while(&mut self.turns.lock(), |now| *now == turns);
     }
 }
 
@@ -45,6 +47,8 @@ impl Peer for Notes {
             Effect::Refused { origin, .. } => seen.push(format!("{} refused", origin.token)),
             _ => {}
         });
+        drop(seen);
+        self.wake();
     }
 
     fn waiting(&self) -> usize {
@@ -52,7 +56,7 @@ impl Peer for Notes {
     }
 
     fn wake(&self) {
-        *self.woken.lock() = true;
+        *self.turns.lock() += 1;
         self.changed.notify_all();
     }
 }
@@ -84,6 +88,18 @@ impl Talk {
         self.client.command(b"", Command::Request(Request { origin, ask }), &mut events);
         self.client.finish(b"", &mut events);
         events
+    }
+
+    /// Adds to these events until there are so many, and until the peer has got so much.
+    fn wait_for(&mut self, events: &mut Vec<Event>, count: usize, seen: usize) {
+        loop {
+            let turns = self.notes.turns();
+            self.client.take_events(events);
+            if events.len() >= count && self.notes.seen.lock().len() >= seen {
+                return;
+            }
+            self.notes.wait_after(turns);
+        }
     }
 
     fn publish(&mut self, bodies: &[u8]) {
@@ -176,10 +192,7 @@ fn the_session_gets_an_answer_when_it_is_durable() {
     talk.client.take_events(&mut events);
     assert_eq!(events, []);
     talk.gate.release();
-    while events.is_empty() {
-        talk.notes.wait_until_woken();
-        talk.client.take_events(&mut events);
-    }
+    talk.wait_for(&mut events, 1, 0);
     let [Event::Answered { origin, reply: Ok(Reply::QueueDeclared { queue, .. }) }] = &events[..] else {
         panic!("{events:?}")
     };
@@ -363,12 +376,9 @@ fn a_connection_that_has_ended_carries_out_nothing_more() {
 fn each_publish_has_its_own_answer_when_it_is_safe() {
     let mut talk = Talk::new();
     talk.ask(of_session(2, 0), Ask::SelectConfirms(ConfirmMode::Each));
-    talk.ask(of_session(2, 0), Ask::DeclareQueue(DeclareQueue { durable: true, ..declaration("q") }));
-    let mut events = Vec::new();
-    while events.is_empty() {
-        talk.notes.wait_until_woken();
-        talk.client.take_events(&mut events);
-    }
+    let declare = Ask::DeclareQueue(DeclareQueue { durable: true, ..declaration("q") });
+    let mut events = talk.ask(of_session(2, 0), declare);
+    talk.wait_for(&mut events, 1, 0);
     events.clear();
     talk.notes.take();
     talk.gate.hold();
@@ -400,15 +410,9 @@ fn each_publish_has_its_own_answer_when_it_is_safe() {
     talk.gate.wait_for_a_sync();
     talk.gate.release();
     events.clear();
-    while events.is_empty() {
-        talk.notes.wait_until_woken();
-        talk.client.take_events(&mut events);
-    }
+    talk.wait_for(&mut events, 1, 1);
     let accepted = Ok(Reply::Published(PublishOutcome::Accepted));
     assert_eq!(events, [Event::Answered { origin: of_session(2, 3), reply: accepted }]);
-    while talk.notes.seen.lock().is_empty() {
-        talk.notes.wait_until_woken();
-    }
     assert_eq!(talk.notes.take(), ["5 Published(Accepted)"]);
     talk.end();
 }

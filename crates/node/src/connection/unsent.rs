@@ -30,9 +30,9 @@ impl Mailbox {
         true
     }
 
-    /// Refuses the channel of a subscription that has credit, because a message does not fit. If the
-    /// refusal ends the channel, the message counts as delivered, unless deliveries are settled at once: then it stays
-    /// where it is. If the channel goes on, its subscription waits until its credit is set again.
+    /// Refuses the channel of a subscription that has credit, because a message does not fit. If the refusal ends the
+    /// channel, the message counts as delivered, unless deliveries are settled at once: then it stays where it is. If the
+    /// channel goes on, its subscription waits until its credit is set again.
     pub fn offer_unsent(&mut self, number: u32, delivery: &Offer<'_>, refusal: &Refusal, now: Time) -> Unsent {
         let Some(subscription) = self.subscriptions.get_mut(&number) else { return Unsent::NoCredit };
         let (channel, no_ack) = (subscription.channel, subscription.no_ack);

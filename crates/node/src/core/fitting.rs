@@ -54,8 +54,8 @@ pub fn too_long(properties: &[u8], connection: &Connection) -> Refusal {
 
 impl Transition<'_> {
     /// Offers a message whose properties are longer than the client takes: without what the server has added, if they
-    /// fit then. Otherwise the channel is refused; see [`crate::connection::mailbox::Mailbox::offer_unsent`]. Where the message counts as delivered, a
-    /// limit of deliveries ends this. Returns what is in the mailbox now, too.
+    /// fit then. Otherwise the channel is refused: see `Mailbox::offer_unsent`. Where the message counts as delivered, a
+    /// limit of deliveries ends this. Also returns what has been put into the mailbox.
     #[cold]
     pub fn offer_long(
         &self,

@@ -111,6 +111,8 @@ impl Ports for Trivial {
         true
     }
 
+    fn drained(&mut self, _: SubscriptionId) {}
+
     fn cancelled(&mut self, _: SubscriptionId) {}
 
     fn queue_gone(&mut self, _: QueueId, _: u8) {}

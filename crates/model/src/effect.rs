@@ -72,6 +72,8 @@ pub enum Reply {
     Recovered,
     /// Publishes and settlements wait for a commit from now on.
     TxSelected,
+    /// The transaction is begun.
+    TxBegun,
     /// The transaction is committed and on disk.
     TxCommitted,
     /// The transaction is rolled back.
@@ -166,6 +168,16 @@ pub enum Effect<'a> {
         channel: u16,
         /// The publish's number on the channel.
         publish_tag: u64,
+    },
+    /// What was left of a [`crate::Credit::Pull`] has lapsed, or nothing was left. It comes once for each pull, after
+    /// the last delivery, unless other credit replaced the pull or the subscription has ended.
+    CreditLapsed {
+        /// The channel.
+        channel: u16,
+        /// The subscription's name.
+        tag: &'a str,
+        /// How many deliveries were left.
+        left: u32,
     },
     /// The server ended a subscription: its queue is gone.
     Cancelled {

@@ -40,10 +40,11 @@ pub use publish::{Body, Publish, PublishExtras, Span};
 pub use query::{Queries, Readiness, Usage, UsageReport};
 pub use refusal::{Object, Refusal};
 pub use request::{
-    Answer, Ask, BindCommand, Command, ConfirmMode, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange,
-    DeleteQueue, Destination, GetCommand, OnRefusal, Origin, Request, SetCredit, Subscribe,
+    Answer, Ask, BindCommand, ChannelOptions, Command, ConfirmMode, Credit, CreditOf, DeclareExchange, DeclareQueue,
+    DeleteExchange, DeleteQueue, DeliveryIds, Destination, GetCommand, OnRefusal, Origin, Request, SetCredit,
+    Subscribe, TransactionId,
 };
 pub use server_properties::ServerProperties;
-pub use settle::{Deliveries, Settle, Settlement};
+pub use settle::{Deliveries, Outcome, Settle, Settlement};
 pub use state::{QueueState, Settled, Time};
 pub use value::{Table, Value};

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{Dialect, FiledBody, Name, Origin};
+use crate::{Dialect, FiledBody, Name, Origin, TransactionId};
 
 /// A range of the session's input, or of a publish's own [`PublishExtras::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -78,6 +78,8 @@ pub struct PublishExtras {
     /// Whether replies come through the channel's own [`crate::Ask::SubscribeReplies`]. Then the node writes that address
     /// into the properties.
     pub wants_replies: bool,
+    /// The transaction whose commit it waits for, if it is one that [`crate::Ask::Begin`] has begun.
+    pub transaction: Option<TransactionId>,
 }
 
 impl Publish {

@@ -82,6 +82,49 @@ pub enum OnRefusal {
     GoOn,
 }
 
+/// How a channel works, for as long as it is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ChannelOptions {
+    /// What a refused request does to it.
+    pub on_refusal: OnRefusal,
+    /// Which numbers its deliveries get.
+    pub delivery_ids: DeliveryIds,
+}
+
+/// The numbers of a channel's deliveries. They count up from 1. After the largest one, 1 follows; numbers of deliveries
+/// that are not settled are passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DeliveryIds {
+    /// 64 bits (AMQP 0-9-1: delivery tags).
+    #[default]
+    U64,
+    /// 32 bits (AMQP 1.0: delivery ids).
+    U32,
+    /// 16 bits (MQTT: packet identifiers).
+    U16,
+}
+
+impl DeliveryIds {
+    /// The largest number.
+    #[must_use]
+    pub const fn max(self) -> u64 {
+        match self {
+            Self::U64 => u64::MAX,
+            Self::U32 => u32::MAX as u64,
+            Self::U16 => u16::MAX as u64,
+        }
+    }
+}
+
+/// A transaction of a channel. The session chooses the number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId(pub u32);
+
+impl TransactionId {
+    /// The transaction of a channel after [`Ask::SelectTransactions`]. It begins again with each commit and rollback.
+    pub const SELECTED: Self = Self(0);
+}
+
 /// What a request asks for.
 #[derive(Clone, Debug)]
 pub enum Ask {
@@ -94,7 +137,7 @@ pub enum Ask {
         properties_bytes_max: usize,
     },
     /// Open the channel.
-    OpenChannel(OnRefusal),
+    OpenChannel(ChannelOptions),
     /// Close the channel: its unsettled deliveries are requeued.
     CloseChannel,
     /// Close the connection in the regular way: first everything that belongs to it is removed, then the reply is sent.
@@ -140,11 +183,12 @@ pub enum Ask {
     SelectConfirms(ConfirmMode),
     /// From now on, publishes and settlements of this channel wait for a commit.
     SelectTransactions,
-    /// Carry out the waiting publishes and settlements: all of them or none.
-    Commit,
-    /// Drop the waiting publishes and settlements. Deliveries that were settled since the last commit are unsettled
-    /// again.
-    RollBack,
+    /// Begin a transaction on the channel, next to others: publishes and settlements that name it wait for its commit.
+    Begin(TransactionId),
+    /// Carry out the waiting publishes and settlements of the transaction: all of them or none.
+    Commit(TransactionId),
+    /// Drop the waiting publishes and settlements of the transaction. Its settled deliveries are unsettled again.
+    RollBack(TransactionId),
     /// The connection's user sends a new secret, such as a new token before the old one expires.
     RenewLogin(Vec<u8>),
 }
@@ -287,6 +331,15 @@ pub enum Credit {
     /// So many more from now on, whether they are settled or not (AMQP 1.0: link credit; a pull of a consumer). It
     /// replaces what is left of an earlier grant.
     Grant(u32),
+    /// Like a grant, but what is left of it lapses: [`crate::Effect::CreditLapsed`] follows the last delivery (AMQP 1.0:
+    /// drain; OpenWire: message pull).
+    Pull {
+        /// How many deliveries.
+        messages: u32,
+        /// How long to wait for messages, in milliseconds. 0: what is left lapses as soon as the queue has no ready
+        /// message.
+        wait_ms: u64,
+    },
 }
 
 /// Whose credit it is.

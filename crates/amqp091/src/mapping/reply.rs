@@ -42,8 +42,8 @@ pub fn put_reply(out: &mut Vec<u8>, origin: Origin, reply: &Reply) {
         Reply::GetEmpty => put_method(out, channel, &methods::BasicGetEmpty),
         Reply::FlowSet { active } => put_method(out, channel, &methods::ChannelFlowOk { active: *active }),
         Reply::ConfirmSelected => put_method(out, channel, &methods::ConfirmSelectOk),
-        // No channel here confirms each publish; see `Ask::SelectConfirms`.
-        Reply::Published(_) => {}
+        // This protocol has no requests for these.
+        Reply::Published(_) | Reply::TxBegun => {}
         Reply::Recovered => put_method(out, channel, &methods::BasicRecoverOk),
         Reply::TxSelected => put_method(out, channel, &methods::TxSelectOk),
         Reply::TxCommitted => put_method(out, channel, &methods::TxCommitOk),

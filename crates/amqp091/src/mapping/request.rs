@@ -2,7 +2,8 @@
 
 use ferrymq_model::{
     Ask, BindCommand, Command, ConfirmMode, Credit, CreditOf, DeclareExchange, DeclareQueue, DeleteExchange,
-    DeleteQueue, Deliveries, Destination, GetCommand, Name, Origin, Request, SetCredit, Settle, Settlement, Subscribe,
+    DeleteQueue, Deliveries, Destination, GetCommand, Name, Origin, Outcome, Request, SetCredit, Settle, Settlement,
+    Subscribe, TransactionId,
 };
 
 use super::{Violation, origin, value::arguments};
@@ -121,8 +122,8 @@ fn consuming(method: &Method<'_>) -> Result<Ask, Violation> {
         Method::BasicRecover(recover) => give_back(recover.requeue)?,
         Method::BasicRecoverAsync(recover) => give_back(recover.requeue)?,
         Method::TxSelect(_) => Ask::SelectTransactions,
-        Method::TxCommit(_) => Ask::Commit,
-        Method::TxRollback(_) => Ask::RollBack,
+        Method::TxCommit(_) => Ask::Commit(TransactionId::SELECTED),
+        Method::TxRollback(_) => Ask::RollBack(TransactionId::SELECTED),
         _ => return Err(Violation::new(ReplyCode::CommandInvalid, "unimplemented method")),
     })
 }
@@ -171,8 +172,8 @@ fn give_back(requeue: bool) -> Result<Ask, Violation> {
 fn settle(origin: Origin, method: &Method<'_>) -> Option<Settle> {
     let (tag, multiple, settlement) = match method {
         Method::BasicAck(ack) => (ack.delivery_tag, ack.multiple, Settlement::Accept),
-        Method::BasicNack(nack) => (nack.delivery_tag, nack.multiple, returned(nack.requeue, Settlement::Release)),
-        Method::BasicReject(reject) => (reject.delivery_tag, false, returned(reject.requeue, Settlement::Fail)),
+        Method::BasicNack(nack) => (nack.delivery_tag, nack.multiple, returned(nack.requeue, Settlement::RELEASE)),
+        Method::BasicReject(reject) => (reject.delivery_tag, false, returned(reject.requeue, Settlement::FAIL)),
         _ => return None,
     };
     let deliveries = match (tag, multiple) {
@@ -180,7 +181,7 @@ fn settle(origin: Origin, method: &Method<'_>) -> Option<Settle> {
         (tag, true) => Deliveries::UpTo(tag),
         (tag, false) => Deliveries::One(tag),
     };
-    Some(Settle { origin, deliveries, settlement })
+    Some(Settle { origin, deliveries, outcome: Outcome::Settled(settlement), transaction: None })
 }
 
 /// As in RabbitMQ 4.3, `basic.reject` counts as a failure and `basic.nack` does not.

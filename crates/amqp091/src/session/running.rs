@@ -1,6 +1,6 @@
 //! An open connection: its channels, and the meaning of a frame on each of them.
 
-use ferrymq_model::{Ask, Command, Limits, Name, OnRefusal, Origin};
+use ferrymq_model::{Ask, ChannelOptions, Command, Limits, Name, Origin};
 use ferrymq_wire::{LogLine, Moment, Output, Step};
 
 use super::{
@@ -249,7 +249,7 @@ impl Running {
                 Err(Fault::new(number, (0, 0), Violation::new(ReplyCode::NotAllowed, text)))
             }
             Method::ChannelOpen(_) => {
-                out.request(mapping::origin(number, ChannelOpen::ID), Ask::OpenChannel(OnRefusal::CloseChannel));
+                out.request(mapping::origin(number, ChannelOpen::ID), Ask::OpenChannel(ChannelOptions::default()));
                 self.channels.open(number);
                 Ok(Next::Read(end))
             }

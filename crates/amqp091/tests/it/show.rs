@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ferrymq_model::{
     Answer, Ask, Body, Command, Credit, CreditOf, DeclareExchange, DeclareQueue, Deliveries, Destination, Login,
-    Publish, Request, SetCredit, Span, Table,
+    Outcome, Publish, Request, SetCredit, Settlement, Span, Table,
 };
 
 /// The text for a command that a session returned while it read `input`.
@@ -20,7 +20,13 @@ pub fn show(command: &Command, input: &[u8]) -> String {
                 Deliveries::All => "0 multiple".to_owned(),
                 Deliveries::Range { first, last } => format!("{first}-{last}"),
             };
-            format!("settle {} {which} {:?}", settle.origin.channel, settle.settlement)
+            let outcome = match settle.outcome {
+                Outcome::Settled(Settlement::Release { delay_ms: 0 }) => "Release".to_owned(),
+                Outcome::Settled(Settlement::Fail { delay_ms: 0 }) => "Fail".to_owned(),
+                Outcome::Settled(settlement) => format!("{settlement:?}"),
+                other => format!("{other:?}"),
+            };
+            format!("settle {} {which} {outcome}", settle.origin.channel)
         }
         Command::Request(request) => show_request(request),
     }
@@ -49,8 +55,8 @@ fn show_request(request: &Request) -> String {
         Ask::SubscribeReplies { tag, prefix } => format!("consume-replies '{tag}' {prefix}{}", flags(&[no_wait])),
         Ask::Recover => format!("recover{}", flags(&[("reply", is_answered)])),
         Ask::SelectTransactions => format!("tx-select {channel}"),
-        Ask::Commit => format!("tx-commit {channel}"),
-        Ask::RollBack => format!("tx-rollback {channel}"),
+        Ask::Commit(_) => format!("tx-commit {channel}"),
+        Ask::RollBack(_) => format!("tx-rollback {channel}"),
         Ask::RenewLogin(secret) => format!("renew-login {}", secret.escape_ascii()),
         topology => show_topology(topology, no_wait),
     }

@@ -73,6 +73,7 @@ impl Shard {
             if share == 0 {
                 self.enqueue_for_dispatch(id);
             }
+            self.tell_drained(id, ports);
         }
         // Dead letters that this round has caused are posted in the next round, or when there is space for them.
         !self.runnable.is_empty() || (!self.waiting_dead_letters.is_empty() && ports.accepts_dead_letters())
@@ -89,6 +90,7 @@ impl Shard {
         }
         self.retry_dead_letters_for(queue);
         self.enqueue_for_dispatch(queue);
+        self.tell_drained(queue, ports);
         got
     }
 }

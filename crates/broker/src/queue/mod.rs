@@ -4,6 +4,7 @@ mod attempts;
 mod commit;
 mod dead_letters;
 mod dispatch;
+mod drain;
 mod lane;
 mod lanes;
 mod limits;

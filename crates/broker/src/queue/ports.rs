@@ -51,6 +51,9 @@ pub trait Ports {
     /// unsettled until it is given back.
     fn fits(&mut self, delivery: &Delivery<'_>) -> bool;
 
+    /// A queue has no ready message for a subscription that [`Shard::drain`](super::Shard::drain) has named.
+    fn drained(&mut self, subscription: SubscriptionId);
+
     /// The subscription's queue was deleted, and the subscription with it.
     fn cancelled(&mut self, subscription: SubscriptionId);
 

@@ -53,12 +53,20 @@ impl RetryDelay {
 }
 
 impl Queue {
-    /// The delays of messages that come back in this way.
-    pub(super) fn retry_delay(&self, settlement: Settlement) -> Option<RetryDelay> {
-        self.settings.retry.filter(|retry| match settlement {
-            Settlement::Fail => retry.failed,
-            _ => retry.returned,
-        })
+    /// Until when messages wait that come back in this way for the `count`-th time, if they wait: for the queue's own
+    /// delay or the one that the consumer has asked for, whichever is longer.
+    pub(super) fn retry_due(&self, settlement: Settlement, now: Time) -> impl Fn(u32) -> Option<Time> + use<> {
+        let (asked_ms, failed) = match settlement {
+            Settlement::Release { delay_ms } => (delay_ms, false),
+            Settlement::Fail { delay_ms } => (delay_ms, true),
+            Settlement::Accept | Settlement::Reject => (0, false),
+        };
+        let retry = self.settings.retry.filter(|retry| if failed { retry.failed } else { retry.returned });
+        move |count| match retry {
+            Some(retry) => Some(now.after_ms(retry.ms(count).max(asked_ms))),
+            None if asked_ms > 0 => Some(now.after_ms(asked_ms)),
+            None => None,
+        }
     }
 
     /// Messages that have come back wait first: ranges that are ready at the same time, each with that time. Each

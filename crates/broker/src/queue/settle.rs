@@ -49,6 +49,7 @@ impl Shard {
         queue.parked = false;
         queue.set_timer(&mut self.timers);
         self.retry_dead_letters_for(id);
+        self.tell_drained(id, ports);
         messages
     }
 }
@@ -81,13 +82,13 @@ impl Queue {
                     ports.settle(queue, first, last, Settled::Rejected);
                 }
             }
-            Settlement::Release | Settlement::Fail => {
+            Settlement::Release { .. } | Settlement::Fail { .. } => {
                 let attempts_max = self.settings.attempts_max.unwrap_or(u32::MAX);
-                let retry = self.retry_delay(settlement);
+                let due_after = self.retry_due(settlement, now);
                 let lane = self.lanes.get_mut(number);
                 let (mut over_limit, mut to_retry) = (Vec::new(), Vec::new());
                 lane.release(first, last, |first, last, count| {
-                    let due = retry.filter(|_| count <= attempts_max).map(|retry| now.after_ms(retry.ms(count)));
+                    let due = if count <= attempts_max { due_after(count) } else { None };
                     ports.attempts(queue, first, last, count, due);
                     if count > attempts_max {
                         over_limit.push((first, last));

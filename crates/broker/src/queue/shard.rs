@@ -50,6 +50,8 @@ pub struct Shard {
     /// Queues with unconfirmed dead letters: no target has accepted them, or not all.
     pub(super) unconfirmed_dead_letters: BTreeSet<QueueId>,
     pub(super) timers: Timers,
+    /// Subscriptions that want to know when these queues have no ready message.
+    pub(super) draining: BTreeMap<QueueId, Vec<SubscriptionId>>,
     pub(super) saboteur: Saboteur,
     /// Kept for their memory.
     pub(super) durable_places: Vec<Place>,
@@ -86,7 +88,7 @@ pub(super) struct Queue {
     /// The only subscription is exclusive.
     exclusive: bool,
     /// The single active consumer.
-    active: Option<SubscriptionId>,
+    pub(super) active: Option<SubscriptionId>,
     /// Storage was asked for the front message and reads it.
     pub(super) parked: bool,
     /// It is in [`Shard::runnable`].
@@ -249,6 +251,7 @@ impl Shard {
     /// Ends a subscription; its deliveries can still be settled. An auto-delete queue is deleted with its last one.
     pub fn cancel(&mut self, subscription: SubscriptionId, now: Time, ports: &mut impl Ports) {
         let Some(ended) = self.subscriptions.remove(&subscription) else { return };
+        self.stop_draining(ended.queue, subscription);
         let queue = self.queues.get_mut(&ended.queue).expect("a subscription's queue is there");
         queue.subscriptions.remove(&(Reverse(ended.turn.priority), ended.number));
         queue.exclusive = false;
@@ -286,6 +289,7 @@ impl Shard {
             self.subscriptions.remove(&subscription);
             ports.cancelled(subscription);
         }
+        self.draining.remove(&queue);
         found.set_timer(&mut self.timers);
     }
 
@@ -384,6 +388,7 @@ impl Shard {
             ports.put(queue_tombstone(id));
         }
         ports.queue_gone(id, queue.settings.priority_max);
+        self.draining.remove(&id);
         self.unconfirmed_dead_letters.remove(&id);
         for waiting in queue.awaited_by {
             self.try_again(waiting, None);
@@ -398,7 +403,7 @@ impl Shard {
         }
     }
 
-    fn push_runnable(&mut self, id: QueueId) {
+    pub(super) fn push_runnable(&mut self, id: QueueId) {
         let queue = self.queues.get_mut(&id).expect("only a queue that exists is runnable");
         if !std::mem::replace(&mut queue.is_runnable, true) {
             self.runnable.push_back(id);

@@ -226,7 +226,7 @@ fn a_message_that_may_come_back_twice_is_delivered_three_times() {
     for _ in 0..3 {
         bench.dispatch();
         assert_eq!(bench.delivered(), [(1, 1), (1, 2)]);
-        settle(&mut bench, 1, 2, Settlement::Release);
+        settle(&mut bench, 1, 2, Settlement::RELEASE);
     }
     bench.dispatch();
     assert_eq!(deaths(&mut bench), [1, 2].map(|message| (message, DeathReason::DeliveryLimit)));
@@ -372,7 +372,7 @@ fn pending_dead_letters_survive_a_restart_and_take_space() {
     bench.port.credit.insert(1, 2);
     bench.dispatch();
     settle(&mut bench, 1, 1, Settlement::Reject);
-    settle(&mut bench, 2, 2, Settlement::Release);
+    settle(&mut bench, 2, 2, Settlement::RELEASE);
     bench.shard.dispatch(Time(NOW.0 + 10), &mut bench.port);
     let reasons = [(1, DeathReason::Rejected), (2, DeathReason::DeliveryLimit), (3, DeathReason::Expired)];
     assert_eq!(deaths(&mut bench), reasons);

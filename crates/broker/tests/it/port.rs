@@ -51,6 +51,9 @@ pub enum Event {
         given: Given,
         remaining: u64,
     },
+    Drained {
+        subscription: u64,
+    },
     Cancelled {
         subscription: u64,
     },
@@ -386,6 +389,10 @@ impl Ports for Port {
         let given = self.given(delivery);
         let body_bytes = delivery.facts.body_bytes;
         self.tell(Event::Got { place: delivery.from, body_bytes, given, remaining });
+    }
+
+    fn drained(&mut self, subscription: SubscriptionId) {
+        self.tell(Event::Drained { subscription: subscription.0 });
     }
 
     fn cancelled(&mut self, subscription: SubscriptionId) {

@@ -1,6 +1,6 @@
 //! Single behaviours of a shard that the random sequences do not check, or not closely.
 
-use ferrymq_broker::{DeleteWhen, Published, QueueSettings, SequenceRange, Shard, Subscriber};
+use ferrymq_broker::{DeleteWhen, Got, Published, QueueSettings, SequenceRange, Shard, Subscriber};
 use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
 
 use crate::port::{Event, Port, Written};
@@ -241,7 +241,7 @@ fn attempts_count_how_often_a_message_came_back() {
         let Some(Event::Delivered { given, place, .. }) = bench.port.events.pop() else { panic!("a delivery") };
         assert_eq!((given.attempts, given.redelivered), (attempts, attempts > 0));
         let range = SequenceRange { queue: QUEUE, first: place.sequence, last: place.sequence, body_bytes: 8 };
-        bench.shard.settle(&[range], Settlement::Release, NOW, &mut bench.port);
+        bench.shard.settle(&[range], Settlement::RELEASE, NOW, &mut bench.port);
     }
     assert_eq!(bench.shard.state(QUEUE).unwrap().attempts, [(1, 3)]);
     assert_eq!(bench.port.states[&QUEUE].attempts, [(1, 3)]);
@@ -255,11 +255,71 @@ fn a_queue_that_is_gone_swallows_what_comes_late() {
     assert_eq!(bench.shard.delete(QUEUE, DeleteWhen::default(), &mut bench.port), Ok(0));
     bench.delivered();
     let late = SequenceRange { queue: QUEUE, first: 1, last: 1, body_bytes: 8 };
-    bench.shard.settle(&[late], Settlement::Release, NOW, &mut bench.port);
+    bench.shard.settle(&[late], Settlement::RELEASE, NOW, &mut bench.port);
     bench.shard.cancel(SubscriptionId(1), NOW, &mut bench.port);
     bench.shard.credit(&[SubscriptionId(1)]);
     bench.shard.loaded(&[QUEUE]);
     assert_eq!(bench.publish(true), Published::default(), "unroutable");
     assert!(!bench.dispatch());
     assert!(bench.port.events.is_empty(), "{:?}", bench.port.events);
+}
+
+/// Which subscriptions were told that nothing is ready, and how many messages were delivered before that.
+fn drained(bench: &mut Bench) -> Vec<(u64, usize)> {
+    let (mut delivered, mut drained) = (0, Vec::new());
+    for event in std::mem::take(&mut bench.port.events) {
+        match event {
+            Event::Delivered { .. } => delivered += 1,
+            Event::Drained { subscription } => drained.push((subscription, delivered)),
+            _ => {}
+        }
+    }
+    drained
+}
+
+#[test]
+fn a_drained_subscription_gets_what_is_ready_and_then_the_news() {
+    let mut bench = Bench::new();
+    (0..200).for_each(|_| bench.publish_one(true));
+    bench.consume(1, false, 0);
+    bench.shard.drain(SubscriptionId(1), &mut bench.port);
+    bench.shard.drain(SubscriptionId(1), &mut bench.port);
+    while bench.dispatch() {}
+    assert_eq!(drained(&mut bench), [(1, 200)], "once, after all of it, although it is unsettled");
+    bench.dispatch();
+    bench.publish_one(true);
+    bench.dispatch();
+    assert_eq!(drained(&mut bench), [], "it is over");
+
+    bench.shard.drain(SubscriptionId(1), &mut bench.port);
+    bench.dispatch();
+    assert_eq!(drained(&mut bench), [(1, 0)], "nothing is ready");
+}
+
+#[test]
+fn a_subscription_without_credit_is_drained_when_others_have_emptied_the_queue() {
+    let mut bench = Bench::new();
+    bench.consume(1, false, 0);
+    bench.port.credit.insert(1, 0);
+    (0..3).for_each(|_| bench.publish_one(false));
+    bench.shard.drain(SubscriptionId(1), &mut bench.port);
+    bench.dispatch();
+    assert_eq!(drained(&mut bench), []);
+    for _ in 0..2 {
+        assert_eq!(bench.shard.get(QUEUE, true, NOW, &mut bench.port), Got::Message);
+        assert_eq!(drained(&mut bench), []);
+    }
+    assert_eq!(bench.shard.get(QUEUE, true, NOW, &mut bench.port), Got::Message);
+    assert_eq!(drained(&mut bench), [(1, 0)]);
+
+    bench.publish_one(false);
+    bench.shard.drain(SubscriptionId(1), &mut bench.port);
+    bench.shard.purge(QUEUE, &mut bench.port);
+    assert_eq!(drained(&mut bench), [(1, 0)], "the queue was purged");
+
+    bench.publish_one(false);
+    bench.shard.drain(SubscriptionId(1), &mut bench.port);
+    bench.shard.cancel(SubscriptionId(1), NOW, &mut bench.port);
+    bench.shard.purge(QUEUE, &mut bench.port);
+    assert_eq!(drained(&mut bench), [], "the subscription has ended");
 }

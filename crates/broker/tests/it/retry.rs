@@ -42,7 +42,7 @@ fn a_retry_is_delayed_longer_each_time() {
     assert_eq!(delivered(&mut bench, NOW), [1, 2, 3]);
     let mut now = NOW;
     for delay in [100, 200, 250, 250] {
-        settle(&mut bench, 2, 2, Settlement::Release, now);
+        settle(&mut bench, 2, 2, Settlement::RELEASE, now);
         assert_eq!(counts(&bench), (0, 1, 0));
         assert_eq!(bench.shard.deadline(), Some(now.after_ms(delay)));
         assert_eq!(delivered(&mut bench, now.after_ms(delay - 1)), [] as [u64; 0]);
@@ -61,8 +61,8 @@ fn only_failed_or_only_returned_messages_are_delayed() {
         bench.consume(1, false, 0);
         publish(&mut bench, 2);
         delivered(&mut bench, NOW);
-        settle(&mut bench, 1, 1, Settlement::Fail, NOW);
-        settle(&mut bench, 2, 2, Settlement::Release, NOW);
+        settle(&mut bench, 1, 1, Settlement::FAIL, NOW);
+        settle(&mut bench, 2, 2, Settlement::RELEASE, NOW);
         assert_eq!(delivered(&mut bench, NOW), [if failed { 2 } else { 1 }]);
         assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [if failed { 1 } else { 2 }]);
     }
@@ -75,10 +75,10 @@ fn a_delayed_retry_goes_first() {
     publish(&mut bench, 5);
     bench.consume(1, false, 0);
     delivered(&mut bench, NOW);
-    settle(&mut bench, 2, 2, Settlement::Release, NOW);
+    settle(&mut bench, 2, 2, Settlement::RELEASE, NOW);
     assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [2]);
     bench.shard.cancel(ferrymq_model::SubscriptionId(1), NOW, &mut bench.port);
-    settle(&mut bench, 1, 5, Settlement::Release, NOW);
+    settle(&mut bench, 1, 5, Settlement::RELEASE, NOW);
     publish(&mut bench, 1);
     assert_eq!(counts(&bench), (1, 5, 8));
     bench.shard.timeout(NOW.after_ms(100), &mut bench.port);
@@ -95,9 +95,9 @@ fn there_is_no_retry_beyond_the_delivery_limit() {
     bench.consume(1, false, 0);
     publish(&mut bench, 1);
     delivered(&mut bench, NOW);
-    settle(&mut bench, 1, 1, Settlement::Fail, NOW);
+    settle(&mut bench, 1, 1, Settlement::FAIL, NOW);
     assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [1]);
-    settle(&mut bench, 1, 1, Settlement::Fail, NOW.after_ms(100));
+    settle(&mut bench, 1, 1, Settlement::FAIL, NOW.after_ms(100));
     assert_eq!(delivered(&mut bench, NOW.after_ms(1_000)), [] as [u64; 0]);
     assert_eq!((counts(&bench), bench.shard.deadline()), ((0, 0, 0), None));
     assert_eq!(bench.port.settled.get("settled: Dropped"), Some(&1));
@@ -110,7 +110,7 @@ fn a_delayed_retry_expires_afterwards() {
     bench.consume(1, false, 0);
     publish(&mut bench, 1);
     delivered(&mut bench, NOW);
-    settle(&mut bench, 1, 1, Settlement::Fail, NOW);
+    settle(&mut bench, 1, 1, Settlement::FAIL, NOW);
     assert_eq!(delivered(&mut bench, NOW.after_ms(60)), [] as [u64; 0]);
     assert_eq!(counts(&bench), (0, 1, 0));
     assert_eq!(delivered(&mut bench, NOW.after_ms(100)), [] as [u64; 0]);
@@ -123,10 +123,10 @@ fn delayed_retries_are_due_at_their_time_also_after_a_restart() {
     bench.consume(1, false, 0);
     publish(&mut bench, 5);
     delivered(&mut bench, NOW);
-    settle(&mut bench, 2, 3, Settlement::Fail, NOW);
+    settle(&mut bench, 2, 3, Settlement::FAIL, NOW);
     delivered(&mut bench, NOW.after_ms(100));
-    settle(&mut bench, 3, 3, Settlement::Fail, NOW.after_ms(110));
-    settle(&mut bench, 2, 2, Settlement::Fail, NOW.after_ms(120));
+    settle(&mut bench, 3, 3, Settlement::FAIL, NOW.after_ms(110));
+    settle(&mut bench, 2, 2, Settlement::FAIL, NOW.after_ms(120));
     settle(&mut bench, 4, 4, Settlement::Accept, NOW.after_ms(120));
     let state = bench.shard.state(QUEUE).unwrap();
     assert_eq!(state, bench.port.states[&QUEUE], "the outcome says when each is due");
@@ -161,7 +161,7 @@ fn a_purge_drops_delayed_retries_and_if_empty_counts_them() {
     bench.consume(1, false, 0);
     publish(&mut bench, 3);
     delivered(&mut bench, NOW);
-    settle(&mut bench, 1, 2, Settlement::Fail, NOW);
+    settle(&mut bench, 1, 2, Settlement::FAIL, NOW);
     let empty = DeleteWhen { empty: true, ..DeleteWhen::default() };
     assert!(bench.shard.delete(QUEUE, empty, &mut bench.port).is_err());
     assert_eq!(bench.shard.purge(QUEUE, &mut bench.port), 2);
@@ -169,4 +169,20 @@ fn a_purge_drops_delayed_retries_and_if_empty_counts_them() {
     assert_eq!(bench.port.messages[&QUEUE].len(), 1, "the one that is out stays");
     settle(&mut bench, 3, 3, Settlement::Accept, NOW);
     assert!(bench.shard.delete(QUEUE, empty, &mut bench.port).is_ok());
+}
+
+#[test]
+fn a_consumer_can_ask_for_a_delay() {
+    for (mut bench, waits) in [(Bench::new(), [500, 80]), (with_retry(true, true, settings("q")), [500, 100])] {
+        bench.consume(1, false, 0);
+        publish(&mut bench, 2);
+        assert_eq!(delivered(&mut bench, NOW), [1, 2]);
+        settle(&mut bench, 1, 1, Settlement::Fail { delay_ms: 500 }, NOW);
+        settle(&mut bench, 2, 2, Settlement::Release { delay_ms: 80 }, NOW);
+        let [first, second] = waits.map(|ms| NOW.after_ms(ms));
+        assert_eq!(bench.shard.deadline(), Some(second), "the longer delay counts");
+        assert_eq!(delivered(&mut bench, second), [2]);
+        assert_eq!(bench.shard.deadline(), Some(first));
+        assert_eq!(delivered(&mut bench, first), [1]);
+    }
 }

@@ -392,7 +392,7 @@ impl Sequence {
     /// One delivery, or the oldest few of one connection.
     fn settle(&mut self) -> Checked {
         let settlement = match self.random.below(4) {
-            0 => Settlement::Release,
+            0 => Settlement::RELEASE,
             1 => Settlement::Reject,
             _ => Settlement::Accept,
         };

@@ -237,6 +237,7 @@ impl World {
                     self.count("no credit");
                     self.reference.refused(subscription)?;
                 }
+                Event::Drained { .. } => return Err("nobody drains".to_owned()),
                 Event::Cancelled { subscription } => {
                     self.count("cancelled by the broker");
                     self.subscriptions.remove(&subscription);

@@ -1,12 +1,12 @@
 //! Subscriptions, single gets, and the credit that limits both.
 
-use ferrymq_broker::Subscriber;
+use ferrymq_broker::{Shard, Subscriber};
 use ferrymq_model::{Access, GetCommand, Name, Object, Origin, Refusal, Reply, SetCredit, Subscribe};
 
 use super::Client;
 use crate::{
-    connection::{mailbox::Get, peer::subscription_id},
-    core::transition::{CatalogLock, Deferred},
+    connection::{credit::Pull, mailbox::Get, peer::subscription_id},
+    core::transition::{CatalogLock, Deferred, Transition},
 };
 
 impl Client {
@@ -30,7 +30,11 @@ impl Client {
             shard.consume(queue, subscriber, now)?;
             ports.watch_for(timeout_ms);
             // In the mailbox before any delivery, because the shard's lock is held.
-            self.connection.mailbox().reply(origin, None, Reply::Subscribed { tag });
+            let mut mailbox = self.connection.mailbox();
+            mailbox.reply(origin, None, Reply::Subscribed { tag });
+            let pull = mailbox.pull_of(number);
+            drop(mailbox);
+            self.begin_pull(pull, shard, ports);
             ports.touch(&self.connection);
             Ok(())
         });
@@ -70,7 +74,8 @@ impl Client {
         let (now, mut deferred) = (self.node.now(), Deferred::default());
         let catalog = self.node.catalog.read();
         self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
-            if let Some((number, _)) = &ended {
+            if let Some((number, subscription)) = &ended {
+                ports.forget_pull_timer(&self.connection, *number, subscription.pull_ends);
                 shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }
             let reply = Reply::Unsubscribed { tag: tag.clone() };
@@ -97,17 +102,41 @@ impl Client {
     }
 
     pub(super) fn set_credit(&mut self, origin: Origin, set: &SetCredit) -> Result<(), Refusal> {
-        let waiting = {
+        let (waiting, pull) = {
             let mut mailbox = self.connection.mailbox();
-            if !mailbox.set_credit(origin.channel, set) {
+            let Some(pull) = mailbox.set_credit(origin.channel, set) else {
                 return Err(Refusal::PreconditionFailed(format!("there is no credit to set for {:?}", set.of)));
-            }
+            };
             // Before any delivery that the new limit allows: clients rely on that order.
             mailbox.reply(origin, None, Reply::CreditSet);
-            mailbox.take_waiting(self.connection.id)
+            (mailbox.take_waiting(self.connection.id), pull)
         };
-        self.go_on(&waiting);
+        let mut deferred = Deferred::default();
+        self.node.decide(&mut deferred, |shard, ports| {
+            shard.credit(&waiting);
+            self.begin_pull(pull, shard, ports);
+        });
+        self.run_deferred(deferred);
         Ok(())
+    }
+
+    /// What is left of a pull will lapse.
+    fn begin_pull(&self, pull: Pull, shard: &mut Shard, ports: &mut Transition<'_>) {
+        match pull {
+            Pull::None => {}
+            Pull::Over(number) => {
+                self.connection.mailbox().lapse(number);
+                ports.touch(&self.connection);
+            }
+            Pull::UntilEmpty(number) => {
+                ports.touch(&self.connection);
+                shard.drain(subscription_id(self.connection.id, number), ports);
+            }
+            Pull::Within(number, ms) => {
+                let end = ports.now().after_ms(ms);
+                ports.set_pull_timer(&self.connection, number, Some(end));
+            }
+        }
     }
 
     pub(super) fn flow(&mut self, origin: Origin, active: bool) -> Result<(), Refusal> {

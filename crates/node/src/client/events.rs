@@ -68,7 +68,7 @@ impl Client {
         let number = mailbox.subscription(channel, &tag);
         let prefetch = match number.and_then(|number| mailbox.subscriptions.get(&number)).map(|found| found.credit) {
             Some(Credit::Window(window)) => window,
-            Some(Credit::Grant(_)) | None => 0,
+            Some(Credit::Grant(_) | Credit::Pull { .. }) | None => 0,
         };
         drop(mailbox);
         self.node.publish_event("consumer.created", || {

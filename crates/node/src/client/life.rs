@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ferrymq_broker::Caller;
-use ferrymq_model::{ConfirmMode, Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, Reply, Settlement};
+use ferrymq_model::{
+    ChannelOptions, ConfirmMode, Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, Reply, Settlement,
+};
 
 use super::{Client, route_cache::RouteCache};
 use crate::{
@@ -111,12 +113,12 @@ impl Client {
         Ok(())
     }
 
-    pub(super) fn open_channel(&mut self, origin: Origin, on_refusal: OnRefusal) -> Result<(), Refusal> {
+    pub(super) fn open_channel(&mut self, origin: Origin, options: ChannelOptions) -> Result<(), Refusal> {
         let Caller { vhost, user, .. } = self.caller();
         let limits = self.node.catalog.read().user_limits(user);
         self.node.counters.open_channel(vhost, user, limits)?;
         let mut mailbox = self.connection.mailbox();
-        mailbox.open_channel(origin.channel, on_refusal);
+        mailbox.open_channel(origin.channel, options);
         mailbox.reply(origin, None, Reply::ChannelOpened);
         drop(mailbox);
         self.publish_channel_created(origin.channel);
@@ -138,7 +140,7 @@ impl Client {
 
     pub(super) fn select_confirms(&mut self, origin: Origin, mode: ConfirmMode) -> Result<(), Refusal> {
         self.with_channel(origin.channel, |channel| {
-            if channel.transaction.is_some() {
+            if channel.is_transactional {
                 return Err(Refusal::PreconditionFailed("cannot switch from tx to confirm mode".to_owned()));
             }
             if mode == ConfirmMode::Counted && channel.on_refusal == OnRefusal::GoOn {
@@ -157,7 +159,7 @@ impl Client {
         let mut held = Vec::new();
         let ended = {
             let mut mailbox = self.connection.mailbox();
-            self.connection.account.subtract(Kind::Transactions, mailbox.roll_back(channel));
+            self.connection.account.subtract(Kind::Transactions, mailbox.roll_back_all(channel));
             mailbox.settle(channel, Deliveries::All, &mut held);
             mailbox.remove_channel(channel)
         };
@@ -179,8 +181,9 @@ impl Client {
         let now = self.node.now();
         let catalog = self.node.catalog.read();
         self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
-            shard.settle(&held, Settlement::Fail, now, ports);
-            for number in &ended {
+            shard.settle(&held, Settlement::FAIL, now, ports);
+            for (number, pull_ends) in ended.iter().zip(over.iter().map(|one| one.pull_ends)) {
+                ports.forget_pull_timer(&self.connection, *number, pull_ends);
                 shard.cancel(subscription_id(self.connection.id, *number), now, ports);
             }
         });

@@ -22,7 +22,7 @@ use std::{cell::Cell, fmt, sync::Arc};
 
 use ferrymq_broker::{Caller, Epoch, SequenceRange};
 use ferrymq_model::{
-    Ask, Command, Event, Name, Origin, Position, Publish, Refusal, Reply, Request, Settlement, SubscriptionId,
+    Ask, Command, Event, Name, Origin, Outcome, Position, Publish, Refusal, Reply, Request, Settlement, SubscriptionId,
 };
 use ferrymq_storage::Filing;
 
@@ -62,6 +62,8 @@ pub struct Client {
     /// Settlements that are not decided yet.
     settled: Vec<SequenceRange>,
     settlement: Settlement,
+    /// Deliveries were settled whose credit subscriptions may use.
+    credit_is_back: bool,
     /// The number of changes of the vhost, which make cached routes invalid.
     epoch: Option<Epoch>,
     routes: RouteCache,
@@ -104,6 +106,7 @@ impl Client {
             undrained: Touched::default(),
             settled: Vec::new(),
             settlement: Settlement::Accept,
+            credit_is_back: false,
             epoch: None,
             routes: RouteCache::default(),
             has_published: false,
@@ -178,7 +181,7 @@ impl Client {
         }
         match command {
             Command::Publish(publish) => {
-                if !self.settled.is_empty() {
+                if self.has_settled() {
                     self.decide(input, events);
                 }
                 self.publishes.push(publish);
@@ -187,9 +190,14 @@ impl Client {
                 }
             }
             Command::Settle(settle) => {
-                if self.has_collected() || settle.settlement != self.settlement {
+                let settlement = match settle.outcome {
+                    Outcome::Settled(settlement) => settlement,
+                    Outcome::AcceptedIdKept | Outcome::Extended { .. } => Settlement::Accept,
+                };
+                if self.has_collected() || settlement != self.settlement {
                     self.decide(input, events);
                 }
+                self.settlement = settlement;
                 self.collect_settle(settle, events);
             }
             Command::Login(login) => {
@@ -244,7 +252,7 @@ impl Client {
         if self.has_collected() {
             self.publish_collected(input, u64::MAX, events);
         }
-        if !self.settled.is_empty() {
+        if self.has_settled() {
             self.settle_collected();
         }
     }
@@ -305,7 +313,7 @@ impl Client {
         if !self.undrained.is_empty() {
             self.go_on_sending();
         }
-        if !self.settled.is_empty() {
+        if self.has_settled() {
             self.settle_collected();
         }
     }
@@ -323,8 +331,8 @@ impl Client {
                 self.connection.set_properties_bytes_max(properties_bytes_max);
                 self.open_vhost(origin, vhost, events)
             }
-            Ask::OpenChannel(on_refusal) => {
-                let opened = self.open_channel(origin, on_refusal);
+            Ask::OpenChannel(options) => {
+                let opened = self.open_channel(origin, options);
                 // One channel too many is refused for the whole connection; clients do not wait for that on the
                 // channel.
                 origin.token = 0;
@@ -348,8 +356,9 @@ impl Client {
             Ask::SubscribeReplies { tag, prefix } => self.subscribe_replies(origin, tag, &prefix),
             Ask::Recover => self.recover(origin),
             Ask::SelectTransactions => self.select_transactions(origin),
-            Ask::Commit => self.commit(origin),
-            Ask::RollBack => self.roll_back(origin),
+            Ask::Begin(transaction) => self.begin(origin, transaction),
+            Ask::Commit(transaction) => self.commit(origin, transaction),
+            Ask::RollBack(transaction) => self.roll_back(origin, transaction),
             Ask::RenewLogin(secret) => self.renew_login(origin, &secret),
         };
         if let Err(refusal) = result {

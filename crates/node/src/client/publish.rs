@@ -5,13 +5,14 @@ use std::cell::Cell;
 use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, PublishExtras, PublishOutcome, QueueId, Refusal,
-    ReturnReason, Span, Time,
+    ReturnReason, Span, Time, TransactionId,
 };
 
 use super::{
     Client,
     fan_out::{FanOut, HELD_TARGETS_MAX},
     route_cache::RouteCache,
+    transaction::not_open,
 };
 use crate::{
     connection::{ledger::Kind, mailbox::Channel, transaction},
@@ -290,10 +291,14 @@ impl Client {
             if !matches!(mode, PublishMode::Nothing) && self.files_body(publish, input) {
                 break;
             }
-            let routed = match mode {
-                PublishMode::Nothing => Ok(Route::Ignored),
-                PublishMode::All => self.route_one(publish, input, targets, Purpose::Publish),
-                PublishMode::ForCommit => self.keep_for_commit(publish, input, targets),
+            let transaction = publish.rare.as_ref().and_then(|rare| rare.transaction);
+            let routed = match (mode, transaction) {
+                (PublishMode::Nothing, _) => Ok(Route::Ignored),
+                (_, Some(id)) => self.keep_for_commit(publish, id, input, targets),
+                (PublishMode::All, None) => self.route_one(publish, input, targets, Purpose::Publish),
+                (PublishMode::ForCommit, None) => {
+                    self.keep_for_commit(publish, TransactionId::SELECTED, input, targets)
+                }
             };
             routes.push(routed.unwrap_or_else(|refusal| {
                 let mut mailbox = self.connection.mailbox();
@@ -335,9 +340,13 @@ impl Client {
     fn keep_for_commit(
         &mut self,
         publish: &mut Publish,
+        id: TransactionId,
         input: &[u8],
         targets: &mut Vec<QueueId>,
     ) -> Result<Route, Refusal> {
+        if !self.with_channel(publish.origin.channel, |channel| channel.transactions.contains_key(&id)) {
+            return Err(not_open(id));
+        }
         self.route_one(publish, input, targets, Purpose::Check(&Cell::new(false)))?;
         let kept = transaction::kept(publish, &message_of(publish, input));
         let bytes = transaction::kept_bytes(&kept);
@@ -349,7 +358,7 @@ impl Client {
             return Err(refusal);
         }
         self.with_channel(publish.origin.channel, |channel| {
-            let transaction = channel.transaction.get_or_insert_default();
+            let transaction = channel.transactions.entry(id).or_default();
             transaction.publishes.push(kept);
             transaction.bytes += bytes;
         });
@@ -474,7 +483,7 @@ impl PublishMode {
     fn of(channel: &Channel) -> Self {
         match channel {
             Channel { refused: true, .. } => Self::Nothing,
-            Channel { transaction: Some(_), .. } => Self::ForCommit,
+            Channel { is_transactional: true, .. } => Self::ForCommit,
             _ => Self::All,
         }
     }

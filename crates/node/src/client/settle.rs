@@ -1,27 +1,47 @@
 //! Settling deliveries.
 
 use ferrymq_broker::SequenceRange;
-use ferrymq_model::{Deliveries, Event, Origin, Refusal, Reply, Settle, Settlement};
+use ferrymq_model::{Deliveries, Event, Origin, Outcome, Refusal, Reply, Settle, Settlement, TransactionId};
 
-use super::Client;
+use super::{Client, transaction::not_open};
 use crate::core::transition::Deferred;
 
 impl Client {
     /// Removes deliveries from their counters. They are settled with the rest of the batch.
     pub(super) fn collect_settle(&mut self, settle: Settle, events: &mut Vec<Event>) {
-        self.settlement = settle.settlement;
-        let Settle { origin, deliveries, settlement } = settle;
+        let Settle { origin, deliveries, outcome, transaction } = settle;
+        let (number, now) = (origin.channel, self.node.now());
         let mut mailbox = self.connection.mailbox();
-        let Some(channel) = mailbox.channels.get(&origin.channel).filter(|channel| !channel.refused) else { return };
-        let known = if channel.transaction.is_some() {
-            mailbox.set_aside(origin.channel, deliveries, settlement)
-        } else {
-            mailbox.settle(origin.channel, deliveries, &mut self.settled)
+        let Some(channel) = mailbox.channels.get(&number).filter(|channel| !channel.refused) else { return };
+        let transaction = transaction.or(channel.is_transactional.then_some(TransactionId::SELECTED));
+        let known = match (outcome, transaction) {
+            (_, Some(id)) if !channel.transactions.contains_key(&id) => {
+                return mailbox.refuse(origin, &not_open(id), events);
+            }
+            (Outcome::Settled(settlement), Some(id)) => mailbox.set_aside(number, id, deliveries, settlement),
+            (_, Some(_)) => {
+                let text = "only settlements can wait for a commit";
+                return mailbox.refuse(origin, &Refusal::CommandInvalid(text.to_owned()), events);
+            }
+            (Outcome::Settled(_), None) => mailbox.settle(number, deliveries, &mut self.settled),
+            (Outcome::AcceptedIdKept, None) => mailbox.accept_and_keep(number, deliveries, &mut self.settled),
+            (Outcome::Extended { ms }, None) => mailbox.extend(number, deliveries, now.after_ms(ms)),
         };
         if !known && let Deliveries::One(tag) | Deliveries::UpTo(tag) = deliveries {
             let refusal = Refusal::PreconditionFailed(format!("unknown delivery tag {tag}"));
             mailbox.refuse(origin, &refusal, events);
         }
+        drop(mailbox);
+        self.credit_is_back = true;
+        if let Outcome::Extended { ms } = outcome {
+            // The node may have to look at the channel sooner than before.
+            self.node.decide(&mut Deferred::default(), |_, ports| ports.watch_for(ms));
+        }
+    }
+
+    /// Whether there are settlements that are not decided, or credit that subscriptions do not use yet.
+    pub(super) fn has_settled(&self) -> bool {
+        !self.settled.is_empty() || self.credit_is_back
     }
 
     /// Requeues everything that the channel holds unsettled.
@@ -37,7 +57,7 @@ impl Client {
             // Before any of them can be delivered again: clients rely on that order.
             self.connection.mailbox().reply(origin, None, Reply::Recovered);
             ports.touch(&self.connection);
-            shard.settle(&held, Settlement::Release, ports.now(), ports);
+            shard.settle(&held, Settlement::RELEASE, ports.now(), ports);
             shard.credit(&waiting);
         });
         self.run_deferred(deferred);
@@ -55,6 +75,7 @@ impl Client {
         let settled = std::mem::take(&mut self.settled);
         let waiting = self.connection.mailbox().take_waiting(self.connection.id);
         let settlement = self.settlement;
+        self.credit_is_back = false;
         let mut deferred = Deferred::default();
         self.node.decide(&mut deferred, |shard, ports| {
             shard.settle(&settled, settlement, ports.now(), ports);

@@ -4,14 +4,14 @@
 //! all its queues: it is one unit of the journal.
 
 use ferrymq_broker::Committed;
-use ferrymq_model::{Origin, Publish, QueueId, Refusal, Reply, ReturnReason, Settlement};
+use ferrymq_model::{Origin, Publish, QueueId, Refusal, Reply, ReturnReason, Settlement, TransactionId};
 
 use super::{
     Client,
     publish::{body_bytes, facts_of, message_of},
 };
 use crate::{
-    connection::ledger::Kind,
+    connection::{ledger::Kind, transaction::Transaction},
     core::transition::{CatalogLock, Deferred},
     management::counters::Batch,
 };
@@ -22,28 +22,38 @@ impl Client {
             if channel.confirms.is_some() {
                 return Err(Refusal::PreconditionFailed("cannot switch from confirm to tx mode".to_owned()));
             }
-            channel.transaction.get_or_insert_default();
+            channel.is_transactional = true;
+            channel.transactions.entry(TransactionId::SELECTED).or_default();
             Ok(())
         })?;
         self.reply(origin, None, Reply::TxSelected);
         Ok(())
     }
 
-    pub(super) fn roll_back(&mut self, origin: Origin) -> Result<(), Refusal> {
-        self.check_transaction(origin)?;
-        let bytes = self.connection.mailbox().roll_back(origin.channel);
+    pub(super) fn begin(&mut self, origin: Origin, id: TransactionId) -> Result<(), Refusal> {
+        self.with_channel(origin.channel, |channel| {
+            if channel.transactions.contains_key(&id) {
+                return Err(Refusal::PreconditionFailed(format!("transaction {} is open", id.0)));
+            }
+            channel.transactions.insert(id, Transaction::default());
+            Ok(())
+        })?;
+        self.reply(origin, None, Reply::TxBegun);
+        Ok(())
+    }
+
+    pub(super) fn roll_back(&mut self, origin: Origin, id: TransactionId) -> Result<(), Refusal> {
+        let bytes = self.connection.mailbox().roll_back(origin.channel, id).ok_or_else(|| not_open(id))?;
         self.connection.account.subtract(Kind::Transactions, bytes);
         self.reply(origin, None, Reply::TxRolledBack);
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, origin: Origin) -> Result<(), Refusal> {
-        self.check_transaction(origin)?;
+    pub(super) fn commit(&mut self, origin: Origin, id: TransactionId) -> Result<(), Refusal> {
         let channel = origin.channel;
         let (publishes, settlements) = {
             let mut mailbox = self.connection.mailbox();
-            let found = mailbox.channels.get_mut(&channel).and_then(|channel| channel.transaction.as_mut());
-            let transaction = found.map(std::mem::take).unwrap_or_default();
+            let transaction = mailbox.end_transaction(channel, id).ok_or_else(|| not_open(id))?;
             self.connection.account.subtract(Kind::Transactions, transaction.bytes);
             (transaction.publishes, mailbox.committed(channel, transaction.settlements))
         };
@@ -100,11 +110,12 @@ impl Client {
             mailbox.effects.returned(channel, ReturnReason::Unroutable, &message_of(publish, &[]));
         }
     }
+}
 
-    fn check_transaction(&self, origin: Origin) -> Result<(), Refusal> {
-        if self.with_channel(origin.channel, |channel| channel.transaction.is_some()) {
-            return Ok(());
-        }
-        Err(Refusal::PreconditionFailed("channel is not transactional".to_owned()))
-    }
+/// The refusal of a request that names a transaction that is not open.
+pub(super) fn not_open(id: TransactionId) -> Refusal {
+    Refusal::PreconditionFailed(match id {
+        TransactionId::SELECTED => "channel is not transactional".to_owned(),
+        TransactionId(number) => format!("transaction {number} is not open"),
+    })
 }

@@ -25,6 +25,7 @@ enum Record {
     Return { channel: u16, reason: ReturnReason, message: Message },
     Confirm { channel: u16, multiple: bool, publish_tag: u64 },
     NotConfirmed { channel: u16, publish_tag: u64 },
+    CreditLapsed { channel: u16, tag: Name, left: u32 },
     Cancelled { channel: u16, tag: Name },
 }
 
@@ -149,6 +150,12 @@ impl Effects {
     pub fn not_confirmed(&mut self, channel: u16, publish_tag: u64) {
         self.adopt();
         self.records.push(Record::NotConfirmed { channel, publish_tag });
+    }
+
+    /// Adds the end of a pull.
+    pub fn credit_lapsed(&mut self, channel: u16, tag: Name, left: u32) {
+        self.adopt();
+        self.records.push(Record::CreditLapsed { channel, tag, left });
     }
 
     /// Adds the end of a subscription.
@@ -306,6 +313,7 @@ impl Record {
             Self::NotConfirmed { channel, publish_tag } => {
                 Effect::NotConfirmed { channel: *channel, publish_tag: *publish_tag }
             }
+            Self::CreditLapsed { channel, tag, left } => Effect::CreditLapsed { channel: *channel, tag, left: *left },
             Self::Cancelled { channel, tag } => Effect::Cancelled { channel: *channel, tag },
         }
     }
@@ -327,6 +335,7 @@ impl Record {
             | Self::Refused { .. }
             | Self::Confirm { .. }
             | Self::NotConfirmed { .. }
+            | Self::CreditLapsed { .. }
             | Self::Cancelled { .. } => None,
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ferrymq_broker::{Delivery as Offer, SequenceRange, Taken};
 use ferrymq_model::{
-    Answer, ConnectionId, Credit, CreditOf, Deliveries, Event, Limits, MessageRef, Name, OnRefusal, Origin, Place,
-    Position, QueueId, Refusal, Reply, SetCredit, Settlement, Subscribe, SubscriptionId, Time,
+    Answer, ChannelOptions, Credit, Deliveries, Event, Limits, MessageRef, Name, OnRefusal, Origin, Place, Position,
+    QueueId, Refusal, Reply, Subscribe, Time, TransactionId,
 };
 use hashbrown::HashMap;
 
@@ -13,8 +13,7 @@ use crate::{
     connection::{
         confirms::ChannelConfirms,
         effects::{DeliveryHeader, Effects},
-        peer::subscription_id,
-        transaction::{Settling, Transaction},
+        transaction::Transaction,
         unacked::{Delivery, Unacked},
     },
     login::authentication::Principal,
@@ -29,7 +28,7 @@ pub struct Mailbox {
     /// How many bytes wait for the socket, as of the last question. The thread that has written asks under this
     /// lock, so that of two writes the later answer counts: an old large number would stop deliveries for good.
     pub backlog: usize,
-    backlog_max: usize,
+    pub backlog_max: usize,
     pub unacked_max: usize,
     /// The consumer timeout of get; 0 means none.
     timeout_ms: u64,
@@ -83,12 +82,14 @@ pub struct Channel {
     /// Unsettled deliveries to subscriptions, which count for prefetch; `unacked` has those of get, too.
     pub delivered: u32,
     pub confirms: Option<ChannelConfirms>,
-    /// What waits for a commit, if the channel is transactional.
-    pub transaction: Option<Transaction>,
+    /// Whether all its publishes and settlements wait for a commit.
+    pub is_transactional: bool,
+    /// Its open transactions: what waits for their commits.
+    pub transactions: BTreeMap<TransactionId, Transaction>,
     /// The reply address of this channel, if it has asked for one.
     pub reply_address: Option<ReplyAddress>,
     /// Its subscriptions by their tags.
-    tags: BTreeMap<Name, u32>,
+    pub tags: BTreeMap<Name, u32>,
     /// Whether it is in the list of those with publishes to confirm.
     pub unconfirmed: bool,
     /// Whether the log has said that the channel is at its limit of unsettled deliveries.
@@ -96,19 +97,20 @@ pub struct Channel {
 }
 
 impl Channel {
-    fn new(serial: u32, on_refusal: OnRefusal) -> Self {
+    fn new(serial: u32, options: ChannelOptions) -> Self {
         Self {
             serial,
-            on_refusal,
+            on_refusal: options.on_refusal,
             refused: false,
             last_queue: None,
             credit: Credit::Window(0),
             window: 0,
             active: true,
-            unacked: Unacked::default(),
+            unacked: Unacked::new(options.delivery_ids),
             delivered: 0,
             confirms: None,
-            transaction: None,
+            is_transactional: false,
+            transactions: BTreeMap::new(),
             reply_address: None,
             tags: BTreeMap::new(),
             unconfirmed: false,
@@ -134,8 +136,10 @@ pub struct Subscription {
     pub queue: Name,
     pub channel: u16,
     pub no_ack: bool,
-    /// How many deliveries it may get. Of a grant, what is left.
+    /// How many deliveries it may get. Of a grant or a pull, what is left.
     pub credit: Credit,
+    /// When the timer of its pull ends, if it has one.
+    pub pull_ends: Option<Time>,
     /// The consumer timeout; 0 means none.
     pub timeout_ms: u64,
     pub unacked: u32,
@@ -177,9 +181,9 @@ impl Mailbox {
     }
 
     /// Opens a channel.
-    pub fn open_channel(&mut self, number: u16, on_refusal: OnRefusal) {
+    pub fn open_channel(&mut self, number: u16, options: ChannelOptions) {
         self.channels_opened += 1;
-        self.channels.insert(number, Box::new(Channel::new(self.channels_opened, on_refusal)));
+        self.channels.insert(number, Box::new(Channel::new(self.channels_opened, options)));
     }
 
     /// Whether the channel of a get is still open.
@@ -215,7 +219,9 @@ impl Mailbox {
             found.credit
         });
         let credit = wanted.credit.unwrap_or(usual);
-        let subscription = Subscription { tag, queue, channel, no_ack, credit, timeout_ms, unacked: 0, waiting: false };
+        let (unacked, waiting, pull_ends) = (0, false, None);
+        let subscription =
+            Subscription { tag, queue, channel, no_ack, credit, pull_ends, timeout_ms, unacked, waiting };
         self.subscriptions.insert(number, subscription);
         number
     }
@@ -259,24 +265,22 @@ impl Mailbox {
                     "channel {number} holds unacked_max ({max}) deliveries: it gets no more until some are settled"
                 );
             }
-            if !subscription.waiting {
-                subscription.waiting = true;
-                self.waiting.push(number);
-            }
+            self.wait_for_credit(number);
             return if has_credit { Taken::Lags } else { Taken::NoCredit };
         }
-        if let Credit::Grant(left) = &mut subscription.credit {
-            *left -= 1;
-        }
+        let has_pulled = subscription.spend();
         let delivery_tag = if subscription.no_ack {
             channel.unacked.skip()
         } else {
             subscription.unacked += 1;
             channel.delivered += 1;
             let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
-            channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes }, now)
+            channel.unacked.push(Delivery { place, subscription: Some(number), body_bytes, is_accepted: false }, now)
         };
         self.effects.deliver(subscription.channel, &subscription.tag, delivery_header(delivery, delivery_tag), message);
+        if has_pulled {
+            self.effects.credit_lapsed(subscription.channel, subscription.tag.clone(), 0);
+        }
         Taken::Yes
     }
 
@@ -294,27 +298,9 @@ impl Mailbox {
             channel.unacked.skip()
         } else {
             let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
-            channel.unacked.push(Delivery { place, subscription: None, body_bytes }, now)
+            channel.unacked.push(Delivery { place, subscription: None, body_bytes, is_accepted: false }, now)
         };
         self.effects.got(get.origin.channel, delivery_header(delivery, delivery_tag), remaining, message);
-    }
-
-    /// Sets credit. False: the channel or the subscription is unknown.
-    pub fn set_credit(&mut self, channel: u16, set: &SetCredit) -> bool {
-        let Some(found) = self.channels.get_mut(&channel) else { return false };
-        match (&set.of, set.credit) {
-            (CreditOf::Channel, Credit::Window(window)) => found.window = window,
-            (CreditOf::Channel, Credit::Grant(_)) => return false,
-            (CreditOf::LaterSubscriptions, credit) => found.credit = credit,
-            (CreditOf::Subscription(tag), credit) => {
-                let number = found.tags.get(tag);
-                let Some(subscription) = number.and_then(|number| self.subscriptions.get_mut(number)) else {
-                    return false;
-                };
-                subscription.credit = credit;
-            }
-        }
-        true
     }
 
     /// Removes deliveries from the channel's account, and their cost from their subscriptions'. False: one of them is
@@ -329,55 +315,28 @@ impl Mailbox {
         })
     }
 
-    /// Removes deliveries from the channel's list until its transaction is committed. False: one of them is not
-    /// unsettled.
-    pub fn set_aside(&mut self, channel: u16, which: Deliveries, settlement: Settlement) -> bool {
+    /// Accepts messages whose ids stay in use. False: one of them is not unsettled.
+    pub fn accept_and_keep(&mut self, channel: u16, which: Deliveries, taken: &mut Vec<SequenceRange>) -> bool {
         let Some(channel) = self.channels.get_mut(&channel) else { return false };
-        let Some(transaction) = &mut channel.transaction else { return false };
-        let mut deliveries = Vec::new();
-        let known = channel.unacked.settle(which, |tag, delivery| deliveries.push((tag, delivery)));
-        if !deliveries.is_empty() {
-            transaction.settlements.push(Settling { settlement, deliveries });
-        }
-        known
+        channel.unacked.accept_and_keep(which, |delivery| add_to(taken, &delivery))
     }
 
-    /// The settlements of a transaction are committed: returns their credit, and what is to be decided.
-    pub fn committed(&mut self, channel: u16, settlements: Vec<Settling>) -> Vec<(Settlement, Vec<SequenceRange>)> {
-        let Self { channels, subscriptions, .. } = self;
-        let Some(channel) = channels.get_mut(&channel) else { return Vec::new() };
-        let mut decided = Vec::with_capacity(settlements.len());
-        for Settling { settlement, deliveries } in settlements {
-            let mut ranges = Vec::new();
-            for (_, delivery) in &deliveries {
-                add_to(&mut ranges, delivery);
-                give_back(&mut channel.delivered, subscriptions, delivery);
-            }
-            decided.push((settlement, ranges));
-        }
-        decided
+    /// The consumer timeouts of these deliveries end at this time. False: one of them is not unsettled.
+    pub fn extend(&mut self, channel: u16, which: Deliveries, end: Time) -> bool {
+        self.channels.get_mut(&channel).is_some_and(|channel| channel.unacked.extend(which, end))
     }
 
-    /// The transaction of a channel is rolled back: its settled deliveries are unsettled again. Returns the bytes
-    /// of its publishes.
-    pub fn roll_back(&mut self, channel: u16) -> usize {
-        let Some(channel) = self.channels.get_mut(&channel) else { return 0 };
-        let Some(transaction) = channel.transaction.as_mut().map(std::mem::take) else { return 0 };
-        for (tag, delivery) in transaction.settlements.into_iter().flat_map(|settling| settling.deliveries) {
-            channel.unacked.put_back(tag, delivery);
-        }
-        transaction.bytes
-    }
-
-    /// Refuses the channels that hold a delivery for longer than the timeout. Returns whether there are any. As in
-    /// RabbitMQ, only the oldest delivery of a channel counts.
+    /// Refuses the channels that hold a delivery for longer than its timeout. Returns whether there are any.
     pub fn end_overdue_channels(&mut self, now: Time) -> bool {
         let mut over = Vec::new();
         for (number, channel) in &self.channels {
-            let Some((since, delivery)) = channel.unacked.oldest() else { continue };
-            let subscription = delivery.subscription.and_then(|number| self.subscriptions.get(&number));
-            let timeout_ms = subscription.map_or(self.timeout_ms, |subscription| subscription.timeout_ms);
-            if timeout_ms > 0 && !channel.refused && now.since_ms(since) > timeout_ms {
+            let timeout_ms = |delivery: &Delivery| {
+                let subscription = delivery.subscription.and_then(|number| self.subscriptions.get(&number));
+                subscription.map_or(self.timeout_ms, |subscription| subscription.timeout_ms)
+            };
+            if !channel.refused
+                && let Some(timeout_ms) = channel.unacked.overdue(now, timeout_ms)
+            {
                 over.push((*number, timeout_ms));
             }
         }
@@ -412,58 +371,10 @@ impl Mailbox {
         self.effects.deliver(channel, &reply_address.tag, header, message);
         true
     }
-
-    /// Whether subscriptions that waited for the connection's account could continue.
-    pub fn is_refilled(&self) -> bool {
-        self.full && self.has_room()
-    }
-
-    /// Whether far more waits for the socket than deliveries alone could cause: returns, confirms and replies,
-    /// which need no credit.
-    pub fn is_flooded(&self) -> bool {
-        self.backlog + self.effects.len_bytes() >= 4 * self.backlog_max
-    }
-
-    fn has_room(&self) -> bool {
-        self.backlog + self.effects.len_bytes() < self.backlog_max / 2
-    }
-
-    /// The subscriptions that wait for credit, in the order in which they began to wait. Empty while the
-    /// connection's account is the reason and has not recovered.
-    pub fn take_waiting(&mut self, connection: ConnectionId) -> Vec<SubscriptionId> {
-        if self.waiting.is_empty() || (self.full && !self.has_room()) {
-            return Vec::new();
-        }
-        self.full = false;
-        let waiting = std::mem::take(&mut self.waiting);
-        for number in &waiting {
-            if let Some(subscription) = self.subscriptions.get_mut(number) {
-                subscription.waiting = false;
-            }
-        }
-        waiting.into_iter().map(|number| subscription_id(connection, number)).collect()
-    }
-}
-
-impl Channel {
-    pub fn has_credit(&self, subscription: &Subscription, unacked_max: usize) -> bool {
-        if !self.active || self.refused {
-            return false;
-        }
-        let (has_grant, window) = match subscription.credit {
-            Credit::Grant(left) => (left > 0, 0),
-            Credit::Window(window) => (true, window),
-        };
-        has_grant
-            && (subscription.no_ack
-                || (within(subscription.unacked, window)
-                    && within(self.delivered, self.window)
-                    && self.unacked.len() < unacked_max))
-    }
 }
 
 /// A delivery is settled: its cost returns to its channel and its subscription.
-fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>, delivery: &Delivery) {
+pub fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>, delivery: &Delivery) {
     if let Some(number) = delivery.subscription {
         *delivered -= 1;
         if let Some(subscription) = subscriptions.get_mut(&number) {
@@ -472,8 +383,12 @@ fn give_back(delivered: &mut u32, subscriptions: &mut HashMap<u32, Subscription>
     }
 }
 
-/// Adds a delivery to a list of ranges, extending the last range if it follows.
-fn add_to(ranges: &mut Vec<SequenceRange>, delivery: &Delivery) {
+/// Adds a delivery to a list of ranges, extending the last range if it follows. One that is accepted already is not in
+/// its queue any more.
+pub fn add_to(ranges: &mut Vec<SequenceRange>, delivery: &Delivery) {
+    if delivery.is_accepted {
+        return;
+    }
     let Place { queue, sequence } = delivery.place;
     let body_bytes = u64::from(delivery.body_bytes);
     match ranges.last_mut() {
@@ -483,8 +398,4 @@ fn add_to(ranges: &mut Vec<SequenceRange>, delivery: &Delivery) {
         }
         _ => ranges.push(SequenceRange { queue, first: sequence, last: sequence, body_bytes }),
     }
-}
-
-fn within(unacked: u32, limit: u32) -> bool {
-    limit == 0 || unacked < limit
 }

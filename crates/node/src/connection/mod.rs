@@ -3,6 +3,7 @@
 pub(crate) mod answers;
 pub(crate) mod confirms;
 pub(crate) mod consumer_timeouts;
+pub(crate) mod credit;
 pub(crate) mod effects;
 pub(crate) mod ledger;
 pub(crate) mod mailbox;

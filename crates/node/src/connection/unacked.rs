@@ -1,8 +1,14 @@
-//! The deliveries of one channel that are not settled, by delivery tag.
+//! The deliveries of one channel that are not settled, by delivery id.
+//!
+//! Inside, deliveries are numbered with 64 bits: these are the tags. A delivery id is the tag in the space that the
+//! channel's protocol has for ids, so that it begins again after the largest one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
+};
 
-use ferrymq_model::{Deliveries, Place, Time};
+use ferrymq_model::{Deliveries, DeliveryIds, Place, Time};
 
 /// A delivery that is not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +19,8 @@ pub struct Delivery {
     pub subscription: Option<u32>,
     /// Length of its body in bytes.
     pub body_bytes: u32,
+    /// The message is accepted, and the id is still in use.
+    pub is_accepted: bool,
 }
 
 /// A ring of slots, one for each delivery tag from `base` on, and a map for the few that stay unsettled for long.
@@ -27,16 +35,28 @@ pub struct Unacked {
     stuck: BTreeMap<u64, Delivery>,
     /// Marks: deliveries from a tag on were made at a time or later, both ascending. About one mark a second.
     marks: VecDeque<(Time, u64)>,
+    ids: DeliveryIds,
+    /// When the consumer timeouts of some deliveries end; [`NEVER`] for those that have none. Few protocols have
+    /// such deliveries.
+    timeouts: Option<Box<BTreeMap<u64, Time>>>,
 }
 
+/// The end of a timeout that never ends.
+const NEVER: Time = Time(u64::MAX);
+
 impl Default for Unacked {
-    /// The first delivery tag is 1.
     fn default() -> Self {
-        Self { base: 1, ring: VecDeque::new(), live: 0, stuck: BTreeMap::new(), marks: VecDeque::new() }
+        Self::new(DeliveryIds::U64)
     }
 }
 
 impl Unacked {
+    /// Without deliveries. The first delivery id is 1.
+    pub fn new(ids: DeliveryIds) -> Self {
+        let (ring, stuck, marks) = (VecDeque::new(), BTreeMap::new(), VecDeque::new());
+        Self { base: 1, ring, live: 0, stuck, marks, ids, timeouts: None }
+    }
+
     /// A ring with more slots than this, most of them settled, moves its stuck deliveries to the map.
     const RING_MAX: usize = 4_096;
 
@@ -52,8 +72,17 @@ impl Unacked {
         self.live + self.stuck.len()
     }
 
-    /// Takes the next delivery tag for a delivery that the client will settle.
+    /// Whether there is an id for another delivery.
+    #[inline]
+    pub fn has_free_id(&self) -> bool {
+        self.ids == DeliveryIds::U64 || (self.len() as u64) < self.ids.max()
+    }
+
+    /// Takes the next delivery id for a delivery that the client will settle. There must be one.
     pub fn push(&mut self, delivery: Delivery, now: Time) -> u64 {
+        if self.ids != DeliveryIds::U64 {
+            self.pass_over_used();
+        }
         if self.ring.len() >= Self::RING_MAX && self.live * 8 < self.ring.len() {
             self.move_stuck();
         }
@@ -63,15 +92,142 @@ impl Unacked {
         if self.marks.back().is_none_or(|(time, _)| now.since_ms(*time) >= Self::MARK_MS) {
             self.mark(now, tag);
         }
-        tag
+        self.id_of(tag)
+    }
+
+    /// Passes over tags whose ids are in use.
+    fn pass_over_used(&mut self) {
+        debug_assert!(self.has_free_id(), "whoever delivers has looked for an id");
+        while self.has_free_id() && self.unsettled_tag(self.id_of(self.last() + 1)).is_some() {
+            self.skip();
+        }
+    }
+
+    fn id_of(&self, tag: u64) -> u64 {
+        if self.ids == DeliveryIds::U64 { tag } else { (tag - 1) % self.ids.max() + 1 }
+    }
+
+    /// The latest tag with this id; one after the last for an id that follows it.
+    fn latest_tag(&self, id: u64) -> Option<u64> {
+        let (last, max) = (self.last(), self.ids.max());
+        if self.ids == DeliveryIds::U64 || last == 0 {
+            return Some(id);
+        }
+        let ahead = (id % max + max - self.id_of(last) % max) % max;
+        if ahead < max / 2 { Some(last + ahead) } else { (last + ahead).checked_sub(max).filter(|tag| *tag > 0) }
+    }
+
+    /// The tag of the unsettled delivery with this id.
+    fn unsettled_tag(&self, id: u64) -> Option<u64> {
+        if self.ids == DeliveryIds::U64 {
+            return self.knows(id).then_some(id);
+        }
+        if id == 0 || id > self.ids.max() {
+            return None;
+        }
+        let (mut tag, oldest) = (self.latest_tag(id)?, self.oldest_tag());
+        while !self.knows(tag) {
+            tag = tag.checked_sub(self.ids.max()).filter(|tag| *tag >= oldest)?;
+        }
+        Some(tag)
     }
 
     /// The oldest unsettled delivery, and since when, to a second.
     pub fn oldest(&self) -> Option<(Time, Delivery)> {
         let in_ring = || Some((self.base, self.ring.front().copied().flatten()?));
         let (tag, delivery) = self.stuck.first_key_value().map(|(tag, delivery)| (*tag, *delivery)).or_else(in_ring)?;
+        Some((self.since(tag)?, delivery))
+    }
+
+    /// Since when a delivery is out, to a second.
+    fn since(&self, tag: u64) -> Option<Time> {
         let mark = self.marks.partition_point(|(_, first)| *first <= tag).checked_sub(1)?;
-        Some((self.marks[mark].0, delivery))
+        Some(self.marks[mark].0)
+    }
+
+    /// The timeout of a delivery that is out for too long, if there is one. `timeout_ms` says how long each may be out;
+    /// 0 means for ever. Only the oldest delivery counts, as in RabbitMQ, unless some have timeouts of their own.
+    pub fn overdue(&self, now: Time, timeout_ms: impl Fn(&Delivery) -> u64) -> Option<u64> {
+        let is_over = |since: Time, ms: u64| ms > 0 && now.since_ms(since) > ms;
+        let Some(timeouts) = &self.timeouts else {
+            let (since, delivery) = self.oldest()?;
+            let ms = timeout_ms(&delivery);
+            return is_over(since, ms).then_some(ms);
+        };
+        self.unsettled().find_map(|(tag, delivery)| {
+            let ms = timeout_ms(&delivery);
+            let over = match timeouts.get(&tag) {
+                Some(end) => *end < now,
+                None => is_over(self.since(tag)?, ms),
+            };
+            over.then_some(ms)
+        })
+    }
+
+    /// All unsettled deliveries with their tags, oldest first.
+    fn unsettled(&self) -> impl Iterator<Item = (u64, Delivery)> {
+        let stuck = self.stuck.iter().map(|(tag, delivery)| (*tag, *delivery));
+        let ring = (self.base..).zip(&self.ring).filter_map(|(tag, slot)| Some((tag, (*slot)?)));
+        stuck.chain(ring)
+    }
+
+    /// All unsettled deliveries with their ids, oldest first.
+    pub fn outstanding(&self) -> impl Iterator<Item = (u64, Delivery)> {
+        self.unsettled().map(|(tag, delivery)| (self.id_of(tag), delivery))
+    }
+
+    /// These messages are accepted, and their ids stay in use; calls `each` for each that was not accepted before.
+    /// False, and nothing has changed, if one is named that is not unsettled.
+    pub fn accept_and_keep(&mut self, which: Deliveries, mut each: impl FnMut(Delivery)) -> bool {
+        let Some(tags) = self.tags(which) else { return false };
+        for tag in tags {
+            let Some(delivery) = self.get_mut(tag).filter(|delivery| !delivery.is_accepted) else { continue };
+            let accepted = *delivery;
+            delivery.is_accepted = true;
+            self.timeouts.get_or_insert_default().insert(tag, NEVER);
+            each(accepted);
+        }
+        true
+    }
+
+    /// The consumer timeouts of these deliveries end at this time. False, and nothing has changed, if one is named that
+    /// is not unsettled.
+    pub fn extend(&mut self, which: Deliveries, end: Time) -> bool {
+        let Some(tags) = self.tags(which) else { return false };
+        for tag in tags {
+            if self.get_mut(tag).is_some_and(|delivery| !delivery.is_accepted) {
+                self.timeouts.get_or_insert_default().insert(tag, end);
+            }
+        }
+        true
+    }
+
+    /// The tags of unsettled deliveries. `None` if one is named that is not unsettled.
+    fn tags(&self, which: Deliveries) -> Option<Vec<u64>> {
+        let (first, last) = match which {
+            Deliveries::One(id) => return self.unsettled_tag(id).map(|tag| vec![tag]),
+            Deliveries::UpTo(id) => (0, self.unsettled_tag(id)?),
+            Deliveries::All => (0, u64::MAX),
+            Deliveries::Range { first, last } => self.range(first, last).unwrap_or((1, 0)),
+        };
+        Some(self.unsettled().map(|(tag, _)| tag).filter(|tag| (first..=last).contains(tag)).collect())
+    }
+
+    /// The first and the last tag of a range of ids; `None` if it is empty.
+    fn range(&self, first: u64, last: u64) -> Option<(u64, u64)> {
+        if self.ids == DeliveryIds::U64 {
+            return (first <= last).then_some((first, last));
+        }
+        let (last_tag, max) = (self.latest_tag(last)?, self.ids.max());
+        let before = (last % max + max - first % max) % max;
+        Some((last_tag.saturating_sub(before), last_tag))
+    }
+
+    fn get_mut(&mut self, tag: u64) -> Option<&mut Delivery> {
+        match tag.checked_sub(self.base) {
+            None => self.stuck.get_mut(&tag),
+            Some(slot) => self.ring.get_mut(usize::try_from(slot).ok()?)?.as_mut(),
+        }
     }
 
     fn mark(&mut self, now: Time, tag: u64) {
@@ -86,14 +242,14 @@ impl Unacked {
         self.marks.push_back((now, tag));
     }
 
-    /// Takes the next delivery tag for a delivery that is settled already.
+    /// Takes the next delivery id for a delivery that is settled already.
     pub fn skip(&mut self) -> u64 {
         if self.ring.is_empty() {
             self.base += 1;
-            return self.base - 1;
+            return self.id_of(self.base - 1);
         }
         self.ring.push_back(None);
-        self.last()
+        self.id_of(self.last())
     }
 
     /// The last tag; 0 if there was none.
@@ -101,9 +257,22 @@ impl Unacked {
         self.base + self.ring.len() as u64 - 1
     }
 
-    /// Settles deliveries, oldest first. False, and nothing is settled, if one is named that is not unsettled. As in
-    /// RabbitMQ, this is so for one that is settled already, too.
+    /// Settles deliveries, oldest first, and calls `each` with each tag. False, and nothing is settled, if one is named
+    /// that is not unsettled. As in RabbitMQ, this is so for one that is settled already, too.
     pub fn settle(&mut self, which: Deliveries, mut each: impl FnMut(u64, Delivery)) -> bool {
+        let which = if self.ids == DeliveryIds::U64 {
+            which
+        } else {
+            match which {
+                Deliveries::One(id) => Deliveries::One(self.unsettled_tag(id).unwrap_or(0)),
+                Deliveries::UpTo(id) => Deliveries::UpTo(self.unsettled_tag(id).unwrap_or(0)),
+                Deliveries::All => Deliveries::All,
+                Deliveries::Range { first, last } => {
+                    let (first, last) = self.range(first, last).unwrap_or((1, 0));
+                    Deliveries::Range { first, last }
+                }
+            }
+        };
         match which {
             Deliveries::One(tag) => return self.take(tag).map(|delivery| each(tag, delivery)).is_some(),
             Deliveries::UpTo(tag) if !self.knows(tag) => return false,
@@ -145,6 +314,7 @@ impl Unacked {
 
     /// Settles one delivery. `None` where the tag is unknown or settled already.
     pub fn take(&mut self, tag: u64) -> Option<Delivery> {
+        self.forget_timeouts(tag..=tag);
         let Some(slot) = tag.checked_sub(self.base) else { return self.stuck.remove(&tag) };
         let delivery = self.ring.get_mut(usize::try_from(slot).ok()?)?.take()?;
         self.live -= 1;
@@ -154,6 +324,7 @@ impl Unacked {
 
     /// Settles all deliveries up to `last`, oldest first.
     fn take_up_to(&mut self, last: u64, mut each: impl FnMut(u64, Delivery)) {
+        self.forget_timeouts(0..=last);
         let later = self.stuck.split_off(&last.saturating_add(1));
         for (tag, delivery) in std::mem::replace(&mut self.stuck, later) {
             each(tag, delivery);
@@ -168,6 +339,20 @@ impl Unacked {
             }
         }
         self.trim();
+    }
+
+    /// Timeouts of deliveries that are settled mean nothing.
+    #[inline]
+    fn forget_timeouts(&mut self, tags: RangeInclusive<u64>) {
+        let Some(timeouts) = &mut self.timeouts else { return };
+        let (first, last) = tags.into_inner();
+        while let Some((tag, _)) = timeouts.range(first..=last).next() {
+            let tag = *tag;
+            timeouts.remove(&tag);
+        }
+        if timeouts.is_empty() {
+            self.timeouts = None;
+        }
     }
 
     fn knows(&self, tag: u64) -> bool {
@@ -207,7 +392,8 @@ mod tests {
     use ferrymq_model::QueueId;
 
     fn delivery(sequence: u64) -> Delivery {
-        Delivery { place: Place { queue: QueueId(256), sequence }, subscription: None, body_bytes: 1 }
+        let place = Place { queue: QueueId(256), sequence };
+        Delivery { place, subscription: None, body_bytes: 1, is_accepted: false }
     }
 
     /// Random takes agree with a plain map, with one delivery that is never settled.

@@ -19,14 +19,12 @@ pub enum Unsent {
 impl Mailbox {
     /// Whether a subscription has no credit. Then it waits, and `take_waiting` will return it.
     pub fn waits_for_credit(&mut self, number: u32) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(&number) else { return true };
+        let Some(subscription) = self.subscriptions.get(&number) else { return true };
         let Some(channel) = self.channels.get(&subscription.channel) else { return true };
         if channel.has_credit(subscription, self.unacked_max) {
             return false;
         }
-        if !std::mem::replace(&mut subscription.waiting, true) {
-            self.waiting.push(number);
-        }
+        self.wait_for_credit(number);
         true
     }
 
@@ -42,9 +40,7 @@ impl Mailbox {
             subscription.credit = Credit::Grant(0);
         }
         if no_ack || goes_on {
-            if !std::mem::replace(&mut subscription.waiting, true) {
-                self.waiting.push(number);
-            }
+            self.wait_for_credit(number);
         } else {
             self.keep_unsent(channel, Some(number), delivery, now);
         }
@@ -60,6 +56,6 @@ impl Mailbox {
             found.delivered += 1;
         }
         let (place, body_bytes) = (delivery.from, delivery.facts.body_bytes);
-        found.unacked.push(Delivery { place, subscription, body_bytes }, now);
+        found.unacked.push(Delivery { place, subscription, body_bytes, is_accepted: false }, now);
     }
 }

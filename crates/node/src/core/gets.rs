@@ -47,7 +47,7 @@ impl Node {
         if !unclaimed.is_empty() {
             let catalog = self.catalog.read();
             self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
-                shard.settle(&unclaimed, Settlement::Release, ports.now(), ports);
+                shard.settle(&unclaimed, Settlement::RELEASE, ports.now(), ports);
             });
         }
         self.run_deferred(deferred, Some(connection));

@@ -20,7 +20,7 @@ use crate::{
     client::Client,
     connection::{
         ledger::Ledger,
-        peer::{Connection, Durable, Peer},
+        peer::{Connection, Durable, Peer, subscription_parts},
     },
     core::{
         disk::DiskState,
@@ -523,9 +523,32 @@ impl Node {
         }
     }
 
+    /// Ends pulls that have waited for long enough.
+    fn end_pulls(&self, now: Time) {
+        let ended: Vec<(Arc<Connection>, u32, Time)> = {
+            let mut core = self.core.lock();
+            let ended = core.pull_timers.take_ended(now);
+            let of = |subscription| {
+                let (slot, number) = subscription_parts(subscription);
+                Some((core.connections.get(slot)?.clone()?, number))
+            };
+            ended
+                .into_iter()
+                .filter_map(|(end, one)| of(one).map(|(connection, number)| (connection, number, end)))
+                .collect()
+        };
+        for (connection, number, end) in ended {
+            let lapses = connection.mailbox().pull_timer_ended(number, end);
+            if lapses && connection.drain() {
+                connection.wake();
+            }
+        }
+    }
+
     /// Expiry and everything else that is due. The host calls it at the time that was set.
     pub fn on_timer(self: &Arc<Self>) {
         self.end_overdue_channels(self.now());
+        self.end_pulls(self.now());
         self.watch_ledger(self.now());
         self.check_those_who_waited(self.now());
         let (now, mut deferred) = (self.now(), Deferred::default());

@@ -14,11 +14,12 @@ use crate::{
     connection::{
         consumer_timeouts::ConsumerTimeouts,
         mailbox::{Get, Subscription},
-        peer::{Connection, subscription_parts},
+        peer::{Connection, subscription_id, subscription_parts},
     },
     core::{
         fitting::{Written, too_long},
         node::Node,
+        pull_timers::PullTimers,
         touched::Touched,
     },
     management::trace::{Firehose, TraceMessage, TracePoint},
@@ -38,6 +39,7 @@ pub struct Core {
     /// When the host's timer was last set.
     pub timer: Option<Time>,
     pub consumer_timeouts: ConsumerTimeouts,
+    pub pull_timers: PullTimers,
     /// When the node checks the ledger of memory again, if it must.
     pub ledger_due: Option<Time>,
     /// When the first login that waits because of failures is to be checked.
@@ -55,13 +57,14 @@ impl Core {
         now: Time,
         deferred: &'a mut Deferred,
     ) -> Option<(&'a mut Shard, Transition<'a>)> {
-        let Self { shard, store, connections, consumer_timeouts, catalog_position, .. } = self;
+        let Self { shard, store, connections, consumer_timeouts, pull_timers, catalog_position, .. } = self;
         let store = store.as_mut()?;
         let transition = Transition {
             store,
             connections,
             catalog,
             consumer_timeouts,
+            pull_timers,
             catalog_position,
             catalog_changed: false,
             node,
@@ -89,10 +92,9 @@ impl Core {
 
     /// When the host's timer should fire, if that has changed.
     pub fn move_timer(&mut self) -> Option<Option<Time>> {
-        let due = [self.shard.deadline(), self.consumer_timeouts.due(), self.ledger_due, self.logins_due]
-            .into_iter()
-            .flatten()
-            .min();
+        let (consumers, pulls) = (self.consumer_timeouts.due(), self.pull_timers.first());
+        let due =
+            [self.shard.deadline(), consumers, pulls, self.ledger_due, self.logins_due].into_iter().flatten().min();
         (std::mem::replace(&mut self.timer, due) != due).then_some(due)
     }
 }
@@ -138,6 +140,7 @@ pub struct Transition<'a> {
     connections: &'a [Option<Arc<Connection>>],
     catalog: CatalogLock<'a>,
     consumer_timeouts: &'a mut ConsumerTimeouts,
+    pull_timers: &'a mut PullTimers,
     catalog_position: &'a mut Position,
     /// Whether the unit that is being written has changes of the catalog.
     catalog_changed: bool,
@@ -171,6 +174,7 @@ impl Transition<'_> {
             let Some(Some(connection)) = self.connections.get(slot) else { continue };
             let mut mailbox = connection.mailbox();
             if let Some(ended) = mailbox.unsubscribe(number) {
+                self.pull_timers.set(subscription, ended.pull_ends, None);
                 mailbox.effects.cancelled(ended.channel, ended.tag.clone());
                 drop(mailbox);
                 self.deferred.ended.push((connection.clone(), ended));
@@ -286,6 +290,19 @@ impl Transition<'_> {
     /// The consumer timeout of a subscription.
     pub fn watch_for(&mut self, timeout_ms: u64) {
         self.consumer_timeouts.watch_for(timeout_ms, self.now);
+    }
+
+    /// What is left of a subscription's pull lapses at this time, or `end` is `None`: it has no timer any more.
+    pub fn set_pull_timer(&mut self, connection: &Connection, number: u32, end: Option<Time>) {
+        let mut mailbox = connection.mailbox();
+        let Some(subscription) = mailbox.subscriptions.get_mut(&number) else { return };
+        let before = std::mem::replace(&mut subscription.pull_ends, end);
+        self.pull_timers.set(subscription_id(connection.id, number), before, end);
+    }
+
+    /// A subscription with such a timer has ended.
+    pub fn forget_pull_timer(&mut self, connection: &Connection, number: u32, end: Option<Time>) {
+        self.pull_timers.set(subscription_id(connection.id, number), end, None);
     }
 
     /// What the shard finds for a get goes to this channel.
@@ -433,6 +450,15 @@ impl Ports for Transition<'_> {
             }
         }
         self.deferred.touch(&connection);
+    }
+
+    fn drained(&mut self, subscription: SubscriptionId) {
+        let (slot, number) = subscription_parts(subscription);
+        let Some(Some(connection)) = self.connections.get(slot) else { return };
+        let lapses = connection.mailbox().drained(number);
+        if lapses {
+            self.deferred.touch(connection);
+        }
     }
 
     fn cancelled(&mut self, subscription: SubscriptionId) {

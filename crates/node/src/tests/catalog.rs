@@ -8,8 +8,8 @@ use std::thread;
 
 use ferrymq_broker::Catalog;
 use ferrymq_model::{
-    Arguments, Ask, BindCommand, Command, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination,
-    Event, Name, OnRefusal, Position, Reply, Subscribe, Table, Time, Value,
+    Arguments, Ask, BindCommand, ChannelOptions, Command, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
+    Destination, Event, Name, Position, Reply, Subscribe, Table, Time, Value,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -264,7 +264,7 @@ fn change_at_random(client: &mut Client, seed: u64, numbers: usize, start: impl 
             client.finish(b"", &mut events);
             if events.iter().any(|event| matches!(event, Event::Refused { .. })) {
                 let close = request(Ask::CloseChannel);
-                carry_out(client, b"", vec![close, request(Ask::OpenChannel(OnRefusal::CloseChannel))]);
+                carry_out(client, b"", vec![close, request(Ask::OpenChannel(ChannelOptions::default()))]);
             }
         }
     }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use ferrymq_model::{
-    Ask, Body, Command, ConfirmMode, DeclareQueue, Deliveries, Effect, GetCommand, Name, Position, Publish, Reply,
-    Settle, Settlement, Span, Usage,
+    Ask, Body, Command, ConfirmMode, DeclareQueue, Deliveries, Effect, GetCommand, Name, Outcome, Position, Publish,
+    Reply, Settle, Settlement, Span, Usage,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -37,7 +37,12 @@ fn what_a_client_does_is_counted_for_its_vhost_and_its_user() {
     carry_out(&mut client, b"", vec![request(Ask::Get(get))]);
     seen.wait(|what| what.got);
     let settlement = Settlement::Accept;
-    let settle = Settle { origin: origin(), deliveries: Deliveries::One(1), settlement };
+    let settle = Settle {
+        origin: origin(),
+        deliveries: Deliveries::One(1),
+        outcome: Outcome::Settled(settlement),
+        transaction: None,
+    };
     carry_out(&mut client, b"", vec![Command::Settle(settle)]);
 
     let done =

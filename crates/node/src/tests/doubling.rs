@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ferrymq_model::{
-    Arguments, Ask, BindCommand, Body, Command, ConnectionId, DeclareQueue, DeleteQueue, Destination, Name, OnRefusal,
-    Origin, Request, Span, Subscribe, Value,
+    Arguments, Ask, BindCommand, Body, ChannelOptions, Command, ConnectionId, DeclareQueue, DeleteQueue, Destination,
+    Name, Origin, Request, Span, Subscribe, Value,
 };
 use parking_lot::Mutex;
 
@@ -132,7 +132,7 @@ fn channels_of_one_connection_come_and_go_in_linear_time() {
                     .map(|number| {
                         Command::Request(Request {
                             origin: channel(number),
-                            ask: Ask::OpenChannel(OnRefusal::CloseChannel),
+                            ask: Ask::OpenChannel(ChannelOptions::default()),
                         })
                     })
                     .collect(),

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use ferrymq_model::{Ask, Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time};
+use ferrymq_model::{Ask, Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time, TransactionId};
 use ferrymq_storage::{Options, RealDisk};
 
 use crate::tests::rig::{FakeHost, Folder, carry_out, declaration, login, publish, request};
@@ -204,7 +204,7 @@ fn open_transactions_count_and_a_rollback_gives_back() {
         vec![Command::Publish(Publish { routing_key: Span { start: 0, len: 1 }, ..publish(body) })],
     );
     assert!(holder.is_paused() && !other.is_paused());
-    carry_out(&mut other, b"", vec![request(Ask::RollBack)]);
+    carry_out(&mut other, b"", vec![request(Ask::RollBack(TransactionId::SELECTED))]);
     rig.pass(100);
     assert!(!holder.is_paused());
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog;
 pub(crate) mod confirms;
+pub(crate) mod credit;
 pub(crate) mod definitions;
 pub(crate) mod doubling;
 pub(crate) mod ledger;
@@ -10,4 +11,6 @@ pub(crate) mod pacing;
 pub(crate) mod port;
 pub(crate) mod publish;
 pub(crate) mod rig;
+pub(crate) mod settle;
+pub(crate) mod talk;
 pub(crate) mod unbinding;

@@ -1,181 +1,14 @@
 //! The port between a session and the node: who gets an answer, what a refusal does, credit, and which deliveries are
 //! settled.
 
-use std::sync::Arc;
-
 use ferrymq_model::{
-    Answer, Arguments, Ask, Body, Command, ConfirmMode, Credit, CreditOf, DeclareQueue, Deliveries, Effect, Event,
-    GetCommand, Name, OnRefusal, Origin, Publish, PublishOutcome, Refusal, Reply, Request, SetCredit, Settle,
-    Settlement, Span, Subscribe,
+    Answer, Arguments, Ask, Body, ChannelOptions, Command, ConfirmMode, Credit, CreditOf, DeclareQueue, Deliveries,
+    Event, GetCommand, Name, Origin, Outcome, Publish, PublishOutcome, Refusal, Reply, SetCredit, Settle, Settlement,
+    Span, Subscribe,
 };
-use parking_lot::{Condvar, Mutex};
 
-use crate::tests::rig::{Folder, Gate, Still, carry_out, declaration, login, open, origin, publish, request};
-use crate::{Client, Effects, Node, Peer};
-
-/// A peer that notes what it gets, and how often it got something or was woken.
-#[derive(Default)]
-struct Notes {
-    seen: Mutex<Vec<String>>,
-    turns: Mutex<u64>,
-    changed: Condvar,
-}
-
-impl Notes {
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.seen.lock())
-    }
-
-    fn turns(&self) -> u64 {
-        *self.turns.lock()
-    }
-
-    /// Waits until there are more turns than this.
-    fn wait_after(&self, turns: u64) {
-        self.changed.wait_while(&mut self.turns.lock(), |now| *now == turns);
-    }
-}
-
-impl Peer for Notes {
-    fn send(&self, effects: &Effects) {
-        let mut seen = self.seen.lock();
-        effects.for_each(|effect| match effect {
-            Effect::Deliver { delivery_tag, message, .. } => {
-                seen.push(format!("{delivery_tag}: {}", message.body.bytes().escape_ascii()));
-            }
-            Effect::Reply { origin, reply } => seen.push(format!("{} {reply:?}", origin.token)),
-            Effect::Refused { origin, .. } => seen.push(format!("{} refused", origin.token)),
-            _ => {}
-        });
-        drop(seen);
-        self.wake();
-    }
-
-    fn waiting(&self) -> usize {
-        0
-    }
-
-    fn wake(&self) {
-        *self.turns.lock() += 1;
-        self.changed.notify_all();
-    }
-}
-
-/// A node with one client, whose channel 2 goes on after a refusal.
-struct Talk {
-    client: Client,
-    notes: Arc<Notes>,
-    gate: Arc<Gate>,
-    node: Arc<Node>,
-    _folder: Folder,
-}
-
-impl Talk {
-    fn new() -> Self {
-        let (folder, gate, notes) = (Folder::new(), Arc::new(Gate::default()), Arc::new(Notes::default()));
-        let node = open(&folder, gate.clone(), Arc::new(Still));
-        let mut client = node.connect(notes.clone(), "test".to_owned(), true).unwrap();
-        carry_out(&mut client, b"", login());
-        let mut talk = Self { client, notes, gate, node, _folder: folder };
-        let open = Origin { channel: 2, ..origin() };
-        assert_eq!(talk.ask(open, Ask::OpenChannel(OnRefusal::GoOn)), []);
-        talk.notes.take();
-        talk
-    }
-
-    fn ask(&mut self, origin: Origin, ask: Ask) -> Vec<Event> {
-        let mut events = Vec::new();
-        self.client.command(b"", Command::Request(Request { origin, ask }), &mut events);
-        self.client.finish(b"", &mut events);
-        events
-    }
-
-    /// Adds to these events until there are so many, and until the peer has got so much.
-    fn wait_for(&mut self, events: &mut Vec<Event>, count: usize, seen: usize) {
-        loop {
-            let turns = self.notes.turns();
-            self.client.take_events(events);
-            if events.len() >= count && self.notes.seen.lock().len() >= seen {
-                return;
-            }
-            self.notes.wait_after(turns);
-        }
-    }
-
-    fn publish(&mut self, bodies: &[u8]) {
-        let queue = Span { start: 0, len: 1 };
-        for body in bodies {
-            let input = [b'q', *body];
-            let body = Body::Span(Span { start: 1, len: 1 });
-            carry_out(
-                &mut self.client,
-                &input,
-                vec![Command::Publish(Publish { routing_key: queue, ..publish(body) })],
-            );
-        }
-    }
-
-    /// Publishes a message whose properties are longer than the client takes.
-    fn publish_long(&mut self) {
-        let input = [b'q'; 5_000];
-        let properties = Span { start: 0, len: 5_000 };
-        let routing_key = Span { start: 0, len: 1 };
-        let publish = Publish { routing_key, properties, ..publish(Body::Span(routing_key)) };
-        carry_out(&mut self.client, &input, vec![Command::Publish(publish)]);
-    }
-
-    /// Closes channel 1 as a session does after a refusal, and opens it again. Returns what the refusal was.
-    fn reopen(&mut self, events: &[Event]) -> String {
-        let [Event::Refused { refusal: Refusal::TooLarge(text), .. }] = events else { panic!("{events:?}") };
-        self.ask(origin().unanswered(true), Ask::CloseChannel);
-        self.ask(origin(), Ask::OpenChannel(OnRefusal::CloseChannel));
-        self.notes.take();
-        text.clone()
-    }
-
-    /// How many messages are ready in queue `q`.
-    fn ready(&mut self) -> u64 {
-        let passive = Ask::DeclareQueue(DeclareQueue { passive: true, ..declaration("q") });
-        match &self.ask(of_session(2, 0), passive)[..] {
-            [Event::Answered { reply: Ok(Reply::QueueDeclared { messages, .. }), .. }] => *messages,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn settle(&mut self, deliveries: Deliveries) {
-        let settle = Settle { origin: origin(), deliveries, settlement: Settlement::Release };
-        carry_out(&mut self.client, b"", vec![Command::Settle(settle)]);
-    }
-
-    /// Declares queue `q` on channel 1.
-    fn with_queue(mut self) -> Self {
-        carry_out(&mut self.client, b"", vec![request(Ask::DeclareQueue(declaration("q")))]);
-        self.notes.take();
-        self
-    }
-
-    /// Subscribes to queue `q` on channel 1.
-    fn subscribe(&mut self, no_ack: bool, credit: Option<Credit>) {
-        let (queue, tag, arguments) = (Name::from("q"), Name::from("tag"), Arguments::default());
-        let subscribe = Subscribe { queue, tag, no_ack, exclusive: false, credit, arguments };
-        carry_out(&mut self.client, b"", vec![request(Ask::Subscribe(subscribe))]);
-        self.notes.take();
-    }
-
-    fn set_credit(&mut self, credit: Credit) {
-        let of = CreditOf::Subscription(Name::from("tag"));
-        carry_out(&mut self.client, b"", vec![request(Ask::SetCredit(SetCredit { of, credit }))]);
-    }
-
-    fn end(self) {
-        drop(self.client);
-        self.node.stop().unwrap();
-    }
-}
-
-fn of_session(channel: u16, token: u32) -> Origin {
-    Origin { channel, answer: Answer::Session, token }
-}
+use crate::tests::rig::{carry_out, declaration, origin, publish};
+use crate::tests::talk::{Talk, of_session};
 
 fn missing_queue() -> Ask {
     Ask::Get(GetCommand { queue: Name::from("missing"), no_ack: true })
@@ -259,7 +92,12 @@ fn a_range_of_deliveries_is_settled_whatever_is_left_of_it() {
     talk.settle(Deliveries::Range { first: 1, last: 3 });
     talk.set_credit(Credit::Grant(10));
     assert_eq!(talk.notes.take(), ["0 CreditSet", "6: a", "7: b", "8: c", "9: f"]);
-    let none = Settle { origin: origin(), deliveries: Deliveries::One(1), settlement: Settlement::Accept };
+    let none = Settle {
+        origin: origin(),
+        deliveries: Deliveries::One(1),
+        outcome: Outcome::Settled(Settlement::Accept),
+        transaction: None,
+    };
     let mut events = Vec::new();
     talk.client.command(b"", Command::Settle(none), &mut events);
     assert!(matches!(events[..], [Event::Refused { refusal: Refusal::PreconditionFailed(_), .. }]), "{events:?}");
@@ -300,7 +138,12 @@ fn a_message_that_does_not_fit_waits_for_credit_like_any_other() {
     talk.publish(b"a");
     talk.publish_long();
     talk.subscribe(false, Some(Credit::Window(1)));
-    let settle = Settle { origin: origin(), deliveries: Deliveries::One(1), settlement: Settlement::Accept };
+    let settle = Settle {
+        origin: origin(),
+        deliveries: Deliveries::One(1),
+        outcome: Outcome::Settled(Settlement::Accept),
+        transaction: None,
+    };
     let mut events = Vec::new();
     talk.client.command(b"", Command::Settle(settle), &mut events);
     talk.client.finish(b"", &mut events);
@@ -363,7 +206,7 @@ fn a_reply_that_does_not_fit_is_not_sent() {
 fn a_connection_that_has_ended_carries_out_nothing_more() {
     let mut talk = Talk::new();
     talk.ask(origin().unanswered(true), Ask::CloseConnection);
-    for ask in [Ask::OpenChannel(OnRefusal::CloseChannel), Ask::DeclareQueue(declaration("late"))] {
+    for ask in [Ask::OpenChannel(ChannelOptions::default()), Ask::DeclareQueue(declaration("late"))] {
         assert_eq!(talk.ask(Origin { channel: 3, ..origin() }, ask), []);
     }
     assert_eq!(talk.notes.take(), [""; 0]);

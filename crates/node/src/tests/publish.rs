@@ -8,8 +8,8 @@ use std::sync::{
 };
 
 use ferrymq_model::{
-    Ask, BindCommand, Body, Command, Destination, Event, Login, Name, OnRefusal, Publish, PublishExtras, Refusal, Span,
-    Table, Time,
+    Ask, BindCommand, Body, ChannelOptions, Command, Destination, Event, Login, Name, Publish, PublishExtras, Refusal,
+    Span, Table, Time,
 };
 
 use crate::management::definition_import::{Import, stored_passwords};
@@ -103,7 +103,7 @@ fn permission_is_looked_at_before_the_user_id() {
     carry_out(
         &mut client,
         b"",
-        vec![Command::Login(login), open_vhost, request(Ask::OpenChannel(OnRefusal::CloseChannel))],
+        vec![Command::Login(login), open_vhost, request(Ask::OpenChannel(ChannelOptions::default()))],
     );
     let rare = PublishExtras { user: Some(Name::from("somebody")), ..PublishExtras::default() };
     let publish = Publish { rare: Some(Box::new(rare)), ..to_fanout() };

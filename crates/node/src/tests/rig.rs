@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ferrymq_model::{
-    Arguments, Ask, Body, Command, DeclareQueue, Dialect, Event, Limits, Login, Name, OnRefusal, Origin, Publish,
+    Arguments, Ask, Body, ChannelOptions, Command, DeclareQueue, Dialect, Event, Limits, Login, Name, Origin, Publish,
     Request, Span, Time,
 };
 use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, Options, RealDisk};
@@ -50,7 +50,7 @@ pub fn carry_out(client: &mut Client, input: &[u8], commands: Vec<Command>) {
 pub fn login() -> Vec<Command> {
     let login = Login::Password { user: Name::from("guest"), password: b"guest".to_vec() };
     let open_vhost = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096 });
-    vec![Command::Login(login), open_vhost, request(Ask::OpenChannel(OnRefusal::CloseChannel))]
+    vec![Command::Login(login), open_vhost, request(Ask::OpenChannel(ChannelOptions::default()))]
 }
 
 /// When the clock of a fake host begins.

@@ -195,7 +195,7 @@ impl Reference {
         match settlement {
             Settlement::Accept => queue.messages.retain(|message| message.id != id),
             Settlement::Reject => queue.end(id, DeathReason::Rejected),
-            Settlement::Release | Settlement::Fail => {
+            Settlement::Release { .. } | Settlement::Fail { .. } => {
                 let Some(message) = queue.messages.iter_mut().find(|message| message.id == id) else { return };
                 message.stands = Stands::Ready;
                 message.redelivered = true;

@@ -140,7 +140,7 @@ impl World {
             self.cancel(subscription)?;
         }
         self.forget_transaction(connection);
-        self.settle(Settlement::Release, |held| held.connection == connection)?;
+        self.settle(Settlement::RELEASE, |held| held.connection == connection)?;
         let owned: Vec<_> = self.catalog.owned_by(ConnectionId(connection)).collect();
         for id in owned {
             let shard = self.index(id);

@@ -14,6 +14,16 @@ pub enum ReturnReason {
 pub enum Reply {
     /// The vhost is open.
     VhostOpened,
+    /// The connection has the client session.
+    Attached {
+        /// Whether it was there. Then its channels are open, its outstanding deliveries follow once more with their ids,
+        /// and after them new ones.
+        was_there: bool,
+        /// Of its channels, the delivery ids whose messages are accepted: see [`crate::Outcome::AcceptedIdKept`].
+        kept_ids: Vec<(u16, u64)>,
+    },
+    /// The client session is kept for another time.
+    SessionKept,
     /// The channel is open.
     ChannelOpened,
     /// The channel has ended.

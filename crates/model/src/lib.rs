@@ -40,9 +40,9 @@ pub use publish::{Body, Publish, PublishExtras, Span};
 pub use query::{Queries, Readiness, Usage, UsageReport};
 pub use refusal::{Object, Refusal};
 pub use request::{
-    Answer, Ask, BindCommand, ChannelOptions, Command, ConfirmMode, Credit, CreditOf, DeclareExchange, DeclareQueue,
-    DeleteExchange, DeleteQueue, DeliveryIds, Destination, GetCommand, OnRefusal, Origin, Request, SetCredit,
-    Subscribe, TransactionId,
+    Answer, Ask, Attach, BindCommand, ChannelOptions, Command, ConfirmMode, Credit, CreditOf, DeclareExchange,
+    DeclareQueue, DeleteExchange, DeleteQueue, DeliveryIds, Destination, GetCommand, OnRefusal, Origin, Request,
+    SetCredit, Subscribe, TransactionId,
 };
 pub use server_properties::ServerProperties;
 pub use settle::{Deliveries, Outcome, Settle, Settlement};

@@ -67,6 +67,8 @@ pub enum Refusal {
     ResourceLimit(String),
     /// The server's own fault. Contains what failed, for the operator.
     Fault(String),
+    /// Another connection of the client has taken over its session.
+    TakenOver,
     /// The server stops, or an operator closed this connection. Contains the reason.
     ConnectionForced(String),
 }
@@ -75,6 +77,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound { object, name, vhost } => write!(f, "no {object} '{name}' in vhost '{vhost}'"),
+            Self::TakenOver => f.write_str("another connection has taken over the session"),
             Self::VhostNotFound(name) => write!(f, "vhost {name} not found"),
             Self::LoginFailed(text)
             | Self::AccessRefused(text)

@@ -136,6 +136,15 @@ pub enum Ask {
         /// channel of its delivery.
         properties_bytes_max: usize,
     },
+    /// Use a client session of the vhost: what belongs to the client is kept for it when the connection ends, and a later
+    /// connection goes on with it. Before any channel is open. The answer is [`crate::Reply::Attached`]; it comes when
+    /// another connection that has the session has given it up, so the session should wait for it.
+    Attach(Attach),
+    /// Keep the client session for so many milliseconds after the end of this connection; 0: it ends with the connection.
+    KeepSession {
+        /// In milliseconds.
+        ms: u64,
+    },
     /// Open the channel.
     OpenChannel(ChannelOptions),
     /// Close the channel: its unsettled deliveries are requeued.
@@ -201,11 +210,28 @@ impl Ask {
             self,
             Self::OpenVhost { .. }
                 | Self::OpenChannel(_)
+                | Self::Attach(_)
+                | Self::KeepSession { .. }
                 | Self::CloseChannel
                 | Self::CloseConnection
                 | Self::RenewLogin(_)
         )
     }
+}
+
+/// Uses a client session.
+///
+/// To it belong the channels with their subscriptions, the deliveries that are not settled, and exclusive queues. While
+/// no connection has it, nothing is delivered. Open transactions, gets that wait and reply addresses end with each
+/// connection.
+#[derive(Clone, Debug)]
+pub struct Attach {
+    /// Its name, unique in the vhost. Only the user who has made a session may use it.
+    pub session: Name,
+    /// Whether to begin a new session: an old one of this name ends first.
+    pub is_fresh: bool,
+    /// How long it is kept after the end of the connection, in milliseconds; 0: it ends with the connection.
+    pub keep_ms: u64,
 }
 
 /// Declares an exchange.

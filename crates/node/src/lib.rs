@@ -8,6 +8,7 @@ mod core;
 mod login;
 mod management;
 mod routing;
+mod session;
 #[cfg(test)]
 mod tests;
 

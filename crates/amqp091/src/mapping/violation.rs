@@ -54,7 +54,7 @@ impl From<&Refusal> for Violation {
             Refusal::TooLarge(_) => ReplyCode::ContentTooLarge,
             Refusal::ResourceLimit(_) => ReplyCode::ResourceError,
             Refusal::Fault(_) => ReplyCode::InternalError,
-            Refusal::ConnectionForced(_) => ReplyCode::ConnectionForced,
+            Refusal::ConnectionForced(_) | Refusal::TakenOver => ReplyCode::ConnectionForced,
         };
         Self::new(code, refusal.to_string())
     }

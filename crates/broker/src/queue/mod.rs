@@ -8,6 +8,7 @@ mod drain;
 mod lane;
 mod lanes;
 mod limits;
+mod pause;
 mod pending_dead_letters;
 mod ports;
 mod publish;

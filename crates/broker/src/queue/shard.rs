@@ -112,6 +112,8 @@ pub(super) struct Subscription {
     number: u64,
     /// It has no credit and is not among its queue's turns.
     pub(super) waiting: bool,
+    /// Its client is not connected.
+    pub(super) is_paused: bool,
 }
 
 /// New settings, with what the declaration of the queue decides. That never changes, so nearly always they are the
@@ -242,7 +244,7 @@ impl Shard {
         found.activate(turn);
         found.last_used = now;
         found.set_timer(&mut self.timers);
-        let subscription = Subscription { queue, turn, number, waiting: false };
+        let subscription = Subscription { queue, turn, number, waiting: false, is_paused: false };
         self.subscriptions.insert(subscriber.id, subscription);
         self.enqueue_for_dispatch(queue);
         Ok(true)
@@ -263,11 +265,9 @@ impl Shard {
         }
         if queue.active == Some(subscription) {
             queue.active = None;
-            if let Some(next) = queue.subscriptions.values().next() {
-                let turn = self.subscriptions[next].turn;
-                queue.activate(turn);
-            }
+            self.activate_next(ended.queue);
         }
+        let queue = self.queues.get_mut(&ended.queue).expect("this was found just before");
         queue.last_used = now;
         if queue.settings.auto_delete && queue.subscriptions.is_empty() {
             self.remove(ended.queue, ports);
@@ -276,6 +276,18 @@ impl Shard {
         queue.set_timer(&mut self.timers);
         // If nobody is left who wants the front message, its expiry must be found out.
         self.enqueue_for_dispatch(ended.queue);
+    }
+
+    /// The next subscription of a queue with a single active consumer becomes active.
+    pub(super) fn activate_next(&mut self, queue: QueueId) {
+        let Some(queue) = self.queues.get_mut(&queue) else { return };
+        let mut all = queue.subscriptions.values().map(|id| &self.subscriptions[id]);
+        let next = all.find(|subscription| !subscription.is_paused).map(|subscription| subscription.turn);
+        if let Some(turn) = next {
+            let id = queue.id;
+            queue.activate(turn);
+            self.enqueue_for_dispatch(id);
+        }
     }
 
     /// Cancels all subscriptions of a queue; the queue stays, even if it is auto-delete.

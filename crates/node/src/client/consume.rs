@@ -21,7 +21,7 @@ impl Client {
         let timeout_ms = found.subscription_timeout_ms(&wanted.arguments)?;
         let timeout_ms = timeout_ms.unwrap_or(self.node.limits().consumer_timeout_ms);
         let number = self.connection.mailbox().subscribe(channel, &wanted, timeout_ms);
-        let id = subscription_id(self.connection.id, number);
+        let id = subscription_id(self.connection.id(), number);
         let subscriber = Subscriber { id, no_ack: wanted.no_ack, exclusive: wanted.exclusive, priority };
         let Subscribe { queue: name, tag, no_ack, exclusive, arguments, .. } = wanted;
         let created = (channel, tag.clone(), name, no_ack, exclusive);
@@ -76,7 +76,7 @@ impl Client {
         self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             if let Some((number, subscription)) = &ended {
                 ports.forget_pull_timer(&self.connection, *number, subscription.pull_ends);
-                shard.cancel(subscription_id(self.connection.id, *number), now, ports);
+                shard.cancel(subscription_id(self.connection.id(), *number), now, ports);
             }
             let reply = Reply::Unsubscribed { tag: tag.clone() };
             self.connection.mailbox().reply(origin, None, reply);
@@ -109,7 +109,7 @@ impl Client {
             };
             // Before any delivery that the new limit allows: clients rely on that order.
             mailbox.reply(origin, None, Reply::CreditSet);
-            (mailbox.take_waiting(self.connection.id), pull)
+            (mailbox.take_waiting(self.connection.id()), pull)
         };
         let mut deferred = Deferred::default();
         self.node.decide(&mut deferred, |shard, ports| {
@@ -130,7 +130,7 @@ impl Client {
             }
             Pull::UntilEmpty(number) => {
                 ports.touch(&self.connection);
-                shard.drain(subscription_id(self.connection.id, number), ports);
+                shard.drain(subscription_id(self.connection.id(), number), ports);
             }
             Pull::Within(number, ms) => {
                 let end = ports.now().after_ms(ms);
@@ -145,11 +145,11 @@ impl Client {
         }
         let waiting = {
             let mut mailbox = self.connection.mailbox();
-            if let Some(channel) = mailbox.channels.get_mut(&origin.channel) {
+            if let Some(channel) = mailbox.state.channels.get_mut(&origin.channel) {
                 channel.active = active;
             }
             mailbox.reply(origin, None, Reply::FlowSet { active });
-            mailbox.take_waiting(self.connection.id)
+            mailbox.take_waiting(self.connection.id())
         };
         self.go_on(&waiting);
         Ok(())

@@ -66,10 +66,11 @@ impl Client {
         let Some(identity) = self.connection.identity.get() else { return };
         let mailbox = self.connection.mailbox();
         let number = mailbox.subscription(channel, &tag);
-        let prefetch = match number.and_then(|number| mailbox.subscriptions.get(&number)).map(|found| found.credit) {
-            Some(Credit::Window(window)) => window,
-            Some(Credit::Grant(_) | Credit::Pull { .. }) | None => 0,
-        };
+        let prefetch =
+            match number.and_then(|number| mailbox.state.subscriptions.get(&number)).map(|found| found.credit) {
+                Some(Credit::Window(window)) => window,
+                Some(Credit::Grant(_) | Credit::Pull { .. }) | None => 0,
+            };
         drop(mailbox);
         self.node.publish_event("consumer.created", || {
             let headers = EventHeaders::default().text("consumer_tag", &tag).flag("exclusive", exclusive);

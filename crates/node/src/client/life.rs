@@ -154,6 +154,27 @@ impl Client {
         Ok(())
     }
 
+    /// A channel stays with its client, without what ends with the connection. If a refusal has ended it, it ends.
+    fn leave_channel(&mut self, channel: u16) {
+        if self.with_channel(channel, |channel| channel.refused) {
+            return self.end_channel(channel);
+        }
+        let bytes = self.connection.mailbox().roll_back_all(channel);
+        self.connection.account.subtract(Kind::Transactions, bytes);
+        let (mut held, replies) = (Vec::new(), self.with_channel(channel, |channel| channel.reply_address.take()));
+        if let Some(replies) = replies {
+            self.node.replies.remove(&replies.address);
+        }
+        self.connection.mailbox().settle_gets(channel, &mut held);
+        let Caller { vhost, user, .. } = self.caller();
+        self.node.counters.close_channel(vhost, user);
+        if !held.is_empty() {
+            let (now, mut deferred) = (self.node.now(), Deferred::default());
+            self.node.decide(&mut deferred, |shard, ports| shard.settle(&held, Settlement::FAIL, now, ports));
+            self.run_deferred(deferred);
+        }
+    }
+
     /// Ends a channel's subscriptions and requeues what it holds.
     fn end_channel(&mut self, channel: u16) {
         let mut held = Vec::new();
@@ -184,7 +205,7 @@ impl Client {
             shard.settle(&held, Settlement::FAIL, now, ports);
             for (number, pull_ends) in ended.iter().zip(over.iter().map(|one| one.pull_ends)) {
                 ports.forget_pull_timer(&self.connection, *number, pull_ends);
-                shard.cancel(subscription_id(self.connection.id, *number), now, ports);
+                shard.cancel(subscription_id(self.connection.id(), *number), now, ports);
             }
         });
         drop(catalog);
@@ -211,15 +232,23 @@ impl Client {
         }
         // The owners of the remaining connections send what this client had no turn for.
         self.undrained.take().iter().for_each(|connection| connection.wake());
-        let mut channels: Vec<u16> = self.connection.mailbox().channels.keys().copied().collect();
-        channels.sort_unstable();
+        let is_kept = self.leave_session();
+        let channels = self.connection.mailbox().channel_numbers();
         for channel in channels {
-            self.end_channel(channel);
+            if is_kept {
+                self.leave_channel(channel);
+            } else {
+                self.end_channel(channel);
+            }
+        }
+        if is_kept {
+            self.park_session();
         }
         if let (Some(vhost), Some(principal)) = (&self.vhost, &self.principal) {
             self.node.counters.leave(vhost, &principal.name, principal.token.is_none());
         }
         self.node.disconnect(&Arc::clone(&self.connection));
+        self.release_session();
         self.publish_connection_closed();
         self.connection.end();
     }

@@ -18,7 +18,7 @@ mod route_cache;
 mod settle;
 mod transaction;
 
-use std::{cell::Cell, fmt, sync::Arc};
+use std::{cell::Cell, collections::VecDeque, fmt, sync::Arc};
 
 use ferrymq_broker::{Caller, Epoch, SequenceRange};
 use ferrymq_model::{
@@ -34,6 +34,7 @@ use crate::{
         transition::Deferred,
     },
     login::authentication::Principal,
+    session::{attach::Claim, redelivery::Redelivery, table::SessionKey},
 };
 use fan_out::FanOut;
 use pacing::Pacing;
@@ -44,8 +45,8 @@ const WORK_AT_ONCE: u64 = 4_096;
 
 /// The node's side of one connection. The connection's task owns it; dropping it ends the connection.
 pub struct Client {
-    node: Arc<Node>,
-    connection: Arc<Connection>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) connection: Arc<Connection>,
     address: String,
     loopback: bool,
     principal: Option<Principal>,
@@ -79,6 +80,12 @@ pub struct Client {
     is_sending: bool,
     /// Units of work since the last call of `take_work`.
     work: Cell<u64>,
+    /// The client session that the connection has.
+    pub(crate) session: Option<SessionKey>,
+    /// The session that it waits for.
+    pub(crate) claim: Option<Claim>,
+    /// What is to be delivered once more, before anything else is.
+    pub(crate) redeliveries: Option<VecDeque<Redelivery>>,
     ended: bool,
 }
 
@@ -116,6 +123,9 @@ impl Client {
             left_publishes: false,
             is_sending: false,
             work: Cell::new(0),
+            session: None,
+            claim: None,
+            redeliveries: None,
             ended: false,
         }
     }
@@ -270,7 +280,7 @@ impl Client {
 
     /// Sends what was decided; see [`Node::run_deferred`]. If there are very many receivers,
     /// [`Client::go_on_sending`] sends the rest.
-    fn run_deferred(&mut self, mut deferred: Deferred) {
+    pub(crate) fn run_deferred(&mut self, mut deferred: Deferred) {
         self.worked(self.node.run_deferred_for_now(&mut deferred, Some(&self.connection)));
         self.is_sending |= !deferred.touched.is_empty();
         self.undrained.add_all(deferred.touched.take());
@@ -321,7 +331,13 @@ impl Client {
     /// Whether the request is for a channel that is not open, or that a refusal has ended.
     fn is_on_ended_channel(&self, request: &Request) -> bool {
         !request.ask.concerns_ended_channels()
-            && self.connection.mailbox().channels.get(&request.origin.channel).is_none_or(|channel| channel.refused)
+            && self
+                .connection
+                .mailbox()
+                .state
+                .channels
+                .get(&request.origin.channel)
+                .is_none_or(|channel| channel.refused)
     }
 
     fn carry_out(&mut self, request: Request, events: &mut Vec<Event>) {
@@ -331,6 +347,8 @@ impl Client {
                 self.connection.set_properties_bytes_max(properties_bytes_max);
                 self.open_vhost(origin, vhost, events)
             }
+            Ask::Attach(attach) => self.attach(origin, attach),
+            Ask::KeepSession { ms } => self.keep_session(origin, ms),
             Ask::OpenChannel(options) => {
                 let opened = self.open_channel(origin, options);
                 // One channel too many is refused for the whole connection; clients do not wait for that on the
@@ -373,6 +391,10 @@ impl Client {
         }
         let mut mailbox = self.connection.mailbox();
         events.append(&mut mailbox.events);
+        if std::mem::take(&mut mailbox.is_claim_granted) {
+            drop(mailbox);
+            return self.take_claim(events);
+        }
         if mailbox.overdue {
             drop(mailbox);
             self.node.send_durable(&self.connection, self.node.durable_position());
@@ -381,7 +403,8 @@ impl Client {
 
     /// Continues subscriptions that waited for the socket.
     pub fn resume(&mut self) {
-        let waiting = self.connection.mailbox().take_waiting(self.connection.id);
+        self.redeliver_some();
+        let waiting = self.connection.mailbox().take_waiting(self.connection.id());
         self.go_on(&waiting);
     }
 
@@ -404,7 +427,7 @@ impl Client {
 
     /// Sends what is in this connection's mailbox, and continues its subscriptions as long as the socket accepts
     /// it.
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         if self.connection.drain() {
             self.resume();
         }
@@ -415,18 +438,24 @@ impl Client {
     }
 
     /// The caller, for the catalog.
-    fn caller(&self) -> Caller<'_> {
+    pub(crate) fn caller(&self) -> Caller<'_> {
         self.caller_in(self.vhost.as_ref().expect("a session opens its vhost before it does anything in it"))
     }
 
     fn caller_in<'a>(&'a self, vhost: &'a Name) -> Caller<'a> {
         let principal = self.principal();
         let rights = principal.rights(|| self.node.wall());
-        Caller { vhost, user: &principal.name, rights, connection: self.connection.id }
+        Caller { vhost, user: &principal.name, rights, connection: self.connection.id() }
     }
 
     fn with_channel<T>(&self, channel: u16, f: impl FnOnce(&mut Channel) -> T) -> T {
-        f(self.connection.mailbox().channels.get_mut(&channel).expect("commands on closed channels were sorted out"))
+        f(self
+            .connection
+            .mailbox()
+            .state
+            .channels
+            .get_mut(&channel)
+            .expect("commands on closed channels were sorted out"))
     }
 
     /// The queue's name; if it is empty, the name that was declared last on the channel.
@@ -440,7 +469,7 @@ impl Client {
 
     /// Answers a command. If it changed something durable, or found what another connection has just changed, the
     /// answer waits until that is on disk.
-    fn reply(&self, origin: Origin, after: Option<Position>, reply: Reply) {
+    pub(crate) fn reply(&self, origin: Origin, after: Option<Position>, reply: Reply) {
         let after = after.filter(|position| *position > self.node.durable_position());
         self.connection.mailbox().reply(origin, after, reply);
         if after.is_some() {

@@ -284,7 +284,11 @@ impl Client {
                 _ => {
                     let mailbox = self.connection.mailbox();
                     wants_confirm |= mailbox.confirms(channel);
-                    mailbox.channels.get(&channel).map_or(PublishMode::Nothing, |channel| PublishMode::of(channel))
+                    mailbox
+                        .state
+                        .channels
+                        .get(&channel)
+                        .map_or(PublishMode::Nothing, |channel| PublishMode::of(channel))
                 }
             };
             last = Some((channel, mode));

@@ -12,7 +12,7 @@ impl Client {
         let Settle { origin, deliveries, outcome, transaction } = settle;
         let (number, now) = (origin.channel, self.node.now());
         let mut mailbox = self.connection.mailbox();
-        let Some(channel) = mailbox.channels.get(&number).filter(|channel| !channel.refused) else { return };
+        let Some(channel) = mailbox.state.channels.get(&number).filter(|channel| !channel.refused) else { return };
         let transaction = transaction.or(channel.is_transactional.then_some(TransactionId::SELECTED));
         let known = match (outcome, transaction) {
             (_, Some(id)) if !channel.transactions.contains_key(&id) => {
@@ -50,7 +50,7 @@ impl Client {
         let waiting = {
             let mut mailbox = self.connection.mailbox();
             mailbox.settle(origin.channel, Deliveries::All, &mut held);
-            mailbox.take_waiting(self.connection.id)
+            mailbox.take_waiting(self.connection.id())
         };
         let mut deferred = Deferred::default();
         self.node.decide(&mut deferred, |shard, ports| {
@@ -73,7 +73,7 @@ impl Client {
     /// Decides the settlements that were collected so far, and lets this connection's subscriptions use the credit.
     pub(super) fn settle_collected(&mut self) {
         let settled = std::mem::take(&mut self.settled);
-        let waiting = self.connection.mailbox().take_waiting(self.connection.id);
+        let waiting = self.connection.mailbox().take_waiting(self.connection.id());
         let settlement = self.settlement;
         self.credit_is_back = false;
         let mut deferred = Deferred::default();

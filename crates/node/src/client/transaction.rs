@@ -57,7 +57,7 @@ impl Client {
             self.connection.account.subtract(Kind::Transactions, transaction.bytes);
             (transaction.publishes, mailbox.committed(channel, transaction.settlements))
         };
-        let waiting = self.connection.mailbox().take_waiting(self.connection.id);
+        let waiting = self.connection.mailbox().take_waiting(self.connection.id());
         let (now, mut deferred) = (self.node.now(), Deferred::default());
         let catalog = self.node.catalog.read();
         let routed: Vec<Vec<QueueId>> =

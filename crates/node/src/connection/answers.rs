@@ -2,33 +2,36 @@
 
 use ferrymq_model::{Answer, Event, OnRefusal, Origin, Position, PublishOutcome, Refusal, Reply};
 
-use crate::connection::{confirms::ChannelConfirms, mailbox::Mailbox};
+use crate::connection::{
+    confirms::ChannelConfirms,
+    mailbox::{ClientState, Mailbox},
+};
 
 impl Mailbox {
     /// `count` more publishes of a channel were decided; `position` is set if some of them wait for the journal. A
     /// queue did not accept those in `refused`, counted from 1.
     pub fn published(&mut self, channel: u16, count: u64, refused: &[u64], position: Option<Position>) {
-        let Some(found) = self.channels.get_mut(&channel) else { return };
+        let Some(found) = self.state.channels.get_mut(&channel) else { return };
         if let Some(ChannelConfirms::Counted(confirms)) = &mut found.confirms {
             for ahead in refused {
                 self.effects.not_confirmed(channel, confirms.refuse(*ahead));
             }
             confirms.published(count, position);
             if count > 0 && !std::mem::replace(&mut found.unconfirmed, true) {
-                self.unconfirmed.push(channel);
+                self.state.unconfirmed.push(channel);
             }
         }
     }
 
     /// One more publish was decided, of a channel that may confirm each publish.
     pub fn published_one(&mut self, origin: Origin, outcome: PublishOutcome, position: Option<Position>) {
-        let Some(found) = self.channels.get_mut(&origin.channel) else { return };
+        let Some(found) = self.state.channels.get_mut(&origin.channel) else { return };
         if let Some(ChannelConfirms::Each(confirms)) = &mut found.confirms
             && origin.answer != Answer::Nobody
         {
             confirms.published(origin, outcome, position);
             if !std::mem::replace(&mut found.unconfirmed, true) {
-                self.unconfirmed.push(origin.channel);
+                self.state.unconfirmed.push(origin.channel);
             }
         }
     }
@@ -39,7 +42,8 @@ impl Mailbox {
     #[must_use]
     pub fn confirm(&mut self, durable: Position) -> bool {
         let mut is_answered = false;
-        let Self { unconfirmed, awaiting_journal, channels, effects, events, .. } = self;
+        let Self { state, effects, events, .. } = self;
+        let ClientState { unconfirmed, awaiting_journal, channels, .. } = state;
         let mut waits = |number: &u16| {
             let Some(channel) = channels.get_mut(number) else { return false };
             channel.unconfirmed = match &mut channel.confirms {
@@ -78,20 +82,20 @@ impl Mailbox {
 
     /// Whether each publish of the channel has an answer of its own.
     pub fn confirms_each(&self, channel: u16) -> bool {
-        let channel = self.channels.get(&channel);
+        let channel = self.state.channels.get(&channel);
         channel.is_some_and(|channel| matches!(channel.confirms, Some(ChannelConfirms::Each(_))))
     }
 
     /// Whether the channel's publisher wants confirms.
     pub fn confirms(&self, channel: u16) -> bool {
-        self.channels.get(&channel).is_some_and(|channel| channel.confirms.is_some())
+        self.state.channels.get(&channel).is_some_and(|channel| channel.confirms.is_some())
     }
 
     /// Whether something in here waits for the journal to advance beyond `durable`.
     pub fn awaits_journal(&self, durable: Position) -> bool {
         self.effects.held().is_some_and(|position| position > durable)
             || !self.held_answers.is_empty()
-            || !(self.awaiting_journal.is_empty() && self.unconfirmed.is_empty())
+            || !(self.state.awaiting_journal.is_empty() && self.state.unconfirmed.is_empty())
     }
 
     /// Answers a request, when the journal is durable up to `after`.
@@ -114,7 +118,7 @@ impl Mailbox {
     /// Refuses a request. If a refusal ends its channel, the channel ignores further requests until the session has
     /// closed it. Otherwise the refusal is the answer; the session gets it unless the peer does.
     pub fn refuse(&mut self, origin: Origin, refusal: &Refusal, events: &mut Vec<Event>) {
-        let channel = self.channels.get_mut(&origin.channel);
+        let channel = self.state.channels.get_mut(&origin.channel);
         let goes_on = channel.as_ref().is_some_and(|channel| channel.on_refusal == OnRefusal::GoOn);
         if goes_on && origin.answer != Answer::Peer {
             events.push(Event::Answered { origin, reply: Err(refusal.clone()) });

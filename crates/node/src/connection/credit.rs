@@ -24,14 +24,14 @@ impl Mailbox {
     /// Sets credit, and says what follows for a subscription. `None`: the channel or the subscription is unknown, or it
     /// is not a kind of credit for them.
     pub fn set_credit(&mut self, channel: u16, set: &SetCredit) -> Option<Pull> {
-        let found = self.channels.get_mut(&channel)?;
+        let found = self.state.channels.get_mut(&channel)?;
         match (&set.of, set.credit) {
             (CreditOf::Channel, Credit::Window(window)) => found.window = window,
             (CreditOf::LaterSubscriptions, credit @ (Credit::Window(_) | Credit::Grant(_))) => found.credit = credit,
             (CreditOf::Channel | CreditOf::LaterSubscriptions, _) => return None,
             (CreditOf::Subscription(tag), credit) => {
                 let number = *found.tags.get(tag)?;
-                self.subscriptions.get_mut(&number)?.credit = credit;
+                self.state.subscriptions.get_mut(&number)?.credit = credit;
                 return Some(self.pull_of(number));
             }
         }
@@ -40,7 +40,7 @@ impl Mailbox {
 
     /// What follows from the credit of this subscription.
     pub fn pull_of(&self, number: u32) -> Pull {
-        match self.subscriptions.get(&number).map(|subscription| subscription.credit) {
+        match self.state.subscriptions.get(&number).map(|subscription| subscription.credit) {
             Some(Credit::Pull { messages: 0, .. }) => Pull::Over(number),
             Some(Credit::Pull { wait_ms: 0, .. }) => Pull::UntilEmpty(number),
             Some(Credit::Pull { wait_ms, .. }) => Pull::Within(number, wait_ms),
@@ -51,14 +51,14 @@ impl Mailbox {
     /// The queue of a subscription has no ready message: what is left of a pull that does not wait lapses. Returns whether
     /// it does.
     pub fn drained(&mut self, number: u32) -> bool {
-        let subscription = self.subscriptions.get(&number);
+        let subscription = self.state.subscriptions.get(&number);
         let lapses = subscription.is_some_and(|one| matches!(one.credit, Credit::Pull { wait_ms: 0, .. }));
         lapses && self.lapse(number)
     }
 
     /// The timer of a pull has ended at `at`. Returns whether what is left lapses.
     pub fn pull_timer_ended(&mut self, number: u32, at: Time) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(&number) else { return false };
+        let Some(subscription) = self.state.subscriptions.get_mut(&number) else { return false };
         if subscription.pull_ends != Some(at) {
             return false;
         }
@@ -69,7 +69,7 @@ impl Mailbox {
 
     /// What is left of a pull lapses. Returns whether there is one.
     pub fn lapse(&mut self, number: u32) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(&number) else { return false };
+        let Some(subscription) = self.state.subscriptions.get_mut(&number) else { return false };
         let Credit::Pull { messages, .. } = std::mem::replace(&mut subscription.credit, Credit::Grant(0)) else {
             return false;
         };
@@ -79,10 +79,10 @@ impl Mailbox {
 
     /// A subscription got no delivery: it waits, and [`Mailbox::take_waiting`] will return it.
     pub fn wait_for_credit(&mut self, number: u32) {
-        if let Some(subscription) = self.subscriptions.get_mut(&number)
+        if let Some(subscription) = self.state.subscriptions.get_mut(&number)
             && !std::mem::replace(&mut subscription.waiting, true)
         {
-            self.waiting.push(number);
+            self.state.waiting.push(number);
         }
     }
 
@@ -97,6 +97,11 @@ impl Mailbox {
         self.backlog + self.effects.len_bytes() >= 4 * self.backlog_max
     }
 
+    /// Whether so much waits for the socket that no more is delivered.
+    pub fn is_full(&self) -> bool {
+        self.backlog + self.effects.len_bytes() >= self.backlog_max
+    }
+
     fn has_room(&self) -> bool {
         self.backlog + self.effects.len_bytes() < self.backlog_max / 2
     }
@@ -104,13 +109,13 @@ impl Mailbox {
     /// The subscriptions that wait for credit, in the order in which they began to wait. Empty while the
     /// connection's account is the reason and has not recovered.
     pub fn take_waiting(&mut self, connection: ConnectionId) -> Vec<SubscriptionId> {
-        if self.waiting.is_empty() || (self.full && !self.has_room()) {
+        if self.state.waiting.is_empty() || (self.full && !self.has_room()) {
             return Vec::new();
         }
         self.full = false;
-        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = std::mem::take(&mut self.state.waiting);
         for number in &waiting {
-            if let Some(subscription) = self.subscriptions.get_mut(number) {
+            if let Some(subscription) = self.state.subscriptions.get_mut(number) {
                 subscription.waiting = false;
             }
         }

@@ -23,6 +23,12 @@ use crate::{
 /// The effects that wait for a connection, and its deliveries. Under the connection's lock.
 #[derive(Debug)]
 pub struct Mailbox {
+    /// What belongs to the client.
+    pub state: ClientState,
+    /// Nothing is delivered, because the client has no connection, or gets outstanding deliveries first.
+    pub is_parked: bool,
+    /// The session that this connection wants has no other connection any more.
+    pub is_claim_granted: bool,
     pub effects: Effects,
     pub draining: bool,
     /// How many bytes wait for the socket, as of the last question. The thread that has written asks under this
@@ -38,6 +44,21 @@ pub struct Mailbox {
     pub held_answers: VecDeque<(Position, Event)>,
     /// The result of the login, after the check.
     pub login: Option<Box<Result<Principal, Refusal>>>,
+    /// The durable position at the last look at them.
+    pub looked_at: Position,
+    /// Whether a subscription was refused a delivery because of the connection's account.
+    pub full: bool,
+    /// Whether the connection is in the list of those that wait for the journal.
+    pub awaiting: bool,
+    /// Whether the journal has come far enough for something in here, and the owner is to send it.
+    pub overdue: bool,
+    /// Whether the connection has ended, and its owner waits until everything has left.
+    pub ending: bool,
+}
+
+/// What belongs to the client and not to its socket: a later connection may go on with it.
+#[derive(Debug, Default)]
+pub struct ClientState {
     /// A table has room for four at once, so that they stand elsewhere.
     pub channels: HashMap<u16, Box<Channel>>,
     pub subscriptions: HashMap<u32, Subscription>,
@@ -47,18 +68,8 @@ pub struct Mailbox {
     pub unconfirmed: Vec<u16>,
     /// Channels with publishes that wait for the journal, without those in `unconfirmed`.
     pub awaiting_journal: Vec<u16>,
-    /// The durable position at the last look at them.
-    pub looked_at: Position,
     /// Subscriptions that were refused a delivery because they had no credit.
     pub waiting: Vec<u32>,
-    /// Whether one of them was refused because of the connection's account.
-    pub full: bool,
-    /// Whether the connection is in the list of those that wait for the journal.
-    pub awaiting: bool,
-    /// Whether the journal has come far enough for something in here, and the owner is to send it.
-    pub overdue: bool,
-    /// Whether the connection has ended, and its owner waits until everything has left.
-    pub ending: bool,
 }
 
 /// The deliveries of a channel, and its settings.
@@ -156,6 +167,9 @@ impl Mailbox {
     /// An empty one.
     pub fn new(limits: &Limits) -> Self {
         Self {
+            state: ClientState::default(),
+            is_parked: false,
+            is_claim_granted: false,
             effects: Effects::default(),
             draining: false,
             backlog: 0,
@@ -165,14 +179,7 @@ impl Mailbox {
             events: Vec::new(),
             held_answers: VecDeque::new(),
             login: None,
-            channels: HashMap::new(),
-            subscriptions: HashMap::new(),
-            subscriptions_made: 0,
-            channels_opened: 0,
-            unconfirmed: Vec::new(),
-            awaiting_journal: Vec::new(),
             looked_at: Position(0),
-            waiting: Vec::new(),
             full: false,
             awaiting: false,
             overdue: false,
@@ -182,19 +189,19 @@ impl Mailbox {
 
     /// Opens a channel.
     pub fn open_channel(&mut self, number: u16, options: ChannelOptions) {
-        self.channels_opened += 1;
-        self.channels.insert(number, Box::new(Channel::new(self.channels_opened, options)));
+        self.state.channels_opened += 1;
+        self.state.channels.insert(number, Box::new(Channel::new(self.state.channels_opened, options)));
     }
 
     /// Whether the channel of a get is still open.
     pub fn still_wants(&self, get: &Get) -> bool {
-        let channel = self.channels.get(&get.origin.channel);
+        let channel = self.state.channels.get(&get.origin.channel);
         channel.is_some_and(|channel| channel.serial == get.channel_serial && !channel.refused)
     }
 
     /// Whether a refusal leaves the channel open.
     pub fn goes_on(&self, channel: u16) -> bool {
-        self.channels.get(&channel).is_some_and(|channel| channel.on_refusal == OnRefusal::GoOn)
+        self.state.channels.get(&channel).is_some_and(|channel| channel.on_refusal == OnRefusal::GoOn)
     }
 
     /// Answers a get that found nothing, if it is still wanted. Returns whether the session gets the answer, so that the
@@ -211,9 +218,9 @@ impl Mailbox {
     /// Adds a subscription and returns its number in the connection, which is not used again.
     pub fn subscribe(&mut self, channel: u16, wanted: &Subscribe, timeout_ms: u64) -> u32 {
         let Subscribe { tag, queue, no_ack, .. } = wanted.clone();
-        let number = self.subscriptions_made;
-        self.subscriptions_made += 1;
-        let found = self.channels.get_mut(&channel);
+        let number = self.state.subscriptions_made;
+        self.state.subscriptions_made += 1;
+        let found = self.state.channels.get_mut(&channel);
         let usual = found.map_or(Credit::Window(0), |found| {
             found.tags.insert(tag.clone(), number);
             found.credit
@@ -222,19 +229,19 @@ impl Mailbox {
         let (unacked, waiting, pull_ends) = (0, false, None);
         let subscription =
             Subscription { tag, queue, channel, no_ack, credit, pull_ends, timeout_ms, unacked, waiting };
-        self.subscriptions.insert(number, subscription);
+        self.state.subscriptions.insert(number, subscription);
         number
     }
 
     /// The subscription `tag` of `channel`.
     pub fn subscription(&self, channel: u16, tag: &Name) -> Option<u32> {
-        self.channels.get(&channel)?.tags.get(tag).copied()
+        self.state.channels.get(&channel)?.tags.get(tag).copied()
     }
 
     /// Removes a subscription.
     pub fn unsubscribe(&mut self, number: u32) -> Option<Subscription> {
-        let ended = self.subscriptions.remove(&number)?;
-        if let Some(channel) = self.channels.get_mut(&ended.channel) {
+        let ended = self.state.subscriptions.remove(&number)?;
+        if let Some(channel) = self.state.channels.get_mut(&ended.channel) {
             channel.tags.remove(&ended.tag);
         }
         Some(ended)
@@ -242,10 +249,10 @@ impl Mailbox {
 
     /// Removes a channel with its subscriptions, in the order in which they were made.
     pub fn remove_channel(&mut self, number: u16) -> Option<(Channel, Vec<(u32, Subscription)>)> {
-        let mut channel = self.channels.remove(&number)?;
+        let mut channel = self.state.channels.remove(&number)?;
         let mut numbers: Vec<u32> = std::mem::take(&mut channel.tags).into_values().collect();
         numbers.sort_unstable();
-        let ended = numbers.into_iter().filter_map(|number| Some((number, self.subscriptions.remove(&number)?)));
+        let ended = numbers.into_iter().filter_map(|number| Some((number, self.state.subscriptions.remove(&number)?)));
         let ended = ended.collect();
         Some((*channel, ended))
     }
@@ -253,10 +260,10 @@ impl Mailbox {
     /// Gives a message to a subscription, if its own credit, its channel's and its connection's allow it: takes from
     /// all three or from none. If it is refused, the subscription waits, and `take_waiting` will return it.
     pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> Taken {
-        let Some(subscription) = self.subscriptions.get_mut(&number) else { return Taken::NoCredit };
-        let Some(channel) = self.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
+        let Some(subscription) = self.state.subscriptions.get_mut(&number) else { return Taken::NoCredit };
+        let Some(channel) = self.state.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
         let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
-        let has_credit = channel.has_credit(subscription, self.unacked_max);
+        let has_credit = !self.is_parked && channel.has_credit(subscription, self.unacked_max);
         if full || !has_credit {
             self.full |= full;
             if channel.unacked.len() >= self.unacked_max && !std::mem::replace(&mut channel.limit_was_logged, true) {
@@ -293,7 +300,7 @@ impl Mailbox {
 
     /// Delivers a message for a get; these need no credit.
     pub fn got(&mut self, get: Get, delivery: &Offer<'_>, remaining: u64, message: &MessageRef<'_>, now: Time) {
-        let Some(channel) = self.channels.get_mut(&get.origin.channel) else { return };
+        let Some(channel) = self.state.channels.get_mut(&get.origin.channel) else { return };
         let delivery_tag = if get.no_ack {
             channel.unacked.skip()
         } else {
@@ -306,7 +313,7 @@ impl Mailbox {
     /// Removes deliveries from the channel's account, and their cost from their subscriptions'. False: one of them is
     /// not unsettled.
     pub fn settle(&mut self, channel: u16, which: Deliveries, taken: &mut Vec<SequenceRange>) -> bool {
-        let Self { channels, subscriptions, .. } = self;
+        let ClientState { channels, subscriptions, .. } = &mut self.state;
         let Some(channel) = channels.get_mut(&channel) else { return false };
         let delivered = &mut channel.delivered;
         channel.unacked.settle(which, |_, delivery| {
@@ -315,23 +322,35 @@ impl Mailbox {
         })
     }
 
+    /// Removes the deliveries of gets, whose answers end with the connection.
+    pub fn settle_gets(&mut self, channel: u16, taken: &mut Vec<SequenceRange>) {
+        let Some(found) = self.state.channels.get_mut(&channel) else { return };
+        let gets: Vec<u64> = found.unacked.of_gets().collect();
+        for id in gets {
+            self.settle(channel, Deliveries::One(id), taken);
+        }
+    }
+
     /// Accepts messages whose ids stay in use. False: one of them is not unsettled.
     pub fn accept_and_keep(&mut self, channel: u16, which: Deliveries, taken: &mut Vec<SequenceRange>) -> bool {
-        let Some(channel) = self.channels.get_mut(&channel) else { return false };
+        let Some(channel) = self.state.channels.get_mut(&channel) else { return false };
         channel.unacked.accept_and_keep(which, |delivery| add_to(taken, &delivery))
     }
 
     /// The consumer timeouts of these deliveries end at this time. False: one of them is not unsettled.
     pub fn extend(&mut self, channel: u16, which: Deliveries, end: Time) -> bool {
-        self.channels.get_mut(&channel).is_some_and(|channel| channel.unacked.extend(which, end))
+        self.state.channels.get_mut(&channel).is_some_and(|channel| channel.unacked.extend(which, end))
     }
 
     /// Refuses the channels that hold a delivery for longer than its timeout. Returns whether there are any.
     pub fn end_overdue_channels(&mut self, now: Time) -> bool {
+        if self.is_parked {
+            return false;
+        }
         let mut over = Vec::new();
-        for (number, channel) in &self.channels {
+        for (number, channel) in &self.state.channels {
             let timeout_ms = |delivery: &Delivery| {
-                let subscription = delivery.subscription.and_then(|number| self.subscriptions.get(&number));
+                let subscription = delivery.subscription.and_then(|number| self.state.subscriptions.get(&number));
                 subscription.map_or(self.timeout_ms, |subscription| subscription.timeout_ms)
             };
             if !channel.refused
@@ -347,7 +366,7 @@ impl Mailbox {
                 "delivery acknowledgement on channel {channel} timed out. Timeout value used: {timeout_ms} ms. This \
                  timeout value can be configured, see consumers doc guide to learn more"
             );
-            if let Some(found) = self.channels.get_mut(channel) {
+            if let Some(found) = self.state.channels.get_mut(channel) {
                 // In every protocol: nothing else gives the delivery back.
                 found.on_refusal = OnRefusal::CloseChannel;
             }
@@ -365,7 +384,7 @@ impl Mailbox {
         if self.is_flooded() {
             return false;
         }
-        let Some(found) = self.channels.get_mut(&channel) else { return false };
+        let Some(found) = self.state.channels.get_mut(&channel) else { return false };
         let Some(reply_address) = &found.reply_address else { return false };
         let header = DeliveryHeader { delivery_tag: found.unacked.skip(), redelivered: false, attempts: None };
         self.effects.deliver(channel, &reply_address.tag, header, message);

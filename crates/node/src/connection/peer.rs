@@ -69,7 +69,8 @@ const DRAINS_MAX: usize = 8;
 
 /// One client's connection.
 pub struct Connection {
-    pub id: ConnectionId,
+    /// Its slot among all connections: see [`Connection::id`].
+    id: AtomicU64,
     /// Its number since the process started.
     pub serial: u64,
     peer: Arc<dyn Peer>,
@@ -89,7 +90,7 @@ pub struct Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Connection").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
@@ -105,7 +106,28 @@ impl Connection {
         let (mailbox, account) = (Mailbox::new(limits).into(), Account::new(ledger));
         let (identity, usage_counters) = (OnceLock::new(), OnceLock::new());
         let properties_bytes_max = AtomicUsize::new(usize::MAX);
-        Self { id, serial, peer, durable, identity, usage_counters, account, properties_bytes_max, mailbox }
+        Self {
+            id: id.0.into(),
+            serial,
+            peer,
+            durable,
+            identity,
+            usage_counters,
+            account,
+            properties_bytes_max,
+            mailbox,
+        }
+    }
+
+    /// Its number among the connections that are open. Subscriptions and exclusive queues belong to it. A connection that
+    /// takes over a kept session gets the session's number, before it has any of these.
+    pub fn id(&self) -> ConnectionId {
+        ConnectionId(self.id.load(Ordering::Relaxed))
+    }
+
+    /// See [`Connection::id`]. Under the shard's lock.
+    pub fn set_id(&self, id: ConnectionId) {
+        self.id.store(id.0, Ordering::Relaxed);
     }
 
     /// The client takes no longer properties with a message. Known before anything is delivered.

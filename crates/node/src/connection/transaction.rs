@@ -5,7 +5,7 @@ use ferrymq_broker::SequenceRange;
 use ferrymq_model::{Body, BodyRef, Deliveries, MessageRef, Publish, Settlement, Span, TransactionId};
 
 use crate::connection::{
-    mailbox::{Mailbox, add_to, give_back},
+    mailbox::{ClientState, Mailbox, add_to, give_back},
     unacked::Delivery,
 };
 
@@ -30,7 +30,7 @@ pub struct Settling {
 impl Mailbox {
     /// Takes the transaction, which is over, out of its channel. The one of a transactional channel begins again.
     pub fn end_transaction(&mut self, channel: u16, id: TransactionId) -> Option<Transaction> {
-        let channel = self.channels.get_mut(&channel)?;
+        let channel = self.state.channels.get_mut(&channel)?;
         let ended = channel.transactions.remove(&id)?;
         if channel.is_transactional && id == TransactionId::SELECTED {
             channel.transactions.insert(id, Transaction::default());
@@ -41,7 +41,7 @@ impl Mailbox {
     /// Removes deliveries from the channel's list until the transaction, which is open, is committed. False: one of them
     /// is not unsettled.
     pub fn set_aside(&mut self, channel: u16, id: TransactionId, which: Deliveries, settlement: Settlement) -> bool {
-        let Some(channel) = self.channels.get_mut(&channel) else { return false };
+        let Some(channel) = self.state.channels.get_mut(&channel) else { return false };
         let Some(transaction) = channel.transactions.get_mut(&id) else { return false };
         let mut deliveries = Vec::new();
         let known = channel.unacked.settle(which, |tag, delivery| deliveries.push((tag, delivery)));
@@ -53,7 +53,7 @@ impl Mailbox {
 
     /// The settlements of a transaction are committed: returns their credit, and what is to be decided.
     pub fn committed(&mut self, channel: u16, settlements: Vec<Settling>) -> Vec<(Settlement, Vec<SequenceRange>)> {
-        let Self { channels, subscriptions, .. } = self;
+        let ClientState { channels, subscriptions, .. } = &mut self.state;
         let Some(channel) = channels.get_mut(&channel) else { return Vec::new() };
         let mut decided = Vec::with_capacity(settlements.len());
         for Settling { settlement, deliveries } in settlements {
@@ -70,7 +70,7 @@ impl Mailbox {
     /// The transaction is rolled back: its settled deliveries are unsettled again. Returns the bytes of its publishes.
     pub fn roll_back(&mut self, channel: u16, id: TransactionId) -> Option<usize> {
         let transaction = self.end_transaction(channel, id)?;
-        let channel = self.channels.get_mut(&channel)?;
+        let channel = self.state.channels.get_mut(&channel)?;
         for (tag, delivery) in transaction.settlements.into_iter().flat_map(|settling| settling.deliveries) {
             channel.unacked.put_back(tag, delivery);
         }
@@ -79,7 +79,8 @@ impl Mailbox {
 
     /// All transactions of the channel are rolled back. Returns the bytes of their publishes.
     pub fn roll_back_all(&mut self, channel: u16) -> usize {
-        let open = self.channels.get(&channel).map(|channel| channel.transactions.keys().copied().collect::<Vec<_>>());
+        let open =
+            self.state.channels.get(&channel).map(|channel| channel.transactions.keys().copied().collect::<Vec<_>>());
         open.into_iter().flatten().filter_map(|id| self.roll_back(channel, id)).sum()
     }
 }

@@ -38,7 +38,7 @@ pub struct Unacked {
     ids: DeliveryIds,
     /// When the consumer timeouts of some deliveries end; [`NEVER`] for those that have none. Few protocols have
     /// such deliveries.
-    timeouts: Option<Box<BTreeMap<u64, Time>>>,
+    timeouts: BTreeMap<u64, Time>,
 }
 
 /// The end of a timeout that never ends.
@@ -54,7 +54,7 @@ impl Unacked {
     /// Without deliveries. The first delivery id is 1.
     pub fn new(ids: DeliveryIds) -> Self {
         let (ring, stuck, marks) = (VecDeque::new(), BTreeMap::new(), VecDeque::new());
-        Self { base: 1, ring, live: 0, stuck, marks, ids, timeouts: None }
+        Self { base: 1, ring, live: 0, stuck, marks, ids, timeouts: BTreeMap::new() }
     }
 
     /// A ring with more slots than this, most of them settled, moves its stuck deliveries to the map.
@@ -149,14 +149,14 @@ impl Unacked {
     /// 0 means for ever. Only the oldest delivery counts, as in RabbitMQ, unless some have timeouts of their own.
     pub fn overdue(&self, now: Time, timeout_ms: impl Fn(&Delivery) -> u64) -> Option<u64> {
         let is_over = |since: Time, ms: u64| ms > 0 && now.since_ms(since) > ms;
-        let Some(timeouts) = &self.timeouts else {
+        if self.timeouts.is_empty() {
             let (since, delivery) = self.oldest()?;
             let ms = timeout_ms(&delivery);
             return is_over(since, ms).then_some(ms);
-        };
+        }
         self.unsettled().find_map(|(tag, delivery)| {
             let ms = timeout_ms(&delivery);
-            let over = match timeouts.get(&tag) {
+            let over = match self.timeouts.get(&tag) {
                 Some(end) => *end < now,
                 None => is_over(self.since(tag)?, ms),
             };
@@ -176,6 +176,11 @@ impl Unacked {
         self.unsettled().map(|(tag, delivery)| (self.id_of(tag), delivery))
     }
 
+    /// The ids of unsettled deliveries of gets.
+    pub fn of_gets(&self) -> impl Iterator<Item = u64> {
+        self.outstanding().filter(|(_, delivery)| delivery.subscription.is_none()).map(|(id, _)| id)
+    }
+
     /// These messages are accepted, and their ids stay in use; calls `each` for each that was not accepted before.
     /// False, and nothing has changed, if one is named that is not unsettled.
     pub fn accept_and_keep(&mut self, which: Deliveries, mut each: impl FnMut(Delivery)) -> bool {
@@ -184,7 +189,7 @@ impl Unacked {
             let Some(delivery) = self.get_mut(tag).filter(|delivery| !delivery.is_accepted) else { continue };
             let accepted = *delivery;
             delivery.is_accepted = true;
-            self.timeouts.get_or_insert_default().insert(tag, NEVER);
+            self.timeouts.insert(tag, NEVER);
             each(accepted);
         }
         true
@@ -196,7 +201,7 @@ impl Unacked {
         let Some(tags) = self.tags(which) else { return false };
         for tag in tags {
             if self.get_mut(tag).is_some_and(|delivery| !delivery.is_accepted) {
-                self.timeouts.get_or_insert_default().insert(tag, end);
+                self.timeouts.insert(tag, end);
             }
         }
         true
@@ -344,15 +349,23 @@ impl Unacked {
     /// Timeouts of deliveries that are settled mean nothing.
     #[inline]
     fn forget_timeouts(&mut self, tags: RangeInclusive<u64>) {
-        let Some(timeouts) = &mut self.timeouts else { return };
+        if self.timeouts.is_empty() {
+            return;
+        }
         let (first, last) = tags.into_inner();
-        while let Some((tag, _)) = timeouts.range(first..=last).next() {
+        while let Some((tag, _)) = self.timeouts.range(first..=last).next() {
             let tag = *tag;
-            timeouts.remove(&tag);
+            self.timeouts.remove(&tag);
         }
-        if timeouts.is_empty() {
-            self.timeouts = None;
+    }
+
+    /// All unsettled deliveries are delivered again now: their consumer timeouts begin again.
+    pub fn begin_again(&mut self, now: Time) {
+        self.marks.clear();
+        if self.len() > 0 {
+            self.marks.push_back((now, self.oldest_tag()));
         }
+        self.timeouts.retain(|_, end| *end == NEVER);
     }
 
     fn knows(&self, tag: u64) -> bool {

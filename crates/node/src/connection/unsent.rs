@@ -19,9 +19,9 @@ pub enum Unsent {
 impl Mailbox {
     /// Whether a subscription has no credit. Then it waits, and `take_waiting` will return it.
     pub fn waits_for_credit(&mut self, number: u32) -> bool {
-        let Some(subscription) = self.subscriptions.get(&number) else { return true };
-        let Some(channel) = self.channels.get(&subscription.channel) else { return true };
-        if channel.has_credit(subscription, self.unacked_max) {
+        let Some(subscription) = self.state.subscriptions.get(&number) else { return true };
+        let Some(channel) = self.state.channels.get(&subscription.channel) else { return true };
+        if !self.is_parked && channel.has_credit(subscription, self.unacked_max) {
             return false;
         }
         self.wait_for_credit(number);
@@ -32,9 +32,9 @@ impl Mailbox {
     /// channel, the message counts as delivered, unless deliveries are settled at once: then it stays where it is. If the
     /// channel goes on, its subscription waits until its credit is set again.
     pub fn offer_unsent(&mut self, number: u32, delivery: &Offer<'_>, refusal: &Refusal, now: Time) -> Unsent {
-        let Some(subscription) = self.subscriptions.get_mut(&number) else { return Unsent::NoCredit };
+        let Some(subscription) = self.state.subscriptions.get_mut(&number) else { return Unsent::NoCredit };
         let (channel, no_ack) = (subscription.channel, subscription.no_ack);
-        let Some(found) = self.channels.get(&channel) else { return Unsent::NoCredit };
+        let Some(found) = self.state.channels.get(&channel) else { return Unsent::NoCredit };
         let goes_on = found.on_refusal == OnRefusal::GoOn;
         if goes_on {
             subscription.credit = Credit::Grant(0);
@@ -50,8 +50,8 @@ impl Mailbox {
 
     /// A message counts as delivered to the channel, and is not sent.
     pub fn keep_unsent(&mut self, channel: u16, subscription: Option<u32>, delivery: &Offer<'_>, now: Time) {
-        let Some(found) = self.channels.get_mut(&channel) else { return };
-        if let Some(subscription) = subscription.and_then(|number| self.subscriptions.get_mut(&number)) {
+        let Some(found) = self.state.channels.get_mut(&channel) else { return };
+        if let Some(subscription) = subscription.and_then(|number| self.state.subscriptions.get_mut(&number)) {
             subscription.unacked += 1;
             found.delivered += 1;
         }

@@ -125,6 +125,8 @@ pub struct Node {
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
     /// Gets whose message storage is reading. Locked only to add one or to take some.
     pub(crate) gets: Mutex<Vec<PendingGet>>,
+    /// Connections that get outstanding deliveries once more, and the queues that storage is reading for that.
+    pub(crate) redelivering: Mutex<Vec<(QueueId, Arc<Connection>)>>,
     /// The memory that connections hold.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) stalled: AtomicBool,
@@ -191,10 +193,7 @@ impl Node {
             let max = self.limits.connections_max;
             return Err(Refusal::ResourceLimit(format!("connections_max ({max}) connections are open")));
         }
-        let slot = core.free_slots.pop().unwrap_or_else(|| {
-            core.connections.push(None);
-            core.connections.len() - 1
-        });
+        let slot = core.take_slot();
         let id = ConnectionId(slot as u64);
         let serial = self.connections_made.fetch_add(1, Ordering::Relaxed);
         let (durable, ledger) = (self.durable.clone(), self.ledger.clone());
@@ -215,7 +214,7 @@ impl Node {
 
     /// A connection has ended: its exclusive queues are deleted, and its slot is free.
     pub(crate) fn disconnect(self: &Arc<Self>, connection: &Arc<Connection>) {
-        let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id).collect();
+        let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id()).collect();
         let mut delete = || {
             for queues in exclusive.chunks(HELD_QUEUES_MAX) {
                 let (mut deferred, catalog) = (Deferred::default(), self.catalog.read());
@@ -235,7 +234,8 @@ impl Node {
             delete();
         }
         self.gets.lock().retain(|get| !Arc::ptr_eq(&get.connection, connection));
-        self.core.lock().free_slot(connection.id.0 as usize);
+        self.redelivering.lock().retain(|(_, waiting)| !Arc::ptr_eq(waiting, connection));
+        self.core.lock().free_slot(connection.id().0 as usize);
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -414,7 +414,7 @@ impl Node {
                 work += WORK_OF_WRITE;
                 if connection.drain() {
                     if is_own && round < ROUNDS_MAX {
-                        refilled = connection.mailbox().take_waiting(connection.id);
+                        refilled = connection.mailbox().take_waiting(connection.id());
                     } else {
                         connection.wake();
                     }
@@ -549,6 +549,7 @@ impl Node {
     pub fn on_timer(self: &Arc<Self>) {
         self.end_overdue_channels(self.now());
         self.end_pulls(self.now());
+        self.end_sessions(self.now());
         self.watch_ledger(self.now());
         self.check_those_who_waited(self.now());
         let (now, mut deferred) = (self.now(), Deferred::default());

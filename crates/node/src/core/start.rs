@@ -175,6 +175,7 @@ impl Node {
             bodies,
             awaiting: Default::default(),
             gets: Default::default(),
+            redelivering: Default::default(),
             replies: Default::default(),
             stalled: false.into(),
             storage_stalled,
@@ -237,6 +238,7 @@ impl Node {
         drop(catalog);
         let Some(queues) = loaded else { return };
         self.retry_gets(&queues);
+        self.retry_redeliveries(&queues);
         self.run_deferred(deferred, None);
     }
 
@@ -291,6 +293,7 @@ impl Core {
             timer: None,
             consumer_timeouts: ConsumerTimeouts::new(limits.consumer_timeout_ms, now),
             pull_timers: PullTimers::default(),
+            sessions: Default::default(),
             ledger_due: None,
             logins_due: None,
             catalog_position,

@@ -24,6 +24,7 @@ use crate::{
     },
     management::trace::{Firehose, TraceMessage, TracePoint},
     routing::{dead_letters, schedules},
+    session::table::Sessions,
 };
 
 /// What is under the shard's lock.
@@ -40,6 +41,8 @@ pub struct Core {
     pub timer: Option<Time>,
     pub consumer_timeouts: ConsumerTimeouts,
     pub pull_timers: PullTimers,
+    /// The client sessions that have names.
+    pub sessions: Sessions,
     /// When the node checks the ledger of memory again, if it must.
     pub ledger_due: Option<Time>,
     /// When the first login that waits because of failures is to be checked.
@@ -81,7 +84,15 @@ impl Core {
 
     /// How many connections there are.
     pub fn open_connections(&self) -> usize {
-        self.connections.len() - self.free_slots.len()
+        self.connections.len() - self.free_slots.len() - self.sessions.kept()
+    }
+
+    /// A slot for another connection.
+    pub fn take_slot(&mut self) -> usize {
+        self.free_slots.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        })
     }
 
     /// The connection in this slot has ended.
@@ -93,8 +104,8 @@ impl Core {
     /// When the host's timer should fire, if that has changed.
     pub fn move_timer(&mut self) -> Option<Option<Time>> {
         let (consumers, pulls) = (self.consumer_timeouts.due(), self.pull_timers.first());
-        let due =
-            [self.shard.deadline(), consumers, pulls, self.ledger_due, self.logins_due].into_iter().flatten().min();
+        let deadlines = [self.shard.deadline(), consumers, pulls, self.sessions.first_end(), self.ledger_due];
+        let due = deadlines.into_iter().chain([self.logins_due]).flatten().min();
         (std::mem::replace(&mut self.timer, due) != due).then_some(due)
     }
 }
@@ -262,7 +273,7 @@ impl Transition<'_> {
     }
 
     /// The message that `next` found just before.
-    fn stored(&self, handle: u64) -> MessageRef<'_> {
+    pub fn stored(&self, handle: u64) -> MessageRef<'_> {
         let (sequence, found) = self.found.expect("a stored message was found before it is delivered");
         debug_assert_eq!(sequence, handle, "the message found last is delivered first");
         self.store.message(found)
@@ -295,14 +306,14 @@ impl Transition<'_> {
     /// What is left of a subscription's pull lapses at this time, or `end` is `None`: it has no timer any more.
     pub fn set_pull_timer(&mut self, connection: &Connection, number: u32, end: Option<Time>) {
         let mut mailbox = connection.mailbox();
-        let Some(subscription) = mailbox.subscriptions.get_mut(&number) else { return };
+        let Some(subscription) = mailbox.state.subscriptions.get_mut(&number) else { return };
         let before = std::mem::replace(&mut subscription.pull_ends, end);
-        self.pull_timers.set(subscription_id(connection.id, number), before, end);
+        self.pull_timers.set(subscription_id(connection.id(), number), before, end);
     }
 
     /// A subscription with such a timer has ended.
     pub fn forget_pull_timer(&mut self, connection: &Connection, number: u32, end: Option<Time>) {
-        self.pull_timers.set(subscription_id(connection.id, number), end, None);
+        self.pull_timers.set(subscription_id(connection.id(), number), end, None);
     }
 
     /// What the shard finds for a get goes to this channel.
@@ -388,7 +399,7 @@ impl Ports for Transition<'_> {
             return taken;
         }
         if self.firehose.is_some() && written == Written::Message {
-            let channel = connection.mailbox().subscriptions.get(&number).map_or(0, |one| one.channel);
+            let channel = connection.mailbox().state.subscriptions.get(&number).map_or(0, |one| one.channel);
             self.trace_delivered(connection, channel, delivery);
         }
         self.deferred.touch(connection);

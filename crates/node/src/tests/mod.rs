@@ -11,6 +11,7 @@ pub(crate) mod pacing;
 pub(crate) mod port;
 pub(crate) mod publish;
 pub(crate) mod rig;
+pub(crate) mod session;
 pub(crate) mod settle;
 pub(crate) mod talk;
 pub(crate) mod unbinding;

@@ -1,0 +1,123 @@
+//! Outstanding deliveries of a kept session, which its next connection gets once more with their ids.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use ferrymq_broker::{Next, Ports};
+use ferrymq_model::{MessageRef, Place, QueueId};
+
+use crate::{
+    client::Client,
+    connection::{effects::DeliveryHeader, mailbox::Mailbox, peer::Connection},
+    core::{
+        node::Node,
+        transition::{Deferred, Transition},
+    },
+};
+
+/// How many messages are delivered once more during one hold of the shard's lock.
+const HELD_MESSAGES_MAX: usize = 128;
+
+/// A delivery that is delivered once more.
+#[derive(Clone, Copy, Debug)]
+pub struct Redelivery {
+    pub channel: u16,
+    pub id: u64,
+    pub subscription: Option<u32>,
+    pub place: Place,
+}
+
+/// What became of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Redelivered {
+    Yes,
+    /// Storage reads the message, and the connection is notified when it has.
+    Pending,
+    /// The message is gone.
+    Gone,
+}
+
+impl Client {
+    /// Delivers outstanding deliveries once more, as long as the socket accepts them; after the last one, new deliveries
+    /// follow.
+    pub(crate) fn redeliver_some(&mut self) {
+        while self.is_redelivering() && !self.connection.mailbox().is_full() {
+            let (mut deferred, mut is_pending) = (Deferred::default(), false);
+            let (redeliveries, connection) = (&mut self.redeliveries, &self.connection);
+            self.node.decide(&mut deferred, |shard, ports| {
+                for _ in 0..HELD_MESSAGES_MAX {
+                    let Some(one) = redeliveries.as_ref().and_then(VecDeque::front) else { break };
+                    if connection.mailbox().is_full() {
+                        break;
+                    }
+                    is_pending = ports.redeliver(connection, one) == Redelivered::Pending;
+                    if is_pending {
+                        break;
+                    }
+                    if let Some(rest) = redeliveries.as_mut() {
+                        rest.pop_front();
+                    }
+                }
+                if redeliveries.as_ref().is_some_and(VecDeque::is_empty) {
+                    *redeliveries = None;
+                    let (waiting, subscriptions) = connection.mailbox().unpark(connection.id());
+                    shard.resume(&subscriptions);
+                    shard.credit(&waiting);
+                }
+                ports.touch(connection);
+            });
+            self.run_deferred(deferred);
+            if is_pending {
+                return;
+            }
+        }
+    }
+
+    /// Whether some deliveries are to be delivered once more.
+    pub(crate) fn is_redelivering(&self) -> bool {
+        self.redeliveries.is_some()
+    }
+}
+
+impl Node {
+    /// Storage has read messages of these queues: connections that wait for them are notified.
+    pub(crate) fn retry_redeliveries(&self, queues: &[QueueId]) {
+        let is_read = |(queue, _): &mut (QueueId, Arc<Connection>)| queues.iter().any(|read| read.queue() == *queue);
+        let ready: Vec<_> = self.redelivering.lock().extract_if(.., is_read).collect();
+        ready.iter().for_each(|(_, connection)| connection.wake());
+    }
+}
+
+impl Transition<'_> {
+    /// Delivers a message once more.
+    fn redeliver(&mut self, connection: &Arc<Connection>, one: &Redelivery) -> Redelivered {
+        let queue = one.place.queue.queue();
+        if self.node.failed.check(&[queue]).is_err() {
+            return Redelivered::Gone;
+        }
+        match self.next(one.place.queue, one.place.sequence) {
+            Next::Pending => {
+                // Under the lock that storage needs to report what it has read: so no report is missed.
+                self.node.redelivering.lock().push((queue, connection.clone()));
+                return Redelivered::Pending;
+            }
+            Next::Message { sequence, handle, .. } if sequence == one.place.sequence => {
+                let message = self.stored(handle);
+                if let Some(properties) = self.node.fitting(&message, connection.properties_bytes_max()) {
+                    let message = MessageRef { properties: &properties, ..message };
+                    connection.mailbox().deliver_again(one, &message);
+                }
+            }
+            Next::Message { .. } | Next::End => return Redelivered::Gone,
+        }
+        Redelivered::Yes
+    }
+}
+
+impl Mailbox {
+    fn deliver_again(&mut self, one: &Redelivery, message: &MessageRef<'_>) {
+        let header = DeliveryHeader { delivery_tag: one.id, redelivered: true, attempts: None };
+        let subscription = one.subscription.and_then(|number| self.state.subscriptions.get(&number));
+        let tag = subscription.map(|subscription| subscription.tag.clone()).unwrap_or_default();
+        self.effects.deliver(one.channel, &tag, header, message);
+    }
+}

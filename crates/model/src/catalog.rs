@@ -173,6 +173,8 @@ pub enum EntryKind {
     Policy = 8,
     /// A user's permissions for the routing keys of a topic exchange.
     TopicPermission = 9,
+    /// A part of a prepared transaction.
+    PreparedTransaction = 10,
 }
 
 impl EntryKind {
@@ -189,6 +191,7 @@ impl EntryKind {
             7 => Self::Counter,
             8 => Self::Policy,
             9 => Self::TopicPermission,
+            10 => Self::PreparedTransaction,
             _ => return None,
         })
     }

@@ -84,6 +84,10 @@ pub enum Reply {
     TxSelected,
     /// The transaction is begun.
     TxBegun,
+    /// The transaction is prepared, and on disk.
+    TxPrepared,
+    /// The names of prepared transactions, ascending.
+    Prepared(Vec<Vec<u8>>),
     /// The transaction is committed and on disk.
     TxCommitted,
     /// The transaction is rolled back.

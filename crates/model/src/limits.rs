@@ -49,6 +49,11 @@ pub struct Limits {
     pub connections_max: u32,
 }
 
+impl Limits {
+    /// The maximum length of the name of a prepared transaction, in bytes.
+    pub const PREPARED_NAME_BYTES_MAX: usize = 255;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -198,6 +198,22 @@ pub enum Ask {
     Commit(TransactionId),
     /// Drop the waiting publishes and settlements of the transaction. Its settled deliveries are unsettled again.
     RollBack(TransactionId),
+    /// Store the transaction so that it can be committed or rolled back later by its name, from any connection of the
+    /// same user and after a restart. It is over for the channel: its settled deliveries count no more, and are not
+    /// ready either.
+    Prepare {
+        /// Of the channel.
+        transaction: TransactionId,
+        /// Unique in the vhost, at most [`crate::Limits::PREPARED_NAME_BYTES_MAX`] bytes (XA: format, global and branch
+        /// identifiers).
+        name: Vec<u8>,
+    },
+    /// Commit a prepared transaction.
+    CommitPrepared(Vec<u8>),
+    /// Roll back a prepared transaction: its settled deliveries are requeued.
+    RollBackPrepared(Vec<u8>),
+    /// Name the prepared transactions of the vhost that the user may decide about.
+    ListPrepared,
     /// The connection's user sends a new secret, such as a new token before the old one expires.
     RenewLogin(Vec<u8>),
 }

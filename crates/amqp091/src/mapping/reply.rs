@@ -43,7 +43,12 @@ pub fn put_reply(out: &mut Vec<u8>, origin: Origin, reply: &Reply) {
         Reply::FlowSet { active } => put_method(out, channel, &methods::ChannelFlowOk { active: *active }),
         Reply::ConfirmSelected => put_method(out, channel, &methods::ConfirmSelectOk),
         // This protocol has no requests for these.
-        Reply::Published(_) | Reply::TxBegun | Reply::Attached { .. } | Reply::SessionKept => {}
+        Reply::Published(_)
+        | Reply::TxBegun
+        | Reply::TxPrepared
+        | Reply::Prepared(_)
+        | Reply::Attached { .. }
+        | Reply::SessionKept => {}
         Reply::Recovered => put_method(out, channel, &methods::BasicRecoverOk),
         Reply::TxSelected => put_method(out, channel, &methods::TxSelectOk),
         Reply::TxCommitted => put_method(out, channel, &methods::TxCommitOk),

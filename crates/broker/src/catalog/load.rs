@@ -146,6 +146,8 @@ impl Catalog {
             }
             EntryKind::Counter => return Err(Unfit::Unreadable("unknown counter".to_owned())),
             EntryKind::Policy => self.take_in_policy(value(entry)?)?,
+            // See `PreparedTransaction::load`.
+            EntryKind::PreparedTransaction => {}
             EntryKind::TopicPermission => {
                 let TopicPermissionEntry { user, vhost, exchange, write, read } = value(entry)?;
                 let (user, vhost, exchange) = (stored(&user)?, stored(&vhost)?, stored(&exchange)?);

@@ -186,6 +186,16 @@ impl Lane {
         self.ready -= self.returned.remove(first, last);
     }
 
+    /// Messages that came back are delivered to somebody who settles them later. Returns those that did come back.
+    pub(crate) fn hold(&mut self, first: Sequence, last: Sequence) -> Vec<(Sequence, Sequence)> {
+        let within = self.returned.iter().map(|(start, end)| (start.max(first), end.min(last)));
+        let held: Vec<_> = within.filter(|(start, end)| start <= end).collect();
+        for (start, end) in &held {
+            self.ready -= self.returned.remove(*start, *end);
+        }
+        held
+    }
+
     /// All ready messages leave; calls `each` with every run.
     pub(crate) fn purge(&mut self, mut tell: impl FnMut(Sequence, Sequence)) {
         self.ready = 0;

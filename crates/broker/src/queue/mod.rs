@@ -5,6 +5,7 @@ mod commit;
 mod dead_letters;
 mod dispatch;
 mod drain;
+mod hold;
 mod lane;
 mod lanes;
 mod limits;

@@ -74,7 +74,7 @@ impl Node {
 }
 
 /// As if it were published now.
-fn facts_of(kept: &KeptMessage, now: Time) -> Facts {
+pub(super) fn facts_of(kept: &KeptMessage, now: Time) -> Facts {
     Facts {
         body_bytes: u32::try_from(kept.message.borrowed().body.bytes().len()).expect("as it was when it was published"),
         priority: kept.priority,

@@ -12,6 +12,7 @@ mod filing;
 mod history;
 mod life;
 mod pacing;
+mod prepare;
 mod publish;
 mod replies;
 mod route_cache;
@@ -377,6 +378,10 @@ impl Client {
             Ask::Begin(transaction) => self.begin(origin, transaction),
             Ask::Commit(transaction) => self.commit(origin, transaction),
             Ask::RollBack(transaction) => self.roll_back(origin, transaction),
+            Ask::Prepare { transaction, name } => self.prepare(origin, transaction, name),
+            Ask::CommitPrepared(name) => self.decide_prepared(origin, &name, true),
+            Ask::RollBackPrepared(name) => self.decide_prepared(origin, &name, false),
+            Ask::ListPrepared => self.list_prepared(origin),
             Ask::RenewLogin(secret) => self.renew_login(origin, &secret),
         };
         if let Err(refusal) = result {

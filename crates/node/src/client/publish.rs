@@ -556,7 +556,7 @@ pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRe
     }
 }
 
-fn kept_of(publish: &Publish, message: &MessageRef<'_>) -> KeptMessage {
+pub(super) fn kept_of(publish: &Publish, message: &MessageRef<'_>) -> KeptMessage {
     KeptMessage {
         message: message.owned(),
         more_keys: publish.more_keys().into(),

@@ -11,8 +11,8 @@ use std::{
 };
 
 use ferrymq_auth::{DelayedLogins, FailedLogins, PasswordChecks};
-use ferrymq_broker::{Catalog, HistoryBudget, Ports, Shard};
-use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Position, Properties, QueueId, Refusal, Time};
+use ferrymq_broker::{Catalog, HistoryBudget, Ports, PreparedTransaction, Shard};
+use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Name, Position, Properties, QueueId, Refusal, Time};
 use ferrymq_storage::{BodyFiles, Store};
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
@@ -127,6 +127,8 @@ pub struct Node {
     pub(crate) gets: Mutex<Vec<PendingGet>>,
     /// Connections that get outstanding deliveries once more, and the queues that storage is reading for that.
     pub(crate) redelivering: Mutex<Vec<(QueueId, Arc<Connection>)>>,
+    /// Prepared transactions by vhost and name. Locked only to add, find or remove one, after the shard's lock.
+    pub(crate) prepared: Mutex<BTreeMap<(Name, Vec<u8>), PreparedTransaction>>,
     /// The memory that connections hold.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) stalled: AtomicBool,

@@ -31,6 +31,8 @@ pub enum NodeError {
     Storage(OpenError),
     /// The catalog in it cannot be read.
     Catalog(LoadError),
+    /// A prepared transaction in it cannot be read: says why.
+    Prepared(String),
     /// It cannot be written.
     Write(FatalError),
     /// It was created with other values than those that are asked for now: which, and what would be right.
@@ -43,6 +45,7 @@ impl fmt::Display for NodeError {
             Self::Storage(error) => error.fmt(f),
             Self::Write(error) => error.fmt(f),
             Self::Fixed(why) => f.write_str(why),
+            Self::Prepared(why) => write!(f, "a prepared transaction in the data directory cannot be read: {why}"),
             Self::Catalog(error) => write!(f, "the catalog in the data directory cannot be read: {error}"),
         }
     }
@@ -54,7 +57,7 @@ impl std::error::Error for NodeError {
             Self::Storage(error) => Some(error),
             Self::Write(error) => Some(error),
             Self::Catalog(error) => Some(error),
-            Self::Fixed(_) => None,
+            Self::Fixed(_) | Self::Prepared(_) => None,
         }
     }
 }
@@ -175,6 +178,7 @@ impl Node {
             bodies,
             awaiting: Default::default(),
             gets: Default::default(),
+            prepared: Default::default(),
             redelivering: Default::default(),
             replies: Default::default(),
             stalled: false.into(),
@@ -193,6 +197,7 @@ impl Node {
             #[cfg(test)]
             checks_each_login: false.into(),
         });
+        node.restore_prepared(&recovered.entries)?;
         storage_events.node.set(Arc::downgrade(&node)).expect("storage's events have one node");
         node.run_deferred(Deferred { more: true, ..Deferred::default() }, None);
         Ok(node)

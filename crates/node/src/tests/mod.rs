@@ -9,6 +9,7 @@ pub(crate) mod ledger;
 pub(crate) mod login;
 pub(crate) mod pacing;
 pub(crate) mod port;
+pub(crate) mod prepared;
 pub(crate) mod publish;
 pub(crate) mod rig;
 pub(crate) mod session;

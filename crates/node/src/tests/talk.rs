@@ -24,6 +24,11 @@ impl Notes {
         std::mem::take(&mut self.seen.lock())
     }
 
+    /// Whether the peer has got something that begins so.
+    pub fn sees(&self, begin: &str) -> bool {
+        self.seen.lock().iter().any(|one| one.starts_with(begin))
+    }
+
     pub fn turns(&self) -> u64 {
         *self.turns.lock()
     }

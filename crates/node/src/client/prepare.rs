@@ -1,0 +1,161 @@
+//! Prepared transactions: they are decided later, from any connection and also after a restart (X/Open XA).
+
+use ferrymq_broker::{Catalog, Committed, Envelope, History, KeptMessage, PreparedTransaction};
+use ferrymq_model::{CatalogEntry, Limits, Name, Origin, QueueId, Refusal, Reply, Settlement, TransactionId};
+
+use super::{
+    Client,
+    history::facts_of,
+    publish::{kept_of, message_of},
+    transaction::not_open,
+};
+use crate::{
+    connection::ledger::Kind,
+    core::{
+        node::Node,
+        start::NodeError,
+        transition::{CatalogLock, Deferred},
+    },
+};
+
+/// How many prepared transactions a node keeps.
+const COUNT_MAX: usize = 10_000;
+
+/// The maximum of one of them, in bytes of its messages. They stay in memory until they are decided.
+const BYTES_MAX: usize = 4 << 20;
+
+impl Client {
+    pub(super) fn prepare(&mut self, origin: Origin, id: TransactionId, name: Vec<u8>) -> Result<(), Refusal> {
+        let channel = origin.channel;
+        let (vhost, user) = (self.caller().vhost.clone(), self.caller().user.clone());
+        self.check_prepare(channel, id, &name)?;
+        let (transaction, settlements) = {
+            let mut mailbox = self.connection.mailbox();
+            let mut transaction = mailbox.end_transaction(channel, id).ok_or_else(|| not_open(id))?;
+            let settlements = std::mem::take(&mut transaction.settlements);
+            (transaction, mailbox.committed(channel, settlements))
+        };
+        self.connection.account.subtract(Kind::Transactions, transaction.bytes);
+        let publishes =
+            transaction.publishes.iter().map(|publish| kept_of(publish, &message_of(publish, &[]))).collect();
+        let prepared = PreparedTransaction { vhost: vhost.clone(), name: name.clone(), user, publishes, settlements };
+        let entries = prepared.entries(false);
+        let waiting = self.connection.mailbox().take_waiting(self.connection.id());
+        let (mut deferred, catalog) = (Deferred::default(), self.node.catalog.read());
+        let position = self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
+            ports.write_changes(&entries);
+            shard.credit(&waiting);
+            self.node.prepared.lock().insert((vhost, name), prepared);
+            ports.flushed_position()
+        });
+        drop(catalog);
+        self.reply(origin, Some(position), Reply::TxPrepared);
+        self.run_deferred(deferred);
+        Ok(())
+    }
+
+    fn check_prepare(&self, channel: u16, id: TransactionId, name: &[u8]) -> Result<(), Refusal> {
+        if name.len() > Limits::PREPARED_NAME_BYTES_MAX {
+            let max = Limits::PREPARED_NAME_BYTES_MAX;
+            return Err(Refusal::PreconditionFailed(format!("a transaction's name has at most {max} bytes")));
+        }
+        let bytes = self.with_channel(channel, |channel| channel.transactions.get(&id).map(|open| open.bytes));
+        if bytes.ok_or_else(|| not_open(id))? > BYTES_MAX {
+            return Err(Refusal::ResourceLimit(format!("a prepared transaction has at most {BYTES_MAX} bytes")));
+        }
+        let prepared = self.node.prepared.lock();
+        if prepared.contains_key(&(self.caller().vhost.clone(), name.to_vec())) {
+            return Err(Refusal::PreconditionFailed("a transaction of this name is prepared".to_owned()));
+        }
+        if prepared.len() >= COUNT_MAX {
+            return Err(Refusal::ResourceLimit(format!("{COUNT_MAX} transactions are prepared")));
+        }
+        Ok(())
+    }
+
+    /// Commits a prepared transaction, or rolls it back.
+    pub(super) fn decide_prepared(&mut self, origin: Origin, name: &[u8], commits: bool) -> Result<(), Refusal> {
+        let key = (self.caller().vhost.clone(), name.to_vec());
+        let found = {
+            let mut prepared = self.node.prepared.lock();
+            let is_own = prepared.get(&key).is_some_and(|found| found.user == *self.caller().user);
+            is_own.then(|| prepared.remove(&key)).flatten()
+        };
+        let Some(found) = found else {
+            return Err(Refusal::PreconditionFailed("no transaction of this name is prepared".to_owned()));
+        };
+        let (now, mut deferred) = (self.node.now(), Deferred::default());
+        let catalog = self.node.catalog.read();
+        let publishes = if commits { &found.publishes[..] } else { &[] };
+        let routed: Vec<Vec<QueueId>> =
+            publishes.iter().map(|kept| self.node.route_kept(&catalog, &found.vhost, kept)).collect();
+        let messages = publishes.iter().zip(&routed).map(|(kept, targets)| Committed {
+            message: kept.message.borrowed(),
+            facts: facts_of(kept, now),
+            persistent: kept.persistent,
+            targets,
+        });
+        let settlements: Vec<_> = found
+            .settlements
+            .iter()
+            .map(|(settlement, ranges)| (if commits { *settlement } else { Settlement::RELEASE }, ranges.clone()))
+            .collect();
+        let gone = found.entries(true);
+        let position = self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
+            shard.commit(messages, &settlements, now, ports);
+            ports.write_changes(&gone);
+            ports.flushed_position()
+        });
+        drop(catalog);
+        self.reply(origin, Some(position), if commits { Reply::TxCommitted } else { Reply::TxRolledBack });
+        self.run_deferred(deferred);
+        Ok(())
+    }
+
+    pub(super) fn list_prepared(&mut self, origin: Origin) -> Result<(), Refusal> {
+        let caller = self.caller();
+        let names = self.node.prepared_of(caller.vhost, caller.user);
+        self.reply(origin, None, Reply::Prepared(names));
+        Ok(())
+    }
+}
+
+impl Node {
+    /// The names of the prepared transactions that a user may decide about, ascending.
+    fn prepared_of(&self, vhost: &Name, user: &Name) -> Vec<Vec<u8>> {
+        let prepared = self.prepared.lock();
+        let own = prepared.values().filter(|found| found.vhost == *vhost && found.user == *user);
+        own.map(|found| found.name.clone()).collect()
+    }
+
+    /// The queues of a message that was checked before; none if its exchange was deleted meanwhile.
+    fn route_kept(&self, catalog: &Catalog, vhost: &str, kept: &KeptMessage) -> Vec<QueueId> {
+        let (message, mut targets) = (kept.message.borrowed(), Vec::new());
+        let reader = self.properties.get(&message.dialect);
+        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
+        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
+        let keep = |history: &History| self.keep(history, kept.clone());
+        let random = || self.random() as u64;
+        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
+        let envelope =
+            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
+        let (key, more_keys) = (message.routing_key, &*kept.more_keys);
+        if catalog.route(vhost, message.exchange, key, more_keys, &envelope, &mut targets).is_err() {
+            targets.clear();
+        }
+        targets
+    }
+
+    /// After a restart: what prepared transactions settle is not ready.
+    pub(crate) fn restore_prepared(&self, entries: &[CatalogEntry]) -> Result<(), NodeError> {
+        let loaded = PreparedTransaction::load(entries).map_err(NodeError::Prepared)?;
+        let mut core = self.core.lock();
+        for mut found in loaded {
+            for (_, ranges) in &mut found.settlements {
+                *ranges = ranges.iter().flat_map(|range| core.shard.hold(*range)).collect();
+            }
+            self.prepared.lock().insert((found.vhost.clone(), found.name.clone()), found);
+        }
+        Ok(())
+    }
+}

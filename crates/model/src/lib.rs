@@ -8,6 +8,7 @@ mod catalog;
 mod death;
 mod dialect;
 mod effect;
+mod file_stretch;
 mod ids;
 mod intervals;
 mod limits;
@@ -30,6 +31,7 @@ pub use catalog::{
 pub use death::{DeadLetter, Death, DeathReason};
 pub use dialect::{Identity, Properties, ReleasedMessage, Traced};
 pub use effect::{Effect, Event, PublishOutcome, Reply, ReturnReason};
+pub use file_stretch::{FileStretch, SentFile};
 pub use ids::{ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;

@@ -12,7 +12,7 @@ mod routing;
 mod tests;
 
 pub use client::Client;
-pub use connection::effects::Effects;
+pub use connection::effects::{Effects, StoppedEffects};
 pub use connection::peer::Peer;
 pub use core::check::{Checked, check};
 pub use core::host::Host;

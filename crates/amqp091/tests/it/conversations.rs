@@ -18,7 +18,7 @@ use ferrymq_model::{
     BodyRef, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
     ServerProperties,
 };
-use ferrymq_wire::{Encoder, LogLine, Moment, Outbox, Output, Session, Step, Then};
+use ferrymq_wire::{Encoded, Encoder, LogLine, Moment, Outbox, Output, Session, Step, Then};
 
 use super::{show::show, text};
 
@@ -86,6 +86,7 @@ impl Conversation {
                 Step::Send(range) => self.sent(&out.bytes[range]),
                 Step::Command(command) => self.said.push_back(format!("N: {}", show(&command, &self.input))),
                 Step::Encode(encoder) => self.encoder = Some(encoder),
+                Step::Resume { channel } => panic!("the encoder never stops, and channel {channel} goes on"),
                 Step::Close => {
                     self.said.push_back("X".to_owned());
                     assert!(self.session.is_closed());
@@ -112,7 +113,7 @@ impl Conversation {
     fn effect(&mut self, line: &str) {
         let mut outbox = Outbox::default();
         let encoder = self.encoder.as_mut().expect("the handshake has set the encoder");
-        with_effect(line, &mut |effect| encoder.encode(effect, &mut outbox));
+        with_effect(line, &mut |effect| assert_eq!(encoder.encode(effect, &mut outbox), Encoded::Whole));
         let mut slices = [std::io::IoSlice::new(&[]); 64];
         let count = outbox.slices(&mut slices);
         self.sent(&slices[..count].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>());

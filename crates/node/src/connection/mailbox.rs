@@ -29,6 +29,8 @@ pub struct Mailbox {
     /// How many bytes wait for the socket, as of the last question. The thread that has written asks under this
     /// lock, so that of two writes the later answer counts: an old large number would stop deliveries for good.
     pub backlog: usize,
+    /// How many bytes wait until the client opens a window, as of that question.
+    pub stopped: usize,
     backlog_max: usize,
     pub unacked_max: usize,
     /// The consumer timeout of get; 0 means none.
@@ -155,6 +157,7 @@ impl Mailbox {
             effects: Effects::default(),
             draining: false,
             backlog: 0,
+            stopped: 0,
             backlog_max: limits.outbox_bytes_max,
             unacked_max: limits.unacked_max as usize,
             timeout_ms: limits.consumer_timeout_ms,
@@ -249,7 +252,7 @@ impl Mailbox {
     pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> Taken {
         let Some(subscription) = self.subscriptions.get_mut(&number) else { return Taken::NoCredit };
         let Some(channel) = self.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
-        let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
+        let full = self.backlog + self.stopped + self.effects.len_bytes() >= self.backlog_max;
         let has_credit = channel.has_credit(subscription, self.unacked_max);
         if full || !has_credit {
             self.full |= full;
@@ -419,13 +422,13 @@ impl Mailbox {
     }
 
     /// Whether far more waits for the socket than deliveries alone could cause: returns, confirms and replies,
-    /// which need no credit.
+    /// which need no credit. What waits for a window does not count: the client is read, so that it can open it.
     pub fn is_flooded(&self) -> bool {
         self.backlog + self.effects.len_bytes() >= 4 * self.backlog_max
     }
 
     fn has_room(&self) -> bool {
-        self.backlog + self.effects.len_bytes() < self.backlog_max / 2
+        self.backlog + self.stopped + self.effects.len_bytes() < self.backlog_max / 2
     }
 
     /// The subscriptions that wait for credit, in the order in which they began to wait. Empty while the

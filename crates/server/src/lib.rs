@@ -2,6 +2,7 @@
 
 mod certificate;
 pub mod check;
+mod choosing;
 pub mod command_line;
 pub mod configuration;
 mod connection;

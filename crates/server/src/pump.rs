@@ -374,6 +374,11 @@ impl Pump {
                     self.done += WORK_OF_LOOK + (encoding.resume(channel) / WORK_BYTES) as u64;
                     self.client.written();
                 }
+                Some(Step::HandOver(session)) => {
+                    self.session = session;
+                    // It reads what the other one has left.
+                    self.wants_rest = true;
+                }
                 Some(end @ (Step::Close | Step::AwaitPeerClose)) => {
                     self.client.finish(input, &mut self.events);
                     self.peer_closes = matches!(end, Step::AwaitPeerClose);

@@ -46,6 +46,9 @@ pub enum Step {
         /// The channel that [`Encoded::Stopped`] has named.
         channel: u16,
     },
+    /// This session takes the place of the one that returns the step, which has used none of the bytes that the other one
+    /// is to read. It has been opened already.
+    HandOver(Box<dyn Session>),
     /// Send the waiting bytes, then close the socket. Ignore all steps that follow.
     Close,
     /// Like `Close`, but the peer closes the socket: it has asked for the end and has its answer. If the server closed
@@ -173,7 +176,7 @@ pub enum Then {
 /// The caller carries out the steps of each call in order, before the next call. A step may cause an event; the caller
 /// returns it to the session before the remaining steps. A refused command does not stop later commands on other
 /// channels. The node ignores later commands on the same channel until the session closes that channel.
-pub trait Session: Send {
+pub trait Session: Send + std::fmt::Debug {
     /// The connection is accepted. If the server speaks first in the protocol, the session does so here.
     fn opened(&mut self, now: Moment, out: &mut Output);
 

@@ -86,6 +86,7 @@ impl Conversation {
                 Step::Send(range) => self.sent(&out.bytes[range]),
                 Step::Command(command) => self.said.push_back(format!("N: {}", show(&command, &self.input))),
                 Step::Encode(encoder) => self.encoder = Some(encoder),
+                Step::HandOver(session) => panic!("{session:?} takes the place of a session of AMQP 0-9-1"),
                 Step::Resume { channel } => panic!("the encoder never stops, and channel {channel} goes on"),
                 Step::Close => {
                     self.said.push_back("X".to_owned());

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     connection,
     process::Process,
-    protocol::{NewSession, PROTOCOLS, Transport},
+    protocol::{self, NewSession, PROTOCOLS, Transport},
     tls::{Records, Tls},
 };
 
@@ -35,8 +35,7 @@ impl InProcess {
     pub fn of_amqp091(sabotage: impl FnOnce(&Process)) -> Self {
         let process = Process::new();
         sabotage(&process);
-        let Transport::Sessions { open, .. } = PROTOCOLS[0].transport else { unreachable!("AMQP has sessions") };
-        Self::start(process, Limits::default(), None, |node| open(&ServerProperties::default(), node.limits(), false))
+        Self::start(process, Limits::default(), None, |node| amqp091(node.limits()))
     }
 
     /// A server with these sessions, under TLS if there is a certificate.
@@ -84,6 +83,12 @@ impl InProcess {
     pub fn address(&self) -> String {
         self.address.to_string()
     }
+}
+
+/// Begins the sessions of AMQP's port.
+pub fn amqp091(limits: &Limits) -> NewSession {
+    let Transport::Sessions(spoken) = PROTOCOLS[0].transport else { unreachable!("AMQP has sessions") };
+    protocol::open(spoken, &ServerProperties::default(), limits, false)
 }
 
 impl Drop for InProcess {

@@ -35,7 +35,7 @@ pub use file_stretch::{FileStretch, SentFile};
 pub use ids::{ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
-pub use login::Login;
+pub use login::{Login, Mechanism};
 pub use message::{BodyRef, Dialect, Facts, FiledBody, MessageRef, OwnedBody, OwnedMessage};
 pub use name::{Name, NameError};
 pub use publish::{Body, Publish, PublishExtras, Span};

@@ -6,7 +6,7 @@ use ferrymq_amqp091::{
     Greeting, PropertyList,
     codec::frame::{PROTOCOL_HEADER, PROTOCOL_HEADER_0_9},
 };
-use ferrymq_model::{Dialect, Limits, Properties, ServerProperties};
+use ferrymq_model::{Dialect, Limits, Mechanism, Properties, ServerProperties};
 use ferrymq_wire::Session;
 
 use crate::choosing::{self, Choice};
@@ -39,8 +39,8 @@ pub enum Transport {
 /// A protocol that sessions speak.
 pub struct Spoken {
     /// Makes what all sessions of a listener share, and returns the function that begins a session. The last argument
-    /// says whether certificates can identify clients there.
-    pub open: fn(&ServerProperties, &Limits, bool) -> NewSession,
+    /// says how clients log in there.
+    pub open: fn(&ServerProperties, &Limits, &[Mechanism]) -> NewSession,
     /// What its clients can send first; read only where there are several protocols.
     pub headers: &'static [&'static [u8]],
     /// The dialect of its messages: how their properties are read.
@@ -54,10 +54,10 @@ impl std::fmt::Debug for Spoken {
 }
 
 /// Opens all protocols of a listener, and returns the function that begins a session.
-pub fn open(spoken: &[Spoken], properties: &ServerProperties, limits: &Limits, by_certificate: bool) -> NewSession {
+pub fn open(spoken: &[Spoken], properties: &ServerProperties, limits: &Limits, mechanisms: &[Mechanism]) -> NewSession {
     let open = |spoken: &Spoken| Choice {
         headers: spoken.headers,
-        new_session: (spoken.open)(properties, limits, by_certificate),
+        new_session: (spoken.open)(properties, limits, mechanisms),
     };
     choosing::sessions_of(spoken.iter().map(open).collect())
 }
@@ -116,8 +116,7 @@ impl Service {
     }
 }
 
-fn open_amqp091(properties: &ServerProperties, limits: &Limits, by_certificate: bool) -> NewSession {
-    let greet = if by_certificate { Greeting::with_certificates } else { Greeting::new };
-    let greeting = Arc::new(greet(properties, limits.clone()));
+fn open_amqp091(properties: &ServerProperties, limits: &Limits, mechanisms: &[Mechanism]) -> NewSession {
+    let greeting = Arc::new(Greeting::offering(mechanisms, properties, limits.clone()));
     Arc::new(move || Box::new(ferrymq_amqp091::Connection::new(greeting.clone())))
 }

@@ -128,8 +128,8 @@ async fn serve(
     for listener in &settings.listeners {
         let Transport::Sessions(spoken) = listener.service.protocol.transport else { continue };
         let is_secure = listener.service.is_secure;
-        let by_certificate = is_secure && settings.tls.can_prove();
-        let new_session = protocol::open(spoken, &settings.identity, node.limits(), by_certificate);
+        let mechanisms = settings.mechanisms(&listener.service)?;
+        let new_session = protocol::open(spoken, &settings.identity, node.limits(), &mechanisms);
         let tls = tls.clone().filter(|_| is_secure);
         let (node, process, workers, places) = (node.clone(), process.clone(), workers.clone(), places.clone());
         let endpoint = Endpoint::Sessions { new_session, node, process, tls, workers, places };

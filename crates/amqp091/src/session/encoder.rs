@@ -51,7 +51,7 @@ impl FrameEncoder {
 
     fn refuse(&mut self, origin: Origin, refusal: &Refusal, out: &mut Outbox) {
         // The session answers a refused login, because it knows the capabilities of the client.
-        if matches!(refusal, Refusal::LoginFailed(_)) || !self.is_open(origin.channel) {
+        if matches!(refusal, Refusal::LoginFailed(_) | Refusal::LoginMalformed(_)) || !self.is_open(origin.channel) {
             return;
         }
         if mapping::put_close(out.bytes(), origin, &Violation::from(refusal)) {

@@ -15,7 +15,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use ferrymq_amqp091::{Connection, Greeting};
 use ferrymq_model::{
-    BodyRef, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
+    BodyRef, Dialect, Effect, Event, Limits, Mechanism, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
     ServerProperties,
 };
 use ferrymq_wire::{Encoded, Encoder, LogLine, Moment, Outbox, Output, Session, Step, Then};
@@ -41,7 +41,8 @@ struct Conversation {
 
 impl Conversation {
     fn new(limits: Limits) -> Self {
-        let greeting = Arc::new(Greeting::new(&ServerProperties::default(), limits));
+        let offered = [Mechanism::AmqPlain, Mechanism::Plain, Mechanism::RabbitCrDemo];
+        let greeting = Arc::new(Greeting::offering(&offered, &ServerProperties::default(), limits));
         let mut session = Connection::new(greeting);
         session.opened(Moment(0), &mut Output::default());
         Self { session, encoder: None, now: Moment(0), input: Vec::new(), said: VecDeque::new() }
@@ -147,6 +148,7 @@ fn refused(line: &str) -> (Origin, Refusal) {
         "not-allowed" => Refusal::NotAllowed(text),
         "fault" => Refusal::Fault(text),
         "login" => Refusal::LoginFailed(text),
+        "login-malformed" => Refusal::LoginMalformed(text),
         other => panic!("no refusal {other}"),
     };
     (origin, refusal)
@@ -155,6 +157,7 @@ fn refused(line: &str) -> (Origin, Refusal) {
 fn event(line: &str) -> Event {
     match line.split_once(' ').unwrap_or((line, "")) {
         ("logged-in", _) => Event::LoggedIn,
+        ("challenge", text) => Event::Challenge(text.as_bytes().to_vec()),
         ("vhost-opened", _) => Event::VhostOpened,
         ("connection-closed", _) => Event::ConnectionClosed,
         ("blocked", why) => Event::Blocked(why.to_owned()),
@@ -364,8 +367,14 @@ conversations! {
     login_amqplain_garbage
     login_amqplain_missing
     login_amqplain_type
+    login_challenge_unanswered
+    login_in_two_steps
     login_mechanism
     login_response
+    login_response_empty
+    login_response_too_long
+    login_response_twice
+    login_response_unasked
     login_silent
     malformed_frame
     malformed_table

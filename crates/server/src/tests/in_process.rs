@@ -10,7 +10,7 @@ use std::{
 };
 
 use ferrymq_amqp091::PropertyList;
-use ferrymq_model::{Dialect, Limits, ServerProperties};
+use ferrymq_model::{Dialect, Limits, Mechanism, ServerProperties};
 use ferrymq_node::{Backend, Node, NodeSettings};
 use ferrymq_storage::{Options, RealDisk};
 use tokio::runtime::{Builder, Runtime};
@@ -88,7 +88,7 @@ impl InProcess {
 /// Begins the sessions of AMQP's port.
 pub fn amqp091(limits: &Limits) -> NewSession {
     let Transport::Sessions(spoken) = PROTOCOLS[0].transport else { unreachable!("AMQP has sessions") };
-    protocol::open(spoken, &ServerProperties::default(), limits, false)
+    protocol::open(spoken, &ServerProperties::default(), limits, &[Mechanism::Plain])
 }
 
 impl Drop for InProcess {

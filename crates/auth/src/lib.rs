@@ -5,12 +5,14 @@
 //! It knows no connection. What waits for a check is a type parameter of [`PasswordChecks`] and [`DelayedLogins`].
 
 mod checks;
+mod exchange;
 mod failed_logins;
 pub mod passwords;
 mod token_keys;
 mod tokens;
 
 pub use checks::{Check, PasswordChecks, Waits};
+pub use exchange::{Exchange, Next};
 pub use failed_logins::{DelayedLogin, DelayedLogins, FailedLogins};
 pub use token_keys::TokenKeys;
 pub use tokens::{SCOPES_MAX, Token, TokenSettings};

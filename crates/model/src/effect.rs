@@ -207,6 +207,9 @@ pub enum Effect<'a> {
 pub enum Event {
     /// The login succeeded; the session goes on with its handshake.
     LoggedIn,
+    /// The login has one more step: the client gets this, and its response is the next login
+    /// ([`crate::Login::Respond`]).
+    Challenge(Vec<u8>),
     /// The vhost is open. (The reply goes to the socket as an effect.)
     VhostOpened,
     /// The answer to a request whose answer the session wants.

@@ -36,6 +36,8 @@ impl fmt::Display for Object {
 pub enum Refusal {
     /// The login failed: name or password is wrong, or this user may not log in from there.
     LoginFailed(String),
+    /// What the client sent for its login is not valid for the mechanism.
+    LoginMalformed(String),
     /// A permission is missing, or nobody may use the object.
     AccessRefused(String),
     /// The object does not exist.
@@ -80,6 +82,7 @@ impl fmt::Display for Refusal {
             Self::TakenOver => f.write_str("another connection has taken over the session"),
             Self::VhostNotFound(name) => write!(f, "vhost {name} not found"),
             Self::LoginFailed(text)
+            | Self::LoginMalformed(text)
             | Self::AccessRefused(text)
             | Self::NothingNamed(text)
             | Self::ResourceLocked(text)

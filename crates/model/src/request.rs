@@ -5,7 +5,7 @@ use crate::{Arguments, Login, Name, Publish, Settle};
 /// A request of a session to its node. The requests of one connection are carried out in order.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Log in. The answer is [`crate::Event`] `LoggedIn` or `Refused`, on channel 0.
+    /// Log in. The answer is [`crate::Event`] `LoggedIn`, `Challenge` or `Refused`, on channel 0.
     Login(Login),
     /// Route a message.
     Publish(Publish),

@@ -13,7 +13,7 @@ mod session;
 mod tests;
 
 pub use client::Client;
-pub use connection::effects::Effects;
+pub use connection::effects::{Effects, StoppedEffects};
 pub use connection::peer::Peer;
 pub use core::check::{Checked, check};
 pub use core::host::Host;

@@ -125,7 +125,7 @@ impl Connection {
     /// run. So nothing that this function awaits waits for the end of a client's input.
     async fn run(&mut self) -> io::Result<()> {
         let peer = self.peer.clone();
-        self.pump.opened(self.process.moment(), &mut |encoder| peer.encode_with(encoder));
+        self.pump.opened(self.process.moment(), &*peer);
         let mut timer = std::pin::pin!(sleep_until(Instant::now()));
         let (mut closed, mut next_look) = (false, Instant::now());
         while !closed && !self.pump.is_closing() {
@@ -154,8 +154,8 @@ impl Connection {
                 ready = peer.stream().ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
                     let ready = ready?;
                     if ready.is_writable() && waiting {
-                        peer.flush()?;
-                        self.pump.written();
+                        let file_bytes = peer.flush()?;
+                        self.pump.written(file_bytes);
                     }
                     if reading && (ready.is_readable() || ready.is_read_closed()) {
                         closed = self.read(SocketPeer::read)?;
@@ -233,9 +233,9 @@ impl Connection {
 
     fn attend_at(&mut self, now: Moment) -> io::Result<()> {
         let peer = self.peer.clone();
-        self.pump.attend(now, &mut |encoder| peer.encode_with(encoder));
-        peer.flush()?;
-        self.pump.written();
+        self.pump.attend(now, &*peer);
+        let file_bytes = peer.flush()?;
+        self.pump.written(file_bytes);
         Ok(())
     }
 
@@ -309,7 +309,6 @@ impl Connection {
     }
 
     fn take(&mut self, input: &[u8]) -> usize {
-        let (peer, now) = (&self.peer, self.process.moment());
-        self.pump.input(input, now, &mut |encoder| peer.encode_with(encoder))
+        self.pump.input(input, self.process.moment(), &*self.peer)
     }
 }

@@ -2,12 +2,14 @@
 
 mod certificate;
 pub mod check;
+mod choosing;
 pub mod command_line;
 pub mod configuration;
 mod connection;
 pub mod connection_log;
 mod definitions_file;
 mod descriptors;
+mod files;
 mod listener;
 mod log_limit;
 mod logs;
@@ -21,7 +23,7 @@ pub mod pump;
 mod reload;
 pub mod serve;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod token_options;
-#[cfg(test)]
-mod turn_tests;

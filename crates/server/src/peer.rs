@@ -9,12 +9,16 @@ use std::{
 };
 
 use ferrymq_model::{Effect, Name};
-use ferrymq_node::{Effects, Peer};
-use ferrymq_wire::{Encoder, Outbox};
+use ferrymq_node::{Effects, Peer, StoppedEffects};
+use ferrymq_wire::{Encoded, Encoder, Outbox};
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::Notify};
 
-use crate::tls::Records;
+use crate::{
+    files::{FILE_BYTES_AT_ONCE, send_file},
+    pump::Encoding,
+    tls::Records,
+};
 
 /// The number of slices in one gathered write.
 pub const SLICES_MAX: usize = 64;
@@ -45,6 +49,10 @@ pub struct SocketPeer {
     outgoing: Mutex<Outgoing>,
     /// How many bytes wait for the socket, for those who must not wait for the lock. Written under that lock.
     waiting: AtomicUsize,
+    /// The same for the part of them that is in files.
+    in_files: AtomicUsize,
+    /// The same for the effects at which the encoder has stopped.
+    stopped: AtomicUsize,
     owner: Notify,
 }
 
@@ -53,10 +61,14 @@ struct Outgoing {
     /// Set after the handshake, which determines how effects are encoded. Before that there are only the session's
     /// own frames.
     encoder: Option<Box<dyn Encoder>>,
+    /// The effects at which the encoder has stopped.
+    stopped: StoppedEffects,
     /// The TLS records, if the connection is not plain.
     records: Option<Records>,
     /// The socket is broken: what is sent is discarded, and the connection's task will notice.
     broken: bool,
+    /// The error that broke it, until the connection's task has it.
+    failure: Option<io::Error>,
 }
 
 impl fmt::Debug for SocketPeer {
@@ -69,8 +81,16 @@ impl SocketPeer {
     /// A peer at the start of its handshake.
     pub fn new(stream: TcpStream, records: Option<Records>) -> Self {
         let is_encrypted = records.is_some();
-        let outgoing = Mutex::new(Outgoing { outbox: Outbox::default(), encoder: None, records, broken: false });
-        Self { stream, is_encrypted, outgoing, waiting: AtomicUsize::new(0), owner: Notify::new() }
+        let outgoing = Outgoing {
+            outbox: Outbox::default(),
+            encoder: None,
+            stopped: StoppedEffects::default(),
+            records,
+            broken: false,
+            failure: None,
+        };
+        let [waiting, in_files, stopped] = [0; 3].map(AtomicUsize::new);
+        Self { stream, is_encrypted, outgoing: outgoing.into(), waiting, in_files, stopped, owner: Notify::new() }
     }
 
     /// Whether the connection is under TLS.
@@ -83,16 +103,11 @@ impl SocketPeer {
         &self.stream
     }
 
-    /// From now on effects are encoded with this.
-    pub fn encode_with(&self, encoder: Box<dyn Encoder>) {
-        self.outgoing.lock().encoder = Some(encoder);
-    }
-
-    /// Writes as much as the socket accepts.
+    /// Writes as much as the socket accepts, but only some of a long file. Returns how many bytes are of files.
     ///
     /// # Errors
-    /// If the socket is broken.
-    pub fn flush(&self) -> io::Result<()> {
+    /// If the socket is broken, or a file is shorter than was promised.
+    pub fn flush(&self) -> io::Result<usize> {
         self.write(&mut self.outgoing.lock())
     }
 
@@ -145,11 +160,21 @@ impl SocketPeer {
         })
     }
 
-    fn write(&self, outgoing: &mut Outgoing) -> io::Result<()> {
+    fn write(&self, outgoing: &mut Outgoing) -> io::Result<usize> {
         let result = outgoing.write(&self.stream);
         outgoing.give_memory_back();
         self.waiting.store(outgoing.waiting(), Ordering::Release);
+        self.in_files.store(outgoing.outbox.file_bytes(), Ordering::Release);
+        self.stopped.store(outgoing.stopped.len_bytes(), Ordering::Release);
         result
+    }
+
+    /// Writes as much as the socket accepts; the connection's task does the rest.
+    fn write_or_notify(&self, outgoing: &mut Outgoing) {
+        outgoing.failure = self.write(outgoing).err();
+        if outgoing.failure.is_some() || outgoing.waiting() > 0 {
+            self.owner.notify_one();
+        }
     }
 
     /// Returns when the node has something for the connection's task.
@@ -158,19 +183,38 @@ impl SocketPeer {
     }
 }
 
+impl Encoding for SocketPeer {
+    fn encode_with(&self, encoder: Box<dyn Encoder>) {
+        self.outgoing.lock().encoder = Some(encoder);
+    }
+
+    fn resume(&self, channel: u16) -> usize {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.borrow_memory();
+        let bytes = outgoing.resume(channel);
+        self.write_or_notify(&mut outgoing);
+        bytes
+    }
+}
+
 impl Peer for SocketPeer {
     fn send(&self, effects: &Effects) {
         let mut outgoing = self.outgoing.lock();
         outgoing.borrow_memory();
-        effects.for_each(|effect| outgoing.encode(effect));
-        let result = self.write(&mut outgoing);
-        if result.is_err() || outgoing.waiting() > 0 {
-            self.owner.notify_one();
-        }
+        outgoing.encode(effects);
+        self.write_or_notify(&mut outgoing);
     }
 
     fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Acquire)
+    }
+
+    fn in_files(&self) -> usize {
+        self.in_files.load(Ordering::Acquire)
+    }
+
+    fn stopped(&self) -> usize {
+        self.stopped.load(Ordering::Acquire)
     }
 
     fn wake(&self) {
@@ -211,12 +255,29 @@ impl Outgoing {
         }
     }
 
-    fn encode(&mut self, effect: &Effect<'_>) {
-        match (effect, &mut self.encoder) {
-            (Effect::Frames(bytes), _) => self.outbox.bytes().extend_from_slice(bytes),
-            (effect, Some(encoder)) => encoder.encode(effect, &mut self.outbox),
-            (_, None) => debug_assert!(false, "nothing is decided for a connection before its handshake is over"),
-        }
+    /// Encodes effects behind what waits. The session's own bytes pass the effects at which the encoder has stopped.
+    fn encode(&mut self, effects: &Effects) {
+        let Self { outbox, encoder, stopped, .. } = self;
+        effects.encode_each(stopped, |effect| match (effect, &mut *encoder) {
+            (Effect::Frames(bytes), _) => {
+                outbox.bytes().extend_from_slice(bytes);
+                None
+            }
+            (effect, Some(encoder)) => stopped_on(encoder.encode(effect, outbox)),
+            (_, None) => {
+                debug_assert!(false, "nothing is decided for a connection before its handshake is over");
+                None
+            }
+        });
+    }
+
+    /// Goes on with the effects at which the encoder has stopped on a channel. Returns how many bytes it made.
+    fn resume(&mut self, channel: u16) -> usize {
+        let Self { outbox, encoder: Some(encoder), stopped, .. } = self else { return 0 };
+        let before = outbox.len();
+        encoder.resume(channel);
+        stopped.resume(channel, |effect| encoder.encode(effect, outbox) == Encoded::Whole);
+        outbox.len() - before
     }
 
     /// What can be written as soon as the socket accepts it.
@@ -228,9 +289,13 @@ impl Outgoing {
         }
     }
 
-    fn write(&mut self, stream: &TcpStream) -> io::Result<()> {
+    /// Writes as much as the socket accepts. Returns how many bytes are of files.
+    fn write(&mut self, stream: &TcpStream) -> io::Result<usize> {
         if self.broken {
-            return if self.waiting() > 0 { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) };
+            if self.waiting() == 0 {
+                return Ok(0);
+            }
+            return Err(self.failure.take().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
         }
         let written = match &mut self.records {
             None => write_plain(&mut self.outbox, stream),
@@ -241,15 +306,31 @@ impl Outgoing {
     }
 }
 
-fn write_plain(outbox: &mut Outbox, stream: &TcpStream) -> io::Result<()> {
-    while !outbox.is_empty() {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let count = outbox.slices(&mut slices);
-        match stream.try_write_vectored(&slices[..count]) {
+/// The channel on which the encoder has stopped, if it has.
+#[inline]
+fn stopped_on(encoded: Encoded) -> Option<u16> {
+    match encoded {
+        Encoded::Whole => None,
+        Encoded::Stopped { channel } => Some(channel),
+    }
+}
+
+/// Writes as much as the socket accepts, but only some of a long file. Returns how many bytes are of files.
+pub fn write_plain(outbox: &mut Outbox, stream: &TcpStream) -> io::Result<usize> {
+    let mut of_files = 0;
+    while !outbox.is_empty() && of_files < FILE_BYTES_AT_ONCE {
+        let written = if let Some(stretch) = outbox.file() {
+            send_file(stretch, stream, FILE_BYTES_AT_ONCE - of_files).inspect(|written| of_files += written)
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = outbox.slices(&mut slices);
+            stream.try_write_vectored(&slices[..count])
+        };
+        match written {
             Ok(written) => outbox.advance(written),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(of_files)
 }

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use ferrymq_amqp091::{Greeting, PropertyList};
-use ferrymq_model::{Dialect, Limits, Properties, ServerProperties};
+use ferrymq_amqp091::{
+    Greeting, PropertyList,
+    codec::frame::{PROTOCOL_HEADER, PROTOCOL_HEADER_0_9},
+};
+use ferrymq_model::{Dialect, Limits, Mechanism, Properties, ServerProperties};
 use ferrymq_wire::Session;
+
+use crate::choosing::{self, Choice};
 
 /// Begins a session for a connection that was accepted.
 pub type NewSession = Arc<dyn Fn() -> Box<dyn Session> + Send + Sync>;
@@ -24,22 +29,43 @@ pub struct Protocol {
 
 /// How a protocol's connections are served.
 pub enum Transport {
-    /// By sessions over a node.
-    Sessions {
-        /// Makes what all sessions of a listener share, and returns the function that begins a session. The last
-        /// argument says whether certificates can identify clients there.
-        open: fn(&ServerProperties, &Limits, bool) -> NewSession,
-        /// The dialect of its messages: how their properties are read.
-        dialect: (Dialect, &'static dyn Properties),
-    },
+    /// By sessions over a node. If there are several protocols, a client's first bytes say which one it speaks; what is the
+    /// header of none of them is the first one's.
+    Sessions(&'static [Spoken]),
     /// By the HTTP interface.
     Http,
+}
+
+/// A protocol that sessions speak.
+pub struct Spoken {
+    /// Makes what all sessions of a listener share, and returns the function that begins a session. The last argument
+    /// says how clients log in there.
+    pub open: fn(&ServerProperties, &Limits, &[Mechanism]) -> NewSession,
+    /// What its clients can send first; read only where there are several protocols.
+    pub headers: &'static [&'static [u8]],
+    /// The dialect of its messages: how their properties are read.
+    pub dialect: (Dialect, &'static dyn Properties),
+}
+
+impl std::fmt::Debug for Spoken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spoken").field("dialect", &self.dialect.0).finish_non_exhaustive()
+    }
+}
+
+/// Opens all protocols of a listener, and returns the function that begins a session.
+pub fn open(spoken: &[Spoken], properties: &ServerProperties, limits: &Limits, mechanisms: &[Mechanism]) -> NewSession {
+    let open = |spoken: &Spoken| Choice {
+        headers: spoken.headers,
+        new_session: (spoken.open)(properties, limits, mechanisms),
+    };
+    choosing::sessions_of(spoken.iter().map(open).collect())
 }
 
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Sessions { .. } => "Sessions",
+            Self::Sessions(_) => "Sessions",
             Self::Http => "Http",
         })
     }
@@ -51,7 +77,11 @@ pub static PROTOCOLS: &[Protocol] = &[
         name: "amqp",
         port: 5672,
         secure: Some(("amqps", 5671)),
-        transport: Transport::Sessions { open: open_amqp091, dialect: (Dialect::Amqp091, &PropertyList) },
+        transport: Transport::Sessions(&[Spoken {
+            open: open_amqp091,
+            headers: &[&PROTOCOL_HEADER, &PROTOCOL_HEADER_0_9],
+            dialect: (Dialect::Amqp091, &PropertyList),
+        }]),
     },
     Protocol { name: "http", port: 15672, secure: None, transport: Transport::Http },
 ];
@@ -86,8 +116,7 @@ impl Service {
     }
 }
 
-fn open_amqp091(properties: &ServerProperties, limits: &Limits, by_certificate: bool) -> NewSession {
-    let greet = if by_certificate { Greeting::with_certificates } else { Greeting::new };
-    let greeting = Arc::new(greet(properties, limits.clone()));
+fn open_amqp091(properties: &ServerProperties, limits: &Limits, mechanisms: &[Mechanism]) -> NewSession {
+    let greeting = Arc::new(Greeting::offering(mechanisms, properties, limits.clone()));
     Arc::new(move || Box::new(ferrymq_amqp091::Connection::new(greeting.clone())))
 }

@@ -70,8 +70,14 @@ const CONSUMER_LOOKS: u8 = 20;
 /// The cost of checking whether there is work, in units of work.
 const WORK_OF_LOOK: u64 = 16;
 
-/// How effects are encoded from now on, for the thread that encodes them.
-pub type EncodeWith<'a> = &'a mut dyn FnMut(Box<dyn Encoder>);
+/// The encoding half of a connection: what the steps of its session change there.
+pub trait Encoding {
+    /// From now on effects are encoded with this.
+    fn encode_with(&self, encoder: Box<dyn Encoder>);
+
+    /// Offers the encoder again what it has stopped at on this channel. Returns how many bytes it made of that.
+    fn resume(&self, channel: u16) -> usize;
+}
 
 impl Pump {
     /// A new session and its connection.
@@ -142,21 +148,21 @@ impl Pump {
     }
 
     /// The connection was accepted.
-    pub fn opened(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
+    pub fn opened(&mut self, now: Moment, encoding: &dyn Encoding) {
         let mut out = Output::default();
         self.session.opened(now, &mut out);
-        self.carry_out(&mut out, &[], None, now, encode_with);
+        self.carry_out(&mut out, &[], None, now, encoding);
     }
 
     /// Bytes have arrived after those that were left. Returns how many are used. Stops if they are far too many for
     /// one turn. The rest must be offered again: see [`Pump::wants_rest`].
-    pub fn input(&mut self, input: &[u8], now: Moment, encode_with: EncodeWith<'_>) -> usize {
+    pub fn input(&mut self, input: &[u8], now: Moment, encoding: &dyn Encoding) -> usize {
         let mut consumed = 0;
         self.wants_rest = false;
         self.wanted = 0;
         // Another thread may have closed a channel, and this input may have the client's answer.
         self.client.take_events(&mut self.events);
-        self.tell_events(now, encode_with);
+        self.tell_events(now, encoding);
         while !self.wants_rest {
             let rest = &input[consumed..];
             if self.closing || self.session.is_closed() {
@@ -171,7 +177,7 @@ impl Pump {
                 // What the session waits for may come of what was collected before.
                 if self.client.has_collected() {
                     self.client.decide_some(input, &mut self.events);
-                    self.tell_events(now, encode_with);
+                    self.tell_events(now, encoding);
                 }
                 self.wants_rest = self.count_work() || self.client.has_collected() || !self.waits;
                 return consumed;
@@ -185,7 +191,7 @@ impl Pump {
                 let ends = !(received.then == Then::Again && out.is_full());
                 Portion { received, ends }
             });
-            let done = self.carry_out(&mut out, rest, Some(&portion), now, encode_with);
+            let done = self.carry_out(&mut out, rest, Some(&portion), now, encoding);
             self.out = out;
             self.wants_rest = self.count_work();
             if !done {
@@ -207,8 +213,8 @@ impl Pump {
                 continue;
             }
             self.wants_rest = false;
-            self.tell_events(now, encode_with);
-            self.tell_room(now, encode_with);
+            self.tell_events(now, encoding);
+            self.tell_room(now, encoding);
             self.wants_rest |= self.client.is_sending() || self.client.has_collected();
             self.held_turns = 0;
             return consumed;
@@ -234,7 +240,7 @@ impl Pump {
 
     /// Time has passed, or the node has notified this connection: checks the session's deadline and the node's
     /// events, and continues subscriptions that waited for the socket.
-    pub fn attend(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
+    pub fn attend(&mut self, now: Moment, encoding: &dyn Encoding) {
         // Even if there is little to do: a connection that is notified again and again has turns, too.
         self.done += WORK_OF_LOOK;
         if self.session.deadline().is_some_and(|deadline| deadline <= now) {
@@ -242,11 +248,11 @@ impl Pump {
             self.session.timeout(now, &mut out);
             // The session may wait for something else now; it says so when it is asked again.
             self.wants_rest |= std::mem::take(&mut self.waits);
-            self.carry_out(&mut out, &[], None, now, encode_with);
+            self.carry_out(&mut out, &[], None, now, encoding);
         }
         self.client.take_events(&mut self.events);
-        self.tell_events(now, encode_with);
-        self.tell_room(now, encode_with);
+        self.tell_events(now, encoding);
+        self.tell_room(now, encoding);
         self.client.send_what_waits();
         self.client.resume();
         self.wants_rest |= self.client.is_sending() || self.waits && self.client.has_collected();
@@ -254,18 +260,18 @@ impl Pump {
     }
 
     /// Tells the session when its publishes are blocked, and when they are not any more.
-    fn tell_room(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
+    fn tell_room(&mut self, now: Moment, encoding: &dyn Encoding) {
         let reason = self.client.block_reason();
         if reason != self.blocked {
             self.blocked.clone_from(&reason);
             self.events.push(reason.map_or(Event::Unblocked, Event::Blocked));
-            self.tell_events(now, encode_with);
+            self.tell_events(now, encoding);
         }
     }
 
-    /// The socket accepted bytes.
-    pub fn written(&mut self) {
-        self.done += WORK_OF_LOOK;
+    /// The socket accepted bytes, of which so many are of files.
+    pub fn written(&mut self, file_bytes: usize) {
+        self.done += WORK_OF_LOOK + (file_bytes / WORK_BYTES) as u64;
         self.client.written();
         self.count_work();
     }
@@ -332,7 +338,7 @@ impl Pump {
         input: &[u8],
         portion: Option<&Portion>,
         now: Moment,
-        encode_with: EncodeWith<'_>,
+        encoding: &dyn Encoding,
     ) -> bool {
         let mut steps = out.steps.drain(..);
         loop {
@@ -348,7 +354,7 @@ impl Pump {
                         true
                     }
                 };
-                self.tell_events(now, encode_with);
+                self.tell_events(now, encoding);
                 if !decided {
                     let left = next.into_iter().chain(steps).collect();
                     out.steps = left;
@@ -362,7 +368,16 @@ impl Pump {
                 Some(Step::Command(command)) => self.client.command(input, command, &mut self.events),
                 Some(Step::Encode(encoder)) => {
                     self.client.finish(input, &mut self.events);
-                    encode_with(encoder);
+                    encoding.encode_with(encoder);
+                }
+                Some(Step::Resume { channel }) => {
+                    self.done += WORK_OF_LOOK + (encoding.resume(channel) / WORK_BYTES) as u64;
+                    self.client.written();
+                }
+                Some(Step::HandOver(session)) => {
+                    self.session = session;
+                    // It reads what the other one has left.
+                    self.wants_rest = true;
                 }
                 Some(end @ (Step::Close | Step::AwaitPeerClose)) => {
                     self.client.finish(input, &mut self.events);
@@ -371,7 +386,7 @@ impl Pump {
                 }
                 Some(Step::Log(line)) => self.log.line(line, &self.client),
             }
-            self.tell_events(now, encode_with);
+            self.tell_events(now, encoding);
         }
         drop(steps);
         if portion.is_none_or(|portion| portion.ends) {
@@ -380,11 +395,11 @@ impl Pump {
             self.client.decide_collected(input, &mut self.events);
         }
         out.clear();
-        self.tell_events(now, encode_with);
+        self.tell_events(now, encoding);
         true
     }
 
-    fn tell_events(&mut self, now: Moment, encode_with: EncodeWith<'_>) {
+    fn tell_events(&mut self, now: Moment, encoding: &dyn Encoding) {
         while !self.events.is_empty() {
             if std::mem::take(&mut self.waits) {
                 // What was left can be read now.
@@ -393,7 +408,7 @@ impl Pump {
             for event in std::mem::take(&mut self.events) {
                 let mut out = Output::default();
                 self.session.event(event, now, &mut out);
-                self.carry_out(&mut out, &[], None, now, encode_with);
+                self.carry_out(&mut out, &[], None, now, encoding);
             }
         }
     }

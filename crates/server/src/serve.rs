@@ -28,7 +28,7 @@ use crate::{
     panics,
     process::Process,
     progress::{Phase, Progress},
-    protocol::{PROTOCOLS, Service, Transport},
+    protocol::{self, PROTOCOLS, Service, Transport},
     reload::{self, Reload},
     settings::{ListenerSettings, Settings},
     tls::TlsSource,
@@ -126,9 +126,10 @@ async fn serve(
     progress.opened(node.clone());
     progress.enter(Phase::Opening);
     for listener in &settings.listeners {
-        let Transport::Sessions { open, .. } = listener.service.protocol.transport else { continue };
+        let Transport::Sessions(spoken) = listener.service.protocol.transport else { continue };
         let is_secure = listener.service.is_secure;
-        let new_session = open(&settings.identity, node.limits(), is_secure && settings.tls.can_prove());
+        let mechanisms = settings.mechanisms(&listener.service)?;
+        let new_session = protocol::open(spoken, &settings.identity, node.limits(), &mechanisms);
         let tls = tls.clone().filter(|_| is_secure);
         let (node, process, workers, places) = (node.clone(), process.clone(), workers.clone(), places.clone());
         let endpoint = Endpoint::Sessions { new_session, node, process, tls, workers, places };
@@ -250,16 +251,16 @@ async fn opened(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>,
 }
 
 fn node_settings(settings: &Settings) -> Result<NodeSettings, String> {
-    let dialects = PROTOCOLS.iter().filter_map(|protocol| match protocol.transport {
-        Transport::Sessions { dialect, .. } => Some(dialect),
-        Transport::Http => None,
+    let spoken = PROTOCOLS.iter().flat_map(|protocol| match protocol.transport {
+        Transport::Sessions(spoken) => spoken,
+        Transport::Http => &[],
     });
     Ok(NodeSettings {
         directory: settings.data_directory.clone(),
         limits: settings.limits.clone(),
         storage: settings.storage.clone(),
         fixed: settings.fixed,
-        properties: dialects.collect(),
+        properties: spoken.map(|spoken| spoken.dialect).collect(),
         events: settings.events,
         backends: token_options::backends(&settings.auth_backends, &settings.tokens)?,
     })

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, thread::available_parallelism};
 
-use ferrymq_model::{Limits, ServerProperties};
+use ferrymq_model::{Limits, Mechanism, ServerProperties};
 use ferrymq_node::FixedStorage;
 
 use crate::{
@@ -26,6 +26,8 @@ pub struct Settings {
     pub tls: TlsFiles,
     /// The user backends, in the order in which they are asked.
     pub auth_backends: Vec<BackendName>,
+    /// How clients may log in.
+    pub auth_mechanisms: Vec<Mechanism>,
     /// Which tokens are accepted.
     pub tokens: TokenOptions,
     /// Whether events are published to the exchange `amq.rabbitmq.event`.
@@ -67,6 +69,23 @@ pub struct ListenerSettings {
 }
 
 impl Settings {
+    /// How clients may log in on a listener of this service.
+    ///
+    /// # Errors
+    /// If nobody could.
+    pub fn mechanisms(&self, service: &Service) -> Result<Vec<Mechanism>, String> {
+        let by_certificate = service.is_secure && self.tls.can_prove();
+        let offered = |mechanism: &Mechanism| *mechanism != Mechanism::External || by_certificate;
+        let mechanisms: Vec<Mechanism> = self.auth_mechanisms.iter().copied().filter(offered).collect();
+        if mechanisms.is_empty() {
+            let name = service.name;
+            return Err(format!(
+                "auth_mechanisms has none for the listener {name}: EXTERNAL needs TLS and tls.login_from (docs/tls.md)"
+            ));
+        }
+        Ok(mechanisms)
+    }
+
     /// The settings that follow from `configuration`.
     #[must_use]
     pub fn resolve(configuration: Configuration) -> Self {
@@ -102,6 +121,7 @@ impl Settings {
             listeners,
             tls: configuration.tls,
             auth_backends: configuration.auth_backends,
+            auth_mechanisms: configuration.auth_mechanisms,
             tokens: configuration.oauth2,
             events: configuration.events,
             threads,

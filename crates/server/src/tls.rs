@@ -17,7 +17,10 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 
-use crate::certificate::{LoginPart, LoginSource, SanType};
+use crate::{
+    certificate::{LoginPart, LoginSource, SanType},
+    files::{FILE_BYTES_AT_ONCE, with_portion},
+};
 
 /// The options: which certificate the server has, and which clients it accepts.
 #[derive(Clone, Debug, Default)]
@@ -218,26 +221,33 @@ impl Records {
         self.connection.send_close_notify();
     }
 
-    /// Encrypts what is in the outbox and writes as much as the socket accepts. Nothing more is encrypted while
-    /// records wait, so that waiting bytes are in the outbox, where they are counted.
+    /// Encrypts what is in the outbox and writes as much as the socket accepts, but only some of a long file. Returns how
+    /// many bytes are of files. Nothing more is encrypted while records wait, so that waiting bytes are in the outbox,
+    /// where they are counted.
     ///
     /// # Errors
-    /// If the socket is broken.
-    pub fn write(&mut self, outbox: &mut Outbox, socket: &TcpStream) -> io::Result<()> {
+    /// If the socket is broken, or a file is shorter than was promised.
+    pub fn write(&mut self, outbox: &mut Outbox, socket: &TcpStream) -> io::Result<usize> {
+        let mut of_files = 0;
         loop {
             while self.connection.wants_write() {
                 match self.connection.write_tls(&mut Socket(socket)) {
                     Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(of_files),
                     Err(error) => return Err(error),
                 }
             }
-            if outbox.is_empty() || self.connection.is_handshaking() {
-                return Ok(());
+            if outbox.is_empty() || of_files >= FILE_BYTES_AT_ONCE || self.connection.is_handshaking() {
+                return Ok(of_files);
             }
-            let mut slices = [io::IoSlice::new(&[]); super::peer::SLICES_MAX];
-            let count = outbox.slices(&mut slices);
-            let taken = self.connection.writer().write_vectored(&slices[..count])?;
+            let mut writer = self.connection.writer();
+            let taken = if let Some(stretch) = outbox.file() {
+                with_portion(stretch, |bytes| writer.write(bytes)).inspect(|taken| of_files += taken)?
+            } else {
+                let mut slices = [io::IoSlice::new(&[]); super::peer::SLICES_MAX];
+                let count = outbox.slices(&mut slices);
+                writer.write_vectored(&slices[..count])?
+            };
             outbox.advance(taken);
         }
     }

@@ -17,9 +17,12 @@ use ferrymq_amqp091::{Greeting, PropertyList};
 use ferrymq_conformance::{Arrival, ConnectionId, Script, Suite, Target, Whose, play};
 use ferrymq_model::{Dialect, Effect, Limits, ServerProperties, Time};
 use ferrymq_node::{Backend, Effects, FixedStorage, Host, Node, NodeSettings, Peer};
-use ferrymq_server::{connection_log::ConnectionLog, pump::Pump};
+use ferrymq_server::{
+    connection_log::ConnectionLog,
+    pump::{Encoding, Pump},
+};
 use ferrymq_storage::{Options, RealDisk};
-use ferrymq_wire::{Encoder, Moment, Outbox};
+use ferrymq_wire::{Encoded, Encoder, Moment, Outbox};
 use parking_lot::{Condvar, Mutex};
 
 /// No answer takes so long. It limits failures, not successes.
@@ -164,7 +167,7 @@ impl Target for Memory {
         let client = self.node.connect(peer.clone(), "memory".to_owned(), true).map_err(|why| why.to_string())?;
         let session = Box::new(ferrymq_amqp091::Connection::new(self.greeting.clone()));
         let mut pump = Pump::new(session, client, ConnectionLog::default());
-        pump.opened(self.host.moment(), &mut |encoder| peer.encode_with(encoder));
+        pump.opened(self.host.moment(), &*peer);
         self.connections.push(Some(InMemory { pump, peer, unread: Vec::new() }));
         Ok(self.connections.len() - 1)
     }
@@ -238,9 +241,8 @@ impl InMemory {
     }
 
     fn take_unread(&mut self, now: Moment) {
-        let peer = &self.peer;
         self.pump.begin_turn();
-        let consumed = self.pump.input(&self.unread, now, &mut |encoder| peer.encode_with(encoder));
+        let consumed = self.pump.input(&self.unread, now, &*self.peer);
         self.unread.drain(..consumed);
     }
 
@@ -252,8 +254,7 @@ impl InMemory {
     }
 
     fn attend(&mut self, now: Moment) {
-        let peer = &self.peer;
-        self.pump.attend(now, &mut |encoder| peer.encode_with(encoder));
+        self.pump.attend(now, &*self.peer);
         self.take_rest(now);
     }
 }
@@ -271,11 +272,17 @@ struct Outgoing {
     encoder: Option<Box<dyn Encoder>>,
 }
 
-impl Buffer {
+impl Encoding for Buffer {
     fn encode_with(&self, encoder: Box<dyn Encoder>) {
         self.outgoing.lock().encoder = Some(encoder);
     }
 
+    fn resume(&self, channel: u16) -> usize {
+        panic!("AMQP 0-9-1 never stops, and channel {channel} goes on")
+    }
+}
+
+impl Buffer {
     /// Moves what was sent. Returns whether there was something.
     fn take(&self, into: &mut Vec<u8>) -> bool {
         let outbox = &mut self.outgoing.lock().outbox;
@@ -296,7 +303,7 @@ impl Peer for Buffer {
         let Outgoing { outbox, encoder } = &mut *self.outgoing.lock();
         effects.for_each(|effect| match (effect, encoder.as_mut()) {
             (Effect::Frames(bytes), _) => outbox.bytes().extend_from_slice(bytes),
-            (effect, Some(encoder)) => encoder.encode(effect, outbox),
+            (effect, Some(encoder)) => assert_eq!(encoder.encode(effect, outbox), Encoded::Whole),
             (_, None) => panic!("something was decided for a connection before its handshake was over"),
         });
         self.bell.ring();

@@ -9,5 +9,5 @@ mod writer;
 pub use outbox::Outbox;
 pub use parsed::Parsed;
 pub use reader::{Reader, Truncated};
-pub use session::{Encoder, LogLine, Moment, Output, Received, Session, Step, Then};
+pub use session::{Encoded, Encoder, LogLine, Moment, Output, Received, Session, Step, Then};
 pub use writer::{Put, Room};

@@ -3,16 +3,26 @@
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
+use ferrymq_model::FileStretch;
 
-/// Bytes to be written, in order. Copied bytes are in one buffer; large shared buffers come between them.
+/// Bytes to be written, in order. Copied bytes are in one buffer; large shared buffers and stretches of files come
+/// between them.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// The copied bytes. Those before `written` have been written.
     bytes: Vec<u8>,
     written: usize,
-    /// The shared buffers, each with the position in `bytes` before which it comes. The positions ascend.
-    shared: VecDeque<(usize, Bytes)>,
+    /// What was not copied, each with the position in `bytes` before which it comes. The positions ascend.
+    pieces: VecDeque<(usize, Piece)>,
     shared_bytes: usize,
+    file_bytes: usize,
+}
+
+/// Something that is not copied. It is not empty.
+#[derive(Debug)]
+enum Piece {
+    Shared(Bytes),
+    File(FileStretch),
 }
 
 impl Outbox {
@@ -25,14 +35,28 @@ impl Outbox {
     pub fn share(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.shared_bytes += bytes.len();
-            self.shared.push_back((self.bytes.len(), bytes));
+            self.pieces.push_back((self.bytes.len(), Piece::Shared(bytes)));
+        }
+    }
+
+    /// Appends a stretch of a file. Its bytes are read when the socket takes them.
+    pub fn send_file(&mut self, stretch: FileStretch) {
+        if stretch.bytes > 0 {
+            self.file_bytes += stretch.bytes;
+            self.pieces.push_back((self.bytes.len(), Piece::File(stretch)));
         }
     }
 
     /// The number of bytes that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.written + self.shared_bytes
+        self.bytes.len() - self.written + self.shared_bytes + self.file_bytes
+    }
+
+    /// How many of these bytes are in files, and take no memory.
+    #[must_use]
+    pub fn file_bytes(&self) -> usize {
+        self.file_bytes
     }
 
     /// Whether nothing waits.
@@ -41,7 +65,17 @@ impl Outbox {
         self.len() == 0
     }
 
-    /// The first bytes that wait, as slices for a gathered write; returns how many slices were set.
+    /// The stretch of a file that comes next; `None` if bytes in memory do, or if nothing waits.
+    #[must_use]
+    pub fn file(&self) -> Option<&FileStretch> {
+        match self.pieces.front() {
+            Some((at, Piece::File(stretch))) if *at == self.written => Some(stretch),
+            _ => None,
+        }
+    }
+
+    /// The first bytes that wait, up to a stretch of a file, as slices for a gathered write; returns how many slices
+    /// were set.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
         let mut from = self.written;
@@ -51,9 +85,12 @@ impl Outbox {
                 count += 1;
             }
         };
-        for (at, shared) in &self.shared {
+        for (at, piece) in &self.pieces {
             put(&self.bytes[from..*at]);
-            put(shared);
+            match piece {
+                Piece::Shared(shared) => put(shared),
+                Piece::File(_) => return count,
+            }
             from = *at;
         }
         put(&self.bytes[from..]);
@@ -63,21 +100,33 @@ impl Outbox {
     /// Removes `count` bytes, which have been written.
     pub fn advance(&mut self, mut count: usize) {
         debug_assert!(count <= self.len(), "not more is written than waits");
-        while let Some((at, shared)) = self.shared.front_mut() {
+        while let Some((at, piece)) = self.pieces.front_mut() {
             let before = (*at - self.written).min(count);
             self.written += before;
             count -= before;
             if count == 0 {
                 return self.recycle();
             }
-            let taken = shared.len().min(count);
-            self.shared_bytes -= taken;
+            let (taken, is_over) = match piece {
+                Piece::Shared(shared) => {
+                    let taken = shared.len().min(count);
+                    self.shared_bytes -= taken;
+                    bytes::Buf::advance(shared, taken);
+                    (taken, shared.is_empty())
+                }
+                Piece::File(stretch) => {
+                    let taken = stretch.bytes.min(count);
+                    self.file_bytes -= taken;
+                    stretch.bytes -= taken;
+                    stretch.position += taken as u64;
+                    (taken, stretch.bytes == 0)
+                }
+            };
             count -= taken;
-            if taken < shared.len() {
-                bytes::Buf::advance(shared, taken);
+            if !is_over {
                 return;
             }
-            self.shared.pop_front();
+            self.pieces.pop_front();
         }
         self.written += count;
         self.recycle();
@@ -91,7 +140,7 @@ impl Outbox {
             self.written = 0;
         } else if self.written >= MOVED_BYTES && self.written * 2 >= self.bytes.len() {
             self.bytes.drain(..self.written);
-            for (at, _) in &mut self.shared {
+            for (at, _) in &mut self.pieces {
                 *at -= self.written;
             }
             self.written = 0;
@@ -114,33 +163,89 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::{io, sync::Arc};
+
+    use ferrymq_model::SentFile;
+
     use super::*;
+
+    /// A file in which each byte is the lowest octet of its position.
+    #[derive(Debug)]
+    struct Positions;
+
+    impl SentFile for Positions {
+        fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
+            (position..).zip(into).for_each(|(position, byte)| *byte = position as u8);
+            Ok(())
+        }
+    }
+
+    /// The bytes that come next: of the slices, or of a file.
+    fn next(outbox: &Outbox, at_most: usize) -> Vec<u8> {
+        if let Some(stretch) = outbox.file() {
+            assert_eq!(outbox.slices(&mut [IoSlice::new(&[]); 3]), 0, "what comes next is in the file");
+            let mut bytes = vec![0; stretch.bytes.min(at_most)];
+            stretch.file.read_at(stretch.position, &mut bytes).unwrap();
+            return bytes;
+        }
+        let mut slices = [IoSlice::new(&[]); 3];
+        let count = outbox.slices(&mut slices);
+        let mut taken: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
+        taken.truncate(at_most);
+        taken
+    }
 
     /// The bytes leave in the order in which they were added, for every number of bytes that is written at a time.
     #[test]
     fn any_partial_writes_keep_order() {
-        for step in 1..40 {
+        for step in 1..60 {
             let mut outbox = Outbox::default();
             let mut expected = Vec::new();
-            for round in 0_u8..20 {
+            let mut in_files = 0;
+            for round in 0_u8..40 {
                 let copied = vec![round; usize::from(round % 4)];
                 let shared = vec![100 + round; usize::from(round % 3) * 5];
+                let from_file: Vec<u8> = (200..200 + (round % 5) * 11).collect();
                 expected.extend_from_slice(&copied);
-                expected.extend_from_slice(&shared);
                 outbox.bytes().extend_from_slice(&copied);
-                outbox.share(Bytes::from(shared));
+                // Each kind follows each other kind, and itself.
+                let stretch = FileStretch { file: Arc::new(Positions), position: 200, bytes: from_file.len() };
+                if round % 2 == 0 {
+                    expected.extend_from_slice(&[&shared[..], &from_file].concat());
+                    outbox.share(Bytes::from(shared));
+                    outbox.send_file(stretch);
+                } else {
+                    expected.extend_from_slice(&[&from_file[..], &shared].concat());
+                    outbox.send_file(stretch);
+                    outbox.share(Bytes::from(shared));
+                }
+                in_files += from_file.len();
             }
+            assert_eq!((outbox.len(), outbox.file_bytes()), (expected.len(), in_files));
             let mut written = Vec::new();
             while !outbox.is_empty() {
-                let mut slices = [IoSlice::new(&[]); 3];
-                let count = outbox.slices(&mut slices);
-                let mut taken: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
-                taken.truncate(step);
+                let taken = next(&outbox, step);
+                assert!(!taken.is_empty(), "something waits, and comes next");
+                outbox.advance(taken.len());
                 written.extend_from_slice(&taken);
-                let taken = taken.len();
-                outbox.advance(taken);
+                assert_eq!(outbox.len(), expected.len() - written.len());
             }
             assert_eq!(written, expected, "{step} bytes at a time");
+            assert_eq!(outbox.file_bytes(), 0);
         }
+    }
+
+    /// A socket may take more at once than one piece: the bytes of a slice and of the files around it.
+    #[test]
+    fn an_advance_goes_over_pieces() {
+        let mut outbox = Outbox::default();
+        outbox.send_file(FileStretch { file: Arc::new(Positions), position: 7, bytes: 10 });
+        outbox.bytes().extend_from_slice(b"copied");
+        outbox.share(Bytes::from_static(b"shared"));
+        outbox.send_file(FileStretch { file: Arc::new(Positions), position: 20, bytes: 10 });
+        outbox.advance(10 + 6 + 6 + 3);
+        let stretch = outbox.file().expect("the rest of the second stretch");
+        assert_eq!((stretch.position, stretch.bytes), (23, 7));
+        assert_eq!((outbox.len(), outbox.file_bytes()), (7, 7));
     }
 }

@@ -33,12 +33,22 @@ impl Moment {
 /// One step of the server's work. The server does the steps in order.
 #[derive(Debug)]
 pub enum Step {
-    /// Send these bytes of [`Output::bytes`] to the peer, after all effects decided so far.
+    /// Send these bytes of [`Output::bytes`] to the peer, after all effects decided so far, except those at which the
+    /// encoder has stopped: these bytes pass them.
     Send(std::ops::Range<usize>),
     /// Give this command to the node.
     Command(Command),
     /// Use this encoder for effects from now on: the handshake has set the limits.
     Encode(Box<dyn Encoder>),
+    /// Something that the session shares with its encoder has changed for this channel, such as a window: offer the
+    /// encoder the effects again at which it has stopped, in order.
+    Resume {
+        /// The channel that [`Encoded::Stopped`] has named.
+        channel: u16,
+    },
+    /// This session takes the place of the one that returns the step, which has used none of the bytes that the other one
+    /// is to read. It has been opened already.
+    HandOver(Box<dyn Session>),
     /// Send the waiting bytes, then close the socket. Ignore all steps that follow.
     Close,
     /// Like `Close`, but the peer closes the socket: it has asked for the end and has its answer. If the server closed
@@ -166,7 +176,7 @@ pub enum Then {
 /// The caller carries out the steps of each call in order, before the next call. A step may cause an event; the caller
 /// returns it to the session before the remaining steps. A refused command does not stop later commands on other
 /// channels. The node ignores later commands on the same channel until the session closes that channel.
-pub trait Session: Send {
+pub trait Session: Send + std::fmt::Debug {
     /// The connection is accepted. If the server speaks first in the protocol, the session does so here.
     fn opened(&mut self, now: Moment, out: &mut Output);
 
@@ -192,8 +202,38 @@ pub trait Session: Send {
     fn is_closed(&self) -> bool;
 }
 
+/// How far an effect was encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Encoded {
+    /// Completely, or it is nothing for the peer.
+    Whole,
+    /// Not at all, or up to the end of a frame. The caller keeps the effect with those that wait on the same channel
+    /// and offers it again after [`Step::Resume`].
+    Stopped {
+        /// The channel on which it waits: whatever the protocol has a window for.
+        channel: u16,
+    },
+}
+
 /// Turns effects into the protocol's bytes, one after the other, on the thread that drains the connection's mailbox.
+///
+/// An encoder can stop, even in the middle of a message, where the peer's window is shut (AMQP 1.0, section 2.5.6). Then
+/// it knows how much of the message it has written, and the caller keeps the effect. From then until
+/// [`Encoder::resume`] is called, it answers [`Encoded::Stopped`] to each effect that must not come before that one,
+/// whatever the window is meanwhile. It encodes all others, such as those of other channels, and confirms where the
+/// protocol has no window for them. The session's own bytes ([`Effect::Frames`]) never wait, because the peer may need
+/// them to open its window. So what must come after a message is a reply and not a frame of the session.
+///
+/// What waits counts like bytes that wait for the socket: it stops deliveries, and the ledger of memory knows it. It does
+/// not stop the server reading the peer, who is to open the window. What still waits when the connection ends is dropped.
 pub trait Encoder: Send + std::fmt::Debug {
     /// Appends the effect's frames.
-    fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox);
+    fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox) -> Encoded;
+
+    /// The effects at which the encoder has stopped on this channel are offered again now, the first of them first,
+    /// until it stops once more.
+    fn resume(&mut self, channel: u16) {
+        let _ = channel;
+    }
 }

@@ -45,6 +45,7 @@ impl From<&Refusal> for Violation {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
             Refusal::LoginFailed(_) | Refusal::AccessRefused(_) => ReplyCode::AccessRefused,
+            Refusal::LoginMalformed(_) => ReplyCode::SyntaxError,
             Refusal::NotFound { .. } | Refusal::NothingNamed(_) => ReplyCode::NotFound,
             Refusal::ResourceLocked(_) => ReplyCode::ResourceLocked,
             Refusal::PreconditionFailed(_) => ReplyCode::PreconditionFailed,

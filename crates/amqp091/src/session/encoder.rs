@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Origin, Refusal, Reply};
-use ferrymq_wire::{Outbox, Put, Room};
+use ferrymq_wire::{Encoded, Outbox, Put, Room};
 
 use crate::{
     codec::{
@@ -51,7 +51,7 @@ impl FrameEncoder {
 
     fn refuse(&mut self, origin: Origin, refusal: &Refusal, out: &mut Outbox) {
         // The session answers a refused login, because it knows the capabilities of the client.
-        if matches!(refusal, Refusal::LoginFailed(_)) || !self.is_open(origin.channel) {
+        if matches!(refusal, Refusal::LoginFailed(_) | Refusal::LoginMalformed(_)) || !self.is_open(origin.channel) {
             return;
         }
         if mapping::put_close(out.bytes(), origin, &Violation::from(refusal)) {
@@ -113,7 +113,8 @@ impl FrameEncoder {
 }
 
 impl ferrymq_wire::Encoder for FrameEncoder {
-    fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox) {
+    /// Never stops: AMQP 0-9-1 has no window for what the server sends, and credit is the node's.
+    fn encode(&mut self, effect: &Effect<'_>, out: &mut Outbox) -> Encoded {
         match *effect {
             Effect::Frames(frames) => out.bytes().put(frames),
             Effect::Deliver { channel, tag, delivery_tag, redelivered, attempts, ref message }
@@ -164,6 +165,7 @@ impl ferrymq_wire::Encoder for FrameEncoder {
             // A message for a channel that a refusal has closed, or a method that the client does not support.
             _ => {}
         }
+        Encoded::Whole
     }
 }
 
@@ -220,10 +222,8 @@ mod tests {
             body: BodyRef::Inline(&[]),
         };
         let mut out = Outbox::default();
-        encoder.encode(
-            &Effect::Deliver { channel: 1, tag: "t", delivery_tag: 1, redelivered: true, attempts, message },
-            &mut out,
-        );
+        let deliver = Effect::Deliver { channel: 1, tag: "t", delivery_tag: 1, redelivered: true, attempts, message };
+        assert_eq!(encoder.encode(&deliver, &mut out), Encoded::Whole);
         out.bytes().clone()
     }
 

@@ -1,8 +1,8 @@
 //! The frame of connection.start, in which the server describes itself before the login.
 
-use ferrymq_model::{Limits, ServerProperties};
+use ferrymq_model::{Limits, Mechanism, ServerProperties};
 
-use super::mechanism::{self, Mechanism};
+use super::mechanism;
 use crate::codec::{
     frame::put_method,
     methods::ConnectionStart,
@@ -28,25 +28,21 @@ pub struct Greeting {
     /// The limits that the handshake offers, and that hold after it.
     pub(super) limits: Limits,
     /// The mechanisms by which clients may log in.
-    pub(super) mechanisms: &'static [Mechanism],
+    pub(super) mechanisms: Vec<Mechanism>,
     /// The frame of connection.start.
     pub(super) start: Vec<u8>,
 }
 
 impl Greeting {
-    /// The greeting of a server with these limits.
+    /// The greeting of a server with these limits, on which clients log in with a password in one step.
     #[must_use]
     pub fn new(properties: &ServerProperties, limits: Limits) -> Self {
-        Self::offering(mechanism::WITH_PASSWORDS, properties, limits)
+        Self::offering(mechanism::USUAL, properties, limits)
     }
 
-    /// The same, for a listener on which a client's certificate can name the user.
+    /// The greeting of a server with these mechanisms, in the order in which it names them.
     #[must_use]
-    pub fn with_certificates(properties: &ServerProperties, limits: Limits) -> Self {
-        Self::offering(mechanism::WITH_CERTIFICATES, properties, limits)
-    }
-
-    fn offering(offered: &'static [Mechanism], properties: &ServerProperties, limits: Limits) -> Self {
+    pub fn offering(offered: &[Mechanism], properties: &ServerProperties, limits: Limits) -> Self {
         let mut capabilities = Vec::new();
         for capability in CAPABILITIES {
             put_key(&mut capabilities, capability);
@@ -74,6 +70,6 @@ impl Greeting {
         let start = ConnectionStart { version_major: 0, version_minor: 9, server_properties, mechanisms, locales };
         let mut frame = Vec::new();
         put_method(&mut frame, 0, &start);
-        Self { limits, mechanisms: offered, start: frame }
+        Self { limits, mechanisms: offered.to_vec(), start: frame }
     }
 }

@@ -1,14 +1,17 @@
 //! The handshake (section 4.2.2 and the connection class). There is one struct for each expected frame, and the step
 //! for that frame consumes the struct.
 
-use ferrymq_model::{Ask, Command, Name};
+use ferrymq_model::{Ask, Command, Login, Mechanism, Name};
 use ferrymq_wire::{Output, Step};
 
-use super::{Fault, encoder::FrameEncoder, greeting::Greeting, mechanism::Mechanism, running::Running};
+use super::{Fault, encoder::FrameEncoder, greeting::Greeting, mechanism, running::Running};
 use crate::{
     codec::{
         frame::{FRAME_BYTES_MIN, put_method},
-        methods::{ConnectionOpen, ConnectionStartOk, ConnectionTune, ConnectionTuneOk, WireMethod},
+        methods::{
+            ConnectionOpen, ConnectionSecure, ConnectionSecureOk, ConnectionStartOk, ConnectionTune, ConnectionTuneOk,
+            WireMethod,
+        },
         reply_code::ReplyCode,
         table::{RawTable, RawValue},
     },
@@ -62,6 +65,15 @@ pub(super) struct AwaitStartOk;
 pub(super) struct AwaitLogin {
     pub mechanism: Mechanism,
     pub capabilities: Capabilities,
+    /// The method with the client's response.
+    pub method: (u16, u16),
+}
+
+/// connection.secure is sent. The client must send secure-ok.
+#[derive(Debug)]
+pub(super) struct AwaitSecureOk {
+    mechanism: Mechanism,
+    capabilities: Capabilities,
 }
 
 /// connection.tune is sent. The client must send tune-ok.
@@ -94,16 +106,17 @@ impl AwaitStartOk {
         out: &mut Output,
     ) -> Result<AwaitLogin, Fault> {
         let refuse = |code, text: String| Fault::new(0, ConnectionStartOk::ID, Violation::new(code, text));
-        let Some(mechanism) = Mechanism::parse(start_ok.mechanism, greeting.mechanisms) else {
+        let Some(mechanism) = mechanism::parse(start_ok.mechanism, &greeting.mechanisms) else {
             let text = format!("unknown authentication mechanism '{}'", start_ok.mechanism);
             return Err(refuse(ReplyCode::CommandInvalid, text));
         };
-        let Some(login) = mechanism.login(start_ok.response) else {
+        let Some(login) = mechanism::login(mechanism, start_ok.response) else {
             let text = format!("the response is not one of mechanism {}", mechanism.name());
             return Err(refuse(ReplyCode::SyntaxError, text));
         };
         out.command(Command::Login(login));
-        Ok(AwaitLogin { mechanism, capabilities: Capabilities::read(start_ok.client_properties) })
+        let capabilities = Capabilities::read(start_ok.client_properties);
+        Ok(AwaitLogin { mechanism, capabilities, method: ConnectionStartOk::ID })
     }
 }
 
@@ -112,6 +125,19 @@ impl AwaitLogin {
         let tune = offer(greeting);
         out.send(|out| put_method(out, 0, &tune));
         AwaitTuneOk { capabilities: self.capabilities }
+    }
+
+    pub fn challenged(self, challenge: &[u8], out: &mut Output) -> AwaitSecureOk {
+        out.send(|out| put_method(out, 0, &ConnectionSecure { challenge }));
+        AwaitSecureOk { mechanism: self.mechanism, capabilities: self.capabilities }
+    }
+}
+
+impl AwaitSecureOk {
+    pub fn secure_ok(self, secure_ok: &ConnectionSecureOk<'_>, out: &mut Output) -> AwaitLogin {
+        out.command(Command::Login(Login::Respond(secure_ok.response.to_vec())));
+        let Self { mechanism, capabilities } = self;
+        AwaitLogin { mechanism, capabilities, method: ConnectionSecureOk::ID }
     }
 }
 

@@ -1,49 +1,25 @@
 //! SASL mechanisms: how a client logs in.
 
-use ferrymq_model::{Login, Name};
+use ferrymq_model::{Login, Mechanism, Name};
 
 use crate::codec::table::{RawTable, RawValue};
 
-/// The mechanisms of a listener without client certificates, in RabbitMQ's order.
-pub(super) const WITH_PASSWORDS: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain];
+/// The mechanisms of a listener unless it is told others, in RabbitMQ's order.
+pub(super) const USUAL: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain];
 
-/// The mechanisms of a listener on which a client's certificate may name the user.
-pub(super) const WITH_CERTIFICATES: &[Mechanism] = &[Mechanism::AmqPlain, Mechanism::Plain, Mechanism::External];
-
-/// A SASL mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// The mechanism of AMQP 0-8 as RabbitMQ reads it: a field table.
-    AmqPlain,
-    /// RFC 4422, appendix A: the certificate names the user.
-    External,
+/// The mechanism with this name, if it is offered.
+pub(super) fn parse(name: &str, offered: &[Mechanism]) -> Option<Mechanism> {
+    offered.iter().copied().find(|mechanism| mechanism.name() == name)
 }
 
-impl Mechanism {
-    /// The mechanism with this name, if it is offered.
-    pub fn parse(name: &str, offered: &[Self]) -> Option<Self> {
-        offered.iter().copied().find(|mechanism| mechanism.name() == name)
-    }
-
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "PLAIN",
-            Self::AmqPlain => "AMQPLAIN",
-            Self::External => "EXTERNAL",
-        }
-    }
-
-    /// The login in a client's response; `None` if the response is not valid for this mechanism.
-    pub fn login(self, response: &[u8]) -> Option<Login> {
-        match self {
-            Self::Plain => plain(response),
-            Self::AmqPlain => amqplain(response),
-            // As in RabbitMQ, the response is ignored: a client cannot ask to act as another user.
-            Self::External => Some(Login::Certificate),
-        }
+/// The login in a client's first response; `None` if the response is not valid for its mechanism.
+pub(super) fn login(mechanism: Mechanism, response: &[u8]) -> Option<Login> {
+    match mechanism {
+        Mechanism::Plain => plain(response),
+        Mechanism::AmqPlain => amqplain(response),
+        // As in RabbitMQ, the response is ignored: a client cannot ask to act as another user.
+        Mechanism::External => Some(Login::Certificate),
+        Mechanism::RabbitCrDemo => Some(Login::Begin { mechanism, response: response.to_vec() }),
     }
 }
 

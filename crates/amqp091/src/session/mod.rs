@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  AwaitHeader ── protocol header ──▶ AwaitStartOk ── start-ok ──▶ AwaitLogin ── logged in ──▶ AwaitTuneOk
-//!       │                                                              │                          │ tune-ok
-//!       │ another protocol                                      refused│                          ▼
+//!       │                                      challenge ▼ ▲ secure-ok │                          │ tune-ok
+//!       │ another protocol                         AwaitSecureOk       │ refused                  ▼
 //!       ▼                                                              ▼                       AwaitOpen
 //!    Closed ◀── a while ── Silent ◀── without the capability ──────────┤                          │ open
 //!       ▲                                                              │ with it                  ▼
@@ -34,7 +34,7 @@ use ferrymq_wire::{LogLine, Moment, Output, Parsed, Reader, Received, Session, S
 pub use encoder::FrameEncoder;
 pub use greeting::Greeting;
 
-use handshake::{AwaitLogin, AwaitOpen, AwaitStartOk, AwaitTuneOk, AwaitVhost};
+use handshake::{AwaitLogin, AwaitOpen, AwaitSecureOk, AwaitStartOk, AwaitTuneOk, AwaitVhost};
 use heartbeat::{Due, Heartbeat};
 use incomplete::Incomplete;
 use running::{Next, Running};
@@ -113,6 +113,7 @@ enum State {
     AwaitHeader,
     AwaitStartOk(AwaitStartOk),
     AwaitLogin(AwaitLogin),
+    AwaitSecureOk(AwaitSecureOk),
     AwaitTuneOk(AwaitTuneOk),
     AwaitOpen(AwaitOpen),
     AwaitVhost(AwaitVhost),
@@ -174,6 +175,9 @@ impl Connection {
             (State::AwaitStartOk(state), Method::ConnectionStartOk(start_ok)) => {
                 self.client_name = handshake::client_name(start_ok.client_properties);
                 State::AwaitLogin(state.start_ok(start_ok, &self.greeting, out)?)
+            }
+            (State::AwaitSecureOk(state), Method::ConnectionSecureOk(secure_ok)) => {
+                State::AwaitLogin(state.secure_ok(secure_ok, out))
             }
             (State::AwaitTuneOk(state), Method::ConnectionTuneOk(tune_ok)) => {
                 let tuned = state.tune_ok(*tune_ok, &self.greeting, out)?;
@@ -301,6 +305,9 @@ impl Connection {
 
     /// Answers a login that the node refused. The client gets the reason only if it has the capability for that.
     fn refuse_login(&mut self, login: &AwaitLogin, refusal: &Refusal, now: Moment, out: &mut Output) {
+        if matches!(refusal, Refusal::LoginMalformed(_)) {
+            return self.fail(&Fault::new(0, login.method, Violation::from(refusal)), now, out);
+        }
         out.steps.push(Step::Log(LogLine::LoginRefused(refusal.to_string())));
         if login.capabilities.authentication_failure_close {
             let text = format!(
@@ -403,6 +410,9 @@ impl Session for Connection {
     fn event(&mut self, event: Event, now: Moment, out: &mut Output) {
         self.state = match (std::mem::replace(&mut self.state, State::Closed), event) {
             (State::AwaitLogin(state), Event::LoggedIn) => State::AwaitTuneOk(state.logged_in(&self.greeting, out)),
+            (State::AwaitLogin(state), Event::Challenge(challenge)) => {
+                State::AwaitSecureOk(state.challenged(&challenge, out))
+            }
             (State::AwaitLogin(state), Event::Refused { refusal, .. }) => {
                 return self.refuse_login(&state, &refusal, now, out);
             }

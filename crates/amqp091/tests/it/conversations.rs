@@ -15,10 +15,10 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use ferrymq_amqp091::{Connection, Greeting};
 use ferrymq_model::{
-    BodyRef, Dialect, Effect, Event, Limits, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
+    BodyRef, Dialect, Effect, Event, Limits, Mechanism, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
     ServerProperties,
 };
-use ferrymq_wire::{Encoder, LogLine, Moment, Outbox, Output, Session, Step, Then};
+use ferrymq_wire::{Encoded, Encoder, LogLine, Moment, Outbox, Output, Session, Step, Then};
 
 use super::{show::show, text};
 
@@ -41,7 +41,8 @@ struct Conversation {
 
 impl Conversation {
     fn new(limits: Limits) -> Self {
-        let greeting = Arc::new(Greeting::new(&ServerProperties::default(), limits));
+        let offered = [Mechanism::AmqPlain, Mechanism::Plain, Mechanism::RabbitCrDemo];
+        let greeting = Arc::new(Greeting::offering(&offered, &ServerProperties::default(), limits));
         let mut session = Connection::new(greeting);
         session.opened(Moment(0), &mut Output::default());
         Self { session, encoder: None, now: Moment(0), input: Vec::new(), said: VecDeque::new() }
@@ -86,6 +87,8 @@ impl Conversation {
                 Step::Send(range) => self.sent(&out.bytes[range]),
                 Step::Command(command) => self.said.push_back(format!("N: {}", show(&command, &self.input))),
                 Step::Encode(encoder) => self.encoder = Some(encoder),
+                Step::HandOver(session) => panic!("{session:?} takes the place of a session of AMQP 0-9-1"),
+                Step::Resume { channel } => panic!("the encoder never stops, and channel {channel} goes on"),
                 Step::Close => {
                     self.said.push_back("X".to_owned());
                     assert!(self.session.is_closed());
@@ -112,7 +115,7 @@ impl Conversation {
     fn effect(&mut self, line: &str) {
         let mut outbox = Outbox::default();
         let encoder = self.encoder.as_mut().expect("the handshake has set the encoder");
-        with_effect(line, &mut |effect| encoder.encode(effect, &mut outbox));
+        with_effect(line, &mut |effect| assert_eq!(encoder.encode(effect, &mut outbox), Encoded::Whole));
         let mut slices = [std::io::IoSlice::new(&[]); 64];
         let count = outbox.slices(&mut slices);
         self.sent(&slices[..count].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>());
@@ -145,6 +148,7 @@ fn refused(line: &str) -> (Origin, Refusal) {
         "not-allowed" => Refusal::NotAllowed(text),
         "fault" => Refusal::Fault(text),
         "login" => Refusal::LoginFailed(text),
+        "login-malformed" => Refusal::LoginMalformed(text),
         other => panic!("no refusal {other}"),
     };
     (origin, refusal)
@@ -153,6 +157,7 @@ fn refused(line: &str) -> (Origin, Refusal) {
 fn event(line: &str) -> Event {
     match line.split_once(' ').unwrap_or((line, "")) {
         ("logged-in", _) => Event::LoggedIn,
+        ("challenge", text) => Event::Challenge(text.as_bytes().to_vec()),
         ("vhost-opened", _) => Event::VhostOpened,
         ("connection-closed", _) => Event::ConnectionClosed,
         ("blocked", why) => Event::Blocked(why.to_owned()),
@@ -362,8 +367,14 @@ conversations! {
     login_amqplain_garbage
     login_amqplain_missing
     login_amqplain_type
+    login_challenge_unanswered
+    login_in_two_steps
     login_mechanism
     login_response
+    login_response_empty
+    login_response_too_long
+    login_response_twice
+    login_response_unasked
     login_silent
     malformed_frame
     malformed_table

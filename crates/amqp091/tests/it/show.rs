@@ -11,6 +11,10 @@ use ferrymq_model::{
 pub fn show(command: &Command, input: &[u8]) -> String {
     match command {
         Command::Login(Login::Password { user, password }) => format!("login {user} {}", password.escape_ascii()),
+        Command::Login(Login::Begin { mechanism, response }) => {
+            format!("begin-login {} {}", mechanism.name(), response.escape_ascii())
+        }
+        Command::Login(Login::Respond(response)) => format!("respond {}", response.escape_ascii()),
         Command::Login(Login::Certificate) => "login by-certificate".to_owned(),
         Command::Publish(publish) => show_publish(publish, input),
         Command::Settle(settle) => {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ferrymq_auth::{Exchange, Next};
 use ferrymq_broker::Caller;
 use ferrymq_model::{
     ChannelOptions, ConfirmMode, Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, Reply, Settlement,
@@ -19,6 +20,13 @@ impl Client {
     /// Checks the login. The session answers the peer itself, because the answer depends on what the peer supports.
     pub(super) fn log_in(&mut self, login: Login, events: &mut Vec<Event>) {
         let checked = match login {
+            Login::Begin { mechanism, response } => {
+                return self.follow(Exchange::begin(mechanism, &response), events);
+            }
+            Login::Respond(response) => {
+                let exchange = self.exchange.take().ok_or_else(|| "a response to no challenge".to_owned());
+                return self.follow(exchange.and_then(|exchange| exchange.respond(&response)), events);
+            }
             Login::Certificate => self.node.check_proof(self.connection.certificate_user(), self.loopback),
             Login::Password { user, password } => {
                 self.claimed = user.clone();
@@ -44,18 +52,41 @@ impl Client {
         self.logged_in(checked, events);
     }
 
+    /// Goes on with a login of several steps. A response that is not valid counts as a failed login.
+    fn follow(&mut self, next: Result<Next, String>, events: &mut Vec<Event>) {
+        match next {
+            Ok(Next::Challenge(challenge, exchange)) => {
+                self.claimed = exchange.user().clone();
+                self.exchange = Some(Box::new(exchange));
+                events.push(Event::Challenge(challenge));
+            }
+            Ok(Next::Password { user, password }) => self.log_in(Login::Password { user, password }, events),
+            Err(why) => {
+                self.count_login(false);
+                self.logged_in(Err(Refusal::LoginMalformed(why)), events);
+            }
+        }
+    }
+
+    /// Counts a login from another machine for the delays of later ones.
+    fn count_login(&self, succeeded: bool) {
+        if self.loopback {
+            return;
+        }
+        let mut failed = self.node.failed_logins.lock();
+        if succeeded {
+            failed.succeeded(&self.address, &self.claimed);
+        } else {
+            failed.failed(&self.address, &self.claimed, self.node.now());
+        }
+    }
+
     /// Takes the result of the login, if it is known now.
     pub(super) fn take_login(&mut self, events: &mut Vec<Event>) {
         let checked = self.connection.mailbox().login.take();
         if let Some(checked) = checked.filter(|_| self.is_checked) {
             self.is_checked = false;
-            if !self.loopback {
-                let mut failed = self.node.failed_logins.lock();
-                match &*checked {
-                    Ok(_) => failed.succeeded(&self.address, &self.claimed),
-                    Err(_) => failed.failed(&self.address, &self.claimed, self.node.now()),
-                }
-            }
+            self.count_login(checked.is_ok());
             self.logged_in(*checked, events);
         }
     }

@@ -21,6 +21,7 @@ mod transaction;
 
 use std::{cell::Cell, collections::VecDeque, fmt, sync::Arc};
 
+use ferrymq_auth::Exchange;
 use ferrymq_broker::{Caller, Epoch, SequenceRange};
 use ferrymq_model::{
     Ask, Command, Event, Name, Origin, Outcome, Position, Publish, Refusal, Reply, Request, Settlement, SubscriptionId,
@@ -53,6 +54,8 @@ pub struct Client {
     principal: Option<Principal>,
     /// The user name that the client sent.
     claimed: Name,
+    /// A login of several steps that has begun, and waits for the client's response.
+    exchange: Option<Box<Exchange>>,
     /// Its password is being checked.
     is_checked: bool,
     vhost: Option<Name>,
@@ -108,6 +111,7 @@ impl Client {
             loopback,
             principal: None,
             claimed: Name::default(),
+            exchange: None,
             is_checked: false,
             vhost: None,
             publishes: Vec::new(),

@@ -4,6 +4,8 @@
 //! Small bodies and all names are copied into two buffers, so that pushing an effect under a lock allocates nothing
 //! once the buffers have grown. Large bodies are shared.
 
+mod stopped;
+
 use std::{cell::RefCell, collections::VecDeque};
 
 use bytes::Bytes;
@@ -11,11 +13,13 @@ use ferrymq_model::{
     BodyRef, Dialect, Effect, FiledBody, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason,
 };
 
+pub use stopped::StoppedEffects;
+
 use crate::management::counters::Batch;
 
 /// One effect. Its texts are in [`Effects::texts`] and its bytes in [`Effects::bytes`], in the order of the fields
 /// with their lengths.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Record {
     Frames { len: u32 },
     Reply { origin: Origin, reply: Reply },
@@ -41,7 +45,7 @@ pub struct DeliveryHeader {
 }
 
 /// A message's parts: lengths in the buffer, and the body if it is shared.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Message {
     dialect: Dialect,
     exchange_len: u8,
@@ -371,6 +375,7 @@ impl Message {
 }
 
 /// Texts and bytes that are read from the front.
+#[derive(Clone, Copy)]
 struct Cut<'a> {
     texts: &'a str,
     bytes: &'a [u8],

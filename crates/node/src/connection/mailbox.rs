@@ -34,6 +34,8 @@ pub struct Mailbox {
     /// How many bytes wait for the socket, as of the last question. The thread that has written asks under this
     /// lock, so that of two writes the later answer counts: an old large number would stop deliveries for good.
     pub backlog: usize,
+    /// How many bytes wait until the client opens a window, as of that question.
+    pub stopped: usize,
     pub backlog_max: usize,
     pub unacked_max: usize,
     /// The consumer timeout of get; 0 means none.
@@ -173,6 +175,7 @@ impl Mailbox {
             effects: Effects::default(),
             draining: false,
             backlog: 0,
+            stopped: 0,
             backlog_max: limits.outbox_bytes_max,
             unacked_max: limits.unacked_max as usize,
             timeout_ms: limits.consumer_timeout_ms,
@@ -262,7 +265,7 @@ impl Mailbox {
     pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> Taken {
         let Some(subscription) = self.state.subscriptions.get_mut(&number) else { return Taken::NoCredit };
         let Some(channel) = self.state.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
-        let full = self.backlog + self.effects.len_bytes() >= self.backlog_max;
+        let full = self.backlog + self.stopped + self.effects.len_bytes() >= self.backlog_max;
         let has_credit = !self.is_parked && channel.has_credit(subscription, self.unacked_max);
         if full || !has_credit {
             self.full |= full;

@@ -29,6 +29,17 @@ pub trait Peer: Send + Sync {
     /// How many bytes wait for the socket now. Called under the mailbox's lock, so it must not wait for a write.
     fn waiting(&self) -> usize;
 
+    /// How many of these bytes are in files, so that they take no memory.
+    fn in_files(&self) -> usize {
+        0
+    }
+
+    /// How many bytes of effects wait until the client opens a window of its protocol. They are not among the bytes that
+    /// wait for the socket. Called under the mailbox's lock, too.
+    fn stopped(&self) -> usize {
+        0
+    }
+
     /// Notifies the connection's owner: there are events for its session, or deliveries can continue.
     fn wake(&self);
 
@@ -218,10 +229,12 @@ impl Connection {
         }
     }
 
-    /// Asks how many bytes wait for the socket.
+    /// Asks how many bytes wait for the socket, or for a window.
     fn heard(&self, mailbox: &mut Mailbox) {
         mailbox.backlog = self.peer.waiting();
-        self.account.set(Kind::Outbox, mailbox.backlog + mailbox.effects.len_bytes());
+        mailbox.stopped = self.peer.stopped();
+        let in_memory = mailbox.backlog.saturating_sub(self.peer.in_files());
+        self.account.set(Kind::Outbox, in_memory + mailbox.stopped + mailbox.effects.len_bytes());
     }
 
     /// The connection's name.

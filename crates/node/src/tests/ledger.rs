@@ -35,10 +35,12 @@ impl FakeHost for Played {
     }
 }
 
-/// A socket that accepts all but `waiting` bytes.
+/// A socket that accepts all but `waiting` bytes, of which some are in files; others wait for a window.
 #[derive(Default)]
 struct Socket {
     waiting: AtomicUsize,
+    in_files: AtomicUsize,
+    stopped: AtomicUsize,
 }
 
 impl Peer for Socket {
@@ -46,6 +48,14 @@ impl Peer for Socket {
 
     fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn in_files(&self) -> usize {
+        self.in_files.load(Ordering::Relaxed)
+    }
+
+    fn stopped(&self) -> usize {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {}
@@ -258,4 +268,18 @@ fn what_others_take_closes_no_connection() {
     client.holds(MAX / 2, 0);
     rig.pass(5_000);
     assert!(end_of(&mut client).is_none() && !client.is_paused());
+}
+
+/// What is sent from a file takes no memory; what waits for a window does, like what waits for the socket.
+#[test]
+fn bytes_in_files_are_no_memory_and_effects_that_wait_for_a_window_are() {
+    let rig = Rig::new(memory());
+    let (mut client, socket) = rig.client();
+    socket.waiting.store(3 * MAX, Ordering::Relaxed);
+    socket.in_files.store(3 * MAX, Ordering::Relaxed);
+    client.written();
+    assert!(!client.is_paused() && end_of(&mut client).is_none());
+    socket.stopped.store(3 * MAX, Ordering::Relaxed);
+    client.written();
+    assert!(end_of(&mut client).is_some(), "the connection holds more memory than all may");
 }

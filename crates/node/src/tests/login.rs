@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use ferrymq_model::{Command, Event, Login, Name};
+use ferrymq_model::{Command, Event, Login, Mechanism, Name, Refusal};
 use parking_lot::Mutex;
 
 use crate::{
@@ -120,6 +120,80 @@ fn failures_from_another_machine_are_slowed_and_those_from_here_are_not() {
     host.0.store(99, Ordering::Relaxed);
     node.on_timer();
     assert!(!is_answered(&mut client));
+    host.0.store(100, Ordering::Relaxed);
+    node.on_timer();
+    assert!(is_answered(&mut client));
+    drop(client);
+    node.stop().unwrap();
+}
+
+/// Sends one step of a login and returns the events that it causes.
+fn step(client: &mut Client, login: Login) -> Vec<Event> {
+    let mut events = Vec::new();
+    client.command(b"", Command::Login(login), &mut events);
+    events
+}
+
+/// Begins a login in two steps, and is asked for the password.
+fn asked(node: &Arc<Node>, address: &str, loopback: bool) -> Client {
+    let mut client = node.connect(Arc::new(Nobody), address.to_owned(), loopback).unwrap();
+    let begin = Login::Begin { mechanism: Mechanism::RabbitCrDemo, response: b"guest".to_vec() };
+    let events = step(&mut client, begin);
+    assert!(matches!(&events[..], [Event::Challenge(text)] if text == b"Please tell me your password"), "{events:?}");
+    assert!(!client.is_logged_in());
+    client
+}
+
+#[test]
+fn a_login_in_two_steps_is_checked_after_the_second() {
+    let folder = Folder::new();
+    let node = open(&folder, Arc::<Gate>::default(), Arc::new(Moving::default()));
+    let answer = |password: &[u8]| {
+        let mut client = asked(&node, "here", true);
+        let mut events = step(&mut client, Login::Respond([b"My password is ", password].concat()));
+        client.take_events(&mut events);
+        events
+    };
+    assert!(matches!(answer(b"guest")[..], [Event::LoggedIn]));
+    for wrong in [&b""[..], b"wrong", &[b'x'; 64 << 10]] {
+        assert!(matches!(answer(wrong)[..], [Event::Refused { refusal: Refusal::LoginFailed(_), .. }]));
+    }
+    node.stop().unwrap();
+}
+
+/// A response that nobody has asked for, one of another form, and one after the end of the exchange.
+#[test]
+fn a_response_that_is_not_valid_is_refused() {
+    let folder = Folder::new();
+    let node = open(&folder, Arc::<Gate>::default(), Arc::new(Moving::default()));
+    let respond = |client: &mut Client, response: &[u8]| {
+        let events = step(client, Login::Respond(response.to_vec()));
+        assert!(matches!(events[..], [Event::Refused { refusal: Refusal::LoginMalformed(_), .. }]), "{events:?}");
+    };
+    let mut unasked = node.connect(Arc::new(Nobody), "here".to_owned(), true).unwrap();
+    respond(&mut unasked, b"My password is guest");
+    for response in [&b""[..], b"guest", &[b'x'; 64 << 10]] {
+        let mut client = asked(&node, "here", true);
+        respond(&mut client, response);
+        respond(&mut client, b"My password is guest");
+        assert!(!client.is_logged_in());
+    }
+    drop(unasked);
+    node.stop().unwrap();
+}
+
+#[test]
+fn failed_steps_from_another_machine_slow_the_next_login() {
+    let folder = Folder::new();
+    let host = Arc::new(Moving::default());
+    let node = open(&folder, Arc::<Gate>::default(), host.clone());
+    for number in 0..5 {
+        let mut client = asked(&node, &format!("10.0.0.1:{number}"), false);
+        step(&mut client, Login::Respond(b"neither".to_vec()));
+    }
+    let mut client = asked(&node, "10.0.0.1:9", false);
+    let events = step(&mut client, Login::Respond(b"My password is wrong".to_vec()));
+    assert!(events.is_empty() && !is_answered(&mut client), "the sixth waits");
     host.0.store(100, Ordering::Relaxed);
     node.on_timer();
     assert!(is_answered(&mut client));

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ferrymq_model::{Limits, ServerProperties};
+use ferrymq_model::{Limits, Mechanism, ServerProperties};
 
 use crate::{
     tls::TlsFiles,
@@ -53,6 +53,8 @@ pub struct Configuration {
     pub tls: TlsFiles,
     /// The user backends, in the order in which they are asked.
     pub auth_backends: Vec<BackendName>,
+    /// How clients may log in, in the order in which the server names it to them.
+    pub auth_mechanisms: Vec<Mechanism>,
     /// The options for tokens.
     pub oauth2: TokenOptions,
     /// Whether events are published to the exchange `amq.rabbitmq.event`.
@@ -80,6 +82,7 @@ impl Default for Configuration {
             log_level: tracing::Level::INFO,
             tls: TlsFiles::default(),
             auth_backends: vec![BackendName::Internal],
+            auth_mechanisms: vec![Mechanism::AmqPlain, Mechanism::Plain, Mechanism::External],
             oauth2: TokenOptions::default(),
             events: false,
             threads: 0,

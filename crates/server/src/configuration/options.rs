@@ -162,6 +162,18 @@ pub const OPTIONS: &[Definition] = &[
             Ok(())
         },
     },
+    Definition {
+        key: "auth_mechanisms",
+        form: Form::Choices(|| value::names_of(value::MECHANISMS)),
+        text: "The mechanisms by which clients log in, in the order in which the server names them. The server offers \
+               EXTERNAL only under TLS and with tls.login_from (docs/tls.md). RABBIT-CR-DEMO is for tests of clients: it \
+               is PLAIN in two steps",
+        show: |configuration| value::show_choices(&configuration.auth_mechanisms, value::MECHANISMS),
+        set: |_, configuration, text| {
+            configuration.auth_mechanisms = value::choices(text, value::MECHANISMS)?;
+            Ok(())
+        },
+    },
     other!(
         listen,
         Listeners,

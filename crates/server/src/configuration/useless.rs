@@ -1,5 +1,7 @@
 //! Refuses an option that is set and has no effect together with the others. The error says what the option needs.
 
+use ferrymq_model::Mechanism;
+
 use super::{Configuration, ConfigurationError};
 use crate::{certificate::LoginPart, protocol::Service, token_options::BackendName};
 
@@ -31,6 +33,9 @@ impl Configuration {
             )),
             "tls.login_san_type" | "tls.login_san_index" if !by_san => {
                 Some("tls.login_from is not subject_alternative_name".to_owned())
+            }
+            "tls.login_from" if !self.auth_mechanisms.contains(&Mechanism::External) => {
+                Some("auth_mechanisms does not name EXTERNAL".to_owned())
             }
             key if key.starts_with("tls.") && !self.tls.are_given() => {
                 Some("TLS needs tls.certificate_file and tls.key_file".to_owned())

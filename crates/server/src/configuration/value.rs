@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
+use ferrymq_model::Mechanism;
+
 use crate::{
     certificate::{LoginPart, SanType},
     protocol::Service,
@@ -169,6 +171,14 @@ pub fn show_switch(on: bool) -> String {
 
 /// User backends.
 pub const BACKENDS: &Names<BackendName> = &[("internal", BackendName::Internal), ("oauth2", BackendName::Tokens)];
+
+/// Ways to log in.
+pub const MECHANISMS: &Names<Mechanism> = &[
+    (Mechanism::Plain.name(), Mechanism::Plain),
+    (Mechanism::AmqPlain.name(), Mechanism::AmqPlain),
+    (Mechanism::External.name(), Mechanism::External),
+    (Mechanism::RabbitCrDemo.name(), Mechanism::RabbitCrDemo),
+];
 
 /// Reads several of these words, separated by commas, each at most once.
 pub fn choices<T: Copy + PartialEq>(text: &str, names: &Names<T>) -> Result<Vec<T>, String> {

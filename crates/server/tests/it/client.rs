@@ -45,18 +45,24 @@ impl Arrived {
 impl Client {
     /// Connects to a server, with a heartbeat of so many seconds.
     pub fn connect(address: &str, heartbeat: u16) -> io::Result<Self> {
-        let mut client = Self { stream: TcpStream::connect(address)?, unread: Vec::new() };
-        client.stream.set_nodelay(true)?;
-        client.send(&PROTOCOL_HEADER)?;
-        client.until((10, 10))?;
-        let client_properties = RawTable::check(&[]).expect("an empty table is well formed");
-        let (mechanism, response, locale) = ("PLAIN", &b"\0guest\0guest"[..], "en_US");
-        client.send(&method(0, &ConnectionStartOk { client_properties, mechanism, response, locale }))?;
+        let mut client = Self::begin(address, "PLAIN", b"\0guest\0guest")?;
         client.until((10, 30))?;
         client.send(&method(0, &ConnectionTuneOk { channel_max: 2047, frame_max: 131_072, heartbeat }))?;
         client.send(&method(0, &ConnectionOpen { virtual_host: "/" }))?;
         client.until((10, 41))?;
         client.call(&method(1, &ChannelOpen), (20, 11))?;
+        Ok(client)
+    }
+
+    /// Connects to a server and begins a login by this mechanism.
+    pub fn begin(address: &str, mechanism: &str, response: &[u8]) -> io::Result<Self> {
+        let mut client = Self { stream: TcpStream::connect(address)?, unread: Vec::new() };
+        client.stream.set_nodelay(true)?;
+        client.send(&PROTOCOL_HEADER)?;
+        client.until((10, 10))?;
+        let client_properties = RawTable::check(&[]).expect("an empty table is well formed");
+        let locale = "en_US";
+        client.send(&method(0, &ConnectionStartOk { client_properties, mechanism, response, locale }))?;
         Ok(client)
     }
 

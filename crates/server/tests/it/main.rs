@@ -10,6 +10,7 @@ mod definitions;
 mod descriptors;
 mod fairness;
 mod life;
+mod login;
 mod logs;
 mod memory;
 mod panics;

@@ -1,0 +1,11 @@
+//! Tests of connections over real sockets, with a server in this process.
+
+mod choosing;
+#[path = "../../tests/it/client.rs"]
+#[expect(dead_code, reason = "the tests of the binary use other parts of it")]
+mod client;
+mod files;
+mod in_process;
+mod lines;
+mod stopping;
+mod turns;

@@ -219,7 +219,7 @@ pub enum Ask {
 }
 
 impl Ask {
-    /// Whether a channel that a refusal has ended still carries this out.
+    /// Whether a channel that is not open, or that a refusal has ended, carries this out.
     #[must_use]
     pub fn concerns_ended_channels(&self) -> bool {
         matches!(
@@ -228,6 +228,9 @@ impl Ask {
                 | Self::OpenChannel(_)
                 | Self::Attach(_)
                 | Self::KeepSession { .. }
+                | Self::CommitPrepared(_)
+                | Self::RollBackPrepared(_)
+                | Self::ListPrepared
                 | Self::CloseChannel
                 | Self::CloseConnection
                 | Self::RenewLogin(_)

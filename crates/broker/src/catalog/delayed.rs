@@ -61,17 +61,6 @@ impl Catalog {
         })
     }
 
-    /// Whether there are changes of schedules for the shard.
-    #[must_use]
-    pub fn has_schedule_changes(&self) -> bool {
-        !self.schedule_changes.is_empty()
-    }
-
-    /// The changes of schedules since the last call. The shard must be told before anyone else sees the catalog.
-    pub fn take_schedule_changes(&mut self) -> Vec<ScheduleChange> {
-        std::mem::take(&mut self.schedule_changes)
-    }
-
     /// The schedules of all exchanges, in the order of the names of vhosts and exchanges.
     pub fn schedules(&self) -> impl Iterator<Item = (QueueId, ScheduleSettings)> {
         in_order(&self.vhosts).flat_map(|(_, vhost)| {

@@ -3,7 +3,7 @@
 use ferrymq_model::{ExchangeSpec, Name, QueueSpec, Table};
 
 use super::bindings::{Binding, Target};
-use super::{Catalog, in_order};
+use super::{Catalog, delayed::ScheduleChange, in_order};
 
 /// A declaration or deletion.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,15 +63,26 @@ pub struct BindingFacts {
     pub arguments: Table,
 }
 
+/// What follows from changes of the catalog, in addition to their entries.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The changes as others are told of them, in order, if they are recorded.
+    pub events: Vec<CatalogEvent>,
+    /// The schedules that the shard must open or close.
+    pub schedules: Vec<ScheduleChange>,
+}
+
 impl Catalog {
-    /// From now on changes are recorded, until [`Catalog::take_events`] takes them.
+    /// From now on changes are recorded as events of the outcome.
     pub fn record_events(&mut self) {
         self.events.get_or_insert_default();
     }
 
-    /// The changes since the last call, in order.
-    pub fn take_events(&mut self) -> Vec<CatalogEvent> {
-        self.events.as_mut().map(std::mem::take).unwrap_or_default()
+    /// What has followed from the changes since the last call, in addition to their entries. The shard must be told before
+    /// anyone else sees the catalog.
+    pub fn take_outcome(&mut self) -> Outcome {
+        let events = self.events.as_mut().map(std::mem::take).unwrap_or_default();
+        Outcome { events, schedules: std::mem::take(&mut self.schedule_changes) }
     }
 
     /// Whether anything is bound to an exchange.

@@ -36,7 +36,7 @@ use hashbrown::HashMap;
 pub use access::User;
 pub use delayed::ScheduleChange;
 pub(crate) use entries::queue_tombstone;
-pub use events::{BindingFacts, CatalogEvent};
+pub use events::{BindingFacts, CatalogEvent, Outcome};
 pub use history::{History, HistoryBudget, KeptMessage};
 pub use load::{LoadError, Loaded};
 pub use policies::{ApplyTo, PolicyScope, PolicySpec};

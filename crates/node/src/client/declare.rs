@@ -42,17 +42,17 @@ impl Client {
         let (mut deferred, mut catalog) = (Deferred::default(), self.node.catalog.write());
         let lock = CatalogLock::Write(&mut catalog);
         let (bound, mut after) = self.node.decide_with(lock, &mut deferred, |shard, ports| {
-            catalog_change::apply(shard, ports, |_, ports, changes| ports.catalog().bind(&caller, &command, changes))
+            catalog_change::apply(shard, ports, Some(caller.user), |_, ports, changes| {
+                ports.catalog().bind(&caller, &command, changes)
+            })
         });
         if let Ok(Some(bound)) = &bound
             && let Some(history) = catalog.history(caller.vhost, &bound.exchange)
         {
             after = self.replay(&catalog, &history, bound, &mut deferred).unwrap_or(after);
         }
-        let events = catalog.take_events();
         drop(catalog);
         self.node.run_deferred(deferred, Some(&self.connection));
-        self.node.publish_events(events, Some(caller.user));
         bound?;
         self.reply(origin, Some(after), Reply::Bound);
         Ok(())
@@ -141,7 +141,7 @@ impl Client {
         let (mut deferred, mut catalog) = (Deferred::default(), self.node.catalog.write());
         let lock = CatalogLock::Write(&mut catalog);
         let deleted = self.node.decide_with(lock, &mut deferred, |shard, ports| {
-            let (deleted, after) = catalog_change::apply(shard, ports, |shard, ports, _| {
+            let (deleted, after) = catalog_change::apply(shard, ports, Some(caller.user), |shard, ports, _| {
                 let queue = match ports.catalog().queue(&caller, &name, Some(Access::Configure)) {
                     Ok(found) => found.id,
                     // Deleting a queue that does not exist succeeds.
@@ -159,11 +159,9 @@ impl Client {
             mailbox.reply(origin, Some(after), Reply::QueueDeleted { messages });
             Ok(())
         });
-        let events = catalog.take_events();
         drop(catalog);
         self.await_journal();
         self.run_deferred(deferred);
-        self.node.publish_events(events, Some(self.caller().user));
         deleted
     }
 

@@ -382,6 +382,9 @@ impl Node {
         for (connection, subscription) in std::mem::take(&mut deferred.ended) {
             connection.publish_consumer_deleted(self, &subscription);
         }
+        for (by, events) in std::mem::take(&mut deferred.events) {
+            self.publish_events(events, by.as_ref());
+        }
         work
     }
 
@@ -392,12 +395,10 @@ impl Node {
         let mut catalog = self.catalog.write();
         self.decide_unit(CatalogLock::Write(&mut catalog), deferred, |shard, ports| {
             // From now on, an alternate exchange may get the messages that were routed to them.
-            catalog_change::apply(shard, ports, |_, ports, _| ports.forget_gone())
+            catalog_change::apply(shard, ports, None, |_, ports, _| ports.forget_gone())
         });
-        let events = catalog.take_events();
         // Whoever waits for the lock gets it, although the next portion follows at once.
         RwLockWriteGuard::unlock_fair(catalog);
-        self.publish_events(events, None);
         WORK_OF_CHANGE + self.hand_out(deferred, own)
     }
 

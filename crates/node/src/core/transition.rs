@@ -3,10 +3,10 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use ferrymq_broker::{
-    Catalog, Content, Dead, DelayedMessage, Delivery, History, Next, Ports, RoutedMessage, SequenceRange, Shard, Taken,
+    Catalog, CatalogEvent, Content, Dead, DelayedMessage, Delivery, History, Next, Ports, RoutedMessage, SequenceRange, Shard, Taken,
 };
 use ferrymq_model::{
-    CatalogEntry, Facts, MessageRef, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
+    CatalogEntry, Facts, MessageRef, Name, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
 };
 use ferrymq_storage::{Backpressure, Handle, Store};
 
@@ -121,6 +121,8 @@ pub struct Deferred {
     pub unbinding: Option<Range<u64>>,
     /// Whether there is more to deliver.
     pub more: bool,
+    /// Changes of the catalog of which others are told, each with the user who has asked for it.
+    pub events: Vec<(Option<Name>, Vec<CatalogEvent>)>,
     /// Subscriptions that the server has ended.
     pub ended: Vec<(Arc<Connection>, Subscription)>,
     /// The trace messages of this transition.
@@ -325,9 +327,10 @@ impl Transition<'_> {
 impl Deferred {
     /// Whether there is only a little to send, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
-        let Self { touched, gone, unbinding, more, trace_messages, ended, unclaimed } = self;
+        let Self { touched, gone, unbinding, more, events, trace_messages, ended, unclaimed } = self;
         let nothing_else = gone.is_empty()
             && unbinding.is_none()
+            && events.is_empty()
             && trace_messages.is_empty()
             && ended.is_empty()
             && unclaimed.is_empty();

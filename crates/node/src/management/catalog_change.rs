@@ -4,7 +4,7 @@
 //! the journal. So the journal has all changes in the order in which they were applied, and nobody sees a change
 //! that is not in it.
 
-use ferrymq_broker::{Catalog, Shard};
+use ferrymq_broker::{Catalog, Outcome, Shard};
 use ferrymq_model::{CatalogEntry, Name, Position, Refusal};
 use parking_lot::RwLockWriteGuard;
 
@@ -24,9 +24,13 @@ use std::sync::Arc;
 ///
 /// The returned position makes the current state of the catalog durable, whoever changed it last: a connection that
 /// has found what another connection has just declared is not answered before that is durable.
+///
+/// This is the only place that takes what follows from a change: entries go to the journal, schedules to the shard, and
+/// events wait until the locks are released. `by` is the user who asks for the change.
 pub fn apply<T>(
     shard: &mut Shard,
     ports: &mut Transition<'_>,
+    by: Option<&Name>,
     change: impl FnOnce(&mut Shard, &mut Transition<'_>, &mut Vec<CatalogEntry>) -> T,
 ) -> (T, Position) {
     use ferrymq_broker::Ports as _;
@@ -37,7 +41,11 @@ pub fn apply<T>(
     let result = change(shard, ports, &mut changes);
     ports.unbind_some(gone_before, &mut changes);
     ports.write_changes(&changes);
-    schedules::follow_catalog(shard, ports);
+    let Outcome { events, schedules } = ports.catalog().take_outcome();
+    schedules::follow_catalog(schedules, shard, ports);
+    if !events.is_empty() {
+        ports.deferred.events.push((by.cloned(), events));
+    }
     if !ports.is_unbinding() {
         // Dead letters that wait for a target are tried again once, not for each portion of removed bindings.
         shard.routes_changed();
@@ -58,12 +66,10 @@ impl Node {
     ) -> (T, Position) {
         let (mut deferred, mut catalog) = (Deferred::default(), self.catalog.write());
         let changed = self
-            .decide_with(CatalogLock::Write(&mut catalog), &mut deferred, |shard, ports| apply(shard, ports, change));
-        let events = catalog.take_events();
+            .decide_with(CatalogLock::Write(&mut catalog), &mut deferred, |shard, ports| apply(shard, ports, by, change));
         // Whoever waits for the lock gets it, although the next change may follow at once.
         RwLockWriteGuard::unlock_fair(catalog);
         self.run_deferred(deferred, own);
-        self.publish_events(events, by);
         changed
     }
 

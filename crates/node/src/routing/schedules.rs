@@ -61,8 +61,8 @@ pub fn load(catalog: &Catalog, found: &mut BTreeMap<QueueId, &RecoveredQueue>, s
 }
 
 /// Tells the shard which schedules changed with the catalog.
-pub fn follow_catalog(shard: &mut Shard, ports: &mut Transition<'_>) {
-    for change in ports.catalog().take_schedule_changes() {
+pub fn follow_catalog(changes: Vec<ScheduleChange>, shard: &mut Shard, ports: &mut Transition<'_>) {
+    for change in changes {
         match change {
             ScheduleChange::Made(id, settings) => shard.open_schedule(id, settings, &[]),
             ScheduleChange::Gone(id) => shard.close_schedule(id, ports),

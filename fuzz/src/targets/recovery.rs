@@ -7,13 +7,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use ferrymq_storage::Options;
+use ferrymq_testkit::FakeDisk;
 
 use super::{Marks, variant};
-use fake_disk::FakeDisk;
 
-#[allow(dead_code, clippy::unwrap_used, reason = "storage's tests share it, and use the rest")]
-#[path = "../../../crates/storage/tests/it/fake_disk.rs"]
-mod fake_disk;
 #[allow(dead_code, clippy::unwrap_used, reason = "storage's tests share it, and use the rest")]
 #[path = "../../../crates/storage/tests/it/packed.rs"]
 mod packed;

@@ -117,10 +117,10 @@ fn failures_from_another_machine_are_slowed_and_those_from_here_are_not() {
     let (mut client, answered) = attempt("10.0.0.1:2", false);
     assert!(!answered, "the sixth waits");
     assert!(attempt("10.0.0.2:1", false).1, "others do not");
-    host.0.store(99, Ordering::Relaxed);
+    host.0.advance_to(99);
     node.on_timer();
     assert!(!is_answered(&mut client));
-    host.0.store(100, Ordering::Relaxed);
+    host.0.advance_to(100);
     node.on_timer();
     assert!(is_answered(&mut client));
     drop(client);
@@ -194,7 +194,7 @@ fn failed_steps_from_another_machine_slow_the_next_login() {
     let mut client = asked(&node, "10.0.0.1:9", false);
     let events = step(&mut client, Login::Respond(b"My password is wrong".to_vec()));
     assert!(events.is_empty() && !is_answered(&mut client), "the sixth waits");
-    host.0.store(100, Ordering::Relaxed);
+    host.0.advance_to(100);
     node.on_timer();
     assert!(is_answered(&mut client));
     drop(client);

@@ -1,16 +1,15 @@
-//! What tests of a whole node share: a folder, a clock that stands still, and a disk whose syncs can be blocked.
+//! What tests of a whole node share: hosts and peers, of the parts that other tests have, too, and short functions for
+//! commands.
 
-use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use ferrymq_model::{
     Arguments, Ask, Body, ChannelOptions, Command, DeclareQueue, Dialect, Event, Limits, Login, Name, Origin, Publish,
     Request, Span, Time,
 };
-use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, Options, RealDisk};
-use parking_lot::{Condvar, Mutex};
+use ferrymq_storage::Options;
+use ferrymq_testkit::{Clock, GatedDisk};
+pub use ferrymq_testkit::{Folder, Gate, START};
 
 use crate::{Backend, Client, Effects, Host, Node, NodeSettings, Peer};
 
@@ -52,9 +51,6 @@ pub fn login() -> Vec<Command> {
     let open_vhost = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096 });
     vec![Command::Login(login), open_vhost, request(Ask::OpenChannel(ChannelOptions::default()))]
 }
-
-/// When the clock of a fake host begins.
-pub const START: Time = Time(1_700_000_000_000);
 
 /// What differs in a test's host from one whose clock stands still, and which does everything at once.
 pub trait FakeHost: Send + Sync {
@@ -124,13 +120,13 @@ pub struct Still;
 
 impl FakeHost for Still {}
 
-/// A host whose clock the test sets, in milliseconds.
+/// A host whose clock the test moves.
 #[derive(Default)]
-pub struct Moving(pub AtomicU64);
+pub struct Moving(pub Clock);
 
 impl FakeHost for Moving {
     fn now(&self) -> Time {
-        START.after_ms(self.0.load(Ordering::Relaxed))
+        self.0.now()
     }
 }
 
@@ -174,120 +170,5 @@ pub fn publish(body: Body) -> Publish {
         priority: None,
         expiration_ms: None,
         rare: None,
-    }
-}
-
-/// Blocks syncs while it is closed.
-#[derive(Debug, Default)]
-pub struct Gate {
-    state: Mutex<GateState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct GateState {
-    held: bool,
-    /// How many syncs wait.
-    waiting: u32,
-}
-
-impl Gate {
-    pub fn hold(&self) {
-        self.state.lock().held = true;
-    }
-
-    pub fn release(&self) {
-        self.state.lock().held = false;
-        self.changed.notify_all();
-    }
-
-    pub fn wait_for_a_sync(&self) {
-        self.changed.wait_while(&mut self.state.lock(), |state| state.waiting == 0);
-    }
-
-    fn pass(&self) {
-        let mut state = self.state.lock();
-        state.waiting += 1;
-        self.changed.notify_all();
-        self.changed.wait_while(&mut state, |state| state.held);
-        state.waiting -= 1;
-    }
-}
-
-/// The real disk, with the gate before every sync of a file.
-#[derive(Debug)]
-struct GatedDisk(Arc<Gate>);
-
-#[derive(Debug)]
-struct GatedFile(Box<dyn DiskFile>, Arc<Gate>);
-
-impl Disk for GatedDisk {
-    fn create_folder(&self, folder: &Path) -> io::Result<()> {
-        RealDisk.create_folder(folder)
-    }
-
-    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(folder)
-    }
-
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(GatedFile(RealDisk.open(path, how)?, self.0.clone())))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-
-    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
-        RealDisk.sync_folder(folder)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
-        RealDisk.lock(path)
-    }
-}
-
-impl DiskFile for GatedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
-    }
-
-    fn write_at(&self, position: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        self.0.write_at(position, parts)
-    }
-
-    fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(position, into)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.1.pass();
-        self.0.sync_data()
-    }
-}
-
-/// A folder that is removed at the end of the test.
-pub struct Folder(pub PathBuf);
-
-impl Folder {
-    pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(std::env::temp_dir().join(format!("ferrymq-node-{}-{number}", std::process::id())))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // If a folder cannot be removed, the system cleans it up later.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

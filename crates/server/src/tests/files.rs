@@ -5,15 +5,15 @@ use std::{
     io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::fs::FileExt as _,
-    path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
 use ferrymq_conformance::Certificates;
 use ferrymq_model::{FileStretch, Limits, SentFile};
+use ferrymq_testkit::Folder;
 use ferrymq_wire::Outbox;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -29,31 +29,11 @@ use crate::{files::FILE_BYTES_AT_ONCE, peer::write_plain, process::Process, tls:
 
 const FILE_BYTES: usize = 5_000_000;
 
-/// A folder that is removed at the end of the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("ferrymq-files-{}-{number}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        Self(folder)
-    }
-
-    /// A file with this content.
-    fn file(&self, content: &[u8]) -> File {
-        let path = self.0.join("sent");
-        std::fs::write(&path, content).unwrap();
-        File::open(path).unwrap()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // If a folder cannot be removed, the system cleans it up later.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A file in the folder with this content.
+fn file(folder: &Folder, content: &[u8]) -> File {
+    let path = folder.0.join("sent");
+    std::fs::write(&path, content).unwrap();
+    File::open(path).unwrap()
 }
 
 /// A file that the kernel can send.
@@ -94,7 +74,7 @@ struct Scene {
 
 impl Scene {
     fn new(encrypted: bool, limits: Limits, file: impl FnOnce(&Folder) -> Arc<dyn SentFile>) -> Self {
-        let folder = Folder::new();
+        let folder = Folder::created();
         let file = file(&folder);
         let certificates = encrypted.then(|| Certificates::make(&folder.0).unwrap());
         let tls = certificates.as_ref().map(|certificates| {
@@ -159,24 +139,24 @@ fn stretches_arrive(encrypted: bool, file: impl FnOnce(&Folder) -> Arc<dyn SentF
 
 #[test]
 fn the_kernel_sends_stretches_between_other_bytes() {
-    stretches_arrive(false, |folder| Arc::new(OfTheSystem(folder.file(&content()))));
+    stretches_arrive(false, |folder| Arc::new(OfTheSystem(file(folder, &content()))));
 }
 
 #[test]
 fn stretches_are_encrypted_in_portions() {
-    stretches_arrive(true, |folder| Arc::new(OfTheSystem(folder.file(&content()))));
+    stretches_arrive(true, |folder| Arc::new(OfTheSystem(file(folder, &content()))));
 }
 
 #[test]
 fn a_file_that_is_not_of_the_system_is_read_in_portions() {
     for encrypted in [false, true] {
-        let mut file = None;
+        let mut read = None;
         stretches_arrive(encrypted, |folder| {
-            let only_read = Arc::new(OnlyRead(folder.file(&content()), AtomicUsize::new(0)));
-            file = Some(only_read.clone());
+            let only_read = Arc::new(OnlyRead(file(folder, &content()), AtomicUsize::new(0)));
+            read = Some(only_read.clone());
             only_read
         });
-        assert_eq!(file.unwrap().1.load(Ordering::Relaxed), 64 << 10);
+        assert_eq!(read.unwrap().1.load(Ordering::Relaxed), 64 << 10);
     }
 }
 
@@ -184,7 +164,7 @@ fn a_file_that_is_not_of_the_system_is_read_in_portions() {
 #[test]
 fn a_file_that_is_too_short_ends_the_connection() {
     for encrypted in [false, true] {
-        let scene = Scene::new(encrypted, Limits::default(), |folder| Arc::new(OfTheSystem(folder.file(&content()))));
+        let scene = Scene::new(encrypted, Limits::default(), |folder| Arc::new(OfTheSystem(file(folder, &content()))));
         let (mut client, mut other) = (scene.client("q"), scene.client("other"));
         client.send(&format!("publish q file 0 {}\npublish q never", FILE_BYTES + 1));
         let got = client.until_closed();
@@ -204,7 +184,7 @@ fn a_file_that_is_too_short_ends_the_connection() {
 fn a_stretch_is_backlog() {
     const LONG: usize = 256 << 20;
     let scene = Scene::new(false, Limits::default(), |folder| {
-        let file = folder.file(&[]);
+        let file = file(folder, &[]);
         File::options().write(true).open(folder.0.join("sent")).unwrap().set_len(LONG as u64).unwrap();
         Arc::new(OfTheSystem(file))
     });
@@ -223,14 +203,14 @@ fn a_stretch_is_backlog() {
 /// A client that reads fast would take a long file without end: so the connection's task looks at other things in between.
 #[tokio::test]
 async fn one_write_sends_only_some_of_a_long_file() {
-    let (folder, listener) = (Folder::new(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (folder, listener) = (Folder::created(), TcpListener::bind("127.0.0.1:0").unwrap());
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (stream, _) = listener.accept().unwrap();
     stream.set_nonblocking(true).unwrap();
     let stream = tokio::net::TcpStream::from_std(stream).unwrap();
     stream.writable().await.unwrap();
     let mut outbox = Outbox::default();
-    let file = Arc::new(OfTheSystem(folder.file(&content())));
+    let file = Arc::new(OfTheSystem(file(&folder, &content())));
     outbox.send_file(FileStretch { file, position: 0, bytes: FILE_BYTES });
     assert_eq!(write_plain(&mut outbox, &stream).unwrap(), FILE_BYTES_AT_ONCE);
     assert!(write_plain(&mut outbox, &stream).unwrap() > 0, "the socket would have taken more");

@@ -2,10 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     thread,
 };
 
@@ -13,6 +10,7 @@ use ferrymq_amqp091::PropertyList;
 use ferrymq_model::{Dialect, Limits, Mechanism, ServerProperties};
 use ferrymq_node::{Backend, Node, NodeSettings};
 use ferrymq_storage::{Options, RealDisk};
+use ferrymq_testkit::Folder;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -27,7 +25,7 @@ pub struct InProcess {
     address: SocketAddr,
     node: Arc<Node>,
     workers: Option<Runtime>,
-    folder: std::path::PathBuf,
+    _folder: Folder,
 }
 
 impl InProcess {
@@ -45,13 +43,11 @@ impl InProcess {
         tls: Option<Arc<Tls>>,
         sessions: impl FnOnce(&Node) -> NewSession,
     ) -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("ferrymq-in-process-{}-{number}", std::process::id()));
+        let folder = Folder::new();
         let workers = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let process = Arc::new(process);
         let settings = NodeSettings {
-            directory: folder.clone(),
+            directory: folder.0.clone(),
             limits,
             storage: Options { file_bytes: 1 << 20, ..Options::default() },
             fixed: Default::default(),
@@ -76,7 +72,7 @@ impl InProcess {
                 });
             }
         });
-        Self { address, node, workers: Some(workers), folder }
+        Self { address, node, workers: Some(workers), _folder: folder }
     }
 
     /// The address of its listener.
@@ -96,7 +92,5 @@ impl Drop for InProcess {
         // Connections end before the node.
         drop(self.workers.take());
         self.node.stop().expect("everything can be written");
-        // If a folder cannot be removed, the system cleans it up later.
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

@@ -30,7 +30,7 @@ fn number(report: &Value, name: &str) -> f64 {
 
 #[test]
 fn each_load_runs_and_is_verified() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data);
     let pid = server.id();
     for load in [
@@ -56,7 +56,7 @@ fn each_load_runs_and_is_verified() {
 
 #[test]
 fn a_lagging_consumer_leaves_its_part_for_the_drain() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data);
     let report = report(&server, server.id(), "lag --rate 20000 --share 25 --ack-multiple 50 --prefetch 100");
     let (checked, drained) = (number(&report, "checked_messages"), number(&report, "backlog_messages"));

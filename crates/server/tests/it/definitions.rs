@@ -23,7 +23,7 @@ fn guest_can_log_in(server: &Running) -> bool {
 
 #[test]
 fn one_mistake_does_not_lock_everybody_out() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, ONE_MISTAKE.as_bytes(), &[]);
     assert!(guest_can_log_in(&server));
     let log = server.terminate_logged();
@@ -35,7 +35,7 @@ fn one_mistake_does_not_lock_everybody_out() {
 
 #[test]
 fn where_somebody_else_can_log_in_guest_goes() {
-    let data = Folder::new();
+    let data = Folder::created();
     let whole = ONE_MISTAKE.replace("\"prod\"", "\"/\"");
     // With a byte order mark, as some editors write it.
     let server = start(&data, &[b"\xef\xbb\xbf", whole.as_bytes()].concat(), &["--definitions-strict"]);
@@ -46,7 +46,7 @@ fn where_somebody_else_can_log_in_guest_goes() {
 
 #[test]
 fn strictly_taken_a_mistake_stops_the_start_and_nothing_is_taken_in() {
-    let data = Folder::new();
+    let data = Folder::created();
     let file = data.0.join("definitions.json");
     let vhost =
         r#"{"vhosts": [{"name": "v"}], "queues": [{"name": "q", "vhost": "v", "durable": true, "argument": {}}]}"#;
@@ -66,7 +66,7 @@ fn strictly_taken_a_mistake_stops_the_start_and_nothing_is_taken_in() {
 
 #[test]
 fn definitions_are_taken_in_again_on_request() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, b"{}", &["--definitions-reload", "yes"]);
     std::fs::write(data.0.join("definitions.json"), br#"{"vhosts": [{"name": "later"}]}"#).unwrap();
     server.signal("HUP");

@@ -10,7 +10,7 @@ use crate::{
 
 #[test]
 fn clients_leave_descriptors_for_health_and_storage() {
-    let data = Folder::new();
+    let data = Folder::created();
     let binary = ferrymq().get_program().to_owned();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 200; exec \"$0\" \"$@\""]).arg(binary);

@@ -15,7 +15,7 @@ use crate::{
 
 #[test]
 fn heartbeats_health_and_signals_do_not_wait_for_a_flood() {
-    let data = Folder::new();
+    let data = Folder::created();
     let listen = ["serve", "--listen", "amqp=127.0.0.1:0", "--listen", "http=127.0.0.1:0", "--threads", "1"];
     let server = Running::start_with(&data, ferrymq().args(listen));
     let mut quiet = Client::connect(server.address("amqp"), 2).unwrap();
@@ -46,7 +46,7 @@ fn heartbeats_health_and_signals_do_not_wait_for_a_flood() {
 /// sockets.
 #[test]
 fn a_pause_of_the_server_ends_no_connection_whose_heartbeats_wait() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server =
         Running::start_with(&data, ferrymq().args(["serve", "--listen", "amqp=127.0.0.1:0", "--threads", "1"]));
     let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(server.address("amqp"), 1).unwrap()).collect();

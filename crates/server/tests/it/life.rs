@@ -6,7 +6,7 @@ use crate::running::{Folder, Running, fails, ferrymq};
 
 #[test]
 fn it_announces_its_listeners_and_is_ready() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = Running::start(&data);
     for path in ["/health/live", "/health/ready"] {
         assert_eq!(server.get(path), ("HTTP/1.1 200 OK".to_owned(), r#"{"status":"ok"}"#.to_owned()));
@@ -17,7 +17,7 @@ fn it_announces_its_listeners_and_is_ready() {
 
 #[test]
 fn amqp_is_spoken_on_the_port_that_was_announced() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = Running::start(&data);
     let mut client = TcpStream::connect(server.address("amqp")).unwrap();
     client.write_all(b"AMQP\0\0\x09\x01").unwrap();
@@ -29,7 +29,7 @@ fn amqp_is_spoken_on_the_port_that_was_announced() {
 
 #[test]
 fn it_ends_in_order_with_clients_connected_and_starts_again() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = Running::start(&data);
     let _client = TcpStream::connect(server.address("amqp")).unwrap();
     assert!(server.terminate().success());
@@ -38,7 +38,7 @@ fn it_ends_in_order_with_clients_connected_and_starts_again() {
 
 #[test]
 fn a_second_server_on_the_data_directory_says_so() {
-    let data = Folder::new();
+    let data = Folder::created();
     let _server = Running::start(&data);
     let mut second = ferrymq();
     let (code, log) = fails(second.args(["--listen", "amqp=127.0.0.1:0", "--data-dir"]).arg(data.0.join("data")));
@@ -48,7 +48,7 @@ fn a_second_server_on_the_data_directory_says_so() {
 
 #[test]
 fn a_port_in_use_is_an_error_that_helps() {
-    let (data, other) = (Folder::new(), Folder::new());
+    let (data, other) = (Folder::created(), Folder::created());
     let server = Running::start(&data);
     let listen = format!("amqp={}", server.address("amqp"));
     let (code, log) = fails(ferrymq().args(["--listen", &listen, "--data-dir"]).arg(other.0.join("data")));
@@ -61,7 +61,7 @@ fn a_port_in_use_is_an_error_that_helps() {
 
 #[test]
 fn a_wrong_option_in_a_file_is_found_before_anything_starts() {
-    let folder = Folder::new();
+    let folder = Folder::created();
     let file = folder.0.join("ferrymq.toml");
     std::fs::write(&file, "[limits]\nchanels_max = 5\n").unwrap();
     let (code, log) = fails(ferrymq().arg("--config").arg(&file));
@@ -75,7 +75,7 @@ fn a_wrong_option_in_a_file_is_found_before_anything_starts() {
 
 #[test]
 fn a_directory_keeps_the_number_of_journal_files_it_was_made_with() {
-    let data = Folder::new();
+    let data = Folder::created();
     let serve = || {
         let mut command = ferrymq();
         command.args(["--listen", "amqp=127.0.0.1:0", "--storage-file-bytes", "256 KiB"]);
@@ -91,7 +91,7 @@ fn a_directory_keeps_the_number_of_journal_files_it_was_made_with() {
 
 #[test]
 fn a_new_data_directory_with_other_files_in_it_is_named() {
-    let data = Folder::new();
+    let data = Folder::created();
     std::fs::create_dir(data.0.join("data")).unwrap();
     std::fs::write(data.0.join("data/x.txt"), "").unwrap();
     let serve = || Running::start_logged(&data, ferrymq().args(["--listen", "amqp=127.0.0.1:0"]));

@@ -30,7 +30,7 @@ fn respond(client: &mut Client, response: &[u8]) {
 
 #[test]
 fn a_login_in_two_steps_succeeds_where_it_is_switched_on() {
-    let folder = Folder::new();
+    let folder = Folder::created();
     let server = serve(&folder, "RABBIT-CR-DEMO");
     let mut client = asked(&server);
     respond(&mut client, b"My password is guest");
@@ -47,15 +47,15 @@ fn mechanisms_that_are_not_switched_on_are_refused() {
         let mut client = Client::begin(server.address("amqp"), mechanism, response).unwrap();
         assert_eq!(client.until(CLOSE).unwrap().payload[4..6], 503_u16.to_be_bytes());
     };
-    let folder = Folder::new();
+    let folder = Folder::created();
     refused(&Running::start(&folder), "RABBIT-CR-DEMO", b"guest");
-    let folder = Folder::new();
+    let folder = Folder::created();
     refused(&serve(&folder, "AMQPLAIN,RABBIT-CR-DEMO"), "PLAIN", b"\0guest\0guest");
 }
 
 #[test]
 fn a_listener_on_which_nobody_could_log_in_is_not_opened() {
-    let folder = Folder::new();
+    let folder = Folder::created();
     let mut command = ferrymq();
     command.args(["--listen", "amqp=127.0.0.1:0", "--auth-mechanisms", "EXTERNAL"]);
     let (_, why) = fails(command.arg("--data-dir").arg(folder.0.join("data")));

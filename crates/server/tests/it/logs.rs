@@ -30,7 +30,7 @@ fn line<'a>(log: &'a str, text: &str) -> &'a str {
 
 #[test]
 fn a_life_leaves_its_lines() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &[]);
     converse(
         &server,
@@ -51,7 +51,7 @@ fn a_life_leaves_its_lines() {
 
 #[test]
 fn logins_ends_and_channel_errors_have_a_line_each() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &[]);
     converse(
         &server,
@@ -75,7 +75,7 @@ fn open(log: &str) -> usize {
 
 #[test]
 fn a_consumer_timeout_has_a_line() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &["--limits-consumer-timeout-ms", "200"]);
     converse(
         &server,
@@ -89,7 +89,7 @@ fn a_consumer_timeout_has_a_line() {
 
 #[test]
 fn a_shutdown_is_one_warning() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &[]);
     let sockets: Vec<std::net::TcpStream> =
         (0..3).map(|_| std::net::TcpStream::connect(server.address("amqp")).unwrap()).collect();
@@ -108,7 +108,7 @@ fn a_shutdown_is_one_warning() {
 
 #[test]
 fn names_cannot_forge_a_line_and_refusals_are_counted() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &[]);
     let forged = "2026-01-01T00:00:00.000000Z ERROR forged";
     let script = format!(
@@ -138,7 +138,7 @@ fn names_cannot_forge_a_line_and_refusals_are_counted() {
 
 #[test]
 fn signals_of_terminals_and_log_rotation_do_not_end_it() {
-    let data = Folder::new();
+    let data = Folder::created();
     let file = data.0.join("ferrymq.toml");
     std::fs::write(&file, "log_level = \"info\"\n").unwrap();
     let server = start(&data, &["--config", file.to_str().unwrap()]);

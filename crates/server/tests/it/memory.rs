@@ -40,7 +40,7 @@ fn start(data: &Folder, options: &[&str]) -> Running {
 
 #[test]
 fn half_sent_messages_of_one_do_not_hurt_others() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &["--limits-uploads-bytes-max", "32 MiB"]);
     let mut other = Client::connect(server.address("amqp"), 0).unwrap();
     other.declare("q").unwrap();
@@ -59,7 +59,7 @@ fn half_sent_messages_of_one_do_not_hurt_others() {
 
 #[test]
 fn a_message_that_stays_incomplete_ends_its_connection() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &["--limits-incomplete-ms-max", "200"]);
     let (mut message, mut frame) =
         (Client::connect(server.address("amqp"), 0).unwrap(), Client::connect(server.address("amqp"), 0).unwrap());
@@ -74,7 +74,7 @@ fn a_message_that_stays_incomplete_ends_its_connection() {
 /// Clients publish to themselves and do not read: each would keep some MiB for as long as it is connected.
 #[test]
 fn who_does_not_read_pays_when_the_budget_is_used_up() {
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &["--limits-memory-bytes-max", "32 MiB", "--limits-outbox-bytes-max", "64 MiB"]);
     let mut greedy = Client::connect(server.address("amqp"), 0).unwrap();
     greedy.declare("greedy").unwrap();
@@ -97,7 +97,7 @@ fn who_does_not_read_pays_when_the_budget_is_used_up() {
 #[test]
 fn an_idle_connection_takes_at_most_10_kib() {
     const CONNECTIONS: usize = 400;
-    let data = Folder::new();
+    let data = Folder::created();
     let server = start(&data, &[]);
     let connect = |number: usize| {
         let mut client = Client::connect(server.address("amqp"), 0).unwrap();

@@ -5,8 +5,9 @@ use std::{
     net::TcpStream,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
 };
+
+pub use ferrymq_testkit::Folder;
 
 /// The binary under test, with nothing configured.
 pub fn ferrymq() -> Command {
@@ -15,26 +16,6 @@ pub fn ferrymq() -> Command {
         command.env_remove(name);
     }
     command
-}
-
-/// A folder that is removed at the end of the test.
-pub struct Folder(pub PathBuf);
-
-impl Folder {
-    pub fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ferrymq-server-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A remaining folder does no harm.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A server that is ready.

@@ -26,7 +26,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let folder = Folder::new();
+        let folder = Folder::created();
         let certificates = Certificates::make(&folder.0).unwrap();
         Self { folder, certificates }
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, Position, QueueId};
 use ferrymq_storage::{Backpressure, OpenError};
 
-use crate::fake_disk::{Chance, FakeDisk, Faults};
 use crate::rig::{facts, message, place, publish};
 use crate::story::{Model, open, tell};
+use ferrymq_testkit::{Chance, FakeDisk, Faults};
 
 const STEPS: usize = 500;
 

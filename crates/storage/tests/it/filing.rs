@@ -4,9 +4,9 @@ use bytes::Bytes;
 use ferrymq_model::{BodyRef, FiledBody, QueueId, Settled};
 use ferrymq_storage::{Backpressure, Filing};
 
-use crate::fake_disk::{FakeDisk, Faults};
 use crate::promises::{Q, open};
 use crate::rig::{Shard, facts, message, place, publish, small, until};
+use ferrymq_testkit::{FakeDisk, Faults};
 
 const OTHER: u64 = 512;
 

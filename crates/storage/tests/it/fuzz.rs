@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 
-use crate::fake_disk::FakeDisk;
 use crate::faults::full_directory;
 use crate::story::open;
+use ferrymq_testkit::FakeDisk;
 
 #[derive(Clone, Debug)]
 enum Damage {

@@ -3,7 +3,6 @@
 
 mod basics;
 mod bench;
-mod fake_disk;
 mod faults;
 mod filing;
 mod fixtures;

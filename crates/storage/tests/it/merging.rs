@@ -4,9 +4,9 @@ use bytes::Bytes;
 use ferrymq_model::{BodyRef, QueueId, Settled};
 use ferrymq_storage::Options;
 
-use crate::fake_disk::{Chance, FakeDisk, Faults};
 use crate::rig::{Folder, Shard, facts, message, place, publish, small};
 use crate::story::open;
+use ferrymq_testkit::{Chance, FakeDisk, Faults};
 
 const Q: u64 = 256;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ferrymq_storage::{Disk, Open};
 
-use super::fake_disk::FakeDisk;
+use ferrymq_testkit::FakeDisk;
 
 /// Repetitions as long as this are counted.
 const REPEATED_BYTES: usize = 16;

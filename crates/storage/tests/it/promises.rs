@@ -7,9 +7,9 @@ use bytes::Bytes;
 use ferrymq_model::{BodyRef, QueueId, Sequence, Settled};
 use ferrymq_storage::{Backpressure, Next, OpenError, Options};
 
-use crate::fake_disk::{Chance, FakeDisk, Faults};
 use crate::rig::{Owned, Shard, facts, message, open_on, place, publish, small, until};
 use crate::story::DATA;
+use ferrymq_testkit::{Chance, FakeDisk, Faults};
 
 pub const Q: u64 = 256;
 /// Groups stand at multiples of this.

@@ -15,9 +15,9 @@ use ferrymq_storage::{
 };
 use parking_lot::Mutex;
 
-use crate::fake_disk::{Chance, FakeDisk, Faults};
 use crate::rig::{Ears, Shard};
 use crate::story::{self, Model};
+use ferrymq_testkit::{Chance, FakeDisk, Faults};
 
 /// How many turns may be taken within one another.
 const DEPTH_MAX: usize = 3;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use ferrymq_model::{BodyRef, QueueId, Settled, Time};
 use ferrymq_storage::{Backpressure, Options, Store};
 
-use crate::fake_disk::{FakeDisk, Faults};
 use crate::rig::{Folder, Shard, facts, message, open_on, place, publish, small, until};
+use ferrymq_testkit::{FakeDisk, Faults};
 
 const Q: u64 = 256;
 

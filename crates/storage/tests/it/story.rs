@@ -12,8 +12,8 @@ use bytes::Bytes;
 use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, FiledBody, Position, QueueId, Settled};
 use ferrymq_storage::{Backpressure, Filing, Next, OpenError, Options, Recovered};
 
-use crate::fake_disk::{Chance, FakeDisk};
 use crate::rig::{Owned, Shard, facts, message, open_on, place, small};
+use ferrymq_testkit::{Chance, FakeDisk};
 
 /// Where the data directory is.
 pub const DATA: &str = "/data";

@@ -35,6 +35,7 @@ fn is_allowed(from: &str, to: &str) -> bool {
         "wire" | "broker" | "auth" | "storage" | "cluster" | "admin" => to == "model",
         "node" => ["model", "broker", "auth", "storage", "cluster"].contains(&to),
         "server" => ["model", "wire", "storage", "node", "admin"].contains(&to) || ROOMS.contains(&to),
+        "testkit" => ["model", "storage"].contains(&to),
         room if ROOMS.contains(&room) => ["wire", "model"].contains(&to),
         outside => OUTSIDE.contains(&outside) && to != "server",
     }
@@ -54,6 +55,9 @@ mod tests {
         assert!(is_allowed("node", "auth"));
         assert!(!is_allowed("auth", "broker"));
         assert!(!is_allowed("xtask", "server"));
+        assert!(is_allowed("testkit", "storage"));
+        assert!(!is_allowed("node", "testkit"));
+        assert!(!is_allowed("server", "testkit"));
         assert!(!is_allowed("model", "wire"));
         assert!(!is_allowed("unheard-of", "model"));
     }

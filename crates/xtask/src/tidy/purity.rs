@@ -5,10 +5,19 @@ use syn::visit::{self, Visit};
 
 use super::SourceFile;
 
-/// The crates that may use the operating system. `xtask`, `conformance` and `fuzz` may, too: they test from
-/// outside.
-const SHELL: &[&str] =
-    &["server", "storage", "admin", "xtask", "conformance", "conformance-lapin", "conformance-proof", "fuzz"];
+/// The crates that may use the operating system. `xtask`, `conformance`, `fuzz` and `testkit` may, too: they are for
+/// tests.
+const SHELL: &[&str] = &[
+    "server",
+    "storage",
+    "admin",
+    "testkit",
+    "xtask",
+    "conformance",
+    "conformance-lapin",
+    "conformance-proof",
+    "fuzz",
+];
 
 /// Paths that use the operating system, and the exceptions below them.
 const FORBIDDEN: &[&str] = &[

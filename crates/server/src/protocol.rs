@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferrymq_amqp091::{Greeting, PropertyList};
-use ferrymq_model::{Dialect, Limits, Properties, ServerProperties};
+use ferrymq_model::{Dialect, Dialects, Limits, ServerProperties};
 use ferrymq_wire::Session;
 
 /// Begins a session for a connection that was accepted.
@@ -29,8 +29,8 @@ pub enum Transport {
         /// Makes what all sessions of a listener share, and returns the function that begins a session. The last
         /// argument says whether certificates can identify clients there.
         open: fn(&ServerProperties, &Limits, bool) -> NewSession,
-        /// The dialect of its messages: how their properties are read.
-        dialect: (Dialect, &'static dyn Properties),
+        /// The dialect of its messages: how their properties are read and written.
+        dialect: &'static dyn Dialect,
     },
     /// By the HTTP interface.
     Http,
@@ -51,7 +51,7 @@ pub static PROTOCOLS: &[Protocol] = &[
         name: "amqp",
         port: 5672,
         secure: Some(("amqps", 5671)),
-        transport: Transport::Sessions { open: open_amqp091, dialect: (Dialect::Amqp091, &PropertyList) },
+        transport: Transport::Sessions { open: open_amqp091, dialect: &PropertyList },
     },
     Protocol { name: "http", port: 15672, secure: None, transport: Transport::Http },
 ];
@@ -86,8 +86,16 @@ impl Service {
     }
 }
 
+/// The dialects of all protocols. Two never have the same number.
+pub fn dialects() -> Dialects {
+    Dialects::new(PROTOCOLS.iter().filter_map(|protocol| match protocol.transport {
+        Transport::Sessions { dialect, .. } => Some(dialect),
+        Transport::Http => None,
+    }))
+}
+
 fn open_amqp091(properties: &ServerProperties, limits: &Limits, by_certificate: bool) -> NewSession {
     let greet = if by_certificate { Greeting::with_certificates } else { Greeting::new };
-    let greeting = Arc::new(greet(properties, limits.clone()));
+    let greeting = Arc::new(greet(properties, limits.clone()).with_dialects(dialects()));
     Arc::new(move || Box::new(ferrymq_amqp091::Connection::new(greeting.clone())))
 }

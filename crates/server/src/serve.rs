@@ -28,7 +28,7 @@ use crate::{
     panics,
     process::Process,
     progress::{Phase, Progress},
-    protocol::{PROTOCOLS, Service, Transport},
+    protocol::{self, Service, Transport},
     reload::{self, Reload},
     settings::{ListenerSettings, Settings},
     tls::TlsSource,
@@ -250,16 +250,12 @@ async fn opened(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>,
 }
 
 fn node_settings(settings: &Settings) -> Result<NodeSettings, String> {
-    let dialects = PROTOCOLS.iter().filter_map(|protocol| match protocol.transport {
-        Transport::Sessions { dialect, .. } => Some(dialect),
-        Transport::Http => None,
-    });
     Ok(NodeSettings {
         directory: settings.data_directory.clone(),
         limits: settings.limits.clone(),
         storage: settings.storage.clone(),
         fixed: settings.fixed,
-        properties: dialects.collect(),
+        dialects: protocol::dialects(),
         events: settings.events,
         backends: token_options::backends(&settings.auth_backends, &settings.tokens)?,
     })

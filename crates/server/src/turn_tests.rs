@@ -11,7 +11,7 @@ use std::{
 };
 
 use ferrymq_amqp091::PropertyList;
-use ferrymq_model::{Dialect, Limits, ServerProperties};
+use ferrymq_model::{Dialect, Dialects, Limits, ServerProperties};
 use ferrymq_node::{Backend, Node, NodeSettings};
 use ferrymq_storage::{Options, RealDisk};
 use tokio::runtime::{Builder, Runtime};
@@ -99,7 +99,7 @@ impl InProcess {
             limits: Limits::default(),
             storage: Options { file_bytes: 1 << 20, ..Options::default() },
             fixed: Default::default(),
-            properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
+            dialects: Dialects::new([&PropertyList as &'static dyn Dialect]),
             backends: vec![Backend::Internal],
             events: false,
         };

@@ -15,7 +15,7 @@ use std::{
 
 use ferrymq_amqp091::{Greeting, PropertyList};
 use ferrymq_conformance::{Arrival, ConnectionId, Script, Suite, Target, Whose, play};
-use ferrymq_model::{Dialect, Effect, Limits, ServerProperties, Time};
+use ferrymq_model::{Dialect, Dialects, Effect, Limits, ServerProperties, Time};
 use ferrymq_node::{Backend, Effects, FixedStorage, Host, Node, NodeSettings, Peer};
 use ferrymq_server::{connection_log::ConnectionLog, pump::Pump};
 use ferrymq_storage::{Options, RealDisk};
@@ -124,7 +124,7 @@ impl Memory {
             limits: Limits::default(),
             fixed: FixedStorage::default(),
             storage: Options { file_bytes: 256 << 10, ..Options::default() },
-            properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
+            dialects: Dialects::new([&PropertyList as &'static dyn Dialect]),
             backends: vec![Backend::Internal],
             events: true,
         };

@@ -1,12 +1,15 @@
 //! The frame of connection.start, in which the server describes itself before the login.
 
-use ferrymq_model::{Limits, ServerProperties};
+use ferrymq_model::{Dialect, Dialects, Limits, ServerProperties};
 
 use super::mechanism::{self, Mechanism};
-use crate::codec::{
-    frame::put_method,
-    methods::ConnectionStart,
-    table::{RawTable, RawValue, put_key, put_value},
+use crate::{
+    codec::{
+        frame::put_method,
+        methods::ConnectionStart,
+        table::{RawTable, RawValue, put_key, put_value},
+    },
+    mapping::PropertyList,
 };
 
 /// The capabilities that the server offers, with RabbitMQ's names. All of them are implemented.
@@ -31,6 +34,8 @@ pub struct Greeting {
     pub(super) mechanisms: &'static [Mechanism],
     /// The frame of connection.start.
     pub(super) start: Vec<u8>,
+    /// The dialects of the messages that clients may get.
+    pub(super) dialects: Dialects,
 }
 
 impl Greeting {
@@ -44,6 +49,12 @@ impl Greeting {
     #[must_use]
     pub fn with_certificates(properties: &ServerProperties, limits: Limits) -> Self {
         Self::offering(mechanism::WITH_CERTIFICATES, properties, limits)
+    }
+
+    /// The same, for a server with these dialects. Without this there is only that of AMQP 0-9-1.
+    #[must_use]
+    pub fn with_dialects(self, dialects: Dialects) -> Self {
+        Self { dialects, ..self }
     }
 
     fn offering(offered: &'static [Mechanism], properties: &ServerProperties, limits: Limits) -> Self {
@@ -74,6 +85,7 @@ impl Greeting {
         let start = ConnectionStart { version_major: 0, version_minor: 9, server_properties, mechanisms, locales };
         let mut frame = Vec::new();
         put_method(&mut frame, 0, &start);
-        Self { limits, mechanisms: offered, start: frame }
+        let own: &'static dyn Dialect = &PropertyList;
+        Self { limits, mechanisms: offered, start: frame, dialects: Dialects::new([own]) }
     }
 }

@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferrymq_model::{Destination, ExchangeKind, ExchangeSpec, Identity, Name, QueueId, Refusal, Table};
+use ferrymq_model::{Destination, ExchangeKind, ExchangeSpec, Name, Property, QueueId, Refusal, Table};
 use hashbrown::{HashMap, HashSet};
 
 use super::bindings::{Binding, Target};
@@ -96,7 +96,7 @@ pub struct Envelope<'a> {
     /// Its headers, with their values decoded.
     pub headers: &'a dyn Fn() -> Table,
     /// Its properties.
-    pub identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
+    pub property: &'a dyn Fn(Property) -> Option<Vec<u8>>,
     /// A random number for it.
     pub random: &'a dyn Fn() -> u64,
     /// Called with every history that should keep it.
@@ -108,7 +108,7 @@ pub struct Envelope<'a> {
 impl Envelope<'_> {
     /// There is nothing in it.
     pub const EMPTY: Self =
-        Self { headers: &Table::default, identity: &|_| None, random: &|| 0, keep: &|_| (), delay_ms: &|| None };
+        Self { headers: &Table::default, property: &|_| None, random: &|| 0, keep: &|_| (), delay_ms: &|| None };
 }
 
 impl std::fmt::Debug for Envelope<'_> {
@@ -129,7 +129,7 @@ pub enum Holds {
 /// An envelope that is read when an exchange looks into it.
 pub(super) struct Opened<'a> {
     headers: LazyCell<Table, &'a dyn Fn() -> Table>,
-    identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
+    property: &'a dyn Fn(Property) -> Option<Vec<u8>>,
     random: LazyCell<u64, &'a dyn Fn() -> u64>,
     saboteur: Saboteur,
     keep: &'a dyn Fn(&History),
@@ -141,7 +141,7 @@ impl<'a> Opened<'a> {
         Self {
             saboteur,
             headers: LazyCell::new(envelope.headers),
-            identity: envelope.identity,
+            property: envelope.property,
             random: LazyCell::new(envelope.random),
             keep: envelope.keep,
             delay_ms: LazyCell::new(envelope.delay_ms),
@@ -152,8 +152,8 @@ impl<'a> Opened<'a> {
         &self.headers
     }
 
-    pub(super) fn identity(&self, identity: Identity) -> Option<Vec<u8>> {
-        (self.identity)(identity)
+    pub(super) fn property(&self, property: Property) -> Option<Vec<u8>> {
+        (self.property)(property)
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ferrymq_broker::{Content, Dead, DelayedMessage, Delivery, Next, Ports, Recovered, RoutedMessage, Taken};
 use ferrymq_model::{
-    CatalogEntry, DeathReason, Dialect, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
+    CatalogEntry, DeathReason, DialectId, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
     QueueState, Sequence, Settled, SubscriptionId, Time,
 };
 
@@ -128,7 +128,7 @@ fn numbered(number: u64, bytes: u32) -> OwnedMessage {
     let mut body = number.to_le_bytes().to_vec();
     body.resize(bytes as usize, 0);
     OwnedMessage {
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: Name::from("dead-letters"),
         routing_key: Box::default(),
         properties: Vec::new(),

@@ -1,7 +1,9 @@
 //! Single behaviours of a shard that the random sequences do not check, or not closely.
 
 use ferrymq_broker::{DeleteWhen, Published, QueueSettings, SequenceRange, Shard, Subscriber};
-use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
+use ferrymq_model::{
+    BodyRef, DialectId, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time,
+};
 
 use crate::port::{Event, Port, Written};
 use crate::random::Random;
@@ -34,7 +36,7 @@ impl Bench {
     pub fn publish_to(&mut self, targets: &[QueueId], persistent: bool, facts: Facts) -> Published {
         let body = self.port.write(Written { persistent, ..Written::default() }).to_le_bytes();
         let message = MessageRef {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: "",
             routing_key: b"q",
             properties: &[],
@@ -119,7 +121,7 @@ fn what_would_not_fit_storage_is_refused_before_anything_is_done_with_it() {
     let mut bench = Bench::new();
     let (long, properties) = ("n".repeat(256), vec![0; MessageRef::PROPERTIES_BYTES]);
     let fits = MessageRef {
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: &long[1..],
         routing_key: &long.as_bytes()[1..],
         properties: &properties[1..],

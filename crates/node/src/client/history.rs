@@ -1,12 +1,15 @@
 //! A new binding of an `x-recent-history` exchange gets the messages that the exchange has kept.
 
-use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
+use ferrymq_broker::{Catalog, History, KeptMessage};
 use ferrymq_model::{BindCommand, Facts, Position, QueueId, Time};
 
 use super::Client;
-use crate::core::{
-    node::Node,
-    transition::{CatalogLock, Deferred},
+use crate::{
+    core::{
+        node::Node,
+        transition::{CatalogLock, Deferred},
+    },
+    routing::envelope::with_envelope,
 };
 
 impl Client {
@@ -53,22 +56,17 @@ impl Node {
         kept: &KeptMessage,
     ) -> Vec<QueueId> {
         let (message, mut targets) = (kept.message.borrowed(), Vec::new());
-        let reader = self.properties.get(&message.dialect);
-        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
-        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
         let keep = |other: &History| {
             if !std::ptr::eq(other, history) {
                 self.keep(other, kept.clone());
             }
         };
-        let random = || self.random() as u64;
-        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
-        let envelope =
-            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
         let (key, more_keys) = (message.routing_key, &*kept.more_keys);
-        catalog
-            .route_to(vhost, &bound.destination, key, more_keys, &envelope, &mut targets)
-            .expect("what has just been bound is there");
+        with_envelope(&self.dialects, &message, &|| self.random() as u64, &keep, |envelope| {
+            catalog
+                .route_to(vhost, &bound.destination, key, more_keys, envelope, &mut targets)
+                .expect("what has just been bound is there");
+        });
         targets
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
+use ferrymq_broker::{Catalog, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, PublishExtras, PublishOutcome, QueueId, Refusal,
     ReturnReason, Span, Time,
@@ -17,7 +17,7 @@ use crate::{
     connection::{ledger::Kind, mailbox::Channel, transaction},
     core::{node::Node, transition::Deferred},
     management::{counters::Batch, trace::TracePoint},
-    routing::replies::ReplyTarget,
+    routing::{envelope::with_envelope, replies::ReplyTarget},
 };
 
 /// About how long a unit of work takes, in nanoseconds.
@@ -251,15 +251,17 @@ impl Client {
         targets: &[QueueId],
         deferred: &mut Deferred,
     ) {
-        let (Some(identity), Some(writer)) =
-            (self.connection.identity.get(), self.node.properties.get(&message.dialect))
-        else {
-            return;
-        };
+        let Some(identity) = self.connection.identity.get() else { return };
         let names = targets.iter().filter_map(|target| Some(&*catalog.queue_by_id(*target)?.settings.name)).collect();
         let (channel, point) = (publish.origin.channel, TracePoint::Published(names));
-        let trace_message =
-            self.node.firehose.trace_message(identity, channel, message, publish.more_keys(), &point, *writer);
+        let trace_message = self.node.firehose.trace_message(
+            identity,
+            channel,
+            message,
+            publish.more_keys(),
+            &point,
+            &self.node.dialects,
+        );
         deferred.trace_messages.extend(trace_message);
     }
 
@@ -510,19 +512,14 @@ impl Node {
         targets: &mut Vec<QueueId>,
     ) -> Result<Holds, Refusal> {
         let more_keys = publish.more_keys();
-        let reader = self.properties.get(&message.dialect);
-        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
-        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
         // Under the catalog's lock: a binding that is made at the same time gets the message exactly once.
         let keep = |history: &History| match purpose {
             Purpose::Publish => self.keep(history, kept_of(publish, message)),
             Purpose::Check(keeps) => keeps.set(true),
         };
-        let random = || self.random() as u64;
-        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
-        let envelope =
-            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
-        catalog.route(vhost, message.exchange, message.routing_key, more_keys, &envelope, targets)
+        with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
+            catalog.route(vhost, message.exchange, message.routing_key, more_keys, envelope, targets)
+        })
     }
 }
 
@@ -534,7 +531,7 @@ pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRe
         exchange: text(part(publish.exchange)),
         routing_key: part(publish.routing_key),
         properties: part(publish.properties),
-        annotations: &[],
+        annotations: publish.annotations(),
         body: match &publish.body {
             Body::Span(span) => BodyRef::Inline(part(*span)),
             Body::Shared(bytes) => BodyRef::Shared(bytes),

@@ -1,9 +1,10 @@
 //! Routing of messages that the node itself makes: events and trace messages.
 
-use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
+use ferrymq_broker::{Catalog, History, KeptMessage};
 use ferrymq_model::{MessageRef, OwnedBody, QueueId};
 use ferrymq_storage::Store;
 
+use super::envelope::with_envelope;
 use crate::core::node::Node;
 
 impl Node {
@@ -34,19 +35,16 @@ impl Node {
         message: &MessageRef<'_>,
         persistent: bool,
     ) -> Vec<QueueId> {
-        let (reader, mut targets) = (self.properties.get(&message.dialect), Vec::new());
-        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
-        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
+        let mut targets = Vec::new();
         let keep = |history: &History| {
             let (message, more_keys) = (message.owned(), Box::default());
             let kept = KeptMessage { message, more_keys, persistent, priority: 0, expiration_ms: None };
             self.keep(history, kept);
         };
-        let random = || self.random() as u64;
-        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
-        let envelope =
-            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
-        match catalog.route(vhost, message.exchange, message.routing_key, &[], &envelope, &mut targets) {
+        let routed = with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
+            catalog.route(vhost, message.exchange, message.routing_key, &[], envelope, &mut targets)
+        });
+        match routed {
             Ok(_) => targets,
             Err(_) => Vec::new(),
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ferrymq_broker::{Committed, Ports, Published};
-use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, QueueId, Refusal, Settlement};
+use ferrymq_model::{BodyRef, DialectId, Facts, MessageRef, QueueId, Refusal, Settlement};
 
 use super::messages::ranges_of;
 use super::{Checked, Held, World, caller, names};
@@ -29,7 +29,7 @@ struct Routed {
 impl Routed {
     fn message(&self) -> MessageRef<'_> {
         MessageRef {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: &self.publish.exchange,
             routing_key: &self.publish.keys[0],
             properties: &[],

@@ -17,7 +17,7 @@ mod selector;
 pub use catalog::{
     ApplyTo, BindingFacts, Caller, Catalog, CatalogEvent, Declared, Envelope, Epoch, History, HistoryBudget, Holds,
     KeptMessage, LoadError, Loaded, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes,
-    User, UserLimits, VhostSettings, policy_settings, random_text,
+    User, UserLimits, VhostSettings, binding_number, policy_settings, random_text,
 };
 #[cfg(debug_assertions)]
 pub use queue::Sabotage;

@@ -138,6 +138,7 @@ impl DeadLetter {
         annotations.add_death(record);
         annotations.new_key |= death.new_key;
         annotations.expiration_removed = true;
+        annotations.bindings.clear();
         let named = annotations.deaths.iter().filter(|record| !record.queue.is_empty());
         Self {
             deaths: named

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{DialectId, FiledBody, Name, Origin};
+use crate::{DialectId, FiledBody, Name, Origin, QueueId};
 
 /// A range of the session's input, or of a publish's own [`PublishExtras::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -80,6 +80,9 @@ pub struct PublishExtras {
     pub wants_replies: bool,
     /// What the server says of the message: see [`crate::Annotations`].
     pub annotations: Box<[u8]>,
+    /// The bindings that ask to be named, for each queue that the message reaches through them. The node fills this in
+    /// when it routes the message.
+    pub matched: Vec<(QueueId, u64)>,
 }
 
 impl Publish {
@@ -94,6 +97,13 @@ impl Publish {
     #[must_use]
     pub fn annotations(&self) -> &[u8] {
         self.rare.as_ref().map_or(&[], |rare| &rare.annotations)
+    }
+
+    /// See [`PublishExtras::matched`].
+    #[inline]
+    #[must_use]
+    pub fn matched(&self) -> &[(QueueId, u64)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.matched)
     }
 
     /// The further routing keys.

@@ -65,6 +65,8 @@ pub struct Client {
     /// The number of changes of the vhost, which make cached routes invalid.
     epoch: Option<Epoch>,
     routes: RouteCache,
+    /// The bindings that ask to be named, of the publish that was routed last.
+    matched: Vec<(ferrymq_model::QueueId, u64)>,
     has_published: bool,
     pacing: Pacing,
     /// Messages for many queues that have not been put into all of them yet.
@@ -106,6 +108,7 @@ impl Client {
             settlement: Settlement::Accept,
             epoch: None,
             routes: RouteCache::default(),
+            matched: Vec::new(),
             has_published: false,
             pacing: Pacing::default(),
             fan_out: None,

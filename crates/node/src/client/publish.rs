@@ -141,7 +141,8 @@ impl Client {
                 };
                 let facts = facts_of(publish, &message, now);
                 let targets = &targets[range.clone()];
-                let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
+                let (persistent, matched) = (publish.persistent, publish.matched());
+                let published = shard.publish_matched(&message, &facts, persistent, targets, matched, ports);
                 durable |= published.durable;
                 ahead_in = published.ahead_in.or(ahead_in);
                 route.became(published);
@@ -323,7 +324,12 @@ impl Client {
         if publish.rare.as_ref().is_some_and(|rare| rare.wants_replies) {
             *publish = self.with_reply_address(publish, input)?;
         }
+        self.matched.clear();
         let range = self.route(publish, input, targets, purpose)?;
+        let matched = std::mem::take(&mut self.matched);
+        if !matched.is_empty() || !publish.matched().is_empty() {
+            publish.rare.get_or_insert_default().matched = matched;
+        }
         self.node.failed.check(&targets[range.clone()])?;
         if !range.is_empty() {
             return Ok(Route::Queues(range));
@@ -407,8 +413,9 @@ impl Client {
             catalog.check_claim(&caller, claimed)?;
         }
         let mut queues = Vec::new();
-        let holds = self.node.route(&catalog, caller.vhost, publish, &message, purpose, &mut queues)?;
+        let (holds, matched) = self.node.route(&catalog, caller.vhost, publish, &message, purpose, &mut queues)?;
         drop(catalog);
+        self.matched = matched;
         targets.extend_from_slice(&queues);
         if holds == Holds::UntilChange && more_keys.is_empty() {
             self.routes.keep(message.exchange, message.routing_key, queues);
@@ -492,16 +499,23 @@ pub(super) enum Purpose<'a> {
 }
 
 impl Node {
-    /// The queues of a message that was routed before; none if its exchange was deleted meanwhile.
-    pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Vec<QueueId> {
+    /// The queues of a message that was routed before, and the bindings that ask to be named; none if its exchange was
+    /// deleted meanwhile.
+    pub(super) fn route_again(
+        &self,
+        catalog: &Catalog,
+        vhost: &str,
+        publish: &Publish,
+    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
-        if self.route(catalog, vhost, publish, &message, Purpose::Publish, &mut targets).is_err() {
-            targets.clear();
+        match self.route(catalog, vhost, publish, &message, Purpose::Publish, &mut targets) {
+            Ok((_, matched)) => (targets, matched),
+            Err(_) => Default::default(),
         }
-        targets
     }
 
-    /// Fills `targets` with the queues of a message. Returns how long the result is valid.
+    /// Fills `targets` with the queues of a message. Returns how long the result is valid, and the bindings that ask to be
+    /// named.
     fn route(
         &self,
         catalog: &Catalog,
@@ -510,16 +524,17 @@ impl Node {
         message: &MessageRef<'_>,
         purpose: Purpose<'_>,
         targets: &mut Vec<QueueId>,
-    ) -> Result<Holds, Refusal> {
+    ) -> Result<(Holds, Vec<(QueueId, u64)>), Refusal> {
         let more_keys = publish.more_keys();
         // Under the catalog's lock: a binding that is made at the same time gets the message exactly once.
         let keep = |history: &History| match purpose {
             Purpose::Publish => self.keep(history, kept_of(publish, message)),
             Purpose::Check(keeps) => keeps.set(true),
         };
-        with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
+        let (holds, matched) = with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
             catalog.route(vhost, message.exchange, message.routing_key, more_keys, envelope, targets)
-        })
+        });
+        Ok((holds?, matched))
     }
 }
 

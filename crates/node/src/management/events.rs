@@ -114,13 +114,14 @@ impl Node {
             annotations: &[],
             body: BodyRef::Inline(&[]),
         };
-        let (targets, mut deferred) = (self.route_internal(&catalog, VHOST, &message, true), Deferred::default());
+        let (targets, matched) = self.route_internal(&catalog, VHOST, &message, true);
+        let mut deferred = Deferred::default();
         if targets.is_empty() {
             return;
         }
         let facts = Facts { arrived: now, ..Facts::default() };
         let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
-            shard.publish(&message, &facts, true, &targets, ports);
+            shard.publish_matched(&message, &facts, true, &targets, &matched, ports);
         });
         drop(catalog);
         if open.is_some() {

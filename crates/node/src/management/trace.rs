@@ -150,10 +150,10 @@ impl Node {
             .collect();
         // Not after the node has stopped.
         let _ = self.decide_if_open(CatalogLock::Read(&catalog), deferred, |shard, ports| {
-            for (message, targets) in routed.iter().filter(|(_, targets)| !targets.is_empty()) {
+            for (message, (targets, matched)) in routed.iter().filter(|(_, (targets, _))| !targets.is_empty()) {
                 let body_bytes = u32::try_from(message.body.bytes().len()).expect("as long as what it shows");
                 let facts = Facts { body_bytes, arrived: now, ..Facts::default() };
-                shard.publish(message, &facts, false, targets, ports);
+                shard.publish_matched(message, &facts, false, targets, matched, ports);
             }
         });
     }

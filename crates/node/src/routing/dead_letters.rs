@@ -35,7 +35,7 @@ pub fn dead_letter(
     };
     // No random numbers under the shard's lock: dead letters of one moment go to the same queue of an x-random
     // exchange.
-    let routed = with_envelope(dialects, &sent, &|| dead.at.0, &keep, |envelope| {
+    let (routed, matched) = with_envelope(dialects, &sent, &|| dead.at.0, &keep, |envelope| {
         catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, envelope, &mut targets)
     });
     if !sent.fits() {
@@ -62,6 +62,7 @@ pub fn dead_letter(
         facts: Facts { expires: None, arrived: dead.at, ..*dead.facts },
         persistent: made.persistent,
         targets,
+        matched,
     };
     (!dead_letter.targets.is_empty()).then_some(dead_letter)
 }

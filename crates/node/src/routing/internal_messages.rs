@@ -27,26 +27,27 @@ impl Node {
         self.keep(history, kept);
     }
 
-    /// The queues of such a message, through all kinds of exchanges. None if its vhost was deleted.
+    /// The queues of such a message, through all kinds of exchanges, and the bindings that ask to be named. None if its
+    /// vhost was deleted.
     pub(crate) fn route_internal(
         &self,
         catalog: &Catalog,
         vhost: &str,
         message: &MessageRef<'_>,
         persistent: bool,
-    ) -> Vec<QueueId> {
+    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
         let mut targets = Vec::new();
         let keep = |history: &History| {
             let (message, more_keys) = (message.owned(), Box::default());
             let kept = KeptMessage { message, more_keys, persistent, priority: 0, expiration_ms: None };
             self.keep(history, kept);
         };
-        let routed = with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
+        let (routed, matched) = with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
             catalog.route(vhost, message.exchange, message.routing_key, &[], envelope, &mut targets)
         });
         match routed {
-            Ok(_) => targets,
-            Err(_) => Vec::new(),
+            Ok(_) => (targets, matched),
+            Err(_) => (Vec::new(), Vec::new()),
         }
     }
 }

@@ -38,7 +38,7 @@ pub fn release_delayed(
     // exchange.
     let (vhost, exchange) = (&delayed.schedule.vhost, &delayed.schedule.exchange);
     let mut targets = Vec::new();
-    let routed = with_envelope(dialects, &sent, &|| delayed.at.0, &keep, |envelope| {
+    let (routed, matched) = with_envelope(dialects, &sent, &|| delayed.at.0, &keep, |envelope| {
         catalog.route(vhost, exchange, message.routing_key, &more_keys, envelope, &mut targets)
     });
     if routed.is_err() || targets.is_empty() {
@@ -51,6 +51,7 @@ pub fn release_delayed(
         facts: Facts { expires, arrived: delayed.at, ..*delayed.facts },
         persistent,
         targets,
+        matched,
     })
 }
 

@@ -205,7 +205,7 @@ impl World {
         let publishes = routed.iter().zip(&own).map(|(one, targets)| {
             begun.set(begun.get() + 1);
             let persistent = one.publish.envelope.persistent;
-            Committed { message: one.message(), facts: one.facts, persistent, targets }
+            Committed { message: one.message(), facts: one.facts, persistent, targets, matched: &[] }
         });
         let now = self.reference.now;
         let published = self.shards[shard].commit(publishes, &settlements, now, &mut self.port);

@@ -9,7 +9,7 @@
 //! | consumer, consumer tag | a subscription and its name on the channel |
 //! | prefetch count | credit of a subscription, or with `global` of the channel |
 //! | `basic.ack`; `nack` and `reject` with and without requeue | settle: accept; release and reject |
-//! | content properties | stored as they arrived, in the dialect `Amqp091`; parsed when needed |
+//! | content properties | stored as they arrived, in the dialect [`DIALECT`]; parsed when needed |
 //! | `delivery-mode` 2 | persistent |
 //! | direct reply-to | a subscription without a queue, to an address that the node makes |
 //! | reply code | the variant of a refusal decides it |
@@ -23,5 +23,5 @@ pub mod codec;
 mod mapping;
 mod session;
 
-pub use mapping::PropertyList;
+pub use mapping::{DIALECT, PropertyList};
 pub use session::{Connection, FrameEncoder, Greeting};

@@ -12,7 +12,7 @@ use ferrymq_broker::{
     SequenceRange, Shard, Subscriber, Taken,
 };
 use ferrymq_model::{
-    BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, Dialect, Facts, MessageRef, Name,
+    BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, DialectId, Facts, MessageRef, Name,
     OwnedMessage, Place, QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
 };
 
@@ -158,7 +158,7 @@ fn subscribe(shard: &mut Shard, subscriptions: u64, no_ack: bool) {
 
 fn publish(shard: &mut Shard, ports: &mut Trivial, persistent: bool) {
     let message = MessageRef {
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: "",
         routing_key: b"q",
         properties: &[0, 0],

@@ -1,6 +1,6 @@
 //! Prepared transactions: what they publish and settle, as it is stored until somebody decides.
 
-use ferrymq_model::{CatalogEntry, Dialect, EntryKind, Name, OwnedBody, OwnedMessage, QueueId, Sequence, Settlement};
+use ferrymq_model::{CatalogEntry, DialectId, EntryKind, Name, OwnedBody, OwnedMessage, QueueId, Sequence, Settlement};
 use serde::{Deserialize, Serialize};
 
 use crate::{KeptMessage, SequenceRange};
@@ -122,7 +122,7 @@ fn stored_name(name: &str) -> Result<Name, String> {
 fn publish_entry(kept: &KeptMessage) -> PublishEntry {
     let message = kept.message.borrowed();
     PublishEntry {
-        dialect: message.dialect as u8,
+        dialect: message.dialect.0,
         exchange: message.exchange.to_owned(),
         routing_key: message.routing_key.to_vec(),
         more_keys: kept.more_keys.to_vec(),
@@ -136,9 +136,8 @@ fn publish_entry(kept: &KeptMessage) -> PublishEntry {
 }
 
 fn publish(stored: PublishEntry) -> Result<KeptMessage, String> {
-    let dialect = Dialect::from_number(stored.dialect).ok_or_else(|| format!("dialect {}", stored.dialect))?;
     let message = OwnedMessage {
-        dialect,
+        dialect: DialectId(stored.dialect),
         exchange: stored_name(&stored.exchange)?,
         routing_key: stored.routing_key.into(),
         properties: stored.properties,
@@ -179,7 +178,7 @@ mod tests {
 
     fn transaction(name: &[u8], body: usize) -> PreparedTransaction {
         let message = OwnedMessage {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: Name::from("x"),
             routing_key: b"key".as_slice().into(),
             properties: vec![1, 2],

@@ -121,11 +121,18 @@ pub struct BindingSpec {
     /// The destination's name, if the destination is an exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<String>,
-    /// The binding key, at most 255 bytes; not always text.
+    /// The binding key, at most [`crate::MessageRef::KEY_BYTES_MAX`]; not always text.
     #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     /// The arguments. They distinguish bindings with equal keys, and a headers exchange matches messages against them.
     pub arguments: Arguments,
+}
+
+impl BindingSpec {
+    /// The argument by which the binding of a queue asks to be named: a number from 0. A message that comes into the
+    /// queue through the binding has this number in [`crate::Annotations::bindings`]. Who binds chooses the number
+    /// (MQTT 5: the subscription identifier, with the flags of the subscription).
+    pub const NUMBER: &str = "x-binding-number";
 }
 
 /// What a user may do with an object.

@@ -3,6 +3,7 @@
 //! Every other crate depends on this crate; it depends on none of them. Its only logic keeps values well formed. It
 //! does no IO and reads no clock.
 
+mod annotations;
 mod buffer;
 mod catalog;
 mod death;
@@ -24,19 +25,20 @@ mod settle;
 mod state;
 mod value;
 
+pub use annotations::Annotations;
 pub use buffer::BodyBuffer;
 pub use catalog::{
     Access, Arguments, BindingSpec, CatalogEntry, EntryKind, ExchangeKind, ExchangeSpec, QueueOwner, QueueSpec,
 };
-pub use death::{DeadLetter, Death, DeathReason};
-pub use dialect::{Identity, Properties, ReleasedMessage, Traced};
+pub use death::{DeadLetter, Death, DeathPlace, DeathReason, DeathRecord};
+pub use dialect::{Dialect, DialectId, Dialects, Head, Property, Traced};
 pub use effect::{Effect, Event, PublishOutcome, Reply, ReturnReason};
 pub use file_stretch::{FileStretch, SentFile};
 pub use ids::{ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
 pub use login::{Login, Mechanism};
-pub use message::{BodyRef, Dialect, Facts, FiledBody, MessageRef, OwnedBody, OwnedMessage};
+pub use message::{BodyRef, Facts, FiledBody, MessageRef, OwnedBody, OwnedMessage};
 pub use name::{Name, NameError};
 pub use publish::{Body, Publish, PublishExtras, Span};
 pub use query::{Queries, Readiness, Usage, UsageReport};

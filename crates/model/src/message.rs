@@ -4,27 +4,7 @@ use std::{any::Any, fmt, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{Name, Time};
-
-/// The protocol whose encoding a message's properties have. The number is stored with the message: never change a
-/// number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Dialect {
-    /// AMQP 0-9-1: the properties are a content header's property flags and property list (section 4.2.6.1).
-    Amqp091 = 1,
-}
-
-impl Dialect {
-    /// The dialect that is stored as `number`.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        match number {
-            1 => Some(Self::Amqp091),
-            _ => None,
-        }
-    }
-}
+use crate::{Annotations, DialectId, Name, Time};
 
 /// A message's body: bytes to copy, or a buffer to share.
 #[derive(Clone, Copy, Debug)]
@@ -86,15 +66,14 @@ impl BodyRef<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct MessageRef<'a> {
     /// The protocol whose encoding `properties` has.
-    pub dialect: Dialect,
+    pub dialect: DialectId,
     /// The exchange it was published to; empty for the default exchange.
     pub exchange: &'a str,
-    /// The routing key it was published with, at most 255 bytes; not always text.
+    /// The routing key it was published with, at most [`MessageRef::KEY_BYTES_MAX`]; not always text.
     pub routing_key: &'a [u8],
     /// Its properties, as they arrived.
     pub properties: &'a [u8],
-    /// Facts that the server adds to the message. They are separate from the publisher's bytes and in no protocol's
-    /// encoding.
+    /// What the server says of the message: see [`Annotations`]. Empty for most messages.
     pub annotations: &'a [u8],
     /// Its body.
     pub body: BodyRef<'a>,
@@ -104,14 +83,25 @@ impl MessageRef<'_> {
     /// The properties of a stored message are shorter than this.
     pub const PROPERTIES_BYTES: usize = 1 << 24;
 
+    /// The longest routing key in bytes: a topic name of MQTT has at most as many.
+    pub const KEY_BYTES_MAX: usize = 65_535;
+
     /// Whether its parts are short enough to be stored. The messages of clients have been checked on arrival. The body
     /// has its own limit.
     #[must_use]
     pub const fn fits(&self) -> bool {
         self.exchange.len() <= Name::BYTES_MAX
-            && self.routing_key.len() <= Name::BYTES_MAX
+            && self.routing_key.len() <= Self::KEY_BYTES_MAX
             && self.properties.len() < Self::PROPERTIES_BYTES
             && self.annotations.len() < Self::PROPERTIES_BYTES
+    }
+
+    /// How many bytes the properties have with the annotations that no reader can do without. The protocol's encoder
+    /// leaves out all others where they do not fit.
+    #[must_use]
+    pub fn needed_bytes(&self) -> usize {
+        let added = if self.annotations.is_empty() { 0 } else { Annotations::needed_bytes(self.annotations) };
+        self.properties.len() + added
     }
 
     /// A copy of the message that owns its parts.
@@ -135,7 +125,7 @@ impl MessageRef<'_> {
 #[derive(Clone, Debug)]
 pub struct OwnedMessage {
     /// See [`MessageRef`].
-    pub dialect: Dialect,
+    pub dialect: DialectId,
     /// See [`MessageRef`].
     pub exchange: Name,
     /// See [`MessageRef`].

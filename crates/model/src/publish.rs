@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{Dialect, FiledBody, Name, Origin, TransactionId};
+use crate::{DialectId, FiledBody, Name, Origin, QueueId, TransactionId};
 
 /// A range of the session's input, or of a publish's own [`PublishExtras::head`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -44,7 +44,7 @@ pub struct Publish {
     /// The request.
     pub origin: Origin,
     /// The protocol whose encoding the properties have.
-    pub dialect: Dialect,
+    pub dialect: DialectId,
     /// The exchange's name. The session has checked that it is UTF-8.
     pub exchange: Span,
     /// The routing key.
@@ -75,11 +75,16 @@ pub struct PublishExtras {
     pub user: Option<Name>,
     /// Further routing keys (AMQP: CC and BCC).
     pub more_keys: Vec<Vec<u8>>,
-    /// Whether replies come through the channel's own [`crate::Ask::SubscribeReplies`]. Then the node writes that address
-    /// into the properties.
+    /// Whether replies come through the channel's own [`crate::Ask::SubscribeReplies`]. Then the node annotates the
+    /// message with that address.
     pub wants_replies: bool,
     /// The transaction whose commit it waits for, if it is one that [`crate::Ask::Begin`] has begun.
     pub transaction: Option<TransactionId>,
+    /// What the server says of the message: see [`crate::Annotations`].
+    pub annotations: Box<[u8]>,
+    /// The bindings that ask to be named, for each queue that the message reaches through them. The node fills this in
+    /// when it routes the message.
+    pub matched: Vec<(QueueId, u64)>,
 }
 
 impl Publish {
@@ -87,6 +92,20 @@ impl Publish {
     #[must_use]
     pub fn source<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
         self.rare.as_ref().and_then(|rare| rare.head.as_deref()).unwrap_or(input)
+    }
+
+    /// What the server says of the message.
+    #[inline]
+    #[must_use]
+    pub fn annotations(&self) -> &[u8] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.annotations)
+    }
+
+    /// See [`PublishExtras::matched`].
+    #[inline]
+    #[must_use]
+    pub fn matched(&self) -> &[(QueueId, u64)] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.matched)
     }
 
     /// The further routing keys.

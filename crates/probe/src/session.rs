@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ferrymq_model::{
-    Answer, Ask, Body, ChannelOptions, Command, Credit, Dialect, Event, Login, Name, OnRefusal, Origin, Publish,
+    Answer, Ask, Body, ChannelOptions, Command, Credit, DialectId, Event, Login, Name, OnRefusal, Origin, Publish,
     PublishExtras, PublishOutcome, Refusal, Reply, SentFile, Settle, Span, TransactionId,
 };
 use ferrymq_wire::{Moment, Output, Received, Session, Step, Then};
@@ -283,7 +283,7 @@ fn of_session(channel: u16, token: u32) -> Origin {
 fn publish(origin: Origin, routing_key: Span, text: Span) -> Publish {
     Publish {
         origin,
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: Span::default(),
         routing_key,
         properties: Span::default(),

@@ -6,7 +6,7 @@ use ferrymq_amqp091::{
     Greeting, PropertyList,
     codec::frame::{PROTOCOL_HEADER, PROTOCOL_HEADER_0_9},
 };
-use ferrymq_model::{Dialect, Limits, Mechanism, Properties, ServerProperties};
+use ferrymq_model::{Dialect, Dialects, Limits, Mechanism, ServerProperties};
 use ferrymq_wire::Session;
 
 use crate::choosing::{self, Choice};
@@ -43,13 +43,13 @@ pub struct Spoken {
     pub open: fn(&ServerProperties, &Limits, &[Mechanism]) -> NewSession,
     /// What its clients can send first; read only where there are several protocols.
     pub headers: &'static [&'static [u8]],
-    /// The dialect of its messages: how their properties are read.
-    pub dialect: (Dialect, &'static dyn Properties),
+    /// The dialect of its messages: how their properties are read and written.
+    pub dialect: &'static dyn Dialect,
 }
 
 impl std::fmt::Debug for Spoken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Spoken").field("dialect", &self.dialect.0).finish_non_exhaustive()
+        f.debug_struct("Spoken").field("dialect", &self.dialect.id()).finish_non_exhaustive()
     }
 }
 
@@ -80,7 +80,7 @@ pub static PROTOCOLS: &[Protocol] = &[
         transport: Transport::Sessions(&[Spoken {
             open: open_amqp091,
             headers: &[&PROTOCOL_HEADER, &PROTOCOL_HEADER_0_9],
-            dialect: (Dialect::Amqp091, &PropertyList),
+            dialect: &PropertyList,
         }]),
     },
     Protocol { name: "http", port: 15672, secure: None, transport: Transport::Http },
@@ -116,7 +116,17 @@ impl Service {
     }
 }
 
+/// The dialects of all protocols. Two never have the same number.
+pub fn dialects() -> Dialects {
+    let spoken = PROTOCOLS.iter().flat_map(|protocol| match protocol.transport {
+        Transport::Sessions(spoken) => spoken,
+        Transport::Http => &[],
+    });
+    Dialects::new(spoken.map(|spoken| spoken.dialect))
+}
+
 fn open_amqp091(properties: &ServerProperties, limits: &Limits, mechanisms: &[Mechanism]) -> NewSession {
-    let greeting = Arc::new(Greeting::offering(mechanisms, properties, limits.clone()));
+    let greeting = Greeting::offering(mechanisms, properties, limits.clone()).with_dialects(dialects());
+    let greeting = Arc::new(greeting);
     Arc::new(move || Box::new(ferrymq_amqp091::Connection::new(greeting.clone())))
 }

@@ -28,7 +28,7 @@ use crate::{
     panics,
     process::Process,
     progress::{Phase, Progress},
-    protocol::{self, PROTOCOLS, Service, Transport},
+    protocol::{self, Service, Transport},
     reload::{self, Reload},
     settings::{ListenerSettings, Settings},
     tls::TlsSource,
@@ -251,16 +251,12 @@ async fn opened(settings: &Settings, process: Arc<Process>) -> Result<Arc<Node>,
 }
 
 fn node_settings(settings: &Settings) -> Result<NodeSettings, String> {
-    let spoken = PROTOCOLS.iter().flat_map(|protocol| match protocol.transport {
-        Transport::Sessions(spoken) => spoken,
-        Transport::Http => &[],
-    });
     Ok(NodeSettings {
         directory: settings.data_directory.clone(),
         limits: settings.limits.clone(),
         storage: settings.storage.clone(),
         fixed: settings.fixed,
-        properties: spoken.map(|spoken| spoken.dialect).collect(),
+        dialects: protocol::dialects(),
         events: settings.events,
         backends: token_options::backends(&settings.auth_backends, &settings.tokens)?,
     })

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 
 use ferrymq_amqp091::{Connection, Greeting, PropertyList};
 use ferrymq_conformance::{Script, Suite, Whose, play};
-use ferrymq_model::{Dialect, ServerProperties};
+use ferrymq_model::ServerProperties;
 
 use in_memory::Memory;
 
@@ -15,7 +15,7 @@ const DEFINITIONS: &[u8] = include_bytes!("../../../conformance/amqp/definitions
 
 /// A node to which clients speak AMQP 0-9-1.
 fn memory() -> Memory {
-    Memory::new(&[(Dialect::Amqp091, &PropertyList)], DEFINITIONS, |limits| {
+    Memory::new(&[&PropertyList], DEFINITIONS, |limits| {
         let greeting = Arc::new(Greeting::new(&ServerProperties::default(), limits.clone()));
         Box::new(move || Box::new(Connection::new(greeting.clone())))
     })

@@ -12,7 +12,7 @@
 //!
 //! Where the flags say that the body is elsewhere, a [`BodyPlace`] of 12 bytes stands for it.
 
-use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Time};
+use ferrymq_model::{BodyRef, DialectId, Facts, MessageRef, Time};
 
 use crate::fields::{FieldWriter, Fields};
 
@@ -52,7 +52,7 @@ pub(crate) enum StoredBody<'a> {
 /// A decoded stored message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored<'a> {
-    pub dialect: Dialect,
+    pub dialect: DialectId,
     pub exchange: &'a str,
     pub routing_key: &'a [u8],
     pub properties: &'a [u8],
@@ -159,7 +159,7 @@ impl<'a> Stored<'a> {
                 if flag == BLOB_FILE { StoredBody::BlobFile(place) } else { StoredBody::InRun(place) }
             }
         };
-        let dialect = Dialect::from_number(fixed.dialect)?;
+        let dialect = DialectId(fixed.dialect);
         Some(Self { dialect, exchange, routing_key, properties, annotations, facts: fixed.facts(), body })
     }
 
@@ -208,7 +208,7 @@ pub(crate) fn write_head(out: &mut FieldWriter<'_>, message: &MessageRef<'_>, fa
     let long = message.properties.len().max(message.annotations.len());
     assert!(long < MessageRef::PROPERTIES_BYTES, "what does not fit is refused");
     let mut fixed = [0; FIXED_BYTES];
-    fixed[..4].copy_from_slice(&[message.dialect as u8, flags, facts.priority, exchange_bytes]);
+    fixed[..4].copy_from_slice(&[message.dialect.0, flags, facts.priority, exchange_bytes]);
     fixed[4..8].copy_from_slice(&(short_key_bytes | property_bytes << 8).to_le_bytes());
     fixed[8..16].copy_from_slice(&facts.arrived.0.to_le_bytes());
     fixed[16..].copy_from_slice(&facts.body_bytes.to_le_bytes());

@@ -3,15 +3,9 @@
 //! RabbitMQ's plugin accepts numbers of any type, and text. After the delay the header has the opposite sign. So
 //! consumers can see that the message was delayed, and the next delayed exchange does not delay it again.
 
-use ferrymq_model::ReleasedMessage;
+use crate::codec::{content::Properties, table::RawValue};
 
-use super::{death::copies, headers::Headers, publish::expiration_ms};
-use crate::codec::{
-    content::Properties,
-    table::{RawValue, put_value},
-};
-
-const DELAY: &str = "x-delay";
+pub(super) const DELAY: &str = "x-delay";
 
 /// The delay that the message asks for, in milliseconds.
 pub fn delay_ms(properties: &Properties<'_>) -> Option<u64> {
@@ -19,17 +13,14 @@ pub fn delay_ms(properties: &Properties<'_>) -> Option<u64> {
     u64::try_from(delay).ok().filter(|ms| *ms > 0)
 }
 
-/// The message after its delay.
-pub fn release_delayed(properties: &Properties<'_>) -> ReleasedMessage {
-    let mut headers = Headers::of(properties);
-    if let Some(delay) = properties.headers.and_then(|headers| headers.get(DELAY)).and_then(whole) {
-        headers.set(DELAY, |value| put_value(value, &RawValue::Int(delay.saturating_neg())));
-    }
-    ReleasedMessage {
-        properties: headers.write(properties),
-        more_keys: copies(properties).into_iter().map(<[u8]>::to_vec).collect(),
-        expiration_ms: properties.expiration.and_then(|text| expiration_ms(text).ok()),
-    }
+/// The delay that a message has had before it was published again, in milliseconds.
+pub fn delayed_ms(properties: &Properties<'_>) -> Option<u64> {
+    properties.headers?.get(DELAY).and_then(whole).filter(|delay| *delay < 0).map(i64::unsigned_abs)
+}
+
+/// The header after the delay.
+pub fn delayed(properties: &Properties<'_>) -> Option<i64> {
+    properties.headers?.get(DELAY).and_then(whole).map(i64::saturating_neg)
 }
 
 /// The whole part of a number.
@@ -48,7 +39,7 @@ fn whole(value: RawValue<'_>) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::table::{RawTable, put_key};
+    use crate::codec::table::{RawTable, put_key, put_value};
 
     fn with_delay<T>(value: &RawValue<'_>, look: impl FnOnce(&Properties<'_>) -> T) -> T {
         let mut entries = Vec::new();
@@ -82,10 +73,10 @@ mod tests {
     #[test]
     fn what_has_waited_says_so_and_does_not_wait_again() {
         for value in [RawValue::Int(5000), RawValue::Text(b"5000"), RawValue::Float(5000.4)] {
-            let due = with_delay(&value, release_delayed);
-            let properties = Properties::read(&due.properties).unwrap();
-            assert_eq!(properties.headers.unwrap().get("x-delay").and_then(whole), Some(-5000));
-            assert_eq!(delay_ms(&properties), None);
+            let header = with_delay(&value, delayed).unwrap();
+            assert_eq!(header, -5000);
+            assert_eq!(with_delay(&RawValue::Int(header), delay_ms), None);
+            assert_eq!(with_delay(&RawValue::Int(header), delayed_ms), Some(5000));
         }
     }
 }

@@ -44,6 +44,11 @@ impl<'a> Headers<'a> {
         self.set(key, |value| put_count(value, count.into()));
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
     /// Removes a header, if it exists.
     pub fn remove(&mut self, key: &str) {
         self.values.remove(key.as_bytes());

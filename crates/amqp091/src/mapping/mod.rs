@@ -4,10 +4,11 @@
 
 mod death;
 mod delay;
-mod event;
+mod head;
 mod headers;
 mod properties;
 mod publish;
+mod rendered;
 mod reply;
 mod request;
 mod trace;
@@ -16,8 +17,9 @@ mod violation;
 
 use ferrymq_model::{Answer, Origin};
 
-pub use properties::{PropertyList, with_attempts};
+pub use properties::{DIALECT, PropertyList};
 pub use publish::{PublishFacts, publish_facts};
+pub use rendered::{is_plain, rendered, short_key};
 pub use reply::{count, put_reply, return_reason};
 pub use request::{REPLIES, command, names_replies, short, tag};
 pub use violation::{Violation, put_close};

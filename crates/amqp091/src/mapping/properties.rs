@@ -1,72 +1,70 @@
-//! Reads and writes a message's properties for the server.
+//! The dialect of AMQP 0-9-1: reads and writes a message's properties for the server.
 
-use ferrymq_model::{DeadLetter, Death, Identity, ReleasedMessage, Table, Time, Traced};
+use ferrymq_model::{DeathRecord, Dialect, DialectId, Head, MessageRef, Property, Table, Traced};
 
-use super::{death, delay, event, headers::Headers, trace, value::arguments};
+use super::{death, delay, head, publish::expiration_ms, rendered, trace, value::arguments};
 use crate::codec::content::Properties;
 
-/// The properties that a consumer gets for a message that came back to its queue `attempts` times.
-pub fn with_attempts(properties: &[u8], attempts: u32) -> Vec<u8> {
-    let properties = Properties::read(properties).unwrap_or_default();
-    let mut headers = Headers::of(&properties);
-    headers.set_count("x-delivery-count", attempts);
-    headers.write(&properties)
-}
+/// The number of the dialect. It is stored with each message: never change it.
+pub const DIALECT: DialectId = DialectId(1);
 
-/// The properties of class basic.
+/// The properties of class basic: a content header's property flags and property list (section 4.2.6.1).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PropertyList;
 
-impl ferrymq_model::Properties for PropertyList {
-    fn headers(&self, properties: &[u8]) -> Table {
-        Properties::read(properties).ok().and_then(|properties| properties.headers).map(arguments).unwrap_or_default()
+/// The session has checked them when the message arrived.
+fn written<'a>(message: &MessageRef<'a>) -> Properties<'a> {
+    Properties::read(message.properties).unwrap_or_default()
+}
+
+impl Dialect for PropertyList {
+    fn id(&self) -> DialectId {
+        DIALECT
     }
 
-    fn identity(&self, properties: &[u8], identity: Identity) -> Option<Vec<u8>> {
-        let properties = Properties::read(properties).ok()?;
-        match identity {
-            Identity::MessageId => properties.message_id.map(<[u8]>::to_vec),
-            Identity::CorrelationId => properties.correlation_id.map(<[u8]>::to_vec),
-            Identity::Timestamp => properties.timestamp.map(|seconds| seconds.to_string().into_bytes()),
+    fn read<'a>(&self, message: &MessageRef<'a>) -> Head<'a> {
+        head::read(&written(message))
+    }
+
+    fn write(&self, head: &Head<'_>) -> Option<Vec<u8>> {
+        head::write(head)
+    }
+
+    fn headers(&self, message: &MessageRef<'_>) -> Table {
+        let shown = rendered::whole(message);
+        Properties::read(&shown).ok().and_then(|properties| properties.headers).map(arguments).unwrap_or_default()
+    }
+
+    fn property(&self, message: &MessageRef<'_>, property: Property) -> Option<Vec<u8>> {
+        let properties = written(message);
+        match property {
+            Property::MessageId => properties.message_id.map(<[u8]>::to_vec),
+            Property::CorrelationId => properties.correlation_id.map(<[u8]>::to_vec),
+            Property::Timestamp => properties.timestamp.map(|seconds| seconds.to_string().into_bytes()),
         }
     }
 
-    fn shortened(&self, properties: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
-        Some(death::without_deaths(properties)).filter(|properties| properties.len() <= bytes_max)
+    fn delay_ms(&self, message: &MessageRef<'_>) -> Option<u64> {
+        delay::delay_ms(&written(message))
     }
 
-    fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter {
-        death::dead_letter(properties, death)
+    fn ttl_ms(&self, message: &MessageRef<'_>) -> Option<u64> {
+        expiration_ms(written(message).expiration?).ok()
     }
 
-    fn event(&self, headers: &Table, at: Time) -> Vec<u8> {
-        event::event(headers, at)
+    fn is_persistent(&self, message: &MessageRef<'_>) -> bool {
+        written(message).delivery_mode == Some(2)
     }
 
-    fn first_exchange(&self, properties: &[u8]) -> Option<Vec<u8>> {
-        death::first_exchange(&Properties::read(properties).ok()?)
+    fn more_keys(&self, message: &MessageRef<'_>) -> Vec<Vec<u8>> {
+        death::copies(&written(message)).into_iter().map(<[u8]>::to_vec).collect()
+    }
+
+    fn deaths<'a>(&self, message: &MessageRef<'a>) -> Vec<DeathRecord<'a>> {
+        death::deaths(&written(message))
     }
 
     fn trace(&self, traced: &Traced<'_>) -> Vec<u8> {
         trace::trace(traced)
-    }
-
-    fn with_reply_address(&self, properties: &[u8], address: &str) -> Vec<u8> {
-        let Ok(read) = Properties::read(properties) else { return properties.to_vec() };
-        let mut written = Vec::with_capacity(properties.len() + address.len());
-        Properties { reply_to: Some(address.as_bytes()), ..read }.write(&mut written);
-        written
-    }
-
-    fn delay_ms(&self, properties: &[u8]) -> Option<u64> {
-        delay::delay_ms(&Properties::read(properties).ok()?)
-    }
-
-    fn is_persistent(&self, properties: &[u8]) -> bool {
-        Properties::read(properties).is_ok_and(|properties| properties.delivery_mode == Some(2))
-    }
-
-    fn release_delayed(&self, properties: &[u8]) -> ReleasedMessage {
-        delay::release_delayed(&Properties::read(properties).unwrap_or_default())
     }
 }

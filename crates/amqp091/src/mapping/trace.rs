@@ -1,9 +1,9 @@
 //! A trace message, which describes another message, as RabbitMQ's firehose writes it. Its headers contain everything
 //! except the body.
 
-use ferrymq_model::Traced;
+use ferrymq_model::{Head, Traced};
 
-use super::{publish::texts, value};
+use super::{DIALECT, head, publish::texts, rendered, value};
 use crate::codec::{
     content::Properties,
     table::{RawTable, RawValue, put_array, put_key, put_table, put_value},
@@ -15,8 +15,12 @@ const HEADERS_BYTES_MAX: usize = 127 << 10;
 /// The properties of the trace message for `traced`. If they would be too long or nested too deeply, the properties of
 /// the traced message are left out. If that is not enough, its further routing keys are left out, too.
 pub fn trace(traced: &Traced<'_>) -> Vec<u8> {
+    if traced.message.dialect != DIALECT {
+        return traced.fitted(&|headers| head::write(&Head { headers, ..Head::default() }));
+    }
     // The session has checked them when the message arrived.
-    let properties = Properties::read(traced.properties).unwrap_or_default();
+    let shown = rendered::whole(&traced.message);
+    let properties = Properties::read(&shown).unwrap_or_default();
     let (none, all) = (Properties::default(), keys(traced, &properties));
     write(traced, &all, &properties)
         .or_else(|| write(traced, &all, &none))
@@ -27,7 +31,7 @@ pub fn trace(traced: &Traced<'_>) -> Vec<u8> {
 /// Writes the headers with these routing keys and properties; `None` if they do not fit.
 fn write(traced: &Traced<'_>, keys: &[u8], properties: &Properties<'_>) -> Option<Vec<u8>> {
     let mut headers = Vec::new();
-    put(&mut headers, "exchange_name", &RawValue::Text(traced.exchange.as_bytes()));
+    put(&mut headers, "exchange_name", &RawValue::Text(traced.message.exchange.as_bytes()));
     put_key(&mut headers, "routing_keys");
     put_array(&mut headers, keys);
     put_key(&mut headers, "properties");
@@ -43,7 +47,7 @@ fn write(traced: &Traced<'_>, keys: &[u8], properties: &Properties<'_>) -> Optio
 /// All routing keys. For a delivered message these include only the further keys that are still in its header CC.
 fn keys(traced: &Traced<'_>, properties: &Properties<'_>) -> Vec<u8> {
     let mut keys = Vec::new();
-    put_value(&mut keys, &RawValue::Text(traced.routing_key));
+    put_value(&mut keys, &RawValue::Text(traced.message.routing_key));
     if !traced.more_keys.is_empty() {
         traced.more_keys.iter().for_each(|key| put_value(&mut keys, &RawValue::Text(key)));
     } else if let Some(RawValue::Array(copies)) = properties.headers.and_then(|headers| headers.get("CC")) {
@@ -87,7 +91,7 @@ fn put(entries: &mut Vec<u8>, key: &str, value: &RawValue<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use ferrymq_model::{Table, Value};
+    use ferrymq_model::{BodyRef, Dialects, MessageRef, Table, Value};
 
     use super::*;
     use crate::codec::table::DEPTH_MAX;
@@ -99,8 +103,15 @@ mod tests {
         let mut properties = Vec::new();
         Properties { headers: Some(headers), ..Properties::default() }.write(&mut properties);
         let more = Table(vec![("user".to_owned(), Value::Text("guest".to_owned()))]);
-        let (exchange, routing_key, node) = ("x", &b"k"[..], "here");
-        let written = trace(&Traced { exchange, routing_key, more_keys, properties: &properties, node, more });
+        let message = MessageRef {
+            dialect: DIALECT,
+            exchange: "x",
+            routing_key: b"k",
+            properties: &properties,
+            annotations: &[],
+            body: BodyRef::Inline(&[]),
+        };
+        let written = trace(&Traced { message, dialects: &Dialects::default(), more_keys, node: "here", more });
         assert!(written.len() < HEADERS_BYTES_MAX + 100);
         let headers = Properties::read(&written).unwrap().headers.unwrap();
         assert_eq!(headers.get("user"), Some(RawValue::Text(b"guest")));

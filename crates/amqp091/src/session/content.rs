@@ -5,7 +5,7 @@
 //! bytes that have arrived, never by the length in the header.
 
 use bytes::Bytes;
-use ferrymq_model::{Body, BodyBuffer, Dialect, Limits, Name, Object, Origin, Publish, Refusal, Span};
+use ferrymq_model::{Body, BodyBuffer, Limits, Name, Object, Origin, Publish, Refusal, Span};
 
 use super::encoder::BASIC;
 use crate::{
@@ -105,7 +105,7 @@ pub(super) fn contiguous(
     }
     let publish = Publish {
         origin,
-        dialect: Dialect::Amqp091,
+        dialect: mapping::DIALECT,
         exchange: span(input, method.exchange),
         routing_key: span(input, method.routing_key),
         properties: span(input, header.properties),
@@ -309,7 +309,7 @@ impl AwaitBody {
         rare.head = Some(Bytes::from(head));
         Gathered::Whole(Publish {
             origin,
-            dialect: Dialect::Amqp091,
+            dialect: mapping::DIALECT,
             exchange,
             routing_key,
             properties,

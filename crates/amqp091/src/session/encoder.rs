@@ -2,7 +2,7 @@
 //! bodies are shared.
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, Dialect, Effect, MessageRef, Origin, Refusal, Reply};
+use ferrymq_model::{BodyRef, Dialects, Effect, MessageRef, Origin, Refusal, Reply};
 use ferrymq_wire::{Encoded, Outbox, Put, Room};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
         frame::{FRAME_END, FrameKind, OVERHEAD_BYTES, put_body, put_frame_header, put_header, put_method},
         methods::{self, WireMethod},
     },
-    mapping::{self, Violation},
+    mapping::{self, Violation, short_key},
 };
 
 /// Class basic, the only class whose methods have content.
@@ -29,6 +29,8 @@ pub struct FrameEncoder {
     refused: Vec<u16>,
     /// A refusal closed the connection, so no other frame follows.
     closed: bool,
+    /// The dialects that messages may have.
+    dialects: Dialects,
 }
 
 /// How long the properties of a message can be, so that its header fits into a frame of this length.
@@ -37,10 +39,10 @@ pub(super) fn properties_bytes_max(frame_bytes_max: u32) -> usize {
 }
 
 impl FrameEncoder {
-    /// An encoder for a connection with these limits.
+    /// An encoder for a connection with these limits, for messages of these dialects.
     #[must_use]
-    pub fn new(frame_bytes_max: u32, cancel_notify: bool) -> Self {
-        Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false }
+    pub fn new(frame_bytes_max: u32, cancel_notify: bool, dialects: Dialects) -> Self {
+        Self { frame_bytes_max, cancel_notify, refused: Vec::new(), closed: false, dialects }
     }
 
     /// Whether effects for `channel` may be sent.
@@ -61,10 +63,10 @@ impl FrameEncoder {
         }
     }
 
-    /// Appends a message, with the number of times that it came back if its queue tells this to consumers. The header
-    /// must not be longer than a frame (section 4.2.3), so the number is left out where it does not fit.
+    /// Appends a message, with what the server says of it, and the number of times that it came back if its queue tells
+    /// this to consumers. The header must not be longer than a frame (section 4.2.3), so what does not fit is left out.
     #[inline]
-    fn counted(
+    fn shown(
         &self,
         channel: u16,
         method: &impl WireMethod,
@@ -72,16 +74,15 @@ impl FrameEncoder {
         message: &MessageRef<'_>,
         out: &mut Outbox,
     ) {
-        let Some(attempts) = attempts else { return self.message(channel, method, message, out) };
-        let properties = mapping::with_attempts(message.properties, attempts);
-        if properties.len() > properties_bytes_max(self.frame_bytes_max) {
+        if attempts.is_none() && mapping::is_plain(message) {
             return self.message(channel, method, message, out);
         }
+        let bytes_max = properties_bytes_max(self.frame_bytes_max);
+        let properties = mapping::rendered(message, &self.dialects, attempts, bytes_max);
         self.message(channel, method, &MessageRef { properties: &properties, ..*message }, out);
     }
 
     fn message(&self, channel: u16, method: &impl WireMethod, message: &MessageRef<'_>, out: &mut Outbox) {
-        let Dialect::Amqp091 = message.dialect;
         let body_bytes = message.body.bytes().len() as u64;
         let header = ContentHeader { class: BASIC, body_bytes, properties: message.properties };
         let inline: &[u8] = if let BodyRef::Inline(body) = message.body { body } else { &[] };
@@ -120,26 +121,26 @@ impl ferrymq_wire::Encoder for FrameEncoder {
             Effect::Deliver { channel, tag, delivery_tag, redelivered, attempts, ref message }
                 if self.is_open(channel) =>
             {
-                let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
+                let (exchange, routing_key) = (message.exchange.as_bytes(), short_key(message.routing_key));
                 let consumer_tag = tag.as_bytes();
                 let deliver = methods::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
                 // As in RabbitMQ, a consumer gets no count for the first delivery, and `basic.get` always has one.
-                self.counted(channel, &deliver, attempts.filter(|attempts| *attempts > 0), message, out);
+                self.shown(channel, &deliver, attempts.filter(|attempts| *attempts > 0), message, out);
             }
             Effect::Got { channel, delivery_tag, redelivered, attempts, remaining, ref message }
                 if self.is_open(channel) =>
             {
-                let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
+                let (exchange, routing_key) = (message.exchange.as_bytes(), short_key(message.routing_key));
                 let message_count = mapping::count(remaining);
                 let got = methods::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count };
-                self.counted(channel, &got, attempts, message, out);
+                self.shown(channel, &got, attempts, message, out);
             }
             Effect::Return { channel, reason, ref message } if self.is_open(channel) => {
                 let (code, text) = mapping::return_reason(reason);
                 let (reply_code, reply_text) = (code.number(), text.as_bytes());
-                let (exchange, routing_key) = (message.exchange.as_bytes(), message.routing_key);
+                let (exchange, routing_key) = (message.exchange.as_bytes(), short_key(message.routing_key));
                 let returned = methods::BasicReturn { reply_code, reply_text, exchange, routing_key };
-                self.message(channel, &returned, message, out);
+                self.shown(channel, &returned, None, message, out);
             }
             Effect::Confirm { channel, publish_tag: delivery_tag, multiple } if self.is_open(channel) => {
                 put_method(out.bytes(), channel, &methods::BasicAck { delivery_tag, multiple });
@@ -171,17 +172,25 @@ impl ferrymq_wire::Encoder for FrameEncoder {
 
 #[cfg(test)]
 mod tests {
-    use ferrymq_model::{Death, DeathReason, Properties as _, Time};
+    use ferrymq_model::{DeadLetter, Death, DeathReason, Dialect, Time};
     use ferrymq_wire::{Encoder as _, Parsed};
 
     use super::*;
-    use crate::codec::{
-        content::Properties,
-        frame::frame,
-        table::{RawTable, RawValue, put_key, put_value},
+    use crate::{
+        codec::{
+            content::Properties,
+            frame::frame,
+            table::{RawTable, RawValue, put_key, put_value},
+        },
+        mapping::{DIALECT, PropertyList},
     };
 
     const FRAME_BYTES_MAX: u32 = 4096;
+
+    fn encoder() -> FrameEncoder {
+        let own: &'static dyn Dialect = &PropertyList;
+        FrameEncoder::new(FRAME_BYTES_MAX, true, Dialects::new([own]))
+    }
 
     /// Properties with one header of the publisher, which make a header frame of `frame_bytes`.
     fn published(frame_bytes: usize) -> Vec<u8> {
@@ -198,29 +207,19 @@ mod tests {
         with(&"x".repeat(frame_bytes - fixed))
     }
 
-    fn dead(properties: &[u8]) -> Vec<u8> {
-        let (queue, exchange) = ("first", "");
-        let death = Death {
-            queue,
-            reason: DeathReason::Rejected,
-            exchange,
-            routing_key: b"first",
-            new_key: false,
-            at: Time(1_000),
-        };
-        mapping::PropertyList.dead_letter(properties, &death).properties
-    }
-
-    /// The frames of a delivery with these properties and an empty body.
-    fn delivered(encoder: &mut FrameEncoder, attempts: Option<u32>, properties: &[u8]) -> Vec<u8> {
-        let message = MessageRef {
-            dialect: Dialect::Amqp091,
+    fn message(properties: &[u8]) -> MessageRef<'_> {
+        MessageRef {
+            dialect: DIALECT,
             exchange: "",
             routing_key: b"second",
             properties,
             annotations: &[],
             body: BodyRef::Inline(&[]),
-        };
+        }
+    }
+
+    /// The frames of a delivery.
+    fn delivered(encoder: &mut FrameEncoder, attempts: Option<u32>, message: MessageRef<'_>) -> Vec<u8> {
         let mut out = Outbox::default();
         let deliver = Effect::Deliver { channel: 1, tag: "t", delivery_tag: 1, redelivered: true, attempts, message };
         assert_eq!(encoder.encode(&deliver, &mut out), Encoded::Whole);
@@ -240,16 +239,29 @@ mod tests {
 
     #[test]
     fn the_count_of_attempts_is_left_out_where_it_does_not_fit() {
-        let mut encoder = FrameEncoder::new(FRAME_BYTES_MAX, true);
-        let mut names = |properties: &[u8]| header_names(&delivered(&mut encoder, Some(1), properties));
+        let mut encoder = encoder();
+        let mut names = |properties: &[u8]| header_names(&delivered(&mut encoder, Some(1), message(properties)));
         assert_eq!(names(&published(4000)), ["own", "x-delivery-count"]);
         assert_eq!(names(&published(4096)), ["own"]);
     }
 
     #[test]
     fn headers_of_the_server_are_left_out_where_they_do_not_fit() {
-        let max = properties_bytes_max(FRAME_BYTES_MAX);
-        assert_eq!(mapping::PropertyList.shortened(&dead(&published(4096)), max), Some(published(4096)));
-        assert_eq!(mapping::PropertyList.shortened(&dead(&published(4097)), max), None);
+        let mut encoder = encoder();
+        let mut names = |frame_bytes: usize, attempts| {
+            let properties = published(frame_bytes);
+            let death = Death { queue: "first", reason: DeathReason::Rejected, new_key: false, at: Time(1_000) };
+            let annotations = DeadLetter::of(&message(&properties), &PropertyList, &death).annotations;
+            header_names(&delivered(
+                &mut encoder,
+                attempts,
+                MessageRef { annotations: &annotations, ..message(&properties) },
+            ))
+        };
+        assert!(names(1000, Some(1)).contains(&"x-death".to_owned()));
+        assert!(names(1000, Some(1)).contains(&"x-delivery-count".to_owned()));
+        assert_eq!(names(4000, Some(1)), ["own", "x-delivery-count"]);
+        assert_eq!(names(4096, Some(1)), ["own"]);
+        assert_eq!(names(4096, None), ["own"]);
     }
 }

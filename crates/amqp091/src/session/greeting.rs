@@ -1,12 +1,15 @@
 //! The frame of connection.start, in which the server describes itself before the login.
 
-use ferrymq_model::{Limits, Mechanism, ServerProperties};
+use ferrymq_model::{Dialect, Dialects, Limits, Mechanism, ServerProperties};
 
 use super::mechanism;
-use crate::codec::{
-    frame::put_method,
-    methods::ConnectionStart,
-    table::{RawTable, RawValue, put_key, put_value},
+use crate::{
+    codec::{
+        frame::put_method,
+        methods::ConnectionStart,
+        table::{RawTable, RawValue, put_key, put_value},
+    },
+    mapping::PropertyList,
 };
 
 /// The capabilities that the server offers, with RabbitMQ's names. All of them are implemented.
@@ -31,6 +34,8 @@ pub struct Greeting {
     pub(super) mechanisms: Vec<Mechanism>,
     /// The frame of connection.start.
     pub(super) start: Vec<u8>,
+    /// The dialects of the messages that clients may get.
+    pub(super) dialects: Dialects,
 }
 
 impl Greeting {
@@ -70,6 +75,7 @@ impl Greeting {
         let start = ConnectionStart { version_major: 0, version_minor: 9, server_properties, mechanisms, locales };
         let mut frame = Vec::new();
         put_method(&mut frame, 0, &start);
-        Self { limits, mechanisms: offered.to_vec(), start: frame }
+        let own: &'static dyn Dialect = &PropertyList;
+        Self { limits, mechanisms: offered.to_vec(), start: frame, dialects: Dialects::new([own]) }
     }
 }

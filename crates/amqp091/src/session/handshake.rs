@@ -153,7 +153,8 @@ impl AwaitTuneOk {
         negotiated("frame_max", chosen.frame_max, FRAME_BYTES_MIN, offered.frame_max)?;
         negotiated("channel_max", chosen.channel_max.into(), 1, offered.channel_max.into())?;
         let (frame_bytes_max, cancel_notify) = (chosen.frame_max, self.capabilities.consumer_cancel_notify);
-        out.steps.push(Step::Encode(Box::new(FrameEncoder::new(frame_bytes_max, cancel_notify))));
+        let encoder = FrameEncoder::new(frame_bytes_max, cancel_notify, greeting.dialects.clone());
+        out.steps.push(Step::Encode(Box::new(encoder)));
         let heartbeat_ms = u64::from(chosen.heartbeat) * 1000;
         let wants_blocked = self.capabilities.connection_blocked;
         Ok(AwaitOpen { wants_blocked, channels_max: chosen.channel_max, frame_bytes_max, heartbeat_ms })

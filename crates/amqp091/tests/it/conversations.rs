@@ -15,7 +15,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use ferrymq_amqp091::{Connection, Greeting};
 use ferrymq_model::{
-    BodyRef, Dialect, Effect, Event, Limits, Mechanism, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
+    BodyRef, Effect, Event, Limits, Mechanism, MessageRef, Name, Object, Origin, Refusal, Reply, ReturnReason,
     ServerProperties,
 };
 use ferrymq_wire::{Encoded, Encoder, LogLine, Moment, Outbox, Output, Session, Step, Then};
@@ -180,7 +180,7 @@ fn with_effect(line: &str, encode: &mut dyn FnMut(&Effect<'_>)) {
     let body = if last.contains('*') { text::hex(last) } else { last.as_bytes().to_vec() };
     let shared = Bytes::from(body.clone());
     let message = |body| MessageRef {
-        dialect: Dialect::Amqp091,
+        dialect: ferrymq_amqp091::DIALECT,
         exchange: "ex",
         routing_key: b"key",
         properties: &[0x10, 0, 2],

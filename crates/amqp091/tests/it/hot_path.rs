@@ -8,7 +8,7 @@ use std::{
 };
 
 use ferrymq_amqp091::{Connection, FrameEncoder, Greeting};
-use ferrymq_model::{Body, BodyRef, Command, Dialect, Effect, Event, Limits, MessageRef, ServerProperties};
+use ferrymq_model::{Body, BodyRef, Command, Effect, Event, Limits, MessageRef, ServerProperties};
 use ferrymq_wire::{Encoded, Encoder, Moment, Outbox, Output, Session, Step, Then};
 
 use super::text;
@@ -95,12 +95,13 @@ fn publishes_become_commands_without_an_allocation() {
 
 #[test]
 fn deliveries_are_appended_without_an_allocation() {
-    let mut encoder = FrameEncoder::new(131_072, true);
+    let mut encoder = FrameEncoder::new(131_072, true, ferrymq_model::Dialects::default());
     let mut outbox = Outbox::default();
     outbox.bytes().reserve(1 << 20);
     let body = BodyRef::Inline(b"0123456789abcdef");
     let (exchange, routing_key, properties) = ("ex", &b"key"[..], &[0x10, 0, 2][..]);
-    let message = MessageRef { dialect: Dialect::Amqp091, exchange, routing_key, properties, annotations: &[], body };
+    let message =
+        MessageRef { dialect: ferrymq_amqp091::DIALECT, exchange, routing_key, properties, annotations: &[], body };
     let count = allocations(|| {
         for delivery_tag in 1..=1000 {
             let deliver =

@@ -1,7 +1,8 @@
 //! Bindings: from an exchange to a queue, or to another exchange.
 
 use ferrymq_model::{
-    Access, BindCommand, BindingSpec, CatalogEntry, Destination, ExchangeKind, Name, Object, QueueId, Refusal, Table,
+    Access, BindCommand, BindingSpec, CatalogEntry, Destination, ExchangeKind, MessageRef, Name, Object, QueueId,
+    Refusal, Table,
 };
 
 use super::arguments::check_length;
@@ -9,7 +10,8 @@ use super::events::{BindingFacts, CatalogEvent};
 use super::exchanges::check_not_default;
 use super::queue_arguments::QueueKind;
 use super::queues::give_back;
-use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, jms, missing, without_line_ends};
+use super::topics::{has_too_many_words, too_many_words};
+use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, jms, missing, named, without_line_ends};
 
 /// The target of a binding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,7 +21,7 @@ pub(super) enum Target {
     Exchange(Name),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Binding {
     /// The identity of a binding in its vhost.
     pub(super) identity: Box<[u8]>,
@@ -86,11 +88,18 @@ impl Catalog {
         let exchange = vhost.exchange(source)?;
         let target = vhost.target(destination)?;
         check_length("a binding", arguments)?;
-        match delayed::routes_as(&exchange.spec) {
+        if key.len() > MessageRef::KEY_BYTES_MAX {
+            let text = format!("a binding key has at most {} bytes", MessageRef::KEY_BYTES_MAX);
+            return Err(Refusal::PreconditionFailed(text));
+        }
+        let kind = delayed::routes_as(&exchange.spec);
+        named::check(arguments, kind, destination)?;
+        match kind {
             ExchangeKind::Headers => headers::check_arguments(arguments)?,
             ExchangeKind::ConsistentHash => drop(hashing::weight(key)?),
             ExchangeKind::JmsTopic => jms::check_arguments(arguments, source, destination)?,
             ExchangeKind::LocalRandom => self.check_local(&target, key)?,
+            ExchangeKind::Topic if has_too_many_words(key) => return Err(too_many_words()),
             _ => {}
         }
         Ok(target)
@@ -223,7 +232,7 @@ impl Catalog {
         let exchange = vhost.exchanges.get_mut(source).expect("the binding's exchange is there");
         let number = vhost.next_binding;
         vhost.next_binding += 1;
-        exchange.router.add(number, &binding);
+        exchange.add_binding(number, &binding);
         exchange.bindings.insert(number);
         match target {
             Target::Queue(id) => {
@@ -298,7 +307,7 @@ impl Vhost {
     /// Removes a binding from its source, which may already be deleted. Returns whether the source must be deleted now.
     pub(super) fn detach_source(&mut self, number: u64, binding: &Binding) -> bool {
         let Some(exchange) = self.exchanges.get_mut(&binding.source) else { return false };
-        exchange.router.remove(number, binding);
+        exchange.remove_binding(number, binding);
         exchange.bindings.remove(&number);
         exchange.spec.auto_delete && exchange.bindings.is_empty()
     }

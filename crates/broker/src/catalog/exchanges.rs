@@ -8,7 +8,9 @@ use ferrymq_model::{
 };
 use hashbrown::HashMap;
 
+use super::bindings::Binding;
 use super::events::CatalogEvent;
+use super::named::{self, NamedBindings};
 use super::queues::give_back;
 use super::routing::Router;
 use super::unbinding::Unbinding;
@@ -18,6 +20,8 @@ use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, in_order
 pub(super) struct Exchange {
     pub(super) spec: ExchangeSpec,
     pub(super) router: Router,
+    /// Those of its bindings that ask to be named.
+    pub(super) named: Option<Box<NamedBindings>>,
     /// The bindings of which it is the source.
     pub(super) bindings: BTreeSet<u64>,
     /// The bindings of other exchanges, or its own, that lead to it.
@@ -32,11 +36,27 @@ impl Exchange {
     pub(super) fn new(spec: ExchangeSpec) -> Self {
         Self {
             router: Router::new(&spec),
+            named: None,
             bindings: BTreeSet::new(),
             inbound: BTreeSet::new(),
             alternate: arguments::alternate_exchange(&spec.arguments),
             schedule: None,
             spec,
+        }
+    }
+
+    pub(super) fn add_binding(&mut self, number: u64, binding: &Binding) {
+        self.router.add(number, binding);
+        if named::number(&binding.arguments).is_some() {
+            let new = || Box::new(NamedBindings::new(&self.spec));
+            self.named.get_or_insert_with(new).add(number, binding);
+        }
+    }
+
+    pub(super) fn remove_binding(&mut self, number: u64, binding: &Binding) {
+        self.router.remove(number, binding);
+        if named::number(&binding.arguments).is_some() {
+            self.named.take_if(|named| named.remove(number, binding));
         }
     }
 }

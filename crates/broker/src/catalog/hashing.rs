@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_model::{Arguments, Identity, Refusal, Value};
+use ferrymq_model::{Arguments, Property, Refusal, Value};
 use slab::Slab;
 
 use super::bindings::{Binding, Target};
@@ -14,7 +14,7 @@ use super::routing::Opened;
 pub(super) enum HashedBy {
     RoutingKey,
     Header(String),
-    Identity(Identity),
+    Property(Property),
 }
 
 impl HashedBy {
@@ -28,9 +28,9 @@ impl HashedBy {
             (Some(_), Some(_)) => refuse("hash-header and hash-property are mutually exclusive".to_owned()),
             (Some(_), None) => refuse("hash-header must be a text".to_owned()),
             (None, Some(property)) => match property.as_text().unwrap_or_default() {
-                "message_id" => Ok(Self::Identity(Identity::MessageId)),
-                "correlation_id" => Ok(Self::Identity(Identity::CorrelationId)),
-                "timestamp" => Ok(Self::Identity(Identity::Timestamp)),
+                "message_id" => Ok(Self::Property(Property::MessageId)),
+                "correlation_id" => Ok(Self::Property(Property::CorrelationId)),
+                "timestamp" => Ok(Self::Property(Property::Timestamp)),
                 other => refuse(format!("Unsupported property: {other}")),
             },
         }
@@ -149,7 +149,7 @@ impl Shares {
                 Some(Value::Text(text)) => hash(0, text.as_bytes()),
                 Some(other) => hash(0, format!("{other:?}").as_bytes()),
             },
-            HashedBy::Identity(identity) => hash(0, &envelope.identity(*identity).unwrap_or_default()),
+            HashedBy::Property(property) => hash(0, &envelope.property(*property).unwrap_or_default()),
         };
         let (mut least, mut nearest) = (u64::MAX, None);
         for (class, rings) in &self.classes {

@@ -1,6 +1,6 @@
 //! Headers exchanges: a binding's arguments say which headers must match, and whether all of them or any.
 
-use ferrymq_model::{Arguments, Refusal, Table, Value};
+use ferrymq_model::{Arguments, BindingSpec, Refusal, Table, Value};
 
 /// A binding's arguments, prepared for matching.
 #[derive(Debug)]
@@ -42,9 +42,10 @@ impl Matcher {
     pub(super) fn new(arguments: &Arguments) -> Self {
         let kind = arguments.get("x-match").and_then(Value::as_text).and_then(parse_kind);
         let (any, with_x) = kind.unwrap_or((false, false));
+        let own = ["x-match", BindingSpec::NUMBER];
         let wanted = arguments
             .iter()
-            .filter(|(key, _)| if with_x { *key != "x-match" } else { !key.starts_with("x-") })
+            .filter(|(key, _)| if with_x { !own.contains(key) } else { !key.starts_with("x-") })
             .map(|(key, value)| (key.to_owned(), value.clone()))
             .collect();
         Self { any, wanted }

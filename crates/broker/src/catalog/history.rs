@@ -41,7 +41,8 @@ impl KeptMessage {
             OwnedBody::Filed(filed) => filed.bytes.len(),
         };
         let keys: usize = self.more_keys.iter().map(Vec::len).sum();
-        OVERHEAD_BYTES + body + keys + self.message.properties.len() + self.message.routing_key.len()
+        let OwnedMessage { routing_key, properties, annotations, .. } = &self.message;
+        OVERHEAD_BYTES + body + keys + routing_key.len() + properties.len() + annotations.len()
     }
 }
 

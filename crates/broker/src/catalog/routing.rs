@@ -5,7 +5,7 @@ use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferrymq_model::{Destination, ExchangeKind, ExchangeSpec, Identity, Name, QueueId, Refusal, Table};
+use ferrymq_model::{Destination, ExchangeKind, ExchangeSpec, Name, Property, QueueId, Refusal, Table};
 use hashbrown::{HashMap, HashSet};
 
 use super::bindings::{Binding, Target};
@@ -14,8 +14,8 @@ use super::hashing::{Shares, hash};
 use super::headers::Matcher;
 use super::history::{History, wants_not_to_be_kept};
 use super::targets::Targets;
-use super::topics::Topics;
-use super::{Catalog, QueueRecord, Vhost, delayed, jms};
+use super::topics::{Topics, has_too_many_words, too_many_words};
+use super::{Catalog, QueueRecord, Vhost, delayed, jms, named};
 use crate::queue::sabotage::{Sabotage, Saboteur};
 use crate::selector::Expression;
 
@@ -47,9 +47,25 @@ pub(super) struct Found<'a> {
     seen: HashSet<Name>,
     /// Whether the last exchange had a match, also if that was reached before.
     matched: bool,
+    /// The bindings that ask to be named, by the numbers that the catalog gives to bindings.
+    named: Vec<QueueId>,
     holds: Holds,
+    /// Whether a key has too many words for a topic exchange.
+    too_many_words: bool,
     /// The existing queues, while there are bindings of deleted ones.
     there: Option<&'a HashMap<QueueId, Box<QueueRecord>>>,
+}
+
+impl<'a> Found<'a> {
+    fn new(
+        start: &'a str,
+        queues: &'a mut Vec<QueueId>,
+        there: Option<&'a HashMap<QueueId, Box<QueueRecord>>>,
+    ) -> Self {
+        let (exchanges, seen, named) = (Vec::new(), HashSet::new(), Vec::new());
+        let (holds, too_many_words) = (Holds::UntilChange, false);
+        Self { start, queues, exchanges, seen, matched: false, named, holds, too_many_words, there }
+    }
 }
 
 impl Found<'_> {
@@ -96,19 +112,28 @@ pub struct Envelope<'a> {
     /// Its headers, with their values decoded.
     pub headers: &'a dyn Fn() -> Table,
     /// Its properties.
-    pub identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
+    pub property: &'a dyn Fn(Property) -> Option<Vec<u8>>,
     /// A random number for it.
     pub random: &'a dyn Fn() -> u64,
     /// Called with every history that should keep it.
     pub keep: &'a dyn Fn(&History),
     /// Its delay in milliseconds, if it asks for one.
     pub delay_ms: &'a dyn Fn() -> Option<u64>,
+    /// Called with a queue and the number of a binding through which the message reaches it, for each binding that asks
+    /// to be named ([`ferrymq_model::BindingSpec::NUMBER`]).
+    pub matched: &'a dyn Fn(QueueId, u64),
 }
 
 impl Envelope<'_> {
     /// There is nothing in it.
-    pub const EMPTY: Self =
-        Self { headers: &Table::default, identity: &|_| None, random: &|| 0, keep: &|_| (), delay_ms: &|| None };
+    pub const EMPTY: Self = Self {
+        headers: &Table::default,
+        property: &|_| None,
+        random: &|| 0,
+        keep: &|_| (),
+        delay_ms: &|| None,
+        matched: &|_, _| (),
+    };
 }
 
 impl std::fmt::Debug for Envelope<'_> {
@@ -129,7 +154,7 @@ pub enum Holds {
 /// An envelope that is read when an exchange looks into it.
 pub(super) struct Opened<'a> {
     headers: LazyCell<Table, &'a dyn Fn() -> Table>,
-    identity: &'a dyn Fn(Identity) -> Option<Vec<u8>>,
+    property: &'a dyn Fn(Property) -> Option<Vec<u8>>,
     random: LazyCell<u64, &'a dyn Fn() -> u64>,
     saboteur: Saboteur,
     keep: &'a dyn Fn(&History),
@@ -141,7 +166,7 @@ impl<'a> Opened<'a> {
         Self {
             saboteur,
             headers: LazyCell::new(envelope.headers),
-            identity: envelope.identity,
+            property: envelope.property,
             random: LazyCell::new(envelope.random),
             keep: envelope.keep,
             delay_ms: LazyCell::new(envelope.delay_ms),
@@ -152,8 +177,8 @@ impl<'a> Opened<'a> {
         &self.headers
     }
 
-    pub(super) fn identity(&self, identity: Identity) -> Option<Vec<u8>> {
-        (self.identity)(identity)
+    pub(super) fn property(&self, property: Property) -> Option<Vec<u8>> {
+        (self.property)(property)
     }
 }
 
@@ -213,6 +238,15 @@ impl Router {
         }
     }
 
+    /// A router of an exchange's bindings that ask to be named.
+    pub(super) fn of_names(spec: &ExchangeSpec) -> Self {
+        match Self::new(spec) {
+            // Only the exchange itself keeps messages.
+            Self::RecentHistory(targets, _) => Self::Fanout(targets),
+            router => router,
+        }
+    }
+
     /// Finds the targets for each of `keys`.
     fn collect<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
         match self {
@@ -222,7 +256,13 @@ impl Router {
             Self::Fanout(all) => found.add_all(all),
             Self::Topic(topics) => {
                 let before = found.exchanges.len();
-                keys.for_each(|key| topics.matches(key, found));
+                for key in keys {
+                    if has_too_many_words(key) {
+                        found.too_many_words = true;
+                    } else {
+                        topics.matches(key, found);
+                    }
+                }
                 // Words are found in the order of a hash table, which is another one in each process.
                 found.exchanges[before..].sort_unstable();
             }
@@ -271,13 +311,17 @@ impl Router {
 
 impl Exchange {
     /// Finds the targets of its bindings, or of its alternate exchange if no binding matches.
-    fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
+    fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]> + Clone, envelope: &Opened<'_>, found: &mut Found<'_>) {
         found.matched = false;
         if let Some(schedule) = self.schedule {
             found.holds = Holds::Once;
             if envelope.delay_ms.is_some() {
                 return found.put(&Target::Queue(schedule));
             }
+        }
+        if let Some(named) = &self.named {
+            found.holds = Holds::Once;
+            named.router.collect(keys.clone(), envelope, &mut Found::new("", &mut found.named, None));
         }
         self.router.collect(keys, envelope, found);
         if !found.matched
@@ -302,7 +346,8 @@ impl Catalog {
     /// keys. Returns how long the answer is valid.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] if the exchange does not exist.
+    /// [`Refusal::NotFound`] if the exchange does not exist; [`Refusal::PreconditionFailed`] if a key has more than 256
+    /// words and reaches a topic exchange.
     pub fn route(
         &self,
         vhost: &str,
@@ -320,11 +365,14 @@ impl Catalog {
             targets.extend(keys.filter_map(|key| vhost.queue_named(key)));
         } else {
             let start = vhost.exchange(exchange)?;
-            let (exchanges, seen) = (Vec::new(), HashSet::new());
             let there = (!self.unbinding.is_empty()).then_some(&self.queues);
-            let mut found = Found { start: exchange, queues: targets, exchanges, seen, matched: false, holds, there };
+            let mut found = Found::new(exchange, targets, there);
             vhost.walk(start, &keys, &Opened::new(envelope, self.saboteur), &mut found);
             holds = found.holds;
+            if found.too_many_words {
+                return Err(too_many_words());
+            }
+            found.named.into_iter().for_each(|number| vhost.tell_matched(number, envelope));
         }
         if targets.len() > 1 && !targets.is_sorted_by(|a, b| a < b) {
             targets.sort_unstable();
@@ -378,6 +426,14 @@ impl Vhost {
             if let Some(exchange) = self.exchanges.get(name) {
                 exchange.collect(keys.clone(), envelope, found);
             }
+        }
+    }
+
+    /// Tells of a binding that asks to be named, and was matched.
+    fn tell_matched(&self, QueueId(number): QueueId, envelope: &Envelope<'_>) {
+        let Some(binding) = self.bindings.get(&number) else { return };
+        if let (Target::Queue(queue), Some(number)) = (&binding.target, named::number(&binding.arguments)) {
+            (envelope.matched)(*queue, number);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Topic patterns: words between dots, where `*` is any one word and `#` any number of words.
 
+use ferrymq_model::Refusal;
 use hashbrown::HashMap;
 use slab::Slab;
 use smallvec::SmallVec;
@@ -7,6 +8,21 @@ use smallvec::SmallVec;
 use super::bindings::Target;
 use super::routing::Found;
 use super::targets::Targets;
+
+/// The most words of a key or a pattern: as many as fit into the 255 bytes of AMQP 0-9-1. The time and the memory that a
+/// key takes grow with the square of this number. (Other servers have such a limit for the levels of MQTT's topics, too:
+/// in Mosquitto it is 200.)
+const WORDS_MAX: usize = 256;
+
+/// Whether a key or a pattern has more words than patterns are compared with.
+pub(super) fn has_too_many_words(key: &[u8]) -> bool {
+    key.len() >= WORDS_MAX && words(key).nth(WORDS_MAX).is_some()
+}
+
+/// The refusal of such a key.
+pub(super) fn too_many_words() -> Refusal {
+    Refusal::PreconditionFailed(format!("a key of a topic exchange has at most {WORDS_MAX} words"))
+}
 
 /// Patterns as a tree with a word on each edge. Matching a routing key visits every node at most once, with all
 /// positions in the key at which the node can match. So a key costs at most as much as all patterns have words.
@@ -63,7 +79,7 @@ impl Topics {
         }
     }
 
-    /// Finds the targets of all patterns that match.
+    /// Finds the targets of all patterns that match. The key does not have too many words.
     pub(super) fn matches(&self, key: &[u8], found: &mut Found<'_>) {
         let words: SmallVec<[&[u8]; 16]> = words(key).collect();
         if words.len() < 64 {

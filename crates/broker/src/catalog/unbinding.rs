@@ -98,7 +98,7 @@ impl Catalog {
             while let Some(number) = exchange.bindings.pop_first() {
                 let found = self.vhosts.get_mut(&of.vhost).expect("a vhost's bindings go before it does");
                 if let Some(binding) = found.take_binding(number, changes) {
-                    exchange.router.remove(number, &binding);
+                    exchange.remove_binding(number, &binding);
                     self.record_binding(&of.vhost, &binding, CatalogEvent::BindingDeleted);
                     self.detach_target(&of.vhost, number, &binding.target);
                 }
@@ -121,7 +121,7 @@ impl Catalog {
         let source_is_over = match &mut of.exchange {
             // The binding leads from the exchange to itself.
             Some(exchange) if binding.source == of.name => {
-                exchange.router.remove(number, &binding);
+                exchange.remove_binding(number, &binding);
                 exchange.bindings.remove(&number);
                 false
             }

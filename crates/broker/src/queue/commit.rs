@@ -17,6 +17,8 @@ pub struct Committed<'a> {
     pub persistent: bool,
     /// Its queues, in ascending order.
     pub targets: &'a [QueueId],
+    /// The bindings that ask to be named, for each queue that it reaches through them.
+    pub matched: &'a [(QueueId, u64)],
 }
 
 impl Shard {
@@ -35,7 +37,7 @@ impl Shard {
         }
         let published = publishes
             .into_iter()
-            .map(|one| self.publish(&one.message, &one.facts, one.persistent, one.targets, ports))
+            .map(|one| self.publish_matched(&one.message, &one.facts, one.persistent, one.targets, one.matched, ports))
             .collect();
         for (settlement, ranges) in settlements {
             self.settle(ranges, *settlement, now, ports);

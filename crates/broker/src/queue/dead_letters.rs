@@ -158,16 +158,15 @@ impl Shard {
         budget: &mut usize,
         ports: &mut impl Ports,
     ) -> bool {
-        let (message, waiting) = (dead_letter.message.borrowed(), self.waiting_dead_letters.len());
-        let published = self.publish(&message, &dead_letter.facts, dead_letter.persistent, &dead_letter.targets, ports);
+        let waiting = self.waiting_dead_letters.len();
+        let published = self.publish_one(dead_letter, ports);
         for _ in 0..ROUND_MESSAGES_MAX {
             if self.waiting_dead_letters.len() <= waiting {
                 break;
             }
             *budget = budget.saturating_sub(1);
             let caused = self.waiting_dead_letters.pop_back().expect("there is one more than before");
-            let message = caused.message.borrowed();
-            self.publish(&message, &caused.facts, caused.persistent, &caused.targets, ports);
+            self.publish_one(&caused, ports);
         }
         published.queues > 0
     }

@@ -126,6 +126,8 @@ pub struct RoutedMessage {
     pub persistent: bool,
     /// Its targets: each queue once, in ascending order.
     pub targets: Vec<QueueId>,
+    /// The bindings that ask to be named, for each queue that it reaches through them.
+    pub matched: Vec<(QueueId, u64)>,
 }
 
 /// What storage answers when asked for a message.

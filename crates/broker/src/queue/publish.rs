@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ferrymq_model::{DeathReason, Facts, MessageRef, Place, QueueId, Settled, SubscriptionId};
+use ferrymq_model::{Annotations, DeathReason, Facts, MessageRef, Place, QueueId, Settled, SubscriptionId};
 use hashbrown::HashMap;
 
 use super::dispatch::Offer;
@@ -83,6 +83,52 @@ impl Shard {
             ports.end_unit();
         }
         published
+    }
+
+    /// Like [`Shard::publish`], for a message that comes through bindings that ask to be named: in each queue that
+    /// `matched` names, it has their numbers as an annotation.
+    pub fn publish_matched(
+        &mut self,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        persistent: bool,
+        targets: &[QueueId],
+        matched: &[(QueueId, u64)],
+        ports: &mut impl Ports,
+    ) -> Published {
+        if matched.is_empty() {
+            return self.publish(message, facts, persistent, targets, ports);
+        }
+        let (named, plain): (Vec<QueueId>, Vec<_>) =
+            targets.iter().partition(|target| matched.iter().any(|(queue, _)| queue == *target));
+        // It is written for each of these queues.
+        ports.begin_unit();
+        let mut published = if plain.is_empty() {
+            Published::default()
+        } else {
+            self.publish(message, facts, persistent, &plain, ports)
+        };
+        for target in named {
+            let mut annotations = Annotations::read(message.annotations);
+            let here = matched.iter().filter(|(queue, _)| *queue == target);
+            annotations.bindings = here.map(|(_, number)| *number).collect();
+            annotations.bindings.sort_unstable();
+            annotations.bindings.dedup();
+            let annotations = annotations.write();
+            let message = MessageRef { annotations: &annotations, ..*message };
+            let here = self.publish(&message, facts, persistent, &[target], ports);
+            published.queues += here.queues;
+            published.durable |= here.durable;
+            published.refused |= here.refused;
+            published.ahead_in = here.ahead_in.or(published.ahead_in);
+        }
+        ports.end_unit();
+        published
+    }
+
+    /// Publishes a message that was routed within the node.
+    pub(super) fn publish_one(&mut self, one: &RoutedMessage, ports: &mut impl Ports) -> Published {
+        self.publish_matched(&one.message.borrowed(), &one.facts, one.persistent, &one.targets, &one.matched, ports)
     }
 
     /// Whether a message to these targets is stored durably, as far as that is known before it is published.

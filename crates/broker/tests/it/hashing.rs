@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ferrymq_broker::{Caller, Envelope, Holds};
-use ferrymq_model::{BindCommand, ConnectionId, Destination, Identity, Name, QueueId, Refusal, Table, Value};
+use ferrymq_model::{BindCommand, ConnectionId, Destination, Name, Property, QueueId, Refusal, Table, Value};
 
 use crate::desk::{Desk, check};
 
@@ -24,8 +24,8 @@ fn bind(desk: &mut Desk, exchange: &str, queue: &str, key: &str) -> Result<(), R
 /// The targets of a message, and how long that is valid. Its message id is `header`, too.
 fn route(desk: &Desk, exchange: &str, key: &str, header: &str, random: u64) -> (Option<QueueId>, Holds) {
     let headers = || Table(vec![("h".to_owned(), Value::Text(header.to_owned()))]);
-    let identity = |which| (which == Identity::MessageId).then(|| header.as_bytes().to_vec());
-    let envelope = Envelope { headers: &headers, identity: &identity, random: &|| random, ..Envelope::EMPTY };
+    let property = |which| (which == Property::MessageId).then(|| header.as_bytes().to_vec());
+    let envelope = Envelope { headers: &headers, property: &property, random: &|| random, ..Envelope::EMPTY };
     let mut targets = Vec::new();
     let holds = desk.catalog.route("/", exchange, key.as_bytes(), &[], &envelope, &mut targets).unwrap();
     assert!(targets.len() <= 1, "{targets:?}");

@@ -1,14 +1,14 @@
 //! What `x-recent-history` exchanges keep, and for how long.
 
 use ferrymq_broker::{Envelope, History, HistoryBudget, KeptMessage};
-use ferrymq_model::{DeleteExchange, Dialect, Name, OwnedBody, OwnedMessage, Table, Value};
+use ferrymq_model::{DeleteExchange, DialectId, Name, OwnedBody, OwnedMessage, Table, Value};
 
 use crate::desk::{Desk, check};
 
 /// A message of 1,000 bytes that is called `name`.
 fn message(name: &str) -> KeptMessage {
     let message = OwnedMessage {
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: Name::from("x"),
         routing_key: name.as_bytes().into(),
         properties: Vec::new(),

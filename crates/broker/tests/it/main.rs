@@ -13,6 +13,7 @@ mod hashing;
 mod history;
 mod jms;
 mod matching;
+mod named;
 mod policies;
 mod port;
 mod queues;

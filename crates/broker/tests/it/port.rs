@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ferrymq_broker::{Content, Dead, DelayedMessage, Delivery, Next, Ports, Recovered, RoutedMessage, Taken};
 use ferrymq_model::{
-    CatalogEntry, DeathReason, Dialect, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
+    CatalogEntry, DeathReason, DialectId, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
     QueueState, Sequence, Settled, SubscriptionId, Time,
 };
 
@@ -92,6 +92,8 @@ pub struct Port {
     pub queues: BTreeMap<String, QueueId>,
     /// What was published, by number.
     pub written: BTreeMap<u64, Written>,
+    /// The annotations of the messages that were put into each queue.
+    pub annotations: BTreeMap<QueueId, Vec<Vec<u8>>>,
     /// How many units of the journal have begun and not ended.
     units: u32,
     /// How many publishes a commit has reached so far; and how many of them have an event.
@@ -131,7 +133,7 @@ fn numbered(number: u64, bytes: u32) -> OwnedMessage {
     let mut body = number.to_le_bytes().to_vec();
     body.resize(bytes as usize, 0);
     OwnedMessage {
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: Name::from("dead-letters"),
         routing_key: Box::default(),
         properties: Vec::new(),
@@ -159,6 +161,7 @@ impl Port {
             settled: BTreeMap::new(),
             queues: BTreeMap::new(),
             written: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             units: 0,
             begun: Rc::default(),
             told: 0,
@@ -301,6 +304,7 @@ impl Ports for Port {
         let places =
             durable.iter().map(|place| (place, kept(true))).chain(transient.iter().map(|place| (place, kept(false))));
         for (place, stored) in places {
+            self.annotations.entry(place.queue.queue()).or_default().push(message.annotations.to_vec());
             let state = self.state(place.queue);
             assert_eq!(place.sequence, state.next, "sequences ascend by one");
             state.next = place.sequence + 1;
@@ -424,7 +428,7 @@ impl Ports for Port {
         dead_letter.map(|dead_letter| {
             let message = numbered(dead_letter.id, bytes);
             let facts = Facts { arrived: dead.at, expires: None, ..*dead.facts };
-            RoutedMessage { message, facts, persistent, targets }
+            RoutedMessage { message, facts, persistent, targets, matched: Vec::new() }
         })
     }
 
@@ -451,7 +455,7 @@ impl Ports for Port {
         let facts = Facts { arrived: delayed.at, expires: None, ..*delayed.facts };
         let persistent = self.written[&number].persistent;
         let message = numbered(number, delayed.facts.body_bytes);
-        (!targets.is_empty()).then_some(RoutedMessage { message, facts, persistent, targets })
+        (!targets.is_empty()).then_some(RoutedMessage { message, facts, persistent, targets, matched: Vec::new() })
     }
 
     fn begin_unit(&mut self) {

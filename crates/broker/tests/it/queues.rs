@@ -1,7 +1,7 @@
 //! Single behaviours of a shard that the random sequences do not check, or not closely.
 
 use ferrymq_broker::{DeleteWhen, Got, Published, QueueSettings, SequenceRange, Shard, Subscriber};
-use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
+use ferrymq_model::{BodyRef, DialectId, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
 
 use crate::port::{Event, Port, Written};
 use crate::random::Random;
@@ -34,7 +34,7 @@ impl Bench {
     pub fn publish_to(&mut self, targets: &[QueueId], persistent: bool, facts: Facts) -> Published {
         let body = self.port.write(Written { persistent, ..Written::default() }).to_le_bytes();
         let message = MessageRef {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: "",
             routing_key: b"q",
             properties: &[],
@@ -118,19 +118,21 @@ fn nobody_waits_for_a_consumer_without_credit() {
 fn what_would_not_fit_storage_is_refused_before_anything_is_done_with_it() {
     let mut bench = Bench::new();
     let (long, properties) = ("n".repeat(256), vec![0; MessageRef::PROPERTIES_BYTES]);
+    let key = vec![b'k'; MessageRef::KEY_BYTES_MAX + 1];
     let fits = MessageRef {
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: &long[1..],
-        routing_key: &long.as_bytes()[1..],
+        routing_key: &key[1..],
         properties: &properties[1..],
-        annotations: &[],
+        annotations: &properties[1..],
         body: BodyRef::Inline(&[]),
     };
     assert!(fits.fits());
     for message in [
         MessageRef { exchange: &long, ..fits },
-        MessageRef { routing_key: long.as_bytes(), ..fits },
+        MessageRef { routing_key: &key, ..fits },
         MessageRef { properties: &properties, ..fits },
+        MessageRef { annotations: &properties, ..fits },
     ] {
         let published = bench.shard.publish(&message, &Facts::default(), true, &[QUEUE], &mut bench.port);
         assert_eq!(published, Published { queues: 1, refused: true, ..Published::default() });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ferrymq_broker::{Published, ScheduleSettings, Shard};
-use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Name, QueueId, Time};
+use ferrymq_model::{BodyRef, DialectId, Facts, MessageRef, Name, QueueId, Time};
 
 use crate::port::{Port, Written};
 use crate::queues::settings;
@@ -41,7 +41,7 @@ impl Bench {
         self.expected.insert((self.now.after_ms(delay_ms), number, persistent));
         let body = number.to_le_bytes();
         let message = MessageRef {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: "x",
             routing_key: b"q",
             properties: &[],

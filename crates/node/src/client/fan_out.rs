@@ -95,7 +95,8 @@ impl Client {
             let message = message_of(publish, &[]);
             let facts = facts_of(publish, &message, now);
             let here = self.node.decide(&mut deferred, |shard, ports| {
-                let here = shard.publish(&message, &facts, publish.persistent, targets, ports);
+                let here =
+                    shard.publish_matched(&message, &facts, publish.persistent, targets, publish.matched(), ports);
                 if here.durable && *wants_confirm {
                     *stored = Some(ports.flushed_position());
                 }

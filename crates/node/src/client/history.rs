@@ -1,12 +1,15 @@
 //! A new binding of an `x-recent-history` exchange gets the messages that the exchange has kept.
 
-use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
-use ferrymq_model::{BindCommand, Facts, Position, QueueId, Time};
+use ferrymq_broker::{Catalog, History, KeptMessage, binding_number};
+use ferrymq_model::{BindCommand, Destination, Facts, Position, QueueId, Time};
 
 use super::Client;
-use crate::core::{
-    node::Node,
-    transition::{CatalogLock, Deferred},
+use crate::{
+    core::{
+        node::Node,
+        transition::{CatalogLock, Deferred},
+    },
+    routing::envelope::with_envelope,
 };
 
 impl Client {
@@ -29,9 +32,11 @@ impl Client {
         let (now, mut after) = (self.node.now(), None);
         for batch in replayed.chunks(self.node.limits().batch_messages_max) {
             self.node.decide_with(CatalogLock::Read(catalog), deferred, |shard, ports| {
-                for (targets, kept) in batch {
+                for ((targets, matched), kept) in batch {
                     let message = kept.message.borrowed();
-                    if shard.publish(&message, &facts_of(kept, now), kept.persistent, targets, ports).durable {
+                    let facts = facts_of(kept, now);
+                    let published = shard.publish_matched(&message, &facts, kept.persistent, targets, matched, ports);
+                    if published.durable {
                         after = Some(ports.flushed_position());
                     }
                 }
@@ -42,8 +47,8 @@ impl Client {
 }
 
 impl Node {
-    /// The queues that a kept message reaches through a new binding. Other history exchanges on the way keep it,
-    /// too.
+    /// The queues that a kept message reaches through a new binding, and the bindings that ask to be named. Other history
+    /// exchanges on the way keep it, too.
     fn targets_behind(
         &self,
         catalog: &Catalog,
@@ -51,25 +56,24 @@ impl Node {
         history: &History,
         bound: &BindCommand,
         kept: &KeptMessage,
-    ) -> Vec<QueueId> {
+    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
         let (message, mut targets) = (kept.message.borrowed(), Vec::new());
-        let reader = self.properties.get(&message.dialect);
-        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
-        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
         let keep = |other: &History| {
             if !std::ptr::eq(other, history) {
                 self.keep(other, kept.clone());
             }
         };
-        let random = || self.random() as u64;
-        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
-        let envelope =
-            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
         let (key, more_keys) = (message.routing_key, &*kept.more_keys);
-        catalog
-            .route_to(vhost, &bound.destination, key, more_keys, &envelope, &mut targets)
-            .expect("what has just been bound is there");
-        targets
+        let ((), mut matched) = with_envelope(&self.dialects, &message, &|| self.random() as u64, &keep, |envelope| {
+            catalog
+                .route_to(vhost, &bound.destination, key, more_keys, envelope, &mut targets)
+                .expect("what has just been bound is there");
+        });
+        // A queue's own new binding is not on the way: the message comes from it.
+        if let (Destination::Queue(_), Some(number)) = (&bound.destination, binding_number(&bound.arguments)) {
+            matched.extend(targets.iter().map(|queue| (*queue, number)));
+        }
+        (targets, matched)
     }
 }
 

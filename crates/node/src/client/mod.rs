@@ -72,6 +72,8 @@ pub struct Client {
     /// The number of changes of the vhost, which make cached routes invalid.
     epoch: Option<Epoch>,
     routes: RouteCache,
+    /// The bindings that ask to be named, of the publish that was routed last.
+    matched: Vec<(ferrymq_model::QueueId, u64)>,
     has_published: bool,
     pacing: Pacing,
     /// Messages for many queues that have not been put into all of them yet.
@@ -121,6 +123,7 @@ impl Client {
             credit_is_back: false,
             epoch: None,
             routes: RouteCache::default(),
+            matched: Vec::new(),
             has_published: false,
             pacing: Pacing::default(),
             fan_out: None,

@@ -1,6 +1,6 @@
 //! Prepared transactions: they are decided later, from any connection and also after a restart (X/Open XA).
 
-use ferrymq_broker::{Catalog, Committed, Envelope, History, KeptMessage, PreparedTransaction};
+use ferrymq_broker::{Catalog, Committed, History, KeptMessage, PreparedTransaction};
 use ferrymq_model::{CatalogEntry, Limits, Name, Origin, QueueId, Refusal, Reply, Settlement, TransactionId};
 
 use super::{
@@ -16,6 +16,7 @@ use crate::{
         start::NodeError,
         transition::{CatalogLock, Deferred},
     },
+    routing::envelope::with_envelope,
 };
 
 /// How many prepared transactions a node keeps.
@@ -87,13 +88,14 @@ impl Client {
         let (now, mut deferred) = (self.node.now(), Deferred::default());
         let catalog = self.node.catalog.read();
         let publishes = if commits { &found.publishes[..] } else { &[] };
-        let routed: Vec<Vec<QueueId>> =
+        let routed: Vec<_> =
             publishes.iter().map(|kept| self.node.route_kept(&catalog, &found.vhost, kept)).collect();
-        let messages = publishes.iter().zip(&routed).map(|(kept, targets)| Committed {
+        let messages = publishes.iter().zip(&routed).map(|(kept, (targets, matched))| Committed {
             message: kept.message.borrowed(),
             facts: facts_of(kept, now),
             persistent: kept.persistent,
             targets,
+            matched,
         });
         let settlements: Vec<_> = found
             .settlements
@@ -128,22 +130,16 @@ impl Node {
         own.map(|found| found.name.clone()).collect()
     }
 
-    /// The queues of a message that was checked before; none if its exchange was deleted meanwhile.
-    fn route_kept(&self, catalog: &Catalog, vhost: &str, kept: &KeptMessage) -> Vec<QueueId> {
+    /// The queues of a message that was checked before, and the bindings that ask to be named; none if its exchange was
+    /// deleted meanwhile.
+    fn route_kept(&self, catalog: &Catalog, vhost: &str, kept: &KeptMessage) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
         let (message, mut targets) = (kept.message.borrowed(), Vec::new());
-        let reader = self.properties.get(&message.dialect);
-        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
-        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
         let keep = |history: &History| self.keep(history, kept.clone());
-        let random = || self.random() as u64;
-        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
-        let envelope =
-            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
         let (key, more_keys) = (message.routing_key, &*kept.more_keys);
-        if catalog.route(vhost, message.exchange, key, more_keys, &envelope, &mut targets).is_err() {
-            targets.clear();
-        }
-        targets
+        let (routed, matched) = with_envelope(&self.dialects, &message, &|| self.random() as u64, &keep, |envelope| {
+            catalog.route(vhost, message.exchange, key, more_keys, envelope, &mut targets)
+        });
+        if routed.is_ok() { (targets, matched) } else { (Vec::new(), Vec::new()) }
     }
 
     /// After a restart: what prepared transactions settle is not ready.

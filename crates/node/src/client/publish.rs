@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use ferrymq_broker::{Catalog, Envelope, History, Holds, KeptMessage, Published, Rights};
+use ferrymq_broker::{Catalog, History, Holds, KeptMessage, Published, Rights};
 use ferrymq_model::{
     Body, BodyRef, Event, Facts, MessageRef, Position, Publish, PublishExtras, PublishOutcome, QueueId, Refusal,
     ReturnReason, Span, Time, TransactionId,
@@ -18,7 +18,7 @@ use crate::{
     connection::{ledger::Kind, mailbox::Channel, transaction},
     core::{node::Node, transition::Deferred},
     management::{counters::Batch, trace::TracePoint},
-    routing::replies::ReplyTarget,
+    routing::{envelope::with_envelope, replies::ReplyTarget},
 };
 
 /// About how long a unit of work takes, in nanoseconds.
@@ -142,7 +142,8 @@ impl Client {
                 };
                 let facts = facts_of(publish, &message, now);
                 let targets = &targets[range.clone()];
-                let published = shard.publish(&message, &facts, publish.persistent, targets, ports);
+                let (persistent, matched) = (publish.persistent, publish.matched());
+                let published = shard.publish_matched(&message, &facts, persistent, targets, matched, ports);
                 durable |= published.durable;
                 ahead_in = published.ahead_in.or(ahead_in);
                 route.became(published);
@@ -252,15 +253,17 @@ impl Client {
         targets: &[QueueId],
         deferred: &mut Deferred,
     ) {
-        let (Some(identity), Some(writer)) =
-            (self.connection.identity.get(), self.node.properties.get(&message.dialect))
-        else {
-            return;
-        };
+        let Some(identity) = self.connection.identity.get() else { return };
         let names = targets.iter().filter_map(|target| Some(&*catalog.queue_by_id(*target)?.settings.name)).collect();
         let (channel, point) = (publish.origin.channel, TracePoint::Published(names));
-        let trace_message =
-            self.node.firehose.trace_message(identity, channel, message, publish.more_keys(), &point, *writer);
+        let trace_message = self.node.firehose.trace_message(
+            identity,
+            channel,
+            message,
+            publish.more_keys(),
+            &point,
+            &self.node.dialects,
+        );
         deferred.trace_messages.extend(trace_message);
     }
 
@@ -330,7 +333,12 @@ impl Client {
         if publish.rare.as_ref().is_some_and(|rare| rare.wants_replies) {
             *publish = self.with_reply_address(publish, input)?;
         }
+        self.matched.clear();
         let range = self.route(publish, input, targets, purpose)?;
+        let matched = std::mem::take(&mut self.matched);
+        if !matched.is_empty() || !publish.matched().is_empty() {
+            publish.rare.get_or_insert_default().matched = matched;
+        }
         self.node.failed.check(&targets[range.clone()])?;
         if !range.is_empty() {
             return Ok(Route::Queues(range));
@@ -418,8 +426,9 @@ impl Client {
             catalog.check_claim(&caller, claimed)?;
         }
         let mut queues = Vec::new();
-        let holds = self.node.route(&catalog, caller.vhost, publish, &message, purpose, &mut queues)?;
+        let (holds, matched) = self.node.route(&catalog, caller.vhost, publish, &message, purpose, &mut queues)?;
         drop(catalog);
+        self.matched = matched;
         targets.extend_from_slice(&queues);
         if holds == Holds::UntilChange && more_keys.is_empty() {
             self.routes.keep(message.exchange, message.routing_key, queues);
@@ -503,16 +512,23 @@ pub(super) enum Purpose<'a> {
 }
 
 impl Node {
-    /// The queues of a message that was routed before; none if its exchange was deleted meanwhile.
-    pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Vec<QueueId> {
+    /// The queues of a message that was routed before, and the bindings that ask to be named; none if its exchange was
+    /// deleted meanwhile.
+    pub(super) fn route_again(
+        &self,
+        catalog: &Catalog,
+        vhost: &str,
+        publish: &Publish,
+    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
-        if self.route(catalog, vhost, publish, &message, Purpose::Publish, &mut targets).is_err() {
-            targets.clear();
+        match self.route(catalog, vhost, publish, &message, Purpose::Publish, &mut targets) {
+            Ok((_, matched)) => (targets, matched),
+            Err(_) => Default::default(),
         }
-        targets
     }
 
-    /// Fills `targets` with the queues of a message. Returns how long the result is valid.
+    /// Fills `targets` with the queues of a message. Returns how long the result is valid, and the bindings that ask to be
+    /// named.
     fn route(
         &self,
         catalog: &Catalog,
@@ -521,21 +537,17 @@ impl Node {
         message: &MessageRef<'_>,
         purpose: Purpose<'_>,
         targets: &mut Vec<QueueId>,
-    ) -> Result<Holds, Refusal> {
+    ) -> Result<(Holds, Vec<(QueueId, u64)>), Refusal> {
         let more_keys = publish.more_keys();
-        let reader = self.properties.get(&message.dialect);
-        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
-        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
         // Under the catalog's lock: a binding that is made at the same time gets the message exactly once.
         let keep = |history: &History| match purpose {
             Purpose::Publish => self.keep(history, kept_of(publish, message)),
             Purpose::Check(keeps) => keeps.set(true),
         };
-        let random = || self.random() as u64;
-        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
-        let envelope =
-            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
-        catalog.route(vhost, message.exchange, message.routing_key, more_keys, &envelope, targets)
+        let (holds, matched) = with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
+            catalog.route(vhost, message.exchange, message.routing_key, more_keys, envelope, targets)
+        });
+        Ok((holds?, matched))
     }
 }
 
@@ -547,7 +559,7 @@ pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRe
         exchange: text(part(publish.exchange)),
         routing_key: part(publish.routing_key),
         properties: part(publish.properties),
-        annotations: &[],
+        annotations: publish.annotations(),
         body: match &publish.body {
             Body::Span(span) => BodyRef::Inline(part(*span)),
             Body::Shared(bytes) => BodyRef::Shared(bytes),

@@ -1,6 +1,6 @@
 //! Requests whose replies need no queue (RabbitMQ's direct reply-to).
 
-use ferrymq_model::{Name, Origin, Publish, Refusal, Reply};
+use ferrymq_model::{Annotations, Name, Origin, Publish, Refusal, Reply};
 
 use super::{Client, publish::message_of};
 use crate::{
@@ -33,25 +33,22 @@ impl Client {
         }
     }
 
-    /// The publish with the channel's reply address in its properties.
+    /// The publish, annotated with the channel's reply address.
     pub(super) fn with_reply_address(&self, publish: &Publish, input: &[u8]) -> Result<Publish, Refusal> {
         let found = self.with_channel(publish.origin.channel, |channel| channel.reply_address.clone());
         let Some(replies) = found else {
             return Err(Refusal::PreconditionFailed("fast reply consumer does not exist".to_owned()));
         };
         let mut message = message_of(publish, input);
-        let properties = match self.node.properties.get(&message.dialect) {
-            Some(dialect) => dialect.with_reply_address(message.properties, &replies.address),
-            None => message.properties.to_vec(),
-        };
-        let bytes_max = self.connection.properties_bytes_max();
-        if properties.len() > bytes_max {
+        let before = Annotations::read(message.annotations);
+        let annotations = Annotations { reply_address: Some(replies.address.as_bytes()), ..before }.write();
+        message.annotations = &annotations;
+        let (bytes, bytes_max) = (message.needed_bytes(), self.connection.properties_bytes_max());
+        if bytes > bytes_max {
             return Err(Refusal::TooLarge(format!(
-                "with the address for replies a message has {} bytes of properties, and frame_max allows {bytes_max}",
-                properties.len()
+                "with the address for replies a message has {bytes} bytes of properties, and frame_max allows {bytes_max}"
             )));
         }
-        message.properties = &properties;
         Ok(transaction::kept(publish, &message))
     }
 }

@@ -60,17 +60,17 @@ impl Client {
         let waiting = self.connection.mailbox().take_waiting(self.connection.id());
         let (now, mut deferred) = (self.node.now(), Deferred::default());
         let catalog = self.node.catalog.read();
-        let routed: Vec<Vec<QueueId>> =
+        let routed: Vec<(Vec<QueueId>, Vec<(QueueId, u64)>)> =
             publishes.iter().map(|publish| self.node.route_again(&catalog, self.caller().vhost, publish)).collect();
         if self.node.firehose.is_on() {
-            for (publish, targets) in publishes.iter().zip(&routed) {
+            for (publish, (targets, _)) in publishes.iter().zip(&routed) {
                 self.trace_publish(&catalog, publish, &message_of(publish, &[]), targets, &mut deferred);
             }
         }
-        let messages = publishes.iter().zip(&routed).map(|(publish, targets)| {
+        let messages = publishes.iter().zip(&routed).map(|(publish, (targets, matched))| {
             let message = message_of(publish, &[]);
             let facts = facts_of(publish, &message, now);
-            Committed { message, facts, persistent: publish.persistent, targets }
+            Committed { message, facts, persistent: publish.persistent, targets, matched }
         });
         let (published, position) =
             self.node.decide_with(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {

@@ -10,7 +10,7 @@ use std::{cell::RefCell, collections::VecDeque};
 
 use bytes::Bytes;
 use ferrymq_model::{
-    BodyRef, Dialect, Effect, FiledBody, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason,
+    BodyRef, DialectId, Effect, FiledBody, MessageRef, Name, Origin, Position, Refusal, Reply, ReturnReason,
 };
 
 pub use stopped::StoppedEffects;
@@ -47,10 +47,11 @@ pub struct DeliveryHeader {
 /// A message's parts: lengths in the buffer, and the body if it is shared.
 #[derive(Clone, Debug)]
 struct Message {
-    dialect: Dialect,
+    dialect: DialectId,
     exchange_len: u8,
-    key_len: u8,
+    key_len: u16,
     properties_len: u32,
+    annotations_len: u32,
     inline_len: u32,
     shared: Option<Bytes>,
 }
@@ -172,6 +173,9 @@ impl Effects {
         self.texts.push_str(message.exchange);
         self.bytes.extend_from_slice(message.routing_key);
         self.bytes.extend_from_slice(message.properties);
+        if !message.annotations.is_empty() {
+            self.bytes.extend_from_slice(message.annotations);
+        }
         let (inline_len, shared) = match message.body {
             BodyRef::Inline(body) => {
                 self.bytes.extend_from_slice(body);
@@ -185,8 +189,9 @@ impl Effects {
         Message {
             dialect: message.dialect,
             exchange_len: len_u8(message.exchange.as_bytes()),
-            key_len: len_u8(message.routing_key),
+            key_len: u16::try_from(message.routing_key.len()).expect("a longer key was refused"),
             properties_len: len_u32(message.properties),
+            annotations_len: len_u32(message.annotations),
             inline_len,
             shared,
         }
@@ -364,13 +369,14 @@ impl Message {
         let exchange = rest.text(self.exchange_len);
         let routing_key = rest.take(usize::from(self.key_len));
         let properties = rest.take(self.properties_len as usize);
+        let annotations = rest.take(self.annotations_len as usize);
         let inline = rest.take(self.inline_len as usize);
         let body = self.shared.as_ref().map_or(BodyRef::Inline(inline), BodyRef::Shared);
-        MessageRef { dialect: self.dialect, exchange, routing_key, properties, annotations: &[], body }
+        MessageRef { dialect: self.dialect, exchange, routing_key, properties, annotations, body }
     }
 
     fn len_bytes(&self) -> usize {
-        usize::from(self.key_len) + (self.properties_len + self.inline_len) as usize
+        usize::from(self.key_len) + (self.properties_len + self.annotations_len + self.inline_len) as usize
     }
 }
 
@@ -400,7 +406,7 @@ fn len_u32(bytes: &[u8]) -> u32 {
 }
 
 fn len_u8(bytes: &[u8]) -> u8 {
-    u8::try_from(bytes.len()).expect("names and keys have at most 255 bytes")
+    u8::try_from(bytes.len()).expect("names have at most 255 bytes")
 }
 
 #[cfg(test)]
@@ -445,7 +451,7 @@ mod tests {
     fn what_follows_a_held_reply_waits_with_it() {
         let shared = Bytes::from_static(b"large");
         let message = |body| MessageRef {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: "x",
             routing_key: b"key",
             properties: b"pp",

@@ -92,10 +92,10 @@ pub fn kept_bytes(publish: &Publish) -> usize {
         Body::Shared(body) => body.len(),
         Body::Filed(filed) => filed.bytes.len(),
     };
-    publish.source(&[]).len() + shared
+    publish.source(&[]).len() + publish.annotations().len() + shared
 }
 
-/// The same publish with its own data, of a message that may have other properties now.
+/// The same publish with its own data, of a message that may have other annotations now.
 pub fn kept(publish: &Publish, message: &MessageRef<'_>) -> Publish {
     let inline: &[u8] = match message.body {
         BodyRef::Inline(body) => body,
@@ -118,5 +118,6 @@ pub fn kept(publish: &Publish, message: &MessageRef<'_>) -> Publish {
     };
     let mut rare = publish.rare.clone().unwrap_or_default();
     rare.head = Some(Bytes::from(head));
+    rare.annotations = message.annotations.into();
     Publish { exchange, routing_key, properties, body, rare: Some(rare), ..publish.clone() }
 }

@@ -1,6 +1,9 @@
 //! Messages whose properties are longer than a client takes: its frames limit them (AMQP 0-9-1, section 4.2.3).
+//!
+//! Only what a client cannot do without counts here: the publisher's own properties, and few annotations. The protocol's
+//! encoder leaves out all others where they do not fit.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use ferrymq_broker::{Delivery, Taken};
 use ferrymq_model::{MessageRef, Refusal};
@@ -12,23 +15,11 @@ use crate::{
 };
 
 impl Node {
-    /// The properties of a message as a client gets them that takes no more bytes of them; `None` if they do not fit.
-    pub(crate) fn fitting<'m>(&self, message: &MessageRef<'m>, bytes_max: usize) -> Option<Cow<'m, [u8]>> {
-        if message.properties.len() <= bytes_max {
-            return Some(Cow::Borrowed(message.properties));
-        }
-        let reader = self.properties.get(&message.dialect)?;
-        reader.shortened(message.properties, bytes_max).map(Cow::Owned)
-    }
-
     /// Gives a reply to the channel that asked for it. False: the channel has no reply address any more, too much waits
     /// for its socket, or its client takes no properties of this length.
     pub(crate) fn deliver_reply(&self, target: &ReplyTarget, message: &MessageRef<'_>) -> bool {
-        let fitting = self.fitting(message, target.connection.properties_bytes_max());
-        fitting.is_some_and(|properties| {
-            let message = MessageRef { properties: &properties, ..*message };
-            target.connection.mailbox().deliver_reply(target.channel, &message)
-        })
+        message.needed_bytes() <= target.connection.properties_bytes_max()
+            && target.connection.mailbox().deliver_reply(target.channel, message)
     }
 }
 
@@ -44,18 +35,18 @@ pub enum Written {
 }
 
 /// The refusal of a message that is too long for its client.
-pub fn too_long(properties: &[u8], connection: &Connection) -> Refusal {
+pub fn too_long(message: &MessageRef<'_>, connection: &Connection) -> Refusal {
     Refusal::TooLarge(format!(
         "a message has {} bytes of properties, and frame_max allows {}; use a larger frame_max",
-        properties.len(),
+        message.needed_bytes(),
         connection.properties_bytes_max()
     ))
 }
 
 impl Transition<'_> {
-    /// Offers a message whose properties are longer than the client takes: without what the server has added, if they
-    /// fit then. Otherwise the channel is refused: see `Mailbox::offer_unsent`. Where the message counts as delivered, a
-    /// limit of deliveries ends this. Also returns what has been put into the mailbox.
+    /// Offers a message whose properties are longer than the client takes: the channel is refused, see
+    /// `Mailbox::offer_unsent`. Where the message counts as delivered, a limit of deliveries ends this. Also returns what
+    /// has been put into the mailbox.
     #[cold]
     pub fn offer_long(
         &self,
@@ -67,12 +58,7 @@ impl Transition<'_> {
         if connection.mailbox().waits_for_credit(number) {
             return (Taken::NoCredit, Written::Nothing);
         }
-        if let Some(properties) = self.node.fitting(message, connection.properties_bytes_max()) {
-            let message = MessageRef { properties: &properties, ..*message };
-            let taken = connection.mailbox().offer(number, delivery, &message, self.now);
-            return (taken, if taken == Taken::Yes { Written::Message } else { Written::Nothing });
-        }
-        let refusal = too_long(message.properties, connection);
+        let refusal = too_long(message, connection);
         let unsent = connection.mailbox().offer_unsent(number, delivery, &refusal, self.now);
         if unsent != Unsent::NoCredit {
             connection.wake();

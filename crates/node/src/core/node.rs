@@ -12,7 +12,7 @@ use std::{
 
 use ferrymq_auth::{DelayedLogins, FailedLogins, PasswordChecks};
 use ferrymq_broker::{Catalog, HistoryBudget, Ports, PreparedTransaction, Shard};
-use ferrymq_model::{ConnectionId, Dialect, Event, Limits, Name, Position, Properties, QueueId, Refusal, Time};
+use ferrymq_model::{ConnectionId, Dialects, Event, Limits, Name, Position, QueueId, Refusal, Time};
 use ferrymq_storage::{BodyFiles, Store};
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
@@ -66,8 +66,8 @@ pub struct NodeSettings {
     pub storage: ferrymq_storage::Options,
     /// Values that were asked for and cannot change in an existing directory.
     pub fixed: FixedStorage,
-    /// How each dialect's properties are read.
-    pub properties: BTreeMap<Dialect, &'static dyn Properties>,
+    /// The dialects of messages. The server writes its own messages in the first one.
+    pub dialects: Dialects,
     /// The user backends, in their order.
     pub backends: Vec<Backend>,
     /// Whether events are published to the exchange `amq.rabbitmq.event`.
@@ -107,7 +107,7 @@ impl fmt::Debug for NodeSettings {
 /// is encoded, written or waited for while one of the first three is held.
 pub struct Node {
     pub(crate) limits: Limits,
-    pub(crate) properties: BTreeMap<Dialect, &'static dyn Properties>,
+    pub(crate) dialects: Dialects,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) backends: Vec<Backend>,
     pub(crate) password_checks: PasswordChecks<Connection>,

@@ -164,7 +164,7 @@ impl Node {
             disk: DiskState::new(store.disk_watch()),
             histories: HistoryBudget::new(settings.limits.histories_bytes_max),
             ledger: Ledger::new(&settings.limits).into(),
-            properties: settings.properties,
+            dialects: settings.dialects,
             backends: settings.backends,
             password_checks: PasswordChecks::new(host.random().to_le_bytes()),
             failed_logins: Default::default(),

@@ -289,9 +289,8 @@ impl Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        let Some(writer) = self.node.properties.get(&message.dialect) else { return };
         let point = TracePoint::Delivered(&queue.settings.name, delivery.redelivered);
-        let trace_message = firehose.trace_message(identity, channel, &message, &[], &point, *writer);
+        let trace_message = firehose.trace_message(identity, channel, &message, &[], &point, &self.node.dialects);
         self.deferred.trace_messages.extend(trace_message);
     }
 
@@ -392,7 +391,7 @@ impl Ports for Transition<'_> {
                 &stored
             }
         };
-        let (taken, written) = if message.properties.len() <= connection.properties_bytes_max() {
+        let (taken, written) = if message.needed_bytes() <= connection.properties_bytes_max() {
             let taken = connection.mailbox().offer(number, delivery, message, self.now);
             (taken, if taken == Taken::Yes { Written::Message } else { Written::Nothing })
         } else {
@@ -418,7 +417,7 @@ impl Ports for Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        self.node.fitting(&message, connection.properties_bytes_max()).is_some()
+        message.needed_bytes() <= connection.properties_bytes_max()
     }
 
     fn got(&mut self, delivery: &Delivery<'_>, remaining: u64) {
@@ -427,7 +426,7 @@ impl Ports for Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        let fitting = self.node.fitting(&message, connection.properties_bytes_max());
+        let fits = message.needed_bytes() <= connection.properties_bytes_max();
         let Place { queue, sequence } = delivery.from;
         let body_bytes = delivery.facts.body_bytes.into();
         let unclaimed = SequenceRange { queue, first: sequence, last: sequence, body_bytes };
@@ -440,28 +439,23 @@ impl Ports for Transition<'_> {
             }
             return;
         }
-        match &fitting {
-            Some(properties) => {
-                let message = MessageRef { properties, ..message };
-                mailbox.got(get, delivery, remaining, &message, self.now);
-                drop(mailbox);
-                if self.firehose.is_some() {
-                    self.trace_delivered(&connection, get.origin.channel, delivery);
-                }
+        if fits {
+            mailbox.got(get, delivery, remaining, &message, self.now);
+            drop(mailbox);
+            if self.firehose.is_some() {
+                self.trace_delivered(&connection, get.origin.channel, delivery);
             }
-            None => {
-                let (refusal, goes_on) =
-                    (too_long(message.properties, &connection), mailbox.goes_on(get.origin.channel));
-                if !goes_on {
-                    mailbox.keep_unsent(get.origin.channel, None, delivery, self.now);
-                }
-                mailbox.refuse_for_session(get.origin, &refusal);
-                drop(mailbox);
-                if goes_on {
-                    self.deferred.unclaimed.push(unclaimed);
-                }
-                connection.wake();
+        } else {
+            let (refusal, goes_on) = (too_long(&message, &connection), mailbox.goes_on(get.origin.channel));
+            if !goes_on {
+                mailbox.keep_unsent(get.origin.channel, None, delivery, self.now);
             }
+            mailbox.refuse_for_session(get.origin, &refusal);
+            drop(mailbox);
+            if goes_on {
+                self.deferred.unclaimed.push(unclaimed);
+            }
+            connection.wake();
         }
         self.deferred.touch(&connection);
     }
@@ -491,9 +485,8 @@ impl Ports for Transition<'_> {
             Content::Passing(message) => *message,
             Content::Stored(handle) => self.stored(handle),
         };
-        let properties = *self.node.properties.get(&message.dialect)?;
         let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);
-        dead_letters::dead_letter(self.catalog.get(), properties, dead, &message, self.node.wall(), &keeper)
+        dead_letters::dead_letter(self.catalog.get(), &self.node.dialects, dead, &message, self.node.wall(), &keeper)
     }
 
     fn create_lane(&mut self, lane: QueueId, durable: bool) {
@@ -501,21 +494,18 @@ impl Ports for Transition<'_> {
     }
 
     fn delay_ms(&self, message: &MessageRef<'_>) -> u64 {
-        let reader = self.node.properties.get(&message.dialect);
-        reader.and_then(|reader| reader.delay_ms(message.properties)).unwrap_or(0)
+        self.node.dialects.delay_ms(message).unwrap_or(0)
     }
 
     fn copy(&mut self, handle: u64) -> (OwnedMessage, bool) {
         let message = self.stored(handle);
-        let reader = self.node.properties.get(&message.dialect);
-        (message.owned(), reader.is_some_and(|reader| reader.is_persistent(message.properties)))
+        (message.owned(), self.node.dialects.is_persistent(&message))
     }
 
     fn release_delayed(&mut self, delayed: &DelayedMessage<'_>) -> Option<RoutedMessage> {
         let message = self.stored(delayed.handle);
-        let properties = *self.node.properties.get(&message.dialect)?;
         let keeper = |history: &History, kept| self.node.keep_stored(history, kept, self.store);
-        schedules::release_delayed(self.catalog.get(), properties, delayed, &message, &keeper)
+        schedules::release_delayed(self.catalog.get(), &self.node.dialects, delayed, &message, &keeper)
     }
 
     fn begin_unit(&mut self) {

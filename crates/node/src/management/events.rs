@@ -5,7 +5,7 @@
 
 use ferrymq_broker::{BindingFacts, Catalog, CatalogEvent};
 use ferrymq_model::{
-    BodyRef, CatalogEntry, ExchangeKind, ExchangeSpec, Facts, MessageRef, Name, Refusal, Table, Value,
+    BodyRef, CatalogEntry, ExchangeKind, ExchangeSpec, Facts, Head, MessageRef, Name, Refusal, Table, Time, Value,
 };
 
 use crate::{
@@ -14,7 +14,10 @@ use crate::{
         node::Node,
         transition::{CatalogLock, Deferred},
     },
-    management::trace::{ConnectionIdentity, NODE},
+    management::{
+        erlang_terms,
+        trace::{ConnectionIdentity, NODE},
+    },
 };
 
 const VHOST: &str = "/";
@@ -43,8 +46,10 @@ impl EventHeaders {
         self
     }
 
+    /// RabbitMQ writes each argument as text in Erlang's notation.
     pub fn arguments(mut self, arguments: &Table) -> Self {
-        self.0.push(("arguments".to_owned(), Value::Table(arguments.clone())));
+        let texts = arguments.iter().map(|(key, value)| Value::Text(erlang_terms::argument(key, value)));
+        self.0.push(("arguments".to_owned(), Value::List(texts.collect())));
         self
     }
 
@@ -56,6 +61,12 @@ impl EventHeaders {
     pub fn identity(self, identity: &ConnectionIdentity) -> Self {
         self.text("vhost", &identity.vhost).text("user", &identity.user).by(Some(&identity.user))
     }
+}
+
+/// The head of the message that reports an event at this time. All facts are in its headers.
+fn head(EventHeaders(mut headers): EventHeaders, at: Time) -> Head<'static> {
+    headers.push(("timestamp_in_ms".to_owned(), Value::Unsigned(at.0)));
+    Head { headers: Table(headers), persistent: true, created: Some(at), ..Head::default() }
 }
 
 impl Connection {
@@ -92,24 +103,25 @@ impl Node {
         if !catalog.leads_anywhere(VHOST, EXCHANGE) {
             return;
         }
-        let Some((dialect, writer)) = self.properties.iter().next() else { return };
+        let Some(dialect) = self.dialects.own() else { return };
+        let Some(properties) = dialect.write(&head(headers(), self.wall())) else { return };
         let now = self.now();
-        let properties = writer.event(&Table(headers().0), self.wall());
         let message = MessageRef {
-            dialect: *dialect,
+            dialect: dialect.id(),
             exchange: EXCHANGE,
             routing_key: event.as_bytes(),
             properties: &properties,
             annotations: &[],
             body: BodyRef::Inline(&[]),
         };
-        let (targets, mut deferred) = (self.route_internal(&catalog, VHOST, &message, true), Deferred::default());
+        let (targets, matched) = self.route_internal(&catalog, VHOST, &message, true);
+        let mut deferred = Deferred::default();
         if targets.is_empty() {
             return;
         }
         let facts = Facts { arrived: now, ..Facts::default() };
         let open = self.decide_if_open(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
-            shard.publish(&message, &facts, true, &targets, ports);
+            shard.publish_matched(&message, &facts, true, &targets, &matched, ports);
         });
         drop(catalog);
         if open.is_some() {

@@ -6,6 +6,7 @@ pub(crate) mod definition_entries;
 pub(crate) mod definition_import;
 pub(crate) mod definition_limits;
 pub(crate) mod definitions;
+pub(crate) mod erlang_terms;
 pub(crate) mod events;
 pub(crate) mod trace;
 pub(crate) mod usage;

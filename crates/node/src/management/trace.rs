@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use ferrymq_model::{Facts, MessageRef, Name, OwnedMessage, Properties, Table, Traced, Value};
+use ferrymq_model::{Dialects, Facts, MessageRef, Name, OwnedMessage, Table, Traced, Value};
 use parking_lot::Mutex;
 
 use crate::core::{
@@ -85,14 +85,15 @@ impl Firehose {
         message: &MessageRef<'_>,
         more_keys: &[Vec<u8>],
         point: &TracePoint<'_>,
-        writer: &dyn Properties,
+        dialects: &Dialects,
     ) -> Option<TraceMessage> {
+        let writer = dialects.own()?;
         if message.exchange == EXCHANGE || !self.traces(&identity.vhost) {
             return None;
         }
         // Otherwise a trace message that is dead-lettered to where it is delivered would be traced without end.
         if matches!(point, TracePoint::Delivered(..))
-            && writer.first_exchange(message.properties).is_some_and(|first| first == EXCHANGE.as_bytes())
+            && dialects.head(message).first_death.is_some_and(|first| first.exchange == EXCHANGE)
         {
             return None;
         }
@@ -114,16 +115,9 @@ impl Firehose {
                 ("deliver", *queue)
             }
         };
-        let traced = Traced {
-            exchange: message.exchange,
-            routing_key: message.routing_key,
-            more_keys,
-            properties: message.properties,
-            node: NODE,
-            more: Table(more),
-        };
+        let traced = Traced { message: *message, dialects, more_keys, node: NODE, more: Table(more) };
         let message = OwnedMessage {
-            dialect: message.dialect,
+            dialect: writer.id(),
             exchange: Name::from(EXCHANGE),
             routing_key: Name::cut(&format!("{verb}.{place}")).as_bytes().into(),
             properties: writer.trace(&traced),
@@ -156,10 +150,10 @@ impl Node {
             .collect();
         // Not after the node has stopped.
         let _ = self.decide_if_open(CatalogLock::Read(&catalog), deferred, |shard, ports| {
-            for (message, targets) in routed.iter().filter(|(_, targets)| !targets.is_empty()) {
+            for (message, (targets, matched)) in routed.iter().filter(|(_, (targets, _))| !targets.is_empty()) {
                 let body_bytes = u32::try_from(message.body.bytes().len()).expect("as long as what it shows");
                 let facts = Facts { body_bytes, arrived: now, ..Facts::default() };
-                shard.publish(message, &facts, false, targets, ports);
+                shard.publish_matched(message, &facts, false, targets, matched, ports);
             }
         });
     }

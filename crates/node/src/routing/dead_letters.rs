@@ -1,36 +1,28 @@
-//! Dead-lettering: a dead letter's properties, its routing keys, and its target queues.
+//! Dead-lettering: a dead letter's annotations, its routing keys, and its target queues.
 
-use ferrymq_broker::{Catalog, Dead, Envelope, History, KeptMessage, RoutedMessage};
-use ferrymq_model::{Death, DeathReason, Facts, MessageRef, Name, OwnedMessage, Properties, QueueId, Time};
+use ferrymq_broker::{Catalog, Dead, History, KeptMessage, RoutedMessage};
+use ferrymq_model::{DeadLetter, Death, DeathReason, Dialects, Facts, MessageRef, Name, OwnedMessage, QueueId, Time};
+
+use super::envelope::with_envelope;
 
 /// Makes the dead letter of a message that leaves its queue at the time `wall`. None if its exchange is missing or
 /// routes it to no queue, or if it is in a cycle.
 pub fn dead_letter(
     catalog: &Catalog,
-    properties: &dyn Properties,
+    dialects: &Dialects,
     dead: &Dead<'_>,
     message: &MessageRef<'_>,
     wall: Time,
     keeper: &dyn Fn(&History, KeptMessage),
 ) -> Option<RoutedMessage> {
     let address = dead.queue.dead_letters.as_ref()?;
-    let death = Death {
-        queue: &dead.queue.name,
-        reason: dead.reason,
-        exchange: message.exchange,
-        routing_key: message.routing_key,
-        new_key: address.routing_key.is_some(),
-        at: wall,
-    };
-    let made = properties.dead_letter(message.properties, &death);
+    let death =
+        Death { queue: &dead.queue.name, reason: dead.reason, new_key: address.routing_key.is_some(), at: wall };
+    let made = DeadLetter::of(message, dialects.get(message.dialect)?, &death);
     let routing_key = address.routing_key.as_ref().map_or(message.routing_key, |key| key.as_bytes());
     let mut targets = Vec::new();
-    let headers = || properties.headers(&made.properties);
     let vhost = &dead.queue.vhost;
-    // No random numbers under the shard's lock: dead letters of one moment go to the same queue of an x-random
-    // exchange.
-    let identity = |identity| properties.identity(&made.properties, identity);
-    let sent = MessageRef { exchange: &address.exchange, routing_key, properties: &made.properties, ..*message };
+    let sent = MessageRef { exchange: &address.exchange, routing_key, annotations: &made.annotations, ..*message };
     let keep = |history: &History| {
         let kept = KeptMessage {
             message: sent.owned(),
@@ -41,10 +33,11 @@ pub fn dead_letter(
         };
         keeper(history, kept);
     };
-    let (random, delay_ms) = (|| dead.at.0, || properties.delay_ms(&made.properties));
-    let envelope =
-        Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
-    let routed = catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, &envelope, &mut targets);
+    // No random numbers under the shard's lock: dead letters of one moment go to the same queue of an x-random
+    // exchange.
+    let (routed, matched) = with_envelope(dialects, &sent, &|| dead.at.0, &keep, |envelope| {
+        catalog.route(vhost, &address.exchange, routing_key, &made.more_keys, envelope, &mut targets)
+    });
     if !sent.fits() {
         tracing::warn!(queue = %dead.queue.name, "a dead letter has become too long and is dropped");
         return None;
@@ -62,13 +55,14 @@ pub fn dead_letter(
             dialect: message.dialect,
             exchange: address.exchange.clone(),
             routing_key: routing_key.into(),
-            properties: made.properties,
-            annotations: message.annotations.into(),
+            properties: message.properties.to_vec(),
+            annotations: made.annotations.into(),
             body: message.body.into(),
         },
         facts: Facts { expires: None, arrived: dead.at, ..*dead.facts },
         persistent: made.persistent,
         targets,
+        matched,
     };
     (!dead_letter.targets.is_empty()).then_some(dead_letter)
 }
@@ -85,11 +79,10 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
-    use ferrymq_model::{
-        Arguments, BodyRef, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, ReleasedMessage, Table, Time,
-        Traced,
-    };
+    use ferrymq_model::{Arguments, BodyRef, ConnectionId, DeathRecord, DeclareQueue, Dialect, DialectId, Head, Time};
 
     use super::*;
 
@@ -97,53 +90,24 @@ mod tests {
     /// rejected.
     struct Names;
 
-    impl Properties for Names {
-        fn headers(&self, _: &[u8]) -> Table {
-            Table::default()
+    impl Dialect for Names {
+        fn id(&self) -> DialectId {
+            DialectId(1)
         }
 
-        fn identity(&self, _: &[u8], _: Identity) -> Option<Vec<u8>> {
+        fn read<'a>(&self, message: &MessageRef<'a>) -> Head<'a> {
+            let names = std::str::from_utf8(message.properties).expect("they are names");
+            let record = |name: &'a str| DeathRecord {
+                queue: Cow::Borrowed(name.trim_end_matches('!')),
+                reason: Some(if name.ends_with('!') { DeathReason::Rejected } else { DeathReason::Expired }),
+                count: 1,
+                ..DeathRecord::default()
+            };
+            Head { deaths: names.split_whitespace().map(record).collect(), ..Head::default() }
+        }
+
+        fn write(&self, _: &Head<'_>) -> Option<Vec<u8>> {
             None
-        }
-
-        fn shortened(&self, _: &[u8], _: usize) -> Option<Vec<u8>> {
-            None
-        }
-
-        fn dead_letter(&self, properties: &[u8], death: &Death<'_>) -> DeadLetter {
-            let mark = if death.reason == DeathReason::Rejected { "!" } else { "" };
-            let text = format!("{}{mark} {}", death.queue, String::from_utf8_lossy(properties));
-            let deaths =
-                text.split_whitespace().map(|name| (name.trim_end_matches('!').to_owned(), name.ends_with('!')));
-            DeadLetter { deaths: deaths.collect(), properties: text.into_bytes(), ..DeadLetter::default() }
-        }
-
-        fn event(&self, _: &Table, _: Time) -> Vec<u8> {
-            Vec::new()
-        }
-
-        fn first_exchange(&self, _: &[u8]) -> Option<Vec<u8>> {
-            None
-        }
-
-        fn trace(&self, _: &Traced<'_>) -> Vec<u8> {
-            Vec::new()
-        }
-
-        fn with_reply_address(&self, properties: &[u8], _: &str) -> Vec<u8> {
-            properties.to_vec()
-        }
-
-        fn delay_ms(&self, _: &[u8]) -> Option<u64> {
-            None
-        }
-
-        fn is_persistent(&self, _: &[u8]) -> bool {
-            true
-        }
-
-        fn release_delayed(&self, properties: &[u8]) -> ReleasedMessage {
-            ReleasedMessage { properties: properties.to_vec(), ..ReleasedMessage::default() }
         }
     }
 
@@ -171,7 +135,7 @@ mod tests {
             ..QueueSettings::default()
         };
         let message = MessageRef {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: "amq.direct",
             routing_key: b"to",
             properties: before.as_bytes(),
@@ -181,7 +145,7 @@ mod tests {
         let facts = Facts { body_bytes: 4, priority: 3, expires: Some(Time(7)), arrived: Time(1) };
         let content = Content::Passing(&message);
         let dead = Dead { queue: &queue, content, facts: &facts, reason, at: Time(9) };
-        dead_letter(catalog, &Names, &dead, &message, Time(9), &|_, _| {})
+        dead_letter(catalog, &Dialects::new([&Names as &dyn Dialect]), &dead, &message, Time(9), &|_, _| {})
     }
 
     fn to(exchange: &str, key: Option<&str>) -> DeadLettering {

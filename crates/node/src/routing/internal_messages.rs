@@ -1,9 +1,10 @@
 //! Routing of messages that the node itself makes: events and trace messages.
 
-use ferrymq_broker::{Catalog, Envelope, History, KeptMessage};
+use ferrymq_broker::{Catalog, History, KeptMessage};
 use ferrymq_model::{MessageRef, OwnedBody, QueueId};
 use ferrymq_storage::Store;
 
+use super::envelope::with_envelope;
 use crate::core::node::Node;
 
 impl Node {
@@ -26,29 +27,27 @@ impl Node {
         self.keep(history, kept);
     }
 
-    /// The queues of such a message, through all kinds of exchanges. None if its vhost was deleted.
+    /// The queues of such a message, through all kinds of exchanges, and the bindings that ask to be named. None if its
+    /// vhost was deleted.
     pub(crate) fn route_internal(
         &self,
         catalog: &Catalog,
         vhost: &str,
         message: &MessageRef<'_>,
         persistent: bool,
-    ) -> Vec<QueueId> {
-        let (reader, mut targets) = (self.properties.get(&message.dialect), Vec::new());
-        let headers = || reader.map(|reader| reader.headers(message.properties)).unwrap_or_default();
-        let identity = |identity| reader.and_then(|reader| reader.identity(message.properties, identity));
+    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
+        let mut targets = Vec::new();
         let keep = |history: &History| {
             let (message, more_keys) = (message.owned(), Box::default());
             let kept = KeptMessage { message, more_keys, persistent, priority: 0, expiration_ms: None };
             self.keep(history, kept);
         };
-        let random = || self.random() as u64;
-        let delay_ms = || reader.and_then(|reader| reader.delay_ms(message.properties));
-        let envelope =
-            Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
-        match catalog.route(vhost, message.exchange, message.routing_key, &[], &envelope, &mut targets) {
-            Ok(_) => targets,
-            Err(_) => Vec::new(),
+        let (routed, matched) = with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
+            catalog.route(vhost, message.exchange, message.routing_key, &[], envelope, &mut targets)
+        });
+        match routed {
+            Ok(_) => (targets, matched),
+            Err(_) => (Vec::new(), Vec::new()),
         }
     }
 }

@@ -2,53 +2,56 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_broker::{Catalog, DelayedMessage, Envelope, History, KeptMessage, RoutedMessage, ScheduleChange, Shard};
-use ferrymq_model::{Facts, MessageRef, Properties, QueueId};
+use ferrymq_broker::{Catalog, DelayedMessage, History, KeptMessage, RoutedMessage, ScheduleChange, Shard};
+use ferrymq_model::{Annotations, Dialects, Facts, MessageRef, QueueId};
 use ferrymq_storage::RecoveredQueue;
 
+use super::envelope::with_envelope;
 use crate::core::{start, transition::Transition};
 
 /// The message whose delay is over, and its targets; none if its exchange was deleted or routes it to no queue.
 pub fn release_delayed(
     catalog: &Catalog,
-    properties: &dyn Properties,
+    dialects: &Dialects,
     delayed: &DelayedMessage<'_>,
     message: &MessageRef<'_>,
     keeper: &dyn Fn(&History, KeptMessage),
 ) -> Option<RoutedMessage> {
-    let released = properties.release_delayed(message.properties);
-    let headers = || properties.headers(&released.properties);
-    let identity = |identity| properties.identity(&released.properties, identity);
-    let persistent = properties.is_persistent(&released.properties);
-    let sent = MessageRef { properties: &released.properties, ..*message };
+    let dialect = dialects.get(message.dialect)?;
+    let before = Annotations::read(message.annotations);
+    let more_keys = if before.new_key { Vec::new() } else { dialect.more_keys(message) };
+    let expiration_ms = if before.expiration_removed { None } else { dialect.ttl_ms(message) };
+    let persistent = dialect.is_persistent(message);
+    let annotations = Annotations { delay_over: true, ..before }.write();
+    let sent = MessageRef { annotations: &annotations, ..*message };
     let keep = |history: &History| {
         let kept = KeptMessage {
             message: sent.owned(),
-            more_keys: released.more_keys.clone().into(),
+            more_keys: more_keys.clone().into(),
             persistent,
             priority: delayed.facts.priority,
-            expiration_ms: released.expiration_ms,
+            expiration_ms,
         };
         keeper(history, kept);
     };
     // No random numbers under the shard's lock: messages of one moment go to the same queue of an x-random
     // exchange.
-    let (random, delay_ms) = (|| delayed.at.0, || properties.delay_ms(&released.properties));
-    let envelope =
-        Envelope { headers: &headers, identity: &identity, random: &random, keep: &keep, delay_ms: &delay_ms };
     let (vhost, exchange) = (&delayed.schedule.vhost, &delayed.schedule.exchange);
     let mut targets = Vec::new();
-    let routed = catalog.route(vhost, exchange, message.routing_key, &released.more_keys, &envelope, &mut targets);
+    let (routed, matched) = with_envelope(dialects, &sent, &|| delayed.at.0, &keep, |envelope| {
+        catalog.route(vhost, exchange, message.routing_key, &more_keys, envelope, &mut targets)
+    });
     if routed.is_err() || targets.is_empty() {
         tracing::debug!(%vhost, %exchange, "a delayed message has nowhere to go");
         return None;
     }
-    let expires = released.expiration_ms.map(|ms| delayed.at.after_ms(ms));
+    let expires = expiration_ms.map(|ms| delayed.at.after_ms(ms));
     Some(RoutedMessage {
         message: sent.owned(),
         facts: Facts { expires, arrived: delayed.at, ..*delayed.facts },
         persistent,
         targets,
+        matched,
     })
 }
 

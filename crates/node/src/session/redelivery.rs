@@ -102,8 +102,7 @@ impl Transition<'_> {
             }
             Next::Message { sequence, handle, .. } if sequence == one.place.sequence => {
                 let message = self.stored(handle);
-                if let Some(properties) = self.node.fitting(&message, connection.properties_bytes_max()) {
-                    let message = MessageRef { properties: &properties, ..message };
+                if message.needed_bytes() <= connection.properties_bytes_max() {
                     connection.mailbox().deliver_again(one, &message);
                 }
             }

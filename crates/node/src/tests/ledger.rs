@@ -111,7 +111,7 @@ fn open(folder: &Path, limits: Limits, host: Arc<Played>) -> Arc<Node> {
         limits,
         storage: Options { file_bytes: 256 << 10, ..Options::default() },
         fixed: Default::default(),
-        properties: Default::default(),
+        dialects: Default::default(),
         backends: vec![Backend::Internal],
         events: false,
     };

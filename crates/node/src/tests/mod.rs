@@ -7,6 +7,7 @@ pub(crate) mod definitions;
 pub(crate) mod doubling;
 pub(crate) mod ledger;
 pub(crate) mod login;
+pub(crate) mod messages;
 pub(crate) mod pacing;
 pub(crate) mod port;
 pub(crate) mod prepared;

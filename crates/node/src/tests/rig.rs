@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ferrymq_model::{
-    Arguments, Ask, Body, ChannelOptions, Command, DeclareQueue, Dialect, Event, Limits, Login, Name, Origin, Publish,
+    Arguments, Ask, Body, ChannelOptions, Command, DeclareQueue, DialectId, Event, Limits, Login, Name, Origin, Publish,
     Request, Span, Time,
 };
 use ferrymq_storage::Options;
@@ -19,7 +19,7 @@ pub fn open(folder: &Folder, gate: Arc<Gate>, host: Arc<dyn Host>) -> Arc<Node> 
         limits: Limits::default(),
         storage: Options { file_bytes: 256 << 10, ..Options::default() },
         fixed: Default::default(),
-        properties: Default::default(),
+        dialects: Default::default(),
         backends: vec![Backend::Internal],
         events: true,
     };
@@ -160,7 +160,7 @@ pub fn publish(body: Body) -> Publish {
     let empty = Span { start: 0, len: 0 };
     Publish {
         origin: origin(),
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: empty,
         routing_key: empty,
         properties: empty,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ferrymq_amqp091::PropertyList;
-use ferrymq_model::{Dialect, Limits, Mechanism, ServerProperties};
+use ferrymq_model::{Dialect, Dialects, Limits, Mechanism, ServerProperties};
 use ferrymq_node::{Backend, Node, NodeSettings};
 use ferrymq_storage::{Options, RealDisk};
 use ferrymq_testkit::Folder;
@@ -51,7 +51,7 @@ impl InProcess {
             limits,
             storage: Options { file_bytes: 1 << 20, ..Options::default() },
             fixed: Default::default(),
-            properties: [(Dialect::Amqp091, &PropertyList as _)].into(),
+            dialects: Dialects::new([&PropertyList as &'static dyn Dialect]),
             backends: vec![Backend::Internal],
             events: false,
         };

@@ -22,7 +22,7 @@ use std::{
 };
 
 use ferrymq_model::{
-    Arguments, Ask, Body, ChannelOptions, Command, Credit, DeclareQueue, Dialect, Effect, Event, FileStretch, Login,
+    Arguments, Ask, Body, ChannelOptions, Command, Credit, DeclareQueue, DialectId, Effect, Event, FileStretch, Login,
     Name, OnRefusal, Origin, Publish, Reply, SentFile, Span, Subscribe,
 };
 use ferrymq_wire::{Encoded, Encoder, Moment, Outbox, Output, Received, Session, Step, Then};
@@ -185,7 +185,7 @@ fn subscribe(queue: &str) -> Ask {
 fn publish(routing_key: Span, text: Span) -> Command {
     Command::Publish(Publish {
         origin: origin(1),
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: Span::default(),
         routing_key,
         properties: Span::default(),

@@ -46,7 +46,7 @@ struct InMemory {
 impl Memory {
     /// A node that has imported the definitions, and connections that begin with these sessions.
     pub fn new(
-        properties: &[(Dialect, &'static dyn Properties)],
+        dialects: &[&'static dyn Dialect],
         definitions: &[u8],
         sessions: impl FnOnce(&Limits) -> Box<dyn Fn() -> Box<dyn Session>>,
     ) -> Self {
@@ -56,7 +56,7 @@ impl Memory {
             limits: Limits::default(),
             fixed: FixedStorage::default(),
             storage: Options { file_bytes: 256 << 10, ..Options::default() },
-            properties: properties.iter().copied().collect(),
+            dialects: Dialects::new(dialects.iter().copied()),
             backends: vec![Backend::Internal],
             events: true,
         };

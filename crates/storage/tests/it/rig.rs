@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, Place, Position, QueueId, Sequence, Time};
+use ferrymq_model::{BodyRef, DialectId, Facts, MessageRef, Place, Position, QueueId, Sequence, Time};
 use ferrymq_storage::{
     Backpressure, Disk, Driver, FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Store, open,
 };
@@ -266,7 +266,7 @@ pub fn place(queue: u64, sequence: Sequence) -> Place {
 /// A message whose body is `body`.
 pub fn message(body: BodyRef<'_>) -> MessageRef<'_> {
     MessageRef {
-        dialect: Dialect::Amqp091,
+        dialect: DialectId(1),
         exchange: "",
         routing_key: b"hello",
         properties: &[0x10, 0, 2],

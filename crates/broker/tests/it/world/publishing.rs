@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ferrymq_broker::{Committed, Ports, Published};
-use ferrymq_model::{BodyRef, Dialect, Facts, MessageRef, QueueId, Refusal, Settlement};
+use ferrymq_model::{BodyRef, DialectId, Facts, MessageRef, QueueId, Refusal, Settlement};
 
 use super::messages::ranges_of;
 use super::{Checked, Held, World, caller, names};
@@ -29,7 +29,7 @@ struct Routed {
 impl Routed {
     fn message(&self) -> MessageRef<'_> {
         MessageRef {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: &self.publish.exchange,
             routing_key: &self.publish.keys[0],
             properties: &[],
@@ -205,7 +205,7 @@ impl World {
         let publishes = routed.iter().zip(&own).map(|(one, targets)| {
             begun.set(begun.get() + 1);
             let persistent = one.publish.envelope.persistent;
-            Committed { message: one.message(), facts: one.facts, persistent, targets }
+            Committed { message: one.message(), facts: one.facts, persistent, targets, matched: &[] }
         });
         let now = self.reference.now;
         let published = self.shards[shard].commit(publishes, &settlements, now, &mut self.port);

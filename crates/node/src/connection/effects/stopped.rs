@@ -97,13 +97,13 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use ferrymq_model::{BodyRef, Dialect, MessageRef, Name, ReturnReason};
+    use ferrymq_model::{BodyRef, DialectId, MessageRef, Name, ReturnReason};
 
     use super::*;
 
     fn returned(effects: &mut Effects, channel: u16, key: &str, body: BodyRef<'_>) {
         let message = MessageRef {
-            dialect: Dialect::Amqp091,
+            dialect: DialectId(1),
             exchange: "exchange",
             routing_key: key.as_bytes(),
             properties: b"properties",

@@ -17,8 +17,8 @@ mod selector;
 
 pub use catalog::{
     ApplyTo, BindingFacts, Caller, Catalog, CatalogEvent, Declared, Envelope, Epoch, History, HistoryBudget, Holds,
-    KeptMessage, LoadError, Loaded, Outcome, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes,
-    User, UserLimits, VhostSettings, binding_number, policy_settings, random_text,
+    KeptMessage, LoadError, Loaded, Outcome, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange,
+    Scopes, User, UserLimits, VhostSettings, binding_number, policy_settings, random_text,
 };
 pub use prepared::PreparedTransaction;
 #[cfg(debug_assertions)]

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ferrymq_model::{Effect, FileStretch, MessageRef, Reply, SentFile};
+use ferrymq_model::{Dialect as _, Dialects, Effect, FileStretch, MessageRef, Reply, SentFile};
 use ferrymq_wire::{Encoded, Encoder, Outbox};
 
-use crate::session::{Lines, Windows};
+use crate::{
+    dialect::{DIALECT, Pairs},
+    session::{Lines, Windows},
+};
 
 /// The length of a piece of a message, in octets.
 const PIECE_BYTES: usize = 4;
@@ -18,6 +21,7 @@ const WITH_WINDOWS: std::ops::RangeInclusive<u16> = 1..=2;
 pub struct LineEncoder {
     windows: Windows,
     file: Option<Arc<dyn SentFile>>,
+    dialects: Dialects,
     /// The channels on which it has stopped, and how many octets of the first message there are written.
     stopped: BTreeMap<u16, usize>,
     /// How many octets of the first message of the channel that goes on are written.
@@ -26,7 +30,13 @@ pub struct LineEncoder {
 
 impl LineEncoder {
     pub fn new(lines: &Lines) -> Self {
-        Self { windows: lines.windows.clone(), file: lines.file.clone(), stopped: BTreeMap::new(), resumed: 0 }
+        Self {
+            windows: lines.windows.clone(),
+            file: lines.file.clone(),
+            dialects: lines.dialects.clone(),
+            stopped: BTreeMap::new(),
+            resumed: 0,
+        }
     }
 
     /// The stretch of the file that a message asks for.
@@ -35,6 +45,16 @@ impl LineEncoder {
         let ["file", position, bytes] = *words else { return None };
         let (position, bytes) = (position.parse().ok()?, bytes.parse().ok()?);
         Some(FileStretch { file: self.file.clone()?, position, bytes })
+    }
+
+    /// The properties as this protocol has them.
+    fn properties(&self, message: &MessageRef<'_>) -> String {
+        let properties = if message.dialect == DIALECT && message.annotations.is_empty() {
+            message.properties.to_vec()
+        } else {
+            Pairs.write(&self.dialects.head(message)).unwrap_or_default()
+        };
+        if properties.is_empty() { String::new() } else { format!(" {{{}}}", String::from_utf8_lossy(&properties)) }
     }
 
     /// Writes pieces of a message as long as the window is open.
@@ -67,7 +87,7 @@ impl LineEncoder {
         if WITH_WINDOWS.contains(&channel) {
             return self.pieces(channel, text, out);
         }
-        line(out, &format!("{channel} {before} {}", String::from_utf8_lossy(text)));
+        line(out, &format!("{channel} {before} {}{}", String::from_utf8_lossy(text), self.properties(message)));
         Encoded::Whole
     }
 }
@@ -110,7 +130,8 @@ impl Encoder for LineEncoder {
             }
             Effect::Got { channel, delivery_tag, redelivered, message, .. } => {
                 let text = String::from_utf8_lossy(message.body.bytes());
-                (*channel, format!("got #{delivery_tag}{} {text}", again(*redelivered)))
+                let properties = self.properties(message);
+                (*channel, format!("got #{delivery_tag}{} {text}{properties}", again(*redelivered)))
             }
             Effect::CreditLapsed { channel, tag, left } => (*channel, format!("{tag} lapsed {left}")),
             Effect::Cancelled { channel, tag } => (*channel, format!("{tag} cancelled")),

@@ -21,7 +21,7 @@
 //! queue CHANNEL Q [durable|own]      CHANNEL queue Q has N   (- for a name that the server chooses)
 //! bind CHANNEL Q KEY [NUMBER]        CHANNEL bound           (to amq.topic)
 //! confirms CHANNEL                   CHANNEL confirms        (each put is answered)
-//! put CHANNEL Q TEXT [tx N]          CHANNEL put N OUTCOME   (durable; N counts the puts of the connection)
+//! put CHANNEL Q TEXT [with PROPERTIES] [tx N]   CHANNEL put N OUTCOME   (durable; N counts the puts of the connection)
 //! topic CHANNEL KEY TEXT             (to amq.topic)
 //! get CHANNEL Q                      CHANNEL empty, or CHANNEL got #ID TEXT
 //! take CHANNEL Q TAG CREDIT          CHANNEL taking TAG
@@ -37,11 +37,18 @@
 //! bye                                0 bye
 //! ```
 //! CREDIT is `window N`, `grant N` or `pull N MS`. OUTCOME is `accept`, `keep` (accepted, id kept), `release MS`, `fail MS`,
-//! `reject` or `extend MS`. A delivery is `CHANNEL TAG #ID TEXT`, with `!` after the id where it may not be the first. The
-//! end of a pull is `CHANNEL TAG lapsed N`.
+//! `reject` or `extend MS`. A delivery is `CHANNEL TAG #ID TEXT {PROPERTIES}`, with `!` after the id where it may not be the
+//! first, and without braces where it has no properties. The end of a pull is `CHANNEL TAG lapsed N`.
 
+// A test may fail where it stands.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod dialect;
 mod encoder;
 mod request;
 mod session;
 
+pub use client::LineClient;
+pub use dialect::{DIALECT, Pairs};
 pub use session::{HEADER, Lines};

@@ -56,9 +56,7 @@ pub fn ask(words: &[&str]) -> Result<(u16, Ask), Unreadable> {
         ["begin", _, id] => Ask::Begin(transaction(id)?),
         ["commit", _, id] => Ask::Commit(transaction(id)?),
         ["rollback", _, id] => Ask::RollBack(transaction(id)?),
-        ["prepare", _, id, name] => {
-            Ask::Prepare { transaction: transaction(id)?, name: name.as_bytes().to_vec() }
-        }
+        ["prepare", _, id, name] => Ask::Prepare { transaction: transaction(id)?, name: name.as_bytes().to_vec() },
         _ => return Err(Unreadable),
     };
     Ok((channel(words[1])?, ask))

@@ -8,13 +8,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ferrymq_model::{
-    Answer, Ask, Body, ChannelOptions, Command, Credit, DialectId, Event, Login, Name, OnRefusal, Origin, Publish,
+    Answer, Ask, Body, ChannelOptions, Command, Credit, Dialects, Event, Login, Name, OnRefusal, Origin, Publish,
     PublishExtras, PublishOutcome, Refusal, Reply, SentFile, Settle, Span, TransactionId,
 };
 use ferrymq_wire::{Moment, Output, Received, Session, Step, Then};
 use parking_lot::Mutex;
 
 use crate::{
+    dialect::DIALECT,
     encoder::LineEncoder,
     request::{Unreadable, ask, channel, deliveries, in_transaction, outcome, subscription},
 };
@@ -33,6 +34,7 @@ const NO_TOKEN: u32 = 0;
 pub struct Lines {
     pub(crate) windows: Windows,
     pub(crate) file: Option<Arc<dyn SentFile>>,
+    pub(crate) dialects: Dialects,
     state: State,
     /// The last token that a put has; each is the number of the put.
     puts: u32,
@@ -59,6 +61,12 @@ impl Lines {
         Self { file: Some(file), ..Self::default() }
     }
 
+    /// The same, for a server with these dialects.
+    #[must_use]
+    pub fn with_dialects(self, dialects: Dialects) -> Self {
+        Self { dialects, ..self }
+    }
+
     /// Carries out the request in `input[start..end]`.
     fn request(&mut self, input: &[u8], start: usize, end: usize, out: &mut Output) -> Result<(), Unreadable> {
         let line = std::str::from_utf8(&input[start..end]).map_err(|_| Unreadable)?;
@@ -75,8 +83,14 @@ impl Lines {
                 out.command(Command::Publish(publish(origin(1), text, text)));
             }
             ["put", number, queue, text, ..] => {
-                let (_, transaction) = in_transaction(&words)?;
-                self.put(channel(number)?, span(queue), span(text), transaction, out);
+                let (words, transaction) = in_transaction(&words)?;
+                let properties = match words[4..] {
+                    [] => Span::default(),
+                    ["with", properties] => span(properties),
+                    _ => return Err(Unreadable),
+                };
+                let publish = Publish { properties, ..publish(origin(channel(number)?), span(queue), span(text)) };
+                self.put(publish, transaction, out);
             }
             ["topic", number, key, text] => {
                 let origin = origin(channel(number)?);
@@ -106,24 +120,19 @@ impl Lines {
     }
 
     /// Publishes a durable message; the answer is for the session.
-    fn put(
-        &mut self,
-        channel: u16,
-        queue: Span,
-        text: Span,
-        transaction: Option<TransactionId>,
-        out: &mut Output,
-    ) {
+    fn put(&mut self, publish: Publish, transaction: Option<TransactionId>, out: &mut Output) {
         self.puts += 1;
         let rare = transaction.map(|_| Box::new(PublishExtras { transaction, ..PublishExtras::default() }));
-        let origin = of_session(channel, self.puts);
-        out.command(Command::Publish(Publish { persistent: true, rare, ..publish(origin, queue, text) }));
+        let origin = of_session(publish.origin.channel, self.puts);
+        out.command(Command::Publish(Publish { origin, persistent: true, rare, ..publish }));
     }
 
     /// Subscribes to several queues, and answers when the last answer has come.
     fn take_all(&mut self, channel: u16, queues: &[&str], out: &mut Output) -> Result<(), Unreadable> {
-        let subscriptions: Vec<_> =
-            queues.iter().map(|queue| subscription(queue, queue, false, Credit::Window(0))).collect::<Result<_, _>>()?;
+        let subscriptions: Vec<_> = queues
+            .iter()
+            .map(|queue| subscription(queue, queue, false, Credit::Window(0)))
+            .collect::<Result<_, _>>()?;
         self.parts = vec![None; subscriptions.len()];
         self.parts_of = channel;
         self.state = State::Waiting;
@@ -283,7 +292,7 @@ fn of_session(channel: u16, token: u32) -> Origin {
 fn publish(origin: Origin, routing_key: Span, text: Span) -> Publish {
     Publish {
         origin,
-        dialect: DialectId(1),
+        dialect: DIALECT,
         exchange: Span::default(),
         routing_key,
         properties: Span::default(),

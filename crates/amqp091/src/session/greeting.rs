@@ -45,6 +45,12 @@ impl Greeting {
         Self::offering(mechanism::USUAL, properties, limits)
     }
 
+    /// The same, for a server with these dialects. Without this there is only that of AMQP 0-9-1.
+    #[must_use]
+    pub fn with_dialects(self, dialects: Dialects) -> Self {
+        Self { dialects, ..self }
+    }
+
     /// The greeting of a server with these mechanisms, in the order in which it names them.
     #[must_use]
     pub fn offering(offered: &[Mechanism], properties: &ServerProperties, limits: Limits) -> Self {

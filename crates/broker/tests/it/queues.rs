@@ -1,7 +1,9 @@
 //! Single behaviours of a shard that the random sequences do not check, or not closely.
 
 use ferrymq_broker::{DeleteWhen, Got, Published, QueueSettings, SequenceRange, Shard, Subscriber};
-use ferrymq_model::{BodyRef, DialectId, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time};
+use ferrymq_model::{
+    BodyRef, DialectId, Facts, MessageRef, Name, QueueId, QueueState, Settlement, SubscriptionId, Time,
+};
 
 use crate::port::{Event, Port, Written};
 use crate::random::Random;

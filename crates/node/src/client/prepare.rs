@@ -88,8 +88,7 @@ impl Client {
         let (now, mut deferred) = (self.node.now(), Deferred::default());
         let catalog = self.node.catalog.read();
         let publishes = if commits { &found.publishes[..] } else { &[] };
-        let routed: Vec<_> =
-            publishes.iter().map(|kept| self.node.route_kept(&catalog, &found.vhost, kept)).collect();
+        let routed: Vec<_> = publishes.iter().map(|kept| self.node.route_kept(&catalog, &found.vhost, kept)).collect();
         let messages = publishes.iter().zip(&routed).map(|(kept, (targets, matched))| Committed {
             message: kept.message.borrowed(),
             facts: facts_of(kept, now),

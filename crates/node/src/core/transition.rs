@@ -3,10 +3,12 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use ferrymq_broker::{
-    Catalog, CatalogEvent, Content, Dead, DelayedMessage, Delivery, History, Next, Ports, RoutedMessage, SequenceRange, Shard, Taken,
+    Catalog, CatalogEvent, Content, Dead, DelayedMessage, Delivery, History, Next, Ports, RoutedMessage, SequenceRange,
+    Shard, Taken,
 };
 use ferrymq_model::{
-    CatalogEntry, Facts, MessageRef, Name, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId, Time,
+    CatalogEntry, Facts, MessageRef, Name, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId,
+    Time,
 };
 use ferrymq_storage::{Backpressure, Handle, Store};
 

@@ -65,8 +65,9 @@ impl Node {
         change: impl FnOnce(&mut Shard, &mut Transition<'_>, &mut Vec<CatalogEntry>) -> T,
     ) -> (T, Position) {
         let (mut deferred, mut catalog) = (Deferred::default(), self.catalog.write());
-        let changed = self
-            .decide_with(CatalogLock::Write(&mut catalog), &mut deferred, |shard, ports| apply(shard, ports, by, change));
+        let changed = self.decide_with(CatalogLock::Write(&mut catalog), &mut deferred, |shard, ports| {
+            apply(shard, ports, by, change)
+        });
         // Whoever waits for the lock gets it, although the next change may follow at once.
         RwLockWriteGuard::unlock_fair(catalog);
         self.run_deferred(deferred, own);

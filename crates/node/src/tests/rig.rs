@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use ferrymq_model::{
-    Arguments, Ask, Body, ChannelOptions, Command, DeclareQueue, DialectId, Event, Limits, Login, Name, Origin, Publish,
-    Request, Span, Time,
+    Arguments, Ask, Body, ChannelOptions, Command, DeclareQueue, DialectId, Event, Limits, Login, Name, Origin,
+    Publish, Request, Span, Time,
 };
 use ferrymq_storage::Options;
 use ferrymq_testkit::{Clock, GatedDisk};

@@ -9,10 +9,11 @@ use std::{
 use ferrymq_amqp091::codec::frame::{PROTOCOL_HEADER, PROTOCOL_HEADER_0_9};
 use ferrymq_model::Limits;
 
+use ferrymq_probe::{HEADER, LineClient, Lines};
+
 use super::{
     client::Client,
     in_process::{InProcess, amqp091},
-    lines::{HEADER, LineClient, Lines},
 };
 use crate::{
     choosing::{Choice, sessions_of},

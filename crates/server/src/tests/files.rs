@@ -21,10 +21,9 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
-use super::{
-    in_process::InProcess,
-    lines::{LineClient, Lines},
-};
+use ferrymq_probe::{LineClient, Lines};
+
+use super::in_process::InProcess;
 use crate::{files::FILE_BYTES_AT_ONCE, peer::write_plain, process::Process, tls::TlsFiles};
 
 const FILE_BYTES: usize = 5_000_000;

@@ -6,6 +6,5 @@ mod choosing;
 mod client;
 mod files;
 mod in_process;
-mod lines;
 mod stopping;
 mod turns;

@@ -4,10 +4,9 @@ use std::{net::TcpStream, sync::Arc};
 
 use ferrymq_model::Limits;
 
-use super::{
-    in_process::InProcess,
-    lines::{LineClient, Lines},
-};
+use ferrymq_probe::{LineClient, Lines};
+
+use super::in_process::InProcess;
 use crate::process::Process;
 
 fn server(limits: Limits) -> InProcess {

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ferrymq_conformance::{Arrival, ConnectionId, Target};
-use ferrymq_model::{Dialect, Effect, Limits, Properties, Time};
+use ferrymq_model::{Dialect, Dialects, Effect, Limits, Time};
 use ferrymq_node::{Backend, Effects, FixedStorage, Host, Node, NodeSettings, Peer, StoppedEffects};
 use ferrymq_server::{
     connection_log::ConnectionLog,
@@ -31,8 +31,9 @@ pub struct Memory {
     bell: Arc<Bell>,
     /// Begins a session.
     new_session: Box<dyn Fn() -> Box<dyn Session>>,
+    dialects: Dialects,
     connections: Vec<Option<InMemory>>,
-    _folder: Folder,
+    folder: Folder,
 }
 
 /// One connection, from the server's side.
@@ -51,20 +52,33 @@ impl Memory {
         sessions: impl FnOnce(&Limits) -> Box<dyn Fn() -> Box<dyn Session>>,
     ) -> Self {
         let (folder, host) = (Folder::new(), Arc::new(Process::default()));
+        let dialects = Dialects::new(dialects.iter().copied());
+        let node = Self::start(&folder, &dialects, host.clone());
+        node.import_definitions(definitions, true).expect("the definitions of the scripts are right");
+        let new_session = sessions(node.limits());
+        let (bell, connections) = (Arc::default(), Vec::new());
+        Self { answers_first: false, node, host, bell, new_session, dialects, connections, folder }
+    }
+
+    fn start(folder: &Folder, dialects: &Dialects, host: Arc<Process>) -> Arc<Node> {
         let settings = NodeSettings {
             directory: folder.0.clone(),
             limits: Limits::default(),
             fixed: FixedStorage::default(),
             storage: Options { file_bytes: 256 << 10, ..Options::default() },
-            dialects: Dialects::new(dialects.iter().copied()),
+            dialects: dialects.clone(),
             backends: vec![Backend::Internal],
             events: true,
         };
-        let node = Node::open(settings, Arc::new(RealDisk), host.clone()).expect("an empty folder opens");
-        node.import_definitions(definitions, true).expect("the definitions of the scripts are right");
-        let new_session = sessions(node.limits());
-        let (bell, connections) = (Arc::default(), Vec::new());
-        Self { answers_first: false, node, host, bell, new_session, connections, _folder: folder }
+        Node::open(settings, Arc::new(RealDisk), host).expect("an empty or closed folder opens")
+    }
+
+    /// Ends all connections, stops the node, and starts it again.
+    #[allow(dead_code, reason = "only some tests restart")]
+    pub fn restart(&mut self) {
+        self.connections.iter_mut().for_each(|connection| *connection = None);
+        self.node.stop().expect("everything can be written");
+        self.node = Self::start(&self.folder, &self.dialects, self.host.clone());
     }
 
     fn attend_to_all(&mut self) {

@@ -36,7 +36,7 @@ fn is_allowed(from: &str, to: &str) -> bool {
         "node" => ["model", "broker", "auth", "storage", "cluster"].contains(&to),
         "server" => ["model", "wire", "storage", "node", "admin"].contains(&to) || ROOMS.contains(&to),
         "testkit" => ["model", "storage"].contains(&to),
-        room if ROOMS.contains(&room) => ["wire", "model"].contains(&to),
+        room if ROOMS.contains(&room) || room == "probe" => ["wire", "model"].contains(&to),
         outside => OUTSIDE.contains(&outside) && to != "server",
     }
 }

@@ -10,6 +10,7 @@
 //!   no message; it decides about sequence numbers and asks its [`Ports`] for the rest.
 
 mod catalog;
+mod keyed;
 mod queue;
 mod schedule;
 mod selector;
@@ -19,6 +20,7 @@ pub use catalog::{
     KeptMessage, LoadError, Loaded, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes,
     User, UserLimits, VhostSettings, policy_settings, random_text,
 };
+pub use keyed::HashKey;
 #[cfg(debug_assertions)]
 pub use queue::Sabotage;
 pub use queue::{

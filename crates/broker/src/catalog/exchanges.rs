@@ -6,13 +6,13 @@ use ferrymq_model::{
     Access, CatalogEntry, DeclareExchange, DeleteExchange, ExchangeKind, ExchangeSpec, Name, Object, QueueId, Refusal,
     Table,
 };
-use hashbrown::HashMap;
 
 use super::events::CatalogEvent;
 use super::queues::give_back;
 use super::routing::Router;
 use super::unbinding::Unbinding;
 use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, in_order, shown, without_line_ends};
+use crate::keyed::{HashKey, KeyedTable};
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -29,9 +29,9 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(spec: ExchangeSpec) -> Self {
+    pub(super) fn new(spec: ExchangeSpec, key: HashKey) -> Self {
         Self {
-            router: Router::new(&spec),
+            router: Router::new(&spec, key),
             bindings: BTreeSet::new(),
             inbound: BTreeSet::new(),
             alternate: arguments::alternate_exchange(&spec.arguments),
@@ -52,14 +52,14 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
 ];
 
 /// The predeclared exchanges of every vhost. They are made with it and never journaled.
-pub(super) fn predeclared() -> HashMap<Name, Exchange> {
-    PREDECLARED
-        .into_iter()
-        .map(|(name, kind, internal)| {
-            let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Table::default() };
-            (Name::from(name), Exchange::new(spec))
-        })
-        .collect()
+pub(super) fn predeclared(key: HashKey) -> KeyedTable<Name, Exchange> {
+    let exchanges = PREDECLARED.into_iter().map(|(name, kind, internal)| {
+        let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Table::default() };
+        (Name::from(name), Exchange::new(spec, key))
+    });
+    let mut table = KeyedTable::with_hasher(key);
+    table.extend(exchanges);
+    table
 }
 
 /// Whether every vhost has an exchange of that name.
@@ -153,7 +153,8 @@ impl Catalog {
         }
         let alternate = vhost.policies.alternate(&name, &spec.arguments);
         let named = (vhost.name.clone(), name.clone(), spec.clone());
-        vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec) });
+        let key = *vhost.exchanges.hasher();
+        vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec, key) });
         vhost.epoch.advance();
         self.record(|| CatalogEvent::ExchangeCreated { vhost: named.0, name: named.1, spec: named.2 });
         Ok(())

@@ -1,12 +1,14 @@
 //! Topic patterns: words between dots, where `*` is any one word and `#` any number of words.
 
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
+
 use slab::Slab;
 use smallvec::SmallVec;
 
 use super::bindings::Target;
 use super::routing::Found;
 use super::targets::Targets;
+use crate::keyed::{HashKey, KeyedTable};
 
 /// Patterns as a tree with a word on each edge. Matching a routing key visits every node at most once, with all
 /// positions in the key at which the node can match. So a key costs at most as much as all patterns have words.
@@ -16,9 +18,9 @@ pub(super) struct Topics {
     root: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Node {
-    words: HashMap<Box<[u8]>, usize>,
+    words: KeyedTable<Box<[u8]>, usize>,
     /// Behind `*`.
     any: Option<usize>,
     /// Behind `#`.
@@ -26,15 +28,19 @@ struct Node {
     targets: Targets,
 }
 
-impl Default for Topics {
-    fn default() -> Self {
-        let mut nodes = Slab::new();
-        let root = nodes.insert(Node::default());
-        Self { nodes, root }
+impl Node {
+    fn new(key: HashKey) -> Self {
+        Self { words: KeyedTable::with_hasher(key), any: None, rest: None, targets: Targets::default() }
     }
 }
 
 impl Topics {
+    pub(super) fn new(key: HashKey) -> Self {
+        let mut nodes = Slab::new();
+        let root = nodes.insert(Node::new(key));
+        Self { nodes, root }
+    }
+
     pub(super) fn add(&mut self, pattern: &[u8], target: &Target) {
         let mut at = self.root;
         for word in words(pattern) {
@@ -119,7 +125,8 @@ impl Topics {
     }
 
     fn grow(&mut self, at: usize, word: &[u8]) -> usize {
-        let child = self.nodes.insert(Node::default());
+        let key = *self.nodes[at].words.hasher();
+        let child = self.nodes.insert(Node::new(key));
         let node = &mut self.nodes[at];
         match word {
             b"*" => node.any = Some(child),
@@ -159,7 +166,7 @@ struct Key<'a, P> {
 
 impl<'a, P: Places> Key<'a, P> {
     fn new(words: &'a [&'a [u8]]) -> Self {
-        let mut places: HashMap<&[u8], P> = HashMap::new();
+        let mut places: BTreeMap<&[u8], P> = BTreeMap::new();
         let small = words.len() <= 8;
         if !small {
             for (place, word) in words.iter().enumerate() {

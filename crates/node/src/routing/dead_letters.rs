@@ -85,7 +85,7 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 
 #[cfg(test)]
 mod tests {
-    use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
+    use ferrymq_broker::{Caller, Content, DeadLettering, HashKey, QueueSettings};
     use ferrymq_model::{
         Arguments, BodyRef, ConnectionId, DeadLetter, DeclareQueue, Dialect, Identity, ReleasedMessage, Table, Time,
         Traced,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     fn catalog_with(queue: &str) -> Catalog {
-        let mut catalog = Catalog::fresh("", &mut Vec::new());
+        let mut catalog = Catalog::fresh("", HashKey::known(), &mut Vec::new());
         let (vhost, user) = (Name::from("/"), Name::from("guest"));
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {

@@ -6,7 +6,6 @@ use ferrymq_model::{
     Access, CatalogEntry, DeclareExchange, DeleteExchange, ExchangeKind, ExchangeSpec, Name, Object, QueueId, Refusal,
     Table,
 };
-use hashbrown::HashMap;
 
 use super::bindings::Binding;
 use super::events::CatalogEvent;
@@ -15,6 +14,7 @@ use super::queues::give_back;
 use super::routing::Router;
 use super::unbinding::Unbinding;
 use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, in_order, shown, without_line_ends};
+use crate::keyed::{HashKey, KeyedTable};
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -30,17 +30,20 @@ pub(super) struct Exchange {
     pub(super) alternate: Option<Name>,
     /// The schedule of its delayed messages.
     pub(super) schedule: Option<QueueId>,
+    /// The key of its tables.
+    key: HashKey,
 }
 
 impl Exchange {
-    pub(super) fn new(spec: ExchangeSpec) -> Self {
+    pub(super) fn new(spec: ExchangeSpec, key: HashKey) -> Self {
         Self {
-            router: Router::new(&spec),
+            router: Router::new(&spec, key),
             named: None,
             bindings: BTreeSet::new(),
             inbound: BTreeSet::new(),
             alternate: arguments::alternate_exchange(&spec.arguments),
             schedule: None,
+            key,
             spec,
         }
     }
@@ -48,7 +51,7 @@ impl Exchange {
     pub(super) fn add_binding(&mut self, number: u64, binding: &Binding) {
         self.router.add(number, binding);
         if named::number(&binding.arguments).is_some() {
-            let new = || Box::new(NamedBindings::new(&self.spec));
+            let new = || Box::new(NamedBindings::new(&self.spec, self.key));
             self.named.get_or_insert_with(new).add(number, binding);
         }
     }
@@ -72,14 +75,14 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
 ];
 
 /// The predeclared exchanges of every vhost. They are made with it and never journaled.
-pub(super) fn predeclared() -> HashMap<Name, Exchange> {
-    PREDECLARED
-        .into_iter()
-        .map(|(name, kind, internal)| {
-            let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Table::default() };
-            (Name::from(name), Exchange::new(spec))
-        })
-        .collect()
+pub(super) fn predeclared(key: HashKey) -> KeyedTable<Name, Exchange> {
+    let exchanges = PREDECLARED.into_iter().map(|(name, kind, internal)| {
+        let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Table::default() };
+        (Name::from(name), Exchange::new(spec, key))
+    });
+    let mut table = KeyedTable::with_hasher(key);
+    table.extend(exchanges);
+    table
 }
 
 /// Whether every vhost has an exchange of that name.
@@ -173,7 +176,8 @@ impl Catalog {
         }
         let alternate = vhost.policies.alternate(&name, &spec.arguments);
         let named = (vhost.name.clone(), name.clone(), spec.clone());
-        vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec) });
+        let key = *vhost.exchanges.hasher();
+        vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec, key) });
         vhost.epoch.advance();
         self.record(|| CatalogEvent::ExchangeCreated { vhost: named.0, name: named.1, spec: named.2 });
         Ok(())

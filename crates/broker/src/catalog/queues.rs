@@ -1,6 +1,7 @@
 //! Queues in the catalog: name, declaration, owner and bindings. The shard has their messages.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use ferrymq_model::{
@@ -277,7 +278,7 @@ impl Catalog {
 }
 
 /// Returns memory when much of it is free: a table that was large once may be small now.
-pub(crate) fn give_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+pub(crate) fn give_back<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
     const KEPT: usize = 1_024;
     if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
         map.shrink_to((2 * map.len()).max(KEPT / 2));

@@ -2,11 +2,11 @@
 //! epoch does not change, unless an exchange looks at more than keys.
 
 use std::cell::LazyCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ferrymq_model::{Destination, ExchangeKind, ExchangeSpec, Name, Property, QueueId, Refusal, Table};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::bindings::{Binding, Target};
 use super::exchanges::Exchange;
@@ -16,13 +16,14 @@ use super::history::{History, wants_not_to_be_kept};
 use super::targets::Targets;
 use super::topics::{Topics, has_too_many_words, too_many_words};
 use super::{Catalog, QueueRecord, Vhost, delayed, jms, named};
+use crate::keyed::{HashKey, KeyedTable};
 use crate::queue::sabotage::{Sabotage, Saboteur};
 use crate::selector::Expression;
 
 /// The bindings of an exchange, in the form of its kind.
 #[derive(Debug)]
 pub(super) enum Router {
-    Direct(HashMap<Box<[u8]>, Targets>),
+    Direct(KeyedTable<Box<[u8]>, Targets>),
     Fanout(Targets),
     Topic(Topics),
     /// The matchers by the numbers of their bindings.
@@ -44,7 +45,7 @@ pub(super) struct Found<'a> {
     queues: &'a mut Vec<QueueId>,
     /// Exchanges after the first one, each once, in the order in which they were reached.
     exchanges: Vec<Name>,
-    seen: HashSet<Name>,
+    seen: BTreeSet<Name>,
     /// Whether the last exchange had a match, also if that was reached before.
     matched: bool,
     /// The bindings that ask to be named, by the numbers that the catalog gives to bindings.
@@ -62,7 +63,7 @@ impl<'a> Found<'a> {
         queues: &'a mut Vec<QueueId>,
         there: Option<&'a HashMap<QueueId, Box<QueueRecord>>>,
     ) -> Self {
-        let (exchanges, seen, named) = (Vec::new(), HashSet::new(), Vec::new());
+        let (exchanges, seen, named) = (Vec::new(), BTreeSet::new(), Vec::new());
         let (holds, too_many_words) = (Holds::UntilChange, false);
         Self { start, queues, exchanges, seen, matched: false, named, holds, too_many_words, there }
     }
@@ -183,11 +184,11 @@ impl<'a> Opened<'a> {
 }
 
 impl Router {
-    pub(super) fn new(spec: &ExchangeSpec) -> Self {
+    pub(super) fn new(spec: &ExchangeSpec, key: HashKey) -> Self {
         match delayed::routes_as(spec) {
-            ExchangeKind::Direct => Self::Direct(HashMap::new()),
+            ExchangeKind::Direct => Self::Direct(KeyedTable::with_hasher(key)),
             ExchangeKind::Fanout => Self::Fanout(Targets::default()),
-            ExchangeKind::Topic => Self::Topic(Topics::default()),
+            ExchangeKind::Topic => Self::Topic(Topics::new(key)),
             ExchangeKind::Headers => Self::Headers(BTreeMap::new()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(Shares::new(&spec.arguments)),
             ExchangeKind::ModulusHash => Self::ModulusHash(Targets::default()),
@@ -239,8 +240,8 @@ impl Router {
     }
 
     /// A router of an exchange's bindings that ask to be named.
-    pub(super) fn of_names(spec: &ExchangeSpec) -> Self {
-        match Self::new(spec) {
+    pub(super) fn of_names(spec: &ExchangeSpec, key: HashKey) -> Self {
+        match Self::new(spec, key) {
             // Only the exchange itself keeps messages.
             Self::RecentHistory(targets, _) => Self::Fanout(targets),
             router => router,

@@ -81,7 +81,7 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 mod tests {
     use std::borrow::Cow;
 
-    use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
+    use ferrymq_broker::{Caller, Content, DeadLettering, HashKey, QueueSettings};
     use ferrymq_model::{Arguments, BodyRef, ConnectionId, DeathRecord, DeclareQueue, Dialect, DialectId, Head, Time};
 
     use super::*;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn catalog_with(queue: &str) -> Catalog {
-        let mut catalog = Catalog::fresh("", &mut Vec::new());
+        let mut catalog = Catalog::fresh("", HashKey::known(), &mut Vec::new());
         let (vhost, user) = (Name::from("/"), Name::from("guest"));
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {

@@ -31,7 +31,7 @@ pub(super) struct Exchange {
     /// The schedule of its delayed messages.
     pub(super) schedule: Option<QueueId>,
     /// The key of its tables.
-    key: HashKey,
+    pub(super) key: HashKey,
 }
 
 impl Exchange {

@@ -5,9 +5,9 @@
 
 use ferrymq_model::{Arguments, BindingSpec, Destination, ExchangeKind, ExchangeSpec, QueueId, Refusal, Value};
 
-use crate::keyed::HashKey;
 use super::bindings::{Binding, Target};
 use super::routing::Router;
+use crate::keyed::HashKey;
 
 /// The bindings of an exchange that ask to be named.
 #[derive(Debug)]

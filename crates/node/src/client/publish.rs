@@ -18,7 +18,10 @@ use crate::{
     connection::{ledger::Kind, mailbox::Channel, transaction},
     core::{node::Node, transition::Deferred},
     management::{counters::Batch, trace::TracePoint},
-    routing::{envelope::with_envelope, replies::ReplyTarget},
+    routing::{
+        envelope::{Routed, with_envelope},
+        replies::ReplyTarget,
+    },
 };
 
 /// About how long a unit of work takes, in nanoseconds.
@@ -514,16 +517,11 @@ pub(super) enum Purpose<'a> {
 impl Node {
     /// The queues of a message that was routed before, and the bindings that ask to be named; none if its exchange was
     /// deleted meanwhile.
-    pub(super) fn route_again(
-        &self,
-        catalog: &Catalog,
-        vhost: &str,
-        publish: &Publish,
-    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
+    pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Routed {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
         match self.route(catalog, vhost, publish, &message, Purpose::Publish, &mut targets) {
-            Ok((_, matched)) => (targets, matched),
-            Err(_) => Default::default(),
+            Ok((_, matched)) => Routed { targets, matched },
+            Err(_) => Routed::default(),
         }
     }
 

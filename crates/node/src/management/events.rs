@@ -18,6 +18,7 @@ use crate::{
         erlang_terms,
         trace::{ConnectionIdentity, NODE},
     },
+    routing::envelope::Routed,
 };
 
 const VHOST: &str = "/";
@@ -114,7 +115,7 @@ impl Node {
             annotations: &[],
             body: BodyRef::Inline(&[]),
         };
-        let (targets, matched) = self.route_internal(&catalog, VHOST, &message, true);
+        let Routed { targets, matched } = self.route_internal(&catalog, VHOST, &message, true);
         let mut deferred = Deferred::default();
         if targets.is_empty() {
             return;

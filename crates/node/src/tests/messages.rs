@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferrymq_model::{
     Annotations, Ask, BindCommand, BindingSpec, Body, Command, Destination, Effect, GetCommand, MessageRef, Name,
-    Publish, Request, Span, Subscribe, Table, Value,
+    Publish, Request, Span, Subscribe, Table, TransactionId, Value,
 };
 use parking_lot::Mutex;
 

@@ -23,6 +23,7 @@ pub const OVERHEAD_BYTES: u32 = 8;
 const HEADER_BYTES: usize = 7;
 
 /// How many bytes a frame may be longer than the limit. Several clients do not count the bytes that are not payload.
+/// (AMQP-6)
 const TOLERANCE_BYTES: u32 = OVERHEAD_BYTES;
 
 /// The heartbeat frame, which is always the same (section 4.2.7).

@@ -64,6 +64,7 @@ impl Exchange {
     }
 }
 
+// AMQP-12
 const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
     ("", ExchangeKind::Direct, false),
     ("amq.direct", ExchangeKind::Direct, false),
@@ -104,10 +105,12 @@ impl Catalog {
         changes: &mut Vec<CatalogEntry>,
     ) -> Result<(), Refusal> {
         let name = without_line_ends(&request.exchange);
+        // AMQP-13
         if request.passive {
             check_not_default(&name)?;
             return self.vhost(caller.vhost)?.exchange(&name).map(|_| ());
         }
+        // AMQP-13
         let kind = ExchangeKind::parse(&request.kind)
             .ok_or_else(|| Refusal::PreconditionFailed(format!("unknown exchange type '{}'", request.kind)))?;
         check_not_default(&name)?;
@@ -122,6 +125,7 @@ impl Catalog {
         if self.is_same_exchange(caller.vhost, &name, &spec)? {
             return Ok(());
         }
+        // AMQP-12
         if name.starts_with("amq.") {
             return Err(Refusal::AccessRefused(format!("exchange name '{name}' contains reserved prefix 'amq.*'")));
         }
@@ -196,6 +200,7 @@ impl Catalog {
     ) -> Result<(), Refusal> {
         let name = without_line_ends(&request.exchange);
         check_not_default(&name)?;
+        // AMQP-12
         if name.starts_with("amq.") {
             let whose = shown(Object::Exchange, &name, caller.vhost);
             return Err(Refusal::AccessRefused(format!("deletion of system {whose} not allowed")));
@@ -255,6 +260,7 @@ impl Catalog {
         self.check(caller, Access::Write, Object::Exchange, exchange)?;
         let vhost = self.vhost(caller.vhost)?;
         let found = vhost.exchange(exchange)?;
+        // AMQP-14
         if found.spec.internal {
             let whose = shown(Object::Exchange, exchange, &vhost.name);
             return Err(Refusal::AccessRefused(format!("cannot publish to internal {whose}")));
@@ -273,6 +279,7 @@ impl Vhost {
     }
 }
 
+// AMQP-11
 pub(super) fn check_not_default(name: &str) -> Result<(), Refusal> {
     if name.is_empty() {
         return Err(Refusal::AccessRefused("operation not permitted on the default exchange".to_owned()));

@@ -278,7 +278,7 @@ fn shown(object: Object, name: &str, vhost: &str) -> String {
     format!("{object} '{name}' in vhost '{vhost}'")
 }
 
-/// As in RabbitMQ, line ends are removed from names in declarations and deletions.
+/// As in RabbitMQ, line ends are removed from names in declarations and deletions. (AMQP-26)
 fn without_line_ends(name: &Name) -> Name {
     if name.contains(['\r', '\n']) { Name::from(&*name.replace(['\r', '\n'], "")) } else { name.clone() }
 }

@@ -45,7 +45,7 @@ impl QueueRecord {
     }
 
     /// The consumer timeout of a subscription with these arguments, in milliseconds; `None` if neither they nor the
-    /// queue set one.
+    /// queue set one. (AMQP-52)
     ///
     /// # Errors
     /// [`Refusal::PreconditionFailed`] for a wrong value.
@@ -58,6 +58,7 @@ impl QueueRecord {
         shown(Object::Queue, &self.settings.name, &self.settings.vhost)
     }
 
+    // AMQP-27
     fn check_owner(&self, matches: impl FnOnce(QueueOwner) -> bool) -> Result<(), Refusal> {
         if matches(self.owner) {
             return Ok(());
@@ -191,6 +192,7 @@ impl Catalog {
     }
 
     /// The queue of that name, if the caller has that access to it and it does not belong to another connection.
+    /// (AMQP-55)
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`], [`Refusal::NotFound`] or [`Refusal::ResourceLocked`], checked in this order.
@@ -295,7 +297,7 @@ pub fn random_text(random: u128) -> String {
     (0..22).map(|letter| char::from(ALPHABET[(six(letter) & 63) as usize])).collect()
 }
 
-/// A queue's name that the server chooses.
+/// A queue's name that the server chooses. (AMQP-25)
 fn server_named(random: u128) -> Name {
     Name::from(&*format!("amq.gen-{}", random_text(random)))
 }

@@ -251,6 +251,7 @@ impl Router {
     /// Finds the targets for each of `keys`.
     fn collect<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
         match self {
+            // AMQP-17
             Self::Direct(by_key) => {
                 keys.filter_map(|key| by_key.get(key)).for_each(|targets| found.add_all(targets));
             }
@@ -272,6 +273,7 @@ impl Router {
                 let matching = matchers.values().filter(|(matcher, _)| matcher.matches(&envelope.headers));
                 matching.for_each(|(_, target)| found.add(target));
             }
+            // AMQP-18
             Self::JmsTopic(selectors) => {
                 found.holds = Holds::Once;
                 let headers = envelope.headers();
@@ -281,6 +283,7 @@ impl Router {
                     }
                 }
             }
+            // AMQP-18
             Self::ConsistentHash(shares) => {
                 if !shares.looks_at_keys() {
                     found.holds = Holds::Once;
@@ -292,9 +295,11 @@ impl Router {
             Self::ModulusHash(all) | Self::Random(all) if envelope.saboteur.does(Sabotage::GivenToAll) => {
                 found.add_all(all);
             }
+            // AMQP-18
             Self::ModulusHash(all) => {
                 found.add_chosen(keys.next().and_then(|key| all.nth(hash(0, key))), all.iter());
             }
+            // AMQP-18
             Self::RecentHistory(all, history) => {
                 found.holds = Holds::Once;
                 if !wants_not_to_be_kept(envelope.headers()) {
@@ -302,6 +307,7 @@ impl Router {
                 }
                 found.add_all(all);
             }
+            // AMQP-18
             Self::Random(all) => {
                 found.holds = Holds::Once;
                 found.add_chosen(all.nth(*envelope.random), all.iter());
@@ -314,6 +320,7 @@ impl Exchange {
     /// Finds the targets of its bindings, or of its alternate exchange if no binding matches.
     fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]> + Clone, envelope: &Opened<'_>, found: &mut Found<'_>) {
         found.matched = false;
+        // AMQP-18
         if let Some(schedule) = self.schedule {
             found.holds = Holds::Once;
             if envelope.delay_ms.is_some() {
@@ -325,6 +332,7 @@ impl Exchange {
             named.router.collect(keys.clone(), envelope, &mut Found::new("", &mut found.named, None));
         }
         self.router.collect(keys, envelope, found);
+        // AMQP-20
         if !found.matched
             && let Some(alternate) = &self.alternate
         {
@@ -360,8 +368,10 @@ impl Catalog {
     ) -> Result<Holds, Refusal> {
         targets.clear();
         let vhost = self.vhost(vhost)?;
+        // AMQP-21
         let keys = std::iter::once(routing_key).chain(more_keys.iter().map(Vec::as_slice));
         let mut holds = Holds::UntilChange;
+        // AMQP-11
         if exchange.is_empty() {
             targets.extend(keys.filter_map(|key| vhost.queue_named(key)));
         } else {
@@ -375,6 +385,7 @@ impl Catalog {
             }
             found.named.into_iter().for_each(|number| vhost.tell_matched(number, envelope));
         }
+        // AMQP-19
         if targets.len() > 1 && !targets.is_sorted_by(|a, b| a < b) {
             targets.sort_unstable();
             targets.dedup();
@@ -411,7 +422,7 @@ impl Catalog {
 }
 
 impl Vhost {
-    /// Visits the first exchange, then its target exchanges, and so on, each once: so cycles end.
+    /// Visits the first exchange, then its target exchanges, and so on, each once: so cycles end. (AMQP-19)
     fn walk<'a>(
         &self,
         start: &Exchange,

@@ -85,7 +85,7 @@ impl Topics {
         }
     }
 
-    /// Finds the targets of all patterns that match. The key does not have too many words.
+    /// Finds the targets of all patterns that match. The key does not have too many words. (AMQP-16)
     pub(super) fn matches(&self, key: &[u8], found: &mut Found<'_>) {
         let words: SmallVec<[&[u8]; 16]> = words(key).collect();
         if words.len() < 64 {
@@ -338,7 +338,7 @@ impl Places for Many {
     }
 }
 
-/// The words of a key or pattern. An empty text has none; between two adjacent dots is an empty word.
+/// The words of a key or pattern. An empty text has none; between two adjacent dots is an empty word. (AMQP-16)
 fn words(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.split(|byte| *byte == b'.').skip(usize::from(key.is_empty()))
 }

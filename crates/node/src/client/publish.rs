@@ -351,7 +351,7 @@ impl Client {
         Ok(answer.map_or(Route::None, Route::Answer))
     }
 
-    /// Checks the publish, and keeps it until its channel commits.
+    /// Checks the publish, and keeps it until its channel commits. (AMQP-37)
     fn keep_for_commit(
         &mut self,
         publish: &mut Publish,
@@ -439,7 +439,7 @@ impl Client {
         Ok(())
     }
 
-    /// Returns mandatory messages that are unroutable, then confirms: in this order, for each message.
+    /// Returns mandatory messages that are unroutable, then confirms: in this order, for each message. (AMQP-34)
     fn answer(&self, input: &[u8], publishes: &[Publish], routes: &[Route], stored: Option<Position>) {
         let mut mailbox = self.connection.mailbox();
         for (publish, route) in publishes.iter().zip(routes) {

@@ -20,6 +20,7 @@ use crate::{
 impl Client {
     pub(super) fn select_transactions(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.with_channel(origin.channel, |channel| {
+            // AMQP-36
             if channel.confirms.is_some() {
                 return Err(Refusal::PreconditionFailed("cannot switch from confirm to tx mode".to_owned()));
             }
@@ -50,6 +51,7 @@ impl Client {
         Ok(())
     }
 
+    // AMQP-37
     pub(super) fn commit(&mut self, origin: Origin, id: TransactionId) -> Result<(), Refusal> {
         let channel = origin.channel;
         let (publishes, settlements) = {

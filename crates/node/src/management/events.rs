@@ -95,7 +95,7 @@ pub fn prepare(catalog: &mut Catalog, changes: &mut Vec<CatalogEntry>) -> Result
 }
 
 impl Node {
-    /// Publishes an event, if anybody is bound to it. The caller holds no lock.
+    /// Publishes an event, if anybody is bound to it. The caller holds no lock. (AMQP-18)
     pub(crate) fn publish_event(&self, event: &'static str, headers: impl FnOnce() -> EventHeaders) {
         if !self.publishes_events {
             return;

@@ -80,7 +80,7 @@ impl Firehose {
         self.is_on.store(!vhosts.is_empty(), Ordering::Relaxed);
     }
 
-    /// The trace message for this message on a channel; none if its vhost is not traced.
+    /// The trace message for this message on a channel; none if its vhost is not traced. (AMQP-18)
     pub fn trace_message(
         &self,
         identity: &ConnectionIdentity,

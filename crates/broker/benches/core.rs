@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ferrymq_broker::{
-    Caller, Catalog, Dead, DelayedMessage, Delivery, Envelope, Next, Ports, QueueSettings, RoutedMessage,
+    Caller, Catalog, Dead, DelayedMessage, Delivery, Envelope, HashKey, Next, Ports, QueueSettings, RoutedMessage,
     SequenceRange, Shard, Subscriber, Taken,
 };
 use ferrymq_model::{
@@ -217,7 +217,7 @@ fn routes(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> f64 {
 
 fn catalog(exchange: &str, queues: usize, key: impl Fn(usize) -> String) -> Catalog {
     let mut changes = Vec::new();
-    let mut catalog = Catalog::fresh("", &mut changes);
+    let mut catalog = Catalog::fresh("", HashKey::known(), &mut changes);
     let (vhost, user) = (Name::from("/"), Name::from("guest"));
     let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
     for number in 0..queues {

@@ -10,6 +10,7 @@
 //!   no message; it decides about sequence numbers and asks its [`Ports`] for the rest.
 
 mod catalog;
+mod keyed;
 mod prepared;
 mod queue;
 mod schedule;
@@ -20,6 +21,7 @@ pub use catalog::{
     KeptMessage, LoadError, Loaded, Outcome, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange,
     Scopes, User, UserLimits, VhostSettings, binding_number, policy_settings, random_text,
 };
+pub use keyed::HashKey;
 pub use prepared::PreparedTransaction;
 #[cfg(debug_assertions)]
 pub use queue::Sabotage;

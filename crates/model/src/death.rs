@@ -156,13 +156,13 @@ impl<'a> Annotations<'a> {
     /// keys of the first death.
     fn add_death(&mut self, death: DeathRecord<'a>) {
         let place = death.place();
-        let is_same = |record: &DeathRecord<'_>| record.queue == death.queue && record.reason == death.reason;
         if self.deaths.is_empty() {
             self.first_death = Some(place.clone());
         }
+        let is_same = |record: &DeathRecord<'_>| record.queue == place.queue && record.reason == place.reason;
         let latest = match self.deaths.iter().find(|record| is_same(record)) {
             Some(before) => DeathRecord { count: before.count.saturating_add(1), ..before.clone() },
-            None => death.clone(),
+            None => death,
         };
         self.deaths.retain(|record| !is_same(record));
         self.deaths.insert(0, latest);

@@ -47,7 +47,10 @@ impl Dialect for Pairs {
             Value::Text(text) => format!("{name}={text}"),
             other => format!("{name}={other:?}"),
         });
-        let deaths = head.deaths.iter().map(|death| format!("died={}:{:?}", death.queue, death.reason));
+        let deaths = head.deaths.iter().map(|death| match death.reason {
+            Some(reason) => format!("died={}:{reason:?}", death.queue),
+            None => format!("died={}", death.queue),
+        });
         Some(own.chain(headers).chain(deaths).collect::<Vec<_>>().join(",").into_bytes())
     }
 

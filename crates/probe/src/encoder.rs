@@ -93,7 +93,7 @@ impl LineEncoder {
 }
 
 /// The text of an answer.
-fn text_of(reply: &Reply) -> String {
+pub fn text_of(reply: &Reply) -> String {
     match reply {
         Reply::QueueDeclared { messages, .. } => format!("queue has {messages}"),
         Reply::ChannelOpened => "open".to_owned(),

@@ -18,7 +18,7 @@
 //!
 //! open CHANNEL [u16|u32] [ends]      CHANNEL open            (ends: a refusal ends the channel)
 //! close CHANNEL                      CHANNEL closed
-//! queue CHANNEL Q [durable|own]      CHANNEL queue Q has N   (- for a name that the server chooses)
+//! queue CHANNEL Q [durable|own|dead:QUEUE]   CHANNEL queue Q has N   (- for a name that the server chooses)
 //! bind CHANNEL Q KEY [NUMBER]        CHANNEL bound           (to amq.topic)
 //! confirms CHANNEL                   CHANNEL confirms        (each put is answered)
 //! put CHANNEL Q TEXT [with PROPERTIES] [tx N]   CHANNEL put N OUTCOME   (durable; N counts the puts of the connection)

@@ -2,7 +2,7 @@
 
 use ferrymq_model::{
     Arguments, Ask, Attach, BindCommand, ChannelOptions, Credit, CreditOf, DeclareQueue, Deliveries, DeliveryIds,
-    Destination, GetCommand, Name, OnRefusal, Outcome, SetCredit, Settlement, Subscribe, TransactionId,
+    Destination, GetCommand, Name, OnRefusal, Outcome, SetCredit, Settlement, Subscribe, Table, TransactionId, Value,
 };
 
 /// A request that cannot be read.
@@ -76,13 +76,17 @@ fn channel_options(words: &[&str]) -> Result<ChannelOptions, Unreadable> {
 }
 
 fn declaration(queue: &str, flags: &[&str]) -> Result<DeclareQueue, Unreadable> {
+    let dead_letters = flags.iter().find_map(|flag| flag.strip_prefix("dead:"));
+    let text = |name: &str, value: &str| (name.to_owned(), Value::Text(value.to_owned()));
+    let dead = |queue| [text("x-dead-letter-exchange", ""), text("x-dead-letter-routing-key", queue)];
+    let arguments = Table(dead_letters.map(dead).into_iter().flatten().collect());
     Ok(DeclareQueue {
         queue: name(if queue == "-" { "" } else { queue })?,
         passive: false,
         durable: flags.contains(&"durable"),
         exclusive: flags.contains(&"own"),
         auto_delete: false,
-        arguments: Arguments::default(),
+        arguments,
     })
 }
 

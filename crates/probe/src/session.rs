@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use crate::{
     dialect::DIALECT,
-    encoder::LineEncoder,
+    encoder::{LineEncoder, text_of},
     request::{Unreadable, ask, channel, deliveries, in_transaction, outcome, subscription},
 };
 
@@ -36,6 +36,8 @@ pub struct Lines {
     pub(crate) file: Option<Arc<dyn SentFile>>,
     pub(crate) dialects: Dialects,
     state: State,
+    /// Channels 1 and 2 are open.
+    has_usual: bool,
     /// The last token that a put has; each is the number of the put.
     puts: u32,
     /// The answers of which one line is composed, by their tokens.
@@ -73,6 +75,9 @@ impl Lines {
         let at = |word: &str| start + word.as_ptr().addr() - line.as_ptr().addr();
         let span = |word: &str| Span { start: at(word) as u32, len: word.len() as u32 };
         let words: Vec<&str> = line.split(' ').collect();
+        if matches!(words[0], "declare" | "subscribe" | "publish" | "return") {
+            self.open_usual(out);
+        }
         match *words {
             ["publish", queue, ..] => {
                 let text = &line["publish ".len() + queue.len() + 1..];
@@ -110,13 +115,25 @@ impl Lines {
             ["ping"] => out.send(|out| out.extend_from_slice(b"pong\n")),
             _ => {
                 let (channel, ask) = ask(&words)?;
-                let by_session = matches!(ask, Ask::Attach(_) | Ask::ListPrepared);
+                // What the connection asks for is answered before anything else is read.
+                let by_session = channel == 0 && !matches!(ask, Ask::CloseConnection);
                 self.state = if by_session { State::Waiting } else { State::Running };
                 let origin = if by_session { of_session(channel, NO_TOKEN) } else { origin(channel) };
                 out.request(origin, ask);
             }
         }
         Ok(())
+    }
+
+    /// Opens channels 1 and 2, which are there without a request.
+    fn open_usual(&mut self, out: &mut Output) {
+        if std::mem::replace(&mut self.has_usual, true) {
+            return;
+        }
+        for channel in [1, 2] {
+            let options = ChannelOptions { on_refusal: OnRefusal::GoOn, ..ChannelOptions::default() };
+            out.request(origin(channel).unanswered(true), Ask::OpenChannel(options));
+        }
     }
 
     /// Publishes a durable message; the answer is for the session.
@@ -171,7 +188,7 @@ impl Lines {
                 };
                 format!("put {} {outcome}", origin.token)
             }
-            Ok(other) => format!("{other:?}"),
+            Ok(other) => text_of(&other),
             Err(refusal) if origin.token != NO_TOKEN => format!("put {} failed {refusal}", origin.token),
             Err(refusal) => format!("refused {refusal}"),
         };
@@ -231,13 +248,7 @@ impl Session for Lines {
                 out.steps.push(Step::Encode(Box::new(LineEncoder::new(self))));
                 out.request(origin(0), Ask::OpenVhost { vhost, properties_bytes_max: usize::MAX });
             }
-            Event::VhostOpened => {
-                for channel in [1, 2] {
-                    let options = ChannelOptions { on_refusal: OnRefusal::GoOn, ..ChannelOptions::default() };
-                    out.request(origin(channel).unanswered(true), Ask::OpenChannel(options));
-                }
-                self.state = State::Running;
-            }
+            Event::VhostOpened => self.state = State::Running,
             Event::Answered { origin, reply } => self.answered(origin, reply, out),
             // The peer has the refusal. A channel that it has ended is closed, so that its number can be used again.
             Event::Refused { origin, .. } if origin.channel > 0 => {

@@ -130,3 +130,18 @@ fn open_amqp091(properties: &ServerProperties, limits: &Limits, mechanisms: &[Me
     let greeting = Arc::new(greeting);
     Arc::new(move || Box::new(ferrymq_amqp091::Connection::new(greeting.clone())))
 }
+
+#[cfg(test)]
+mod tests {
+    use ferrymq_model::DialectId;
+
+    use super::*;
+
+    /// They are stored with messages. [`Dialects::new`] refuses a number that is used twice.
+    #[test]
+    fn the_numbers_of_the_dialects_stay() {
+        let dialects = dialects();
+        assert_eq!(format!("{dialects:?}"), "[1]", "a new dialect adds its own number here");
+        assert_eq!(dialects.get(DialectId(1)).map(Dialect::id), Some(ferrymq_amqp091::DIALECT));
+    }
+}

@@ -134,13 +134,20 @@ fn a_message_is_read_in_another_protocol() {
         play(&Script::parse("amqp", script).unwrap(), memory, Whose::Ours).unwrap();
         speaks_amqp.set(false);
     };
+    converse(
+        &mut memory,
+        "A: open 3
+A> 3 open
+A: queue 3 dead durable
+A> 3 queue has 0
+A: queue 3 both durable dead:dead
+A> 3 queue has 0
+",
+    )
+    .unwrap();
     amqp(
         &mut memory,
         "C: connect
-C: queue.declare queue=dead durable=true
-S: queue.declare-ok
-C: queue.declare queue=both durable=true arguments={x-dead-letter-exchange=\"\" x-dead-letter-routing-key=\"dead\"}
-S: queue.declare-ok
 C: basic.publish routing-key=both message-id=\"m1\" headers={color=\"red\"} delivery-mode=2 body=\"from-amqp\"
 ",
     );

@@ -102,7 +102,7 @@ pub struct Properties<'a> {
 const FLAGS_UNUSED: u16 = 0b11;
 
 impl<'a> Properties<'a> {
-    /// Reads the property flags and the property list in `bytes`.
+    /// Reads the property flags and the property list in `bytes`. (AMQP-1)
     ///
     /// # Errors
     /// If they do not fill `bytes` exactly, the headers are malformed, or a flag belongs to no property.

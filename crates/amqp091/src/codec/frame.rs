@@ -24,7 +24,7 @@ const HEADER_BYTES: usize = 7;
 
 /// The most payload that a frame of this type may have. It may be longer than the limit says by the bytes that are not
 /// payload, because several clients do not count these; but a content header may not: it is sent to consumers and back to
-/// its publisher as it came, in one frame.
+/// its publisher as it came, in one frame. (AMQP-6)
 #[inline]
 const fn payload_bytes_max(kind: FrameKind, frame_bytes_max: u32) -> u32 {
     match kind {

@@ -133,7 +133,7 @@ fn check(bytes: &[u8], keys: bool, depth: usize) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Reads one value with its type octet. The content of a table or an array is not parsed.
+/// Reads one value with its type octet. The content of a table or an array is not parsed. (AMQP-1)
 fn value<'a>(reader: &mut Reader<'a>) -> Result<RawValue<'a>, Malformed> {
     Ok(match reader.u8()? {
         b'S' => RawValue::Text(field::long_bytes(reader)?),

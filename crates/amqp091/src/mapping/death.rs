@@ -36,7 +36,7 @@ pub struct ShownDeaths<'a> {
     pub written: Option<&'a Properties<'a>>,
 }
 
-/// Writes the deaths into the headers.
+/// Writes the deaths into the headers. (AMQP-58)
 pub fn put_deaths(headers: &mut Headers<'_>, shown: &ShownDeaths<'_>) {
     let earlier = shown.written.map(earlier).unwrap_or_default();
     let expiration = shown.written.and_then(|properties| properties.expiration);
@@ -94,7 +94,7 @@ pub fn copies<'a>(properties: &Properties<'a>) -> Vec<&'a [u8]> {
     }
 }
 
-/// The name of a reason in `x-death`.
+/// The name of a reason in `x-death`. (AMQP-56)
 const fn reason(reason: DeathReason) -> &'static str {
     match reason {
         DeathReason::Rejected => "rejected",
@@ -110,7 +110,7 @@ fn reason_named(name: &[u8]) -> Option<DeathReason> {
 }
 
 /// The entries of `x-death`, the latest first. An `x-death` that is not an array is ignored: some clients write such a
-/// header when they publish a message again. An entry that is not a table is ignored, too.
+/// header when they publish a message again. An entry that is not a table is ignored, too. (AMQP-58)
 fn earlier<'a>(properties: &Properties<'a>) -> Vec<RawTable<'a>> {
     match properties.headers.and_then(|headers| headers.get(DEATHS)) {
         Some(RawValue::Array(entries)) => entries
@@ -145,6 +145,7 @@ fn record(entry: RawTable<'_>, place: u32) -> DeathRecord<'_> {
 }
 
 /// The entry for a message's deaths in a queue for a reason. Its expiration is written as the publisher wrote it.
+/// (AMQP-58)
 fn entry(death: &DeathRecord<'_>, expiration: Option<&[u8]>) -> Vec<u8> {
     let mut entry = Vec::new();
     let text = |entry: &mut Vec<u8>, key: &str, text: &[u8]| {

@@ -32,6 +32,7 @@ pub struct PublishFacts {
 pub fn publish_facts(bytes: &[u8]) -> Result<PublishFacts, Violation> {
     let properties = Properties::read_inline(bytes)?;
     let mut facts = PublishFacts {
+        // AMQP-38
         persistent: properties.delivery_mode == Some(2),
         priority: properties.priority,
         expiration_ms: properties.expiration.map(expiration_ms).transpose()?,
@@ -50,7 +51,7 @@ pub fn publish_facts(bytes: &[u8]) -> Result<PublishFacts, Violation> {
     Ok(facts)
 }
 
-/// Reads the headers CC and BCC, which have further routing keys. Consumers do not see those of BCC.
+/// Reads the headers CC and BCC, which have further routing keys. Consumers do not see those of BCC. (AMQP-21)
 fn read_copies(bytes: &[u8], headers: RawTable<'_>, facts: &mut PublishFacts) -> Result<(), Violation> {
     let mut keys = Vec::new();
     for (key, value) in headers.iter() {
@@ -94,7 +95,7 @@ fn user(bytes: &[u8]) -> Result<Name, Violation> {
     Name::parse(bytes).map_err(|_| Violation::new(ReplyCode::PreconditionFailed, "user_id property is not text"))
 }
 
-/// A message's time to live in milliseconds, from the digits of its expiration property.
+/// A message's time to live in milliseconds, from the digits of its expiration property. (AMQP-39)
 ///
 /// # Errors
 /// 406 with RabbitMQ's text, if they are not the digits of a number or the number is too large.

@@ -100,6 +100,7 @@ impl Source<'_> {
     fn shown(&self, deaths: bool, attempts: Option<u32>, key: Option<&[u8]>) -> Vec<u8> {
         let Self { base, annotations, .. } = self;
         let mut properties = *base;
+        // AMQP-60
         if annotations.expiration_removed {
             properties.expiration = None;
         }
@@ -126,6 +127,7 @@ impl Source<'_> {
         } else if dead {
             death::remove_deaths(&mut headers);
         }
+        // AMQP-57
         if annotations.new_key {
             headers.remove("CC");
         }

@@ -132,7 +132,7 @@ fn binding(destination: Destination, exchange: &str, key: &str, table: RawTable<
     BindCommand { destination, exchange: name(exchange), key: key.into(), arguments: arguments(table) }
 }
 
-/// As in RabbitMQ: a global limit is the channel's, the other one is that of each later consumer.
+/// As in RabbitMQ: a global limit is the channel's, the other one is that of each later consumer. (AMQP-40)
 fn limit(qos: methods::BasicQos) -> Result<Ask, Violation> {
     if qos.prefetch_size != 0 {
         return Err(Violation::new(ReplyCode::NotImplemented, format!("prefetch_size!=0 ({})", qos.prefetch_size)));
@@ -156,7 +156,7 @@ fn subscribe(consume: &methods::BasicConsume<'_>) -> Result<Ask, Violation> {
     }))
 }
 
-/// Consumes direct replies. A reply is never in a queue, so a consumer cannot acknowledge it.
+/// Consumes direct replies. A reply is never in a queue, so a consumer cannot acknowledge it. (AMQP-54)
 fn subscribe_replies(consume: &methods::BasicConsume<'_>) -> Result<Ask, Violation> {
     if !consume.no_ack {
         return Err(Violation::new(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
@@ -164,6 +164,7 @@ fn subscribe_replies(consume: &methods::BasicConsume<'_>) -> Result<Ask, Violati
     Ok(Ask::SubscribeReplies { tag: tag(consume.consumer_tag), prefix: Name::from(REPLIES_PREFIX) })
 }
 
+// AMQP-45
 fn give_back(requeue: bool) -> Result<Ask, Violation> {
     if requeue { Ok(Ask::Recover) } else { Err(Violation::new(ReplyCode::NotImplemented, "requeue=false")) }
 }
@@ -176,6 +177,7 @@ fn settle(origin: Origin, method: &Method<'_>) -> Option<Settle> {
         Method::BasicReject(reject) => (reject.delivery_tag, false, returned(reject.requeue, Settlement::FAIL)),
         _ => return None,
     };
+    // AMQP-43
     let deliveries = match (tag, multiple) {
         (0, true) => Deliveries::All,
         (tag, true) => Deliveries::UpTo(tag),
@@ -184,12 +186,12 @@ fn settle(origin: Origin, method: &Method<'_>) -> Option<Settle> {
     Some(Settle { origin, deliveries, outcome: Outcome::Settled(settlement), transaction: None })
 }
 
-/// As in RabbitMQ 4.3, `basic.reject` counts as a failure and `basic.nack` does not.
+/// As in RabbitMQ 4.3, `basic.reject` counts as a failure and `basic.nack` does not. (AMQP-68)
 const fn returned(requeue: bool, again: Settlement) -> Settlement {
     if requeue { again } else { Settlement::Reject }
 }
 
-/// An exchange's or a queue's name without line breaks, as in RabbitMQ.
+/// An exchange's or a queue's name without line breaks, as in RabbitMQ. (AMQP-26)
 fn name(text: &str) -> Name {
     if text.contains(['\r', '\n']) { tag(&text.replace(['\r', '\n'], "")) } else { tag(text) }
 }

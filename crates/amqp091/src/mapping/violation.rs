@@ -40,7 +40,7 @@ impl Violation {
     }
 }
 
-/// The reply code for each variant of a refusal. The text stays the same.
+/// The reply code for each variant of a refusal. The text stays the same. (AMQP-10)
 impl From<&Refusal> for Violation {
     fn from(refusal: &Refusal) -> Self {
         let code = match refusal {
@@ -84,6 +84,7 @@ impl From<Malformed> for Violation {
                 (ReplyCode::FrameError, format!("{count} octets follow the payload's last field"))
             }
             Malformed::NotText => (ReplyCode::FrameError, "Malformed UTF-8 in shortstr".into()),
+            // AMQP-1
             Malformed::FieldType(octet) => (ReplyCode::SyntaxError, format!("there is no field type {octet}")),
             Malformed::TableLength => {
                 (ReplyCode::SyntaxError, "a table's or array's values do not fill its length".into())
@@ -100,7 +101,7 @@ impl From<Malformed> for Violation {
     }
 }
 
-/// Appends the close method for a violation. Returns whether it closes the connection.
+/// Appends the close method for a violation. Returns whether it closes the connection. (AMQP-10)
 pub fn put_close(out: &mut Vec<u8>, origin: Origin, violation: &Violation) -> bool {
     let (class_id, method_id) = class_and_method(origin);
     let (reply_code, text) = (violation.code.number(), violation.reply_text());

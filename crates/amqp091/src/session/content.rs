@@ -152,6 +152,7 @@ fn check(method: &BasicPublish<'_>, header: &ContentHeader<'_>, terms: Terms<'_>
 }
 
 fn check_method(method: &BasicPublish<'_>, terms: Terms<'_>) -> Result<(), Violation> {
+    // AMQP-34
     if method.immediate {
         return Err(Violation::new(ReplyCode::NotImplemented, "immediate=true"));
     }
@@ -182,6 +183,7 @@ fn unacceptable(header: &ContentHeader<'_>, limits: &Limits) -> Violation {
         let text = format!("expected content header for class {BASIC}, got one for class {got} instead");
         return Violation::new(ReplyCode::UnexpectedFrame, text);
     }
+    // AMQP-8
     if header.body_bytes > limits.message_bytes_max {
         let (bytes, bytes_max) = (header.body_bytes, limits.message_bytes_max);
         let text = format!("message size {bytes} is larger than configured max size {bytes_max}");
@@ -251,7 +253,7 @@ impl Assembly {
         }
     }
 
-    /// Takes the next frame of the channel.
+    /// Takes the next frame of the channel. (AMQP-8)
     pub fn take(self, frame: &Frame<'_>, terms: Terms<'_>) -> Result<Gathered, Violation> {
         match (self, frame.kind) {
             (Self::AwaitHeader(start), FrameKind::Header) => start.header(frame.payload, terms),

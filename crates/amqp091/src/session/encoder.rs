@@ -100,6 +100,7 @@ impl FrameEncoder {
         }
     }
 
+    // AMQP-8
     fn share_body(&self, channel: u16, body: &Bytes, out: &mut Outbox) {
         let piece_bytes_max = (self.frame_bytes_max - OVERHEAD_BYTES) as usize;
         let mut rest = body.clone();
@@ -125,6 +126,7 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 let consumer_tag = tag.as_bytes();
                 let deliver = methods::BasicDeliver { consumer_tag, delivery_tag, redelivered, exchange, routing_key };
                 // As in RabbitMQ, a consumer gets no count for the first delivery, and `basic.get` always has one.
+                // (AMQP-67)
                 self.shown(channel, &deliver, attempts.filter(|attempts| *attempts > 0), message, out);
             }
             Effect::Got { channel, delivery_tag, redelivered, attempts, remaining, ref message }
@@ -149,6 +151,7 @@ impl ferrymq_wire::Encoder for FrameEncoder {
                 let nack = methods::BasicNack { delivery_tag, multiple: false, requeue: true };
                 put_method(out.bytes(), channel, &nack);
             }
+            // AMQP-33
             Effect::Cancelled { channel, tag } if self.cancel_notify && self.is_open(channel) => {
                 put_method(out.bytes(), channel, &methods::BasicCancel { consumer_tag: tag, no_wait: true });
             }

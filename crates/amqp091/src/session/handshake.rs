@@ -162,7 +162,7 @@ impl AwaitTuneOk {
 }
 
 /// Checks a value that the client chose. It may be less than the offer, but not less than the minimum. 0 means no
-/// limit, so it is more than any offer.
+/// limit, so it is more than any offer. (AMQP-6)
 fn negotiated(what: &str, chosen: u32, min: u32, max: u32) -> Result<(), Fault> {
     let (comparison, bound, limit) = if chosen == 0 || chosen > max {
         ("higher", "maximum", max)

@@ -57,7 +57,7 @@ impl Heartbeat {
         (self.interval_ms > 0).then(|| self.give_up().map_or(self.next_send, |give_up| give_up.min(self.next_send)))
     }
 
-    /// The action that is due now. The caller must carry it out: a heartbeat counts as sent.
+    /// The action that is due now. The caller must carry it out: a heartbeat counts as sent. (AMQP-5)
     pub fn due(&mut self, now: Moment) -> Due {
         if self.interval_ms == 0 {
             Due::Nothing

@@ -12,7 +12,7 @@ pub(super) fn parse(name: &str, offered: &[Mechanism]) -> Option<Mechanism> {
     offered.iter().copied().find(|mechanism| mechanism.name() == name)
 }
 
-/// The login in a client's first response; `None` if the response is not valid for its mechanism.
+/// The login in a client's first response; `None` if the response is not valid for its mechanism. (AMQP-4)
 pub(super) fn login(mechanism: Mechanism, response: &[u8]) -> Option<Login> {
     match mechanism {
         Mechanism::Plain => plain(response),

@@ -51,11 +51,11 @@ use crate::{
     mapping::{self, Violation},
 };
 
-/// The largest frame before the handshake has set a limit, in bytes. It is RabbitMQ's value.
+/// The largest frame before the handshake has set a limit, in bytes. It is RabbitMQ's value. (AMQP-2)
 const HANDSHAKE_FRAME_BYTES_MAX: u32 = 8192;
 
 /// After how many milliseconds the server closes the socket, if the login failed and the client does not get the
-/// reason. It is RabbitMQ's value.
+/// reason. It is RabbitMQ's value. (AMQP-3)
 const SILENCE_MS: u64 = 3_000;
 
 /// An error of the client, and the request with the error.
@@ -304,6 +304,7 @@ impl Connection {
     }
 
     /// Answers a login that the node refused. The client gets the reason only if it has the capability for that.
+    /// (AMQP-3)
     fn refuse_login(&mut self, login: &AwaitLogin, refusal: &Refusal, now: Moment, out: &mut Output) {
         if matches!(refusal, Refusal::LoginMalformed(_)) {
             return self.fail(&Fault::new(0, login.method, Violation::from(refusal)), now, out);

@@ -75,7 +75,7 @@ impl Running {
         }
     }
 
-    /// Notes that there is space again.
+    /// Notes that there is space again. (AMQP-9)
     pub fn unblocked(&mut self, out: &mut Output) {
         if matches!(std::mem::replace(&mut self.blocking, Blocking::No), Blocking::Notified) {
             out.send(|out| put_method(out, 0, &ConnectionUnblocked));
@@ -100,7 +100,7 @@ impl Running {
         }
     }
 
-    /// Sends `connection.blocked`, if it is due.
+    /// Sends `connection.blocked`, if it is due. (AMQP-9)
     pub fn timeout(&mut self, now: Moment, out: &mut Output) {
         if let Blocking::Since { told_at, reason } = &self.blocking
             && now >= *told_at
@@ -136,6 +136,7 @@ impl Running {
                 Some(Err(malformed)) => Err(Fault::unreadable(frame.channel, frame.payload, malformed)),
                 None => self.method(frame, end, out),
             },
+            // AMQP-5
             (None, _) => Err(unexpected(frame, "expected method frame, got non method frame instead".into())),
         };
         match done {
@@ -203,6 +204,7 @@ impl Running {
         let method =
             Method::read(frame.payload).map_err(|malformed| Fault::unreadable(channel, frame.payload, malformed))?;
         match &method {
+            // AMQP-7
             Method::ChannelOpen(_) => {
                 let violation = Violation::new(ReplyCode::ChannelError, "second 'channel.open' seen");
                 return Err(Fault::new(channel, method.id(), violation));
@@ -232,9 +234,10 @@ impl Running {
         Ok(Next::Read(end))
     }
 
-    /// Takes a frame on a channel that is not open.
+    /// Takes a frame on a channel that is not open. (AMQP-7)
     fn unopened(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
         let number = frame.channel;
+        // AMQP-5
         if frame.kind != FrameKind::Method {
             return Err(unexpected(frame, "expected method frame, got non method frame instead".into()));
         }
@@ -267,7 +270,7 @@ impl Running {
         }
     }
 
-    /// Takes a frame on a channel that the server has closed. Only close and close-ok count.
+    /// Takes a frame on a channel that the server has closed. Only close and close-ok count. (AMQP-7)
     fn closing(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
         if frame.kind == FrameKind::Method {
             match Method::read(frame.payload) {

@@ -59,7 +59,7 @@ pub(super) struct TopicPermission {
 
 impl TopicPermission {
     /// Replaces `{username}` and `{vhost}` by their values, which match literally. `{client_id}` is MQTT's and is
-    /// not replaced.
+    /// not replaced. (AMQP-23)
     fn parse(user: &str, vhost: &str, patterns: [&str; 2]) -> Result<Self, Refusal> {
         let filled = patterns.map(|pattern| {
             pattern
@@ -264,7 +264,7 @@ impl Catalog {
         Ok(queues)
     }
 
-    /// Checks whether the caller may publish messages with the user-id `claimed`.
+    /// Checks whether the caller may publish messages with the user-id `claimed`. (AMQP-24)
     ///
     /// # Errors
     /// [`Refusal::PreconditionFailed`] if it is another user and the caller has no tag `impersonator`.
@@ -282,7 +282,7 @@ impl Catalog {
         Err(Refusal::PreconditionFailed(text))
     }
 
-    /// Checks whether the caller may use that routing key of a topic exchange.
+    /// Checks whether the caller may use that routing key of a topic exchange. (AMQP-23)
     pub(super) fn check_topic(
         &self,
         caller: &Caller<'_>,
@@ -317,7 +317,7 @@ impl Catalog {
         pattern.matches(&String::from_utf8_lossy(key))
     }
 
-    /// Checks whether the caller may open its vhost.
+    /// Checks whether the caller may open its vhost. (AMQP-55)
     ///
     /// # Errors
     /// Like [`Catalog::may_enter`].
@@ -347,7 +347,7 @@ impl Catalog {
     }
 
     /// Checks a user's permission for an object, which need not exist. The default exchange is called `amq.default`
-    /// in permissions.
+    /// in permissions. (AMQP-23)
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without the permission.

@@ -59,7 +59,7 @@ pub(super) fn check_exchange(whose: &str, spec: &ExchangeSpec) -> Result<(), Ref
     Ok(())
 }
 
-/// Whether a second declaration of an exchange is equivalent to the first.
+/// Whether a second declaration of an exchange is equivalent to the first. (AMQP-13)
 pub(super) fn check_same_exchange(whose: &str, current: &ExchangeSpec, received: &ExchangeSpec) -> Result<(), Refusal> {
     if current.kind != received.kind {
         let (received, current) = (received.kind.as_str(), current.kind.as_str());

@@ -164,6 +164,7 @@ impl Catalog {
     }
 
     /// Removes a binding. Succeeds if there is none. An auto-delete exchange is deleted with its last binding.
+    /// (AMQP-22)
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`] without permission and for the default exchange; [`Refusal::ResourceLocked`].
@@ -206,7 +207,7 @@ impl Catalog {
         }
     }
 
-    /// Returns whether the binding is new. `arguments` must be sorted.
+    /// Returns whether the binding is new. `arguments` must be sorted. (AMQP-22)
     pub(super) fn insert_binding(
         &mut self,
         vhost: &Name,
@@ -305,6 +306,7 @@ impl Vhost {
     }
 
     /// Removes a binding from its source, which may already be deleted. Returns whether the source must be deleted now.
+    /// (AMQP-15)
     pub(super) fn detach_source(&mut self, number: u64, binding: &Binding) -> bool {
         let Some(exchange) = self.exchanges.get_mut(&binding.source) else { return false };
         exchange.remove_binding(number, binding);

@@ -26,7 +26,7 @@ impl Catalog {
             let settings = &queue.settings;
             all.push(entries::queue(&settings.vhost, &settings.name, queue.id, &queue.spec));
         }
-        Self::load(&all, &mut Vec::new()).map(|loaded| loaded.catalog)
+        Self::load(&all, self.key, &mut Vec::new()).map(|loaded| loaded.catalog)
     }
 
     /// Whether anybody but `user` could log in with a password and open a vhost.

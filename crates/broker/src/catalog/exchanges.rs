@@ -6,7 +6,6 @@ use ferrymq_model::{
     Access, CatalogEntry, DeclareExchange, DeleteExchange, ExchangeKind, ExchangeSpec, Name, Object, QueueId, Refusal,
     Table,
 };
-use hashbrown::HashMap;
 
 use super::bindings::Binding;
 use super::events::CatalogEvent;
@@ -15,6 +14,7 @@ use super::queues::give_back;
 use super::routing::Router;
 use super::unbinding::Unbinding;
 use super::{Caller, Catalog, ScheduleChange, Vhost, arguments, entries, in_order, shown, without_line_ends};
+use crate::keyed::{HashKey, KeyedTable};
 
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -30,17 +30,20 @@ pub(super) struct Exchange {
     pub(super) alternate: Option<Name>,
     /// The schedule of its delayed messages.
     pub(super) schedule: Option<QueueId>,
+    /// The key of its tables.
+    pub(super) key: HashKey,
 }
 
 impl Exchange {
-    pub(super) fn new(spec: ExchangeSpec) -> Self {
+    pub(super) fn new(spec: ExchangeSpec, key: HashKey) -> Self {
         Self {
-            router: Router::new(&spec),
+            router: Router::new(&spec, key),
             named: None,
             bindings: BTreeSet::new(),
             inbound: BTreeSet::new(),
             alternate: arguments::alternate_exchange(&spec.arguments),
             schedule: None,
+            key,
             spec,
         }
     }
@@ -48,7 +51,7 @@ impl Exchange {
     pub(super) fn add_binding(&mut self, number: u64, binding: &Binding) {
         self.router.add(number, binding);
         if named::number(&binding.arguments).is_some() {
-            let new = || Box::new(NamedBindings::new(&self.spec));
+            let new = || Box::new(NamedBindings::new(&self.spec, self.key));
             self.named.get_or_insert_with(new).add(number, binding);
         }
     }
@@ -61,6 +64,7 @@ impl Exchange {
     }
 }
 
+// AMQP-12
 const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
     ("", ExchangeKind::Direct, false),
     ("amq.direct", ExchangeKind::Direct, false),
@@ -72,14 +76,14 @@ const PREDECLARED: [(&str, ExchangeKind, bool); 7] = [
 ];
 
 /// The predeclared exchanges of every vhost. They are made with it and never journaled.
-pub(super) fn predeclared() -> HashMap<Name, Exchange> {
-    PREDECLARED
-        .into_iter()
-        .map(|(name, kind, internal)| {
-            let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Table::default() };
-            (Name::from(name), Exchange::new(spec))
-        })
-        .collect()
+pub(super) fn predeclared(key: HashKey) -> KeyedTable<Name, Exchange> {
+    let exchanges = PREDECLARED.into_iter().map(|(name, kind, internal)| {
+        let spec = ExchangeSpec { kind, durable: true, auto_delete: false, internal, arguments: Table::default() };
+        (Name::from(name), Exchange::new(spec, key))
+    });
+    let mut table = KeyedTable::with_hasher(key);
+    table.extend(exchanges);
+    table
 }
 
 /// Whether every vhost has an exchange of that name.
@@ -101,10 +105,12 @@ impl Catalog {
         changes: &mut Vec<CatalogEntry>,
     ) -> Result<(), Refusal> {
         let name = without_line_ends(&request.exchange);
+        // AMQP-13
         if request.passive {
             check_not_default(&name)?;
             return self.vhost(caller.vhost)?.exchange(&name).map(|_| ());
         }
+        // AMQP-13
         let kind = ExchangeKind::parse(&request.kind)
             .ok_or_else(|| Refusal::PreconditionFailed(format!("unknown exchange type '{}'", request.kind)))?;
         check_not_default(&name)?;
@@ -119,6 +125,7 @@ impl Catalog {
         if self.is_same_exchange(caller.vhost, &name, &spec)? {
             return Ok(());
         }
+        // AMQP-12
         if name.starts_with("amq.") {
             return Err(Refusal::AccessRefused(format!("exchange name '{name}' contains reserved prefix 'amq.*'")));
         }
@@ -173,7 +180,8 @@ impl Catalog {
         }
         let alternate = vhost.policies.alternate(&name, &spec.arguments);
         let named = (vhost.name.clone(), name.clone(), spec.clone());
-        vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec) });
+        let key = *vhost.exchanges.hasher();
+        vhost.exchanges.insert(name, Exchange { alternate, schedule, ..Exchange::new(spec, key) });
         vhost.epoch.advance();
         self.record(|| CatalogEvent::ExchangeCreated { vhost: named.0, name: named.1, spec: named.2 });
         Ok(())
@@ -192,6 +200,7 @@ impl Catalog {
     ) -> Result<(), Refusal> {
         let name = without_line_ends(&request.exchange);
         check_not_default(&name)?;
+        // AMQP-12
         if name.starts_with("amq.") {
             let whose = shown(Object::Exchange, &name, caller.vhost);
             return Err(Refusal::AccessRefused(format!("deletion of system {whose} not allowed")));
@@ -251,6 +260,7 @@ impl Catalog {
         self.check(caller, Access::Write, Object::Exchange, exchange)?;
         let vhost = self.vhost(caller.vhost)?;
         let found = vhost.exchange(exchange)?;
+        // AMQP-14
         if found.spec.internal {
             let whose = shown(Object::Exchange, exchange, &vhost.name);
             return Err(Refusal::AccessRefused(format!("cannot publish to internal {whose}")));
@@ -269,6 +279,7 @@ impl Vhost {
     }
 }
 
+// AMQP-11
 pub(super) fn check_not_default(name: &str) -> Result<(), Refusal> {
     if name.is_empty() {
         return Err(Refusal::AccessRefused("operation not permitted on the default exchange".to_owned()));

@@ -11,7 +11,7 @@ pub(super) struct Matcher {
     wanted: Vec<(String, Value)>,
 }
 
-/// The kinds of `x-match`: whether any match is enough, and whether keys that begin with `x-` count.
+/// The kinds of `x-match`: whether any match is enough, and whether keys that begin with `x-` count. (AMQP-17)
 fn parse_kind(kind: &str) -> Option<(bool, bool)> {
     match kind {
         "all" => Some((false, false)),
@@ -51,6 +51,7 @@ impl Matcher {
         Self { any, wanted }
     }
 
+    // AMQP-17
     pub(super) fn matches(&self, headers: &Table) -> bool {
         let mut found = self
             .wanted

@@ -12,6 +12,7 @@ use super::entries::{
 use super::exchanges::Exchange;
 use super::policies::{ApplyTo, PolicyScope, PolicySpec};
 use super::{Catalog, delayed, queue_arguments, shown};
+use crate::keyed::HashKey;
 
 /// An entry that cannot be read, or that contradicts another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +70,12 @@ impl From<Refusal> for Unfit {
 impl Catalog {
     /// The catalog that these entries describe: the newest entry of each key counts, and deletions may be among
     /// them. Entries that name something that does not exist are dropped: their tombstones are appended to
-    /// `changes`.
+    /// `changes`. The key is that of [`Catalog::fresh`].
     ///
     /// # Errors
     /// If an entry is unreadable.
-    pub fn load(entries: &[CatalogEntry], changes: &mut Vec<CatalogEntry>) -> Result<Loaded, LoadError> {
-        let (mut catalog, mut orphans) = (Self::empty(), Vec::new());
+    pub fn load(entries: &[CatalogEntry], key: HashKey, changes: &mut Vec<CatalogEntry>) -> Result<Loaded, LoadError> {
+        let (mut catalog, mut orphans) = (Self::empty(key), Vec::new());
         let mut living: Vec<&CatalogEntry> = entries.iter().filter(|entry| entry.value.is_some()).collect();
         // Entries come after those that they refer to: the numbers of the kinds have this order.
         living.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
@@ -127,8 +128,8 @@ impl Catalog {
                 let ExchangeEntry { vhost, name, spec, schedule } = value(entry)?;
                 delayed::check(&spec)?;
                 let vhost = self.vhost_mut(&vhost)?;
-                let schedule = schedule.map(QueueId);
-                vhost.exchanges.insert(stored(&name)?, Exchange { schedule, ..Exchange::new(spec) });
+                let (schedule, key) = (schedule.map(QueueId), *vhost.exchanges.hasher());
+                vhost.exchanges.insert(stored(&name)?, Exchange { schedule, ..Exchange::new(spec, key) });
             }
             EntryKind::Queue => {
                 let QueueEntry { vhost, name, id, spec } = value(entry)?;

@@ -56,6 +56,7 @@ use exchanges::Exchange;
 use policies::Policies;
 use unbinding::Unbinding;
 
+use crate::keyed::{HashKey, KeyedTable};
 #[cfg(debug_assertions)]
 use crate::queue::sabotage::Sabotage;
 use crate::queue::sabotage::Saboteur;
@@ -66,7 +67,9 @@ use crate::queue::sabotage::Saboteur;
 /// The change itself is complete when the call returns.
 #[derive(Debug)]
 pub struct Catalog {
-    vhosts: HashMap<Name, Vhost>,
+    /// The key of the tables whose keys clients choose.
+    key: HashKey,
+    vhosts: KeyedTable<Name, Vhost>,
     /// Boxed, so that the table's free slots are small.
     queues: HashMap<QueueId, Box<QueueRecord>>,
     /// The exclusive queues of each connection.
@@ -99,16 +102,16 @@ struct Vhost {
     name: Name,
     settings: VhostSettings,
     epoch: Epoch,
-    exchanges: HashMap<Name, Exchange>,
+    exchanges: KeyedTable<Name, Exchange>,
     /// The default exchange's bindings.
-    queues: HashMap<Name, QueueId>,
+    queues: KeyedTable<Name, QueueId>,
     /// The bindings by number. A number is never used twice. The bindings are boxed, so that free entries of the table
     /// are small.
     bindings: HashMap<u64, Box<Binding>>,
     /// The number of the next binding.
     next_binding: u64,
     /// The numbers of the bindings, by their identities as in the journal.
-    binding_numbers: HashMap<Box<[u8]>, u64>,
+    binding_numbers: KeyedTable<Box<[u8]>, u64>,
     policies: Policies,
 }
 
@@ -164,10 +167,10 @@ impl Epoch {
 
 impl Catalog {
     /// The catalog of a new data directory: the vhost `/`, and the user `guest` with that password hash and all
-    /// permissions.
+    /// permissions. Tables by names that clients choose have this key.
     #[must_use]
-    pub fn fresh(guest_password_hash: &str, changes: &mut Vec<CatalogEntry>) -> Self {
-        let mut catalog = Self::empty();
+    pub fn fresh(guest_password_hash: &str, key: HashKey, changes: &mut Vec<CatalogEntry>) -> Self {
+        let mut catalog = Self::empty(key);
         let (root, guest) = (Name::from("/"), Name::from("guest"));
         catalog.put_vhost(&root, changes);
         catalog.put_user(&guest, guest_password_hash, &["administrator".to_owned()], changes);
@@ -175,9 +178,10 @@ impl Catalog {
         catalog
     }
 
-    fn empty() -> Self {
+    fn empty(key: HashKey) -> Self {
         Self {
-            vhosts: HashMap::new(),
+            key,
+            vhosts: KeyedTable::with_hasher(key),
             queues: HashMap::new(),
             owned: HashMap::new(),
             users: HashMap::new(),
@@ -203,7 +207,7 @@ impl Catalog {
     /// Adds a vhost, unless it exists.
     pub fn put_vhost(&mut self, name: &Name, changes: &mut Vec<CatalogEntry>) {
         if !self.vhosts.contains_key(name) {
-            self.vhosts.insert(name.clone(), Vhost::new(name));
+            self.vhosts.insert(name.clone(), Vhost::new(name, self.key));
             changes.push(entries::vhost(name, &VhostSettings::default()));
         }
     }
@@ -229,16 +233,16 @@ impl Catalog {
 }
 
 impl Vhost {
-    fn new(name: &Name) -> Self {
+    fn new(name: &Name, key: HashKey) -> Self {
         Self {
             name: name.clone(),
             settings: VhostSettings::default(),
             epoch: Epoch::default(),
-            exchanges: exchanges::predeclared(),
-            queues: HashMap::new(),
+            exchanges: exchanges::predeclared(key),
+            queues: KeyedTable::with_hasher(key),
             bindings: HashMap::new(),
             next_binding: 0,
-            binding_numbers: HashMap::new(),
+            binding_numbers: KeyedTable::with_hasher(key),
             policies: Policies::default(),
         }
     }
@@ -255,7 +259,7 @@ impl Vhost {
 
 /// The entries of a table in the order of their keys. A hash table has another order in each process, and the same
 /// calls must have the same results.
-fn in_order<K: Ord, V>(table: &HashMap<K, V>) -> impl Iterator<Item = (&K, &V)> {
+fn in_order<K: Ord, V, S>(table: &HashMap<K, V, S>) -> impl Iterator<Item = (&K, &V)> {
     let mut entries: Vec<(&K, &V)> = table.iter().collect();
     entries.sort_unstable_by_key(|(key, _)| *key);
     entries.into_iter()
@@ -274,7 +278,7 @@ fn shown(object: Object, name: &str, vhost: &str) -> String {
     format!("{object} '{name}' in vhost '{vhost}'")
 }
 
-/// As in RabbitMQ, line ends are removed from names in declarations and deletions.
+/// As in RabbitMQ, line ends are removed from names in declarations and deletions. (AMQP-26)
 fn without_line_ends(name: &Name) -> Name {
     if name.contains(['\r', '\n']) { Name::from(&*name.replace(['\r', '\n'], "")) } else { name.clone() }
 }

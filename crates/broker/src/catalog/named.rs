@@ -7,6 +7,7 @@ use ferrymq_model::{Arguments, BindingSpec, Destination, ExchangeKind, ExchangeS
 
 use super::bindings::{Binding, Target};
 use super::routing::Router;
+use crate::keyed::HashKey;
 
 /// The bindings of an exchange that ask to be named.
 #[derive(Debug)]
@@ -49,8 +50,8 @@ pub(super) fn check(arguments: &Arguments, kind: ExchangeKind, destination: &Des
 
 impl NamedBindings {
     /// No bindings, of an exchange of this kind.
-    pub(super) fn new(spec: &ExchangeSpec) -> Self {
-        Self { router: Router::of_names(spec), count: 0 }
+    pub(super) fn new(spec: &ExchangeSpec, key: HashKey) -> Self {
+        Self { router: Router::of_names(spec, key), count: 0 }
     }
 
     pub(super) fn add(&mut self, number: u64, binding: &Binding) {

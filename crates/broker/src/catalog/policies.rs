@@ -148,6 +148,7 @@ impl Policies {
         self.effective(name, Subject::Queue(kind))
     }
 
+    // AMQP-70
     fn effective(&self, name: &str, subject: Subject) -> Table {
         let definition = |policies| first(policies, name, subject).map(|policy| &policy.spec.definition);
         match (definition(&self.user), definition(&self.operator)) {
@@ -157,7 +158,7 @@ impl Policies {
         }
     }
 
-    /// The alternate exchange: the exchange's own argument wins over a policy.
+    /// The alternate exchange: the exchange's own argument wins over a policy. (AMQP-20)
     pub(super) fn alternate(&self, name: &str, arguments: &Table) -> Option<Name> {
         arguments::alternate_exchange(arguments).or_else(|| {
             let policy = self.effective(name, Subject::Exchange);
@@ -167,7 +168,7 @@ impl Policies {
     }
 }
 
-/// The matching policy with the highest priority; if several have it, the first by name.
+/// The matching policy with the highest priority; if several have it, the first by name. (AMQP-70)
 fn first<'a>(policies: &'a BTreeMap<Name, Policy>, name: &str, subject: Subject) -> Option<&'a Policy> {
     let kind = match subject {
         Subject::Exchange => None,

@@ -111,7 +111,7 @@ pub(super) fn is_for(key: &str, kind: QueueKind) -> bool {
 }
 
 /// The definitions of a user policy and an operator policy together: of a setting in both, the lower limit or the
-/// operator's value.
+/// operator's value. (AMQP-70)
 pub(super) fn merged(user: &Table, operator: &Table) -> Table {
     let both = |key: &str, value: &Value| match operator.get(key) {
         Some(other) => match (value.as_int(), other.as_int()) {

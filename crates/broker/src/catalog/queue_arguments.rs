@@ -45,7 +45,7 @@ enum Form {
     DeadLetterKey,
     /// One of these words, otherwise an error with RabbitMQ's text.
     Choice(&'static [&'static str], fn(&str) -> String),
-    /// A number that has a meaning in RabbitMQ only.
+    /// A number that has a meaning in RabbitMQ only. (AMQP-69)
     Version,
 }
 
@@ -97,6 +97,7 @@ const ARGUMENTS: [Argument; 28] = [
     quorum("x-max-in-memory-bytes", Form::Count),
     classic("x-max-priority", Form::Priority),
     both("x-overflow", Form::Choice(OVERFLOWS, |_| "invalid_overflow".to_owned())),
+    // AMQP-69
     classic("x-queue-mode", Form::Choice(MODES, |mode| format!("\"unsupported queue mode '{mode}'\""))),
     classic("x-queue-version", Form::Version),
     both("x-single-active-consumer", Form::Flag),
@@ -129,6 +130,7 @@ impl Argument {
         }
     }
 
+    // AMQP-29
     fn check(&self, whose: &str, arguments: &Arguments) -> Result<(), Refusal> {
         let Some(value) = arguments.get(self.key) else { return Ok(()) };
         let refuse = |why: String| Err(invalid(self.key, whose, &why));
@@ -154,6 +156,7 @@ impl Argument {
                 }
             }
             (Form::Flag, Value::Bool(_)) | (Form::Text, Value::Text(_)) => Ok(()),
+            // AMQP-57
             (Form::DeadLetterKey, Value::Text(key)) => match arguments.get("x-dead-letter-exchange") {
                 None => refuse("routing_key_but_no_dlx_defined".to_owned()),
                 Some(_) if key.len() > Name::BYTES_MAX => refuse("longer than 255 bytes".to_owned()),
@@ -194,6 +197,7 @@ pub(super) fn check(whose: &str, kind: QueueKind, spec: &QueueSpec) -> Result<()
             return Err(Refusal::PreconditionFailed(text));
         }
     }
+    // AMQP-67
     if kind == QueueKind::Quorum {
         let no = |what: &str| Err(Refusal::PreconditionFailed(format!("invalid property '{what}' for {whose}")));
         if spec.auto_delete {
@@ -246,7 +250,7 @@ pub(super) fn settings(vhost: &Name, name: &Name, kind: QueueKind, spec: &QueueS
         dead_letters: named("dead-letter-exchange").map(|exchange| DeadLettering {
             exchange,
             routing_key: named("dead-letter-routing-key"),
-            // As in RabbitMQ, which falls back to at-most-once if messages may be dropped anyway.
+            // As in RabbitMQ, which falls back to at-most-once if messages may be dropped anyway. (AMQP-62)
             at_least_once: kind == QueueKind::Quorum
                 && text("dead-letter-strategy") == Some("at-least-once")
                 && text("overflow") == Some("reject-publish"),
@@ -293,7 +297,7 @@ fn whole_number(key: &str, whose: &str, value: &Value) -> Result<u64, Refusal> {
     }
 }
 
-/// Whether a second declaration of a queue of this type is equivalent to the first.
+/// Whether a second declaration of a queue of this type is equivalent to the first. (AMQP-29)
 pub(super) fn check_same(
     whose: &str,
     kind: QueueKind,
@@ -314,7 +318,7 @@ const SUBSCRIPTION_OF_STREAMS: [&str; 1] = ["x-stream-offset"];
 /// Arguments of subscriptions that are known and not implemented.
 const SUBSCRIPTION_NOT_BUILT: [&str; 1] = ["x-credit"];
 
-/// The consumer priority.
+/// The consumer priority. (AMQP-49)
 pub(super) fn subscription_priority(whose: &str, kind: QueueKind, arguments: &Arguments) -> Result<i64, Refusal> {
     let priority = match arguments.get("x-priority") {
         None => 0,

@@ -1,6 +1,7 @@
 //! Queues in the catalog: name, declaration, owner and bindings. The shard has their messages.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use ferrymq_model::{
@@ -44,7 +45,7 @@ impl QueueRecord {
     }
 
     /// The consumer timeout of a subscription with these arguments, in milliseconds; `None` if neither they nor the
-    /// queue set one.
+    /// queue set one. (AMQP-52)
     ///
     /// # Errors
     /// [`Refusal::PreconditionFailed`] for a wrong value.
@@ -57,6 +58,7 @@ impl QueueRecord {
         shown(Object::Queue, &self.settings.name, &self.settings.vhost)
     }
 
+    // AMQP-27
     fn check_owner(&self, matches: impl FnOnce(QueueOwner) -> bool) -> Result<(), Refusal> {
         if matches(self.owner) {
             return Ok(());
@@ -190,6 +192,7 @@ impl Catalog {
     }
 
     /// The queue of that name, if the caller has that access to it and it does not belong to another connection.
+    /// (AMQP-55)
     ///
     /// # Errors
     /// [`Refusal::AccessRefused`], [`Refusal::NotFound`] or [`Refusal::ResourceLocked`], checked in this order.
@@ -277,7 +280,7 @@ impl Catalog {
 }
 
 /// Returns memory when much of it is free: a table that was large once may be small now.
-pub(crate) fn give_back<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+pub(crate) fn give_back<K: Eq + Hash, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
     const KEPT: usize = 1_024;
     if map.capacity() > KEPT && map.len() < map.capacity() / 8 {
         map.shrink_to((2 * map.len()).max(KEPT / 2));
@@ -294,7 +297,7 @@ pub fn random_text(random: u128) -> String {
     (0..22).map(|letter| char::from(ALPHABET[(six(letter) & 63) as usize])).collect()
 }
 
-/// A queue's name that the server chooses.
+/// A queue's name that the server chooses. (AMQP-25)
 fn server_named(random: u128) -> Name {
     Name::from(&*format!("amq.gen-{}", random_text(random)))
 }

@@ -2,11 +2,11 @@
 //! epoch does not change, unless an exchange looks at more than keys.
 
 use std::cell::LazyCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ferrymq_model::{Destination, ExchangeKind, ExchangeSpec, Name, Property, QueueId, Refusal, Table};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::bindings::{Binding, Target};
 use super::exchanges::Exchange;
@@ -16,13 +16,14 @@ use super::history::{History, wants_not_to_be_kept};
 use super::targets::Targets;
 use super::topics::{Topics, has_too_many_words, too_many_words};
 use super::{Catalog, QueueRecord, Vhost, delayed, jms, named};
+use crate::keyed::{HashKey, KeyedTable};
 use crate::queue::sabotage::{Sabotage, Saboteur};
 use crate::selector::Expression;
 
 /// The bindings of an exchange, in the form of its kind.
 #[derive(Debug)]
 pub(super) enum Router {
-    Direct(HashMap<Box<[u8]>, Targets>),
+    Direct(KeyedTable<Box<[u8]>, Targets>),
     Fanout(Targets),
     Topic(Topics),
     /// The matchers by the numbers of their bindings.
@@ -44,7 +45,7 @@ pub(super) struct Found<'a> {
     queues: &'a mut Vec<QueueId>,
     /// Exchanges after the first one, each once, in the order in which they were reached.
     exchanges: Vec<Name>,
-    seen: HashSet<Name>,
+    seen: BTreeSet<Name>,
     /// Whether the last exchange had a match, also if that was reached before.
     matched: bool,
     /// The bindings that ask to be named, by the numbers that the catalog gives to bindings.
@@ -62,7 +63,7 @@ impl<'a> Found<'a> {
         queues: &'a mut Vec<QueueId>,
         there: Option<&'a HashMap<QueueId, Box<QueueRecord>>>,
     ) -> Self {
-        let (exchanges, seen, named) = (Vec::new(), HashSet::new(), Vec::new());
+        let (exchanges, seen, named) = (Vec::new(), BTreeSet::new(), Vec::new());
         let (holds, too_many_words) = (Holds::UntilChange, false);
         Self { start, queues, exchanges, seen, matched: false, named, holds, too_many_words, there }
     }
@@ -183,11 +184,11 @@ impl<'a> Opened<'a> {
 }
 
 impl Router {
-    pub(super) fn new(spec: &ExchangeSpec) -> Self {
+    pub(super) fn new(spec: &ExchangeSpec, key: HashKey) -> Self {
         match delayed::routes_as(spec) {
-            ExchangeKind::Direct => Self::Direct(HashMap::new()),
+            ExchangeKind::Direct => Self::Direct(KeyedTable::with_hasher(key)),
             ExchangeKind::Fanout => Self::Fanout(Targets::default()),
-            ExchangeKind::Topic => Self::Topic(Topics::default()),
+            ExchangeKind::Topic => Self::Topic(Topics::new(key)),
             ExchangeKind::Headers => Self::Headers(BTreeMap::new()),
             ExchangeKind::ConsistentHash => Self::ConsistentHash(Shares::new(&spec.arguments)),
             ExchangeKind::ModulusHash => Self::ModulusHash(Targets::default()),
@@ -239,8 +240,8 @@ impl Router {
     }
 
     /// A router of an exchange's bindings that ask to be named.
-    pub(super) fn of_names(spec: &ExchangeSpec) -> Self {
-        match Self::new(spec) {
+    pub(super) fn of_names(spec: &ExchangeSpec, key: HashKey) -> Self {
+        match Self::new(spec, key) {
             // Only the exchange itself keeps messages.
             Self::RecentHistory(targets, _) => Self::Fanout(targets),
             router => router,
@@ -250,6 +251,7 @@ impl Router {
     /// Finds the targets for each of `keys`.
     fn collect<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
         match self {
+            // AMQP-17
             Self::Direct(by_key) => {
                 keys.filter_map(|key| by_key.get(key)).for_each(|targets| found.add_all(targets));
             }
@@ -271,6 +273,7 @@ impl Router {
                 let matching = matchers.values().filter(|(matcher, _)| matcher.matches(&envelope.headers));
                 matching.for_each(|(_, target)| found.add(target));
             }
+            // AMQP-18
             Self::JmsTopic(selectors) => {
                 found.holds = Holds::Once;
                 let headers = envelope.headers();
@@ -280,6 +283,7 @@ impl Router {
                     }
                 }
             }
+            // AMQP-18
             Self::ConsistentHash(shares) => {
                 if !shares.looks_at_keys() {
                     found.holds = Holds::Once;
@@ -291,9 +295,11 @@ impl Router {
             Self::ModulusHash(all) | Self::Random(all) if envelope.saboteur.does(Sabotage::GivenToAll) => {
                 found.add_all(all);
             }
+            // AMQP-18
             Self::ModulusHash(all) => {
                 found.add_chosen(keys.next().and_then(|key| all.nth(hash(0, key))), all.iter());
             }
+            // AMQP-18
             Self::RecentHistory(all, history) => {
                 found.holds = Holds::Once;
                 if !wants_not_to_be_kept(envelope.headers()) {
@@ -301,6 +307,7 @@ impl Router {
                 }
                 found.add_all(all);
             }
+            // AMQP-18
             Self::Random(all) => {
                 found.holds = Holds::Once;
                 found.add_chosen(all.nth(*envelope.random), all.iter());
@@ -313,6 +320,7 @@ impl Exchange {
     /// Finds the targets of its bindings, or of its alternate exchange if no binding matches.
     fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]> + Clone, envelope: &Opened<'_>, found: &mut Found<'_>) {
         found.matched = false;
+        // AMQP-18
         if let Some(schedule) = self.schedule {
             found.holds = Holds::Once;
             if envelope.delay_ms.is_some() {
@@ -324,6 +332,7 @@ impl Exchange {
             named.router.collect(keys.clone(), envelope, &mut Found::new("", &mut found.named, None));
         }
         self.router.collect(keys, envelope, found);
+        // AMQP-20
         if !found.matched
             && let Some(alternate) = &self.alternate
         {
@@ -359,8 +368,10 @@ impl Catalog {
     ) -> Result<Holds, Refusal> {
         targets.clear();
         let vhost = self.vhost(vhost)?;
+        // AMQP-21
         let keys = std::iter::once(routing_key).chain(more_keys.iter().map(Vec::as_slice));
         let mut holds = Holds::UntilChange;
+        // AMQP-11
         if exchange.is_empty() {
             targets.extend(keys.filter_map(|key| vhost.queue_named(key)));
         } else {
@@ -374,6 +385,7 @@ impl Catalog {
             }
             found.named.into_iter().for_each(|number| vhost.tell_matched(number, envelope));
         }
+        // AMQP-19
         if targets.len() > 1 && !targets.is_sorted_by(|a, b| a < b) {
             targets.sort_unstable();
             targets.dedup();
@@ -410,7 +422,7 @@ impl Catalog {
 }
 
 impl Vhost {
-    /// Visits the first exchange, then its target exchanges, and so on, each once: so cycles end.
+    /// Visits the first exchange, then its target exchanges, and so on, each once: so cycles end. (AMQP-19)
     fn walk<'a>(
         &self,
         start: &Exchange,

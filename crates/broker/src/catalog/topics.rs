@@ -1,13 +1,15 @@
 //! Topic patterns: words between dots, where `*` is any one word and `#` any number of words.
 
+use std::collections::BTreeMap;
+
 use ferrymq_model::Refusal;
-use hashbrown::HashMap;
 use slab::Slab;
 use smallvec::SmallVec;
 
 use super::bindings::Target;
 use super::routing::Found;
 use super::targets::Targets;
+use crate::keyed::{HashKey, KeyedTable};
 
 /// The most words of a key or a pattern: as many as fit into the 255 bytes of AMQP 0-9-1. The time and the memory that a
 /// key takes grow with the square of this number. (Other servers have such a limit for the levels of MQTT's topics, too:
@@ -32,9 +34,9 @@ pub(super) struct Topics {
     root: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Node {
-    words: HashMap<Box<[u8]>, usize>,
+    words: KeyedTable<Box<[u8]>, usize>,
     /// Behind `*`.
     any: Option<usize>,
     /// Behind `#`.
@@ -42,15 +44,19 @@ struct Node {
     targets: Targets,
 }
 
-impl Default for Topics {
-    fn default() -> Self {
-        let mut nodes = Slab::new();
-        let root = nodes.insert(Node::default());
-        Self { nodes, root }
+impl Node {
+    fn new(key: HashKey) -> Self {
+        Self { words: KeyedTable::with_hasher(key), any: None, rest: None, targets: Targets::default() }
     }
 }
 
 impl Topics {
+    pub(super) fn new(key: HashKey) -> Self {
+        let mut nodes = Slab::new();
+        let root = nodes.insert(Node::new(key));
+        Self { nodes, root }
+    }
+
     pub(super) fn add(&mut self, pattern: &[u8], target: &Target) {
         let mut at = self.root;
         for word in words(pattern) {
@@ -79,7 +85,7 @@ impl Topics {
         }
     }
 
-    /// Finds the targets of all patterns that match. The key does not have too many words.
+    /// Finds the targets of all patterns that match. The key does not have too many words. (AMQP-16)
     pub(super) fn matches(&self, key: &[u8], found: &mut Found<'_>) {
         let words: SmallVec<[&[u8]; 16]> = words(key).collect();
         if words.len() < 64 {
@@ -135,7 +141,8 @@ impl Topics {
     }
 
     fn grow(&mut self, at: usize, word: &[u8]) -> usize {
-        let child = self.nodes.insert(Node::default());
+        let key = *self.nodes[at].words.hasher();
+        let child = self.nodes.insert(Node::new(key));
         let node = &mut self.nodes[at];
         match word {
             b"*" => node.any = Some(child),
@@ -175,7 +182,7 @@ struct Key<'a, P> {
 
 impl<'a, P: Places> Key<'a, P> {
     fn new(words: &'a [&'a [u8]]) -> Self {
-        let mut places: HashMap<&[u8], P> = HashMap::new();
+        let mut places: BTreeMap<&[u8], P> = BTreeMap::new();
         let small = words.len() <= 8;
         if !small {
             for (place, word) in words.iter().enumerate() {
@@ -331,7 +338,7 @@ impl Places for Many {
     }
 }
 
-/// The words of a key or pattern. An empty text has none; between two adjacent dots is an empty word.
+/// The words of a key or pattern. An empty text has none; between two adjacent dots is an empty word. (AMQP-16)
 fn words(key: &[u8]) -> impl Iterator<Item = &[u8]> {
     key.split(|byte| *byte == b'.').skip(usize::from(key.is_empty()))
 }

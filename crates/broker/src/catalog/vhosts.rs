@@ -69,7 +69,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Checks whether one more queue may be declared in a vhost.
+    /// Checks whether one more queue may be declared in a vhost. (AMQP-55)
     pub(super) fn check_queue_limit(&self, vhost: &str, queue: &str) -> Result<(), Refusal> {
         let found = self.vhost(vhost)?;
         match found.settings.queues_max {
@@ -81,6 +81,7 @@ impl Catalog {
     }
 
     /// The arguments of a declaration, with the vhost's queue type if they name none and the queue can have it.
+    /// (AMQP-29)
     pub(super) fn with_queue_type(&self, vhost: &str, mut spec: QueueSpec) -> QueueSpec {
         let kind = self.vhosts.get(vhost).and_then(|vhost| vhost.settings.default_queue_type.as_deref());
         let is_replicated = spec.durable && !spec.exclusive && !spec.auto_delete;

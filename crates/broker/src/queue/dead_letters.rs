@@ -79,7 +79,7 @@ impl Shard {
 
     /// Like [`Shard::dead_letter`], for an at-least-once dead letter: every target with space gets it at once, and the
     /// message leaves with the last target. If there is no target, or one is full, the dead letter is
-    /// unconfirmed, and waits until something changes.
+    /// unconfirmed, and waits until something changes. (AMQP-62)
     fn publish_at_least_once(
         &mut self,
         id: QueueId,

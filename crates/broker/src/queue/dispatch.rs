@@ -122,6 +122,7 @@ impl Queue {
             };
             *budget -= 1;
             self.leave(&facts, turn.no_ack);
+            // AMQP-42
             if turn.no_ack {
                 settled.add(place, Settled::Accepted, ports);
             } else if !returned
@@ -165,6 +166,7 @@ impl Queue {
             };
             delivery.content = Content::Stored(handle);
         }
+        // AMQP-32
         ports.got(&delivery, self.ready);
         self.counters.redelivered += u64::from(returned);
         if no_ack {
@@ -241,7 +243,7 @@ impl Queue {
         front
     }
 
-    /// Why the front message leaves the queue without a consumer, if it does.
+    /// Why the front message leaves the queue without a consumer, if it does. (AMQP-39, AMQP-56, AMQP-63)
     #[inline]
     fn death_reason(&self, facts: &Facts, now: Time) -> Option<DeathReason> {
         if self.is_over_limit() {
@@ -297,6 +299,7 @@ impl Queue {
     ) -> Delivery<'a> {
         let lane = if returned { self.lanes.get(lane_of(from.queue)) } else { None };
         let attempts = lane.map_or(0, |lane| lane.attempts.of(from.sequence));
+        // AMQP-44
         let redelivered = returned && !self.saboteur.does(Sabotage::RedeliveredLost);
         let shows_attempts = self.settings.shows_attempts;
         Delivery { from, content, facts, redelivered, attempts, shows_attempts, settled }

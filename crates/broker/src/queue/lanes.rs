@@ -20,7 +20,7 @@ impl Lanes {
         Self { lowest: Lane::new(0, saboteur), higher: Vec::new(), saboteur }
     }
 
-    /// The lane that is served next: the highest with something ready.
+    /// The lane that is served next: the highest with something ready. (AMQP-66)
     #[inline]
     pub(super) fn front(&mut self) -> &mut Lane {
         if self.higher.is_empty() || (self.saboteur.does(Sabotage::LanesSwapped) && self.lowest.ready > 0) {

@@ -26,7 +26,7 @@ impl LengthLimit {
 }
 
 impl Queue {
-    /// Whether the front message has to be dropped.
+    /// Whether the front message has to be dropped. (AMQP-65)
     #[inline]
     pub(super) fn is_over_limit(&self) -> bool {
         (self.ready > self.limit.messages || self.ready_bytes > self.limit.bytes)
@@ -35,7 +35,7 @@ impl Queue {
     }
 
     /// Whether a new message is refused. As in RabbitMQ, it does not matter whether a consumer would accept it at
-    /// once.
+    /// once. (AMQP-65)
     #[inline]
     pub(super) fn refuses(&self, facts: &Facts) -> bool {
         self.limit.overflow != Overflow::DropHead && self.is_full(facts) && !self.saboteur.does(Sabotage::LimitIgnored)

@@ -15,7 +15,7 @@ use super::{Content, Overflow, Ports, RoutedMessage};
 pub struct Published {
     /// How many queues it reached, including those that refused it; 0 means unroutable.
     pub queues: u32,
-    /// Whether any of them stores it durably, so that its confirm must wait for the journal.
+    /// Whether any of them stores it durably, so that its confirm must wait for the journal. (AMQP-35)
     pub durable: bool,
     /// Whether any of them refused it, because it is full.
     pub refused: bool,
@@ -58,11 +58,13 @@ impl Shard {
             if queue.lags {
                 published.ahead_in = Some(*id);
             }
+            // AMQP-35
             if queue.refuses(facts) {
                 published.refused = true;
                 queue.refuse(message, facts, &mut self.waiting_dead_letters, ports);
                 continue;
             }
+            // AMQP-38
             let durable = queue.settings.durable && (persistent || queue.settings.persists_all);
             let Some(place) = queue.admit(&mut self.subscriptions, message, facts, durable, ports) else { continue };
             if durable {
@@ -167,6 +169,7 @@ impl Shard {
                 queue.leave(facts, false);
                 ports.delivered_up_to(place.queue, place.sequence);
             }
+            // AMQP-63
             None if queue.settings.dead_letters.is_none() && queue.is_expired(facts, facts.arrived) => {
                 queue.lose_front(DeathReason::Expired, facts);
                 ports.settle(place.queue, place.sequence, place.sequence, Settled::Expired);
@@ -195,7 +198,7 @@ impl Queue {
         lane > 0 && (front.number, front.ready) == (lane, 1)
     }
 
-    /// Refuses a message, which may be dead-lettered.
+    /// Refuses a message, which may be dead-lettered. (AMQP-65)
     #[cold]
     fn refuse(
         &mut self,
@@ -224,6 +227,7 @@ impl Queue {
     ) -> Option<Place> {
         self.counters.published += 1;
         self.expiring |= facts.expires.is_some();
+        // AMQP-66
         let number = facts.priority.min(self.settings.priority_max);
         let lane = self.lanes.get_mut(number);
         if lane.ready == 0 {
@@ -235,6 +239,7 @@ impl Queue {
             if !durable && self.offer(subscriptions, place, content, facts, false, Offer::ToAutoAck, ports).is_some() {
                 return None;
             }
+            // AMQP-63
             let is_over = self.settings.dead_letters.is_none() && self.is_expired(facts, facts.arrived);
             if is_over && self.turns.is_empty() {
                 self.counters.expired += 1;

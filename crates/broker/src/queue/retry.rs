@@ -59,7 +59,7 @@ impl DelayedRetries {
 }
 
 impl RetryDelay {
-    /// The delay of a message that has come back this often, in milliseconds.
+    /// The delay of a message that has come back this often, in milliseconds. (AMQP-68)
     pub(super) fn ms(&self, attempts: u32) -> u64 {
         self.min_ms.saturating_mul(attempts.into()).min(self.max_ms)
     }
@@ -67,7 +67,7 @@ impl RetryDelay {
 
 impl Queue {
     /// Until when messages wait that come back in this way for the `count`-th time, if they wait: for the queue's own
-    /// delay or the one that the consumer has asked for, whichever is longer.
+    /// delay or the one that the consumer has asked for, whichever is longer. (AMQP-68)
     pub(super) fn retry_due(&self, settlement: Settlement, now: Time) -> impl Fn(u32) -> Option<Time> + use<> {
         let (asked_ms, failed) = match settlement {
             Settlement::Release { delay_ms } => (delay_ms, false),

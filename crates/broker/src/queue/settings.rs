@@ -80,7 +80,7 @@ pub struct DeadLettering {
 
 impl QueueSettings {
     /// When a message with these facts expires here: by its own expiration or by the queue's TTL, whichever is
-    /// first.
+    /// first. (AMQP-39)
     pub(crate) fn expires(&self, facts: &Facts) -> Option<Time> {
         let by_queue = self.message_ttl_ms.map(|ms| facts.arrived.after_ms(ms));
         match (facts.expires, by_queue) {

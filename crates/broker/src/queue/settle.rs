@@ -25,7 +25,7 @@ impl Shard {
     }
 
     /// Drops a queue's ready messages, those that wait for a delayed retry, and at-least-once dead letters that no
-    /// target has accepted; returns how many there were.
+    /// target has accepted; returns how many there were. (AMQP-31)
     pub fn purge(&mut self, queue: QueueId, ports: &mut impl Ports) -> u64 {
         let Some(queue) = self.queues.get_mut(&queue) else { return 0 };
         let id = queue.id;
@@ -71,6 +71,7 @@ impl Queue {
                     ports.settle(queue, first, last, Settled::Accepted);
                 }
             }
+            // AMQP-44, AMQP-56
             Settlement::Reject => {
                 self.counters.rejected += messages;
                 if self.settings.dead_letters.is_some() {
@@ -82,6 +83,7 @@ impl Queue {
                     ports.settle(queue, first, last, Settled::Rejected);
                 }
             }
+            // AMQP-44
             Settlement::Release { .. } | Settlement::Fail { .. } => {
                 let attempts_max = self.settings.attempts_max.unwrap_or(u32::MAX);
                 let due_after = self.retry_due(settlement, now);
@@ -90,6 +92,7 @@ impl Queue {
                 lane.release(first, last, |first, last, count| {
                     let due = if count <= attempts_max { due_after(count) } else { None };
                     ports.attempts(queue, first, last, count, due);
+                    // AMQP-67
                     if count > attempts_max {
                         over_limit.push((first, last));
                     }

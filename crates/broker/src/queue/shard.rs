@@ -217,7 +217,7 @@ impl Shard {
         Some(QueueState { due: queue.delayed_retries_in(number), ..state })
     }
 
-    /// The queue was declared again: its expiry begins again.
+    /// The queue was declared again: its expiry begins again. (AMQP-64)
     pub fn used(&mut self, queue: QueueId, now: Time) {
         if let Some(queue) = self.queues.get_mut(&queue) {
             queue.last_used = now;
@@ -233,6 +233,7 @@ impl Shard {
     pub fn consume(&mut self, queue: QueueId, subscriber: Subscriber, now: Time) -> Result<bool, Refusal> {
         let Some(found) = self.queues.get_mut(&queue) else { return Ok(false) };
         let alone = found.subscriptions.is_empty() && !found.settings.single_active;
+        // AMQP-48
         if found.exclusive || (subscriber.exclusive && !alone) {
             return Err(Refusal::AccessRefused(format!("{} in exclusive use", found.shown())));
         }
@@ -251,6 +252,7 @@ impl Shard {
     }
 
     /// Ends a subscription; its deliveries can still be settled. An auto-delete queue is deleted with its last one.
+    /// (AMQP-46)
     pub fn cancel(&mut self, subscription: SubscriptionId, now: Time, ports: &mut impl Ports) {
         let Some(ended) = self.subscriptions.remove(&subscription) else { return };
         self.stop_draining(ended.queue, subscription);
@@ -269,6 +271,7 @@ impl Shard {
         }
         let queue = self.queues.get_mut(&ended.queue).expect("this was found just before");
         queue.last_used = now;
+        // AMQP-28
         if queue.settings.auto_delete && queue.subscriptions.is_empty() {
             self.remove(ended.queue, ports);
             return;
@@ -278,7 +281,7 @@ impl Shard {
         self.enqueue_for_dispatch(ended.queue);
     }
 
-    /// The next subscription of a queue with a single active consumer becomes active.
+    /// The next subscription of a queue with a single active consumer becomes active. (AMQP-50)
     pub(super) fn activate_next(&mut self, queue: QueueId) {
         let Some(queue) = self.queues.get_mut(&queue) else { return };
         let mut all = queue.subscriptions.values().map(|id| &self.subscriptions[id]);
@@ -345,7 +348,7 @@ impl Shard {
         }
     }
 
-    /// Deletes a queue with its messages and subscriptions; returns how many messages were ready.
+    /// Deletes a queue with its messages and subscriptions; returns how many messages were ready. (AMQP-30)
     ///
     /// # Errors
     /// [`Refusal::PreconditionFailed`] if `when` does not hold. A queue that does not exist has 0 messages.
@@ -392,6 +395,7 @@ impl Shard {
         let mut queue = self.queues.remove(&id).expect("only a queue that is there is removed");
         give_back(&mut self.queues);
         self.timers.move_to(id, &mut queue.timer, None);
+        // AMQP-33
         for subscription in queue.subscriptions.values() {
             self.subscriptions.remove(subscription);
             ports.cancelled(*subscription);
@@ -461,7 +465,7 @@ impl Queue {
         format!("queue '{}' in vhost '{}'", self.settings.name, self.settings.vhost)
     }
 
-    /// A subscription may be served: at once, unless there is a single active consumer.
+    /// A subscription may be served: at once, unless there is a single active consumer. (AMQP-50)
     fn activate(&mut self, turn: Turn) {
         if self.settings.single_active {
             if self.active.is_some() && !self.saboteur.does(Sabotage::SecondActive) {
@@ -472,7 +476,7 @@ impl Queue {
         self.turns.push(turn);
     }
 
-    /// When the queue expires if it stays unused, if it has an expiry.
+    /// When the queue expires if it stays unused, if it has an expiry. (AMQP-64)
     fn unused_until(&self) -> Option<Time> {
         let unused_ms_max = self.settings.unused_ms_max.filter(|_| self.subscriptions.is_empty())?;
         Some(self.last_used.after_ms(unused_ms_max))

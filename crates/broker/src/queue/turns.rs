@@ -16,7 +16,7 @@ pub(super) struct Turn {
 }
 
 /// Higher priorities first; within one, the subscription that has waited longest. Nothing here looks through all of
-/// them, except for removing many ended ones at once.
+/// them, except for removing many ended ones at once. (AMQP-49)
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// None of the lines is empty.

@@ -1,6 +1,6 @@
 //! The catalog alone: what it refuses and with which text, and what it recovers after a restart.
 
-use ferrymq_broker::{Caller, Catalog, Envelope};
+use ferrymq_broker::{Caller, Catalog, Envelope, HashKey};
 use ferrymq_model::{
     Access, CatalogEntry, ConnectionId, DeleteExchange, Destination, EntryKind, Name, Object, Refusal, Table, Value,
 };
@@ -226,7 +226,7 @@ fn a_damaged_entry_is_named() {
     let desk = Desk::new();
     let mut entries = desk.changes;
     entries[0].value = Some(vec![0xc1]);
-    let why = Catalog::load(&entries, &mut Vec::new()).unwrap_err();
+    let why = Catalog::load(&entries, HashKey::known(), &mut Vec::new()).unwrap_err();
     assert_eq!((why.kind, &why.key[..]), (EntryKind::Vhost, &b"/"[..]));
 }
 
@@ -256,14 +256,14 @@ fn what_belongs_to_nothing_is_dropped_and_said() {
         assert_eq!(desk.changes.iter().filter(is_missing).count(), 1, "{kind:?}");
         let rest: Vec<_> = desk.changes.iter().filter(|entry| !is_missing(entry)).cloned().collect();
         let mut changes = Vec::new();
-        let loaded = Catalog::load(&rest, &mut changes).unwrap();
+        let loaded = Catalog::load(&rest, HashKey::known(), &mut changes).unwrap();
         assert_eq!(loaded.orphans.len(), dropped, "without a {kind:?}: {:#?}", loaded.orphans);
         assert!(changes.iter().all(|entry| entry.value.is_none()), "what is dropped is written down as gone");
         // After that is written, nothing is dropped again.
         let gone = |entry: &CatalogEntry| changes.iter().any(|gone| (gone.kind, &gone.key) == (entry.kind, &entry.key));
         let rest: Vec<_> = rest.iter().filter(|entry| !gone(entry)).cloned().collect();
         let (mut changes, shown) = (Vec::new(), loaded.catalog);
-        let again = Catalog::load(&rest, &mut changes).unwrap();
+        let again = Catalog::load(&rest, HashKey::known(), &mut changes).unwrap();
         assert_eq!((again.orphans.len(), changes.len()), (0, 0), "without a {kind:?}");
         let names = |catalog: &Catalog| {
             let mut names: Vec<_> = catalog.exchanges("/").map(|(name, _)| name.to_string()).collect();

@@ -1,6 +1,6 @@
 //! A catalog and a caller, for short tests.
 
-use ferrymq_broker::{Caller, Catalog};
+use ferrymq_broker::{Caller, Catalog, HashKey};
 use ferrymq_model::{
     BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, Destination, Name, QueueId, Refusal, Table,
     Value,
@@ -17,7 +17,7 @@ pub struct Desk {
 impl Desk {
     pub fn new() -> Self {
         let mut changes = Vec::new();
-        let catalog = Catalog::fresh("hash", &mut changes);
+        let catalog = Catalog::fresh("hash", HashKey::known(), &mut changes);
         Self { catalog, changes, user: Name::from("guest"), vhost: Name::from("/"), connection: 1 }
     }
 
@@ -114,7 +114,7 @@ impl Desk {
         }
         let entries: Vec<_> = newest.into_values().collect();
         let mut changes = Vec::new();
-        let catalog = Catalog::load(&entries, &mut changes).unwrap().catalog;
+        let catalog = Catalog::load(&entries, HashKey::known(), &mut changes).unwrap().catalog;
         Self { catalog, changes: [entries, changes].concat(), ..Self::new() }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ferrymq_broker::{Caller, Catalog, Envelope};
+use ferrymq_broker::{Caller, Catalog, Envelope, HashKey};
 use ferrymq_model::{
     BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, Destination, Name, QueueId,
     SubscriptionId, Table,
@@ -80,7 +80,7 @@ const NAMES: [&str; 2] = ["/", "guest"];
 
 impl Bound {
     fn new(kind: &str) -> Self {
-        let mut catalog = Catalog::fresh("", &mut Vec::new());
+        let mut catalog = Catalog::fresh("", HashKey::known(), &mut Vec::new());
         let exchange = DeclareExchange {
             exchange: Name::from("x"),
             kind: Name::from(kind),

@@ -1,6 +1,6 @@
 //! Topic patterns and header arguments against tables of examples, through the public interface.
 
-use ferrymq_broker::{Caller, Catalog, Envelope};
+use ferrymq_broker::{Caller, Catalog, Envelope, HashKey};
 use ferrymq_model::{BindCommand, ConnectionId, DeclareQueue, Destination, Name, QueueId, Table, Value};
 
 use crate::random::Random;
@@ -15,7 +15,7 @@ struct Bound {
 impl Bound {
     fn new(exchange: &'static str, key: &str, arguments: Table) -> Self {
         let mut changes = Vec::new();
-        let mut catalog = Catalog::fresh("", &mut changes);
+        let mut catalog = Catalog::fresh("", HashKey::known(), &mut changes);
         let (vhost, user) = (Name::from("/"), Name::from("guest"));
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {

@@ -154,7 +154,7 @@ fn keys_are_as_long_as_topic_names_of_mqtt() {
     let words = "a.".repeat(255) + &"w".repeat(60_000);
     desk.bind_key(to(), "amq.topic", &words, Table::default()).unwrap();
     assert_eq!(desk.routes("amq.topic", words.as_bytes()).0, [a]);
-    assert_eq!(desk.routes("amq.topic", words[..60_000].as_bytes()).0, []);
+    assert_eq!(desk.routes("amq.topic", &words.as_bytes()[..60_000]).0, []);
     let refusal = "a key of a topic exchange has at most 256 words";
     let one_more = words + ".";
     check(desk.bind_key(to(), "amq.topic", &one_more, Table::default()), refusal);

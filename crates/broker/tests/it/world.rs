@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ferrymq_broker::{Caller, Catalog, DeleteWhen, Epoch, Sabotage, Shard};
+use ferrymq_broker::{Caller, Catalog, DeleteWhen, Epoch, HashKey, Sabotage, Shard};
 use ferrymq_model::{
     Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
     Destination, Name, Place, QueueId, Refusal, SubscriptionId, Time,
@@ -58,7 +58,7 @@ pub type Checked = Result<(), String>;
 impl World {
     pub fn new(seed: u64, shards: usize, moody: u64, sabotage: Option<Sabotage>) -> Self {
         let mut changes = Vec::new();
-        let mut catalog = Catalog::fresh("hash", &mut changes);
+        let mut catalog = Catalog::fresh("hash", HashKey::known(), &mut changes);
         let (root, limited) = (Name::from("/"), Name::from("limited"));
         catalog.put_user(&limited, "", &[], &mut changes);
         let patterns = LIMITED.map(|beginnings| format!("^({})", beginnings.join("|")));

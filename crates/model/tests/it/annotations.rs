@@ -3,34 +3,39 @@
 use ferrymq_model::{Annotations, DeathPlace, DeathReason, DeathRecord, Time};
 use proptest::{collection::vec, option, prelude::*};
 
+/// Queue, reason, exchange.
+type Place = (String, Option<DeathReason>, String);
+
+/// Where, count and time, keys, time to live, place in the publisher's list.
+type Record = (Place, [u64; 2], Vec<Vec<u8>>, Option<u64>, Option<u32>);
+
 /// Parts of annotations that own their data.
 #[derive(Clone, Debug)]
 struct Parts {
-    deaths: Vec<(String, Option<DeathReason>, u64, u64, String, Vec<Vec<u8>>, Option<u64>, Option<u32>)>,
-    first: Option<(String, Option<DeathReason>, String)>,
-    last: Option<(String, Option<DeathReason>, String)>,
+    deaths: Vec<Record>,
+    first: Option<Place>,
+    last: Option<Place>,
     flags: [bool; 3],
     address: Option<Vec<u8>>,
     bindings: Vec<u64>,
 }
 
-fn place<'a>((queue, reason, exchange): &'a (String, Option<DeathReason>, String)) -> DeathPlace<'a> {
+fn place((queue, reason, exchange): &Place) -> DeathPlace<'_> {
     DeathPlace { queue: queue.into(), reason: *reason, exchange: exchange.into() }
 }
 
 impl Parts {
     fn annotations(&self) -> Annotations<'_> {
-        let deaths =
-            self.deaths.iter().map(|(queue, reason, count, at, exchange, keys, ttl_ms, written)| DeathRecord {
-                queue: queue.into(),
-                reason: *reason,
-                count: *count,
-                at: Time(*at),
-                exchange: exchange.into(),
-                routing_keys: keys.iter().map(Vec::as_slice).collect(),
-                ttl_ms: *ttl_ms,
-                written: *written,
-            });
+        let deaths = self.deaths.iter().map(|(at, [count, time], keys, ttl_ms, written)| DeathRecord {
+            queue: place(at).queue,
+            reason: at.1,
+            count: *count,
+            at: Time(*time),
+            exchange: place(at).exchange,
+            routing_keys: keys.iter().map(Vec::as_slice).collect(),
+            ttl_ms: *ttl_ms,
+            written: *written,
+        });
         let deaths: Vec<_> = deaths.collect();
         let latest = deaths.first().map(DeathRecord::place);
         Annotations {
@@ -53,8 +58,11 @@ fn reasons() -> impl Strategy<Value = Option<DeathReason>> {
 
 prop_compose! {
     fn parts()(
-        deaths in vec((".{0,300}", reasons(), any::<u64>(), any::<u64>(), ".{0,9}", vec(vec(any::<u8>(), 0..300), 0..4),
-            option::of(any::<u64>()), option::of(any::<u32>())), 0..5),
+        deaths in vec(
+            ((".{0,300}", reasons(), ".{0,9}"), any::<[u64; 2]>(), vec(vec(any::<u8>(), 0..300), 0..4),
+                option::of(any::<u64>()), option::of(any::<u32>())),
+            0..5,
+        ),
         first in option::of((".{0,9}", reasons(), ".{0,9}")),
         last in option::of((".{0,9}", reasons(), ".{0,9}")),
         flags in any::<[bool; 3]>(),

@@ -50,7 +50,7 @@ impl Client {
         result
     }
 
-    /// The tag that the client gave, or a new one. A tag identifies one subscription of its channel.
+    /// The tag that the client gave, or a new one. A tag identifies one subscription of its channel. (AMQP-47)
     pub(super) fn consumer_tag(&self, channel: u16, tag: Name) -> Result<Name, Refusal> {
         if tag.is_empty() {
             let tag = format!("amq.ctag-{}", ferrymq_broker::random_text(self.node.random()));
@@ -64,6 +64,7 @@ impl Client {
         Ok(tag)
     }
 
+    // AMQP-46
     pub(super) fn unsubscribe(&mut self, origin: Origin, tag: &Name) -> Result<(), Refusal> {
         self.cancel_replies(origin.channel, tag);
         let ended = {
@@ -107,7 +108,7 @@ impl Client {
             let Some(pull) = mailbox.set_credit(origin.channel, set) else {
                 return Err(Refusal::PreconditionFailed(format!("there is no credit to set for {:?}", set.of)));
             };
-            // Before any delivery that the new limit allows: clients rely on that order.
+            // Before any delivery that the new limit allows: clients rely on that order. (AMQP-41)
             mailbox.reply(origin, None, Reply::CreditSet);
             (mailbox.take_waiting(self.connection.id()), pull)
         };
@@ -140,6 +141,7 @@ impl Client {
     }
 
     pub(super) fn flow(&mut self, origin: Origin, active: bool) -> Result<(), Refusal> {
+        // AMQP-53
         if !active && !self.node.limits().flow_can_stop {
             return Err(Refusal::NotImplemented("active=false".to_owned()));
         }

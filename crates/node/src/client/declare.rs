@@ -74,7 +74,7 @@ impl Client {
     }
 
     /// An empty queue name means the queue that was declared last on the channel. Then an empty key means that name
-    /// too, as in RabbitMQ.
+    /// too, as in RabbitMQ. (AMQP-25)
     fn with_queue_named(&self, channel: u16, command: &BindCommand) -> Result<BindCommand, Refusal> {
         let mut command = command.clone();
         if let Destination::Queue(name) = &mut command.destination
@@ -106,6 +106,7 @@ impl Client {
         let (declared, after) = self.node.change_catalog(Some(caller.user), Some(&self.connection), change);
         let QueueFound { name, counts, durable } = declared?;
         self.with_channel(channel, |channel| channel.last_queue = Some(name.clone()));
+        // AMQP-32
         let reply = Reply::QueueDeclared { queue: name, messages: counts.ready, consumers: counts.subscriptions };
         self.reply(origin, Some(after).filter(|_| durable), reply);
         Ok(())
@@ -144,7 +145,7 @@ impl Client {
             let (deleted, after) = catalog_change::apply(shard, ports, Some(caller.user), |shard, ports, _| {
                 let queue = match ports.catalog().queue(&caller, &name, Some(Access::Configure)) {
                     Ok(found) => found.id,
-                    // Deleting a queue that does not exist succeeds.
+                    // Deleting a queue that does not exist succeeds. (AMQP-30)
                     Err(Refusal::NotFound { .. }) => return Ok(0),
                     Err(refusal) => return Err(refusal),
                 };

@@ -1,7 +1,7 @@
 //! A new binding of an `x-recent-history` exchange gets the messages that the exchange has kept.
 
 use ferrymq_broker::{Catalog, History, KeptMessage, binding_number};
-use ferrymq_model::{BindCommand, Destination, Facts, Position, QueueId, Time};
+use ferrymq_model::{BindCommand, Destination, Facts, Position, Time};
 
 use super::Client;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
         node::Node,
         transition::{CatalogLock, Deferred},
     },
-    routing::envelope::with_envelope,
+    routing::envelope::{Routed, with_envelope},
 };
 
 impl Client {
@@ -32,7 +32,7 @@ impl Client {
         let (now, mut after) = (self.node.now(), None);
         for batch in replayed.chunks(self.node.limits().batch_messages_max) {
             self.node.decide_with(CatalogLock::Read(catalog), deferred, |shard, ports| {
-                for ((targets, matched), kept) in batch {
+                for (Routed { targets, matched }, kept) in batch {
                     let message = kept.message.borrowed();
                     let facts = facts_of(kept, now);
                     let published = shard.publish_matched(&message, &facts, kept.persistent, targets, matched, ports);
@@ -56,7 +56,7 @@ impl Node {
         history: &History,
         bound: &BindCommand,
         kept: &KeptMessage,
-    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
+    ) -> Routed {
         let (message, mut targets) = (kept.message.borrowed(), Vec::new());
         let keep = |other: &History| {
             if !std::ptr::eq(other, history) {
@@ -73,7 +73,7 @@ impl Node {
         if let (Destination::Queue(_), Some(number)) = (&bound.destination, binding_number(&bound.arguments)) {
             matched.extend(targets.iter().map(|queue| (*queue, number)));
         }
-        (targets, matched)
+        Routed { targets, matched }
     }
 }
 

@@ -130,6 +130,7 @@ impl Client {
     }
 
     /// A new token applies from now on. Without tokens nothing changes; clients that renew tokens expect success.
+    /// (AMQP-4)
     pub(super) fn renew_login(&mut self, origin: Origin, secret: &[u8]) -> Result<(), Refusal> {
         let renewed = self.node.renewed(self.principal(), secret).map_err(|why| {
             tracing::warn!(peer = self.address, "new secret of user '{}' refused: {why}", self.principal().name);
@@ -171,6 +172,7 @@ impl Client {
 
     pub(super) fn select_confirms(&mut self, origin: Origin, mode: ConfirmMode) -> Result<(), Refusal> {
         self.with_channel(origin.channel, |channel| {
+            // AMQP-36
             if channel.is_transactional {
                 return Err(Refusal::PreconditionFailed("cannot switch from tx to confirm mode".to_owned()));
             }

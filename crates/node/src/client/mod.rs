@@ -162,7 +162,7 @@ impl Client {
         self.principal.is_some()
     }
 
-    /// Whether this connection's publishes are blocked.
+    /// Whether this connection's publishes are blocked. (AMQP-9)
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.has_published && self.node.is_stalled() || self.filing_reason().is_some()
@@ -470,7 +470,7 @@ impl Client {
             .expect("commands on closed channels were sorted out"))
     }
 
-    /// The queue's name; if it is empty, the name that was declared last on the channel.
+    /// The queue's name; if it is empty, the name that was declared last on the channel. (AMQP-25)
     fn queue_name(&self, channel: u16, queue: &Name) -> Result<Name, Refusal> {
         if !queue.is_empty() {
             return Ok(queue.clone());

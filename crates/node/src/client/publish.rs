@@ -18,7 +18,10 @@ use crate::{
     connection::{ledger::Kind, mailbox::Channel, transaction},
     core::{node::Node, transition::Deferred},
     management::{counters::Batch, trace::TracePoint},
-    routing::{envelope::with_envelope, replies::ReplyTarget},
+    routing::{
+        envelope::{Routed, with_envelope},
+        replies::ReplyTarget,
+    },
 };
 
 /// About how long a unit of work takes, in nanoseconds.
@@ -348,7 +351,7 @@ impl Client {
         Ok(answer.map_or(Route::None, Route::Answer))
     }
 
-    /// Checks the publish, and keeps it until its channel commits.
+    /// Checks the publish, and keeps it until its channel commits. (AMQP-37)
     fn keep_for_commit(
         &mut self,
         publish: &mut Publish,
@@ -436,7 +439,7 @@ impl Client {
         Ok(())
     }
 
-    /// Returns mandatory messages that are unroutable, then confirms: in this order, for each message.
+    /// Returns mandatory messages that are unroutable, then confirms: in this order, for each message. (AMQP-34)
     fn answer(&self, input: &[u8], publishes: &[Publish], routes: &[Route], stored: Option<Position>) {
         let mut mailbox = self.connection.mailbox();
         for (publish, route) in publishes.iter().zip(routes) {
@@ -514,16 +517,11 @@ pub(super) enum Purpose<'a> {
 impl Node {
     /// The queues of a message that was routed before, and the bindings that ask to be named; none if its exchange was
     /// deleted meanwhile.
-    pub(super) fn route_again(
-        &self,
-        catalog: &Catalog,
-        vhost: &str,
-        publish: &Publish,
-    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
+    pub(super) fn route_again(&self, catalog: &Catalog, vhost: &str, publish: &Publish) -> Routed {
         let (message, mut targets) = (message_of(publish, &[]), Vec::new());
         match self.route(catalog, vhost, publish, &message, Purpose::Publish, &mut targets) {
-            Ok((_, matched)) => (targets, matched),
-            Err(_) => Default::default(),
+            Ok((_, matched)) => Routed { targets, matched },
+            Err(_) => Routed::default(),
         }
     }
 

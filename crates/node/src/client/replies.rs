@@ -33,7 +33,7 @@ impl Client {
         }
     }
 
-    /// The publish, annotated with the channel's reply address.
+    /// The publish, annotated with the channel's reply address. (AMQP-54)
     pub(super) fn with_reply_address(&self, publish: &Publish, input: &[u8]) -> Result<Publish, Refusal> {
         let found = self.with_channel(publish.origin.channel, |channel| channel.reply_address.clone());
         let Some(replies) = found else {

@@ -27,6 +27,7 @@ impl Client {
             (Outcome::AcceptedIdKept, None) => mailbox.accept_and_keep(number, deliveries, &mut self.settled),
             (Outcome::Extended { ms }, None) => mailbox.extend(number, deliveries, now.after_ms(ms)),
         };
+        // AMQP-43
         if !known && let Deliveries::One(tag) | Deliveries::UpTo(tag) = deliveries {
             let refusal = Refusal::PreconditionFailed(format!("unknown delivery tag {tag}"));
             mailbox.refuse(origin, &refusal, events);
@@ -44,7 +45,7 @@ impl Client {
         !self.settled.is_empty() || self.credit_is_back
     }
 
-    /// Requeues everything that the channel holds unsettled.
+    /// Requeues everything that the channel holds unsettled. (AMQP-45)
     pub(super) fn recover(&mut self, origin: Origin) -> Result<(), Refusal> {
         let mut held = Vec::new();
         let waiting = {

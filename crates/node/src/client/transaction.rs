@@ -4,7 +4,7 @@
 //! all its queues: it is one unit of the journal.
 
 use ferrymq_broker::Committed;
-use ferrymq_model::{Origin, Publish, QueueId, Refusal, Reply, ReturnReason, Settlement, TransactionId};
+use ferrymq_model::{Origin, Publish, Refusal, Reply, ReturnReason, Settlement, TransactionId};
 
 use super::{
     Client,
@@ -14,11 +14,13 @@ use crate::{
     connection::{ledger::Kind, transaction::Transaction},
     core::transition::{CatalogLock, Deferred},
     management::counters::Batch,
+    routing::envelope::Routed,
 };
 
 impl Client {
     pub(super) fn select_transactions(&mut self, origin: Origin) -> Result<(), Refusal> {
         self.with_channel(origin.channel, |channel| {
+            // AMQP-36
             if channel.confirms.is_some() {
                 return Err(Refusal::PreconditionFailed("cannot switch from confirm to tx mode".to_owned()));
             }
@@ -49,6 +51,7 @@ impl Client {
         Ok(())
     }
 
+    // AMQP-37
     pub(super) fn commit(&mut self, origin: Origin, id: TransactionId) -> Result<(), Refusal> {
         let channel = origin.channel;
         let (publishes, settlements) = {
@@ -60,14 +63,14 @@ impl Client {
         let waiting = self.connection.mailbox().take_waiting(self.connection.id());
         let (now, mut deferred) = (self.node.now(), Deferred::default());
         let catalog = self.node.catalog.read();
-        let routed: Vec<(Vec<QueueId>, Vec<(QueueId, u64)>)> =
+        let routed: Vec<Routed> =
             publishes.iter().map(|publish| self.node.route_again(&catalog, self.caller().vhost, publish)).collect();
         if self.node.firehose.is_on() {
-            for (publish, (targets, _)) in publishes.iter().zip(&routed) {
+            for (publish, Routed { targets, .. }) in publishes.iter().zip(&routed) {
                 self.trace_publish(&catalog, publish, &message_of(publish, &[]), targets, &mut deferred);
             }
         }
-        let messages = publishes.iter().zip(&routed).map(|(publish, (targets, matched))| {
+        let messages = publishes.iter().zip(&routed).map(|(publish, Routed { targets, matched })| {
             let message = message_of(publish, &[]);
             let facts = facts_of(publish, &message, now);
             Committed { message, facts, persistent: publish.persistent, targets, matched }

@@ -116,10 +116,14 @@ impl Mailbox {
     }
 
     /// Refuses a request. If a refusal ends its channel, the channel ignores further requests until the session has
-    /// closed it. Otherwise the refusal is the answer; the session gets it unless the peer does.
+    /// closed it. Otherwise the refusal is the answer; the session gets it unless the peer does. A request of the
+    /// connection itself has no channel that could end: its refusal is the answer if the session wants one.
     pub fn refuse(&mut self, origin: Origin, refusal: &Refusal, events: &mut Vec<Event>) {
         let channel = self.state.channels.get_mut(&origin.channel);
-        let goes_on = channel.as_ref().is_some_and(|channel| channel.on_refusal == OnRefusal::GoOn);
+        let goes_on = match &channel {
+            Some(channel) => channel.on_refusal == OnRefusal::GoOn,
+            None => origin.answer == Answer::Session,
+        };
         if goes_on && origin.answer != Answer::Peer {
             events.push(Event::Answered { origin, reply: Err(refusal.clone()) });
             return;

@@ -45,7 +45,7 @@ impl EachConfirms {
 }
 
 /// A channel's publishes that wait for the journal. Tags begin with 1; the publisher knows about those up to
-/// `told`.
+/// `told`. (AMQP-35)
 #[derive(Debug, Default)]
 pub struct Confirms {
     published: u64,

@@ -26,6 +26,7 @@ impl Mailbox {
     pub fn set_credit(&mut self, channel: u16, set: &SetCredit) -> Option<Pull> {
         let found = self.state.channels.get_mut(&channel)?;
         match (&set.of, set.credit) {
+            // AMQP-41
             (CreditOf::Channel, Credit::Window(window)) => found.window = window,
             (CreditOf::LaterSubscriptions, credit @ (Credit::Window(_) | Credit::Grant(_))) => found.credit = credit,
             (CreditOf::Channel | CreditOf::LaterSubscriptions, _) => return None,
@@ -139,6 +140,7 @@ impl Subscription {
 }
 
 impl Channel {
+    // AMQP-40
     pub fn has_credit(&self, subscription: &Subscription, unacked_max: usize) -> bool {
         if !self.active || self.refused {
             return false;

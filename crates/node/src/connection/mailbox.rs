@@ -279,6 +279,7 @@ impl Mailbox {
             return if has_credit { Taken::Lags } else { Taken::NoCredit };
         }
         let has_pulled = subscription.spend();
+        // AMQP-42
         let delivery_tag = if subscription.no_ack {
             channel.unacked.skip()
         } else {
@@ -345,7 +346,7 @@ impl Mailbox {
         self.state.channels.get_mut(&channel).is_some_and(|channel| channel.unacked.extend(which, end))
     }
 
-    /// Refuses the channels that hold a delivery for longer than its timeout. Returns whether there are any.
+    /// Refuses the channels that hold a delivery for longer than its timeout. Returns whether there are any. (AMQP-52)
     pub fn end_overdue_channels(&mut self, now: Time) -> bool {
         if self.is_parked {
             return false;
@@ -382,7 +383,7 @@ impl Mailbox {
     }
 
     /// Gives a reply to a channel that has a reply address. False: the channel has none any more, or too much waits
-    /// for its socket.
+    /// for its socket. (AMQP-54)
     pub fn deliver_reply(&mut self, channel: u16, message: &MessageRef<'_>) -> bool {
         if self.is_flooded() {
             return false;

@@ -68,6 +68,7 @@ impl Mailbox {
     }
 
     /// The transaction is rolled back: its settled deliveries are unsettled again. Returns the bytes of its publishes.
+    /// (AMQP-37)
     pub fn roll_back(&mut self, channel: u16, id: TransactionId) -> Option<usize> {
         let transaction = self.end_transaction(channel, id)?;
         let channel = self.state.channels.get_mut(&channel)?;

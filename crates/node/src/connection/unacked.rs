@@ -147,6 +147,7 @@ impl Unacked {
 
     /// The timeout of a delivery that is out for too long, if there is one. `timeout_ms` says how long each may be out;
     /// 0 means for ever. Only the oldest delivery counts, as in RabbitMQ, unless some have timeouts of their own.
+    /// (AMQP-52)
     pub fn overdue(&self, now: Time, timeout_ms: impl Fn(&Delivery) -> u64) -> Option<u64> {
         let is_over = |since: Time, ms: u64| ms > 0 && now.since_ms(since) > ms;
         if self.timeouts.is_empty() {
@@ -263,7 +264,7 @@ impl Unacked {
     }
 
     /// Settles deliveries, oldest first, and calls `each` with each tag. False, and nothing is settled, if one is named
-    /// that is not unsettled. As in RabbitMQ, this is so for one that is settled already, too.
+    /// that is not unsettled. As in RabbitMQ, this is so for one that is settled already, too. (AMQP-43)
     pub fn settle(&mut self, which: Deliveries, mut each: impl FnMut(u64, Delivery)) -> bool {
         let which = if self.ids == DeliveryIds::U64 {
             which

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use ferrymq_broker::Catalog;
+use ferrymq_broker::{Catalog, HashKey};
 use ferrymq_model::{Position, QueueId};
 use ferrymq_storage::{Backpressure, Damage, Disk, FatalError, Notify, Options, Store, UnchangedDisk};
 use parking_lot::{Condvar, Mutex};
@@ -71,7 +71,8 @@ pub fn check(disk: &Arc<dyn Disk>, directory: &Path, repair: bool) -> Result<Che
     let options = Options { repair, ..Options::default() };
     let opened = ferrymq_storage::open(Arc::clone(disk), directory, options, owner.clone());
     let (store, recovered) = opened.map_err(NodeError::Storage)?;
-    let catalog = Catalog::load(&recovered.entries, &mut Vec::new()).map_err(NodeError::Catalog)?.catalog;
+    let catalog =
+        Catalog::load(&recovered.entries, HashKey::known(), &mut Vec::new()).map_err(NodeError::Catalog)?.catalog;
     let damages = store.verify(disk, directory);
     let checked = Checked {
         notes: recovered.missing.clone(),

@@ -216,6 +216,7 @@ impl Node {
 
     /// A connection has ended: its exclusive queues are deleted, and its slot is free.
     pub(crate) fn disconnect(self: &Arc<Self>, connection: &Arc<Connection>) {
+        // AMQP-27
         let exclusive: Vec<QueueId> = self.catalog.read().owned_by(connection.id()).collect();
         let mut delete = || {
             for queues in exclusive.chunks(HELD_QUEUES_MAX) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ferrymq_auth::{PasswordChecks, passwords};
-use ferrymq_broker::{Catalog, HistoryBudget, LoadError, Shard};
+use ferrymq_broker::{Catalog, HashKey, HistoryBudget, LoadError, Shard};
 use ferrymq_model::{CatalogEntry, Limits, Position, QueueId, Time};
 use ferrymq_storage::{Backpressure, Disk, FatalError, Notify, OpenError, Recovered, RecoveredQueue, Stall, Store};
 
@@ -149,7 +149,7 @@ impl Node {
         }
         recovered.missing.iter().for_each(|missing| tracing::warn!("{missing}"));
         let (now, mut changes) = (host.now(), Vec::new());
-        let mut catalog = load_catalog(&recovered.entries, host.random().to_le_bytes(), &mut changes)?;
+        let mut catalog = load_catalog(&recovered.entries, host.random().to_le_bytes(), host.random(), &mut changes)?;
         let mut publishes_events = settings.events;
         if publishes_events && let Err(refusal) = events::prepare(&mut catalog, &mut changes) {
             tracing::warn!("events are not published: {refusal}");
@@ -334,16 +334,19 @@ fn found(recovered: &Recovered) -> Found {
 /// After a crash during the deletion of a queue or exchange with very many bindings, this many may be left.
 const ORPHANS_SHOWN: usize = 16;
 
-/// The catalog in these entries; without any, a new one, in which the password of the default user has this salt.
+/// The catalog in these entries; without any, a new one, in which the password of the default user has this salt. The key is
+/// that of its tables.
 fn load_catalog(
     entries: &[CatalogEntry],
     salt: [u8; 16],
+    key: u128,
     changes: &mut Vec<CatalogEntry>,
 ) -> Result<Catalog, NodeError> {
+    let key = HashKey::new(key);
     if entries.is_empty() {
-        return Ok(Catalog::fresh(&passwords::hash(b"guest", salt), changes));
+        return Ok(Catalog::fresh(&passwords::hash(b"guest", salt), key, changes));
     }
-    let loaded = Catalog::load(entries, changes).map_err(NodeError::Catalog)?;
+    let loaded = Catalog::load(entries, key, changes).map_err(NodeError::Catalog)?;
     for orphan in loaded.orphans.iter().take(ORPHANS_SHOWN) {
         tracing::warn!("dropped, because what it belongs to is not there: {orphan}");
     }

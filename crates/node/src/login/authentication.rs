@@ -186,7 +186,7 @@ fn refused(user: &Name, why: &str) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use ferrymq_broker::{Caller, Catalog};
+    use ferrymq_broker::{Caller, Catalog, HashKey};
     use ferrymq_model::{Access, ConnectionId, Object};
 
     use super::*;
@@ -197,7 +197,7 @@ mod tests {
     fn a_token_allows_what_its_scopes_say_until_it_expires() {
         let scopes = vec!["read:*/%2A-{vhost}".to_owned(), "tag:monitoring".to_owned()];
         let principal = Principal::from(Token { user: Name::from("u"), scopes, expires: Some(EXPIRES) });
-        let (catalog, vhost) = (Catalog::fresh("", &mut Vec::new()), Name::from("/"));
+        let (catalog, vhost) = (Catalog::fresh("", HashKey::known(), &mut Vec::new()), Name::from("/"));
         let allows = |now, name: &str| {
             let rights = principal.rights(|| now);
             let caller = Caller { rights, ..Caller::of_user(&vhost, &principal.name, ConnectionId(1)) };

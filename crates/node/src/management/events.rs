@@ -18,6 +18,7 @@ use crate::{
         erlang_terms,
         trace::{ConnectionIdentity, NODE},
     },
+    routing::envelope::Routed,
 };
 
 const VHOST: &str = "/";
@@ -94,7 +95,7 @@ pub fn prepare(catalog: &mut Catalog, changes: &mut Vec<CatalogEntry>) -> Result
 }
 
 impl Node {
-    /// Publishes an event, if anybody is bound to it. The caller holds no lock.
+    /// Publishes an event, if anybody is bound to it. The caller holds no lock. (AMQP-18)
     pub(crate) fn publish_event(&self, event: &'static str, headers: impl FnOnce() -> EventHeaders) {
         if !self.publishes_events {
             return;
@@ -114,7 +115,7 @@ impl Node {
             annotations: &[],
             body: BodyRef::Inline(&[]),
         };
-        let (targets, matched) = self.route_internal(&catalog, VHOST, &message, true);
+        let Routed { targets, matched } = self.route_internal(&catalog, VHOST, &message, true);
         let mut deferred = Deferred::default();
         if targets.is_empty() {
             return;

@@ -12,9 +12,12 @@ use std::{
 use ferrymq_model::{Dialects, Facts, MessageRef, Name, OwnedMessage, Table, Traced, Value};
 use parking_lot::Mutex;
 
-use crate::core::{
-    node::Node,
-    transition::{CatalogLock, Deferred},
+use crate::{
+    core::{
+        node::Node,
+        transition::{CatalogLock, Deferred},
+    },
+    routing::envelope::Routed,
 };
 
 /// The exchange for trace messages, in each vhost.
@@ -77,7 +80,7 @@ impl Firehose {
         self.is_on.store(!vhosts.is_empty(), Ordering::Relaxed);
     }
 
-    /// The trace message for this message on a channel; none if its vhost is not traced.
+    /// The trace message for this message on a channel; none if its vhost is not traced. (AMQP-18)
     pub fn trace_message(
         &self,
         identity: &ConnectionIdentity,
@@ -150,7 +153,7 @@ impl Node {
             .collect();
         // Not after the node has stopped.
         let _ = self.decide_if_open(CatalogLock::Read(&catalog), deferred, |shard, ports| {
-            for (message, (targets, matched)) in routed.iter().filter(|(_, (targets, _))| !targets.is_empty()) {
+            for (message, Routed { targets, matched }) in routed.iter().filter(|(_, to)| !to.targets.is_empty()) {
                 let body_bytes = u32::try_from(message.body.bytes().len()).expect("as long as what it shows");
                 let facts = Facts { body_bytes, arrived: now, ..Facts::default() };
                 shard.publish_matched(message, &facts, false, targets, matched, ports);

@@ -19,6 +19,7 @@ pub fn dead_letter(
     let death =
         Death { queue: &dead.queue.name, reason: dead.reason, new_key: address.routing_key.is_some(), at: wall };
     let made = DeadLetter::of(message, dialects.get(message.dialect)?, &death);
+    // AMQP-57
     let routing_key = address.routing_key.as_ref().map_or(message.routing_key, |key| key.as_bytes());
     let mut targets = Vec::new();
     let vhost = &dead.queue.vhost;
@@ -43,7 +44,7 @@ pub fn dead_letter(
         return None;
     }
     if routed.is_err() {
-        // As in RabbitMQ: a dead-letter exchange may be declared later, or never.
+        // As in RabbitMQ: a dead-letter exchange may be declared later, or never. (AMQP-61)
         tracing::debug!(queue = %dead.queue.name, exchange = %address.exchange, "a dead letter has no exchange");
         return None;
     }
@@ -59,6 +60,7 @@ pub fn dead_letter(
             annotations: made.annotations.into(),
             body: message.body.into(),
         },
+        // AMQP-60
         facts: Facts { expires: None, arrived: dead.at, ..*dead.facts },
         persistent: made.persistent,
         targets,
@@ -67,7 +69,7 @@ pub fn dead_letter(
     (!dead_letter.targets.is_empty()).then_some(dead_letter)
 }
 
-/// Whether the dead letter has been in the queue before, and no consumer has rejected it since.
+/// Whether the dead letter has been in the queue before, and no consumer has rejected it since. (AMQP-59)
 fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> bool {
     let Some(queue) = catalog.queue_by_id(target) else { return false };
     let name: &Name = &queue.settings.name;
@@ -81,7 +83,7 @@ fn is_circle(catalog: &Catalog, target: QueueId, deaths: &[(String, bool)]) -> b
 mod tests {
     use std::borrow::Cow;
 
-    use ferrymq_broker::{Caller, Content, DeadLettering, QueueSettings};
+    use ferrymq_broker::{Caller, Content, DeadLettering, HashKey, QueueSettings};
     use ferrymq_model::{Arguments, BodyRef, ConnectionId, DeathRecord, DeclareQueue, Dialect, DialectId, Head, Time};
 
     use super::*;
@@ -112,7 +114,7 @@ mod tests {
     }
 
     fn catalog_with(queue: &str) -> Catalog {
-        let mut catalog = Catalog::fresh("", &mut Vec::new());
+        let mut catalog = Catalog::fresh("", HashKey::known(), &mut Vec::new());
         let (vhost, user) = (Name::from("/"), Name::from("guest"));
         let caller = Caller::of_user(&vhost, &user, ConnectionId(1));
         let declare = DeclareQueue {

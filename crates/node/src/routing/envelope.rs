@@ -5,6 +5,15 @@ use std::cell::RefCell;
 use ferrymq_broker::{Envelope, History};
 use ferrymq_model::{Dialects, MessageRef, QueueId};
 
+/// Where a message goes.
+#[derive(Debug, Default)]
+pub struct Routed {
+    /// Its queues.
+    pub targets: Vec<QueueId>,
+    /// The bindings that ask to be named, for each queue that it reaches through them.
+    pub matched: Vec<(QueueId, u64)>,
+}
+
 /// Calls `route` with the envelope of a message. `random` is its random number, and `keep` is called with every history
 /// that should keep it. Also returns the bindings that ask to be named, for each queue that it reaches through them.
 pub fn with_envelope<T>(

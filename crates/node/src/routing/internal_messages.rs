@@ -1,10 +1,10 @@
 //! Routing of messages that the node itself makes: events and trace messages.
 
 use ferrymq_broker::{Catalog, History, KeptMessage};
-use ferrymq_model::{MessageRef, OwnedBody, QueueId};
+use ferrymq_model::{MessageRef, OwnedBody};
 use ferrymq_storage::Store;
 
-use super::envelope::with_envelope;
+use super::envelope::{Routed, with_envelope};
 use crate::core::node::Node;
 
 impl Node {
@@ -35,7 +35,7 @@ impl Node {
         vhost: &str,
         message: &MessageRef<'_>,
         persistent: bool,
-    ) -> (Vec<QueueId>, Vec<(QueueId, u64)>) {
+    ) -> Routed {
         let mut targets = Vec::new();
         let keep = |history: &History| {
             let (message, more_keys) = (message.owned(), Box::default());
@@ -46,8 +46,8 @@ impl Node {
             catalog.route(vhost, message.exchange, message.routing_key, &[], envelope, &mut targets)
         });
         match routed {
-            Ok(_) => (targets, matched),
-            Err(_) => (Vec::new(), Vec::new()),
+            Ok(_) => Routed { targets, matched },
+            Err(_) => Routed::default(),
         }
     }
 }

@@ -192,11 +192,13 @@ impl Client {
         }
     }
 
-    /// Answers, and then delivers what is outstanding.
+    /// Answers. What is outstanding follows with the next [`Client::resume`], when the session has had the answer.
     fn attached(&mut self, origin: Origin, was_there: bool) {
         let kept_ids = if was_there { self.connection.mailbox().kept_ids() } else { Vec::new() };
         self.reply(origin, None, Reply::Attached { was_there, kept_ids });
-        self.redeliver_some();
+        if self.is_redelivering() {
+            self.connection.wake();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Importing definitions into a catalog.
 
 use ferrymq_auth::passwords;
-use ferrymq_broker::{Caller, Catalog, Envelope};
+use ferrymq_broker::{Caller, Catalog, Envelope, HashKey};
 use ferrymq_model::{Access, CatalogEntry, ConnectionId, Name, Object};
 
 use crate::management::{
@@ -13,7 +13,7 @@ use crate::management::{
 const EXPORTED: &str = include_str!("definitions.json");
 
 fn fresh() -> Catalog {
-    Catalog::fresh(&passwords::hash(b"guest", [7; 16]), &mut Vec::new())
+    Catalog::fresh(&passwords::hash(b"guest", [7; 16]), HashKey::known(), &mut Vec::new())
 }
 
 fn import(catalog: &mut Catalog, json: &str) -> (Imported, Vec<CatalogEntry>) {

@@ -1,7 +1,6 @@
 //! Client sessions that outlive their connections.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ferrymq_model::{
     Arguments, Ask, Attach, Body, ChannelOptions, Command, Credit, DeclareQueue, Deliveries, Event, Login, Name,
@@ -48,7 +47,7 @@ impl Place {
     }
 
     fn at(&self, ms: u64) {
-        self.host.0.store(ms, Ordering::Relaxed);
+        self.host.0.advance_to(ms);
         self.node.on_timer();
     }
 }
@@ -69,6 +68,8 @@ impl Visit {
     /// Attaches session `s`. Returns whether it was there, and which ids are kept; `None` if it is to wait.
     fn attach(&mut self, is_fresh: bool, keep_ms: u64) -> Option<(bool, Vec<(u16, u64)>)> {
         let events = self.ask(of_session(0, 1), Ask::Attach(Attach { session: Name::from("s"), is_fresh, keep_ms }));
+        assert_eq!(self.notes.take(), EMPTY, "the answer comes first");
+        self.client.resume();
         attached(&events)
     }
 
@@ -265,7 +266,8 @@ fn a_session_belongs_to_its_user() {
     let (mut one, mut other) = (place.visit(), place.visit_as("other"));
     one.attach(false, 1_000);
     let attach = || Ask::Attach(Attach { session: Name::from("s"), is_fresh: true, keep_ms: 0 });
-    let is_refused = |events: &[Event]| matches!(events, [Event::Refused { refusal: Refusal::AccessRefused(_), .. }]);
+    let is_refused =
+        |events: &[Event]| matches!(events, [Event::Answered { reply: Err(Refusal::AccessRefused(_)), .. }]);
     let events = other.ask(of_session(0, 1), attach());
     assert!(is_refused(&events), "{events:?}");
     assert_eq!(one.look(), []);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_broker::{Catalog, DeleteWhen, Got, SequenceRange, Subscriber};
+use ferrymq_broker::{Catalog, DeleteWhen, Got, HashKey, SequenceRange, Subscriber};
 use ferrymq_model::{Access, ConnectionId, Place, QueueId, Settlement, SubscriptionId};
 
 use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of};
@@ -175,7 +175,8 @@ impl World {
             })
             .collect();
         let entries: Vec<_> = self.port.catalog.values().cloned().collect();
-        self.catalog = Catalog::load(&entries, &mut self.changes).map_err(|why| why.to_string())?.catalog;
+        self.catalog =
+            Catalog::load(&entries, HashKey::known(), &mut self.changes).map_err(|why| why.to_string())?.catalog;
         self.sabotage.into_iter().for_each(|sabotage| self.catalog.sabotage(sabotage));
         self.epoch = self.catalog.epoch("/").unwrap();
         let now = self.now();

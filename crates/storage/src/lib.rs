@@ -40,7 +40,7 @@ mod stored;
 mod transient;
 
 pub use check::Damage;
-pub use disk::{Disk, DiskFile, DiskLock, Open, RealDisk};
+pub use disk::{Disk, DiskFile, DiskLock, Open, RealDisk, UnchangedDisk};
 pub use driver::{Driver, Turn, Worker};
 pub use error::{FatalError, OpenError};
 pub use filing::{BodyFiles, Filing};

@@ -135,6 +135,7 @@ pub(crate) struct Queue {
     low: Sequence,
     /// Settled above that.
     done: Intervals,
+    /// Of messages that outlive a restart.
     pub attempts: BTreeMap<Sequence, Attempts>,
     base: Sequence,
     slots: VecDeque<Slot>,
@@ -241,6 +242,18 @@ impl Queue {
         sequence < self.low || self.done.contains(sequence)
     }
 
+    /// Whether a restart brings this message back: it is there, and not transient.
+    pub fn outlives_restart(&self, sequence: Sequence) -> bool {
+        let index = sequence.checked_sub(self.base).and_then(|index| usize::try_from(index).ok());
+        match index.and_then(|index| self.slots.get(index)).filter(|slot| !slot.is_gone()) {
+            Some(slot) => self.durable && !slot.segment.is_transient(),
+            None => {
+                let run = self.extents.run_of(sequence).filter(|run| !run.is_transient());
+                self.durable && run.is_some() && !self.is_settled(sequence)
+            }
+        }
+    }
+
     /// The first resident message at or after `from`.
     #[inline]
     pub fn resident_from(&self, from: Sequence) -> Option<(Sequence, &Slot)> {
@@ -293,6 +306,14 @@ impl Queue {
         if !self.attempts.is_empty() {
             self.forget_attempts(first, last);
         }
+    }
+
+    /// Everything was restored: the state of messages that did not survive is removed. A checkpoint of an earlier
+    /// version has that of transient messages.
+    pub fn forget_lost(&mut self) {
+        let mut attempts = std::mem::take(&mut self.attempts);
+        attempts.retain(|sequence, _| *sequence < self.next && !self.is_settled(*sequence));
+        self.attempts = attempts;
     }
 
     /// Removes the state of settled messages, without looking at the others: there may be many.
@@ -455,8 +476,10 @@ impl Queue {
                 open.insert(sequence, sequence);
             }
         }
-        let attempts = self.attempts.iter().map(|(sequence, attempts)| (*sequence, attempts.count)).collect();
-        let waiting = self.attempts.iter().filter(|(_, attempts)| attempts.due != Time(0));
+        // All that came back are below the head. A repair may have given up the record that says so.
+        let known = || self.attempts.range(..head);
+        let attempts = known().map(|(sequence, attempts)| (*sequence, attempts.count)).collect();
+        let waiting = known().filter(|(_, attempts)| attempts.due != Time(0));
         let due = waiting.map(|(sequence, attempts)| (*sequence, attempts.due)).collect();
         assert!(self.low <= head && head <= self.next, "queue {}: {} <= {head} <= {}", self.id.0, self.low, self.next);
         QueueState { next: self.next, head, open, attempts, due }

@@ -65,7 +65,8 @@ impl Replay {
                 queue.skip_to(next);
             }
         }
-        for queue in self.queues.values() {
+        for queue in self.queues.values_mut() {
+            queue.forget_lost();
             for extent in queue.extents().iter() {
                 *self.runs.entry(extent.run).or_default() += u64::from(extent.live);
             }

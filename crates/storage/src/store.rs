@@ -318,15 +318,17 @@ impl Store {
         }
     }
 
-    /// A message was delivered and came back this often, and may be delivered again at `due`; 0 is at once.
+    /// A message was delivered and came back this often, and may be delivered again at `due`; 0 is at once. Only a
+    /// restart needs this, so that of a message that does not outlive one is not stored.
     pub fn attempts(&mut self, queue: QueueId, sequence: Sequence, attempts: u32, due: Time) {
         let Some((queue, key)) = lookup(&mut self.keys, &mut self.queues, queue) else { return };
-        queue.attempts.insert(sequence, Attempts { count: attempts, due });
-        if queue.durable {
-            self.appender.attempts(queue.id, sequence, attempts, due);
-            touch(queue, key, &mut self.journal);
-            self.follow_appender();
+        if !queue.outlives_restart(sequence) {
+            return;
         }
+        queue.attempts.insert(sequence, Attempts { count: attempts, due });
+        self.appender.attempts(queue.id, sequence, attempts, due);
+        touch(queue, key, &mut self.journal);
+        self.follow_appender();
     }
 
     /// An entry of the catalog changed.

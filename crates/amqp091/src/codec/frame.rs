@@ -22,9 +22,16 @@ pub const OVERHEAD_BYTES: u32 = 8;
 /// The number of bytes before the payload: type, channel and length.
 const HEADER_BYTES: usize = 7;
 
-/// How many bytes a frame may be longer than the limit. Several clients do not count the bytes that are not payload.
-/// (AMQP-6)
-const TOLERANCE_BYTES: u32 = OVERHEAD_BYTES;
+/// The most payload that a frame of this type may have. It may be longer than the limit says by the bytes that are not
+/// payload, because several clients do not count these; but a content header may not: it is sent to consumers and back to
+/// its publisher as it came, in one frame. (AMQP-6)
+#[inline]
+const fn payload_bytes_max(kind: FrameKind, frame_bytes_max: u32) -> u32 {
+    match kind {
+        FrameKind::Header => frame_bytes_max.saturating_sub(OVERHEAD_BYTES),
+        _ => frame_bytes_max,
+    }
+}
 
 /// The heartbeat frame, which is always the same (section 4.2.7).
 pub const HEARTBEAT: [u8; 8] = [FrameKind::Heartbeat as u8, 0, 0, 0, 0, 0, 0, FRAME_END];
@@ -63,8 +70,8 @@ pub fn frame(input: &[u8], frame_bytes_max: u32) -> Parsed<Frame<'_>, Malformed>
         return first_octet(input);
     };
     let Some(kind) = kind_of(kind) else { return Parsed::Malformed(Malformed::FrameType(kind)) };
-    let payload_bytes_max = frame_bytes_max.saturating_sub(OVERHEAD_BYTES);
-    if payload_bytes > payload_bytes_max.saturating_add(TOLERANCE_BYTES) {
+    if payload_bytes > payload_bytes_max(kind, frame_bytes_max) {
+        let payload_bytes_max = frame_bytes_max.saturating_sub(OVERHEAD_BYTES);
         return Parsed::Malformed(Malformed::FrameTooLarge { payload_bytes, payload_bytes_max });
     }
     let frame_bytes = HEADER_BYTES + payload_bytes as usize + 1;
@@ -94,7 +101,8 @@ pub fn expected(
     let (header, rest) = input.get(at..)?.split_first_chunk::<HEADER_BYTES>()?;
     let [octet, high, low, length @ ..] = *header;
     let payload_bytes = u32::from_be_bytes(length);
-    if octet != kind as u8 || u16::from_be_bytes([high, low]) != channel || payload_bytes > frame_bytes_max {
+    let is_next = octet == kind as u8 && u16::from_be_bytes([high, low]) == channel;
+    if !is_next || payload_bytes > payload_bytes_max(kind, frame_bytes_max) {
         return None;
     }
     let (payload, rest) = rest.split_at_checked(payload_bytes as usize)?;

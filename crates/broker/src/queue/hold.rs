@@ -9,6 +9,8 @@ impl Shard {
     pub fn hold(&mut self, range: SequenceRange) -> Vec<SequenceRange> {
         let SequenceRange { queue: lane_id, first, last, body_bytes } = range;
         let Some(queue) = self.queues.get_mut(&lane_id.queue()) else { return Vec::new() };
+        // They were delivered after their last delay, so one that is not over means that the clock was set back.
+        queue.end_delays(lane_of(lane_id), first, last);
         let lane = queue.lanes.get_mut(lane_of(lane_id));
         let each = body_bytes / (last - first + 1);
         let held = lane.hold(first, last).into_iter().map(|(first, last)| {

@@ -51,7 +51,7 @@ impl Lane {
     }
 
     /// After a restart nothing is delivered: unsettled messages have come back, except pending dead letters. Calls
-    /// `each` for those that came back.
+    /// `tell_pending` for these. Attempts of messages that are not there say nothing.
     pub(crate) fn recovered(
         found: &Recovered,
         saboteur: Saboteur,
@@ -68,10 +68,13 @@ impl Lane {
         }
         let mut attempts = Attempts::default();
         let (mut returned, mut ready) = (state.open.clone(), found.messages);
-        for (sequence, count) in &state.attempts {
+        for (sequence, count) in state.attempts.iter().filter(|(sequence, _)| state.open.contains(*sequence)) {
             attempts.set(*sequence, *count);
-            if let Some(reason) = DeathReason::from_attempts(*count) {
-                ready -= returned.remove(*sequence, *sequence);
+            if let Some(reason) = DeathReason::from_attempts(*count)
+                && returned.remove(*sequence, *sequence) > 0
+            {
+                // If transient messages are lost, there may be fewer messages than sequences.
+                ready = u64::saturating_sub(ready, 1);
                 tell_pending(*sequence, reason);
             }
         }
@@ -181,9 +184,11 @@ impl Lane {
         self.returned.insert(first, last);
     }
 
-    /// Messages that came back are not ready after all.
-    pub(crate) fn withdraw(&mut self, first: Sequence, last: Sequence) {
-        self.ready -= self.returned.remove(first, last);
+    /// Messages that came back are not ready after all. Returns how many of them there are.
+    pub(crate) fn withdraw(&mut self, first: Sequence, last: Sequence) -> u64 {
+        let withdrawn = self.returned.remove(first, last);
+        self.ready -= withdrawn;
+        withdrawn
     }
 
     /// Messages that came back are delivered to somebody who settles them later. Returns those that did come back.

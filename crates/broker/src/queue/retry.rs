@@ -38,8 +38,21 @@ impl DelayedRetries {
 
     /// Removes and returns the first of them, if they are ready at `now`.
     fn pop(&mut self, now: Time) -> Option<(u8, Sequence, DelayedRetry)> {
-        let entry = self.ranges.first_entry().filter(|entry| entry.key().0 <= now)?;
-        let ((_, lane, first), retry) = entry.remove_entry();
+        let key = *self.ranges.first_key_value().map(|(key, _)| key).filter(|(until, ..)| *until <= now)?;
+        self.remove(key)
+    }
+
+    /// Removes and returns one of those that have any of the messages `first..=last`.
+    fn pop_any_of(&mut self, number: u8, first: Sequence, last: Sequence) -> Option<(u8, Sequence, DelayedRetry)> {
+        let mut ranges = self.ranges.iter();
+        let found = ranges.find(|((_, lane, start), retry)| *lane == number && *start <= last && first <= retry.last);
+        let key = *found?.0;
+        self.remove(key)
+    }
+
+    fn remove(&mut self, key: (Time, u8, Sequence)) -> Option<(u8, Sequence, DelayedRetry)> {
+        let (_, lane, first) = key;
+        let retry = self.ranges.remove(&key)?;
         self.messages -= retry.last - first + 1;
         Some((lane, first, retry))
     }
@@ -72,10 +85,17 @@ impl Queue {
     /// Messages that have come back wait first: ranges that are ready at the same time, each with that time. Each
     /// message has `bytes_each`.
     pub(super) fn delay_retries(&mut self, number: u8, ranges: &[(Sequence, Sequence, Time)], bytes_each: u64) {
+        for (first, last, _) in ranges {
+            self.lanes.get_mut(number).withdraw(*first, *last);
+        }
+        self.count_as_delayed(number, ranges, bytes_each);
+    }
+
+    /// Ranges that were withdrawn from their lane wait.
+    fn count_as_delayed(&mut self, number: u8, ranges: &[(Sequence, Sequence, Time)], bytes_each: u64) {
         for (first, last, due) in ranges {
             let messages = last - first + 1;
             let bytes = messages * bytes_each;
-            self.lanes.get_mut(number).withdraw(*first, *last);
             self.ready -= messages;
             self.ready_bytes = self.ready_bytes.saturating_sub(bytes);
             self.delayed_retries.add(*due, number, *first, DelayedRetry { last: *last, bytes });
@@ -84,22 +104,27 @@ impl Queue {
 
     /// After a restart, messages that had come back wait until they are due, but no longer than their whole delay:
     /// the clock may have been set back. If some messages of a lane were transient and are lost, it is not known
-    /// which ones, and the remaining ones are ready.
+    /// which ones, and the remaining ones are ready. A time of a message that is not there says nothing.
     pub(super) fn restore_delayed_retries(&mut self, found: &Recovered, now: Time) {
         let state = &found.state;
-        if state.due.is_empty() || found.messages != state.next - state.head + state.open.len() {
+        let sequences = state.next - state.head + state.open.len();
+        if state.due.is_empty() || found.messages == 0 || found.messages != sequences {
             return;
         }
+        let lane = self.lanes.get_mut(found.lane);
         let latest = self.settings.retry.map_or(Time(u64::MAX), |retry| now.after_ms(retry.max_ms));
         let mut ranges: Vec<(Sequence, Sequence, Time)> = Vec::new();
         for (sequence, due) in state.due.iter().filter(|(_, due)| *due > now) {
+            if lane.withdraw(*sequence, *sequence) == 0 {
+                continue;
+            }
             let due = latest.min(*due);
             match ranges.last_mut() {
                 Some((_, last, same)) if *last + 1 == *sequence && *same == due => *last = *sequence,
                 _ => ranges.push((*sequence, *sequence, due)),
             }
         }
-        self.delay_retries(found.lane, &ranges, found.body_bytes / found.messages);
+        self.count_as_delayed(found.lane, &ranges, found.body_bytes / found.messages);
     }
 
     /// Which messages of a lane wait, and until when: ascending.
@@ -123,10 +148,21 @@ impl Queue {
 
     /// Those whose delay is over at `now` are ready again.
     pub(super) fn resume_retries(&mut self, now: Time) {
-        while let Some((number, first, DelayedRetry { last, bytes })) = self.delayed_retries.pop(now) {
-            self.lanes.get_mut(number).put_back(first, last);
-            self.ready += last - first + 1;
-            self.ready_bytes += bytes;
+        while let Some((number, first, retry)) = self.delayed_retries.pop(now) {
+            self.resume(number, first, &retry);
         }
+    }
+
+    /// Ranges that have any of the messages `first..=last` are ready, although their delay is not over.
+    pub(super) fn end_delays(&mut self, number: u8, first: Sequence, last: Sequence) {
+        while let Some((number, first, retry)) = self.delayed_retries.pop_any_of(number, first, last) {
+            self.resume(number, first, &retry);
+        }
+    }
+
+    fn resume(&mut self, number: u8, first: Sequence, &DelayedRetry { last, bytes }: &DelayedRetry) {
+        self.lanes.get_mut(number).put_back(first, last);
+        self.ready += last - first + 1;
+        self.ready_bytes += bytes;
     }
 }

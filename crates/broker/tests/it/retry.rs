@@ -1,7 +1,7 @@
 //! Delayed retry: messages that come back and wait before they are ready again.
 
 use ferrymq_broker::{DeleteWhen, QueueSettings, RetryDelay, SequenceRange, Shard};
-use ferrymq_model::{Facts, Settlement, Time};
+use ferrymq_model::{DeathReason, Facts, QueueState, Settlement, Time};
 
 use crate::queues::{Bench, NOW, QUEUE, settings};
 
@@ -153,6 +153,69 @@ fn delayed_retries_are_due_at_their_time_also_after_a_restart() {
     assert_eq!(delivered(&mut bench, NOW.after_ms(309)), [1, 5]);
     assert_eq!(delivered(&mut bench, NOW.after_ms(310)), [3]);
     assert_eq!(delivered(&mut bench, NOW.after_ms(320)), [2]);
+}
+
+/// Storage may have attempts of messages that are gone: transient ones, which no restart brings back.
+#[test]
+fn delayed_retries_of_lost_messages_do_not_count_after_a_restart() {
+    let retry = Some(RetryDelay { failed: true, returned: true, min_ms: 100, max_ms: 250 });
+    let settings = QueueSettings { retry, ..settings("q") };
+    // Of five delivered messages, some are there.
+    for there in [&[][..], &[1], &[3], &[5], &[1, 4, 5], &[1, 2, 3, 4, 5]] {
+        let mut bench = Bench::with(settings.clone());
+        publish(&mut bench, 5);
+        let messages = bench.port.messages.get_mut(&QUEUE).unwrap();
+        messages.retain(|sequence, _| there.contains(sequence));
+        let mut state = QueueState { next: 6, head: 6, ..QueueState::new() };
+        for sequence in there {
+            state.open.insert(*sequence, *sequence);
+        }
+        // Some were given up, and some sequences never were.
+        let named = [0, 1, 2, 2, 4, 5, 6, 7, u64::MAX];
+        let pending = DeathReason::Rejected.as_attempts();
+        state.attempts =
+            named.iter().map(|sequence| (*sequence, if *sequence % 4 == 1 { pending } else { 1 })).collect();
+        state.due = named.iter().map(|sequence| (*sequence, NOW.after_ms(50))).collect();
+        let found = bench.port.recovered(QUEUE, state);
+        bench.shard = Shard::new();
+        bench.shard.open(QUEUE, settings.clone(), &[found], NOW);
+        let counts = bench.shard.counts(QUEUE).unwrap();
+        let count = |wanted: &[u64]| wanted.iter().filter(|sequence| there.contains(sequence)).count() as u64;
+        assert_eq!(counts.pending_dead_letters, count(&[1, 5]), "{there:?}");
+        assert_eq!(counts.delayed_retries, count(&[2, 4]), "{there:?}");
+        assert_eq!(counts.ready, count(&[3]), "{there:?}");
+        let attempts = bench.shard.state(QUEUE).unwrap().attempts;
+        assert_eq!(attempts.len() as u64, count(&[1, 2, 4, 5]), "{there:?}");
+        bench.consume(1, true, 0);
+        let mut seen = delivered(&mut bench, NOW);
+        seen.extend(delivered(&mut bench, NOW.after_ms(50)));
+        seen.sort_unstable();
+        let expected: Vec<u64> = there.iter().copied().filter(|sequence| [2, 3, 4].contains(sequence)).collect();
+        assert_eq!(seen, expected, "{there:?}");
+    }
+}
+
+/// A prepared transaction settles a message that came back before. After a restart with a clock that was set back, the
+/// delay of that time is not over.
+#[test]
+fn a_prepared_transaction_holds_a_message_whose_delay_is_not_over() {
+    let retry = Some(RetryDelay { failed: true, returned: true, min_ms: 100, max_ms: 250 });
+    let settings = QueueSettings { retry, ..settings("q") };
+    let mut bench = Bench::with(settings.clone());
+    publish(&mut bench, 4);
+    let mut state = QueueState { next: 5, head: 5, ..QueueState::new() };
+    state.open.insert(1, 4);
+    state.due = (2..=4).map(|sequence| (sequence, NOW.after_ms(50))).collect();
+    let found = bench.port.recovered(QUEUE, state);
+    bench.shard = Shard::new();
+    bench.shard.open(QUEUE, settings, &[found], NOW);
+    assert_eq!(counts(&bench), (1, 3, 8));
+    let asked = SequenceRange { queue: QUEUE, first: 3, last: 3, body_bytes: 8 };
+    assert_eq!(bench.shard.hold(asked), [asked]);
+    assert_eq!((counts(&bench), bench.shard.counts(QUEUE).unwrap().unacked), ((3, 0, 24), 1));
+    bench.shard.settle(&[asked], Settlement::Accept, NOW, &mut bench.port);
+    bench.consume(1, true, 0);
+    assert_eq!(delivered(&mut bench, NOW), [1, 2, 4]);
 }
 
 #[test]

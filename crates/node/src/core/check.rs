@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use ferrymq_broker::{Catalog, HashKey};
 use ferrymq_model::{Position, QueueId};
-use ferrymq_storage::{Backpressure, Damage, Disk, FatalError, Notify, Options, Store};
+use ferrymq_storage::{Backpressure, Damage, Disk, FatalError, Notify, Options, Store, UnchangedDisk};
 use parking_lot::{Condvar, Mutex};
 
 use crate::core::start::NodeError;
@@ -59,11 +59,14 @@ impl Notify for Owner {
 }
 
 /// Reads everything in a data directory that no server uses. With `repair` it removes what cannot be read: exactly
-/// that, permanently.
+/// that, permanently. Without, it opens the directory as a start does and changes no file: what a start writes stays in
+/// memory.
 ///
 /// # Errors
 /// If the directory cannot be opened: it is in use, or damaged in a place that everything depends on.
 pub fn check(disk: &Arc<dyn Disk>, directory: &Path, repair: bool) -> Result<Checked, NodeError> {
+    let unchanged = || Arc::new(UnchangedDisk::new(Arc::clone(disk))) as Arc<dyn Disk>;
+    let disk = &if repair { Arc::clone(disk) } else { unchanged() };
     let owner = Arc::new(Owner::default());
     let options = Options { repair, ..Options::default() };
     let opened = ferrymq_storage::open(Arc::clone(disk), directory, options, owner.clone());

@@ -1,6 +1,7 @@
 //! Tests of a whole node, with a clock that stands still and a disk that can be blocked.
 
 pub(crate) mod catalog;
+mod check;
 pub(crate) mod confirms;
 pub(crate) mod credit;
 pub(crate) mod definitions;

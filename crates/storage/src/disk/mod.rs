@@ -4,6 +4,7 @@
 #[cfg(debug_assertions)]
 mod kill;
 mod real;
+mod unchanged;
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use ferrymq_model::Time;
 
 pub use real::RealDisk;
+pub use unchanged::UnchangedDisk;
 
 /// A place for files. Implementations report what happened and never retry.
 pub trait Disk: Debug + Send + Sync + 'static {

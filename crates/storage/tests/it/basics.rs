@@ -84,6 +84,51 @@ fn settled_messages_stay_settled_and_the_rest_keeps_its_order() {
     assert_eq!(state.open.iter().collect::<Vec<_>>(), [(3, 3), (5, 6)]);
 }
 
+/// Attempts of transient messages are not stored. What an earlier version stored of them is forgotten.
+#[test]
+fn transient_messages_leave_no_attempts_behind() {
+    let folder = Folder::new("attempts");
+    let (shard, _) = folder.open(small()).unwrap();
+    let body = BodyRef::Inline(b"x");
+    let due = Time(u64::MAX / 2);
+    shard.with(|store| {
+        store.create_queue(QueueId(Q), true);
+        store.create_queue(QueueId(512), true);
+        for sequence in 1..=6 {
+            let place = [place(Q, sequence)];
+            let (durable, transient) = if sequence % 2 == 0 { (&place[..], &[][..]) } else { (&[][..], &place[..]) };
+            store.enqueue(&message(body), &facts(body), durable, transient);
+        }
+        store.delivered_up_to(QueueId(Q), 6);
+        let before = store.position();
+        for sequence in [1, 3, 5, 7] {
+            store.attempts(QueueId(Q), sequence, 1, due);
+        }
+        assert_eq!(store.position(), before, "nothing is written");
+        for sequence in [2, 4, 6] {
+            store.attempts(QueueId(Q), sequence, 1, due);
+        }
+        store.settle(QueueId(Q), 4, 4, Settled::Accepted);
+        store.attempts(QueueId(Q), 4, 1, due);
+    });
+    // Over several journal files, so that there is a checkpoint.
+    for number in 1..=2_000 {
+        shard.with(|store| publish(store, &[1; 1_000], &[place(512, number)]));
+        if number % 100 == 0 {
+            assert!(shard.flush());
+        }
+    }
+    shard.close();
+    for _ in 0..2 {
+        let (shard, recovered) = folder.open(small()).unwrap();
+        let state = &recovered.queues[0].state;
+        assert_eq!(state.open.iter().collect::<Vec<_>>(), [(2, 2), (6, 6)]);
+        assert_eq!(state.attempts, [(2, 1), (6, 1)]);
+        assert_eq!(state.due, [(2, due), (6, due)]);
+        shard.close();
+    }
+}
+
 #[test]
 fn a_message_for_several_queues_is_settled_in_each() {
     let folder = Folder::new("fanout");

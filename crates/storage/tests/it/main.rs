@@ -15,3 +15,4 @@ mod sabotages;
 mod simulation;
 mod spill;
 mod story;
+mod unchanged;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, FiledBody, Position, QueueId, Settled};
+use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, FiledBody, Position, QueueId, QueueState, Settled, Time};
 use ferrymq_storage::{Backpressure, Filing, Next, OpenError, Options, Recovered};
 
 use crate::rig::{Owned, Shard, facts, message, open_on, place, small};
@@ -40,6 +40,31 @@ struct Queue {
     created_at: Position,
     deleted_at: Option<Position>,
     delivered: Vec<(u64, Position)>,
+    /// How often messages came back, when they may be delivered again, and when that was told.
+    attempts: BTreeMap<u64, Vec<(u32, Time, Position)>>,
+}
+
+impl Queue {
+    /// Attempts are those of messages that are there and were delivered, and none that are durable are lost.
+    fn check_attempts(&self, state: &QueueState, found: &BTreeMap<u64, Vec<u8>>, durable: Position) {
+        for (sequence, count) in &state.attempts {
+            assert!(found.contains_key(sequence), "attempts of {sequence}, which is not there: {state:?}");
+            assert!(state.open.contains(*sequence), "attempts of {sequence}, which was not delivered: {state:?}");
+            let (told, due) = (self.attempts.get(sequence), due_of(state, *sequence));
+            let is_told = told.is_some_and(|told| told.iter().any(|(each, until, _)| (*each, *until) == (*count, due)));
+            assert!(is_told, "{sequence} did not come back {count} times, until {due:?}: {told:?}");
+        }
+        assert!(state.due.iter().all(|(sequence, _)| state.attempts.iter().any(|(other, _)| other == sequence)));
+        for (sequence, told) in self.attempts.iter().filter(|(sequence, _)| found.contains_key(sequence)) {
+            let Some((least, ..)) = told.iter().filter(|(.., at)| *at <= durable).max() else { continue };
+            let kept = state.attempts.iter().find(|(other, _)| other == sequence);
+            assert!(kept.is_some_and(|(_, count)| count >= least), "{sequence} came back {least} times: {kept:?}");
+        }
+    }
+}
+
+fn due_of(state: &QueueState, sequence: u64) -> Time {
+    state.due.iter().find(|(other, _)| *other == sequence).map_or(Time(0), |(_, due)| *due)
 }
 
 /// What an entry was set to, and when.
@@ -271,6 +296,22 @@ impl Model {
             store.position()
         });
         queue.delivered.push((sequence, at));
+        if !chance.one_in(3) {
+            self.give_back(shard, id, sequence, chance);
+        }
+    }
+
+    /// A message comes back, transient or not, or one that is gone.
+    fn give_back(&mut self, shard: &Shard, id: u64, delivered: u64, chance: &mut Chance) {
+        let queue = self.queues.get_mut(&id).unwrap();
+        let sequence = delivered.saturating_sub(chance.below(4));
+        let earlier = queue.attempts.entry(sequence).or_default();
+        let (count, due) = (1 + earlier.len() as u32, Time(chance.below(3)));
+        let at = shard.with(|store| {
+            store.attempts(QueueId(id), sequence, count, due);
+            store.position()
+        });
+        earlier.push((count, due, at));
     }
 
     fn put(&mut self, shard: &Shard, chance: &mut Chance) {
@@ -351,6 +392,7 @@ impl Model {
                 queue.delivered.iter().filter(|(_, at)| *at <= durable).map(|(sequence, _)| *sequence).max();
             assert!(delivered.is_none_or(|sequence| state.head > sequence), "queue {id} forgot what was delivered");
             assert!(state.head <= state.next, "what comes next to queue {id} would be hidden: {state:?}");
+            queue.check_attempts(state, found, durable);
         }
         assert!(there.keys().all(|id| self.queues.contains_key(id)), "a queue that never was");
     }
@@ -375,7 +417,9 @@ impl Model {
             let old = Position::default();
             let kept = |body| Kept { body, durable: true, put_at: old, settled_at: None };
             let messages = messages.into_iter().map(|(sequence, body)| (sequence, kept(body))).collect();
-            self.queues.insert(id, Queue { next: state.next, messages, ..Queue::default() });
+            let told = |(sequence, count): &(u64, u32)| (*sequence, vec![(*count, due_of(state, *sequence), old)]);
+            let attempts = state.attempts.iter().map(told).collect();
+            self.queues.insert(id, Queue { next: state.next, messages, attempts, ..Queue::default() });
         }
         self.entries.clear();
         for entry in &recovered.entries {

@@ -259,6 +259,7 @@ impl Client {
             return;
         }
         self.holds(0, 0);
+        self.redeliveries = None;
         if self.left_publishes {
             // They arrived before the end.
             self.decide_collected(&[], &mut Vec::new());

@@ -4,7 +4,7 @@
 //! else is carried out at once. Everything that is decided for a connection goes through its mailbox, so it leaves
 //! in the order in which it was decided.
 
-mod consume;
+pub(crate) mod consume;
 mod declare;
 mod events;
 mod fan_out;
@@ -281,6 +281,11 @@ impl Client {
         self.work.take()
     }
 
+    /// Whether the connection has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Adds this much work.
     fn worked(&self, units: u64) {
         self.work.set(self.work.get() + units);
@@ -403,13 +408,13 @@ impl Client {
         }
         let mut mailbox = self.connection.mailbox();
         events.append(&mut mailbox.events);
-        if std::mem::take(&mut mailbox.is_claim_granted) {
-            drop(mailbox);
-            return self.take_claim(events);
-        }
-        if mailbox.overdue {
-            drop(mailbox);
+        let (is_granted, is_overdue) = (std::mem::take(&mut mailbox.is_claim_granted), mailbox.overdue);
+        drop(mailbox);
+        if is_overdue {
             self.node.send_durable(&self.connection, self.node.durable_position());
+        }
+        if is_granted {
+            self.take_claim(events);
         }
     }
 

@@ -336,11 +336,9 @@ impl Client {
         if publish.rare.as_ref().is_some_and(|rare| rare.wants_replies) {
             *publish = self.with_reply_address(publish, input)?;
         }
-        self.matched.clear();
         let range = self.route(publish, input, targets, purpose)?;
-        let matched = std::mem::take(&mut self.matched);
-        if !matched.is_empty() || !publish.matched().is_empty() {
-            publish.rare.get_or_insert_default().matched = matched;
+        if !self.matched.is_empty() || !publish.matched().is_empty() {
+            publish.rare.get_or_insert_default().matched = std::mem::take(&mut self.matched);
         }
         self.node.failed.check(&targets[range.clone()])?;
         if !range.is_empty() {
@@ -368,7 +366,13 @@ impl Client {
         self.connection.account.add(Kind::Transactions, bytes);
         self.node.look_at_ledger_if_due();
         if let Some(refusal) = self.connection.take_ledger_close() {
-            // It must not be committed.
+            // It must not be committed. A channel that goes on does not end the connection: the session must.
+            let mut mailbox = self.connection.mailbox();
+            if mailbox.goes_on(publish.origin.channel) {
+                mailbox.events.push(Event::Close(refusal.clone()));
+                self.connection.wake();
+            }
+            drop(mailbox);
             self.connection.account.subtract(Kind::Transactions, bytes);
             return Err(refusal);
         }

@@ -6,6 +6,9 @@ use ferrymq_model::{Deliveries, Event, Origin, Outcome, Refusal, Reply, Settle, 
 use super::{Client, transaction::not_open};
 use crate::core::transition::Deferred;
 
+/// Shorter extensions do not make the node look at all channels more often.
+const EXTENSION_MS_MIN: u64 = 1_000;
+
 impl Client {
     /// Removes deliveries from their counters. They are settled with the rest of the batch.
     pub(super) fn collect_settle(&mut self, settle: Settle, events: &mut Vec<Event>) {
@@ -34,9 +37,11 @@ impl Client {
         }
         drop(mailbox);
         self.credit_is_back = true;
-        if let Outcome::Extended { ms } = outcome {
+        if let (Outcome::Extended { ms }, true) = (outcome, known) {
             // The node may have to look at the channel sooner than before.
-            self.node.decide(&mut Deferred::default(), |_, ports| ports.watch_for(ms));
+            let mut deferred = Deferred::default();
+            self.node.decide(&mut deferred, |_, ports| ports.watch_for(ms.max(EXTENSION_MS_MIN)));
+            self.run_deferred(deferred);
         }
     }
 

@@ -54,7 +54,7 @@ impl Mailbox {
     pub fn drained(&mut self, number: u32) -> bool {
         let subscription = self.state.subscriptions.get(&number);
         let lapses = subscription.is_some_and(|one| matches!(one.credit, Credit::Pull { wait_ms: 0, .. }));
-        lapses && self.lapse(number)
+        !self.is_parked && lapses && self.lapse(number)
     }
 
     /// The timer of a pull has ended at `at`. Returns whether what is left lapses.
@@ -65,7 +65,8 @@ impl Mailbox {
         }
         subscription.pull_ends = None;
         let lapses = matches!(subscription.credit, Credit::Pull { wait_ms: 1.., .. });
-        lapses && self.lapse(number)
+        // The pull of a client without a connection begins again with its next one.
+        !self.is_parked && lapses && self.lapse(number)
     }
 
     /// What is left of a pull lapses. Returns whether there is one.

@@ -72,6 +72,8 @@ pub struct ClientState {
     pub awaiting_journal: Vec<u16>,
     /// Subscriptions that were refused a delivery because they had no credit.
     pub waiting: Vec<u32>,
+    /// Subscriptions that have ended while the client had no connection, with their channels.
+    pub cancelled: Vec<(u16, Name)>,
 }
 
 /// The deliveries of a channel, and its settings.

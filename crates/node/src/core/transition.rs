@@ -190,7 +190,11 @@ impl Transition<'_> {
             let mut mailbox = connection.mailbox();
             if let Some(ended) = mailbox.unsubscribe(number) {
                 self.pull_timers.set(subscription, ended.pull_ends, None);
-                mailbox.effects.cancelled(ended.channel, ended.tag.clone());
+                if mailbox.is_parked {
+                    mailbox.state.cancelled.push((ended.channel, ended.tag.clone()));
+                } else {
+                    mailbox.effects.cancelled(ended.channel, ended.tag.clone());
+                }
                 drop(mailbox);
                 self.deferred.ended.push((connection.clone(), ended));
                 self.deferred.touch(connection);

@@ -1,7 +1,6 @@
 //! Credit that lapses: a pull ends when the queue is empty, or after its time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ferrymq_model::Credit;
 
@@ -51,7 +50,7 @@ fn other_credit_replaces_a_pull() {
     let mut talk = Talk::on(host.clone()).with_queue();
     talk.subscribe(true, Some(pull(3, 1_000)));
     talk.set_credit(Credit::Grant(3));
-    host.0.store(1_000, Ordering::Relaxed);
+    host.0.advance_to(1_000);
     talk.node.on_timer();
     talk.publish(b"abcd");
     assert_eq!(talk.notes.take(), ["0 CreditSet", "1: a", "2: b", "3: c"]);
@@ -62,7 +61,7 @@ fn other_credit_replaces_a_pull() {
 fn a_pull_waits_for_its_time() {
     let host = Arc::new(Moving::default());
     let at = |talk: &mut Talk, ms| {
-        host.0.store(ms, Ordering::Relaxed);
+        host.0.advance_to(ms);
         talk.node.on_timer();
         talk.notes.take()
     };

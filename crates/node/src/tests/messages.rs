@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ferrymq_model::{
     Annotations, Ask, BindCommand, BindingSpec, Body, Command, Destination, Effect, GetCommand, MessageRef, Name,
-    Publish, Request, Span, Subscribe, Table, Value,
+    Publish, Request, Span, Subscribe, Table, TransactionId, Value,
 };
 use parking_lot::Mutex;
 
@@ -85,7 +85,7 @@ fn readers_get_the_numbers_of_the_bindings_that_matched() {
         send(&mut client, "k");
         send(&mut client, "other");
         if commit {
-            let commit = Request { origin: origin().unanswered(true), ask: Ask::Commit };
+            let commit = Request { origin: origin().unanswered(true), ask: Ask::Commit(TransactionId::SELECTED) };
             carry_out(&mut client, b"", vec![Command::Request(commit)]);
         }
         assert_eq!(notes.take(), [(1, vec![2, 3]), (5, vec![2])], "commit: {commit}");

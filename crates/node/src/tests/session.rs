@@ -1,7 +1,6 @@
 //! Client sessions that outlive their connections.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ferrymq_model::{
     Arguments, Ask, Attach, Body, ChannelOptions, Command, Credit, DeclareQueue, Deliveries, Event, Login, Name,
@@ -48,7 +47,7 @@ impl Place {
     }
 
     fn at(&self, ms: u64) {
-        self.host.0.store(ms, Ordering::Relaxed);
+        self.host.0.advance_to(ms);
         self.node.on_timer();
     }
 }

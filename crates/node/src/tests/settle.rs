@@ -1,7 +1,6 @@
 //! What a session can say of deliveries, in which numbers, and in which transactions.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ferrymq_model::{
     Ask, Body, ChannelOptions, Command, Credit, Deliveries, DeliveryIds, Event, Outcome, Publish, PublishExtras,
@@ -16,7 +15,7 @@ const ACCEPT: Outcome = Outcome::Settled(Settlement::Accept);
 
 /// Advances the clock, and takes what has come.
 fn at(talk: &mut Talk, host: &Moving, ms: u64) -> Vec<String> {
-    host.0.store(ms, Ordering::Relaxed);
+    host.0.advance_to(ms);
     talk.node.on_timer();
     talk.notes.take()
 }

@@ -44,23 +44,23 @@ impl Client {
         !self.settled.is_empty() || self.credit_is_back
     }
 
-    /// Requeues everything that the channel holds unsettled.
+    /// Requeues everything that the channel holds unsettled: whatever its client gets before the answer.
     pub(super) fn recover(&mut self, origin: Origin) -> Result<(), Refusal> {
-        let mut held = Vec::new();
-        let waiting = {
-            let mut mailbox = self.connection.mailbox();
-            mailbox.settle(origin.channel, Deliveries::All, &mut held);
-            mailbox.take_waiting(self.connection.id())
-        };
         let mut deferred = Deferred::default();
         self.node.decide(&mut deferred, |shard, ports| {
             // Before any of them can be delivered again: clients rely on that order.
-            self.connection.mailbox().reply(origin, None, Reply::Recovered);
+            mailbox.reply(origin, None, Reply::Recovered);
+            drop(mailbox);
             ports.touch(&self.connection);
             shard.settle(&held, Settlement::RELEASE, ports.now(), ports);
             shard.credit(&waiting);
         });
         self.run_deferred(deferred);
+            let (mut held, mut mailbox) = (Vec::new(), self.connection.mailbox());
+            // Under the shard's lock, without which nothing is delivered: what others publish is either delivered before
+            // the answer and requeued, or delivered after it.
+            mailbox.settle(origin.channel, Deliveries::All, &mut held);
+            let waiting = mailbox.take_waiting(self.connection.id());
         Ok(())
     }
 

@@ -6,7 +6,10 @@ use ferrymq_model::{Access, GetCommand, Name, Object, Origin, Refusal, Reply, Se
 use super::Client;
 use crate::{
     connection::{credit::Pull, mailbox::Get, peer::subscription_id},
-    core::transition::{CatalogLock, Deferred, Transition},
+    core::{
+        gets::GetOutcome,
+        transition::{CatalogLock, Deferred, Transition},
+    },
 };
 
 impl Client {
@@ -95,10 +98,16 @@ impl Client {
         self.node.failed.check(&[queue])?;
         let channel_serial = self.with_channel(origin.channel, |channel| channel.serial);
         let get = Get { origin, queue, no_ack: command.no_ack, channel_serial };
-        if self.node.get(&self.connection, get) {
-            return Ok(());
+        match self.node.get(&self.connection, get) {
+            GetOutcome::Answered => Ok(()),
+            GetOutcome::Waits => {
+                self.held.begin();
+                Ok(())
+            }
+            GetOutcome::Gone => {
+                Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
+            }
         }
-        Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
     }
 
     pub(super) fn set_credit(&mut self, origin: Origin, set: &SetCredit) -> Result<(), Refusal> {

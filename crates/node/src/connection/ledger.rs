@@ -45,15 +45,18 @@ pub enum Kind {
     Transactions,
     /// Output that the peer has not read.
     Outbox,
+    /// Requests that were read and wait: for a get of their channel, for a file, or for their turn.
+    Waiting,
 }
 
 /// All kinds, with their names in the ledger.
-const KINDS: [(Kind, &str); 4] = [
+const KINDS: [(Kind, &str); 5] = [
     (Kind::Uploads, "messages that have arrived in part"),
     (Kind::Unread, "unread input"),
     (Kind::Transactions, "open transactions"),
     (Kind::Outbox, "outboxes of connections"),
 ];
+    (Kind::Waiting, "requests that wait for their turn"),
 
 /// Bytes by [`Kind`].
 #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ use crate::{
         effects::{DeliveryHeader, Effects},
         transaction::Transaction,
         unacked::{Delivery, Unacked},
+        waiting_gets::ChannelGet,
     },
     login::authentication::Principal,
     routing::replies::ReplyAddress,
@@ -103,6 +104,8 @@ pub struct Channel {
     pub reply_address: Option<ReplyAddress>,
     /// Its subscriptions by their tags.
     pub tags: BTreeMap<Name, u32>,
+    /// Its gets that wait for the disk.
+    pub gets: Vec<ChannelGet>,
     /// Whether it is in the list of those with publishes to confirm.
     pub unconfirmed: bool,
     /// Whether the log has said that the channel is at its limit of unsettled deliveries.
@@ -127,6 +130,7 @@ impl Channel {
             reply_address: None,
             tags: BTreeMap::new(),
             unconfirmed: false,
+            gets: Vec::new(),
             limit_was_logged: false,
         }
     }

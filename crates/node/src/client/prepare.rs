@@ -10,7 +10,7 @@ use super::{
     transaction::not_open,
 };
 use crate::{
-    connection::ledger::Kind,
+    connection::{ledger::Kind, transaction::message_bytes},
     core::{
         node::Node,
         start::NodeError,
@@ -60,7 +60,9 @@ impl Client {
             let max = Limits::PREPARED_NAME_BYTES_MAX;
             return Err(Refusal::PreconditionFailed(format!("a transaction's name has at most {max} bytes")));
         }
-        let bytes = self.with_channel(channel, |channel| channel.transactions.get(&id).map(|open| open.bytes));
+        let bytes = self.with_channel(channel, |channel| {
+            channel.transactions.get(&id).map(|open| open.publishes.iter().map(message_bytes).sum::<usize>())
+        });
         if bytes.ok_or_else(|| not_open(id))? > BYTES_MAX {
             return Err(Refusal::ResourceLimit(format!("a prepared transaction has at most {BYTES_MAX} bytes")));
         }

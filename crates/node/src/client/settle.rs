@@ -4,7 +4,7 @@ use ferrymq_broker::SequenceRange;
 use ferrymq_model::{Deliveries, Event, Origin, Outcome, Refusal, Reply, Settle, Settlement, TransactionId};
 
 use super::{Client, transaction::not_open};
-use crate::core::transition::Deferred;
+use crate::{connection::ledger::Kind, core::transition::Deferred};
 
 impl Client {
     /// Removes deliveries from their counters. They are settled with the rest of the batch.
@@ -18,7 +18,11 @@ impl Client {
             (_, Some(id)) if !channel.transactions.contains_key(&id) => {
                 return mailbox.refuse(origin, &not_open(id), events);
             }
-            (Outcome::Settled(settlement), Some(id)) => mailbox.set_aside(number, id, deliveries, settlement),
+            (Outcome::Settled(settlement), Some(id)) => {
+                let (known, bytes) = mailbox.set_aside(number, id, deliveries, settlement);
+                self.connection.account.add(Kind::Transactions, bytes);
+                known
+            }
             (_, Some(_)) => {
                 let text = "only settlements can wait for a commit";
                 return mailbox.refuse(origin, &Refusal::CommandInvalid(text.to_owned()), events);
@@ -33,6 +37,9 @@ impl Client {
         }
         drop(mailbox);
         self.credit_is_back = true;
+        if transaction.is_some() {
+            self.node.look_at_ledger_if_due();
+        }
         if let Outcome::Extended { ms } = outcome {
             // The node may have to look at the channel sooner than before.
             self.node.decide(&mut Deferred::default(), |_, ports| ports.watch_for(ms));
@@ -48,6 +55,11 @@ impl Client {
     pub(super) fn recover(&mut self, origin: Origin) -> Result<(), Refusal> {
         let mut deferred = Deferred::default();
         self.node.decide(&mut deferred, |shard, ports| {
+            let (mut held, mut mailbox) = (Vec::new(), self.connection.mailbox());
+            // Under the shard's lock, without which nothing is delivered: what others publish is either delivered before
+            // the answer and requeued, or delivered after it.
+            mailbox.settle(origin.channel, Deliveries::All, &mut held);
+            let waiting = mailbox.take_waiting(self.connection.id());
             // Before any of them can be delivered again: clients rely on that order.
             mailbox.reply(origin, None, Reply::Recovered);
             drop(mailbox);
@@ -56,11 +68,6 @@ impl Client {
             shard.credit(&waiting);
         });
         self.run_deferred(deferred);
-            let (mut held, mut mailbox) = (Vec::new(), self.connection.mailbox());
-            // Under the shard's lock, without which nothing is delivered: what others publish is either delivered before
-            // the answer and requeued, or delivered after it.
-            mailbox.settle(origin.channel, Deliveries::All, &mut held);
-            let waiting = mailbox.take_waiting(self.connection.id());
         Ok(())
     }
 

@@ -41,7 +41,7 @@ pub enum Kind {
     Uploads,
     /// Input that was read and not used yet.
     Unread,
-    /// Publishes that wait for a commit.
+    /// Publishes and settlements that wait for a commit.
     Transactions,
     /// Output that the peer has not read.
     Outbox,

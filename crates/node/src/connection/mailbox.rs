@@ -269,8 +269,8 @@ impl Mailbox {
     pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> Taken {
         let Some(subscription) = self.state.subscriptions.get_mut(&number) else { return Taken::NoCredit };
         let Some(channel) = self.state.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
-        let full = self.backlog + self.stopped + self.effects.len_bytes() >= self.backlog_max;
-        let has_credit = !self.is_parked && channel.has_credit(subscription, self.unacked_max);
+        let full = self.backlog + self.stopped + self.effects.memory_bytes() >= self.backlog_max;
+        let has_credit = !self.is_parked && !self.is_discarding && channel.has_credit(subscription, self.unacked_max);
         if full || !has_credit {
             self.full |= full;
             if channel.unacked.len() >= self.unacked_max && !std::mem::replace(&mut channel.limit_was_logged, true) {

@@ -174,6 +174,10 @@ impl Connection {
                 }
                 mailbox.draining = true;
                 (batch, was_flooded)
+                    if !mailbox.effects.is_empty() {
+                        // They wait for the journal.
+                        self.heard(&mut mailbox);
+                    }
             };
             // Before it is sent, so that a client that has a message finds it counted.
             if let Some(usage_counters) = self.usage_counters.get().filter(|_| batch.delivered().messages > 0) {
@@ -234,7 +238,7 @@ impl Connection {
         mailbox.backlog = self.peer.waiting();
         mailbox.stopped = self.peer.stopped();
         let in_memory = mailbox.backlog.saturating_sub(self.peer.in_files());
-        self.account.set(Kind::Outbox, in_memory + mailbox.stopped + mailbox.effects.len_bytes());
+        self.account.set(Kind::Outbox, in_memory + mailbox.stopped + mailbox.effects.memory_bytes());
     }
 
     /// The connection's name.

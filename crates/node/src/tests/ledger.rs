@@ -9,10 +9,14 @@ use std::{
     },
 };
 
-use ferrymq_model::{Ask, Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time, TransactionId};
+use ferrymq_model::{
+    Arguments, Ask, Body, Command, Deliveries, Event, Limits, Login, Name, Outcome, Publish, PublishExtras, Refusal,
+    Settle, Settlement, Span, Subscribe, Time, TransactionId,
+};
 use ferrymq_storage::{Options, RealDisk};
 
-use crate::tests::rig::{FakeHost, Folder, carry_out, declaration, login, publish, request};
+use crate::connection::unacked::Delivery;
+use crate::tests::rig::{FakeHost, Folder, carry_out, declaration, login, origin, publish, request};
 use crate::{Backend, Client, Effects, Node, NodeSettings, Peer};
 
 const MAX: usize = 32 << 20;
@@ -282,4 +286,47 @@ fn bytes_in_files_are_no_memory_and_effects_that_wait_for_a_window_are() {
     socket.stopped.store(3 * MAX, Ordering::Relaxed);
     client.written();
     assert!(end_of(&mut client).is_some(), "the connection holds more memory than all may");
+}
+
+/// A kept message takes far more than its own bytes.
+#[test]
+fn open_transactions_count_what_they_take() {
+    let rig = Rig::new(uploads());
+    let (mut client, _) = rig.client();
+    let commands = vec![request(Ask::DeclareQueue(declaration("q"))), request(Ask::SelectTransactions)];
+    carry_out(&mut client, b"", commands);
+    let kept = |rig: &Rig| rig.node.usage().memory.iter().find(|(kind, _)| *kind == "open transactions").unwrap().1;
+    let routing_key = Span { start: 0, len: 1 };
+    let empty = || Command::Publish(Publish { routing_key, ..publish(Body::Span(Span { start: 1, len: 0 })) });
+    carry_out(&mut client, b"q", (0..100).map(|_| empty()).collect());
+    let least = size_of::<Publish>() + size_of::<PublishExtras>();
+    assert!(kept(&rig) >= 100 * least as u64, "{}", kept(&rig));
+    carry_out(&mut client, b"", vec![request(Ask::Commit(TransactionId::SELECTED))]);
+    assert_eq!(kept(&rig), 0);
+
+    // Settlements count, too.
+    let subscribe = Subscribe {
+        queue: Name::from("q"),
+        tag: Name::from("tag"),
+        no_ack: false,
+        exclusive: false,
+        credit: None,
+        arguments: Arguments::default(),
+    };
+    carry_out(&mut client, b"", vec![request(Ask::Subscribe(subscribe))]);
+    let settle = |deliveries| {
+        Command::Settle(Settle {
+            origin: origin(),
+            deliveries,
+            outcome: Outcome::Settled(Settlement::Accept),
+            transaction: None,
+        })
+    };
+    carry_out(&mut client, b"", (1..=50).map(|tag| settle(Deliveries::One(tag))).collect());
+    let (single, at_once) = (kept(&rig), settle(Deliveries::UpTo(100)));
+    assert!(single >= 50 * size_of::<(u64, Delivery)>() as u64, "{single}");
+    carry_out(&mut client, b"", vec![at_once]);
+    assert!(kept(&rig) - single >= 50 * size_of::<(u64, Delivery)>() as u64, "{}", kept(&rig));
+    carry_out(&mut client, b"", vec![request(Ask::RollBack(TransactionId::SELECTED))]);
+    assert_eq!(kept(&rig), 0);
 }

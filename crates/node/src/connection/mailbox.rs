@@ -55,6 +55,8 @@ pub struct Mailbox {
     pub awaiting: bool,
     /// Whether the journal has come far enough for something in here, and the owner is to send it.
     pub overdue: bool,
+    /// The connection is being closed because of the memory that it holds: nothing is delivered any more.
+    pub is_discarding: bool,
     /// Whether the connection has ended, and its owner waits until everything has left.
     pub ending: bool,
 }
@@ -102,10 +104,10 @@ pub struct Channel {
     pub transactions: BTreeMap<TransactionId, Transaction>,
     /// The reply address of this channel, if it has asked for one.
     pub reply_address: Option<ReplyAddress>,
-    /// Its subscriptions by their tags.
-    pub tags: BTreeMap<Name, u32>,
     /// Its gets that wait for the disk.
     pub gets: Vec<ChannelGet>,
+    /// Its subscriptions by their tags.
+    pub tags: BTreeMap<Name, u32>,
     /// Whether it is in the list of those with publishes to confirm.
     pub unconfirmed: bool,
     /// Whether the log has said that the channel is at its limit of unsettled deliveries.
@@ -128,9 +130,9 @@ impl Channel {
             is_transactional: false,
             transactions: BTreeMap::new(),
             reply_address: None,
+            gets: Vec::new(),
             tags: BTreeMap::new(),
             unconfirmed: false,
-            gets: Vec::new(),
             limit_was_logged: false,
         }
     }
@@ -190,6 +192,7 @@ impl Mailbox {
             full: false,
             awaiting: false,
             overdue: false,
+            is_discarding: false,
             ending: false,
         }
     }
@@ -200,9 +203,15 @@ impl Mailbox {
         self.state.channels.insert(number, Box::new(Channel::new(self.state.channels_opened, options)));
     }
 
+    /// Drops the effects, and delivers nothing from now on.
+    pub fn discard(&mut self) {
+        self.is_discarding = true;
+        self.effects = Effects::default();
+    }
+
     /// Whether the channel of a get is still open.
     pub fn still_wants(&self, get: &Get) -> bool {
-        let channel = self.state.channels.get(&get.origin.channel);
+        let channel = self.state.channels.get(&get.origin.channel).filter(|_| !self.is_discarding);
         channel.is_some_and(|channel| channel.serial == get.channel_serial && !channel.refused)
     }
 

@@ -40,6 +40,10 @@ pub trait Peer: Send + Sync {
         0
     }
 
+    /// Drops what waits for the socket or for a window, up to where the session's own bytes can follow. Of later effects
+    /// only these and refusals are sent.
+    fn discard(&self) {}
+
     /// Notifies the connection's owner: there are events for its session, or deliveries can continue.
     fn wake(&self);
 
@@ -170,14 +174,14 @@ impl Connection {
                     if mailbox.ending {
                         self.peer.wake();
                     }
-                    return mailbox.is_refilled();
-                }
-                mailbox.draining = true;
-                (batch, was_flooded)
                     if !mailbox.effects.is_empty() {
                         // They wait for the journal.
                         self.heard(&mut mailbox);
                     }
+                    return mailbox.is_refilled();
+                }
+                mailbox.draining = true;
+                (batch, was_flooded)
             };
             // Before it is sent, so that a client that has a message finds it counted.
             if let Some(usage_counters) = self.usage_counters.get().filter(|_| batch.delivered().messages > 0) {
@@ -231,6 +235,12 @@ impl Connection {
             Event::Close(refusal) => Some(refusal),
             _ => None,
         }
+    }
+
+    /// Drops what waits for the socket.
+    pub fn discard(&self) {
+        self.peer.discard();
+        self.heard(&mut self.mailbox.lock());
     }
 
     /// Asks how many bytes wait for the socket, or for a window.

@@ -196,7 +196,7 @@ impl Pump {
             self.wants_rest = self.count_work();
             if !done {
                 self.suspended = Some(portion);
-                self.wants_rest |= self.client.is_filing();
+                self.wants_rest |= self.client.is_filing() || self.client.waits_for_gets();
                 continue;
             }
             consumed += portion.received.consumed;
@@ -215,7 +215,7 @@ impl Pump {
             self.wants_rest = false;
             self.tell_events(now, encoding);
             self.tell_room(now, encoding);
-            self.wants_rest |= self.client.is_sending() || self.client.has_collected();
+            self.wants_rest |= self.owes();
             self.held_turns = 0;
             return consumed;
         }
@@ -255,8 +255,13 @@ impl Pump {
         self.tell_room(now, encoding);
         self.client.send_what_waits();
         self.client.resume();
-        self.wants_rest |= self.client.is_sending() || self.waits && self.client.has_collected();
+        self.wants_rest |= self.owes();
         self.count_work();
+    }
+
+    /// Whether the client has work for another turn.
+    fn owes(&self) -> bool {
+        self.client.is_sending() || self.client.has_collected() || self.client.has_ready_commands()
     }
 
     /// Tells the session when its publishes are blocked, and when they are not any more.
@@ -360,6 +365,14 @@ impl Pump {
                     out.steps = left;
                     return false;
                 }
+            }
+            if portion.is_some() && matches!(&next, Some(Step::Command(command)) if self.client.is_held_up(command)) {
+                // What was collected points into the input.
+                self.client.finish(input, &mut self.events);
+                self.tell_events(now, encoding);
+                let left = next.into_iter().chain(steps).collect();
+                out.steps = left;
+                return false;
             }
             match next {
                 None => break,

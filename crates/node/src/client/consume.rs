@@ -12,7 +12,10 @@ use crate::{
         mailbox::Get,
         peer::{Connection, subscription_id},
     },
-    core::transition::{CatalogLock, Deferred, Transition},
+    core::{
+        gets::GetOutcome,
+        transition::{CatalogLock, Deferred, Transition},
+    },
 };
 
 impl Client {
@@ -106,10 +109,16 @@ impl Client {
             return Err(Refusal::ResourceLimit("all delivery ids of the channel are in use".to_owned()));
         }
         let get = Get { origin, queue, no_ack: command.no_ack, channel_serial };
-        if self.node.get(&self.connection, get) {
-            return Ok(());
+        match self.node.get(&self.connection, get) {
+            GetOutcome::Answered => Ok(()),
+            GetOutcome::Waits => {
+                self.held.begin();
+                Ok(())
+            }
+            GetOutcome::Gone => {
+                Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
+            }
         }
-        Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
     }
 
     pub(super) fn set_credit(&mut self, origin: Origin, set: &SetCredit) -> Result<(), Refusal> {

@@ -10,7 +10,7 @@ use super::{
     transaction::not_open,
 };
 use crate::{
-    connection::ledger::Kind,
+    connection::{ledger::Kind, transaction::message_bytes},
     core::{
         node::Node,
         prepared::Prepared,
@@ -46,8 +46,11 @@ impl Client {
             let max = Limits::PREPARED_NAME_BYTES_MAX;
             return Err(Refusal::PreconditionFailed(format!("a transaction's name has at most {max} bytes")));
         }
-        let bytes = self.with_channel(channel, |channel| channel.transactions.get(&id).map(|open| open.bytes));
-        self.node.prepared.lock().check(&(vhost.clone(), name.clone()), bytes.ok_or_else(|| not_open(id))?)?;
+        let bytes = self.with_channel(channel, |channel| {
+            channel.transactions.get(&id).map(|open| open.publishes.iter().map(message_bytes).sum::<usize>())
+        });
+        let bytes = bytes.ok_or_else(|| not_open(id))?;
+        self.node.prepared.lock().check(&(vhost.clone(), name.clone()), bytes)?;
         let (transaction, settlements) = {
             let mut mailbox = self.connection.mailbox();
             let mut transaction = mailbox.end_transaction(channel, id).ok_or_else(|| not_open(id))?;
@@ -58,7 +61,7 @@ impl Client {
         let kept = |publish| kept_of(publish, &message_of(publish, &[]));
         let publishes = transaction.publishes.iter().map(kept).collect();
         let prepared = PreparedTransaction { vhost, name, user, publishes, settlements };
-        Ok(Prepared { transaction: prepared.into(), bytes: transaction.bytes, is_decided: false })
+        Ok(Prepared { transaction: prepared.into(), bytes, is_decided: false })
     }
 
     /// Commits a prepared transaction, or rolls it back.

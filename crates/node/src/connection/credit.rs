@@ -96,16 +96,16 @@ impl Mailbox {
     /// Whether far more waits for the socket than deliveries alone could cause: returns, confirms and replies,
     /// which need no credit. What waits for a window does not count: the client is read, so that it can open it.
     pub fn is_flooded(&self) -> bool {
-        self.backlog + self.effects.len_bytes() >= 4 * self.backlog_max
+        self.backlog + self.effects.memory_bytes() >= 4 * self.backlog_max
     }
 
     /// Whether so much waits for the socket that no more is delivered.
     pub fn is_full(&self) -> bool {
-        self.backlog + self.stopped + self.effects.len_bytes() >= self.backlog_max
+        self.backlog + self.stopped + self.effects.memory_bytes() >= self.backlog_max
     }
 
     fn has_room(&self) -> bool {
-        self.backlog + self.stopped + self.effects.len_bytes() < self.backlog_max / 2
+        self.backlog + self.stopped + self.effects.memory_bytes() < self.backlog_max / 2
     }
 
     /// The subscriptions that wait for credit, in the order in which they began to wait. Empty while the

@@ -21,7 +21,7 @@ impl Mailbox {
     pub fn waits_for_credit(&mut self, number: u32) -> bool {
         let Some(subscription) = self.state.subscriptions.get(&number) else { return true };
         let Some(channel) = self.state.channels.get(&subscription.channel) else { return true };
-        if !self.is_parked && channel.has_credit(subscription, self.unacked_max) {
+        if !self.is_parked && !self.is_discarding && channel.has_credit(subscription, self.unacked_max) {
             return false;
         }
         self.wait_for_credit(number);

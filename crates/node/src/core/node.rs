@@ -24,7 +24,7 @@ use crate::{
     core::{
         disk::DiskState,
         failed_queues::FailedQueues,
-        gets::PendingGet,
+        gets::WaitingGets,
         host::Host,
         prepared::PreparedTransactions,
         transition::{CatalogLock, Core, Deferred, Transition},
@@ -123,8 +123,8 @@ pub struct Node {
     pub(crate) bodies: Arc<BodyFiles>,
     /// Connections with something to send after the journal is durable. Locked only to add one or to take all.
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
-    /// Gets whose message storage is reading. Locked only to add one or to take some.
-    pub(crate) gets: Mutex<Vec<PendingGet>>,
+    /// Gets whose message storage is reading. Locked only to find, add or remove one, after the shard's lock.
+    pub(crate) gets: Mutex<WaitingGets>,
     /// Connections that get outstanding deliveries once more, and the queues that storage is reading for that.
     pub(crate) redelivering: Mutex<Vec<(QueueId, Arc<Connection>)>>,
     /// Locked only to add, find or remove one, after the shard's lock.
@@ -236,7 +236,6 @@ impl Node {
         } else {
             delete();
         }
-        self.gets.lock().retain(|get| !Arc::ptr_eq(&get.connection, connection));
         self.redelivering.lock().retain(|(_, waiting)| !Arc::ptr_eq(waiting, connection));
         self.core.lock().free_slot(connection.id().0 as usize);
     }
@@ -293,16 +292,7 @@ impl Node {
             self.run_deferred(deferred, None);
         }
         self.retry_redeliveries(&[queue]);
-        let waiting: Vec<PendingGet> = self.gets.lock().extract_if(.., |waiting| waiting.get.queue == queue).collect();
-        for PendingGet { connection, get } in waiting {
-            let mut mailbox = connection.mailbox();
-            if mailbox.still_wants(&get) {
-                mailbox.refuse_for_session(get.origin, &refusal);
-            }
-            drop(mailbox);
-            connection.drain();
-            connection.wake();
-        }
+        self.end_gets(queue, Some(&refusal));
     }
 
     /// Whether publishers are ahead of a queue's consumers: see [`Shard::is_ahead`].
@@ -381,6 +371,9 @@ impl Node {
                 }
             });
         }
+        for queue in std::mem::take(&mut deferred.forgotten) {
+            self.end_gets(queue, None);
+        }
         for (connection, subscription) in std::mem::take(&mut deferred.ended) {
             connection.publish_consumer_deleted(self, &subscription);
         }
@@ -445,6 +438,7 @@ impl Node {
         drop(catalog);
         if open.is_some() {
             self.run_deferred(deferred, None);
+            self.go_on_with_gets();
         }
     }
 

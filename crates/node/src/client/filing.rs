@@ -7,7 +7,8 @@ use ferrymq_model::{Body, Publish};
 
 use super::{
     Client,
-    publish::{Purpose, body_bytes, message_of},
+    message::{body_bytes, message_of},
+    publish::Purpose,
 };
 
 impl Client {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ferrymq_model::{Answer, Ask, Command, Event, Request, Table, Value};
 
-use super::{Client, publish::message_of};
+use super::{Client, message::message_of};
 use crate::connection::transaction::{kept, kept_bytes};
 
 /// When so many commands of a connection wait, the connection is not read.

@@ -12,6 +12,7 @@ mod filing;
 mod held;
 mod history;
 mod life;
+mod message;
 mod pacing;
 mod prepare;
 mod publish;

@@ -6,7 +6,7 @@ use ferrymq_model::{CatalogEntry, Limits, Origin, Refusal, Reply, Settlement, Tr
 use super::{
     Client,
     history::facts_of,
-    publish::{kept_of, message_of},
+    message::{kept_of, message_of},
     transaction::not_open,
 };
 use crate::{

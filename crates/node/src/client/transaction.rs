@@ -8,7 +8,7 @@ use ferrymq_model::{Origin, Publish, Refusal, Reply, ReturnReason, Settlement, T
 
 use super::{
     Client,
-    publish::{body_bytes, facts_of, message_of},
+    message::{body_bytes, facts_of, message_of},
 };
 use crate::{
     connection::{ledger::Kind, transaction::Transaction},

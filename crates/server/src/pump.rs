@@ -348,28 +348,7 @@ impl Pump {
         let mut steps = out.steps.drain(..);
         loop {
             let next = steps.next();
-            let publishes = matches!(next, Some(Step::Command(Command::Publish(_))));
-            // A step that is not a publish follows the publishes before it; so does another publish, if they were
-            // too many for one call.
-            if self.client.is_behind() || !publishes && self.client.has_collected() {
-                let decided = match portion {
-                    Some(_) => self.client.decide_some(input, &mut self.events),
-                    None => {
-                        self.client.decide_collected(input, &mut self.events);
-                        true
-                    }
-                };
-                self.tell_events(now, encoding);
-                if !decided {
-                    let left = next.into_iter().chain(steps).collect();
-                    out.steps = left;
-                    return false;
-                }
-            }
-            if portion.is_some() && matches!(&next, Some(Step::Command(command)) if self.client.is_held_up(command)) {
-                // What was collected points into the input.
-                self.client.finish(input, &mut self.events);
-                self.tell_events(now, encoding);
+            if !self.decide_before(next.as_ref(), input, portion, now, encoding) {
                 let left = next.into_iter().chain(steps).collect();
                 out.steps = left;
                 return false;
@@ -410,6 +389,36 @@ impl Pump {
         out.clear();
         self.tell_events(now, encoding);
         true
+    }
+
+    /// Decides what must be decided before the next step. Returns whether it is done, and the step can be carried out now.
+    fn decide_before(
+        &mut self,
+        next: Option<&Step>,
+        input: &[u8],
+        portion: Option<&Portion>,
+        now: Moment,
+        encoding: &dyn Encoding,
+    ) -> bool {
+        let publishes = matches!(next, Some(Step::Command(Command::Publish(_))));
+        let mut is_done = true;
+        // A step that is not a publish follows the publishes before it; so does another publish, if they were too many
+        // for one call.
+        if self.client.is_behind() || !publishes && self.client.has_collected() {
+            match portion {
+                Some(_) => is_done = self.client.decide_some(input, &mut self.events),
+                None => self.client.decide_collected(input, &mut self.events),
+            }
+            self.tell_events(now, encoding);
+        }
+        let is_held_up = matches!(next, Some(Step::Command(command)) if self.client.is_held_up(command));
+        if is_done && is_held_up && portion.is_some() {
+            // What was collected points into the input.
+            self.client.finish(input, &mut self.events);
+            self.tell_events(now, encoding);
+            is_done = false;
+        }
+        is_done
     }
 
     fn tell_events(&mut self, now: Moment, encoding: &dyn Encoding) {

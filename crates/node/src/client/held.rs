@@ -20,47 +20,57 @@ const COMMANDS_MAX: usize = 128;
 /// The same for their memory in bytes.
 const BYTES_MAX: usize = 64 << 10;
 
-/// The commands of a connection that wait.
+/// The commands of a connection that wait. There is none unless a get may wait: then nothing has to be looked up for a
+/// command, and an idle connection needs no memory for it.
 #[derive(Debug, Default)]
-pub(super) struct HeldCommands {
+pub(super) struct HeldCommands(Option<Box<ByChannel>>);
+
+#[derive(Debug, Default)]
+struct ByChannel {
     /// By channel, in their order. No queue is empty.
     channels: BTreeMap<u16, VecDeque<Command>>,
     count: usize,
     bytes: usize,
-    /// A get may wait: without that, nothing has to be looked up for a command.
-    is_on: bool,
 }
 
 impl HeldCommands {
     /// A get of the connection waits.
     pub fn begin(&mut self) {
-        self.is_on = true;
+        self.0.get_or_insert_default();
     }
 
     /// The memory that they take, in bytes.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |held| held.bytes)
     }
 
     /// Whether so much waits that the connection is not to be read.
     pub fn is_full(&self) -> bool {
-        self.count >= COMMANDS_MAX || self.bytes >= BYTES_MAX
+        self.0.as_ref().is_some_and(|held| held.count >= COMMANDS_MAX || held.bytes >= BYTES_MAX)
+    }
+
+    /// The channels with commands that wait, from this one on, each with its first command.
+    fn channels(&self, from: u16) -> impl Iterator<Item = (u16, &Command)> {
+        let channels = self.0.iter().flat_map(move |held| held.channels.range(from..));
+        channels.filter_map(|(channel, queue)| Some((*channel, queue.front()?)))
     }
 
     fn push(&mut self, channel: u16, command: Command) {
-        self.count += 1;
-        self.bytes += command_bytes(&command);
-        self.channels.entry(channel).or_default().push_back(command);
+        let held = self.0.get_or_insert_default();
+        held.count += 1;
+        held.bytes += command_bytes(&command);
+        held.channels.entry(channel).or_default().push_back(command);
     }
 
     fn pop(&mut self, channel: u16) -> Option<Command> {
-        let queue = self.channels.get_mut(&channel)?;
+        let held = self.0.as_mut()?;
+        let queue = held.channels.get_mut(&channel)?;
         let command = queue.pop_front()?;
         if queue.is_empty() {
-            self.channels.remove(&channel);
+            held.channels.remove(&channel);
         }
-        self.count -= 1;
-        self.bytes -= command_bytes(&command);
+        held.count -= 1;
+        held.bytes -= command_bytes(&command);
         Some(command)
     }
 }
@@ -68,11 +78,9 @@ impl HeldCommands {
 impl Client {
     /// Whether a command waits for a get of its channel, or for other commands that do.
     pub(super) fn is_held(&self, command: &Command) -> bool {
-        let Some(channel) = self.held.is_on.then(|| channel_of(command)).flatten() else { return false };
-        if passes(command) {
-            return false;
-        }
-        self.held.channels.contains_key(&channel) || self.awaits_get(channel, command)
+        let Some(held) = &self.held.0 else { return false };
+        let Some(channel) = channel_of(command).filter(|_| !passes(command)) else { return false };
+        held.channels.contains_key(&channel) || self.awaits_get(channel, command)
     }
 
     fn awaits_get(&self, channel: u16, command: &Command) -> bool {
@@ -113,16 +121,13 @@ impl Client {
 
     /// The first channel with commands of which one can go on, from this one on.
     fn next_channel(&self, from: u16) -> Option<u16> {
-        let can_go_on = |queue: &VecDeque<Command>, channel| {
-            queue.front().is_some_and(|command| !self.awaits_get(channel, command))
-        };
-        let mut channels = self.held.channels.range(from..);
-        channels.find(|(channel, queue)| can_go_on(queue, **channel)).map(|(channel, _)| *channel)
+        let mut channels = self.held.channels(from);
+        channels.find(|(channel, command)| !self.awaits_get(*channel, command)).map(|(channel, _)| channel)
     }
 
     /// Carries out the commands that waited for gets which have their answers now.
     pub(super) fn go_on_with_held(&mut self, events: &mut Vec<Event>) {
-        if !self.held.is_on {
+        if self.held.0.is_none() {
             return;
         }
         let mut next = self.next_channel(0);
@@ -137,7 +142,9 @@ impl Client {
             next = self.next_channel(channel);
         }
         self.decide(b"", events);
-        self.held.is_on = !self.held.channels.is_empty() || self.connection.mailbox().has_waiting_gets();
+        if self.held.channels(0).next().is_none() && !self.connection.mailbox().has_waiting_gets() {
+            self.held = HeldCommands::default();
+        }
     }
 
     /// A channel ends: what it sent before, and what waits for a get that will have no answer, is carried out now. Nobody
@@ -159,7 +166,9 @@ impl Client {
 
     /// The connection ends: see [`Client::end_held`].
     pub(super) fn end_all_held(&mut self) {
-        while let Some(channel) = self.held.channels.keys().next().copied() {
+        loop {
+            let next = self.held.channels(0).next().map(|(channel, _)| channel);
+            let Some(channel) = next else { return };
             self.end_held(channel, &mut Vec::new());
         }
     }

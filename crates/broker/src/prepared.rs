@@ -60,9 +60,9 @@ struct SettlementEntry {
 }
 
 impl PreparedTransaction {
-    /// The entries that store it; with `gone`, those that remove it.
+    /// The entries that store it, each with one part.
     #[must_use]
-    pub fn entries(&self, gone: bool) -> Vec<CatalogEntry> {
+    pub fn entries(&self) -> Vec<CatalogEntry> {
         let stored = PreparedEntry {
             vhost: self.vhost.to_string(),
             name: self.name.clone(),
@@ -71,12 +71,18 @@ impl PreparedTransaction {
             settlements: self.settlements.iter().map(settlement_entry).collect(),
         };
         let bytes = rmp_serde::to_vec_named(&stored).expect("plain values can be encoded");
-        let part = |(number, part): (usize, &[u8])| CatalogEntry {
-            kind: EntryKind::PreparedTransaction,
-            key: self.key(u32::try_from(number).expect("it has far fewer parts")),
-            value: (!gone).then(|| part.to_vec()),
-        };
-        bytes.chunks(PART_BYTES).enumerate().map(part).collect()
+        let parts = (0..).zip(bytes.chunks(PART_BYTES));
+        parts.map(|(number, part)| self.entry(number, Some(part.to_vec()))).collect()
+    }
+
+    /// The entries that remove it, if it is stored in so many parts. What it settles may have become less since then.
+    #[must_use]
+    pub fn tombstones(&self, parts: u32) -> Vec<CatalogEntry> {
+        (0..parts).map(|number| self.entry(number, None)).collect()
+    }
+
+    fn entry(&self, part: u32, value: Option<Vec<u8>>) -> CatalogEntry {
+        CatalogEntry { kind: EntryKind::PreparedTransaction, key: self.key(part), value }
     }
 
     fn key(&self, part: u32) -> Vec<u8> {
@@ -88,11 +94,11 @@ impl PreparedTransaction {
         key
     }
 
-    /// The transactions that these entries store.
+    /// The transactions that these entries store, each with the number of its parts.
     ///
     /// # Errors
     /// If one is unreadable: says why.
-    pub fn load(entries: &[CatalogEntry]) -> Result<Vec<Self>, String> {
+    pub fn load(entries: &[CatalogEntry]) -> Result<Vec<(Self, u32)>, String> {
         let mut parts: Vec<(&[u8], &[u8])> = entries
             .iter()
             .filter(|entry| entry.kind == EntryKind::PreparedTransaction)
@@ -102,9 +108,11 @@ impl PreparedTransaction {
         // Not by whole keys: a name may be the beginning of another one.
         parts.sort_unstable_by_key(|(key, _)| key.split_at(name(key)));
         let whole = parts.chunk_by(|(one, _), (other, _)| one[..name(one)] == other[..name(other)]);
-        whole
-            .map(|parts| Self::read(&parts.iter().flat_map(|(_, value)| *value).copied().collect::<Vec<u8>>()))
-            .collect()
+        let read = |parts: &[(&[u8], &[u8])]| {
+            let bytes: Vec<u8> = parts.iter().flat_map(|(_, value)| *value).copied().collect();
+            Ok((Self::read(&bytes)?, u32::try_from(parts.len()).map_err(|why| why.to_string())?))
+        };
+        whole.map(read).collect()
     }
 
     fn read(bytes: &[u8]) -> Result<Self, String> {
@@ -198,11 +206,12 @@ mod tests {
     fn what_is_stored_is_read_back_in_whatever_order_its_parts_come() {
         let all =
             [transaction(b"one", 10), transaction(b"\0\0", 200_000), transaction(b"", 0), transaction(b"\0\0\0", 1)];
-        let mut entries: Vec<CatalogEntry> = all.iter().flat_map(|one| one.entries(false)).collect();
+        let mut entries: Vec<CatalogEntry> = all.iter().flat_map(PreparedTransaction::entries).collect();
         assert_eq!(entries.len(), 1 + 4 + 1 + 1);
         entries.reverse();
         let mut loaded = PreparedTransaction::load(&entries).unwrap();
-        loaded.sort_by_key(|one| one.name.clone());
+        assert_eq!(loaded.iter().map(|(_, parts)| parts).max(), Some(&4));
+        loaded.sort_by_key(|(one, _)| one.name.clone());
         let shown = |one: &PreparedTransaction| {
             let kept = &one.publishes[0];
             let message = kept.message.borrowed();
@@ -210,9 +219,9 @@ mod tests {
             (one.name.clone(), parts, kept.more_keys.clone(), kept.expiration_ms, one.settlements.clone())
         };
         let wanted = [&all[2], &all[1], &all[3], &all[0]].map(shown);
-        assert_eq!(loaded.iter().map(shown).collect::<Vec<_>>(), wanted);
+        assert_eq!(loaded.iter().map(|(one, _)| shown(one)).collect::<Vec<_>>(), wanted);
 
-        let gone = all[1].entries(true);
+        let gone = all[1].tombstones(4);
         assert!(gone.iter().all(|entry| entry.value.is_none()));
         assert_eq!(gone.len(), 4);
         let at = entries.iter().position(|entry| entry.key == gone[1].key).unwrap();

@@ -25,8 +25,8 @@ impl Client {
         let (mut deferred, catalog) = (Deferred::default(), self.node.catalog.read());
         let position = self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             // Under the shard's lock: of two that want a name, one gets it.
-            let prepared = self.take_for_prepare(origin.channel, id, name)?;
-            ports.write_changes(&prepared.transaction.entries(false));
+            let (prepared, entries) = self.take_for_prepare(origin.channel, id, name)?;
+            ports.write_changes(&entries);
             shard.credit(&self.connection.mailbox().take_waiting(self.connection.id()));
             self.node.prepared.lock().insert(prepared);
             Ok(ports.flushed_position())
@@ -39,8 +39,13 @@ impl Client {
         position.map(|_| ())
     }
 
-    /// Takes a transaction out of its channel, if it can be prepared.
-    fn take_for_prepare(&self, channel: u16, id: TransactionId, name: Vec<u8>) -> Result<Prepared, Refusal> {
+    /// Takes a transaction out of its channel, if it can be prepared. Also returns the entries that store it.
+    fn take_for_prepare(
+        &self,
+        channel: u16,
+        id: TransactionId,
+        name: Vec<u8>,
+    ) -> Result<(Prepared, Vec<CatalogEntry>), Refusal> {
         let (vhost, user) = (self.caller().vhost.clone(), self.caller().user.clone());
         if name.len() > Limits::PREPARED_NAME_BYTES_MAX {
             let max = Limits::PREPARED_NAME_BYTES_MAX;
@@ -61,14 +66,16 @@ impl Client {
         let kept = |publish| kept_of(publish, &message_of(publish, &[]));
         let publishes = transaction.publishes.iter().map(kept).collect();
         let prepared = PreparedTransaction { vhost, name, user, publishes, settlements };
-        Ok(Prepared { transaction: prepared.into(), bytes, is_decided: false })
+        let entries = prepared.entries();
+        let parts = u32::try_from(entries.len()).expect("it has far fewer parts");
+        Ok((Prepared { transaction: prepared.into(), parts, bytes, is_decided: false }, entries))
     }
 
     /// Commits a prepared transaction, or rolls it back.
     pub(super) fn decide_prepared(&mut self, origin: Origin, name: &[u8], commits: bool) -> Result<(), Refusal> {
         let key = (self.caller().vhost.clone(), name.to_vec());
         let found = self.node.prepared.lock().begin_decision(&key, self.caller().user);
-        let Some(found) = found else {
+        let Some((found, parts)) = found else {
             return Err(Refusal::PreconditionFailed("no transaction of this name is prepared".to_owned()));
         };
         let (now, mut deferred) = (self.node.now(), Deferred::default());
@@ -87,7 +94,7 @@ impl Client {
             .iter()
             .map(|(settlement, ranges)| (if commits { *settlement } else { Settlement::RELEASE }, ranges.clone()))
             .collect();
-        let gone = found.entries(true);
+        let gone = found.tombstones(parts);
         let position = self.node.decide_unit(CatalogLock::Read(&catalog), &mut deferred, |shard, ports| {
             shard.commit(messages, &settlements, now, ports);
             ports.write_changes(&gone);
@@ -125,11 +132,11 @@ impl Node {
     pub(crate) fn restore_prepared(&self, entries: &[CatalogEntry]) -> Result<(), NodeError> {
         let loaded = PreparedTransaction::load(entries).map_err(NodeError::Prepared)?;
         let mut core = self.core.lock();
-        for mut found in loaded {
+        for (mut found, parts) in loaded {
             for (_, ranges) in &mut found.settlements {
                 *ranges = ranges.iter().flat_map(|range| core.shard.hold(*range)).collect();
             }
-            self.prepared.lock().insert(Prepared::recovered(found));
+            self.prepared.lock().insert(Prepared::recovered(found, parts));
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub struct PreparedTransactions {
 #[derive(Debug)]
 pub struct Prepared {
     pub transaction: Arc<PreparedTransaction>,
+    /// The number of parts in which it is stored.
+    pub parts: u32,
     /// What its messages take.
     pub bytes: usize,
     /// Somebody decides it now.
@@ -36,9 +38,9 @@ pub struct Prepared {
 
 impl Prepared {
     /// One that was there before a restart.
-    pub fn recovered(transaction: PreparedTransaction) -> Self {
+    pub fn recovered(transaction: PreparedTransaction, parts: u32) -> Self {
         let bytes = transaction.publishes.iter().map(|kept| kept.message.borrowed().body.bytes().len()).sum();
-        Self { transaction: transaction.into(), bytes, is_decided: false }
+        Self { transaction: transaction.into(), parts, bytes, is_decided: false }
     }
 }
 
@@ -66,12 +68,12 @@ impl PreparedTransactions {
         self.all.insert(key, prepared);
     }
 
-    /// The transaction of this name, if the user may decide it and nobody else does. Its name stays in use until it is
-    /// removed.
-    pub fn begin_decision(&mut self, key: &Key, user: &Name) -> Option<Arc<PreparedTransaction>> {
+    /// The transaction of this name and the number of its parts, if the user may decide it and nobody else does. Its name
+    /// stays in use until it is removed.
+    pub fn begin_decision(&mut self, key: &Key, user: &Name) -> Option<(Arc<PreparedTransaction>, u32)> {
         let found = self.all.get_mut(key).filter(|found| found.transaction.user == *user && !found.is_decided)?;
         found.is_decided = true;
-        Some(found.transaction.clone())
+        Some((found.transaction.clone(), found.parts))
     }
 
     /// Removes one that is decided.
@@ -106,7 +108,8 @@ mod tests {
         let key = |name: &[u8]| (vhost.clone(), name.to_vec());
         for number in 0..16_u8 {
             all.check(&key(&[number]), EACH_BYTES_MAX).unwrap();
-            all.insert(Prepared { transaction: of(&[number]).into(), bytes: EACH_BYTES_MAX, is_decided: false });
+            let transaction = of(&[number]).into();
+            all.insert(Prepared { transaction, parts: 1, bytes: EACH_BYTES_MAX, is_decided: false });
         }
         assert!(matches!(all.check(&key(b"more"), 1), Err(Refusal::ResourceLimit(_))));
         assert!(matches!(all.check(&key(&[3]), 0), Err(Refusal::PreconditionFailed(_))));

@@ -1,10 +1,11 @@
 //! Client sessions that outlive their connections.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ferrymq_model::{
-    Arguments, Ask, Attach, Body, ChannelOptions, Command, Credit, DeclareQueue, Deliveries, Event, Login, Name,
-    Origin, Outcome, Publish, Refusal, Reply, Request, Settle, Settlement, Span, Subscribe, Table, Value,
+    Arguments, Ask, Attach, Body, ChannelOptions, Command, Credit, DeclareQueue, DeleteQueue, Deliveries, Event, Login,
+    Name, Origin, Outcome, Publish, Refusal, Reply, Request, Settle, Settlement, Span, Subscribe, Table, Value,
 };
 
 use crate::tests::rig::{Folder, Gate, Moving, carry_out, declaration, open, origin, publish, request};
@@ -301,5 +302,47 @@ fn another_consumer_becomes_active_while_a_session_has_no_connection() {
     drop(two.client);
     assert_eq!(three.notes.take(), ["2: b"]);
     drop(three.client);
+    place.node.stop().unwrap();
+}
+
+#[test]
+fn outstanding_deliveries_wait_for_the_socket_and_for_what_the_client_says_meanwhile() {
+    let place = Place::new();
+    let mut one = place.visit();
+    one.attach(false, 1_000);
+    one.subscribe(declaration("q"), Credit::Window(9));
+    one.publish(b"abcd");
+    drop(one.client);
+
+    let mut two = place.visit();
+    two.notes.waiting.store(1 << 30, Ordering::Relaxed);
+    two.client.written();
+    assert_eq!(two.attach(false, 1_000), Some((true, vec![])));
+    assert_eq!(two.notes.take(), EMPTY, "too much waits for the socket");
+    two.tell(Deliveries::One(1), Outcome::Settled(Settlement::RELEASE));
+    two.tell(Deliveries::One(3), ACCEPT);
+    assert_eq!(two.notes.take(), EMPTY);
+    two.notes.waiting.store(0, Ordering::Relaxed);
+    two.client.written();
+    assert_eq!(two.notes.take(), ["2: b", "4: d", "5: a"], "what was settled is not outstanding");
+    drop(two.client);
+    place.node.stop().unwrap();
+}
+
+#[test]
+fn a_client_that_comes_back_is_told_which_subscriptions_have_ended() {
+    let place = Place::new();
+    let (mut one, mut other) = (place.visit(), place.visit());
+    one.attach(false, 1_000);
+    one.subscribe(declaration("q"), Credit::Window(9));
+    one.publish(b"a");
+    drop(one.client);
+    other.ask(origin(), Ask::OpenChannel(ChannelOptions::default()));
+    let delete = DeleteQueue { queue: Name::from("q"), if_unused: false, if_empty: false };
+    assert_eq!(other.ask(origin(), Ask::DeleteQueue(delete)), []);
+    let mut two = place.visit();
+    assert_eq!(two.attach(false, 1_000), Some((true, vec![])));
+    assert_eq!(two.notes.take(), ["cancelled tag"], "and its message is gone");
+    drop((two.client, other.client));
     place.node.stop().unwrap();
 }

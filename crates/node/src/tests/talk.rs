@@ -1,6 +1,7 @@
 //! A conversation of one session with a node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ferrymq_model::{
     Answer, Arguments, Ask, Body, ChannelOptions, Command, Credit, CreditOf, DeclareQueue, Deliveries, Effect, Event,
@@ -16,6 +17,8 @@ use crate::{Client, Effects, Host, Node, Peer};
 pub struct Notes {
     seen: Mutex<Vec<String>>,
     turns: Mutex<u64>,
+    /// How many bytes wait for the socket.
+    pub waiting: AtomicUsize,
     changed: Condvar,
 }
 
@@ -48,6 +51,7 @@ impl Peer for Notes {
             }
             Effect::Got { message, .. } => seen.push(format!("got {}", first_word(message.body.bytes()))),
             Effect::Reply { origin, reply } => seen.push(format!("{} {reply:?}", origin.token)),
+            Effect::Cancelled { tag, .. } => seen.push(format!("cancelled {tag}")),
             Effect::CreditLapsed { left, .. } => seen.push(format!("lapsed {left}")),
             Effect::Refused { origin, .. } => seen.push(format!("{} refused", origin.token)),
             _ => {}
@@ -57,7 +61,7 @@ impl Peer for Notes {
     }
 
     fn waiting(&self) -> usize {
-        0
+        self.waiting.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {

@@ -20,7 +20,7 @@ fn of_package(package: &Package) -> Vec<String> {
     let mut complaints: Vec<String> = normal
         .filter_map(|dependency| dependency.name.strip_prefix("ferrymq-"))
         .filter(|to| !is_allowed(from, to))
-        .map(|to| format!("arrow {from} -> {to} is not one of the house's arrows (DESIGN section 2, tidy/arrows.rs)"))
+        .map(|to| format!("arrow {from} -> {to} is not allowed (ARCHITECTURE, Overview; tidy/arrows.rs)"))
         .collect();
     let to_server = package.dependencies.iter().any(|dependency| dependency.name == "ferrymq-server");
     if to_server {

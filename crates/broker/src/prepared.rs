@@ -98,8 +98,9 @@ impl PreparedTransaction {
             .filter(|entry| entry.kind == EntryKind::PreparedTransaction)
             .filter_map(|entry| Some((&*entry.key, entry.value.as_deref()?)))
             .collect();
-        parts.sort_unstable();
         let name = |key: &[u8]| key.len().saturating_sub(4);
+        // Not by whole keys: a name may be the beginning of another one.
+        parts.sort_unstable_by_key(|(key, _)| key.split_at(name(key)));
         let whole = parts.chunk_by(|(one, _), (other, _)| one[..name(one)] == other[..name(other)]);
         whole
             .map(|parts| Self::read(&parts.iter().flat_map(|(_, value)| *value).copied().collect::<Vec<u8>>()))
@@ -195,9 +196,10 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_read_back_in_whatever_order_its_parts_come() {
-        let all = [transaction(b"one", 10), transaction(b"\0\0", 200_000), transaction(b"", 0)];
+        let all =
+            [transaction(b"one", 10), transaction(b"\0\0", 200_000), transaction(b"", 0), transaction(b"\0\0\0", 1)];
         let mut entries: Vec<CatalogEntry> = all.iter().flat_map(|one| one.entries(false)).collect();
-        assert_eq!(entries.len(), 1 + 4 + 1);
+        assert_eq!(entries.len(), 1 + 4 + 1 + 1);
         entries.reverse();
         let mut loaded = PreparedTransaction::load(&entries).unwrap();
         loaded.sort_by_key(|one| one.name.clone());
@@ -207,13 +209,14 @@ mod tests {
             let parts = (message.exchange.to_owned(), message.routing_key.to_vec(), message.body.bytes().len());
             (one.name.clone(), parts, kept.more_keys.clone(), kept.expiration_ms, one.settlements.clone())
         };
-        let wanted = [&all[2], &all[1], &all[0]].map(shown);
+        let wanted = [&all[2], &all[1], &all[3], &all[0]].map(shown);
         assert_eq!(loaded.iter().map(shown).collect::<Vec<_>>(), wanted);
 
         let gone = all[1].entries(true);
         assert!(gone.iter().all(|entry| entry.value.is_none()));
         assert_eq!(gone.len(), 4);
-        entries.remove(1);
+        let at = entries.iter().position(|entry| entry.key == gone[1].key).unwrap();
+        entries.remove(at);
         assert!(PreparedTransaction::load(&entries).is_err(), "a part is missing");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ferrymq_model::{Dialect as _, Dialects, Effect, FileStretch, MessageRef, Reply, SentFile};
+use ferrymq_model::{Annotations, Dialect as _, Dialects, Effect, FileStretch, MessageRef, Reply, SentFile};
 use ferrymq_wire::{Encoded, Encoder, Outbox};
 
 use crate::{
@@ -87,9 +87,16 @@ impl LineEncoder {
         if WITH_WINDOWS.contains(&channel) {
             return self.pieces(channel, text, out);
         }
-        line(out, &format!("{channel} {before} {}{}", String::from_utf8_lossy(text), self.properties(message)));
+        let (text, properties) = (String::from_utf8_lossy(text), self.properties(message));
+        line(out, &format!("{channel} {before} {text}{properties}{}", bindings(message)));
         Encoded::Whole
     }
+}
+
+/// The bindings through which a message came, if they ask to be named.
+fn bindings(message: &MessageRef<'_>) -> String {
+    let bindings = Annotations::read(message.annotations).bindings;
+    bindings.iter().map(|number| format!(" by {number}")).collect()
 }
 
 /// The text of an answer.

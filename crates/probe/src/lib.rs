@@ -38,7 +38,7 @@
 //! ```
 //! CREDIT is `window N`, `grant N` or `pull N MS`. OUTCOME is `accept`, `keep` (accepted, id kept), `release MS`, `fail MS`,
 //! `reject` or `extend MS`. A delivery is `CHANNEL TAG #ID TEXT {PROPERTIES}`, with `!` after the id where it may not be the
-//! first, and without braces where it has no properties. The end of a pull is `CHANNEL TAG lapsed N`.
+//! first, without braces where it has no properties, and with `by NUMBER` for each binding that asks to be named. The end of a pull is `CHANNEL TAG lapsed N`.
 
 // A test may fail where it stands.
 #![allow(clippy::unwrap_used)]

@@ -1,8 +1,9 @@
 //! The requests of a line that need nothing but the line.
 
 use ferrymq_model::{
-    Arguments, Ask, Attach, BindCommand, ChannelOptions, Credit, CreditOf, DeclareQueue, Deliveries, DeliveryIds,
-    Destination, GetCommand, Name, OnRefusal, Outcome, SetCredit, Settlement, Subscribe, Table, TransactionId, Value,
+    Arguments, Ask, Attach, BindCommand, BindingSpec, ChannelOptions, Credit, CreditOf, DeclareQueue, Deliveries,
+    DeliveryIds, Destination, GetCommand, Name, OnRefusal, Outcome, SetCredit, Settlement, Subscribe, Table,
+    TransactionId, Value,
 };
 
 /// A request that cannot be read.
@@ -46,7 +47,8 @@ pub fn ask(words: &[&str]) -> Result<(u16, Ask), Unreadable> {
         ["open", _, options @ ..] => Ask::OpenChannel(channel_options(options)?),
         ["close", _] => Ask::CloseChannel,
         ["queue", _, queue, flags @ ..] => Ask::DeclareQueue(declaration(queue, flags)?),
-        ["bind", _, queue, key] => Ask::Bind(binding(queue, key)?),
+        ["bind", _, queue, key] => Ask::Bind(binding(queue, key, None)?),
+        ["bind", _, queue, key, number] => Ask::Bind(binding(queue, key, Some(self::number(number)?))?),
         ["confirms", _] => Ask::SelectConfirms(ferrymq_model::ConfirmMode::Each),
         ["get", _, queue] => Ask::Get(GetCommand { queue: name(queue)?, no_ack: false }),
         ["take", _, queue, tag, credit @ ..] => Ask::Subscribe(subscription(queue, tag, false, self::credit(credit)?)?),
@@ -90,12 +92,13 @@ fn declaration(queue: &str, flags: &[&str]) -> Result<DeclareQueue, Unreadable> 
     })
 }
 
-fn binding(queue: &str, key: &str) -> Result<BindCommand, Unreadable> {
+fn binding(queue: &str, key: &str, number: Option<i64>) -> Result<BindCommand, Unreadable> {
+    let named = number.map(|number| (BindingSpec::NUMBER.to_owned(), Value::Int(number)));
     Ok(BindCommand {
         destination: Destination::Queue(name(queue)?),
         exchange: Name::from("amq.topic"),
         key: key.as_bytes().to_vec(),
-        arguments: Arguments::default(),
+        arguments: Table(named.into_iter().collect()),
     })
 }
 

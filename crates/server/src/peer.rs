@@ -65,6 +65,9 @@ struct Outgoing {
     stopped: StoppedEffects,
     /// The TLS records, if the connection is not plain.
     records: Option<Records>,
+    /// The connection is being closed because of the memory that it holds: only refusals and the
+    /// session's own bytes are sent.
+    discards: bool,
     /// The socket is broken: what is sent is discarded, and the connection's task will notice.
     broken: bool,
     /// The error that broke it, until the connection's task has it.
@@ -86,6 +89,7 @@ impl SocketPeer {
             encoder: None,
             stopped: StoppedEffects::default(),
             records,
+            discards: false,
             broken: false,
             failure: None,
         };
@@ -163,10 +167,14 @@ impl SocketPeer {
     fn write(&self, outgoing: &mut Outgoing) -> io::Result<usize> {
         let result = outgoing.write(&self.stream);
         outgoing.give_memory_back();
+        self.tell_waiting(outgoing);
+        result
+    }
+
+    fn tell_waiting(&self, outgoing: &Outgoing) {
         self.waiting.store(outgoing.waiting(), Ordering::Release);
         self.in_files.store(outgoing.outbox.file_bytes(), Ordering::Release);
         self.stopped.store(outgoing.stopped.len_bytes(), Ordering::Release);
-        result
     }
 
     /// Writes as much as the socket accepts; the connection's task does the rest.
@@ -217,6 +225,14 @@ impl Peer for SocketPeer {
         self.stopped.load(Ordering::Acquire)
     }
 
+    fn discard(&self) {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.discards = true;
+        outgoing.stopped = StoppedEffects::default();
+        outgoing.outbox.discard();
+        self.tell_waiting(&outgoing);
+    }
+
     fn wake(&self) {
         self.owner.notify_one();
     }
@@ -257,17 +273,22 @@ impl Outgoing {
 
     /// Encodes effects behind what waits. The session's own bytes pass the effects at which the encoder has stopped.
     fn encode(&mut self, effects: &Effects) {
-        let Self { outbox, encoder, stopped, .. } = self;
-        effects.encode_each(stopped, |effect| match (effect, &mut *encoder) {
-            (Effect::Frames(bytes), _) => {
-                outbox.bytes().extend_from_slice(bytes);
-                None
-            }
-            (effect, Some(encoder)) => stopped_on(encoder.encode(effect, outbox)),
-            (_, None) => {
-                debug_assert!(false, "nothing is decided for a connection before its handshake is over");
-                None
-            }
+        let Self { outbox, encoder, stopped, discards, .. } = self;
+        effects.encode_each(stopped, |effect| {
+            let stopped = match (effect, &mut *encoder) {
+                (Effect::Frames(bytes), _) => {
+                    outbox.bytes().extend_from_slice(bytes);
+                    None
+                }
+                (effect, _) if *discards && !matches!(effect, Effect::Refused { .. }) => None,
+                (effect, Some(encoder)) => stopped_on(encoder.encode(effect, outbox)),
+                (_, None) => {
+                    debug_assert!(false, "nothing is decided for a connection before its handshake is over");
+                    None
+                }
+            };
+            outbox.end_frame();
+            stopped
         });
     }
 

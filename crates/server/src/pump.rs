@@ -196,7 +196,7 @@ impl Pump {
             self.wants_rest = self.count_work();
             if !done {
                 self.suspended = Some(portion);
-                self.wants_rest |= self.client.is_filing();
+                self.wants_rest |= self.client.is_filing() || self.client.waits_for_gets();
                 continue;
             }
             consumed += portion.received.consumed;
@@ -215,7 +215,7 @@ impl Pump {
             self.wants_rest = false;
             self.tell_events(now, encoding);
             self.tell_room(now, encoding);
-            self.wants_rest |= self.client.is_sending() || self.client.has_collected();
+            self.wants_rest |= self.owes();
             self.held_turns = 0;
             return consumed;
         }
@@ -255,8 +255,13 @@ impl Pump {
         self.tell_room(now, encoding);
         self.client.send_what_waits();
         self.client.resume();
-        self.wants_rest |= self.client.is_sending() || self.waits && self.client.has_collected();
+        self.wants_rest |= self.owes();
         self.count_work();
+    }
+
+    /// Whether the client has work for another turn.
+    fn owes(&self) -> bool {
+        self.client.is_sending() || self.client.has_collected() || self.client.has_ready_commands()
     }
 
     /// Tells the session when its publishes are blocked, and when they are not any more.
@@ -343,23 +348,10 @@ impl Pump {
         let mut steps = out.steps.drain(..);
         loop {
             let next = steps.next();
-            let publishes = matches!(next, Some(Step::Command(Command::Publish(_))));
-            // A step that is not a publish follows the publishes before it; so does another publish, if they were
-            // too many for one call.
-            if self.client.is_behind() || !publishes && self.client.has_collected() {
-                let decided = match portion {
-                    Some(_) => self.client.decide_some(input, &mut self.events),
-                    None => {
-                        self.client.decide_collected(input, &mut self.events);
-                        true
-                    }
-                };
-                self.tell_events(now, encoding);
-                if !decided {
-                    let left = next.into_iter().chain(steps).collect();
-                    out.steps = left;
-                    return false;
-                }
+            if !self.decide_before(next.as_ref(), input, portion, now, encoding) {
+                let left = next.into_iter().chain(steps).collect();
+                out.steps = left;
+                return false;
             }
             match next {
                 None => break,
@@ -397,6 +389,36 @@ impl Pump {
         out.clear();
         self.tell_events(now, encoding);
         true
+    }
+
+    /// Decides what must be decided before the next step. Returns whether it is done, and the step can be carried out now.
+    fn decide_before(
+        &mut self,
+        next: Option<&Step>,
+        input: &[u8],
+        portion: Option<&Portion>,
+        now: Moment,
+        encoding: &dyn Encoding,
+    ) -> bool {
+        let publishes = matches!(next, Some(Step::Command(Command::Publish(_))));
+        let mut is_done = true;
+        // A step that is not a publish follows the publishes before it; so does another publish, if they were too many
+        // for one call.
+        if self.client.is_behind() || !publishes && self.client.has_collected() {
+            match portion {
+                Some(_) => is_done = self.client.decide_some(input, &mut self.events),
+                None => self.client.decide_collected(input, &mut self.events),
+            }
+            self.tell_events(now, encoding);
+        }
+        let is_held_up = matches!(next, Some(Step::Command(command)) if self.client.is_held_up(command));
+        if is_done && is_held_up && portion.is_some() {
+            // What was collected points into the input.
+            self.client.finish(input, &mut self.events);
+            self.tell_events(now, encoding);
+            is_done = false;
+        }
+        is_done
     }
 
     fn tell_events(&mut self, now: Moment, encoding: &dyn Encoding) {

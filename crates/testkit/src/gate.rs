@@ -1,4 +1,4 @@
-//! A disk whose syncs wait while a test says so.
+//! A disk whose syncs or reads wait while a test says so.
 
 use std::{
     io::{self, IoSlice},
@@ -9,7 +9,7 @@ use std::{
 use ferrymq_storage::{Disk, DiskFile, DiskLock, Open, RealDisk};
 use parking_lot::{Condvar, Mutex};
 
-/// Blocks syncs while it is closed.
+/// Blocks syncs, or reads, while it is closed for them.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -21,6 +21,8 @@ struct GateState {
     held: bool,
     /// How many syncs wait.
     waiting: u32,
+    /// Reads wait.
+    holds_reads: bool,
 }
 
 impl Gate {
@@ -40,6 +42,21 @@ impl Gate {
         self.changed.wait_while(&mut self.state.lock(), |state| state.waiting == 0);
     }
 
+    /// From now on reads wait.
+    pub fn hold_reads(&self) {
+        self.state.lock().holds_reads = true;
+    }
+
+    /// The reads that wait go on.
+    pub fn release_reads(&self) {
+        self.state.lock().holds_reads = false;
+        self.changed.notify_all();
+    }
+
+    fn pass_read(&self) {
+        self.changed.wait_while(&mut self.state.lock(), |state| state.holds_reads);
+    }
+
     fn pass(&self) {
         let mut state = self.state.lock();
         state.waiting += 1;
@@ -49,7 +66,7 @@ impl Gate {
     }
 }
 
-/// The real disk, with the gate before every sync of a file.
+/// The real disk, with the gate before every sync and every read of a file.
 #[derive(Debug)]
 pub struct GatedDisk(pub Arc<Gate>);
 
@@ -100,6 +117,7 @@ impl DiskFile for GatedFile {
     }
 
     fn read_at(&self, position: u64, into: &mut [u8]) -> io::Result<()> {
+        self.1.pass_read();
         self.0.read_at(position, into)
     }
 

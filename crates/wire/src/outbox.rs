@@ -16,7 +16,14 @@ pub struct Outbox {
     pieces: VecDeque<(usize, Piece)>,
     shared_bytes: usize,
     file_bytes: usize,
+    /// How many bytes have been written since it had nothing.
+    taken: u64,
+    /// Ends of frames that are not written yet, [`CUT_BYTES`] or more apart. They count like `taken`.
+    cuts: VecDeque<u64>,
 }
+
+/// Of the ends of frames that are closer together than this, one is noted.
+const CUT_BYTES: u64 = 64 << 10;
 
 /// Something that is not copied. It is not empty.
 #[derive(Debug)]
@@ -45,6 +52,57 @@ impl Outbox {
             self.file_bytes += stretch.bytes;
             self.pieces.push_back((self.bytes.len(), Piece::File(stretch)));
         }
+    }
+
+    /// A frame ends here: what follows can be dropped, and something else sent instead. See [`Outbox::discard`].
+    #[inline]
+    pub fn end_frame(&mut self) {
+        let end = self.taken + self.len() as u64;
+        let last = self.cuts.back().copied().unwrap_or(self.taken);
+        if end >= last + CUT_BYTES {
+            self.cuts.push_back(end);
+        }
+    }
+
+    /// Drops what waits, except a part at the front that ends with a frame: of what is being written now, the peer gets
+    /// the rest. That is at most 64 KiB and a frame.
+    pub fn discard(&mut self) {
+        let Some(cut) = self.cuts.front() else { return };
+        let mut left = usize::try_from(cut - self.taken).unwrap_or(usize::MAX);
+        self.cuts.truncate(1);
+        let mut from = self.written;
+        let mut kept = 0;
+        for (at, piece) in &mut self.pieces {
+            let before = *at - from;
+            if left <= before {
+                break;
+            }
+            left -= before;
+            from = *at;
+            kept += 1;
+            match piece {
+                Piece::Shared(shared) => {
+                    // A copy, so that the rest of the buffer does not stay.
+                    *shared = Bytes::copy_from_slice(&shared[..shared.len().min(left)]);
+                    left -= shared.len();
+                }
+                Piece::File(stretch) => {
+                    stretch.bytes = stretch.bytes.min(left);
+                    left -= stretch.bytes;
+                }
+            }
+        }
+        self.pieces.truncate(kept);
+        self.bytes.truncate(from + left);
+        (self.shared_bytes, self.file_bytes) = (0, 0);
+        for (_, piece) in &self.pieces {
+            match piece {
+                Piece::Shared(shared) => self.shared_bytes += shared.len(),
+                Piece::File(stretch) => self.file_bytes += stretch.bytes,
+            }
+        }
+        self.recycle();
+        self.bytes.shrink_to_fit();
     }
 
     /// The number of bytes that wait.
@@ -100,6 +158,10 @@ impl Outbox {
     /// Removes `count` bytes, which have been written.
     pub fn advance(&mut self, mut count: usize) {
         debug_assert!(count <= self.len(), "not more is written than waits");
+        self.taken += count as u64;
+        while self.cuts.front().is_some_and(|cut| *cut < self.taken) {
+            self.cuts.pop_front();
+        }
         while let Some((at, piece)) = self.pieces.front_mut() {
             let before = (*at - self.written).min(count);
             self.written += before;
@@ -232,6 +294,41 @@ mod tests {
             }
             assert_eq!(written, expected, "{step} bytes at a time");
             assert_eq!(outbox.file_bytes(), 0);
+        }
+    }
+
+    /// Whatever is written already, what is left of a discarded outbox ends with a frame, and is little. What follows is
+    /// not discarded.
+    #[test]
+    fn a_discarded_outbox_ends_with_a_frame() {
+        const FRAME_BYTES: usize = 100_000;
+        for written in (0..900_000).step_by(33_333) {
+            let mut outbox = Outbox::default();
+            for frame in 0..10_u8 {
+                outbox.bytes().extend_from_slice(&[frame; 10]);
+                let rest = FRAME_BYTES - 20;
+                if frame % 3 == 0 {
+                    outbox.bytes().extend_from_slice(&vec![frame; rest]);
+                } else {
+                    outbox.share(Bytes::from(vec![frame; rest]));
+                }
+                outbox.bytes().extend_from_slice(&[frame; 10]);
+                outbox.end_frame();
+            }
+            outbox.advance(written);
+            outbox.discard();
+            let left = outbox.len();
+            assert_eq!((written + left) % FRAME_BYTES, 0, "{written} bytes are written");
+            assert!(left <= 64 * 1_024 + FRAME_BYTES, "{left} bytes are left of {written}");
+            outbox.bytes().extend_from_slice(b"end");
+            let mut bytes = Vec::new();
+            while !outbox.is_empty() {
+                let taken = next(&outbox, 7_777);
+                outbox.advance(taken.len());
+                bytes.extend_from_slice(&taken);
+            }
+            assert!((written..).zip(&bytes[..left]).all(|(at, byte)| usize::from(*byte) == at / FRAME_BYTES));
+            assert_eq!(bytes[left..], *b"end");
         }
     }
 

@@ -110,6 +110,7 @@ impl FrameEncoder {
             put_frame_header(bytes, FrameKind::Body, channel, piece.len());
             out.share(piece);
             out.bytes().put_u8(FRAME_END);
+            out.end_frame();
         }
     }
 }

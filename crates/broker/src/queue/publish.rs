@@ -89,6 +89,7 @@ impl Shard {
 
     /// Like [`Shard::publish`], for a message that comes through bindings that ask to be named: in each queue that
     /// `matched` names, it has their numbers as an annotation.
+    #[inline]
     pub fn publish_matched(
         &mut self,
         message: &MessageRef<'_>,
@@ -101,6 +102,19 @@ impl Shard {
         if matched.is_empty() {
             return self.publish(message, facts, persistent, targets, ports);
         }
+        self.publish_named(message, facts, persistent, targets, matched, ports)
+    }
+
+    #[cold]
+    fn publish_named(
+        &mut self,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        persistent: bool,
+        targets: &[QueueId],
+        matched: &[(QueueId, u64)],
+        ports: &mut impl Ports,
+    ) -> Published {
         let (named, plain): (Vec<QueueId>, Vec<_>) =
             targets.iter().partition(|target| matched.iter().any(|(queue, _)| queue == *target));
         // It is written for each of these queues.

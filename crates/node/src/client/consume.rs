@@ -1,12 +1,21 @@
 //! Subscriptions, single gets, and the credit that limits both.
 
+use std::sync::Arc;
+
 use ferrymq_broker::{Shard, Subscriber};
 use ferrymq_model::{Access, GetCommand, Name, Object, Origin, Refusal, Reply, SetCredit, Subscribe};
 
 use super::Client;
 use crate::{
-    connection::{credit::Pull, mailbox::Get, peer::subscription_id},
-    core::transition::{CatalogLock, Deferred, Transition},
+    connection::{
+        credit::Pull,
+        mailbox::Get,
+        peer::{Connection, subscription_id},
+    },
+    core::{
+        gets::GetOutcome,
+        transition::{CatalogLock, Deferred, Transition},
+    },
 };
 
 impl Client {
@@ -34,7 +43,7 @@ impl Client {
             mailbox.reply(origin, None, Reply::Subscribed { tag });
             let pull = mailbox.pull_of(number);
             drop(mailbox);
-            self.begin_pull(pull, shard, ports);
+            begin_pull(&self.connection, pull, shard, ports);
             ports.touch(&self.connection);
             Ok(())
         });
@@ -94,12 +103,22 @@ impl Client {
         let name = self.queue_name(origin.channel, &command.queue)?;
         let queue = self.node.catalog.read().queue(&self.caller(), &name, Some(Access::Read))?.id;
         self.node.failed.check(&[queue])?;
-        let channel_serial = self.with_channel(origin.channel, |channel| channel.serial);
-        let get = Get { origin, queue, no_ack: command.no_ack, channel_serial };
-        if self.node.get(&self.connection, get) {
-            return Ok(());
+        let (channel_serial, has_free_id) =
+            self.with_channel(origin.channel, |channel| (channel.serial, channel.unacked.has_free_id()));
+        if !has_free_id {
+            return Err(Refusal::ResourceLimit("all delivery ids of the channel are in use".to_owned()));
         }
-        Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
+        let get = Get { origin, queue, no_ack: command.no_ack, channel_serial };
+        match self.node.get(&self.connection, get) {
+            GetOutcome::Answered => Ok(()),
+            GetOutcome::Waits => {
+                self.held.begin();
+                Ok(())
+            }
+            GetOutcome::Gone => {
+                Err(Refusal::NotFound { object: Object::Queue, name, vhost: self.caller().vhost.clone() })
+            }
+        }
     }
 
     pub(super) fn set_credit(&mut self, origin: Origin, set: &SetCredit) -> Result<(), Refusal> {
@@ -115,29 +134,10 @@ impl Client {
         let mut deferred = Deferred::default();
         self.node.decide(&mut deferred, |shard, ports| {
             shard.credit(&waiting);
-            self.begin_pull(pull, shard, ports);
+            begin_pull(&self.connection, pull, shard, ports);
         });
         self.run_deferred(deferred);
         Ok(())
-    }
-
-    /// What is left of a pull will lapse.
-    fn begin_pull(&self, pull: Pull, shard: &mut Shard, ports: &mut Transition<'_>) {
-        match pull {
-            Pull::None => {}
-            Pull::Over(number) => {
-                self.connection.mailbox().lapse(number);
-                ports.touch(&self.connection);
-            }
-            Pull::UntilEmpty(number) => {
-                ports.touch(&self.connection);
-                shard.drain(subscription_id(self.connection.id(), number), ports);
-            }
-            Pull::Within(number, ms) => {
-                let end = ports.now().after_ms(ms);
-                ports.set_pull_timer(&self.connection, number, Some(end));
-            }
-        }
     }
 
     pub(super) fn flow(&mut self, origin: Origin, active: bool) -> Result<(), Refusal> {
@@ -155,5 +155,24 @@ impl Client {
         };
         self.go_on(&waiting);
         Ok(())
+    }
+}
+
+/// What is left of a pull will lapse.
+pub(crate) fn begin_pull(connection: &Arc<Connection>, pull: Pull, shard: &mut Shard, ports: &mut Transition<'_>) {
+    match pull {
+        Pull::None => {}
+        Pull::Over(number) => {
+            connection.mailbox().lapse(number);
+            ports.touch(connection);
+        }
+        Pull::UntilEmpty(number) => {
+            ports.touch(connection);
+            shard.drain(subscription_id(connection.id(), number), ports);
+        }
+        Pull::Within(number, ms) => {
+            let end = ports.now().after_ms(ms);
+            ports.set_pull_timer(connection, number, Some(end));
+        }
     }
 }

@@ -175,6 +175,7 @@ impl Client {
         self.node.failed.remove(queue);
         self.reply(origin, Some(after).filter(|_| messages > 0), Reply::QueuePurged { messages });
         self.run_deferred(deferred);
+        self.node.gets_are_ready(&[queue]);
         Ok(())
     }
 }

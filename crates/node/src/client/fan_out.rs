@@ -9,7 +9,8 @@ use ferrymq_model::{Position, Publish, QueueId};
 
 use super::{
     Client,
-    publish::{Route, facts_of, message_of},
+    message::{facts_of, message_of},
+    publish::Route,
 };
 use crate::core::transition::Deferred;
 

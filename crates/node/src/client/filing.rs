@@ -7,7 +7,8 @@ use ferrymq_model::{Body, Publish};
 
 use super::{
     Client,
-    publish::{Purpose, body_bytes, message_of},
+    message::{body_bytes, message_of},
+    publish::Purpose,
 };
 
 impl Client {
@@ -40,7 +41,7 @@ impl Client {
     /// Begins to write the body of a publish to its own file, if its message will be stored and the body is long
     /// enough. Returns whether the publish has to wait for that.
     pub(super) fn files_body(&mut self, publish: &Publish, input: &[u8]) -> bool {
-        if !self.node.bodies.takes(body_bytes(publish)) || matches!(publish.body, Body::Filed(_)) {
+        if self.never_files || !self.node.bodies.takes(body_bytes(publish)) || matches!(publish.body, Body::Filed(_)) {
             return false;
         }
         let mut targets = Vec::new();

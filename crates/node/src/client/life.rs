@@ -10,7 +10,9 @@ use ferrymq_model::{
 
 use super::{Client, route_cache::RouteCache};
 use crate::{
-    connection::{confirms::ChannelConfirms, ledger::Kind, mailbox::Subscription, peer::subscription_id},
+    connection::{
+        confirms::ChannelConfirms, ledger::Kind, mailbox::Subscription, peer::subscription_id, waiting_gets::ChannelGet,
+    },
     core::transition::{CatalogLock, Deferred},
     login::authentication::Principal,
     management::trace::ConnectionIdentity,
@@ -198,6 +200,8 @@ impl Client {
         if let Some(replies) = replies {
             self.node.replies.remove(&replies.address);
         }
+        let gets = self.with_channel(channel, |channel| std::mem::take(&mut channel.gets));
+        self.forget_gets(&gets);
         self.connection.mailbox().settle_gets(channel, &mut held);
         let Caller { vhost, user, .. } = self.caller();
         self.node.counters.close_channel(vhost, user);
@@ -206,6 +210,12 @@ impl Client {
             self.node.decide(&mut deferred, |shard, ports| shard.settle(&held, Settlement::FAIL, now, ports));
             self.run_deferred(deferred);
         }
+    }
+
+    /// These gets are given up.
+    fn forget_gets(&self, gets: &[ChannelGet]) {
+        let mut waiting = self.node.gets.lock();
+        gets.iter().for_each(|get| waiting.remove(get.queue, get.number));
     }
 
     /// Ends a channel's subscriptions and requeues what it holds.
@@ -221,6 +231,7 @@ impl Client {
         if let Some((channel, subscriptions)) = ended {
             let Caller { vhost, user, .. } = self.caller();
             self.node.counters.close_channel(vhost, user);
+            self.forget_gets(&channel.gets);
             if let Some(replies) = channel.reply_address {
                 self.node.replies.remove(&replies.address);
             }
@@ -258,7 +269,9 @@ impl Client {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        self.end_all_held();
         self.holds(0, 0);
+        self.redeliveries = None;
         if self.left_publishes {
             // They arrived before the end.
             self.decide_collected(&[], &mut Vec::new());

@@ -4,13 +4,15 @@
 //! else is carried out at once. Everything that is decided for a connection goes through its mailbox, so it leaves
 //! in the order in which it was decided.
 
-mod consume;
+pub(crate) mod consume;
 mod declare;
 mod events;
 mod fan_out;
 mod filing;
+mod held;
 mod history;
 mod life;
+mod message;
 mod pacing;
 mod prepare;
 mod publish;
@@ -29,7 +31,7 @@ use ferrymq_model::{
 use ferrymq_storage::Filing;
 
 use crate::{
-    connection::{ledger::Kind, mailbox::Channel, peer::Connection},
+    connection::{ledger::Kind, mailbox::Channel, peer::Connection, transaction::kept_bytes},
     core::{
         node::{Node, WORK_OF_CHANGE},
         touched::Touched,
@@ -39,6 +41,7 @@ use crate::{
     session::{attach::Claim, redelivery::Redelivery, table::SessionKey},
 };
 use fan_out::FanOut;
+use held::HeldCommands;
 use pacing::Pacing;
 use route_cache::RouteCache;
 
@@ -80,6 +83,10 @@ pub struct Client {
     fan_out: Option<FanOut>,
     /// The first of `publishes` waits until its body is in its own file.
     filing: Option<Filing>,
+    /// No body is written to a file of its own for now.
+    never_files: bool,
+    /// Commands that wait for gets of their channels.
+    held: HeldCommands,
     /// There is `fan_out`, or `publishes` were too many for one turn.
     left_publishes: bool,
     /// Some of `undrained` wait only for their turn.
@@ -128,6 +135,8 @@ impl Client {
             pacing: Pacing::default(),
             fan_out: None,
             filing: None,
+            never_files: false,
+            held: HeldCommands::default(),
             left_publishes: false,
             is_sending: false,
             work: Cell::new(0),
@@ -180,7 +189,7 @@ impl Client {
     pub fn is_paused(&self) -> bool {
         let held = self.has_published && self.node.holds_publishers() || self.node.holds_everybody();
         let held = held || self.connection.account.is_blocked();
-        self.is_checked || held || self.is_filing() || self.connection.mailbox().is_flooded()
+        self.is_checked || held || self.is_filing() || self.held.is_full() || self.connection.mailbox().is_flooded()
     }
 
     /// Sends the session's own bytes, after everything that was decided so far.
@@ -197,6 +206,15 @@ impl Client {
             // It was read together with what ended the connection.
             return;
         }
+        if self.is_held(&command) {
+            self.hold(input, command);
+        } else {
+            self.take(input, command, events);
+        }
+    }
+
+    /// Carries out a command whose turn it is, or collects it.
+    fn take(&mut self, input: &[u8], command: Command, events: &mut Vec<Event>) {
         match command {
             Command::Publish(publish) => {
                 if self.has_settled() {
@@ -281,6 +299,11 @@ impl Client {
         self.work.take()
     }
 
+    /// Whether the connection has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Adds this much work.
     fn worked(&self, units: u64) {
         self.work.set(self.work.get() + units);
@@ -320,7 +343,16 @@ impl Client {
     pub fn holds(&mut self, uploads: usize, unread: usize) {
         self.connection.account.set(Kind::Uploads, uploads + self.filing_bytes());
         self.connection.account.set(Kind::Unread, unread);
+        self.count_waiting();
         self.node.look_at_ledger_if_due();
+    }
+
+    /// Counts the memory of requests that wait.
+    fn count_waiting(&self) {
+        let collected: usize = self.publishes.iter().map(kept_bytes).sum();
+        // A body that is written to its file counts as an upload.
+        let collected = collected.saturating_sub(self.filing_bytes());
+        self.connection.account.set(Kind::Waiting, self.held.bytes() + collected);
     }
 
     /// Decides what was collected, and sends the results.
@@ -364,7 +396,10 @@ impl Client {
                 origin.token = 0;
                 opened
             }
-            Ask::CloseChannel => self.close_channel(origin),
+            Ask::CloseChannel => {
+                self.end_held(origin.channel, events);
+                self.close_channel(origin)
+            }
             Ask::CloseConnection => self.close_connection(origin, events),
             Ask::DeclareExchange(command) => self.declare_exchange(origin, &command),
             Ask::DeleteExchange(command) => self.delete_exchange(origin, &command),
@@ -396,20 +431,26 @@ impl Client {
         }
     }
 
-    /// Handles events that others left for this connection's session, and sends what waited for the journal.
+    /// Handles events that others left for this connection's session, sends what waited for the journal, and carries out
+    /// what waited for gets.
     pub fn take_events(&mut self, events: &mut Vec<Event>) {
+        self.take_events_of_others(events);
+        self.go_on_with_held(events);
+    }
+
+    fn take_events_of_others(&mut self, events: &mut Vec<Event>) {
         if self.is_checked {
             self.take_login(events);
         }
         let mut mailbox = self.connection.mailbox();
         events.append(&mut mailbox.events);
-        if std::mem::take(&mut mailbox.is_claim_granted) {
-            drop(mailbox);
-            return self.take_claim(events);
-        }
-        if mailbox.overdue {
-            drop(mailbox);
+        let (is_granted, is_overdue) = (std::mem::take(&mut mailbox.is_claim_granted), mailbox.overdue);
+        drop(mailbox);
+        if is_overdue {
             self.node.send_durable(&self.connection, self.node.durable_position());
+        }
+        if is_granted {
+            self.take_claim(events);
         }
     }
 

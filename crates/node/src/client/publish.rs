@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 
-use ferrymq_broker::{Catalog, History, Holds, KeptMessage, Published, Rights};
+use ferrymq_broker::{Catalog, History, Holds, Published, Rights};
 use ferrymq_model::{
-    Body, BodyRef, Event, Facts, MessageRef, Position, Publish, PublishExtras, PublishOutcome, QueueId, Refusal,
-    ReturnReason, Span, Time, TransactionId,
+    Event, MessageRef, Position, Publish, PublishExtras, PublishOutcome, QueueId, Refusal, ReturnReason, TransactionId,
 };
 
 use super::{
     Client,
     fan_out::{FanOut, HELD_TARGETS_MAX},
+    message::{body_bytes, facts_of, kept_of, message_of},
     route_cache::RouteCache,
     transaction::not_open,
 };
@@ -336,11 +336,9 @@ impl Client {
         if publish.rare.as_ref().is_some_and(|rare| rare.wants_replies) {
             *publish = self.with_reply_address(publish, input)?;
         }
-        self.matched.clear();
         let range = self.route(publish, input, targets, purpose)?;
-        let matched = std::mem::take(&mut self.matched);
-        if !matched.is_empty() || !publish.matched().is_empty() {
-            publish.rare.get_or_insert_default().matched = matched;
+        if !self.matched.is_empty() || !publish.matched().is_empty() {
+            publish.rare.get_or_insert_default().matched = std::mem::take(&mut self.matched);
         }
         self.node.failed.check(&targets[range.clone()])?;
         if !range.is_empty() {
@@ -368,7 +366,13 @@ impl Client {
         self.connection.account.add(Kind::Transactions, bytes);
         self.node.look_at_ledger_if_due();
         if let Some(refusal) = self.connection.take_ledger_close() {
-            // It must not be committed.
+            // It must not be committed. A channel that goes on does not end the connection: the session must.
+            let mut mailbox = self.connection.mailbox();
+            if mailbox.goes_on(publish.origin.channel) {
+                mailbox.events.push(Event::Close(refusal.clone()));
+                self.connection.wake();
+            }
+            drop(mailbox);
             self.connection.account.subtract(Kind::Transactions, bytes);
             return Err(refusal);
         }
@@ -546,55 +550,5 @@ impl Node {
             catalog.route(vhost, message.exchange, message.routing_key, more_keys, envelope, targets)
         });
         Ok((holds?, matched))
-    }
-}
-
-pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRef<'a> {
-    let source = publish.source(input);
-    let part = |span: Span| span.of(source);
-    MessageRef {
-        dialect: publish.dialect,
-        exchange: text(part(publish.exchange)),
-        routing_key: part(publish.routing_key),
-        properties: part(publish.properties),
-        annotations: publish.annotations(),
-        body: match &publish.body {
-            Body::Span(span) => BodyRef::Inline(part(*span)),
-            Body::Shared(bytes) => BodyRef::Shared(bytes),
-            Body::Filed(filed) => BodyRef::Filed(filed),
-        },
-    }
-}
-
-pub(super) fn kept_of(publish: &Publish, message: &MessageRef<'_>) -> KeptMessage {
-    KeptMessage {
-        message: message.owned(),
-        more_keys: publish.more_keys().into(),
-        persistent: publish.persistent,
-        priority: publish.priority.unwrap_or(0),
-        expiration_ms: publish.expiration_ms,
-    }
-}
-
-#[inline]
-fn text(name: &[u8]) -> &str {
-    // The default exchange needs no permission check here.
-    if name.is_empty() { "" } else { std::str::from_utf8(name).expect("the session checks that names are text") }
-}
-
-pub(super) fn body_bytes(publish: &Publish) -> usize {
-    match &publish.body {
-        Body::Span(span) => span.len as usize,
-        Body::Shared(bytes) => bytes.len(),
-        Body::Filed(filed) => filed.bytes.len(),
-    }
-}
-
-pub(super) fn facts_of(publish: &Publish, message: &MessageRef<'_>, now: Time) -> Facts {
-    Facts {
-        body_bytes: u32::try_from(message.body.bytes().len()).expect("message_bytes_max is far below 4 GiB"),
-        priority: publish.priority.unwrap_or(0),
-        expires: publish.expiration_ms.map(|ms| now.after_ms(ms)),
-        arrived: now,
     }
 }

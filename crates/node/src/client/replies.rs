@@ -2,7 +2,7 @@
 
 use ferrymq_model::{Annotations, Name, Origin, Publish, Refusal, Reply};
 
-use super::{Client, publish::message_of};
+use super::{Client, message::message_of};
 use crate::{
     connection::transaction,
     routing::replies::{ReplyAddress, ReplyTarget},

@@ -4,13 +4,16 @@ use ferrymq_broker::SequenceRange;
 use ferrymq_model::{Deliveries, Event, Origin, Outcome, Refusal, Reply, Settle, Settlement, TransactionId};
 
 use super::{Client, transaction::not_open};
-use crate::core::transition::Deferred;
+use crate::{connection::ledger::Kind, core::transition::Deferred};
+
+/// Shorter extensions do not make the node look at all channels more often.
+const EXTENSION_MS_MIN: u64 = 1_000;
 
 impl Client {
     /// Removes deliveries from their counters. They are settled with the rest of the batch.
     pub(super) fn collect_settle(&mut self, settle: Settle, events: &mut Vec<Event>) {
         let Settle { origin, deliveries, outcome, transaction } = settle;
-        let (number, now) = (origin.channel, self.node.now());
+        let number = origin.channel;
         let mut mailbox = self.connection.mailbox();
         let Some(channel) = mailbox.state.channels.get(&number).filter(|channel| !channel.refused) else { return };
         let transaction = transaction.or(channel.is_transactional.then_some(TransactionId::SELECTED));
@@ -18,14 +21,18 @@ impl Client {
             (_, Some(id)) if !channel.transactions.contains_key(&id) => {
                 return mailbox.refuse(origin, &not_open(id), events);
             }
-            (Outcome::Settled(settlement), Some(id)) => mailbox.set_aside(number, id, deliveries, settlement),
+            (Outcome::Settled(settlement), Some(id)) => {
+                let (known, bytes) = mailbox.set_aside(number, id, deliveries, settlement);
+                self.connection.account.add(Kind::Transactions, bytes);
+                known
+            }
             (_, Some(_)) => {
                 let text = "only settlements can wait for a commit";
                 return mailbox.refuse(origin, &Refusal::CommandInvalid(text.to_owned()), events);
             }
             (Outcome::Settled(_), None) => mailbox.settle(number, deliveries, &mut self.settled),
             (Outcome::AcceptedIdKept, None) => mailbox.accept_and_keep(number, deliveries, &mut self.settled),
-            (Outcome::Extended { ms }, None) => mailbox.extend(number, deliveries, now.after_ms(ms)),
+            (Outcome::Extended { ms }, None) => mailbox.extend(number, deliveries, self.node.now().after_ms(ms)),
         };
         // AMQP-43
         if !known && let Deliveries::One(tag) | Deliveries::UpTo(tag) = deliveries {
@@ -34,9 +41,14 @@ impl Client {
         }
         drop(mailbox);
         self.credit_is_back = true;
-        if let Outcome::Extended { ms } = outcome {
+        if transaction.is_some() {
+            self.node.look_at_ledger_if_due();
+        }
+        if let (Outcome::Extended { ms }, true) = (outcome, known) {
             // The node may have to look at the channel sooner than before.
-            self.node.decide(&mut Deferred::default(), |_, ports| ports.watch_for(ms));
+            let mut deferred = Deferred::default();
+            self.node.decide(&mut deferred, |_, ports| ports.watch_for(ms.max(EXTENSION_MS_MIN)));
+            self.run_deferred(deferred);
         }
     }
 
@@ -45,18 +57,18 @@ impl Client {
         !self.settled.is_empty() || self.credit_is_back
     }
 
-    /// Requeues everything that the channel holds unsettled. (AMQP-45)
+    /// Requeues everything that the channel holds unsettled: whatever its client gets before the answer. (AMQP-45)
     pub(super) fn recover(&mut self, origin: Origin) -> Result<(), Refusal> {
-        let mut held = Vec::new();
-        let waiting = {
-            let mut mailbox = self.connection.mailbox();
-            mailbox.settle(origin.channel, Deliveries::All, &mut held);
-            mailbox.take_waiting(self.connection.id())
-        };
         let mut deferred = Deferred::default();
         self.node.decide(&mut deferred, |shard, ports| {
+            let (mut held, mut mailbox) = (Vec::new(), self.connection.mailbox());
+            // Under the shard's lock, without which nothing is delivered: what others publish is either delivered before
+            // the answer and requeued, or delivered after it.
+            mailbox.settle(origin.channel, Deliveries::All, &mut held);
+            let waiting = mailbox.take_waiting(self.connection.id());
             // Before any of them can be delivered again: clients rely on that order.
-            self.connection.mailbox().reply(origin, None, Reply::Recovered);
+            mailbox.reply(origin, None, Reply::Recovered);
+            drop(mailbox);
             ports.touch(&self.connection);
             shard.settle(&held, Settlement::RELEASE, ports.now(), ports);
             shard.credit(&waiting);

@@ -8,7 +8,7 @@ use ferrymq_model::{Origin, Publish, Refusal, Reply, ReturnReason, Settlement, T
 
 use super::{
     Client,
-    publish::{body_bytes, facts_of, message_of},
+    message::{body_bytes, facts_of, message_of},
 };
 use crate::{
     connection::{ledger::Kind, transaction::Transaction},
@@ -16,6 +16,9 @@ use crate::{
     management::counters::Batch,
     routing::envelope::Routed,
 };
+
+/// How many transactions of one channel may be open.
+const OPEN_MAX: usize = 1_000;
 
 impl Client {
     pub(super) fn select_transactions(&mut self, origin: Origin) -> Result<(), Refusal> {
@@ -36,6 +39,9 @@ impl Client {
         self.with_channel(origin.channel, |channel| {
             if channel.transactions.contains_key(&id) {
                 return Err(Refusal::PreconditionFailed(format!("transaction {} is open", id.0)));
+            }
+            if channel.transactions.len() >= OPEN_MAX {
+                return Err(Refusal::ResourceLimit(format!("{OPEN_MAX} transactions of the channel are open")));
             }
             channel.transactions.insert(id, Transaction::default());
             Ok(())

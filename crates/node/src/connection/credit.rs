@@ -54,7 +54,7 @@ impl Mailbox {
     pub fn drained(&mut self, number: u32) -> bool {
         let subscription = self.state.subscriptions.get(&number);
         let lapses = subscription.is_some_and(|one| matches!(one.credit, Credit::Pull { wait_ms: 0, .. }));
-        lapses && self.lapse(number)
+        !self.is_parked && lapses && self.lapse(number)
     }
 
     /// The timer of a pull has ended at `at`. Returns whether what is left lapses.
@@ -65,7 +65,8 @@ impl Mailbox {
         }
         subscription.pull_ends = None;
         let lapses = matches!(subscription.credit, Credit::Pull { wait_ms: 1.., .. });
-        lapses && self.lapse(number)
+        // The pull of a client without a connection begins again with its next one.
+        !self.is_parked && lapses && self.lapse(number)
     }
 
     /// What is left of a pull lapses. Returns whether there is one.
@@ -95,16 +96,16 @@ impl Mailbox {
     /// Whether far more waits for the socket than deliveries alone could cause: returns, confirms and replies,
     /// which need no credit. What waits for a window does not count: the client is read, so that it can open it.
     pub fn is_flooded(&self) -> bool {
-        self.backlog + self.effects.len_bytes() >= 4 * self.backlog_max
+        self.backlog + self.effects.memory_bytes() >= 4 * self.backlog_max
     }
 
     /// Whether so much waits for the socket that no more is delivered.
     pub fn is_full(&self) -> bool {
-        self.backlog + self.stopped + self.effects.len_bytes() >= self.backlog_max
+        self.backlog + self.stopped + self.effects.memory_bytes() >= self.backlog_max
     }
 
     fn has_room(&self) -> bool {
-        self.backlog + self.stopped + self.effects.len_bytes() < self.backlog_max / 2
+        self.backlog + self.stopped + self.effects.memory_bytes() < self.backlog_max / 2
     }
 
     /// The subscriptions that wait for credit, in the order in which they began to wait. Empty while the

@@ -77,9 +77,14 @@ impl Effects {
         self.records.is_empty()
     }
 
-    /// The capacity of its buffers in bytes.
+    /// The bytes of their texts, messages and frames: about what they take when they are encoded.
     pub fn len_bytes(&self) -> usize {
         self.texts.len() + self.bytes.len() + self.shared_bytes
+    }
+
+    /// The memory that they take, in bytes. Of short ones it is far more than [`Effects::len_bytes`].
+    pub fn memory_bytes(&self) -> usize {
+        self.records.len() * size_of::<Record>() + self.len_bytes()
     }
 
     /// The messages in it that are delivered to the client.

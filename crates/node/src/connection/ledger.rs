@@ -2,7 +2,9 @@
 //!
 //! A connection's account changes once for each turn or write, not for each message. When a limit is exceeded, the
 //! server takes the user whose connections hold the most together. It reads no more from that user's connection that
-//! holds the most, while other connections go on. If that lasts for [`GRACE_MS`], the connection is closed.
+//! holds the most, while other connections go on. If that lasts for [`GRACE_MS`], the connection is closed: what waits for
+//! its socket is dropped at once. A connection that holds less than an equal part of what connections may hold is never
+//! the reason, and connections that are ending do not count: what they hold is on its way back.
 
 use std::collections::BTreeMap;
 use std::sync::{
@@ -41,17 +43,20 @@ pub enum Kind {
     Uploads,
     /// Input that was read and not used yet.
     Unread,
-    /// Publishes that wait for a commit.
+    /// Publishes and settlements that wait for a commit.
     Transactions,
+    /// Requests that were read and wait: for a get of their channel, for a file, or for their turn.
+    Waiting,
     /// Output that the peer has not read.
     Outbox,
 }
 
 /// All kinds, with their names in the ledger.
-const KINDS: [(Kind, &str); 4] = [
+const KINDS: [(Kind, &str); 5] = [
     (Kind::Uploads, "messages that have arrived in part"),
     (Kind::Unread, "unread input"),
     (Kind::Transactions, "open transactions"),
+    (Kind::Waiting, "requests that wait for their turn"),
     (Kind::Outbox, "outboxes of connections"),
 ];
 
@@ -259,6 +264,20 @@ impl Excess {
         })
     }
 
+    /// Whether connections that hold so much are the reason. Other memory may fill the budget; a half of it belongs to
+    /// connections.
+    fn is_caused_by(&self, held: usize) -> bool {
+        match self.pool {
+            Pool::Uploads => true,
+            Pool::Memory => held > self.bytes_max / SHARE,
+        }
+    }
+
+    /// The least that one of so many connections holds if it is to be closed: an equal part of what all may hold.
+    fn least(&self, connections: usize) -> usize {
+        (self.bytes_max / SHARE / connections.max(1)).max(1)
+    }
+
     /// Whether it is more than an eighth over the limit.
     fn is_large(&self) -> bool {
         self.bytes > self.bytes_max + self.bytes_max / 8
@@ -281,6 +300,21 @@ fn by_user(connections: &[Option<Arc<Connection>>], pool: Pool) -> BTreeMap<Opti
         }
     }
     by_user
+}
+
+impl Connection {
+    /// Closes the connection because of what it holds. What waits for its socket is dropped now, because a peer that does
+    /// not read would keep it for as long as the socket is open.
+    fn close_for(&self, refusal: Refusal) {
+        self.account.state.store(CLOSING, Ordering::Release);
+        {
+            let mut mailbox = self.mailbox();
+            mailbox.discard();
+            mailbox.events.push(Event::Close(refusal));
+        }
+        self.discard();
+        self.wake();
+    }
 }
 
 impl Node {
@@ -306,7 +340,8 @@ impl Node {
                 Some(now.after_ms(LOOK_MS))
             }
             None => {
-                if since.take().is_some() {
+                *since = None;
+                if self.ledger.is_exceeded.load(Ordering::Acquire) {
                     self.read_all_on();
                 }
                 self.ledger.is_watched().then(|| now.after_ms(WATCH_MS))
@@ -329,36 +364,42 @@ impl Node {
         }
     }
 
-    /// Stops reading or closes the connection that holds the most, unless enough connections are closing already.
+    /// Stops reading or closes the connection that holds the most, unless enough is on its way back.
     fn relieve(&self, mut excess: Excess, since: &mut Option<Time>, now: Time) {
         let connections = self.core.lock().connections.clone();
-        let (mut closing, mut most, mut most_free) = (0, None, None);
+        let open = |connection: &&Arc<Connection>| connection.account.state.load(Ordering::Acquire) != CLOSING;
+        let open: Vec<&Arc<Connection>> = connections.iter().flatten().filter(open).collect();
+        let held: usize = open.iter().map(|connection| connection.account.bytes.of(excess.pool)).sum();
+        // What the others hold, of which many are not among the connections any more.
+        let ending = self.ledger.bytes.of(excess.pool).saturating_sub(held);
+        excess.bytes = excess.bytes.saturating_sub(ending);
+        let is_reason = excess.is_caused_by(held);
+        let (mut most, mut most_free) = (None, None);
         let by_user = by_user(&connections, excess.pool);
-        for connection in connections.iter().flatten() {
-            let (bytes, account) = (connection.account.bytes.of(excess.pool), &connection.account);
+        for connection in &open {
+            let bytes = connection.account.bytes.of(excess.pool);
+            if !is_reason || bytes < excess.least(open.len()) {
+                continue;
+            }
             // First the user whose connections hold the most together, then that user's connection that holds the most.
             let rank = (by_user.get(&user_of(connection)).copied().unwrap_or(bytes), bytes, connection.serial);
-            match account.state.load(Ordering::Acquire) {
-                CLOSING => closing += bytes,
-                state => {
-                    most = most.max(Some(rank));
-                    if state == FREE {
-                        most_free = most_free.max(Some(rank));
-                    }
-                }
+            most = most.max(Some(rank));
+            if connection.account.state.load(Ordering::Acquire) == FREE {
+                most_free = most_free.max(Some(rank));
             }
         }
-        excess.bytes = excess.bytes.saturating_sub(closing);
         let find = |most: Option<(usize, usize, u64)>| {
-            connections.iter().flatten().find(|one| most.is_some_and(|(_, _, serial)| serial == one.serial))
+            open.iter().find(|one| most.is_some_and(|(_, _, serial)| serial == one.serial))
         };
-        self.ledger.is_full.store(excess.is_large(), Ordering::Release);
-        let Some(holder) = find(most).filter(|_| excess.bytes > excess.bytes_max) else { return };
+        self.ledger.is_full.store(is_reason && excess.is_large(), Ordering::Release);
+        let Some(holder) = find(most).filter(|_| excess.bytes > excess.bytes_max) else {
+            // The next one has its time, too.
+            *since = None;
+            return;
+        };
         let began = *since.get_or_insert(now);
         if now.since_ms(began) >= GRACE_MS || holder.account.bytes.of(excess.pool) > excess.bytes_max {
-            holder.account.state.store(CLOSING, Ordering::Release);
-            holder.mailbox().events.push(Event::Close(excess.refusal(&holder.account)));
-            holder.wake();
+            holder.close_for(excess.refusal(&holder.account));
             *since = Some(now);
         } else if let Some(holder) = find(most_free) {
             holder.account.state.store(BLOCKED, Ordering::Release);

@@ -15,6 +15,7 @@ use crate::{
         effects::{DeliveryHeader, Effects},
         transaction::Transaction,
         unacked::{Delivery, Unacked},
+        waiting_gets::ChannelGet,
     },
     login::authentication::Principal,
     routing::replies::ReplyAddress,
@@ -54,6 +55,8 @@ pub struct Mailbox {
     pub awaiting: bool,
     /// Whether the journal has come far enough for something in here, and the owner is to send it.
     pub overdue: bool,
+    /// The connection is being closed because of the memory that it holds: nothing is delivered any more.
+    pub is_discarding: bool,
     /// Whether the connection has ended, and its owner waits until everything has left.
     pub ending: bool,
 }
@@ -72,6 +75,8 @@ pub struct ClientState {
     pub awaiting_journal: Vec<u16>,
     /// Subscriptions that were refused a delivery because they had no credit.
     pub waiting: Vec<u32>,
+    /// Subscriptions that have ended while the client had no connection, with their channels.
+    pub cancelled: Vec<(u16, Name)>,
 }
 
 /// The deliveries of a channel, and its settings.
@@ -101,6 +106,8 @@ pub struct Channel {
     pub transactions: BTreeMap<TransactionId, Transaction>,
     /// The reply address of this channel, if it has asked for one.
     pub reply_address: Option<ReplyAddress>,
+    /// Its gets that wait for the disk.
+    pub gets: Vec<ChannelGet>,
     /// Its subscriptions by their tags.
     pub tags: BTreeMap<Name, u32>,
     /// Whether it is in the list of those with publishes to confirm.
@@ -125,6 +132,7 @@ impl Channel {
             is_transactional: false,
             transactions: BTreeMap::new(),
             reply_address: None,
+            gets: Vec::new(),
             tags: BTreeMap::new(),
             unconfirmed: false,
             limit_was_logged: false,
@@ -186,6 +194,7 @@ impl Mailbox {
             full: false,
             awaiting: false,
             overdue: false,
+            is_discarding: false,
             ending: false,
         }
     }
@@ -196,9 +205,15 @@ impl Mailbox {
         self.state.channels.insert(number, Box::new(Channel::new(self.state.channels_opened, options)));
     }
 
+    /// Drops the effects, and delivers nothing from now on.
+    pub fn discard(&mut self) {
+        self.is_discarding = true;
+        self.effects = Effects::default();
+    }
+
     /// Whether the channel of a get is still open.
     pub fn still_wants(&self, get: &Get) -> bool {
-        let channel = self.state.channels.get(&get.origin.channel);
+        let channel = self.state.channels.get(&get.origin.channel).filter(|_| !self.is_discarding);
         channel.is_some_and(|channel| channel.serial == get.channel_serial && !channel.refused)
     }
 
@@ -265,8 +280,8 @@ impl Mailbox {
     pub fn offer(&mut self, number: u32, delivery: &Offer<'_>, message: &MessageRef<'_>, now: Time) -> Taken {
         let Some(subscription) = self.state.subscriptions.get_mut(&number) else { return Taken::NoCredit };
         let Some(channel) = self.state.channels.get_mut(&subscription.channel) else { return Taken::NoCredit };
-        let full = self.backlog + self.stopped + self.effects.len_bytes() >= self.backlog_max;
-        let has_credit = !self.is_parked && channel.has_credit(subscription, self.unacked_max);
+        let full = self.backlog + self.stopped + self.effects.memory_bytes() >= self.backlog_max;
+        let has_credit = !self.is_parked && !self.is_discarding && channel.has_credit(subscription, self.unacked_max);
         if full || !has_credit {
             self.full |= full;
             if channel.unacked.len() >= self.unacked_max && !std::mem::replace(&mut channel.limit_was_logged, true) {

@@ -11,3 +11,4 @@ pub(crate) mod peer;
 pub(crate) mod transaction;
 pub(crate) mod unacked;
 pub(crate) mod unsent;
+pub(crate) mod waiting_gets;

@@ -40,6 +40,10 @@ pub trait Peer: Send + Sync {
         0
     }
 
+    /// Drops what waits for the socket or for a window, up to where the session's own bytes can follow. Of later effects
+    /// only these and refusals are sent.
+    fn discard(&self) {}
+
     /// Notifies the connection's owner: there are events for its session, or deliveries can continue.
     fn wake(&self);
 
@@ -170,6 +174,10 @@ impl Connection {
                     if mailbox.ending {
                         self.peer.wake();
                     }
+                    if !mailbox.effects.is_empty() {
+                        // They wait for the journal.
+                        self.heard(&mut mailbox);
+                    }
                     return mailbox.is_refilled();
                 }
                 mailbox.draining = true;
@@ -229,12 +237,18 @@ impl Connection {
         }
     }
 
+    /// Drops what waits for the socket.
+    pub fn discard(&self) {
+        self.peer.discard();
+        self.heard(&mut self.mailbox.lock());
+    }
+
     /// Asks how many bytes wait for the socket, or for a window.
     fn heard(&self, mailbox: &mut Mailbox) {
         mailbox.backlog = self.peer.waiting();
         mailbox.stopped = self.peer.stopped();
         let in_memory = mailbox.backlog.saturating_sub(self.peer.in_files());
-        self.account.set(Kind::Outbox, in_memory + mailbox.stopped + mailbox.effects.len_bytes());
+        self.account.set(Kind::Outbox, in_memory + mailbox.stopped + mailbox.effects.memory_bytes());
     }
 
     /// The connection's name.

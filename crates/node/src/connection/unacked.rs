@@ -165,6 +165,16 @@ impl Unacked {
         })
     }
 
+    /// Whether the delivery of this id is unsettled, came from this place, and is not accepted.
+    pub fn holds(&self, id: u64, place: Place) -> bool {
+        let Some(tag) = self.unsettled_tag(id) else { return false };
+        let found = match tag.checked_sub(self.base) {
+            None => self.stuck.get(&tag).copied(),
+            Some(slot) => usize::try_from(slot).ok().and_then(|slot| self.ring.get(slot).copied().flatten()),
+        };
+        found.is_some_and(|delivery| delivery.place == place && !delivery.is_accepted)
+    }
+
     /// All unsettled deliveries with their tags, oldest first.
     fn unsettled(&self) -> impl Iterator<Item = (u64, Delivery)> {
         let stuck = self.stuck.iter().map(|(tag, delivery)| (*tag, *delivery));
@@ -254,6 +264,10 @@ impl Unacked {
             self.base += 1;
             return self.id_of(self.base - 1);
         }
+        if self.ring.len() >= Self::RING_MAX && self.live * 8 < self.ring.len() {
+            self.move_stuck();
+            return self.skip();
+        }
         self.ring.push_back(None);
         self.id_of(self.last())
     }
@@ -306,6 +320,9 @@ impl Unacked {
 
     /// A delivery that was taken is unsettled again.
     pub fn put_back(&mut self, tag: u64, delivery: Delivery) {
+        if delivery.is_accepted {
+            self.timeouts.insert(tag, NEVER);
+        }
         let slot = tag.checked_sub(self.base).and_then(|slot| self.ring.get_mut(usize::try_from(slot).ok()?));
         match slot {
             Some(slot) => {

@@ -21,7 +21,7 @@ impl Mailbox {
     pub fn waits_for_credit(&mut self, number: u32) -> bool {
         let Some(subscription) = self.state.subscriptions.get(&number) else { return true };
         let Some(channel) = self.state.channels.get(&subscription.channel) else { return true };
-        if !self.is_parked && channel.has_credit(subscription, self.unacked_max) {
+        if !self.is_parked && !self.is_discarding && channel.has_credit(subscription, self.unacked_max) {
             return false;
         }
         self.wait_for_credit(number);
@@ -32,11 +32,14 @@ impl Mailbox {
     /// channel, the message counts as delivered, unless deliveries are settled at once: then it stays where it is. If the
     /// channel goes on, its subscription waits until its credit is set again.
     pub fn offer_unsent(&mut self, number: u32, delivery: &Offer<'_>, refusal: &Refusal, now: Time) -> Unsent {
-        let Some(subscription) = self.state.subscriptions.get_mut(&number) else { return Unsent::NoCredit };
+        let Some(subscription) = self.state.subscriptions.get(&number) else { return Unsent::NoCredit };
         let (channel, no_ack) = (subscription.channel, subscription.no_ack);
         let Some(found) = self.state.channels.get(&channel) else { return Unsent::NoCredit };
         let goes_on = found.on_refusal == OnRefusal::GoOn;
-        if goes_on {
+        if goes_on
+            && !self.lapse(number)
+            && let Some(subscription) = self.state.subscriptions.get_mut(&number)
+        {
             subscription.credit = Credit::Grant(0);
         }
         if no_ack || goes_on {

@@ -7,6 +7,7 @@ pub(crate) mod fitting;
 pub(crate) mod gets;
 pub(crate) mod host;
 pub(crate) mod node;
+pub(crate) mod prepared;
 pub(crate) mod pull_timers;
 pub(crate) mod start;
 pub(crate) mod touched;

@@ -1,7 +1,6 @@
 //! One member: joins the catalog, the shard and its storage, and the connections.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{
@@ -11,8 +10,8 @@ use std::{
 };
 
 use ferrymq_auth::{DelayedLogins, FailedLogins, PasswordChecks};
-use ferrymq_broker::{Catalog, HistoryBudget, Ports, PreparedTransaction, Shard};
-use ferrymq_model::{ConnectionId, Dialects, Event, Limits, Name, Position, QueueId, Refusal, Time};
+use ferrymq_broker::{Catalog, HistoryBudget, Ports, Shard};
+use ferrymq_model::{ConnectionId, Dialects, Event, Limits, Position, QueueId, Refusal, Time};
 use ferrymq_storage::{BodyFiles, Store};
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
@@ -25,8 +24,9 @@ use crate::{
     core::{
         disk::DiskState,
         failed_queues::FailedQueues,
-        gets::PendingGet,
+        gets::WaitingGets,
         host::Host,
+        prepared::PreparedTransactions,
         transition::{CatalogLock, Core, Deferred, Transition},
     },
     login::authentication::Backend,
@@ -123,12 +123,12 @@ pub struct Node {
     pub(crate) bodies: Arc<BodyFiles>,
     /// Connections with something to send after the journal is durable. Locked only to add one or to take all.
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
-    /// Gets whose message storage is reading. Locked only to add one or to take some.
-    pub(crate) gets: Mutex<Vec<PendingGet>>,
+    /// Gets whose message storage is reading. Locked only to find, add or remove one, after the shard's lock.
+    pub(crate) gets: Mutex<WaitingGets>,
     /// Connections that get outstanding deliveries once more, and the queues that storage is reading for that.
     pub(crate) redelivering: Mutex<Vec<(QueueId, Arc<Connection>)>>,
-    /// Prepared transactions by vhost and name. Locked only to add, find or remove one, after the shard's lock.
-    pub(crate) prepared: Mutex<BTreeMap<(Name, Vec<u8>), PreparedTransaction>>,
+    /// Locked only to add, find or remove one, after the shard's lock.
+    pub(crate) prepared: Mutex<PreparedTransactions>,
     /// The memory that connections hold.
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) stalled: AtomicBool,
@@ -236,7 +236,6 @@ impl Node {
         } else {
             delete();
         }
-        self.gets.lock().retain(|get| !Arc::ptr_eq(&get.connection, connection));
         self.redelivering.lock().retain(|(_, waiting)| !Arc::ptr_eq(waiting, connection));
         self.core.lock().free_slot(connection.id().0 as usize);
     }
@@ -292,16 +291,8 @@ impl Node {
         if open.is_some() {
             self.run_deferred(deferred, None);
         }
-        let waiting: Vec<PendingGet> = self.gets.lock().extract_if(.., |waiting| waiting.get.queue == queue).collect();
-        for PendingGet { connection, get } in waiting {
-            let mut mailbox = connection.mailbox();
-            if mailbox.still_wants(&get) {
-                mailbox.refuse_for_session(get.origin, &refusal);
-            }
-            drop(mailbox);
-            connection.drain();
-            connection.wake();
-        }
+        self.retry_redeliveries(&[queue]);
+        self.end_gets(queue, Some(&refusal));
     }
 
     /// Whether publishers are ahead of a queue's consumers: see [`Shard::is_ahead`].
@@ -380,6 +371,9 @@ impl Node {
                 }
             });
         }
+        for queue in std::mem::take(&mut deferred.forgotten) {
+            self.end_gets(queue, None);
+        }
         for (connection, subscription) in std::mem::take(&mut deferred.ended) {
             connection.publish_consumer_deleted(self, &subscription);
         }
@@ -393,6 +387,7 @@ impl Node {
     /// exchanges.
     fn forget_gone(&self, deferred: &mut Deferred, own: Option<&Arc<Connection>>) -> u64 {
         deferred.gone.iter().for_each(|queue| self.failed.remove(*queue));
+        self.retry_redeliveries(&deferred.gone);
         let mut catalog = self.catalog.write();
         self.decide_unit(CatalogLock::Write(&mut catalog), deferred, |shard, ports| {
             // From now on, an alternate exchange may get the messages that were routed to them.
@@ -443,6 +438,7 @@ impl Node {
         drop(catalog);
         if open.is_some() {
             self.run_deferred(deferred, None);
+            self.go_on_with_gets();
         }
     }
 
@@ -529,21 +525,20 @@ impl Node {
 
     /// Ends pulls that have waited for long enough.
     fn end_pulls(&self, now: Time) {
-        let ended: Vec<(Arc<Connection>, u32, Time)> = {
+        let lapsed: Vec<Arc<Connection>> = {
             let mut core = self.core.lock();
             let ended = core.pull_timers.take_ended(now);
-            let of = |subscription| {
+            // Under the lock: a session may leave its connection.
+            let lapsed = |(end, subscription)| {
                 let (slot, number) = subscription_parts(subscription);
-                Some((core.connections.get(slot)?.clone()?, number))
+                let connection = core.connections.get(slot)?.clone()?;
+                let lapses = connection.mailbox().pull_timer_ended(number, end);
+                lapses.then_some(connection)
             };
-            ended
-                .into_iter()
-                .filter_map(|(end, one)| of(one).map(|(connection, number)| (connection, number, end)))
-                .collect()
+            ended.into_iter().filter_map(lapsed).collect()
         };
-        for (connection, number, end) in ended {
-            let lapses = connection.mailbox().pull_timer_ended(number, end);
-            if lapses && connection.drain() {
+        for connection in lapsed {
+            if connection.drain() {
                 connection.wake();
             }
         }

@@ -242,7 +242,7 @@ impl Node {
         });
         drop(catalog);
         let Some(queues) = loaded else { return };
-        self.retry_gets(&queues);
+        self.gets_are_ready(&queues);
         self.retry_redeliveries(&queues);
         self.run_deferred(deferred, None);
     }
@@ -283,7 +283,7 @@ impl Node {
         core.timer = Some(now);
         drop(core);
         self.host.set_timer(Some(now));
-        self.retry_gets(&blocked_on_storage);
+        self.gets_are_ready(&blocked_on_storage);
     }
 }
 

@@ -119,6 +119,8 @@ pub struct Deferred {
     pub touched: Touched,
     /// Queues that were deleted: the catalog has to remove them.
     pub gone: Vec<QueueId>,
+    /// Queues that the catalog has removed: gets that wait for them find nothing.
+    pub forgotten: Vec<QueueId>,
     /// If a deletion has left bindings, [`Catalog::gone`] before and after it: the catalog must remove them.
     pub unbinding: Option<Range<u64>>,
     /// Whether there is more to deliver.
@@ -190,7 +192,11 @@ impl Transition<'_> {
             let mut mailbox = connection.mailbox();
             if let Some(ended) = mailbox.unsubscribe(number) {
                 self.pull_timers.set(subscription, ended.pull_ends, None);
-                mailbox.effects.cancelled(ended.channel, ended.tag.clone());
+                if mailbox.is_parked {
+                    mailbox.state.cancelled.push((ended.channel, ended.tag.clone()));
+                } else {
+                    mailbox.effects.cancelled(ended.channel, ended.tag.clone());
+                }
                 drop(mailbox);
                 self.deferred.ended.push((connection.clone(), ended));
                 self.deferred.touch(connection);
@@ -246,6 +252,7 @@ impl Transition<'_> {
     pub fn forget_gone(&mut self) {
         for queue in std::mem::take(&mut self.deferred.gone) {
             self.catalog().forget_queue(queue);
+            self.deferred.forgotten.push(queue);
         }
     }
 
@@ -328,8 +335,9 @@ impl Transition<'_> {
 impl Deferred {
     /// Whether there is only a little to send, to which the rest of an input may add.
     pub fn can_wait(&self) -> bool {
-        let Self { touched, gone, unbinding, more, events, trace_messages, ended, unclaimed } = self;
+        let Self { touched, gone, forgotten, unbinding, more, events, trace_messages, ended, unclaimed } = self;
         let nothing_else = gone.is_empty()
+            && forgotten.is_empty()
             && unbinding.is_none()
             && events.is_empty()
             && trace_messages.is_empty()

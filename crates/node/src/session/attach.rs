@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use ferrymq_broker::{Ports, UserLimits};
+use ferrymq_broker::{Ports, SequenceRange, UserLimits};
 use ferrymq_model::{
     Attach, ConnectionId, Deliveries, Event, Origin, Refusal, Reply, Settlement, SubscriptionId, Time,
 };
 
 use super::{
     redelivery::Redelivery,
-    table::{Found, SessionKey},
+    table::{Found, SESSIONS_MAX, SessionKey},
 };
 use crate::{
     client::Client,
     connection::{
+        credit::Pull,
         effects::Effects,
         mailbox::{ClientState, Mailbox},
         peer::{Connection, Peer, subscription_id},
@@ -59,6 +60,9 @@ impl Client {
         let mut core = node.core.lock();
         if core.sessions.get_mut(&key).is_some_and(|session| session.user != user) {
             return Err(Refusal::AccessRefused(format!("session '{}' belongs to another user", attach.session)));
+        }
+        if core.sessions.is_full() && core.sessions.get_mut(&key).is_none() {
+            return Err(Refusal::ResourceLimit(format!("there are {SESSIONS_MAX} sessions")));
         }
         match core.sessions.attach(&key, &user, attach.keep_ms, &self.connection) {
             Found::Nothing => {
@@ -141,13 +145,18 @@ impl Client {
             &node.limits,
         );
         let kept = Arc::new(kept);
-        let mut deferred = Deferred::default();
+        let (mut deferred, mut held) = (Deferred::default(), Vec::new());
         let next = {
             let mut core = node.core.lock();
             let (number, slot) = (self.connection.id(), core.take_slot());
             kept.set_id(number);
             let state = self.connection.mailbox().take_state();
-            kept.mailbox().put_state(state);
+            let mut mailbox = kept.mailbox();
+            mailbox.put_state(state);
+            mailbox.leave_connection(&mut held);
+            let subscriptions = mailbox.subscription_ids(number);
+            drop(mailbox);
+            core.shard.pause(&subscriptions);
             core.connections[number.0 as usize] = Some(kept.clone());
             // The connection, which has nothing any more, needs a number of its own until it has ended.
             self.connection.set_id(ConnectionId(slot as u64));
@@ -155,8 +164,7 @@ impl Client {
             let keep_ms = core.sessions.get_mut(&key).map_or(0, |session| session.keep_ms);
             core.sessions.detach(&key, Some((kept.clone(), now.after_ms(keep_ms))))
         };
-        let subscriptions = kept.mailbox().subscription_ids(kept.id());
-        node.decide(&mut deferred, |shard, _| shard.pause(&subscriptions));
+        node.decide(&mut deferred, |shard, ports| shard.settle(&held, Settlement::FAIL, ports.now(), ports));
         self.run_deferred(deferred);
         grant(next);
     }
@@ -263,10 +271,28 @@ impl Mailbox {
         self.state = state;
     }
 
-    /// New deliveries follow. Returns the subscriptions that wait, and all of them.
-    pub(crate) fn unpark(&mut self, connection: ConnectionId) -> (Vec<SubscriptionId>, Vec<SubscriptionId>) {
+    /// What came between the end of the connection and this: answers of gets, whose messages are requeued, and refusals
+    /// that nobody has seen.
+    fn leave_connection(&mut self, held: &mut Vec<SequenceRange>) {
+        for number in self.channel_numbers() {
+            self.settle_gets(number, held);
+            if let Some(channel) = self.state.channels.get_mut(&number) {
+                channel.refused = false;
+            }
+        }
+    }
+
+    /// New deliveries follow, after the ends of subscriptions. Returns the subscriptions that wait, all of them, and the
+    /// pulls among them.
+    pub(crate) fn unpark(&mut self, connection: ConnectionId) -> (Vec<SubscriptionId>, Vec<SubscriptionId>, Vec<Pull>) {
         self.is_parked = false;
-        (self.take_waiting(connection), self.subscription_ids(connection))
+        for (channel, tag) in std::mem::take(&mut self.state.cancelled) {
+            self.effects.cancelled(channel, tag);
+        }
+        let mut numbers: Vec<u32> = self.state.subscriptions.keys().copied().collect();
+        numbers.sort_unstable();
+        let pulls = numbers.into_iter().map(|number| self.pull_of(number)).collect();
+        (self.take_waiting(connection), self.subscription_ids(connection), pulls)
     }
 
     fn subscription_ids(&self, connection: ConnectionId) -> Vec<SubscriptionId> {

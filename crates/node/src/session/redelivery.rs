@@ -2,11 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use ferrymq_broker::{Next, Ports};
-use ferrymq_model::{MessageRef, Place, QueueId};
+use ferrymq_broker::{Next, Ports, SequenceRange};
+use ferrymq_model::{Deliveries, MessageRef, Place, QueueId, Settlement};
 
 use crate::{
-    client::Client,
+    client::{Client, consume::begin_pull},
     connection::{effects::DeliveryHeader, mailbox::Mailbox, peer::Connection},
     core::{
         node::Node,
@@ -32,26 +32,34 @@ enum Redelivered {
     Yes,
     /// Storage reads the message, and the connection is notified when it has.
     Pending,
-    /// The message is gone.
-    Gone,
+    /// The message is gone, or too long for this client.
+    No,
 }
 
 impl Client {
     /// Delivers outstanding deliveries once more, as long as the socket accepts them; after the last one, new deliveries
     /// follow.
     pub(crate) fn redeliver_some(&mut self) {
-        while self.is_redelivering() && !self.connection.mailbox().is_full() {
+        while !self.has_ended() && self.is_redelivering() && !self.connection.mailbox().waits_for_socket() {
             let (mut deferred, mut is_pending) = (Deferred::default(), false);
             let (redeliveries, connection) = (&mut self.redeliveries, &self.connection);
             self.node.decide(&mut deferred, |shard, ports| {
                 for _ in 0..HELD_MESSAGES_MAX {
                     let Some(one) = redeliveries.as_ref().and_then(VecDeque::front) else { break };
-                    if connection.mailbox().is_full() {
+                    if connection.mailbox().waits_for_socket() {
                         break;
                     }
-                    is_pending = ports.redeliver(connection, one) == Redelivered::Pending;
-                    if is_pending {
-                        break;
+                    match ports.redeliver(connection, one) {
+                        Redelivered::Yes => {}
+                        Redelivered::No => {
+                            let mut held = Vec::new();
+                            connection.mailbox().give_up(one, &mut held);
+                            shard.settle(&held, Settlement::RELEASE, ports.now(), ports);
+                        }
+                        Redelivered::Pending => {
+                            is_pending = true;
+                            break;
+                        }
                     }
                     if let Some(rest) = redeliveries.as_mut() {
                         rest.pop_front();
@@ -59,9 +67,12 @@ impl Client {
                 }
                 if redeliveries.as_ref().is_some_and(VecDeque::is_empty) {
                     *redeliveries = None;
-                    let (waiting, subscriptions) = connection.mailbox().unpark(connection.id());
+                    let (waiting, subscriptions, pulls) = connection.mailbox().unpark(connection.id());
                     shard.resume(&subscriptions);
                     shard.credit(&waiting);
+                    for pull in pulls {
+                        begin_pull(connection, pull, shard, ports);
+                    }
                 }
                 ports.touch(connection);
             });
@@ -92,28 +103,55 @@ impl Transition<'_> {
     fn redeliver(&mut self, connection: &Arc<Connection>, one: &Redelivery) -> Redelivered {
         let queue = one.place.queue.queue();
         if self.node.failed.check(&[queue]).is_err() {
-            return Redelivered::Gone;
+            return Redelivered::No;
         }
         match self.next(one.place.queue, one.place.sequence) {
             Next::Pending => {
                 // Under the lock that storage needs to report what it has read: so no report is missed.
-                self.node.redelivering.lock().push((queue, connection.clone()));
+                let mut waiting = self.node.redelivering.lock();
+                if !waiting.iter().any(|(other, waits)| *other == queue && Arc::ptr_eq(waits, connection)) {
+                    waiting.push((queue, connection.clone()));
+                }
                 return Redelivered::Pending;
             }
             Next::Message { sequence, handle, .. } if sequence == one.place.sequence => {
                 let message = self.stored(handle);
                 if message.needed_bytes() <= connection.properties_bytes_max() {
                     connection.mailbox().deliver_again(one, &message);
+                    Redelivered::Yes
+                } else {
+                    Redelivered::No
                 }
             }
-            Next::Message { .. } | Next::End => return Redelivered::Gone,
+            Next::Message { .. } | Next::End => Redelivered::No,
         }
-        Redelivered::Yes
     }
 }
 
 impl Mailbox {
+    /// Whether so much waits for the socket that nothing is delivered once more until it has accepted that.
+    fn waits_for_socket(&mut self) -> bool {
+        let waits = self.is_full();
+        self.full |= waits;
+        waits
+    }
+
+    /// Whether the client has not settled it since its connection began.
+    fn is_outstanding(&self, one: &Redelivery) -> bool {
+        self.state.channels.get(&one.channel).is_some_and(|channel| channel.unacked.holds(one.id, one.place))
+    }
+
+    /// It cannot be delivered once more, and is unsettled no longer.
+    fn give_up(&mut self, one: &Redelivery, taken: &mut Vec<SequenceRange>) {
+        if self.is_outstanding(one) {
+            self.settle(one.channel, Deliveries::One(one.id), taken);
+        }
+    }
+
     fn deliver_again(&mut self, one: &Redelivery, message: &MessageRef<'_>) {
+        if !self.is_outstanding(one) {
+            return;
+        }
         let header = DeliveryHeader { delivery_tag: one.id, redelivered: true, attempts: None };
         let subscription = one.subscription.and_then(|number| self.state.subscriptions.get(&number));
         let tag = subscription.map(|subscription| subscription.tag.clone()).unwrap_or_default();

@@ -50,7 +50,15 @@ pub enum Found {
     Held(Arc<Connection>, Option<Arc<Connection>>),
 }
 
+/// The maximum number of sessions.
+pub const SESSIONS_MAX: usize = 100_000;
+
 impl Sessions {
+    /// Whether there may be no further one.
+    pub fn is_full(&self) -> bool {
+        self.all.len() >= SESSIONS_MAX
+    }
+
     /// The session of this name.
     pub fn get_mut(&mut self, key: &SessionKey) -> Option<&mut Session> {
         self.all.get_mut(key)

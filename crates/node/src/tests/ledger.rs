@@ -9,10 +9,14 @@ use std::{
     },
 };
 
-use ferrymq_model::{Ask, Body, Command, Event, Limits, Login, Name, Publish, Refusal, Span, Time, TransactionId};
+use ferrymq_model::{
+    Arguments, Ask, Body, Command, Deliveries, Event, Limits, Login, Name, Outcome, Publish, PublishExtras, Refusal,
+    Settle, Settlement, Span, Subscribe, Time, TransactionId,
+};
 use ferrymq_storage::{Options, RealDisk};
 
-use crate::tests::rig::{FakeHost, Folder, carry_out, declaration, login, publish, request};
+use crate::connection::unacked::Delivery;
+use crate::tests::rig::{FakeHost, Folder, carry_out, declaration, login, origin, publish, request};
 use crate::{Backend, Client, Effects, Node, NodeSettings, Peer};
 
 const MAX: usize = 32 << 20;
@@ -56,6 +60,12 @@ impl Peer for Socket {
 
     fn stopped(&self) -> usize {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    fn discard(&self) {
+        for bytes in [&self.waiting, &self.in_files, &self.stopped] {
+            bytes.store(0, Ordering::Relaxed);
+        }
     }
 
     fn wake(&self) {}
@@ -282,4 +292,92 @@ fn bytes_in_files_are_no_memory_and_effects_that_wait_for_a_window_are() {
     socket.stopped.store(3 * MAX, Ordering::Relaxed);
     client.written();
     assert!(end_of(&mut client).is_some(), "the connection holds more memory than all may");
+}
+
+/// An idle connection is never the reason, whoever is: not while those that hold much end, and not after that.
+#[test]
+fn an_idle_connection_is_not_closed() {
+    let rig = Rig::new(memory());
+    let (mut idle, _) = rig.client();
+    rig.host.memory.store(4 * MAX as u64, Ordering::Relaxed);
+    let (mut holders, sockets): (Vec<_>, Vec<_>) = (0..3).map(|_| rig.client()).unzip();
+    for (client, socket) in holders.iter_mut().zip(&sockets) {
+        socket.waiting.store(MAX / 2, Ordering::Relaxed);
+        client.written();
+    }
+    rig.pass(10_000);
+    let closed: Vec<bool> = holders.iter_mut().map(|holder| end_of(holder).is_some()).collect();
+    assert_eq!(closed.iter().filter(|closed| **closed).count(), 2, "until connections hold less than a half");
+    assert_eq!(
+        rig.node.usage().memory.iter().find(|(kind, _)| *kind == "outboxes of connections").unwrap().1,
+        MAX as u64 / 2
+    );
+    assert_eq!(end_of(&mut idle), None);
+    // They end, while their sockets take more time. The memory of the process stays where it is.
+    for (client, socket) in holders.iter_mut().zip(&sockets) {
+        client.end();
+        socket.waiting.store(MAX, Ordering::Relaxed);
+        client.written();
+    }
+    idle.holds(100, 100);
+    rig.pass(10_000);
+    assert!(end_of(&mut idle).is_none() && !idle.is_paused());
+}
+
+/// What waits for the socket of a connection that is closed for its memory is dropped, in the mailbox, too.
+#[test]
+fn who_is_closed_holds_nothing_any_more() {
+    let rig = Rig::new(memory());
+    let (mut holder, socket) = rig.client();
+    let queue = declaration("q");
+    carry_out(&mut holder, b"", vec![request(Ask::DeclareQueue(queue))]);
+    socket.waiting.store(2 * MAX, Ordering::Relaxed);
+    holder.written();
+    let ledger = rig.node.usage().memory;
+    assert!(ledger.contains(&("outboxes of connections", 0)), "{ledger:?}");
+    assert!(end_of(&mut holder).is_some());
+    assert!(holder.connection.mailbox().is_discarding);
+}
+
+/// A kept message takes far more than its own bytes.
+#[test]
+fn open_transactions_count_what_they_take() {
+    let rig = Rig::new(uploads());
+    let (mut client, _) = rig.client();
+    let commands = vec![request(Ask::DeclareQueue(declaration("q"))), request(Ask::SelectTransactions)];
+    carry_out(&mut client, b"", commands);
+    let kept = |rig: &Rig| rig.node.usage().memory.iter().find(|(kind, _)| *kind == "open transactions").unwrap().1;
+    let routing_key = Span { start: 0, len: 1 };
+    let empty = || Command::Publish(Publish { routing_key, ..publish(Body::Span(Span { start: 1, len: 0 })) });
+    carry_out(&mut client, b"q", (0..100).map(|_| empty()).collect());
+    let least = size_of::<Publish>() + size_of::<PublishExtras>();
+    assert!(kept(&rig) >= 100 * least as u64, "{}", kept(&rig));
+    carry_out(&mut client, b"", vec![request(Ask::Commit(TransactionId::SELECTED))]);
+    assert_eq!(kept(&rig), 0);
+
+    // Settlements count, too.
+    let subscribe = Subscribe {
+        queue: Name::from("q"),
+        tag: Name::from("tag"),
+        no_ack: false,
+        exclusive: false,
+        credit: None,
+        arguments: Arguments::default(),
+    };
+    carry_out(&mut client, b"", vec![request(Ask::Subscribe(subscribe))]);
+    let settle = |deliveries| {
+        Command::Settle(Settle {
+            origin: origin(),
+            deliveries,
+            outcome: Outcome::Settled(Settlement::Accept),
+            transaction: None,
+        })
+    };
+    carry_out(&mut client, b"", (1..=50).map(|tag| settle(Deliveries::One(tag))).collect());
+    let (single, at_once) = (kept(&rig), settle(Deliveries::UpTo(100)));
+    assert!(single >= 50 * size_of::<(u64, Delivery)>() as u64, "{single}");
+    carry_out(&mut client, b"", vec![at_once]);
+    assert!(kept(&rig) - single >= 50 * size_of::<(u64, Delivery)>() as u64, "{}", kept(&rig));
+    carry_out(&mut client, b"", vec![request(Ask::RollBack(TransactionId::SELECTED))]);
+    assert_eq!(kept(&rig), 0);
 }

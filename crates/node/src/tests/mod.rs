@@ -6,6 +6,7 @@ pub(crate) mod confirms;
 pub(crate) mod credit;
 pub(crate) mod definitions;
 pub(crate) mod doubling;
+pub(crate) mod gets;
 pub(crate) mod ledger;
 pub(crate) mod login;
 pub(crate) mod messages;

@@ -122,6 +122,7 @@ fn a_message_that_does_not_fit_ends_its_channel_and_stays() {
         if !no_ack {
             let get = Ask::Get(GetCommand { queue: Name::from("q"), no_ack: true });
             talk.ask(origin(), get);
+            assert_eq!(talk.notes.take(), ["got a"]);
         }
         let get = Ask::Get(GetCommand { queue: Name::from("q"), no_ack });
         let events = talk.ask(Origin { token: 9, ..origin() }, get);

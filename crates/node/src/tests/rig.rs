@@ -17,7 +17,7 @@ pub fn open(folder: &Folder, gate: Arc<Gate>, host: Arc<dyn Host>) -> Arc<Node> 
     let settings = NodeSettings {
         directory: folder.0.clone(),
         limits: Limits::default(),
-        storage: Options { file_bytes: 256 << 10, ..Options::default() },
+        storage: Options { file_bytes: 256 << 10, read_bytes_max: 1 << 20, rest_ms: 50, ..Options::default() },
         fixed: Default::default(),
         dialects: Default::default(),
         backends: vec![Backend::Internal],

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use ferrymq_model::{
     Ask, Body, ChannelOptions, Command, Credit, Deliveries, DeliveryIds, Event, Outcome, Publish, PublishExtras,
-    Refusal, Reply, Settle, Settlement, Span, TransactionId,
+    Refusal, Reply, Settle, Settlement, Span, Time, TransactionId,
 };
+use parking_lot::Mutex;
 
-use crate::tests::rig::{Moving, carry_out, origin, publish, request};
+use crate::Client;
+use crate::tests::rig::{FakeHost, Moving, Nobody, START, carry_out, login, origin, publish, request};
 use crate::tests::talk::{Talk, of_session};
 
 const EMPTY: [&str; 0] = [];
@@ -194,5 +196,46 @@ fn settlements_wait_for_the_commit_of_their_transaction() {
     let mut seen = talk.notes.take();
     seen.sort();
     assert_eq!(seen, ["0 TxCommitted", "6: b"]);
+    talk.end();
+}
+
+/// A host on which another client publishes when a decision begins, before it has the shard's lock.
+#[derive(Default)]
+struct Between {
+    next: Mutex<Option<Client>>,
+    done: Mutex<Option<Client>>,
+}
+
+impl FakeHost for Between {
+    fn now(&self) -> Time {
+        let next = self.next.lock().take();
+        if let Some(mut other) = next {
+            publish_b(&mut other);
+            *self.done.lock() = Some(other);
+        }
+        START
+    }
+}
+
+fn publish_b(client: &mut Client) {
+    let (routing_key, body) = (Span { start: 0, len: 1 }, Body::Span(Span { start: 1, len: 1 }));
+    carry_out(client, b"qb", vec![Command::Publish(Publish { routing_key, ..publish(body) })]);
+}
+
+/// AMQP 0-9-1, `basic.recover`: all unacknowledged messages. What the client has before the answer is one of them.
+#[test]
+fn what_is_delivered_before_the_answer_to_recover_is_requeued() {
+    let host = Arc::new(Between::default());
+    let mut talk = Talk::on(host.clone()).with_queue();
+    talk.publish(b"a");
+    talk.subscribe_and_see(false, Some(Credit::Window(10)));
+    let mut other = talk.node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
+    carry_out(&mut other, b"", login());
+    talk.notes.take();
+    *host.next.lock() = Some(other);
+    talk.ask(origin(), Ask::Recover);
+    assert_eq!(talk.notes.take(), ["2: b", "0 Recovered", "3: a", "4: b"]);
+    let other = host.done.lock().take();
+    drop(other);
     talk.end();
 }

@@ -46,6 +46,7 @@ impl Peer for Notes {
             Effect::Deliver { delivery_tag, message, .. } => {
                 seen.push(format!("{delivery_tag}: {}", message.body.bytes().escape_ascii()));
             }
+            Effect::Got { message, .. } => seen.push(format!("got {}", first_word(message.body.bytes()))),
             Effect::Reply { origin, reply } => seen.push(format!("{} {reply:?}", origin.token)),
             Effect::CreditLapsed { left, .. } => seen.push(format!("lapsed {left}")),
             Effect::Refused { origin, .. } => seen.push(format!("{} refused", origin.token)),
@@ -63,6 +64,11 @@ impl Peer for Notes {
         *self.turns.lock() += 1;
         self.changed.notify_all();
     }
+}
+
+/// What tells messages of several bytes apart.
+fn first_word(body: &[u8]) -> String {
+    body.split(|byte| *byte == b' ').next().unwrap_or_default().escape_ascii().to_string()
 }
 
 /// A node with one client, whose channel 2 goes on after a refusal.
@@ -109,6 +115,8 @@ impl Talk {
     pub fn wait_for(&mut self, events: &mut Vec<Event>, count: usize, seen: usize) {
         loop {
             let turns = self.notes.turns();
+            // A turn begins.
+            self.client.take_work();
             self.client.take_events(events);
             if events.len() >= count && self.notes.seen.lock().len() >= seen {
                 return;

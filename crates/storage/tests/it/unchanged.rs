@@ -79,6 +79,7 @@ fn it_reads_like_one_that_was_written_to() {
 #[test]
 fn a_lock_that_is_there_is_taken_and_one_that_is_not_is_not_made() {
     let below = FakeDisk::default();
+    below.create_folder(Path::new(FOLDER)).unwrap();
     let lock = Path::new(FOLDER).join("lock");
     let unchanged = UnchangedDisk::new(Arc::new(below.clone()));
     drop(unchanged.lock(&lock).unwrap());

@@ -40,6 +40,14 @@ impl Drop for HeldReads {
     }
 }
 
+/// What the peer has got. Another thread may still be sending to it.
+fn answers(talk: &Talk) -> Vec<String> {
+    while !talk.client.is_drained() {
+        std::thread::yield_now();
+    }
+    talk.notes.take()
+}
+
 fn memory_of(talk: &Talk, kind: &str) -> u64 {
     talk.node.usage().memory.iter().find(|(name, _)| *name == kind).expect("it is in the report").1
 }
@@ -58,7 +66,7 @@ fn blocked() -> (Talk, usize, HeldReads) {
     }
     publish_to(&mut talk, 1, b"m", b"m0");
     talk.wait_for(&mut Vec::new(), 0, 3);
-    talk.notes.take();
+    answers(&talk);
     // What has been moved to disk leaves memory when nothing is asked for.
     while memory_of(&talk, "journal") > 1 << 20 {
         std::thread::yield_now();
@@ -68,7 +76,7 @@ fn blocked() -> (Talk, usize, HeldReads) {
     let mut next = 0;
     while {
         talk.ask(on_channel(3), get("d"));
-        !talk.notes.take().is_empty()
+        !answers(&talk).is_empty()
     } {
         next += 1;
     }
@@ -76,7 +84,7 @@ fn blocked() -> (Talk, usize, HeldReads) {
     // The get that waits ends with its channel.
     talk.ask(on_channel(3), Ask::CloseChannel);
     talk.ask(on_channel(3), Ask::OpenChannel(ChannelOptions::default()));
-    talk.notes.take();
+    answers(&talk);
     assert_eq!(talk.node.gets.lock().len(), 0);
     (talk, next, reads)
 }
@@ -99,14 +107,14 @@ fn requests_of_a_channel_wait_for_its_get() {
     talk.ask(token(3), passive());
     talk.ask(token(4), get("d"));
     talk.ask(token(5), Ask::Unsubscribe(Name::from("tag")));
-    assert_eq!(talk.notes.take(), EMPTY, "the first answer waits for the disk");
+    assert_eq!(answers(&talk), EMPTY, "the first answer waits for the disk");
     // Other channels go on.
     talk.ask(Origin { token: 6, ..on_channel(3) }, passive());
-    let seen = talk.notes.take();
+    let seen = answers(&talk);
     assert!(seen.len() == 1 && seen[0].starts_with("6 QueueDeclared"), "{seen:?}");
     drop(reads);
     talk.wait_for(&mut Vec::new(), 0, 5);
-    let seen = talk.notes.take();
+    let seen = answers(&talk);
     assert_eq!(seen[..2], [format!("got d{next}"), "got m0".to_owned()]);
     assert!(seen[2].starts_with("3 QueueDeclared"), "{seen:?}");
     assert_eq!(seen[3], format!("got d{}", next + 1));
@@ -119,7 +127,7 @@ fn requests_of_a_channel_wait_for_its_get() {
 fn publishes_and_settlements_of_a_channel_wait_for_its_get() {
     let (mut talk, next, reads) = blocked();
     carry_out(&mut talk.client, b"", vec![request(Ask::SelectTransactions)]);
-    talk.notes.take();
+    answers(&talk);
     let acknowledged = Ask::Get(GetCommand { queue: Name::from("d"), no_ack: false });
     talk.ask(origin(), acknowledged);
     publish_to(&mut talk, 1, b"m", b"m1");
@@ -127,16 +135,16 @@ fn publishes_and_settlements_of_a_channel_wait_for_its_get() {
     talk.ask(origin(), Ask::Commit(TransactionId::SELECTED));
     publish_to(&mut talk, 1, b"m", b"m2");
     talk.ask(origin(), Ask::RollBack(TransactionId::SELECTED));
-    assert_eq!(talk.notes.take(), EMPTY);
+    assert_eq!(answers(&talk), EMPTY);
     drop(reads);
     let mut events = Vec::new();
     talk.wait_for(&mut events, 0, 3);
-    assert_eq!(talk.notes.take(), [format!("got d{next}"), "0 TxCommitted".to_owned(), "0 TxRolledBack".to_owned()]);
+    assert_eq!(answers(&talk), [format!("got d{next}"), "0 TxCommitted".to_owned(), "0 TxRolledBack".to_owned()]);
     assert_eq!(events, [], "the settlement was of a message that the channel had");
     talk.ask(on_channel(3), get("m"));
     talk.ask(on_channel(3), get("m"));
     talk.ask(on_channel(3), get("m"));
-    assert_eq!(talk.notes.take(), ["got m0", "got m1", "0 GetEmpty"], "the second one was rolled back");
+    assert_eq!(answers(&talk), ["got m0", "got m1", "0 GetEmpty"], "the second one was rolled back");
     talk.end();
 }
 
@@ -160,13 +168,13 @@ fn the_end_of_a_channel_does_not_wait_for_its_get() {
     publish_to(&mut talk, 1, b"m", b"m1");
     talk.ask(origin(), get("m"));
     talk.ask(Origin { token: 9, ..origin() }, Ask::CloseChannel);
-    assert_eq!(talk.notes.take(), ["9 ChannelClosed"]);
+    assert_eq!(answers(&talk), ["9 ChannelClosed"]);
     assert_eq!(talk.node.gets.lock().len(), 0);
     let passive = |queue| Ask::DeclareQueue(DeclareQueue { passive: true, ..declaration(queue) });
     talk.ask(on_channel(3), passive("late"));
     talk.ask(on_channel(3), get("m"));
     talk.ask(on_channel(3), get("m"));
-    let seen = talk.notes.take();
+    let seen = answers(&talk);
     assert!(seen[0].starts_with("0 QueueDeclared"), "{seen:?}");
     assert_eq!(seen[1..], ["got m0", "got m1"]);
 
@@ -192,7 +200,7 @@ fn gets_of_a_queue_that_goes_are_answered() {
         talk.ask(origin(), get("m"));
         talk.ask(of_session(2, 1), ask);
         talk.wait_for(&mut Vec::new(), 0, 2);
-        assert_eq!(talk.notes.take(), ["0 GetEmpty", "got m0"]);
+        assert_eq!(answers(&talk), ["0 GetEmpty", "got m0"]);
         drop(reads);
         talk.end();
     }
@@ -215,14 +223,14 @@ fn what_waits_for_gets_has_limits() {
     drop(reads);
     talk.wait_for(&mut Vec::new(), 0, 129);
     let expected: Vec<String> = (next..next + 129).map(|number| format!("got d{number}")).collect();
-    assert_eq!(talk.notes.take(), expected);
+    assert_eq!(answers(&talk), expected);
     assert!(!talk.client.is_paused());
 
     // A long message is enough.
     let reads = HeldReads::new(&talk);
     while {
         talk.ask(origin(), get("d"));
-        !talk.notes.take().is_empty()
+        !answers(&talk).is_empty()
     } {}
     publish_to(&mut talk, 1, b"m", &[b'x'; 70_000]);
     assert!(talk.client.is_paused());
@@ -242,7 +250,7 @@ fn gets_of_a_session_have_a_limit() {
     drop(reads);
     let mut events = Vec::new();
     talk.wait_for(&mut events, 0, 300);
-    assert!(talk.notes.take().iter().all(|seen| seen.starts_with("got d")));
+    assert!(answers(&talk).iter().all(|seen| seen.starts_with("got d")));
     assert!(!talk.client.is_paused());
     talk.end();
 }

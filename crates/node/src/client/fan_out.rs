@@ -75,7 +75,7 @@ impl Client {
             }
             self.fan_out_portion(&mut fan_out);
         }
-        let FanOut { publishes, targets, published, stored, .. } = fan_out;
+        let FanOut { publishes, targets, published, stored, .. } = *fan_out;
         let became = |published: &Published| {
             let mut route = Route::Queues(0..targets.len());
             route.became(*published);

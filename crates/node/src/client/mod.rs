@@ -80,7 +80,7 @@ pub struct Client {
     has_published: bool,
     pacing: Pacing,
     /// Messages for many queues that have not been put into all of them yet.
-    fan_out: Option<FanOut>,
+    fan_out: Option<Box<FanOut>>,
     /// The first of `publishes` waits until its body is in its own file.
     filing: Option<Filing>,
     /// No body is written to a file of its own for now.
@@ -94,11 +94,11 @@ pub struct Client {
     /// Units of work since the last call of `take_work`.
     work: Cell<u64>,
     /// The client session that the connection has.
-    pub(crate) session: Option<SessionKey>,
+    pub(crate) session: Option<Box<SessionKey>>,
     /// The session that it waits for.
-    pub(crate) claim: Option<Claim>,
+    pub(crate) claim: Option<Box<Claim>>,
     /// What is to be delivered once more, before anything else is.
-    pub(crate) redeliveries: Option<VecDeque<Redelivery>>,
+    pub(crate) redeliveries: Option<Box<VecDeque<Redelivery>>>,
     ended: bool,
 }
 

@@ -179,7 +179,7 @@ impl Client {
             self.trace_published(&[], &publishes, &routes, targets, &mut deferred);
             self.run_deferred(deferred);
         }
-        self.fan_out = Some(FanOut::new(publishes, targets.to_vec(), wants_confirm));
+        self.fan_out = Some(FanOut::new(publishes, targets.to_vec(), wants_confirm).into());
         count
     }
 

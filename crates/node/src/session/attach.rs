@@ -67,7 +67,7 @@ impl Client {
         match core.sessions.attach(&key, &user, attach.keep_ms, &self.connection) {
             Found::Nothing => {
                 drop(core);
-                self.session = Some(key);
+                self.session = Some(key.into());
                 self.attached(origin, false);
             }
             Found::Held(holder, waited) => {
@@ -76,11 +76,11 @@ impl Client {
                 let loses = waited.unwrap_or(holder);
                 loses.mailbox().events.push(Event::Close(Refusal::TakenOver));
                 loses.wake();
-                self.claim = Some(Claim { origin, attach });
+                self.claim = Some(Claim { origin, attach }.into());
             }
             Found::Kept(kept) if attach.is_fresh => {
                 drop(core);
-                self.session = Some(key);
+                self.session = Some(key.into());
                 node.end_kept(&kept);
                 self.attached(origin, false);
             }
@@ -93,7 +93,7 @@ impl Client {
                 let state = kept.mailbox().take_state();
                 self.connection.mailbox().put_state(state);
                 drop(core);
-                self.session = Some(key);
+                self.session = Some(key.into());
                 self.go_on_with_session();
                 self.attached(origin, true);
             }
@@ -103,7 +103,8 @@ impl Client {
 
     /// Another connection has given the session up.
     pub(crate) fn take_claim(&mut self, events: &mut Vec<Event>) {
-        let Some(Claim { origin, attach }) = self.claim.take() else { return };
+        let Some(claim) = self.claim.take() else { return };
+        let Claim { origin, attach } = *claim;
         if let Err(refusal) = self.attach(origin, attach) {
             self.connection.mailbox().refuse(origin, &refusal, events);
         }
@@ -123,8 +124,8 @@ impl Client {
     /// The connection ends. Returns whether its session is kept; otherwise everything that belongs to it must end, and
     /// then [`Client::release_session`] must be called.
     pub(crate) fn leave_session(&mut self) -> bool {
-        if let Some(Claim { attach, .. }) = self.claim.take() {
-            let key = self.session_key(&attach);
+        if let Some(claim) = self.claim.take() {
+            let key = self.session_key(&claim.attach);
             self.node.core.lock().sessions.give_up(&key, &self.connection);
         }
         let Some(key) = &self.session else { return false };
@@ -189,7 +190,7 @@ impl Client {
         let waits = mailbox.awaits_journal(self.node.durable_position());
         mailbox.awaiting = waits;
         drop(mailbox);
-        self.redeliveries = Some(outstanding.into());
+        self.redeliveries = Some(Box::new(outstanding.into()));
         for _ in 0..channels {
             let (vhost, user) = (self.caller().vhost, self.caller().user);
             // They were counted when they were opened; without limits nothing is refused.

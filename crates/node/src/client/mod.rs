@@ -98,7 +98,7 @@ pub struct Client {
     /// The session that it waits for.
     pub(crate) claim: Option<Box<Claim>>,
     /// What is to be delivered once more, before anything else is.
-    pub(crate) redeliveries: Option<Box<VecDeque<Redelivery>>>,
+    pub(crate) redeliveries: Option<VecDeque<Redelivery>>,
     ended: bool,
 }
 

@@ -190,7 +190,7 @@ impl Client {
         let waits = mailbox.awaits_journal(self.node.durable_position());
         mailbox.awaiting = waits;
         drop(mailbox);
-        self.redeliveries = Some(Box::new(outstanding.into()));
+        self.redeliveries = Some(outstanding.into());
         for _ in 0..channels {
             let (vhost, user) = (self.caller().vhost, self.caller().user);
             // They were counted when they were opened; without limits nothing is refused.

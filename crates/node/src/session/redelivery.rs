@@ -45,7 +45,7 @@ impl Client {
             let (redeliveries, connection) = (&mut self.redeliveries, &self.connection);
             self.node.decide(&mut deferred, |shard, ports| {
                 for _ in 0..HELD_MESSAGES_MAX {
-                    let Some(one) = redeliveries.as_deref().and_then(VecDeque::front) else { break };
+                    let Some(one) = redeliveries.as_ref().and_then(VecDeque::front) else { break };
                     if connection.mailbox().waits_for_socket() {
                         break;
                     }
@@ -65,7 +65,7 @@ impl Client {
                         rest.pop_front();
                     }
                 }
-                if redeliveries.as_deref().is_some_and(VecDeque::is_empty) {
+                if redeliveries.as_ref().is_some_and(VecDeque::is_empty) {
                     *redeliveries = None;
                     let (waiting, subscriptions, pulls) = connection.mailbox().unpark(connection.id());
                     shard.resume(&subscriptions);
@@ -112,7 +112,7 @@ impl Transition<'_> {
                 if !waiting.iter().any(|(other, waits)| *other == queue && Arc::ptr_eq(waits, connection)) {
                     waiting.push((queue, connection.clone()));
                 }
-                return Redelivered::Pending;
+                Redelivered::Pending
             }
             Next::Message { sequence, handle, .. } if sequence == one.place.sequence => {
                 let message = self.stored(handle);

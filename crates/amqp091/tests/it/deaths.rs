@@ -89,20 +89,20 @@ fn as_recorded_from_rabbitmq() {
 /// A message of a publisher, and what became of it.
 struct Dead {
     properties: Vec<u8>,
-    letter: DeadLetter,
+    dead_letter: DeadLetter,
 }
 
 /// A message dies, again and again.
 fn dies(properties: &[u8], deaths: &[Death<'_>]) -> Dead {
-    let mut letter = DeadLetter::default();
+    let mut dead_letter = DeadLetter::default();
     for death in deaths {
-        letter = DeadLetter::of(&message(properties, &letter.annotations), &PropertyList, death);
+        dead_letter = DeadLetter::of(&message(properties, &dead_letter.annotations), &PropertyList, death);
     }
-    Dead { properties: properties.to_vec(), letter }
+    Dead { properties: properties.to_vec(), dead_letter }
 }
 
 fn headers(dead: &Dead) -> Table {
-    PropertyList.headers(&message(&dead.properties, &dead.letter.annotations))
+    PropertyList.headers(&message(&dead.properties, &dead.dead_letter.annotations))
 }
 
 fn header(dead: &Dead, key: &str) -> Value {
@@ -128,7 +128,7 @@ fn an_entry_for_each_queue_and_reason_the_latest_first() {
     let dead = dies(&hex("0000"), &[a, b, a, death("a", DeliveryLimit)]);
     assert_eq!(history(&dead), ["a delivery_limit 1", "a rejected 2", "b expired 1"]);
     let expected = [("a", false), ("a", true), ("b", false)].map(|(queue, rejected)| (queue.to_owned(), rejected));
-    assert_eq!(dead.letter.deaths, expected);
+    assert_eq!(dead.dead_letter.deaths, expected);
     let text = |text: &str| Value::Text(text.to_owned());
     assert_eq!(header(&dead, "x-first-death-reason"), text("rejected"));
     assert_eq!(header(&dead, "x-last-death-reason"), text("delivery_limit"));
@@ -139,11 +139,11 @@ fn an_entry_for_each_queue_and_reason_the_latest_first() {
 fn a_message_dies_as_persistent_as_it_was_and_keeps_its_copies_with_its_key() {
     let properties = hex("3000 0000000F 02 \"CC\" 41 00000007 53 00000002 \"cc\" 02");
     let dead = dies(&properties, &[death("q", DeathReason::Expired)]);
-    assert!(dead.letter.persistent);
-    assert_eq!(dead.letter.more_keys, [b"cc"]);
+    assert!(dead.dead_letter.persistent);
+    assert_eq!(dead.dead_letter.more_keys, [b"cc"]);
     let replaced = Death { new_key: true, ..death("q", DeathReason::Expired) };
     let dead = dies(&properties, &[replaced]);
-    assert!(dead.letter.more_keys.is_empty());
+    assert!(dead.dead_letter.more_keys.is_empty());
     assert_eq!(header(&dead, "CC"), Value::Void);
 }
 
@@ -210,13 +210,13 @@ fn what_a_client_wrote_into_an_entry_stays_in_it() {
     // A death in another queue leaves the entry as it is; one in the same queue changes the count.
     let other = dies(&properties, &[death("other", DeathReason::Expired)]);
     let find = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
-    assert!(find(&shown(&properties, &other.letter.annotations), &entry));
+    assert!(find(&shown(&properties, &other.dead_letter.annotations), &entry));
     assert_eq!(history(&other), ["other expired 1", "q rejected 4"]);
     let same = dies(&properties, &[death("q", DeathReason::Rejected), death("q", DeathReason::Rejected)]);
     assert_eq!(history(&same), ["q rejected 6"]);
     let rest = hex("05 \"queue\" 53 00000001 \"q\" 06 \"reason\" 53 00000008 \"rejected\" 01 \"n\" 73 0007");
     let counted = [hex("05 \"count\" 6C 0000000000000006"), rest].concat();
-    assert!(find(&shown(&properties, &same.letter.annotations), &counted));
+    assert!(find(&shown(&properties, &same.dead_letter.annotations), &counted));
     // The client wrote no headers of a first death, so the server does not know it.
     assert_eq!(header(&same, "x-first-death-queue"), Value::Void);
 }

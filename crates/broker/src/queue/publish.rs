@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use ferrymq_model::{Annotations, DeathReason, Facts, MessageRef, Place, QueueId, Settled, SubscriptionId};
 use hashbrown::HashMap;
 
+use super::commit::Committed;
 use super::dispatch::Offer;
 use super::lanes::lane_of;
 use super::shard::{Queue, Shard, Subscription};
@@ -102,19 +103,13 @@ impl Shard {
         if matched.is_empty() {
             return self.publish(message, facts, persistent, targets, ports);
         }
-        self.publish_named(message, facts, persistent, targets, matched, ports)
+        let (message, facts) = (*message, *facts);
+        self.publish_named(&Committed { message, facts, persistent, targets, matched }, ports)
     }
 
     #[cold]
-    fn publish_named(
-        &mut self,
-        message: &MessageRef<'_>,
-        facts: &Facts,
-        persistent: bool,
-        targets: &[QueueId],
-        matched: &[(QueueId, u64)],
-        ports: &mut impl Ports,
-    ) -> Published {
+    fn publish_named(&mut self, one: &Committed<'_>, ports: &mut impl Ports) -> Published {
+        let Committed { message, facts, persistent, targets, matched } = one;
         let (named, plain): (Vec<QueueId>, Vec<_>) =
             targets.iter().partition(|target| matched.iter().any(|(queue, _)| queue == *target));
         // It is written for each of these queues.
@@ -122,7 +117,7 @@ impl Shard {
         let mut published = if plain.is_empty() {
             Published::default()
         } else {
-            self.publish(message, facts, persistent, &plain, ports)
+            self.publish(message, facts, *persistent, &plain, ports)
         };
         for target in named {
             let mut annotations = Annotations::read(message.annotations);
@@ -132,7 +127,7 @@ impl Shard {
             annotations.bindings.dedup();
             let annotations = annotations.write();
             let message = MessageRef { annotations: &annotations, ..*message };
-            let here = self.publish(&message, facts, persistent, &[target], ports);
+            let here = self.publish(&message, facts, *persistent, &[target], ports);
             published.queues += here.queues;
             published.durable |= here.durable;
             published.refused |= here.refused;

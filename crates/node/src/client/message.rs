@@ -3,6 +3,7 @@
 use ferrymq_broker::KeptMessage;
 use ferrymq_model::{Body, BodyRef, Facts, MessageRef, Publish, Span, Time};
 
+#[inline]
 pub(super) fn message_of<'a>(publish: &'a Publish, input: &'a [u8]) -> MessageRef<'a> {
     let source = publish.source(input);
     let part = |span: Span| span.of(source);
@@ -44,6 +45,7 @@ pub(super) fn body_bytes(publish: &Publish) -> usize {
     }
 }
 
+#[inline]
 pub(super) fn facts_of(publish: &Publish, message: &MessageRef<'_>, now: Time) -> Facts {
     Facts {
         body_bytes: u32::try_from(message.body.bytes().len()).expect("message_bytes_max is far below 4 GiB"),

@@ -26,7 +26,8 @@ use std::{cell::Cell, collections::VecDeque, fmt, sync::Arc};
 use ferrymq_auth::Exchange;
 use ferrymq_broker::{Caller, Epoch, SequenceRange};
 use ferrymq_model::{
-    Ask, Command, Event, Name, Origin, Outcome, Position, Publish, Refusal, Reply, Request, Settlement, SubscriptionId,
+    Ask, Command, Event, Name, Origin, Outcome, Position, Publish, QueueId, Refusal, Reply, Request, Settlement,
+    SubscriptionId,
 };
 use ferrymq_storage::Filing;
 
@@ -76,7 +77,7 @@ pub struct Client {
     epoch: Option<Epoch>,
     routes: RouteCache,
     /// The bindings that ask to be named, of the publish that was routed last.
-    matched: Vec<(ferrymq_model::QueueId, u64)>,
+    matched: Vec<(QueueId, u64)>,
     has_published: bool,
     pacing: Pacing,
     /// Messages for many queues that have not been put into all of them yet.
@@ -214,6 +215,7 @@ impl Client {
     }
 
     /// Carries out a command whose turn it is, or collects it.
+    #[inline]
     fn take(&mut self, input: &[u8], command: Command, events: &mut Vec<Event>) {
         match command {
             Command::Publish(publish) => {

@@ -259,11 +259,16 @@ impl Unacked {
     }
 
     /// Takes the next delivery id for a delivery that is settled already.
+    #[inline]
     pub fn skip(&mut self) -> u64 {
         if self.ring.is_empty() {
             self.base += 1;
             return self.id_of(self.base - 1);
         }
+        self.skip_in_ring()
+    }
+
+    fn skip_in_ring(&mut self) -> u64 {
         if self.ring.len() >= Self::RING_MAX && self.live * 8 < self.ring.len() {
             self.move_stuck();
             return self.skip();

@@ -233,9 +233,7 @@ impl Node {
         let (mut held, mut ended) = (Vec::new(), Vec::new());
         {
             let mut mailbox = kept.mailbox();
-            let mut channels: Vec<u16> = mailbox.state.channels.keys().copied().collect();
-            channels.sort_unstable();
-            for channel in channels {
+            for channel in mailbox.channel_numbers() {
                 mailbox.settle(channel, Deliveries::All, &mut held);
                 let removed = mailbox.remove_channel(channel);
                 ended.extend(removed.into_iter().flat_map(|(_, subscriptions)| subscriptions));
@@ -290,16 +288,19 @@ impl Mailbox {
         for (channel, tag) in std::mem::take(&mut self.state.cancelled) {
             self.effects.cancelled(channel, tag);
         }
-        let mut numbers: Vec<u32> = self.state.subscriptions.keys().copied().collect();
-        numbers.sort_unstable();
-        let pulls = numbers.into_iter().map(|number| self.pull_of(number)).collect();
+        let pulls = self.subscription_numbers().into_iter().map(|number| self.pull_of(number)).collect();
         (self.take_waiting(connection), self.subscription_ids(connection), pulls)
     }
 
     fn subscription_ids(&self, connection: ConnectionId) -> Vec<SubscriptionId> {
+        self.subscription_numbers().into_iter().map(|number| subscription_id(connection, number)).collect()
+    }
+
+    /// The numbers of all subscriptions, ascending.
+    fn subscription_numbers(&self) -> Vec<u32> {
         let mut numbers: Vec<u32> = self.state.subscriptions.keys().copied().collect();
         numbers.sort_unstable();
-        numbers.into_iter().map(|number| subscription_id(connection, number)).collect()
+        numbers
     }
 
     /// The deliveries to be delivered once more, by channel and in their order. Their consumer timeouts begin again.

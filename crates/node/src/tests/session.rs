@@ -47,6 +47,14 @@ impl Place {
         self.visit_as("guest")
     }
 
+    /// Leaves a session behind that has queue `q`, and gets these messages from it.
+    fn keep(&self, bodies: &[u8]) {
+        let mut one = self.visit();
+        one.attach(false, 1_000);
+        one.subscribe(declaration("q"), Credit::Window(9));
+        one.publish(bodies);
+    }
+
     fn at(&self, ms: u64) {
         self.host.0.advance_to(ms);
         self.node.on_timer();
@@ -201,11 +209,7 @@ fn a_session_ends_with_its_time() {
 #[test]
 fn a_fresh_session_ends_the_old_one() {
     let place = Place::new();
-    let mut one = place.visit();
-    one.attach(false, 1_000);
-    one.subscribe(declaration("q"), Credit::Window(9));
-    one.publish(b"ab");
-    drop(one.client);
+    place.keep(b"ab");
     let mut two = place.visit();
     assert_eq!(two.attach(true, 1_000), Some((false, vec![])));
     assert_eq!(two.counts(), Some((2, 0)));
@@ -308,11 +312,7 @@ fn another_consumer_becomes_active_while_a_session_has_no_connection() {
 #[test]
 fn outstanding_deliveries_wait_for_the_socket_and_for_what_the_client_says_meanwhile() {
     let place = Place::new();
-    let mut one = place.visit();
-    one.attach(false, 1_000);
-    one.subscribe(declaration("q"), Credit::Window(9));
-    one.publish(b"abcd");
-    drop(one.client);
+    place.keep(b"abcd");
 
     let mut two = place.visit();
     two.notes.waiting.store(1 << 30, Ordering::Relaxed);
@@ -332,11 +332,8 @@ fn outstanding_deliveries_wait_for_the_socket_and_for_what_the_client_says_meanw
 #[test]
 fn a_client_that_comes_back_is_told_which_subscriptions_have_ended() {
     let place = Place::new();
-    let (mut one, mut other) = (place.visit(), place.visit());
-    one.attach(false, 1_000);
-    one.subscribe(declaration("q"), Credit::Window(9));
-    one.publish(b"a");
-    drop(one.client);
+    let mut other = place.visit();
+    place.keep(b"a");
     other.ask(origin(), Ask::OpenChannel(ChannelOptions::default()));
     let delete = DeleteQueue { queue: Name::from("q"), if_unused: false, if_empty: false };
     assert_eq!(other.ask(origin(), Ask::DeleteQueue(delete)), []);

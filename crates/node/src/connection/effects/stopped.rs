@@ -32,6 +32,7 @@ struct Next {
 impl Effects {
     /// Calls `encode` for every effect, in order. An effect for which it names a channel is copied to the end of that
     /// channel's queue in `stopped`.
+    #[inline]
     pub fn encode_each(&self, stopped: &mut StoppedEffects, mut encode: impl FnMut(&Effect<'_>) -> Option<u16>) {
         let mut rest = Cut { texts: &self.texts, bytes: &self.bytes };
         for record in &self.records {

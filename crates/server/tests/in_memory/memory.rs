@@ -18,6 +18,9 @@ use ferrymq_testkit::{Clock, Folder};
 use ferrymq_wire::{Encoded, Encoder, Moment, Outbox, Session};
 use parking_lot::{Condvar, Mutex};
 
+/// The users, vhosts and policies that the scripts need.
+pub const DEFINITIONS: &[u8] = include_bytes!("../../../../conformance/amqp/definitions.json");
+
 /// No answer takes so long. It limits failures, not successes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -74,7 +77,6 @@ impl Memory {
     }
 
     /// Ends all connections, stops the node, and starts it again.
-    #[allow(dead_code, reason = "only some tests restart")]
     pub fn restart(&mut self) {
         self.connections.iter_mut().for_each(|connection| *connection = None);
         self.node.stop().expect("everything can be written");

@@ -1,7 +1,5 @@
 //! Conversations of the probe, a protocol for tests that uses every part of the port.
 
-mod in_memory;
-
 use std::{cell::Cell, collections::BTreeMap, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use ferrymq_amqp091::{Connection, Greeting, PropertyList};
@@ -9,9 +7,7 @@ use ferrymq_conformance::{Arrival, ConnectionId, Script, Target, Whose, play};
 use ferrymq_model::{Dialect, Dialects, ServerProperties};
 use ferrymq_probe::{HEADER, Lines, Pairs};
 
-use in_memory::Memory;
-
-const DEFINITIONS: &[u8] = include_bytes!("../../../conformance/amqp/definitions.json");
+use crate::memory::{DEFINITIONS, Memory};
 
 /// A node whose clients speak the probe's protocol, or AMQP 0-9-1 while the flag is set.
 fn memory() -> (Memory, Rc<Cell<bool>>) {

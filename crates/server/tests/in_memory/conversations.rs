@@ -1,17 +1,12 @@
 //! Every script of AMQP 0-9-1 in memory.
 
-mod in_memory;
-
 use std::{path::Path, sync::Arc};
 
 use ferrymq_amqp091::{Connection, Greeting, PropertyList};
 use ferrymq_conformance::{Script, Suite, Whose, play};
 use ferrymq_model::ServerProperties;
 
-use in_memory::Memory;
-
-/// The users, vhosts and policies that the scripts need.
-const DEFINITIONS: &[u8] = include_bytes!("../../../conformance/amqp/definitions.json");
+use crate::memory::{DEFINITIONS, Memory};
 
 /// A node to which clients speak AMQP 0-9-1.
 fn memory() -> Memory {

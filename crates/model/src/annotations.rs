@@ -54,7 +54,13 @@ pub struct Annotations<'a> {
     pub bindings: Vec<u64>,
 }
 
+/// The most bytes of an entry's kind and length.
+const ENTRY_BYTES_MAX: usize = 4;
+
 impl<'a> Annotations<'a> {
+    /// About how many bytes the deaths of a message may take. Its oldest deaths are left out beyond that.
+    pub const DEATHS_BYTES_MAX: usize = 24 << 10;
+
     /// Reads annotations. What cannot be read is left out.
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Self {
@@ -112,6 +118,29 @@ impl<'a> Annotations<'a> {
             put_entry(&mut out, BINDINGS, &mut payload);
         }
         if out.len() == 1 { Vec::new() } else { out }
+    }
+
+    /// Leaves out the oldest deaths that are too many for [`Annotations::DEATHS_BYTES_MAX`], and of the latest one, if it
+    /// is too long, the further routing keys.
+    pub(crate) fn forget_oldest_deaths(&mut self) {
+        let mut payload = Vec::new();
+        let mut bytes = 0;
+        let mut count = 0;
+        for death in &mut self.deaths {
+            put_death(&mut payload, death);
+            if count == 0 && payload.len() > Self::DEATHS_BYTES_MAX {
+                death.routing_keys.truncate(1);
+                payload.clear();
+                put_death(&mut payload, death);
+            }
+            bytes += payload.len() + ENTRY_BYTES_MAX;
+            if count > 0 && bytes > Self::DEATHS_BYTES_MAX {
+                break;
+            }
+            payload.clear();
+            count += 1;
+        }
+        self.deaths.truncate(count);
     }
 
     /// Whether the delay of a message with these annotations is over.

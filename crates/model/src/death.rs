@@ -139,6 +139,7 @@ impl DeadLetter {
         annotations.new_key |= death.new_key;
         annotations.expiration_removed = true;
         annotations.bindings.clear();
+        annotations.forget_oldest_deaths();
         let named = annotations.deaths.iter().filter(|record| !record.queue.is_empty());
         Self {
             deaths: named

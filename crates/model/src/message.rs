@@ -83,6 +83,11 @@ impl MessageRef<'_> {
     /// The properties of a stored message are shorter than this.
     pub const PROPERTIES_BYTES: usize = 1 << 24;
 
+    /// What a stored message may have besides its body, in bytes: with a body that has no file of its own, and with its
+    /// queues, it fits the smallest file of the journal. The properties of a publish have at most [`crate::Limits::properties_bytes_max`], and deaths at most
+    /// [`Annotations::DEATHS_BYTES_MAX`].
+    pub const HEAD_BYTES_MAX: usize = 160 << 10;
+
     /// The longest routing key in bytes: a topic name of MQTT has at most as many.
     pub const KEY_BYTES_MAX: usize = 65_535;
 
@@ -92,8 +97,7 @@ impl MessageRef<'_> {
     pub const fn fits(&self) -> bool {
         self.exchange.len() <= Name::BYTES_MAX
             && self.routing_key.len() <= Self::KEY_BYTES_MAX
-            && self.properties.len() < Self::PROPERTIES_BYTES
-            && self.annotations.len() < Self::PROPERTIES_BYTES
+            && self.routing_key.len() + self.properties.len() + self.annotations.len() <= Self::HEAD_BYTES_MAX
     }
 
     /// How many bytes the properties have with the annotations that no reader can do without. The protocol's encoder

@@ -57,7 +57,11 @@ impl Outbox {
     /// A frame ends here: what follows can be dropped, and something else sent instead. See [`Outbox::discard`].
     #[inline]
     pub fn end_frame(&mut self) {
-        let end = self.taken + self.len() as u64;
+        let waiting = self.len() as u64;
+        if waiting < CUT_BYTES {
+            return;
+        }
+        let end = self.taken + waiting;
         let last = self.cuts.back().copied().unwrap_or(self.taken);
         if end >= last + CUT_BYTES {
             self.cuts.push_back(end);

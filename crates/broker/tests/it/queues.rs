@@ -119,22 +119,26 @@ fn nobody_waits_for_a_consumer_without_credit() {
 #[test]
 fn what_would_not_fit_storage_is_refused_before_anything_is_done_with_it() {
     let mut bench = Bench::new();
-    let (long, properties) = ("n".repeat(256), vec![0; MessageRef::PROPERTIES_BYTES]);
+    let (long, properties) = ("n".repeat(256), vec![0; MessageRef::HEAD_BYTES_MAX + 1]);
     let key = vec![b'k'; MessageRef::KEY_BYTES_MAX + 1];
     let fits = MessageRef {
         dialect: DialectId(1),
         exchange: &long[1..],
         routing_key: &key[1..],
-        properties: &properties[1..],
-        annotations: &properties[1..],
+        properties: &[],
+        annotations: &[],
         body: BodyRef::Inline(&[]),
     };
     assert!(fits.fits());
+    let short = MessageRef { routing_key: b"k", ..fits };
+    let (half, rest) = properties[2..].split_at(properties.len() / 2);
+    assert!(MessageRef { properties: half, annotations: rest, ..short }.fits());
     for message in [
         MessageRef { exchange: &long, ..fits },
         MessageRef { routing_key: &key, ..fits },
-        MessageRef { properties: &properties, ..fits },
-        MessageRef { annotations: &properties, ..fits },
+        MessageRef { properties: &properties[1..], ..short },
+        MessageRef { annotations: &properties[1..], ..short },
+        MessageRef { properties: half, annotations: &properties[..rest.len() + 1], ..short },
     ] {
         let published = bench.shard.publish(&message, &Facts::default(), true, &[QUEUE], &mut bench.port);
         assert_eq!(published, Published { queues: 1, refused: true, ..Published::default() });

@@ -123,3 +123,25 @@ fn a_trace_message_leaves_out_what_does_not_fit() {
     let hidden = shown(10_000, &[b"hidden".to_vec()]);
     assert!(hidden.contains("hidden"));
 }
+
+/// A message dies in queue after queue.
+#[test]
+fn the_oldest_deaths_are_left_out_where_there_are_too_many() {
+    let mut annotations = Vec::new();
+    for number in 0..2_000 {
+        let queue = format!("{number}{}", "q".repeat(200));
+        let death = Death { queue: &queue, reason: DeathReason::Expired, new_key: false, at: Time(number) };
+        annotations = DeadLetter::of(&message(&annotations), &Fixed(7, 0), &death).annotations;
+        assert!(annotations.len() <= Annotations::DEATHS_BYTES_MAX + 1_024, "{} bytes", annotations.len());
+    }
+    let read = Annotations::read(&annotations);
+    assert!(read.deaths.len() > 50, "{} are left", read.deaths.len());
+    assert!(read.deaths[0].queue.starts_with("1999q"));
+    assert!(read.first_death.unwrap().queue.starts_with("0q"), "the first one is known whatever is left out");
+
+    // One death with very long further keys.
+    let long = vec![b'k'; 100_000];
+    let death = Death { queue: "q", reason: DeathReason::Expired, new_key: false, at: Time(1) };
+    let one = DeadLetter::of(&MessageRef { properties: &long, ..message(&[]) }, &Fixed(7, 0), &death).annotations;
+    assert_eq!(Annotations::read(&one).deaths[0].routing_keys, [b"k"]);
+}

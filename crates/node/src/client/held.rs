@@ -45,6 +45,7 @@ impl HeldCommands {
     }
 
     /// Whether so much waits that the connection is not to be read.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.0.as_ref().is_some_and(|held| held.count >= COMMANDS_MAX || held.bytes >= BYTES_MAX)
     }
@@ -77,8 +78,13 @@ impl HeldCommands {
 
 impl Client {
     /// Whether a command waits for a get of its channel, or for other commands that do.
+    #[inline]
     pub(super) fn is_held(&self, command: &Command) -> bool {
-        let Some(held) = &self.held.0 else { return false };
+        self.held.0.as_ref().is_some_and(|held| self.waits_for_get(held, command))
+    }
+
+    #[cold]
+    fn waits_for_get(&self, held: &ByChannel, command: &Command) -> bool {
         let Some(channel) = channel_of(command).filter(|_| !passes(command)) else { return false };
         held.channels.contains_key(&channel) || self.awaits_get(channel, command)
     }
@@ -102,12 +108,14 @@ impl Client {
     }
 
     /// Whether so much waits for gets that the connection is not to be read.
+    #[inline]
     #[must_use]
     pub fn waits_for_gets(&self) -> bool {
         self.held.is_full()
     }
 
     /// Whether a command must stay with the caller, because of that. One that closes something need not.
+    #[inline]
     #[must_use]
     pub fn is_held_up(&self, command: &Command) -> bool {
         self.waits_for_gets() && !is_close(command)
@@ -116,7 +124,7 @@ impl Client {
     /// Whether commands that waited for gets can go on.
     #[must_use]
     pub fn has_ready_commands(&self) -> bool {
-        self.next_channel(0).is_some() && !self.has_collected()
+        self.next_channel(0).is_some() && !self.has_collected() && !self.connection.mailbox().is_flooded()
     }
 
     /// The first channel with commands of which one can go on, from this one on.
@@ -135,6 +143,10 @@ impl Client {
             // A publish before it may wait for its turn, or for its file.
             if self.has_collected() && !self.decide_some(b"", events) {
                 return;
+            }
+            // Answers to gets need no credit: those of a client that does not read them wait in the queues.
+            if self.connection.mailbox().is_flooded() {
+                break;
             }
             if let Some(command) = self.held.pop(channel) {
                 self.take(b"", command, events);

@@ -215,7 +215,7 @@ impl Client {
     }
 
     /// Carries out a command whose turn it is, or collects it.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, input: &[u8], command: Command, events: &mut Vec<Event>) {
         match command {
             Command::Publish(publish) => {
@@ -476,6 +476,9 @@ impl Client {
     pub fn written(&mut self) {
         if self.connection.written() {
             self.resume();
+        }
+        if self.has_ready_commands() {
+            self.connection.wake();
         }
         self.node.look_at_ledger_if_due();
     }

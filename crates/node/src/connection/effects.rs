@@ -240,9 +240,14 @@ impl Effects {
     /// none.
     #[inline]
     fn adopt(&mut self) {
-        if self.records.capacity() == 0
-            && let Some(spare) = SPARE.with_borrow_mut(Spare::take)
-        {
+        if self.records.capacity() == 0 {
+            self.adopt_spare();
+        }
+    }
+
+    #[cold]
+    fn adopt_spare(&mut self) {
+        if let Some(spare) = SPARE.with_borrow_mut(Spare::take) {
             // What is pushed next may have to wait for the journal already.
             *self = Self { held: std::mem::take(&mut self.held), ..spare };
         }

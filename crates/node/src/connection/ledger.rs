@@ -399,8 +399,11 @@ impl Node {
         };
         let began = *since.get_or_insert(now);
         if now.since_ms(began) >= GRACE_MS || holder.account.bytes.of(excess.pool) > excess.bytes_max {
+            let freed = holder.account.bytes.of(excess.pool);
             holder.close_for(excess.refusal(&holder.account));
-            *since = Some(now);
+            // What it held is free at once. If that is not enough, the next one has had its time, too.
+            let is_enough = excess.bytes.saturating_sub(freed) <= excess.bytes_max;
+            *since = is_enough.then_some(now).or(*since);
         } else if let Some(holder) = find(most_free) {
             holder.account.state.store(BLOCKED, Ordering::Release);
         }

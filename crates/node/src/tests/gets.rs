@@ -1,6 +1,7 @@
 //! Gets that wait for the disk: the answers of a channel come in the order of its requests, and what waits has limits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ferrymq_model::{
     Ask, Body, ChannelOptions, Command, DeclareQueue, DeleteQueue, Deliveries, Event, GetCommand, Name, Origin,
@@ -119,6 +120,28 @@ fn requests_of_a_channel_wait_for_its_get() {
     assert!(seen[2].starts_with("3 QueueDeclared"), "{seen:?}");
     assert_eq!(seen[3], format!("got d{}", next + 1));
     assert!(seen[4].starts_with("5 Unsubscribed"), "{seen:?}");
+    talk.end();
+}
+
+/// Answers to gets need no credit, so a client that does not read could make the server hold any number of them.
+#[test]
+fn gets_of_a_client_that_does_not_read_wait() {
+    let (mut talk, next, reads) = blocked();
+    talk.notes.waiting.store(1 << 30, Ordering::Relaxed);
+    (0..4).for_each(|_| _ = talk.ask(origin(), get("d")));
+    talk.client.written();
+    drop(reads);
+    talk.wait_for(&mut Vec::new(), 0, 1);
+    assert_eq!(answers(&talk), [format!("got d{next}")], "it was asked for before the socket was full");
+    talk.client.take_events(&mut Vec::new());
+    assert_eq!(answers(&talk), EMPTY);
+    assert!(!talk.client.has_ready_commands(), "the owner need not look again and again");
+    talk.notes.waiting.store(0, Ordering::Relaxed);
+    let turns = talk.notes.turns();
+    talk.client.written();
+    assert_ne!(talk.notes.turns(), turns, "the owner is notified");
+    talk.wait_for(&mut Vec::new(), 0, 3);
+    assert_eq!(answers(&talk), [1, 2, 3].map(|more| format!("got d{}", next + more)));
     talk.end();
 }
 

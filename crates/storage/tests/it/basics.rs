@@ -4,7 +4,7 @@ use std::fs;
 use std::io::IoSlice;
 
 use bytes::Bytes;
-use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, QueueId, Settled, Time};
+use ferrymq_model::{BodyRef, CatalogEntry, EntryKind, MessageRef, QueueId, Settled, Time};
 use ferrymq_storage::{Disk, Next, Open, OpenError, Options, RealDisk};
 
 use crate::rig::{Folder, facts, message, place, publish, small};
@@ -308,4 +308,23 @@ fn a_settled_long_body_does_not_wait_for_its_journal_file() {
     drop(shard);
     let (shard, _) = folder.open(Options::default()).unwrap();
     assert_eq!(shard.messages(Q), []);
+}
+
+/// The longest head, the longest body without a file of its own, and many queues.
+#[test]
+fn the_longest_record_fits_the_smallest_journal_file() {
+    const QUEUES: u64 = 1_024;
+    let folder = Folder::new("longest");
+    let options = Options { file_bytes: 256 << 10, ..Options::default() };
+    let (shard, _) = folder.open(options).unwrap();
+    let (properties, body) = (vec![1; MessageRef::HEAD_BYTES_MAX - 1], Bytes::from(vec![2; 64 << 10]));
+    let long = MessageRef { properties: &properties, routing_key: b"k", ..message(BodyRef::Shared(&body)) };
+    assert!(long.fits());
+    let places: Vec<_> = (0..QUEUES).map(|queue| place(Q * (1 + queue), 1)).collect();
+    shard.with(|store| {
+        (0..QUEUES).for_each(|queue| store.create_queue(QueueId(Q * (1 + queue)), true));
+        store.enqueue(&long, &facts(long.body), &places, &[]);
+    });
+    assert!(shard.flush());
+    assert_eq!(shard.messages(Q * QUEUES), [(1, body.to_vec())]);
 }

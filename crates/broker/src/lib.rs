@@ -17,17 +17,16 @@ mod schedule;
 mod selector;
 
 pub use catalog::{
-    ApplyTo, BindingFacts, Caller, Catalog, CatalogEvent, Declared, Envelope, Epoch, History, HistoryBudget, Holds,
-    KeptMessage, LoadError, Loaded, Outcome, PolicyScope, PolicySpec, QueueKind, QueueRecord, Rights, ScheduleChange,
-    Scopes, User, UserLimits, VhostSettings, binding_number, policy_settings, random_text,
+    Caller, Catalog, CatalogEvent, Declared, Envelope, Epoch, History, HistoryBudget, Holds, KeptMessage, LoadError,
+    Loaded, Outcome, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User, binding_number, policy_settings,
+    random_text,
 };
 pub use keyed::HashKey;
 pub use prepared::PreparedTransaction;
 #[cfg(debug_assertions)]
 pub use queue::Sabotage;
 pub use queue::{
-    Committed, Content, Counters, Dead, DeadLettering, DelayedMessage, DeleteWhen, Delivery, Got, Next, Overflow,
-    Ports, Published, QueueCounts, QueueSettings, Recovered, RetryDelay, RoutedMessage, SequenceRange, Shard,
-    Subscriber, Taken,
+    Committed, Content, Dead, DeadLettering, DelayedMessage, DeleteWhen, Delivery, Got, Next, Overflow, Ports,
+    Published, QueueSettings, Recovered, RetryDelay, RoutedMessage, SequenceRange, Shard, Subscriber, Taken,
 };
 pub use schedule::ScheduleSettings;

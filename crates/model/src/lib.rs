@@ -14,10 +14,10 @@ mod ids;
 mod intervals;
 mod limits;
 mod login;
+mod management;
 mod message;
 mod name;
 mod publish;
-mod query;
 mod refusal;
 mod request;
 mod server_properties;
@@ -38,10 +38,15 @@ pub use ids::{ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
 pub use login::{Login, Mechanism};
+pub use management::{
+    Actor, ApplyTo, BindingFacts, BindingsOf, Change, Changed, ChannelReport, ConnectionReport, ConsumerReport,
+    ExchangeReport, GotMessage, Managed, Management, NewPassword, Operations, Pending, PermissionReport, PolicyNames,
+    PolicyReport, PolicyScope, PolicySpec, Queries, QueueCounters, QueueCounts, QueueDetails, QueueReport, Readiness,
+    TokenScopes, TopicPermissionReport, Usage, UsageReport, UserLimits, UserReport, VhostReport, VhostSettings, Which,
+};
 pub use message::{BodyRef, Facts, FiledBody, MessageRef, OwnedBody, OwnedMessage};
 pub use name::{Name, NameError};
 pub use publish::{Body, Publish, PublishExtras, Span};
-pub use query::{Queries, Readiness, Usage, UsageReport};
 pub use refusal::{Object, Refusal};
 pub use request::{
     Answer, Ask, Attach, BindCommand, ChannelOptions, Command, ConfirmMode, Credit, CreditOf, DeclareExchange,

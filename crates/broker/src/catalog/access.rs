@@ -1,9 +1,9 @@
 //! Users and their permissions.
 
-use ferrymq_model::{Access, CatalogEntry, Name, Object, QueueId, Refusal};
+use ferrymq_model::{Access, CatalogEntry, Name, Object, QueueId, Refusal, UserLimits};
 
 use super::patterns::Pattern;
-use super::{Caller, Catalog, Rights, UserLimits, entries, exchanges, in_order, no_vhost, shown};
+use super::{Caller, Catalog, Rights, entries, exchanges, in_order, no_vhost, shown};
 
 /// A user. The password hash is opaque here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct User {
 /// A user's permissions in a vhost: one pattern for each [`Access`].
 #[derive(Debug)]
 pub(super) struct Permission {
+    /// As they were set, for operators.
+    patterns: [String; 3],
     configure: NamePattern,
     write: NamePattern,
     read: NamePattern,
@@ -53,11 +55,18 @@ impl NamePattern {
 /// A user's permissions for the routing keys of a topic exchange. Without one, all keys are allowed.
 #[derive(Debug)]
 pub(super) struct TopicPermission {
+    /// As they were set, for operators.
+    patterns: [String; 2],
     write: NamePattern,
     read: NamePattern,
 }
 
 impl TopicPermission {
+    /// The expressions for write and read, as they were set.
+    pub(super) fn patterns(&self) -> &[String; 2] {
+        &self.patterns
+    }
+
     /// Replaces `{username}` and `{vhost}` by their values, which match literally. `{client_id}` is MQTT's and is
     /// not replaced. (AMQP-23)
     fn parse(user: &str, vhost: &str, patterns: [&str; 2]) -> Result<Self, Refusal> {
@@ -67,13 +76,21 @@ impl TopicPermission {
                 .replace("{vhost}", &regex::escape(vhost))
                 .replace("{client_id}", &regex::escape("{client_id}"))
         });
-        Ok(Self { write: NamePattern::parse(&filled[0])?, read: NamePattern::parse(&filled[1])? })
+        let [write, read] = &filled;
+        let (write, read) = (NamePattern::parse(write)?, NamePattern::parse(read)?);
+        Ok(Self { patterns: patterns.map(str::to_owned), write, read })
     }
 }
 
 impl Permission {
+    /// The expressions for configure, write and read, as they were set.
+    pub(super) fn patterns(&self) -> &[String; 3] {
+        &self.patterns
+    }
+
     fn parse([configure, write, read]: [&str; 3]) -> Result<Self, Refusal> {
         Ok(Self {
+            patterns: [configure, write, read].map(str::to_owned),
             configure: NamePattern::parse(configure)?,
             write: NamePattern::parse(write)?,
             read: NamePattern::parse(read)?,

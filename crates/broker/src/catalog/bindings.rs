@@ -1,16 +1,17 @@
 //! Bindings: from an exchange to a queue, or to another exchange.
 
 use ferrymq_model::{
-    Access, BindCommand, BindingSpec, CatalogEntry, Destination, ExchangeKind, MessageRef, Name, Object, QueueId,
-    Refusal, Table,
+    Access, BindCommand, BindingFacts, BindingSpec, CatalogEntry, Destination, ExchangeKind, MessageRef, Name, Object,
+    QueueId, Refusal, Table,
 };
 
 use super::arguments::check_length;
-use super::events::{BindingFacts, CatalogEvent};
+use super::events::CatalogEvent;
 use super::exchanges::check_not_default;
 use super::queue_arguments::QueueKind;
 use super::queues::give_back;
 use super::topics::{has_too_many_words, too_many_words};
+
 use super::{Caller, Catalog, Vhost, delayed, entries, hashing, headers, jms, missing, named, without_line_ends};
 
 /// The target of a binding.

@@ -1,12 +1,14 @@
 //! The catalog's entries in the journal: their keys, and their values as named fields, so that fields can be added.
 
-use ferrymq_model::{BindingSpec, CatalogEntry, EntryKind, ExchangeSpec, Name, QueueId, QueueSpec, Table};
+use ferrymq_model::{
+    BindingSpec, CatalogEntry, EntryKind, ExchangeSpec, Name, PolicyScope, PolicySpec, QueueId, QueueSpec, Table,
+    UserLimits, VhostSettings,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::User;
 use super::bindings::Target;
-use super::policies::{PolicyScope, PolicySpec};
-use super::{User, UserLimits, VhostSettings};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct VhostEntry {

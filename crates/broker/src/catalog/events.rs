@@ -1,6 +1,6 @@
 //! What was declared and deleted in the catalog, for events. Recorded only if somebody asked for it.
 
-use ferrymq_model::{ExchangeSpec, Name, QueueSpec, Table};
+use ferrymq_model::{BindingFacts, ExchangeSpec, Name, QueueSpec};
 
 use super::bindings::{Binding, Target};
 use super::{Catalog, delayed::ScheduleChange, in_order};
@@ -44,23 +44,6 @@ pub enum CatalogEvent {
     BindingCreated(BindingFacts),
     /// A binding was deleted.
     BindingDeleted(BindingFacts),
-}
-
-/// A binding, by names.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BindingFacts {
-    /// Its vhost.
-    pub vhost: Name,
-    /// The source exchange.
-    pub source: Name,
-    /// The name of the target.
-    pub target: Name,
-    /// Whether the target is a queue, and not an exchange.
-    pub to_queue: bool,
-    /// Its key.
-    pub key: Box<[u8]>,
-    /// Its arguments.
-    pub arguments: Table,
 }
 
 /// What follows from changes of the catalog, in addition to their entries.

@@ -1,6 +1,8 @@
 //! The catalog after a restart, from the journal's entries.
 
-use ferrymq_model::{CatalogEntry, EntryKind, Name, Object, QueueId, QueueOwner, Refusal, Table};
+use ferrymq_model::{
+    ApplyTo, CatalogEntry, EntryKind, Name, Object, PolicyScope, PolicySpec, QueueId, QueueOwner, Refusal, Table,
+};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeSet, fmt};
 
@@ -9,9 +11,10 @@ use super::entries::{
     self, BindingEntry, CounterEntry, ExchangeEntry, PermissionEntry, PolicyEntry, QUEUE_COUNTER, QueueEntry,
     TopicPermissionEntry, UserEntry, VhostEntry,
 };
+
 use super::exchanges::Exchange;
-use super::policies::{ApplyTo, PolicyScope, PolicySpec};
 use super::{Catalog, delayed, queue_arguments, shown};
+
 use crate::keyed::HashKey;
 
 /// An entry that cannot be read, or that contradicts another one.

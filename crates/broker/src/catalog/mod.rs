@@ -19,6 +19,7 @@ mod policies;
 mod policy_settings;
 mod queue_arguments;
 mod queues;
+mod reports;
 mod ring;
 mod routing;
 mod scopes;
@@ -31,24 +32,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ferrymq_model::{CatalogEntry, ConnectionId, Name, Object, QueueId, Refusal};
+use ferrymq_model::{CatalogEntry, ConnectionId, Name, Object, QueueId, Refusal, VhostSettings};
 use hashbrown::HashMap;
 
 pub use access::User;
 pub use delayed::ScheduleChange;
 pub(crate) use entries::queue_tombstone;
-pub use events::{BindingFacts, CatalogEvent, Outcome};
+pub use events::{CatalogEvent, Outcome};
 pub use history::{History, HistoryBudget, KeptMessage};
 pub use load::{LoadError, Loaded};
 pub use named::number as binding_number;
-pub use policies::{ApplyTo, PolicyScope, PolicySpec};
 pub use policy_settings::policy_settings;
 pub use queue_arguments::QueueKind;
 pub(crate) use queues::give_back;
 pub use queues::{Declared, QueueRecord, random_text};
 pub use routing::{Envelope, Holds};
 pub use scopes::Scopes;
-pub use vhosts::{UserLimits, VhostSettings};
 
 use access::{Permission, TopicPermission};
 use bindings::Binding;

@@ -7,86 +7,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ferrymq_model::{CatalogEntry, Name, QueueId, Refusal, Table, Value};
+use ferrymq_model::{
+    ApplyTo, CatalogEntry, Name, PolicyNames, PolicyScope, PolicySpec, QueueId, Refusal, Table, Value,
+};
 
 use super::patterns::Pattern;
 use super::policy_settings::{check_definition, is_for, merged};
 use super::queue_arguments::{self, QueueKind};
 use super::{Catalog, Vhost, arguments, entries};
 use crate::queue::QueueSettings;
-
-/// The kind of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PolicyScope {
-    /// A user policy, for all settings.
-    User,
-    /// An operator policy, for limits; it is merged with a user policy.
-    Operator,
-}
-
-/// What a policy applies to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ApplyTo {
-    /// Queues and exchanges.
-    All,
-    /// Exchanges.
-    Exchanges,
-    /// Queues of every type.
-    Queues,
-    /// Classic queues.
-    ClassicQueues,
-    /// Quorum queues.
-    QuorumQueues,
-    /// Streams, which are not implemented.
-    Streams,
-}
-
-impl ApplyTo {
-    /// Reads RabbitMQ's name for it.
-    ///
-    /// # Errors
-    /// [`Refusal::PreconditionFailed`], which lists the known names.
-    pub fn parse(name: &str) -> Result<Self, Refusal> {
-        Ok(match name {
-            "all" => Self::All,
-            "exchanges" => Self::Exchanges,
-            "queues" => Self::Queues,
-            "classic_queues" => Self::ClassicQueues,
-            "quorum_queues" => Self::QuorumQueues,
-            "streams" => Self::Streams,
-            _ => {
-                return Err(Refusal::PreconditionFailed(format!(
-                    "apply-to '{name}' unrecognised; should be one of: 'queues', 'classic_queues', 'quorum_queues', \
-                     'streams', 'exchanges', or 'all'"
-                )));
-            }
-        })
-    }
-
-    /// Its name in RabbitMQ.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Exchanges => "exchanges",
-            Self::Queues => "queues",
-            Self::ClassicQueues => "classic_queues",
-            Self::QuorumQueues => "quorum_queues",
-            Self::Streams => "streams",
-        }
-    }
-
-    fn covers(self, object: Subject) -> bool {
-        match self {
-            Self::All => true,
-            Self::Exchanges => object == Subject::Exchange,
-            Self::Queues => object != Subject::Exchange,
-            Self::ClassicQueues => object == Subject::Queue(QueueKind::Classic),
-            Self::QuorumQueues => object == Subject::Queue(QueueKind::Quorum),
-            Self::Streams => false,
-        }
-    }
-}
 
 /// What a policy may apply to, as far as policies distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,17 +24,17 @@ enum Subject {
     Queue(QueueKind),
 }
 
-/// A policy, as it is set.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PolicySpec {
-    /// A regular expression. It need not match the whole name.
-    pub pattern: String,
-    /// What it applies to.
-    pub apply_to: ApplyTo,
-    /// If several policies match, the highest one applies.
-    pub priority: i64,
-    /// Its settings.
-    pub definition: Table,
+impl Subject {
+    fn is_in(self, apply_to: ApplyTo) -> bool {
+        match apply_to {
+            ApplyTo::All => true,
+            ApplyTo::Exchanges => self == Self::Exchange,
+            ApplyTo::Queues => self != Self::Exchange,
+            ApplyTo::ClassicQueues => self == Self::Queue(QueueKind::Classic),
+            ApplyTo::QuorumQueues => self == Self::Queue(QueueKind::Quorum),
+            ApplyTo::Streams => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -150,12 +79,28 @@ impl Policies {
 
     // AMQP-70
     fn effective(&self, name: &str, subject: Subject) -> Table {
-        let definition = |policies| first(policies, name, subject).map(|policy| &policy.spec.definition);
+        let definition = |policies| first(policies, name, subject).map(|(_, policy)| &policy.spec.definition);
         match (definition(&self.user), definition(&self.operator)) {
             (None, None) => Table::default(),
             (Some(only), None) | (None, Some(only)) => only.clone(),
             (Some(user), Some(operator)) => merged(user, operator),
         }
+    }
+
+    /// The policies that apply to a queue.
+    pub(super) fn that_apply_to_queue(&self, name: &str, kind: QueueKind) -> PolicyNames {
+        self.that_apply(name, Subject::Queue(kind))
+    }
+
+    /// The policies that apply to an exchange.
+    pub(super) fn that_apply_to_exchange(&self, name: &str) -> PolicyNames {
+        self.that_apply(name, Subject::Exchange)
+    }
+
+    fn that_apply(&self, name: &str, subject: Subject) -> PolicyNames {
+        let of = |policies| first(policies, name, subject).map(|(name, _)| name.clone());
+        let (user, operator) = (of(&self.user), of(&self.operator));
+        PolicyNames { user, operator, effective: self.effective(name, subject) }
     }
 
     /// The alternate exchange: the exchange's own argument wins over a policy. (AMQP-20)
@@ -169,17 +114,17 @@ impl Policies {
 }
 
 /// The matching policy with the highest priority; if several have it, the first by name. (AMQP-70)
-fn first<'a>(policies: &'a BTreeMap<Name, Policy>, name: &str, subject: Subject) -> Option<&'a Policy> {
+fn first<'a>(policies: &'a BTreeMap<Name, Policy>, name: &str, subject: Subject) -> Option<(&'a Name, &'a Policy)> {
     let kind = match subject {
         Subject::Exchange => None,
         Subject::Queue(kind) => Some(kind),
     };
-    let matching = policies.values().filter(|policy| {
-        policy.spec.apply_to.covers(subject)
+    let matching = policies.iter().filter(|(_, policy)| {
+        subject.is_in(policy.spec.apply_to)
             && policy.spec.definition.iter().all(|(key, _)| kind.is_none_or(|kind| is_for(key, kind)))
             && policy.pattern.matches(name)
     });
-    matching.reduce(|best, other| if other.spec.priority > best.spec.priority { other } else { best })
+    matching.reduce(|best, other| if other.1.spec.priority > best.1.spec.priority { other } else { best })
 }
 
 impl Catalog {

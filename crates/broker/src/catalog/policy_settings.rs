@@ -1,8 +1,7 @@
 //! The settings of policies, their values, and the queue types that have them.
 
-use ferrymq_model::{Name, Refusal, Table, Value};
+use ferrymq_model::{Name, PolicyScope, Refusal, Table, Value};
 
-use super::policies::PolicyScope;
 use super::queue_arguments::{QueueKind, RETRIES};
 
 /// The values that a setting may have.

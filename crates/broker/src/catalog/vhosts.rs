@@ -1,35 +1,8 @@
 //! The settings of vhosts: description, default queue type and limits. And the limits of users.
 
-use ferrymq_model::{CatalogEntry, Name, QueueSpec, Refusal, Value};
-use serde::{Deserialize, Serialize};
+use ferrymq_model::{CatalogEntry, Name, QueueSpec, Refusal, UserLimits, Value, VhostSettings};
 
 use super::{Catalog, entries};
-
-/// The settings of a vhost.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct VhostSettings {
-    /// Its description.
-    pub description: String,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// The type of queues that are declared without a type, if they can have it.
-    pub default_queue_type: Option<String>,
-    /// The maximum number of connections to it.
-    pub connections_max: Option<u32>,
-    /// The maximum number of queues in it.
-    pub queues_max: Option<u32>,
-}
-
-/// The limits of a user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UserLimits {
-    /// The maximum number of connections.
-    pub connections_max: Option<u32>,
-    /// The maximum number of channels, over all connections.
-    pub channels_max: Option<u32>,
-}
 
 const QUEUE_TYPE: &str = "x-queue-type";
 

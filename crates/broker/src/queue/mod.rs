@@ -28,7 +28,5 @@ pub use ports::{Content, Dead, DelayedMessage, Delivery, Next, Ports, RoutedMess
 pub use publish::Published;
 #[cfg(debug_assertions)]
 pub use sabotage::Sabotage;
-pub use settings::{
-    Counters, DeadLettering, DeleteWhen, Got, Overflow, QueueCounts, QueueSettings, Recovered, RetryDelay, Subscriber,
-};
+pub use settings::{DeadLettering, DeleteWhen, Got, Overflow, QueueSettings, Recovered, RetryDelay, Subscriber};
 pub use shard::Shard;

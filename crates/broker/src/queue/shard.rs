@@ -8,12 +8,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use ferrymq_model::{Place, QueueId, QueueState, Refusal, SubscriptionId, Time};
+use ferrymq_model::{Place, QueueCounters, QueueCounts, QueueId, QueueState, Refusal, SubscriptionId, Time};
 use hashbrown::HashMap;
 
 use super::sabotage::{Sabotage, Saboteur};
 use super::{
-    Counters, DeleteWhen, Ports, QueueCounts, QueueSettings, Recovered, RoutedMessage, Subscriber,
+    DeleteWhen, Ports, QueueSettings, Recovered, RoutedMessage, Subscriber,
     lane::Lane,
     lanes::{Lanes, lane_of},
     limits::LengthLimit,
@@ -100,7 +100,7 @@ pub(super) struct Queue {
     /// When it was last declared, or a client got from it or subscribed to it.
     pub(super) last_used: Time,
     pub(super) timer: Option<Time>,
-    pub(super) counters: Counters,
+    pub(super) counters: QueueCounters,
     pub(super) saboteur: Saboteur,
 }
 
@@ -454,7 +454,7 @@ impl Queue {
             front_expires: None,
             last_used: now,
             timer: None,
-            counters: Counters::default(),
+            counters: QueueCounters::default(),
             saboteur,
             settings,
         }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ferrymq_broker::{ApplyTo, DeadLettering, Envelope, Overflow, PolicyScope, PolicySpec, QueueSettings, Shard};
-use ferrymq_model::{Name, QueueId, Refusal, Table, Time, Value};
+use ferrymq_broker::{DeadLettering, Envelope, Overflow, QueueSettings, Shard};
+use ferrymq_model::{ApplyTo, Name, PolicyScope, PolicySpec, QueueId, Refusal, Table, Time, Value};
 
 use crate::desk::{Desk, check};
 

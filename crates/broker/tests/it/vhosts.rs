@@ -1,7 +1,7 @@
 //! The settings of vhosts: a default queue type, and limits. The answers are RabbitMQ 3.10.8's.
 
-use ferrymq_broker::{QueueKind, UserLimits, VhostSettings};
-use ferrymq_model::Name;
+use ferrymq_broker::QueueKind;
+use ferrymq_model::{Name, UserLimits, VhostSettings};
 
 use crate::desk::{Desk, check};
 

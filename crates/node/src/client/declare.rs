@@ -1,9 +1,9 @@
 //! Exchanges, queues and bindings.
 
-use ferrymq_broker::{Catalog, DeleteWhen, QueueCounts, Shard};
+use ferrymq_broker::{Catalog, DeleteWhen, Shard};
 use ferrymq_model::{
     Access, BindCommand, CatalogEntry, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, Destination, Name,
-    Origin, Position, Refusal, Reply,
+    Origin, Position, QueueCounts, Refusal, Reply,
 };
 
 use super::Client;

@@ -8,8 +8,7 @@ use std::{
     },
 };
 
-use ferrymq_broker::UserLimits;
-use ferrymq_model::{Name, Refusal, Usage};
+use ferrymq_model::{Name, Refusal, Usage, UserLimits};
 use parking_lot::Mutex;
 
 /// The counters. A connection or channel is counted and checked in one step, so that two at the same time cannot

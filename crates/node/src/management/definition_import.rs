@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ferrymq_auth::passwords;
-use ferrymq_broker::{ApplyTo, Catalog, PolicyScope, PolicySpec, QueueSettings, VhostSettings, policy_settings};
+use ferrymq_broker::{Catalog, QueueSettings, policy_settings};
 use ferrymq_model::{
-    CatalogEntry, Destination, ExchangeKind, ExchangeSpec, Name, Object, QueueId, QueueSpec, Refusal, Table,
+    ApplyTo, CatalogEntry, Destination, ExchangeKind, ExchangeSpec, Name, Object, PolicyScope, PolicySpec, QueueId,
+    QueueSpec, Refusal, Table, VhostSettings,
 };
 use serde_json::Value as Json;
 

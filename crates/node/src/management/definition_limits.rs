@@ -1,7 +1,7 @@
 //! What definitions say about vhosts and users besides their names: descriptions, the default queue type, and
 //! limits, in the forms of RabbitMQ's versions.
 
-use ferrymq_broker::{UserLimits, VhostSettings};
+use ferrymq_model::{UserLimits, VhostSettings};
 use serde_json::Value as Json;
 
 use crate::management::definition_entries::Entry;

@@ -3,9 +3,10 @@
 //!
 //! An event without a matching binding costs almost nothing: it is not built.
 
-use ferrymq_broker::{BindingFacts, Catalog, CatalogEvent};
+use ferrymq_broker::{Catalog, CatalogEvent};
 use ferrymq_model::{
-    BodyRef, CatalogEntry, ExchangeKind, ExchangeSpec, Facts, Head, MessageRef, Name, Refusal, Table, Time, Value,
+    BindingFacts, BodyRef, CatalogEntry, ExchangeKind, ExchangeSpec, Facts, Head, MessageRef, Name, Refusal, Table,
+    Time, Value,
 };
 
 use crate::{

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ferrymq_broker::{Ports, SequenceRange, UserLimits};
+use ferrymq_broker::{Ports, SequenceRange};
 use ferrymq_model::{
-    Attach, ConnectionId, Deliveries, Event, Origin, Refusal, Reply, Settlement, SubscriptionId, Time,
+    Attach, ConnectionId, Deliveries, Event, Origin, Refusal, Reply, Settlement, SubscriptionId, Time, UserLimits,
 };
 
 use super::{

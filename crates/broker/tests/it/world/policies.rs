@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use ferrymq_broker::{ApplyTo, PolicyScope, PolicySpec, QueueSettings};
-use ferrymq_model::{Name, QueueId, Refusal, Table};
+use ferrymq_broker::QueueSettings;
+use ferrymq_model::{ApplyTo, Name, PolicyScope, PolicySpec, QueueId, Refusal, Table};
 
 use super::{Checked, World};
+
 use crate::reference::{OPERATOR_PATTERN, operators, policy};
 
 impl World {

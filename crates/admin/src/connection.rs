@@ -3,10 +3,12 @@
 use std::{
     collections::VecDeque,
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use axum::Extension;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -17,7 +19,7 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::Admin;
+use crate::{Admin, Peer};
 
 /// The default for the maximum number of HTTP connections at the same time. For a further connection the oldest one is
 /// closed. So connections that stay open without a request cannot keep out a health check.
@@ -79,17 +81,22 @@ impl Drop for Entered<'_> {
 }
 
 impl Admin {
-    /// Serves one connection until it ends. The caller has accepted it, and drops the future to end it.
+    /// Serves one connection of this peer until it ends. The caller has accepted it, and drops the future to end it.
     ///
     /// # Errors
     /// If the peer does not speak HTTP/1.1 or is too slow, or if there are too many connections and this is the oldest.
-    pub async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<()> {
+    pub async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+    ) -> io::Result<()> {
         let entered = self.open.enter();
+        let router = self.router.clone().layer(Extension(Peer(peer)));
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router.clone()));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
         tokio::select! {
             served = served => served.map_err(io::Error::other),
             () = entered.ended.notified() => {

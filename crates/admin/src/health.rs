@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use ferrymq_model::{Queries, Readiness};
+use ferrymq_model::{Managed, Readiness};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -25,8 +25,8 @@ pub async fn live() -> Response {
 
 /// Answers whether clients can be served: 200 if they can, 503 with the reason if not. While publishers wait the answer
 /// is 200 with the status `blocked`, because the consumers that drain the queues must still be able to connect.
-pub async fn ready(State(queries): State<Arc<dyn Queries>>) -> Response {
-    match queries.readiness() {
+pub async fn ready(State(managed): State<Arc<dyn Managed>>) -> Response {
+    match managed.readiness() {
         Readiness::Ready => Json(Health { status: "ok", reason: None }).into_response(),
         Readiness::Blocked(reason) => Json(Health { status: "blocked", reason: Some(reason) }).into_response(),
         Readiness::NotReady(reason) => {

@@ -1,17 +1,20 @@
-//! The HTTP interface of a server. It gets its answers through [`ferrymq_model::Queries`], and knows neither node nor
-//! storage.
-//!
-//! So far it answers two requests, both without login: `GET /health/live` and `GET /health/ready`. Management is not
-//! built yet: the answer for every other address is a 404 that says so.
+//! The HTTP interface of a server: health checks, and RabbitMQ's API. It asks and changes everything through
+//! [`ferrymq_model::Management`], and knows neither node nor storage.
 
+mod api;
 mod connection;
 mod health;
 mod responses;
 
 use std::sync::Arc;
 
-use axum::{Router, extract::Request, middleware, routing::get};
-use ferrymq_model::Queries;
+use axum::{
+    Extension, Router,
+    extract::{Request, State},
+    middleware,
+    routing::{any, get},
+};
+use ferrymq_model::Managed;
 
 /// The HTTP interface of one server. It is cheap to clone, and all clones are the same interface.
 #[derive(Clone)]
@@ -27,16 +30,17 @@ impl std::fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// An interface that answers from `queries`.
+    /// An interface of this server.
     #[must_use]
-    pub fn new(queries: Arc<dyn Queries>) -> Self {
+    pub fn new(managed: Arc<dyn Managed>) -> Self {
         let router = Router::new()
             .route("/health/live", get(health::live))
             .route("/health/ready", get(health::ready))
+            .route("/api/{*path}", any(api))
             .fallback(|request: Request| async move { responses::not_found(request.uri().path()) })
             .method_not_allowed_fallback(responses::method_not_allowed)
             .layer(middleware::map_response(responses::add_headers))
-            .with_state(queries);
+            .with_state(managed);
         Self { router, open: Arc::new(connection::Open::new(connection::CONNECTIONS_MAX)) }
     }
 
@@ -46,4 +50,16 @@ impl Admin {
     pub fn with_connections_max(self, max: usize) -> Self {
         Self { open: Arc::new(connection::Open::new(max.min(connection::CONNECTIONS_MAX))), ..self }
     }
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+struct Peer(std::net::SocketAddr);
+
+async fn api(
+    State(managed): State<Arc<dyn Managed>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    request: Request,
+) -> axum::response::Response {
+    api::serve(managed, peer, request).await
 }

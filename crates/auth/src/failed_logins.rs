@@ -66,6 +66,14 @@ fn keys(address: &str, user: &Name) -> [(Key, u32); 2] {
 }
 
 impl FailedLogins {
+    /// Whether a login of the user from `address` (`host:port`) must wait because of earlier failures.
+    #[must_use]
+    pub fn must_wait(&self, address: &str, user: &Name, now: Time) -> bool {
+        let waits =
+            |(key, free): &(Key, u32)| self.0.get(key).is_some_and(|failed| failed.next_check(*free, now) > now);
+        keys(address, user).iter().any(waits)
+    }
+
     /// When a login of the user from `address` (`host:port`) may be checked: `now`, if there is no reason to wait. Its
     /// turn is reserved then. `None` if it would wait longer than five seconds.
     pub fn reserve_check(&mut self, address: &str, user: &Name, now: Time) -> Option<Time> {

@@ -26,6 +26,12 @@ const RABBITMQS: [(&str, &str, usize); 3] = [
     ("rabbit_password_hashing_md5", "rabbitmq-md5:", 16),
 ];
 
+/// The name of FerryMQ's own hashes in definitions.
+const OWN: &str = "ferrymq_argon2id";
+
+/// How they begin. Hashes with other parameters are refused: a check could take any time and memory.
+const OWN_PARAMETERS: &str = "$argon2id$v=19$m=19456,t=2,p=1$";
+
 /// The length of RabbitMQ's salt, which is before the digest, and before the password that is digested.
 const SALT_BYTES: usize = 4;
 
@@ -36,10 +42,17 @@ const SALT_BYTES: usize = 4;
 /// If it is not such a hash: why, and what would be right.
 pub fn stored_form(algorithm: Option<&str>, hash: &str) -> Result<String, String> {
     let algorithm = algorithm.unwrap_or(RABBITMQS[0].0);
+    if algorithm == OWN {
+        return match PasswordHash::new(hash) {
+            Ok(_) if hash.starts_with(OWN_PARAMETERS) => Ok(hash.to_owned()),
+            _ if hash.is_empty() => Ok(String::new()),
+            _ => Err("password_hash is not a hash by argon2 that FerryMQ has exported; export it again".to_owned()),
+        };
+    }
     let known = RABBITMQS.iter().find(|(name, ..)| *name == algorithm);
     let Some((_, prefix, digest_bytes)) = known else {
         let names = RABBITMQS.map(|(name, ..)| name).join(", ");
-        return Err(format!("hashing_algorithm is '{algorithm}'; it must be one of {names}"));
+        return Err(format!("hashing_algorithm is '{algorithm}'; it must be one of {names}, {OWN}"));
     };
     if hash.is_empty() {
         return Ok(String::new());
@@ -52,6 +65,14 @@ pub fn stored_form(algorithm: Option<&str>, hash: &str) -> Result<String, String
              or give a password instead"
         )),
     }
+}
+
+/// The name of the algorithm of a stored form, and the hash, as [`stored_form`] reads them.
+#[must_use]
+pub fn exported(stored: &str) -> (&'static str, String) {
+    let of_rabbitmq = RABBITMQS.iter().find_map(|(name, prefix, _)| Some((*name, stored.strip_prefix(prefix)?)));
+    let (name, hash) = of_rabbitmq.unwrap_or((if stored.is_empty() { RABBITMQS[0].0 } else { OWN }, stored));
+    (name, hash.to_owned())
 }
 
 /// Whether `stored` is the stored form of `password`, in FerryMQ's form or in one of RabbitMQ's. Nothing matches a
@@ -111,6 +132,16 @@ mod tests {
     }
 
     /// Made by RabbitMQ 3.10.8 for the password `secret`.
+    #[test]
+    fn what_is_exported_can_be_imported() {
+        let digest = Base64::encode_string(&[7; 36]);
+        for stored in [hash(b"guest", [7; 16]), format!("rabbitmq-sha256:{digest}"), String::new()] {
+            let (algorithm, hash) = exported(&stored);
+            assert_eq!(stored_form(Some(algorithm), &hash), Ok(stored));
+        }
+        assert!(stored_form(Some(OWN), "$argon2id$x").is_err());
+    }
+
     #[test]
     fn hashes_of_rabbitmq_are_checked_in_its_way() {
         for (algorithm, hash) in [

@@ -22,3 +22,4 @@ pub use core::start::NodeError;
 pub use ferrymq_auth::{TokenKeys, TokenSettings};
 pub use login::authentication::Backend;
 pub use management::definitions::{DefinitionsError, Imported};
+pub use management::queries::NodeManagement;

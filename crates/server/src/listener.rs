@@ -87,7 +87,11 @@ impl Endpoint {
                 }
             }
             Self::Http(admin) => {
-                if let Err(error) = admin.serve(stream).await {
+                let peer = match stream.peer_addr() {
+                    Ok(peer) => peer,
+                    Err(error) => return tracing::debug!("an HTTP connection has no peer: {error}"),
+                };
+                if let Err(error) = admin.serve(stream, peer).await {
                     tracing::debug!("an HTTP connection ended: {error}");
                 }
             }

@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ferrymq_model::{Queries, Readiness, UsageReport};
-use ferrymq_node::Node;
+use ferrymq_model::{Managed, Management, Readiness};
+use ferrymq_node::{Node, NodeManagement};
 use tokio::sync::watch;
 
 /// The phase of the server.
@@ -45,7 +45,7 @@ impl Progress {
     }
 }
 
-impl Queries for Progress {
+impl Managed for Progress {
     fn readiness(&self) -> Readiness {
         if let Some(reason) = &*self.faults.borrow() {
             return Readiness::NotReady(format!("the server must end: {reason}"));
@@ -62,8 +62,9 @@ impl Queries for Progress {
         Readiness::NotReady(reason.into())
     }
 
-    fn usage(&self) -> UsageReport {
-        self.node.get().map(|node| node.usage()).unwrap_or_default()
+    fn management(&self) -> Option<Arc<dyn Management>> {
+        let node = self.node.get()?;
+        Some(Arc::new(NodeManagement::new(node.clone())))
     }
 }
 

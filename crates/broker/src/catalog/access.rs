@@ -173,6 +173,19 @@ impl Catalog {
         Ok(())
     }
 
+    /// Whether a user has permissions in a vhost.
+    #[must_use]
+    pub fn has_permission(&self, user: &str, vhost: &str) -> bool {
+        self.permissions.get(vhost).is_some_and(|users| users.contains_key(user))
+    }
+
+    /// Whether a user has permissions for the routing keys of an exchange.
+    #[must_use]
+    pub fn has_topic_permission(&self, user: &Name, vhost: &str, exchange: &Name) -> bool {
+        let permissions = self.topic_permissions.get(vhost);
+        permissions.is_some_and(|permissions| permissions.contains_key(&(user.clone(), exchange.clone())))
+    }
+
     /// Removes a user's permission in a vhost. Succeeds if there is none.
     pub fn clear_permission(&mut self, user: &Name, vhost: &Name, changes: &mut Vec<CatalogEntry>) {
         if self.permissions.get_mut(vhost).is_some_and(|users| users.remove(user).is_some()) {

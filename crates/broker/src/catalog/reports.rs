@@ -10,13 +10,15 @@ use super::bindings::Target;
 use super::{Catalog, Vhost, events, in_order};
 
 impl Catalog {
-    /// The users with their permissions, or one of them, in the order of their names.
+    /// The users with their permissions, or one of them, in the order of their names. Their password hashes are in the
+    /// stored form.
     #[must_use]
     pub fn user_reports(&self, name: Option<&str>) -> Vec<UserReport> {
         let mut reports: Vec<UserReport> = in_order(&self.users)
             .filter(|(own, _)| name.is_none_or(|name| ***own == *name))
             .map(|(name, user)| UserReport {
                 name: name.clone(),
+                hashing_algorithm: "",
                 password_hash: user.password_hash.clone(),
                 tags: user.tags.clone(),
                 limits: user.limits,

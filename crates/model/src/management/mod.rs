@@ -52,6 +52,9 @@ pub trait Queries: Send + Sync {
     /// The users with their permissions, or one of them.
     fn users(&self, name: Option<&str>) -> Vec<UserReport>;
 
+    /// Whether the actor may enter a vhost.
+    fn may_enter(&self, actor: &Actor, vhost: &str) -> bool;
+
     /// The policies of a vhost, or of all.
     fn policies(&self, vhost: Option<&str>) -> Vec<PolicyReport>;
 

@@ -88,7 +88,9 @@ pub struct VhostReport {
 pub struct UserReport {
     /// The name.
     pub name: Name,
-    /// The stored form of the password.
+    /// The name of the algorithm of the hash, as in definitions.
+    pub hashing_algorithm: &'static str,
+    /// The hash of the password. Empty: no password is right.
     pub password_hash: String,
     /// The tags.
     pub tags: Vec<String>,

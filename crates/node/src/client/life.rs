@@ -93,6 +93,11 @@ impl Client {
         }
     }
 
+    /// The client acts for this user, who has logged in elsewhere.
+    pub(crate) fn act_for(&mut self, principal: Principal) {
+        self.principal = Some(principal);
+    }
+
     fn logged_in(&mut self, checked: Result<Principal, Refusal>, events: &mut Vec<Event>) {
         match checked {
             Ok(principal) => {
@@ -120,6 +125,7 @@ impl Client {
             vhost: vhost.clone(),
             user: self.principal().name.clone(),
             connection: self.connection.name(),
+            connected_at: self.node.wall(),
         };
         // A session opens one vhost.
         self.connection.identity.get_or_init(|| identity);

@@ -31,6 +31,11 @@ impl FailedQueues {
         }
     }
 
+    /// Why the queue has failed, if it has.
+    pub fn reason(&self, queue: QueueId) -> Option<String> {
+        self.any.load(Ordering::Acquire).then(|| self.reasons.lock().get(&queue).cloned()).flatten()
+    }
+
     /// # Errors
     /// [`Refusal::Fault`] if one of them has failed.
     #[inline]

@@ -30,7 +30,7 @@ use crate::{
         transition::{CatalogLock, Core, Deferred, Transition},
     },
     login::authentication::Backend,
-    management::{catalog_change, counters::Counters, trace::Firehose},
+    management::{catalog_change, counters::Counters, durable_changes::WaitingChange, trace::Firehose},
     routing::replies::ReplyAddresses,
 };
 
@@ -123,6 +123,8 @@ pub struct Node {
     pub(crate) bodies: Arc<BodyFiles>,
     /// Connections with something to send after the journal is durable. Locked only to add one or to take all.
     pub(crate) awaiting: Mutex<Vec<Arc<Connection>>>,
+    /// Changes whose answers wait for the journal. Locked only to add one or to take some.
+    pub(crate) waiting_changes: Mutex<Vec<WaitingChange>>,
     /// Gets whose message storage is reading. Locked only to find, add or remove one, after the shard's lock.
     pub(crate) gets: Mutex<WaitingGets>,
     /// Connections that get outstanding deliveries once more, and the queues that storage is reading for that.
@@ -476,6 +478,7 @@ impl Node {
     /// storage's flush thread does this itself; for many, each write would delay the next flush, so their owners
     /// are notified instead.
     pub(crate) fn on_durable(&self, durable: Position) {
+        self.answer_changes(durable);
         let connections = std::mem::take(&mut *self.awaiting.lock());
         let few = connections.len() <= FLUSHED_CONNECTIONS_MAX;
         for connection in connections {

@@ -177,6 +177,7 @@ impl Node {
             limits: settings.limits,
             bodies,
             awaiting: Default::default(),
+            waiting_changes: Default::default(),
             gets: Default::default(),
             prepared: Default::default(),
             redelivering: Default::default(),

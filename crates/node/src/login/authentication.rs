@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use ferrymq_auth::{Token, TokenSettings, Waits, passwords};
 use ferrymq_broker::{Rights, Scopes};
-use ferrymq_model::{Name, Refusal, Time};
+use ferrymq_model::{Actor, Name, Refusal, Time, TokenScopes};
 
 use crate::{
     connection::peer::Connection,
@@ -33,17 +33,25 @@ pub(crate) struct Principal {
 #[derive(Clone, Debug)]
 pub(crate) struct TokenRights {
     scopes: Scopes,
-    /// When the token expires, by the wall clock; `None`: never.
-    expires: Option<Time>,
+    token: TokenScopes,
 }
 
 impl From<Token> for Principal {
     fn from(token: Token) -> Self {
         let Token { user, scopes, expires } = token;
-        Self {
-            name: user,
-            token: Some(TokenRights { scopes: Scopes::parse(scopes.iter().map(String::as_str)), expires }),
-        }
+        Self { name: user, token: Some(TokenScopes { scopes, expires }.into()) }
+    }
+}
+
+impl From<TokenScopes> for TokenRights {
+    fn from(token: TokenScopes) -> Self {
+        Self { scopes: Scopes::parse(token.scopes.iter().map(String::as_str)), token }
+    }
+}
+
+impl From<&Actor> for Principal {
+    fn from(actor: &Actor) -> Self {
+        Self { name: actor.user.clone(), token: actor.token.clone().map(TokenRights::from) }
     }
 }
 
@@ -52,9 +60,17 @@ impl Principal {
     pub fn rights(&self, now: impl FnOnce() -> Time) -> Rights<'_> {
         match &self.token {
             None => Rights::OfUser,
-            Some(token) if token.expires.is_some_and(|expires| expires <= now()) => Rights::Expired,
-            Some(token) => Rights::OfToken(&token.scopes),
+            Some(rights) if rights.token.expires.is_some_and(|expires| expires <= now()) => Rights::Expired,
+            Some(rights) => Rights::OfToken(&rights.scopes),
         }
+    }
+}
+
+impl Principal {
+    /// The user as one who changes things from `address`. `tags` are those of the catalog.
+    pub fn actor(self, tags: Vec<String>, address: String) -> Actor {
+        let tags = self.token.as_ref().map_or(tags, |rights| rights.scopes.tags().to_vec());
+        Actor { user: self.name, tags, address, token: self.token.map(|rights| rights.token) }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use ferrymq_model::{Dialects, Facts, MessageRef, Name, OwnedMessage, Table, Traced, Value};
+use ferrymq_model::{Dialects, Facts, MessageRef, Name, OwnedMessage, Table, Time, Traced, Value};
 use parking_lot::Mutex;
 
 use crate::{
@@ -43,6 +43,8 @@ pub struct ConnectionIdentity {
     pub user: Name,
     /// The connection's name.
     pub connection: String,
+    /// When it has opened its vhost, by the wall clock.
+    pub connected_at: Time,
 }
 
 /// A trace message.
@@ -66,7 +68,7 @@ impl Firehose {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    fn traces(&self, vhost: &Name) -> bool {
+    pub fn traces(&self, vhost: &Name) -> bool {
         self.vhosts.lock().contains(vhost)
     }
 

@@ -1,0 +1,245 @@
+//! RabbitMQ's HTTP API: the management of a server in JSON. What it says and asks goes through
+//! [`ferrymq_model::Management`]; the names and texts are RabbitMQ's, and are known only here.
+
+mod bindings;
+mod body;
+mod connections;
+mod definitions;
+mod exchanges;
+mod json;
+mod limits;
+mod list;
+mod messages;
+mod overview;
+mod permissions;
+mod policies;
+mod problem;
+mod query;
+mod queues;
+mod respond;
+mod rights;
+mod routes;
+mod users;
+mod vhosts;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::Request,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use base64ct::{Base64, Encoding};
+use ferrymq_model::{Actor, Change, Changed, Managed, Management, Name, Refusal};
+use percent_encoding::percent_decode_str;
+
+use body::Fields;
+use problem::Problem;
+use query::{ListQuery, Parameters};
+use rights::Tags;
+use routes::{Parts, To, Verb};
+
+/// The maximum length of a body, in bytes.
+const BODY_BYTES_MAX: usize = 20_000_000;
+
+/// A request of somebody who has logged in, and may ask it.
+struct Ask {
+    management: Arc<dyn Management>,
+    readiness: ferrymq_model::Readiness,
+    actor: Actor,
+    tags: Tags,
+    verb: Verb,
+    parts: Parts,
+    parameters: Parameters,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Ask {
+    /// A part of the path.
+    fn part(&self, name: &str) -> &str {
+        self.parts.iter().find(|(own, _)| *own == name).map_or("", |(_, part)| part.as_str())
+    }
+
+    /// A part of the path that may not be there.
+    fn part_if_any(&self, name: &str) -> Option<&str> {
+        self.parts.iter().find(|(own, _)| *own == name).map(|(_, part)| part.as_str())
+    }
+
+    /// A part of the path that is a name.
+    fn name(&self, part: &str) -> Result<Name, Problem> {
+        body::name(self.part(part), part)
+    }
+
+    /// The vhost in the path.
+    fn vhost(&self) -> Result<Name, Problem> {
+        self.name("vhost")
+    }
+
+    fn fields(&self) -> Result<Fields, Problem> {
+        Fields::read(&self.body)
+    }
+
+    fn list_query(&self) -> Result<ListQuery, Problem> {
+        ListQuery::read(&self.parameters)
+    }
+
+    async fn change(&self, change: Change) -> Result<Changed, Problem> {
+        self.management.change(&self.actor, change).await.map_err(Problem::from)
+    }
+
+    /// Checks that the vhost in the path exists.
+    fn check_vhost(&self) -> Result<Name, Problem> {
+        let vhost = self.vhost()?;
+        if self.management.vhosts(Some(&vhost)).is_empty() { Err(Problem::not_found()) } else { Ok(vhost) }
+    }
+
+    /// Whether the user sees objects of this vhost in lists.
+    fn sees(&self, vhost: &str) -> bool {
+        self.tags.administrator || self.management.may_enter(&self.actor, vhost)
+    }
+}
+
+/// Answers a request whose path begins with `/api/`.
+pub async fn serve(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -> Response {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = answer(managed, peer, request).await.unwrap_or_else(Problem::into_response);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, origin"));
+    if is_head {
+        *response.body_mut() = Body::empty();
+    }
+    response
+}
+
+/// Checks a request in RabbitMQ's order: address, method, login, rights, format; then carries it out.
+async fn answer(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let (route, parts) =
+        segments(head.uri.path()).and_then(|path| routes::find(&path)).ok_or_else(Problem::not_found)?;
+    let verb = match head.method {
+        Method::GET | Method::HEAD => Verb::Get,
+        Method::PUT => Verb::Put,
+        Method::POST => Verb::Post,
+        Method::DELETE => Verb::Delete,
+        Method::OPTIONS => {
+            let allowed = HeaderValue::from_str(&route.allowed());
+            let mut response = StatusCode::OK.into_response();
+            response.headers_mut().extend(allowed.ok().map(|allowed| (header::ALLOW, allowed)));
+            return Ok(response);
+        }
+        _ => return Err(Problem::method_not_allowed(&route.allowed())),
+    };
+    let check = route.check(verb).ok_or_else(|| Problem::method_not_allowed(&route.allowed()))?;
+    if route.to == To::Auth {
+        return Ok(overview::auth());
+    }
+    let readiness = managed.readiness();
+    let Some(management) = managed.management() else {
+        return Err(Problem::not_ready("the data directory is being recovered"));
+    };
+    let actor = log_in(&*management, &head.headers, peer).await?;
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let vhost = parts.iter().find(|(name, _)| *name == "vhost").map(|(_, vhost)| vhost.as_str());
+    rights::check(check, &actor, vhost.or_else(|| text("x-vhost")), &*management)?;
+    if !text("accept").is_none_or(takes_json) {
+        return Err(Problem::not_acceptable());
+    }
+    let parameters = Parameters::read(head.uri.query());
+    let body = match verb {
+        Verb::Put | Verb::Post => read(body).await?,
+        Verb::Get | Verb::Delete => Bytes::new(),
+    };
+    let (tags, headers) = (Tags::of(&actor), head.headers);
+    let ask = Ask { management, readiness, actor, tags, verb, parts, parameters, headers, body };
+    carry_out(route.to, ask).await
+}
+
+async fn carry_out(to: To, ask: Ask) -> Result<Response, Problem> {
+    match to {
+        To::Overview | To::Whoami | To::Auth | To::HashPassword | To::Extensions | To::Version | To::ClusterName => {
+            overview::answer(to, &ask).await
+        }
+        To::Nodes | To::Node | To::FeatureFlags => overview::node(to, &ask),
+        To::Alive | To::Alarms | To::Healthy | To::PortListener | To::ProtocolListener | To::VirtualHosts => {
+            overview::health(to, &ask)
+        }
+        To::Vhosts | To::Vhost => vhosts::answer(to, &ask).await,
+        To::Users | To::User | To::UsersWithoutPermissions | To::BulkDelete => users::answer(to, &ask).await,
+        To::VhostPermissions
+        | To::VhostTopicPermissions
+        | To::UserPermissions
+        | To::UserTopicPermissions
+        | To::Permissions
+        | To::Permission
+        | To::TopicPermissions
+        | To::TopicPermissionsOf
+        | To::TopicPermission => permissions::answer(to, &ask).await,
+        To::Policies | To::Policy | To::OperatorPolicies | To::OperatorPolicy => policies::answer(to, &ask).await,
+        To::VhostLimits | To::VhostLimit | To::UserLimits | To::UserLimit | To::Parameters | To::GlobalParameters => {
+            limits::answer(to, &ask).await
+        }
+        To::Exchanges | To::Exchange => exchanges::answer(to, &ask).await,
+        To::Queues | To::Queue | To::Contents => queues::answer(to, ask).await,
+        To::ExchangeSources
+        | To::ExchangeDestinations
+        | To::QueueBindings
+        | To::Bindings
+        | To::BindingsBetween
+        | To::Binding => bindings::answer(to, ask).await,
+        To::Publish | To::GetMessages => messages::answer(to, &ask).await,
+        To::Connections
+        | To::Connection
+        | To::ConnectionChannels
+        | To::UserConnections
+        | To::VhostConnections
+        | To::VhostChannels
+        | To::Channels
+        | To::Channel
+        | To::Consumers => connections::answer(to, &ask).await,
+        To::Definitions => definitions::answer(&ask).await,
+    }
+}
+
+/// The decoded segments of a path after `/api/`.
+fn segments(path: &str) -> Option<Vec<String>> {
+    let path = path.strip_prefix("/api/")?.trim_end_matches('/');
+    let decoded = path.split('/').map(|segment| percent_decode_str(segment).decode_utf8().map(String::from));
+    decoded.collect::<Result<_, _>>().ok()
+}
+
+fn takes_json(accept: &str) -> bool {
+    let kinds = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    kinds.into_iter().any(|kind| ["*/*", "application/*", "application/json", ""].contains(&kind))
+}
+
+/// The user, by a password or a token.
+async fn log_in(management: &dyn Management, headers: &HeaderMap, peer: SocketAddr) -> Result<Actor, Problem> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (user, password) = value.and_then(credentials).ok_or_else(Problem::no_login)?;
+    let user = Name::parse(user.as_bytes())
+        .map_err(|_| Problem::of_login(&Refusal::LoginFailed("the name of the user is too long".to_owned())))?;
+    let address = peer.ip().to_canonical();
+    let logged_in = management.log_in(user, password, address.to_string(), address.is_loopback()).await;
+    logged_in.map_err(|refusal| {
+        tracing::warn!(peer = %peer, "HTTP login refused: {refusal}");
+        Problem::of_login(&refusal)
+    })
+}
+
+/// The user and the password of the header `authorization`.
+fn credentials(value: &str) -> Option<(String, Vec<u8>)> {
+    let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some((String::new(), rest.trim().as_bytes().to_vec()));
+    }
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| Base64::decode_vec(rest.trim()).ok())??;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
+    Some((user, decoded[colon + 1..].to_vec()))
+}
+
+/// Reads a body, up to its limit.
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Problem::too_large(BODY_BYTES_MAX))
+}

@@ -20,7 +20,7 @@ struct Problem {
 
 /// The answer for an unknown address.
 pub fn not_found(path: &str) -> Response {
-    let reason = format!("there is nothing at {path}; this version answers /health/live and /health/ready");
+    let reason = format!("there is nothing at {path}; this version answers /health/live, /health/ready and /api");
     (StatusCode::NOT_FOUND, Json(Problem { error: "not_found", reason })).into_response()
 }
 
@@ -34,6 +34,6 @@ pub async fn method_not_allowed(request: Request) -> Response {
 pub async fn add_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::SERVER, SERVER);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }

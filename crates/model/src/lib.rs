@@ -40,9 +40,10 @@ pub use limits::Limits;
 pub use login::{Login, Mechanism};
 pub use management::{
     Actor, ApplyTo, BindingFacts, BindingsOf, Change, Changed, ChannelReport, ConnectionReport, ConsumerReport,
-    ExchangeReport, GotMessage, Managed, Management, NewPassword, Operations, Pending, PermissionReport, PolicyNames,
-    PolicyReport, PolicyScope, PolicySpec, Queries, QueueCounters, QueueCounts, QueueDetails, QueueReport, Readiness,
-    TokenScopes, TopicPermissionReport, Usage, UsageReport, UserLimits, UserReport, VhostReport, VhostSettings, Which,
+    ExchangeReport, GotMessage, ListenerReport, Managed, Management, NewPassword, Operations, Pending,
+    PermissionReport, PolicyNames, PolicyReport, PolicyScope, PolicySpec, Queries, QueueCounters, QueueCounts,
+    QueueDetails, QueueReport, Readiness, TokenScopes, TopicPermissionReport, Usage, UsageReport, UserLimits,
+    UserReport, VhostReport, VhostSettings, Which,
 };
 pub use message::{BodyRef, Facts, FiledBody, MessageRef, OwnedBody, OwnedMessage};
 pub use name::{Name, NameError};

@@ -1,8 +1,8 @@
 //! The phases of the server. `/health/ready` answers from them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use ferrymq_model::{Managed, Management, Readiness};
+use ferrymq_model::{ListenerReport, Managed, Management, Readiness};
 use ferrymq_node::{Node, NodeManagement};
 use tokio::sync::watch;
 
@@ -25,18 +25,29 @@ pub struct Progress {
     phase: watch::Sender<Phase>,
     faults: watch::Receiver<Option<String>>,
     node: OnceLock<Arc<Node>>,
+    listeners: Mutex<Vec<ListenerReport>>,
 }
 
 impl Progress {
     /// A server that starts. `faults` has the reason why it must end, if there is one.
     #[must_use]
     pub fn new(faults: watch::Receiver<Option<String>>) -> Self {
-        Self { phase: watch::Sender::new(Phase::Recovering), faults, node: OnceLock::new() }
+        Self {
+            phase: watch::Sender::new(Phase::Recovering),
+            faults,
+            node: OnceLock::new(),
+            listeners: Mutex::default(),
+        }
     }
 
     /// Recovery is done: the node can be asked.
     pub fn opened(&self, node: Arc<Node>) {
         self.node.get_or_init(|| node);
+    }
+
+    /// A listener is open.
+    pub fn listens(&self, listener: ListenerReport) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
     /// The next phase begins.
@@ -60,6 +71,10 @@ impl Managed for Progress {
             Phase::Stopping => "the server is stopping",
         };
         Readiness::NotReady(reason.into())
+    }
+
+    fn listeners(&self) -> Vec<ListenerReport> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn management(&self) -> Option<Arc<dyn Management>> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ferrymq_admin::Admin;
-use ferrymq_model::BodyBuffer;
+use ferrymq_model::{BodyBuffer, ListenerReport};
 use ferrymq_node::{Found, Host as _, Node, NodeSettings};
 use ferrymq_storage::RealDisk;
 use tokio::{
@@ -120,7 +120,7 @@ async fn serve(
         settings.listeners.iter().filter(|listener| matches!(listener.service.protocol.transport, Transport::Http))
     {
         let endpoint = Endpoint::Http(admin.clone());
-        announced.extend(open_listener(listener, &endpoint, &stopped, &mut tasks).await?);
+        announced.extend(open_listener(listener, &endpoint, &progress, &stopped, &mut tasks).await?);
     }
     let node = opened(settings, process.clone()).await?;
     progress.opened(node.clone());
@@ -133,7 +133,7 @@ async fn serve(
         let tls = tls.clone().filter(|_| is_secure);
         let (node, process, workers, places) = (node.clone(), process.clone(), workers.clone(), places.clone());
         let endpoint = Endpoint::Sessions { new_session, node, process, tls, workers, places };
-        announced.extend(open_listener(listener, &endpoint, &stopped, &mut tasks).await?);
+        announced.extend(open_listener(listener, &endpoint, &progress, &stopped, &mut tasks).await?);
     }
     let chores = [
         workers.spawn(run_timers(node.clone(), process.clone())),
@@ -170,6 +170,7 @@ async fn serve(
 async fn open_listener(
     settings: &ListenerSettings,
     endpoint: &Endpoint,
+    progress: &Progress,
     stopped: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Vec<String>, String> {
@@ -177,6 +178,7 @@ async fn open_listener(
     for listener in open(settings).await? {
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
         announced.push(format!("{} {bound}", settings.service.name));
+        progress.listens(ListenerReport { protocol: settings.service.name, address: bound });
         tasks.spawn(accept(listener, endpoint.clone(), stopped.clone()));
     }
     Ok(announced)

@@ -8,6 +8,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use ferrymq_model::{
     Ask as Request, BindCommand, BindingFacts, BindingsOf, Change, Destination, Name, QueueReport, Table, Which,
 };
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{
@@ -36,10 +37,10 @@ pub async fn answer(to: To, ask: Ask) -> Result<Response, Problem> {
     }
     if to == To::Binding {
         let wanted = ask.part("properties");
-        let one = found.into_iter().find(|binding| properties_key(&binding.key, &binding.arguments) == wanted);
+        let one = found.into_iter().find(|binding| is_meant(binding, wanted));
         return one_binding(&ask, one.ok_or_else(Problem::not_found)?).await;
     }
-    let (query, mut list) = (ask.list_query()?, List::new());
+    let (query, mut list) = (ask.list_query()?.without_pages(), List::new());
     found.sort_by(|a, b| place(a).cmp(&place(b)));
     found.iter().for_each(|binding| list.add(&query, &binding.target, shown(binding)));
     list.answer(&query)
@@ -110,8 +111,9 @@ async fn bind(ask: &Ask) -> Result<Response, Problem> {
     let (exchange, destination) = (exchanges::name(ask, "source")?, destination(ask)?);
     let key = fields.text("routing_key")?.unwrap_or_default().as_bytes().to_vec();
     let arguments = fields.table("arguments")?;
-    let location =
-        format!("{}/{}", quoted(destination.name().as_bytes()), quoted(properties_key(&key, &arguments).as_bytes()));
+    // The tilde, which is in none of the parts, stays.
+    let properties = quoted(properties_key(&key, &arguments).as_bytes()).replace("%7E", "~");
+    let location = format!("{}/{properties}", quoted(destination.name().as_bytes()));
     let bind = BindCommand { destination, exchange, key, arguments };
     ask.change(Change::Request { vhost, ask: Request::Bind(bind) }).await?;
     let mut response = StatusCode::CREATED.into_response();
@@ -144,6 +146,13 @@ fn properties_key(key: &[u8], arguments: &Table) -> String {
         (_, true) => quoted(key),
         (_, false) => format!("{}~{}", quoted(key), digest(arguments)),
     }
+}
+
+/// Whether an address means this binding: with its key as the list shows it, or with the routing key itself.
+fn is_meant(binding: &BindingFacts, wanted: &str) -> bool {
+    let own = properties_key(&binding.key, &binding.arguments);
+    let unquoted: Vec<u8> = percent_decode_str(&wanted.replace('+', " ")).collect();
+    own == wanted || binding.arguments.is_empty() && !binding.key.is_empty() && unquoted == *binding.key
 }
 
 /// Eight bytes that are the same for the same arguments in any order (FNV-1a of their JSON).

@@ -24,11 +24,15 @@ pub async fn answer(to: To, ask: &Ask) -> Result<Response, Problem> {
         }
         (To::Channel, _) => {
             let name = ask.part("channel");
-            let found = seen(ask).into_iter().find_map(|connection| {
-                let channel = connection.channels.iter().find(|channel| channel_name(&connection, channel) == name)?;
-                Some(shown_channel(&connection, channel))
+            let mut found = None;
+            ask.management.connections(&mut |connection| {
+                if connection.channels.iter().any(|channel| channel_name(&connection, channel) == name) {
+                    found = Some(connection);
+                }
             });
-            found.map(|channel| respond::json(&channel)).ok_or_else(Problem::not_found)
+            let connection = owned(ask, found.ok_or_else(Problem::not_found)?)?;
+            let channel = connection.channels.iter().find(|channel| channel_name(&connection, channel) == name);
+            channel.map(|channel| respond::json(&shown_channel(&connection, channel))).ok_or_else(Problem::not_found)
         }
         (To::Channels, _) => list_channels(ask, &seen(ask)),
         (To::VhostChannels, _) => list_channels(ask, &in_vhost(ask)?),
@@ -197,7 +201,7 @@ fn shown_consumer(connection: &ConnectionReport, channel: &ChannelReport, consum
 }
 
 fn list_consumers(ask: &Ask) -> Result<Response, Problem> {
-    let (query, mut list) = (ask.list_query()?, List::new());
+    let (query, mut list) = (ask.list_query()?.without_pages(), List::new());
     let vhost = ask.part_if_any("vhost").map(|_| body::name(ask.part("vhost"), "vhost")).transpose()?;
     for connection in seen(ask).iter().filter(|one| vhost.as_ref().is_none_or(|vhost| *vhost == one.vhost)) {
         for channel in &connection.channels {
@@ -207,6 +211,18 @@ fn list_consumers(ask: &Ask) -> Result<Response, Problem> {
         }
     }
     list.answer(&query)
+}
+
+/// The consumers of a queue, whoever has them.
+pub fn consumers_of(ask: &Ask, vhost: &Name, queue: &Name) -> Vec<Value> {
+    let mut found = Vec::new();
+    ask.management.connections(&mut |connection| {
+        for channel in connection.channels.iter().filter(|_| connection.vhost == *vhost) {
+            let own = channel.consumers.iter().filter(|consumer| consumer.queue == *queue);
+            found.extend(own.map(|consumer| shown_consumer(&connection, channel, consumer)));
+        }
+    });
+    found
 }
 
 /// The numbers of connections, channels and consumers that the user may see.

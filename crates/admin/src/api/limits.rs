@@ -1,7 +1,7 @@
-//! Limits of vhosts and users, and parameters. Of RabbitMQ's parameters only the limits of vhosts have a meaning here.
+//! Limits of vhosts and users.
 
 use axum::response::Response;
-use ferrymq_model::{Change, VhostReport};
+use ferrymq_model::{Change, VhostReport, VhostSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -16,24 +16,26 @@ use super::{
 pub async fn answer(to: To, ask: &Ask) -> Result<Response, Problem> {
     match to {
         To::VhostLimits => {
-            let (query, mut list) = (ask.list_query()?, List::new());
+            let (query, mut list) = (ask.list_query()?.without_pages(), List::new());
             let vhost = ask.part_if_any("vhost").map(|_| ask.check_vhost()).transpose()?;
             for report in ask.management.vhosts(vhost.as_deref()) {
                 let limits = of_vhost(&report);
-                if ask.sees(&report.name) && limits.as_object().is_some_and(|limits| !limits.is_empty()) {
+                if (ask.tags.monitors() || ask.sees(&report.name))
+                    && limits.as_object().is_some_and(|limits| !limits.is_empty())
+                {
                     list.add(&query, "", json!({"vhost": &*report.name, "value": limits}));
                 }
             }
             list.answer(&query)
         }
         To::UserLimits => {
-            let (query, mut list) = (ask.list_query()?, List::new());
+            let (query, mut list) = (ask.list_query()?.without_pages(), List::new());
             let wanted = ask.part_if_any("user");
             let found = ask.management.users(wanted);
             if wanted.is_some() && found.is_empty() {
                 return Err(Problem::not_found());
             }
-            for user in found.iter().filter(|user| ask.tags.monitors() || user.name == ask.actor.user) {
+            for user in &found {
                 let limits = users::limits(user);
                 if limits.as_object().is_some_and(|limits| !limits.is_empty()) {
                     list.add(&query, "", json!({"user": &*user.name, "value": limits}));
@@ -42,9 +44,7 @@ pub async fn answer(to: To, ask: &Ask) -> Result<Response, Problem> {
             list.answer(&query)
         }
         To::VhostLimit => limit_vhost(ask).await,
-        To::UserLimit => limit_user(ask).await,
-        To::GlobalParameters => Ok(respond::json(&json!([]))),
-        _ => parameters(ask),
+        _ => limit_user(ask).await,
     }
 }
 
@@ -63,49 +63,69 @@ pub fn parameters_of(report: &VhostReport) -> Option<Value> {
     is_set.then(|| json!({"component": "vhost-limits", "name": "limits", "vhost": &*report.name, "value": limits}))
 }
 
-fn parameters(ask: &Ask) -> Result<Response, Problem> {
-    let (query, mut list) = (ask.list_query()?, List::new());
-    let vhost = ask.part_if_any("vhost").map(|_| ask.check_vhost()).transpose()?;
-    if ask.part_if_any("component").is_none_or(|component| component == "vhost-limits") {
-        let seen = ask.management.vhosts(vhost.as_deref()).into_iter().filter(|report| ask.sees(&report.name));
-        seen.filter_map(|report| parameters_of(&report)).for_each(|parameter| list.add(&query, "limits", parameter));
-    }
-    list.answer(&query)
-}
-
 /// The number that a body sets; `None` removes the limit. As in RabbitMQ, a negative one does so, too.
-fn value(ask: &Ask) -> Result<Option<u32>, Problem> {
+fn value(ask: &Ask, limit: &str) -> Result<Option<u32>, String> {
     if ask.verb == Verb::Delete {
         return Ok(None);
     }
-    let fields = ask.fields()?;
-    fields.require(&["value"])?;
-    Ok(fields.whole("value")?.and_then(|value| u32::try_from(value).ok()))
+    let value = ask.fields().ok().and_then(|fields| fields.get("value").cloned());
+    maximum(limit, &value.unwrap_or_default())
+}
+
+/// A limit as a number, as a client writes it.
+pub fn maximum(limit: &str, value: &Value) -> Result<Option<u32>, String> {
+    match value.as_i64() {
+        Some(number) => Ok(u32::try_from(number).ok()),
+        None if value.is_string() => Err(format!("{limit} should be a number, actually was <<{value}>>")),
+        None => Err(format!("{limit} should be a number, actually was {value}")),
+    }
 }
 
 async fn limit_vhost(ask: &Ask) -> Result<Response, Problem> {
-    let vhost = ask.check_vhost()?;
-    let report = ask.management.vhosts(Some(&vhost)).into_iter().next().ok_or_else(Problem::not_found)?;
-    let (mut settings, max) = (report.settings, value(ask)?);
-    match ask.part("name") {
-        "max-connections" => settings.connections_max = max,
-        "max-queues" => settings.queues_max = max,
-        other => return Err(unknown(other, "max-connections, max-queues")),
+    let (vhost, limit) = (ask.vhost()?, ask.part("name"));
+    let found = ask.management.vhosts(Some(&vhost)).into_iter().next();
+    let report = found.ok_or_else(|| Problem::missing("vhost_not_found"))?;
+    if ask.verb == Verb::Put {
+        ask.fields()?.require(&["value"])?;
     }
+    let invalid = |text: String| Problem::bad_request(format!("Validation failed\n\n{text}\n"));
+    let settings = with_limit(report.settings, limit, value(ask, limit).map_err(invalid)?);
+    let Some(settings) = settings else { return unknown(ask, invalid(unrecognised(ask, limit, "limits"))) };
     ask.change(Change::PutVhost { vhost, settings, is_traced: None }).await.map(|_| respond::nothing())
 }
 
+/// The settings with this limit; `None` if there is no such limit.
+pub fn with_limit(mut settings: VhostSettings, limit: &str, max: Option<u32>) -> Option<VhostSettings> {
+    match limit {
+        "max-connections" => settings.connections_max = max,
+        "max-queues" => settings.queues_max = max,
+        _ => return None,
+    }
+    Some(settings)
+}
+
 async fn limit_user(ask: &Ask) -> Result<Response, Problem> {
-    let user = ask.management.users(Some(ask.part("user"))).into_iter().next().ok_or_else(Problem::not_found)?;
-    let (mut limits, max) = (user.limits, value(ask)?);
-    match ask.part("name") {
+    let (name, limit) = (ask.part("user"), ask.part("name"));
+    let found = ask.management.users(Some(name)).into_iter().next();
+    let user = found.ok_or_else(|| Problem::bad_request(json!(["no_such_user", name])))?;
+    if ask.verb == Verb::Put {
+        ask.fields()?.require(&["value"])?;
+    }
+    let (mut limits, max) = (user.limits, value(ask, limit).map_err(Problem::bad_request)?);
+    match limit {
         "max-connections" => limits.connections_max = max,
         "max-channels" => limits.channels_max = max,
-        other => return Err(unknown(other, "max-connections, max-channels")),
+        _ => return unknown(ask, Problem::bad_request(unrecognised(ask, limit, "user-limits"))),
     }
     ask.change(Change::SetUserLimits(user.name, limits)).await.map(|_| respond::nothing())
 }
 
-fn unknown(limit: &str, known: &str) -> Problem {
-    Problem::bad_request(format!("Validation failed\n\nlimit '{limit}' is not known; allowed: {known}\n"))
+fn unrecognised(ask: &Ask, limit: &str, what: &str) -> String {
+    let value = ask.fields().ok().and_then(|fields| fields.get("value").cloned()).unwrap_or_default();
+    format!("Unrecognised terms [{{<<\"{limit}\">>,{value}}}] in {what}")
+}
+
+/// To remove a limit that is not known succeeds, as with RabbitMQ.
+fn unknown(ask: &Ask, problem: Problem) -> Result<Response, Problem> {
+    if ask.verb == Verb::Delete { Ok(respond::nothing()) } else { Err(problem) }
 }

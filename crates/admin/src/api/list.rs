@@ -124,7 +124,7 @@ fn choose<T>(
         "filtered_count": filtered,
         "page": number,
         "page_size": size,
-        "page_count": filtered.div_ceil(size).max(1),
+        "page_count": filtered.div_ceil(size),
     });
     let head = head.to_string();
     let open = format!("{},\"items\":[", head.trim_end_matches('}'));
@@ -133,7 +133,8 @@ fn choose<T>(
 
 /// The objects in chunks.
 fn written((open, close): Frame, objects: impl Iterator<Item = Value> + Send + 'static) -> Response {
-    let (mut objects, mut open, mut close) = (Box::new(objects) as Box<dyn Iterator<Item = Value> + Send>, Some(open), Some(close));
+    let (mut objects, mut open, mut close) =
+        (Box::new(objects) as Box<dyn Iterator<Item = Value> + Send>, Some(open), Some(close));
     let mut is_first = true;
     let chunks = std::iter::from_fn(move || {
         close.as_ref()?;

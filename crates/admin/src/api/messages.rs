@@ -6,11 +6,12 @@ use axum::response::Response;
 use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use ferrymq_model::{
-    Change, Changed, Dialects, GotMessage, Head, OwnedBody, OwnedMessage, PublishOutcome, Reply, Settlement, Time,
+    Change, Changed, Dialects, GotMessage, Head, OwnedBody, OwnedMessage, PublishOutcome, Refusal, Reply, Settlement,
+    Time,
 };
 use serde_json::{Map, Value, json};
 
-use super::{Ask, body, body::Fields, exchanges, json, problem::Problem, queues, respond, routes::To};
+use super::{Ask, body, body::Fields, exchanges, json, problem::Problem, respond, routes::To};
 
 /// How many messages may be got at once.
 const MESSAGES_MAX: i64 = 10_000;
@@ -21,9 +22,8 @@ pub async fn answer(to: To, ask: &Ask) -> Result<Response, Problem> {
 
 async fn publish(ask: &Ask) -> Result<Response, Problem> {
     let (vhost, exchange, fields) = (ask.vhost()?, exchanges::name(ask, "name")?, ask.fields()?);
-    exchanges::find(ask, &vhost, &exchange).ok_or_else(Problem::not_found)?;
     fields.require(&["routing_key", "properties", "payload", "payload_encoding"])?;
-    let payload = fields.needed_text("payload")?;
+    let payload = fields.text("payload").ok().flatten().ok_or_else(|| Problem::bad_request("payload_not_string"))?;
     let payload = match fields.needed_text("payload_encoding")? {
         "string" => payload.as_bytes().to_vec(),
         "base64" => Base64::decode_vec(payload).map_err(|_| Problem::bad_request(json!(["not_base64", payload])))?,
@@ -41,11 +41,23 @@ async fn publish(ask: &Ask) -> Result<Response, Problem> {
         annotations: Box::default(),
         body: OwnedBody::Shared(Bytes::from(payload)),
     };
-    let changed = ask.change(Change::Publish { vhost, message: Box::new(message) }).await?;
-    match changed {
+    let change = Change::Publish { vhost, message: Box::new(message) };
+    match ask.management.change(&ask.actor, change).await.map_err(refused)? {
         Changed::Answered(Reply::Published(PublishOutcome::Accepted)) => Ok(respond::json(&json!({"routed": true}))),
         Changed::Answered(Reply::Published(PublishOutcome::Unroutable)) => Ok(respond::json(&json!({"routed": false}))),
-        _ => Err(Problem::bad_request("rejected")),
+        _ => Err(Problem::bad_request("rejected Unable to publish message. Check queue limits.")),
+    }
+}
+
+/// What is refused of a message has the reply code of AMQP in its reason.
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors")]
+fn refused(refusal: Refusal) -> Problem {
+    match &refusal {
+        Refusal::NotFound { .. } => Problem::bad_request(format!("404 NOT_FOUND - {refusal}")),
+        Refusal::PreconditionFailed(text) => Problem::bad_request(format!("406 PRECONDITION_FAILED - {text}")),
+        Refusal::AccessRefused(text) => Problem::bad_request(format!("403 ACCESS_REFUSED - {text}")),
+        Refusal::VhostNotFound(_) => Problem::not_authorised("Access refused."),
+        other => Problem::from(other.clone()),
     }
 }
 
@@ -61,13 +73,13 @@ fn read_head(fields: &Fields) -> Result<Head<'static>, Problem> {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(Cow::Owned(text.clone().into_bytes()))),
         Some(other) if key == "expiration" => Ok(Some(Cow::Owned(other.to_string().into_bytes()))),
-        Some(_) => Err(Problem::bad_request(format!("property {key} must be a text"))),
+        Some(_) => Err(Problem::bad_request(json!(["not_string", key]))),
     };
     let number = |key: &str| match table.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => match value.as_u64() {
             Some(number) => Ok(Some(number)),
-            None => Err(Problem::bad_request(format!("property {key} must be a whole number"))),
+            None => Err(Problem::bad_request(json!(["not_int", key]))),
         },
     };
     let expiration = text("expiration")?;
@@ -75,10 +87,15 @@ fn read_head(fields: &Fields) -> Result<Head<'static>, Problem> {
         None => None,
         Some(digits) => {
             let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-            Some(number.ok_or_else(|| Problem::bad_request("property expiration must be a whole number"))?)
+            let shown = String::from_utf8_lossy(digits);
+            let refused = format!("406 PRECONDITION_FAILED - invalid expiration '{shown}': no_integer");
+            Some(number.ok_or_else(|| Problem::bad_request(refused))?)
         }
     };
     let headers = match table.get("headers") {
+        Some(Value::Object(object)) if object.values().any(Value::is_null) => {
+            return Err(Problem::bad_request("null_not_allowed"));
+        }
         Some(Value::Object(object)) => json::to_table(object),
         None | Some(Value::Null) => ferrymq_model::Table::default(),
         Some(Value::Array(list)) if list.is_empty() => ferrymq_model::Table::default(),
@@ -105,7 +122,6 @@ fn read_head(fields: &Fields) -> Result<Head<'static>, Problem> {
 
 async fn get(ask: &Ask) -> Result<Response, Problem> {
     let (vhost, queue, fields) = (ask.vhost()?, body::name(ask.part("name"), "queue")?, ask.fields()?);
-    queues::find(ask, &vhost, &queue, false).ok_or_else(Problem::not_found)?;
     fields.require(&["ackmode", "count", "encoding"])?;
     let settlement = match fields.needed_text("ackmode")? {
         "ack_requeue_true" => Settlement::RELEASE,
@@ -114,21 +130,31 @@ async fn get(ask: &Ask) -> Result<Response, Problem> {
         "reject_requeue_false" => Settlement::Reject,
         other => return Err(Problem::bad_request(json!(["unknown_ackmode", other]))),
     };
-    let count = fields.whole("count")?.unwrap_or_default();
-    if !(1..=MESSAGES_MAX).contains(&count) {
-        return Err(Problem::bad_request(format!("count must be from 1 to {MESSAGES_MAX}")));
+    let count = whole(&fields, "count")?.unwrap_or_default().max(0);
+    if count > MESSAGES_MAX {
+        return Err(Problem::bad_request(format!("count must be at most {MESSAGES_MAX}")));
     }
     let encoding = fields.needed_text("encoding")?;
     if !["auto", "base64"].contains(&encoding) {
-        return Err(Problem::bad_request(json!(["unsupported_encoding", encoding])));
+        return Err(Problem::bad_request("Unsupported encoding. Please use auto or base64."));
     }
-    let truncate = fields.whole("truncate")?.and_then(|bytes| usize::try_from(bytes).ok());
+    let truncate = whole(&fields, "truncate")?.and_then(|bytes| usize::try_from(bytes).ok());
     let messages = u32::try_from(count).unwrap_or(u32::MAX);
-    let changed = ask.change(Change::Get { vhost, queue, messages, settlement }).await?;
+    let change = Change::Get { vhost, queue, messages, settlement };
+    let changed = ask.management.change(&ask.actor, change).await.map_err(|refusal| match refusal {
+        Refusal::NotFound { .. } => Problem::missing(format!("NOT_FOUND - {refusal}")),
+        Refusal::VhostNotFound(_) => Problem::not_authorised("Access refused."),
+        other => Problem::from(other),
+    })?;
     let Changed::Got(got) = changed else { return Err(Problem::bad_request("no messages")) };
     let dialects = ask.management.dialects();
     let shown = got.iter().map(|message| shown(&dialects, message, encoding, truncate));
     Ok(respond::json(&Value::Array(shown.collect())))
+}
+
+/// A whole number, which may be written as a text.
+fn whole(fields: &Fields, key: &str) -> Result<Option<i64>, Problem> {
+    fields.whole(key).map_err(|_| Problem::bad_request(json!(["not_integer", fields.get(key)])))
 }
 
 fn shown(dialects: &Dialects, got: &GotMessage, encoding: &str, truncate: Option<usize>) -> Value {
@@ -175,7 +201,7 @@ fn properties(dialects: &Dialects, got: &GotMessage) -> Value {
     let numbers = [
         ("timestamp", head.created.map(|time| time.0 / 1000)),
         ("priority", head.priority.map(u64::from)),
-        ("delivery_mode", Some(if head.persistent { 2 } else { 1 })),
+        ("delivery_mode", head.persistent.then_some(2)),
     ];
     for (key, number) in numbers {
         if let Some(number) = number {
@@ -189,5 +215,6 @@ fn properties(dialects: &Dialects, got: &GotMessage) -> Value {
     if !headers.is_empty() {
         object.insert("headers".to_owned(), json::of_table(&headers));
     }
-    Value::Object(object)
+    // As RabbitMQ writes it, and as its tools expect it.
+    if object.is_empty() { json!([]) } else { Value::Object(object) }
 }

@@ -11,6 +11,7 @@ mod limits;
 mod list;
 mod messages;
 mod overview;
+mod parameters;
 mod permissions;
 mod policies;
 mod problem;
@@ -31,7 +32,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64ct::{Base64, Encoding};
-use ferrymq_model::{Actor, Change, Changed, Managed, Management, Name, Refusal};
+use ferrymq_model::{Actor, Change, Changed, ListenerReport, Managed, Management, Name, Refusal};
 use percent_encoding::percent_decode_str;
 
 use body::Fields;
@@ -47,6 +48,7 @@ const BODY_BYTES_MAX: usize = 20_000_000;
 struct Ask {
     management: Arc<dyn Management>,
     readiness: ferrymq_model::Readiness,
+    listeners: Vec<ListenerReport>,
     actor: Actor,
     tags: Tags,
     verb: Verb,
@@ -105,7 +107,8 @@ impl Ask {
 pub async fn serve(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -> Response {
     let is_head = request.method() == Method::HEAD;
     let mut response = answer(managed, peer, request).await.unwrap_or_else(Problem::into_response);
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, origin"));
+    // What is refused before it is asked for as JSON depends on less.
+    response.headers_mut().entry(header::VARY).or_insert(HeaderValue::from_static("origin"));
     if is_head {
         *response.body_mut() = Body::empty();
     }
@@ -115,8 +118,8 @@ pub async fn serve(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request
 /// Checks a request in RabbitMQ's order: address, method, login, rights, format; then carries it out.
 async fn answer(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let (route, parts) =
-        segments(head.uri.path()).and_then(|path| routes::find(&path)).ok_or_else(Problem::not_found)?;
+    let path = segments(head.uri.path()).ok_or_else(Problem::malformed)?;
+    let (route, parts) = routes::find(&path).ok_or_else(Problem::not_found)?;
     let verb = match head.method {
         Method::GET | Method::HEAD => Verb::Get,
         Method::PUT => Verb::Put,
@@ -145,14 +148,40 @@ async fn answer(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -
     if !text("accept").is_none_or(takes_json) {
         return Err(Problem::not_acceptable());
     }
+    if matches!(verb, Verb::Put | Verb::Post)
+        && route.takes_only_json()
+        && !text("content-type").is_some_and(|kind| kind.starts_with("application/json"))
+    {
+        return Err(Problem::unsupported_media_type());
+    }
     let parameters = Parameters::read(head.uri.query());
     let body = match verb {
         Verb::Put | Verb::Post => read(body).await?,
         Verb::Get | Verb::Delete => Bytes::new(),
     };
-    let (tags, headers) = (Tags::of(&actor), head.headers);
-    let ask = Ask { management, readiness, actor, tags, verb, parts, parameters, headers, body };
-    carry_out(route.to, ask).await
+    let (tags, headers, listeners) = (Tags::of(&actor), head.headers, managed.listeners());
+    let ask = Ask { management, readiness, listeners, actor, tags, verb, parts, parameters, headers, body };
+    let mut response = carry_out(route.to, ask).await.unwrap_or_else(Problem::into_response);
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static(varies_by(route.to)));
+    Ok(response)
+}
+
+/// The headers of a request by which the answer differs, as RabbitMQ says them.
+fn varies_by(to: To) -> &'static str {
+    match to {
+        To::TopicPermissions
+        | To::TopicPermissionsOf
+        | To::TopicPermission
+        | To::VhostTopicPermissions
+        | To::UserTopicPermissions
+        | To::OperatorPolicies
+        | To::OperatorPolicy
+        | To::VhostLimits
+        | To::VhostLimit
+        | To::UserLimits
+        | To::UserLimit => "accept-encoding, origin",
+        _ => "accept, accept-encoding, origin",
+    }
 }
 
 async fn carry_out(to: To, ask: Ask) -> Result<Response, Problem> {
@@ -161,9 +190,14 @@ async fn carry_out(to: To, ask: Ask) -> Result<Response, Problem> {
             overview::answer(to, &ask).await
         }
         To::Nodes | To::Node | To::FeatureFlags => overview::node(to, &ask),
-        To::Alive | To::Alarms | To::Healthy | To::PortListener | To::ProtocolListener | To::VirtualHosts => {
-            overview::health(to, &ask)
-        }
+        To::Alive => overview::alive(&ask).await,
+        To::CertificateExpiration
+        | To::Critical
+        | To::Alarms
+        | To::Healthy
+        | To::PortListener
+        | To::ProtocolListener
+        | To::VirtualHosts => overview::health(to, &ask),
         To::Vhosts | To::Vhost => vhosts::answer(to, &ask).await,
         To::Users | To::User | To::UsersWithoutPermissions | To::BulkDelete => users::answer(to, &ask).await,
         To::VhostPermissions
@@ -176,9 +210,8 @@ async fn carry_out(to: To, ask: Ask) -> Result<Response, Problem> {
         | To::TopicPermissionsOf
         | To::TopicPermission => permissions::answer(to, &ask).await,
         To::Policies | To::Policy | To::OperatorPolicies | To::OperatorPolicy => policies::answer(to, &ask).await,
-        To::VhostLimits | To::VhostLimit | To::UserLimits | To::UserLimit | To::Parameters | To::GlobalParameters => {
-            limits::answer(to, &ask).await
-        }
+        To::VhostLimits | To::VhostLimit | To::UserLimits | To::UserLimit => limits::answer(to, &ask).await,
+        To::Parameters | To::Parameter | To::GlobalParameters => parameters::answer(to, &ask).await,
         To::Exchanges | To::Exchange => exchanges::answer(to, &ask).await,
         To::Queues | To::Queue | To::Contents => queues::answer(to, ask).await,
         To::ExchangeSources
@@ -204,8 +237,13 @@ async fn carry_out(to: To, ask: Ask) -> Result<Response, Problem> {
 /// The decoded segments of a path after `/api/`.
 fn segments(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix("/api/")?.trim_end_matches('/');
-    let decoded = path.split('/').map(|segment| percent_decode_str(segment).decode_utf8().map(String::from));
-    decoded.collect::<Result<_, _>>().ok()
+    let decoded = path.split('/').map(|segment| {
+        let text = percent_decode_str(segment).decode_utf8().ok()?;
+        // A percent sign must be followed by two digits.
+        let is_whole = |at: usize| segment.get(at + 1..at + 3).is_some_and(|code| u8::from_str_radix(code, 16).is_ok());
+        segment.match_indices('%').all(|(at, _)| is_whole(at)).then(|| text.into_owned())
+    });
+    decoded.collect()
 }
 
 fn takes_json(accept: &str) -> bool {
@@ -216,7 +254,7 @@ fn takes_json(accept: &str) -> bool {
 /// The user, by a password or a token.
 async fn log_in(management: &dyn Management, headers: &HeaderMap, peer: SocketAddr) -> Result<Actor, Problem> {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (user, password) = value.and_then(credentials).ok_or_else(Problem::no_login)?;
+    let (user, password) = credentials(value.ok_or_else(Problem::no_login)?).ok_or_else(Problem::malformed)?;
     let user = Name::parse(user.as_bytes())
         .map_err(|_| Problem::of_login(&Refusal::LoginFailed("the name of the user is too long".to_owned())))?;
     let address = peer.ip().to_canonical();

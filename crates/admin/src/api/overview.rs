@@ -1,8 +1,11 @@
 //! What the server is and how it is.
 
-use axum::response::Response;
+use axum::{http::StatusCode, response::Response};
 use base64ct::{Base64, Encoding};
-use ferrymq_model::{Readiness, Which};
+use ferrymq_model::{
+    Arguments, Ask as Request, Change, Changed, DeclareQueue, Head, Name, OwnedBody, OwnedMessage, Readiness,
+    Settlement, Which,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -75,9 +78,17 @@ fn overview(ask: &Ask) -> Value {
             "ack": sum(|usage| usage.acked),
         },
         "exchange_types": exchange_types(),
-        "listeners": [],
+        "listeners": listeners(ask),
         "contexts": [],
     })
+}
+
+fn listeners(ask: &Ask) -> Value {
+    let shown = |listener: &ferrymq_model::ListenerReport| {
+        let (ip, port) = (listener.address.ip().to_string(), listener.address.port());
+        json!({"node": NODE, "protocol": listener.protocol, "ip_address": ip, "port": port, "socket_opts": {}})
+    };
+    ask.listeners.iter().map(shown).collect()
 }
 
 fn exchange_types() -> Value {
@@ -124,19 +135,97 @@ pub fn node(to: To, ask: &Ask) -> Result<Response, Problem> {
     }
 }
 
+/// A message is published to a queue of the vhost, and got from it, with the permissions of the user.
+pub async fn alive(ask: &Ask) -> Result<Response, Problem> {
+    let (vhost, queue) = (ask.check_vhost()?, Name::from("aliveness-test"));
+    let declare = DeclareQueue {
+        queue: queue.clone(),
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        arguments: Arguments::default(),
+    };
+    ask.change(Change::Request { vhost: vhost.clone(), ask: Request::DeclareQueue(declare) }).await?;
+    let dialects = ask.management.dialects();
+    let own = dialects.own().ok_or_else(Problem::not_found)?;
+    let message = OwnedMessage {
+        dialect: own.id(),
+        exchange: Name::default(),
+        routing_key: queue.as_bytes().into(),
+        properties: own.write(&Head::default()).unwrap_or_default(),
+        annotations: Box::default(),
+        body: OwnedBody::Inline((*b"test_message").into()),
+    };
+    ask.change(Change::Publish { vhost: vhost.clone(), message: Box::new(message) }).await?;
+    let get = Change::Get { vhost, queue, messages: 1, settlement: Settlement::Accept };
+    match ask.change(get).await? {
+        Changed::Got(got) if !got.is_empty() => Ok(respond::json(&json!({"status": "ok"}))),
+        _ => Err(Problem::unhealthy("the message did not come back")),
+    }
+}
+
 /// Health checks: 200 if all is well, else 503.
 pub fn health(to: To, ask: &Ask) -> Result<Response, Problem> {
-    let failed = |reason: &str| Err(Problem::unhealthy(reason));
+    let single = json!({"status": "ok", "reason": "single node cluster"});
     match (to, &ask.readiness) {
-        (To::Alive, _) => {
-            ask.check_vhost()?;
+        (To::PortListener, _) => return port_listener(ask),
+        (To::ProtocolListener, _) => return protocol_listener(ask),
+        (To::CertificateExpiration, _) => return certificates(ask),
+        (_, Readiness::NotReady(reason)) => return Err(Problem::unhealthy(reason)),
+        (To::Alarms, Readiness::Blocked(reason)) => return Err(Problem::unhealthy(reason)),
+        (To::Critical, _) => return Ok(respond::json(&single)),
+        (To::Healthy, _) if ask.part_if_any("node").is_some_and(|node| node != NODE) => {
+            return Err(Problem::not_found());
         }
-        (To::PortListener | To::ProtocolListener, _) => {
-            return failed("this version does not know its listeners here; ask GET /health/ready");
-        }
-        (_, Readiness::NotReady(reason)) => return failed(reason),
-        (To::Alarms, Readiness::Blocked(reason)) => return failed(reason),
         _ => {}
+    }
+    Ok(respond::json(&json!({"status": "ok"})))
+}
+
+/// 503 with what there is instead.
+fn no_listener(object: &Value) -> Response {
+    let mut response = respond::json(object);
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
+fn port_listener(ask: &Ask) -> Result<Response, Problem> {
+    let port: u16 = ask.part("port").parse().map_err(|_| Problem::bad_request("Invalid port"))?;
+    let ports: Vec<u16> = ask.listeners.iter().map(|listener| listener.address.port()).collect();
+    if ports.contains(&port) {
+        return Ok(respond::json(&json!({"status": "ok", "port": port})));
+    }
+    let reason = "No active listener";
+    Ok(no_listener(&json!({"status": "failed", "reason": reason, "missing": port, "ports": ports})))
+}
+
+fn protocol_listener(ask: &Ask) -> Result<Response, Problem> {
+    let protocol = ask.part("protocol");
+    // Versions and spellings that clients use.
+    let wanted = match protocol.to_ascii_lowercase().as_str() {
+        "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp/0-9-1" => "amqp".to_owned(),
+        "amqp/ssl" => "amqps".to_owned(),
+        other => other.to_owned(),
+    };
+    let protocols: Vec<&str> = ask.listeners.iter().map(|listener| listener.protocol).collect();
+    if protocols.contains(&wanted.as_str()) {
+        return Ok(respond::json(&json!({"status": "ok", "protocol": protocol})));
+    }
+    let reason = "No active listener";
+    Ok(no_listener(&json!({"status": "failed", "reason": reason, "missing": protocol, "protocols": protocols})))
+}
+
+/// Whether certificates expire soon. Those of listeners cannot be asked yet: with one the answer is a refusal.
+fn certificates(ask: &Ask) -> Result<Response, Problem> {
+    let within: Option<u64> = ask.part("within").parse().ok();
+    within.ok_or_else(|| Problem::bad_request("Invalid expiration value."))?;
+    if !["days", "weeks", "months", "years"].contains(&ask.part("unit")) {
+        let text = "Time unit not recognised. Supported units: days, weeks, months, years.";
+        return Err(Problem::bad_request(text));
+    }
+    if ask.listeners.iter().any(|listener| ["amqps", "https"].contains(&listener.protocol)) {
+        return Err(Problem::not_built("the expiry of certificates cannot be asked in this version"));
     }
     Ok(respond::json(&json!({"status": "ok"})))
 }

@@ -26,7 +26,11 @@ pub async fn answer(to: To, ask: &Ask) -> Result<Response, Problem> {
             own.map(|(_, permission)| respond::json(&permission)).ok_or_else(Problem::not_found)
         }
         (To::Permission, Verb::Delete) => {
-            let (vhost, user) = (ask.check_vhost()?, user(ask)?.name);
+            let (vhost, user) = (ask.check_vhost()?, user(ask)?);
+            if !user.permissions.iter().any(|own| own.vhost == vhost) {
+                return Err(Problem::not_found());
+            }
+            let user = user.name;
             ask.change(Change::ClearPermission { user, vhost }).await.map(|_| respond::nothing())
         }
         (To::Permission, _) => put(ask).await,
@@ -35,11 +39,18 @@ pub async fn answer(to: To, ask: &Ask) -> Result<Response, Problem> {
             let exchange = ask.part_if_any("exchange");
             let wanted = |permission: &Value| exchange.is_none_or(|exchange| permission["exchange"] == exchange);
             let own = topics_of_user(&user).into_iter().filter(|(own, _)| *own == vhost);
-            let own: Vec<Value> = own.map(|(_, permission)| permission).filter(|one| wanted(one)).collect();
-            if own.is_empty() { Err(Problem::not_found()) } else { Ok(respond::json(&Value::Array(own))) }
+            let own: Vec<Value> = own.map(|(_, permission)| permission).collect();
+            if own.is_empty() {
+                return Err(Problem::not_found());
+            }
+            Ok(respond::json(&own.into_iter().filter(wanted).collect()))
         }
         (_, Verb::Delete) => {
-            let (vhost, user) = (ask.check_vhost()?, user(ask)?.name);
+            let (vhost, user) = (ask.check_vhost()?, user(ask)?);
+            if !user.topic_permissions.iter().any(|own| own.vhost == vhost) {
+                return Err(Problem::not_found());
+            }
+            let user = user.name;
             let exchange = ask.part_if_any("exchange").map(|_| ask.name("exchange")).transpose()?;
             let change = Change::ClearTopicPermissions { user, vhost, exchange };
             ask.change(change).await.map(|_| respond::nothing())
@@ -58,7 +69,7 @@ fn list(
     vhost: Option<&Name>,
     user: Option<&UserReport>,
 ) -> Result<Response, Problem> {
-    let (query, mut list) = (ask.list_query()?, List::new());
+    let (query, mut list) = (ask.list_query()?.without_pages(), List::new());
     let all = if user.is_none() { ask.management.users(None) } else { Vec::new() };
     let mut permissions: Vec<(Name, Value)> = user.into_iter().chain(&all).flat_map(of).collect();
     permissions.retain(|(own, _)| vhost.is_none_or(|vhost| vhost == own));
@@ -116,6 +127,9 @@ async fn put_topic(ask: &Ask) -> Result<Response, Problem> {
     let patterns = [text("write")?, text("read")?];
     let exchange = super::body::name(fields.needed_text("exchange")?, "exchange")?;
     let (user, vhost) = both(ask)?;
-    let changed = ask.change(Change::SetTopicPermission { user, vhost, exchange, patterns }).await?;
-    Ok(respond::changed(&changed))
+    // As RabbitMQ says it, what is new is the user's first permission for keys in the vhost.
+    let found = ask.management.users(Some(&user)).into_iter().next();
+    let is_new = found.is_none_or(|found| !found.topic_permissions.iter().any(|own| own.vhost == vhost));
+    let change = Change::SetTopicPermission { user, vhost, exchange, patterns };
+    ask.change(change).await.map(|_| respond::made(is_new))
 }

@@ -5,7 +5,9 @@ use ferrymq_model::{ApplyTo, Change, Name, PolicyReport, PolicyScope, PolicySpec
 use serde_json::{Value, json};
 
 use super::{
-    Ask, json,
+    Ask,
+    body::Fields,
+    json,
     list::List,
     problem::Problem,
     respond,
@@ -37,9 +39,11 @@ pub async fn answer(to: To, ask: &Ask) -> Result<Response, Problem> {
 }
 
 fn list(ask: &Ask, scope: PolicyScope) -> Result<Response, Problem> {
-    let (query, mut list) = (ask.list_query()?, List::new());
+    let (query, mut list) = (ask.list_query()?.without_pages(), List::new());
     let vhost = ask.part_if_any("vhost").map(|_| ask.check_vhost()).transpose()?;
-    for policy in ask.management.policies(vhost.as_deref()) {
+    let mut policies = ask.management.policies(vhost.as_deref());
+    policies.sort_by_key(|policy| policy.spec.priority);
+    for policy in policies {
         if policy.scope == scope && ask.sees(&policy.vhost) {
             list.add(&query, &policy.name, shown(&policy));
         }
@@ -79,9 +83,9 @@ async fn put(ask: &Ask, scope: PolicyScope) -> Result<Response, Problem> {
     fields.require(&["pattern", "definition"])?;
     let apply_to = ApplyTo::parse(fields.text("apply-to")?.unwrap_or("all")).map_err(invalid)?;
     let spec = PolicySpec {
-        pattern: fields.needed_text("pattern")?.to_owned(),
+        pattern: pattern(&fields)?.to_owned(),
         apply_to,
-        priority: fields.whole("priority")?.unwrap_or(0),
+        priority: priority(&fields)?,
         definition: fields.table("definition")?,
     };
     if spec.definition.is_empty() {
@@ -90,6 +94,24 @@ async fn put(ask: &Ask, scope: PolicyScope) -> Result<Response, Problem> {
     let change = Change::SetPolicy { vhost, scope, policy: ask.name("name")?, spec };
     let changed = ask.management.change(&ask.actor, change).await.map_err(invalid)?;
     Ok(respond::changed(&changed))
+}
+
+fn pattern(fields: &Fields) -> Result<&str, Problem> {
+    fields.text("pattern").ok().flatten().ok_or_else(|| {
+        let given = fields.get("pattern").cloned().unwrap_or_default();
+        invalid(Refusal::PreconditionFailed(format!("pattern should be a binary but was {given}")))
+    })
+}
+
+fn priority(fields: &Fields) -> Result<i64, Problem> {
+    let whole = |value: &Value| value.as_i64();
+    match fields.get("priority") {
+        None => Ok(0),
+        Some(value) => whole(value).ok_or_else(|| {
+            let given = if value.is_string() { format!("<<{value}>>") } else { value.to_string() };
+            invalid(Refusal::PreconditionFailed(format!("priority should be a number, actually was {given}")))
+        }),
+    }
 }
 
 fn invalid(refusal: Refusal) -> Problem {

@@ -55,6 +55,11 @@ impl Problem {
         Self { status: StatusCode::UNAUTHORIZED, text: None, header: Some(challenge()), unhealthy: false }
     }
 
+    /// 400: the login cannot be read.
+    pub fn malformed() -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text: None, header: None, unhealthy: false }
+    }
+
     /// 405: the address takes only these methods.
     pub fn method_not_allowed(allowed: &str) -> Self {
         let allow = HeaderValue::from_str(allowed).ok().map(|allowed| (header::ALLOW, allowed));
@@ -66,10 +71,20 @@ impl Problem {
         Self { status: StatusCode::NOT_ACCEPTABLE, text: None, header: None, unhealthy: false }
     }
 
+    /// 415: the body must be said to be JSON.
+    pub fn unsupported_media_type() -> Self {
+        Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, text: None, header: None, unhealthy: false }
+    }
+
     /// 413.
     pub fn too_large(bytes_max: usize) -> Self {
         let reason = format!("the body is longer than {bytes_max} bytes");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", reason)
+    }
+
+    /// 501: something that this version has not.
+    pub fn not_built(reason: &str) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", reason)
     }
 
     /// 503: a health check has failed.

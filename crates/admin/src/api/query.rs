@@ -84,6 +84,11 @@ impl ListQuery {
         })
     }
 
+    /// The same query of a list that has no pages, as in RabbitMQ.
+    pub fn without_pages(self) -> Self {
+        Self { page: None, filter: None, ..self }
+    }
+
     /// Whether an object of this name is wanted.
     pub fn wants(&self, name: &str) -> bool {
         match &self.filter {

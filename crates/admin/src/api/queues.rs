@@ -8,7 +8,7 @@ use ferrymq_model::{
 use serde_json::{Value, json};
 
 use super::{
-    Ask, body, exchanges, json,
+    Ask, body, connections, exchanges, json,
     list::LongList,
     overview::NODE,
     problem::Problem,
@@ -32,7 +32,9 @@ pub async fn answer(to: To, ask: Ask) -> Result<Response, Problem> {
         }
         (_, Verb::Get) => {
             let found = find(&ask, &vhost, &queue, true).ok_or_else(Problem::not_found)?;
-            Ok(respond::json(&shown(&found)))
+            let mut object = shown(&found);
+            object["consumer_details"] = Value::Array(connections::consumers_of(&ask, &vhost, &queue));
+            Ok(respond::json(&object))
         }
         (_, Verb::Delete) => {
             find(&ask, &vhost, &queue, false).ok_or_else(Problem::not_found)?;

@@ -47,8 +47,10 @@ pub enum To {
     Alive,
     Alarms,
     Healthy,
+    Critical,
     PortListener,
     ProtocolListener,
+    CertificateExpiration,
     VirtualHosts,
     Vhosts,
     Vhost,
@@ -76,6 +78,7 @@ pub enum To {
     UserLimits,
     UserLimit,
     Parameters,
+    Parameter,
     GlobalParameters,
     Exchanges,
     Exchange,
@@ -149,10 +152,11 @@ pub const ROUTES: &[Route] = &[
     route("health/checks/alarms", ANYBODY, To::Alarms),
     route("health/checks/local-alarms", ANYBODY, To::Alarms),
     route("health/checks/virtual-hosts", ANYBODY, To::VirtualHosts),
-    route("health/checks/node-is-quorum-critical", ANYBODY, To::Healthy),
-    route("health/checks/node-is-mirror-sync-critical", ANYBODY, To::Healthy),
+    route("health/checks/node-is-quorum-critical", ANYBODY, To::Critical),
+    route("health/checks/node-is-mirror-sync-critical", ANYBODY, To::Critical),
     route("health/checks/is-in-service", ANYBODY, To::Healthy),
     route("health/checks/ready-to-serve-clients", ANYBODY, To::Healthy),
+    route("health/checks/certificate-expiration/:within/:unit", ANYBODY, To::CertificateExpiration),
     route("health/checks/port-listener/:port", ANYBODY, To::PortListener),
     route("health/checks/protocol-listener/:protocol", ANYBODY, To::ProtocolListener),
     route("vhosts", ANYBODY, To::Vhosts),
@@ -191,6 +195,7 @@ pub const ROUTES: &[Route] = &[
     route("parameters", &[(Get, C::AnyPolicymaker)], To::Parameters),
     route("parameters/:component", &[(Get, C::AnyPolicymaker)], To::Parameters),
     route("parameters/:component/:vhost", &[(Get, C::Policymaker)], To::Parameters),
+    route("parameters/:component/:vhost/:name", BY_POLICYMAKER, To::Parameter),
     route("global-parameters", &[(Get, C::AnyPolicymaker)], To::GlobalParameters),
     route("exchanges", ANYBODY, To::Exchanges),
     route("exchanges/:vhost", IN_VHOST, To::Exchanges),
@@ -250,6 +255,12 @@ impl Route {
     /// Who may use this method; `None` if the address does not take it.
     pub fn check(&self, verb: Verb) -> Option<Check> {
         self.verbs.iter().find(|(own, _)| *own == verb).map(|(_, check)| *check)
+    }
+
+    /// Whether a body must be said to be JSON. At other addresses any type is taken.
+    pub fn takes_only_json(&self) -> bool {
+        matches!(self.to, To::OperatorPolicy | To::VhostLimit | To::UserLimit | To::Definitions)
+            && self.verbs.iter().any(|(verb, _)| matches!(verb, Put | Post))
     }
 
     /// The methods that it takes, for the header `allow`.

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use base64ct::{Base64, Encoding};
-use ferrymq_model::{Change, NewPassword, Refusal, UserReport};
+use ferrymq_model::{Change, NewPassword, Refusal, UserLimits, UserReport};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -33,7 +33,7 @@ fn found(ask: &Ask) -> Result<UserReport, Problem> {
 }
 
 fn list(ask: &Ask, wants: impl Fn(&UserReport) -> bool) -> Result<Response, Problem> {
-    let (query, mut list) = (ask.list_query()?, List::new());
+    let (query, mut list) = (ask.list_query()?.without_pages(), List::new());
     for user in ask.management.users(None).iter().filter(|user| wants(user)) {
         list.add(&query, &user.name, shown(user));
     }
@@ -43,9 +43,30 @@ fn list(ask: &Ask, wants: impl Fn(&UserReport) -> bool) -> Result<Response, Prob
 async fn put(ask: &Ask) -> Result<Response, Problem> {
     let (user, fields) = (ask.name("user")?, ask.fields()?);
     let tags = fields.words("tags")?.ok_or_else(|| Problem::bad_request("tags_not_present"))?;
-    let password = password(&fields)?;
-    let changed = ask.change(Change::PutUser { user, password, tags }).await?;
+    let (password, limits) = (password(&fields)?, new_limits(&fields)?);
+    let changed = ask.change(Change::PutUser { user: user.clone(), password, tags }).await?;
+    if let Some(limits) = limits {
+        ask.change(Change::SetUserLimits(user, limits)).await?;
+    }
     Ok(respond::changed(&changed))
+}
+
+/// The limits that a body sets, if it does.
+fn new_limits(fields: &Fields) -> Result<Option<UserLimits>, Problem> {
+    let Some(Value::Object(wanted)) = fields.get("limits") else { return Ok(None) };
+    let mut limits = UserLimits::default();
+    for (limit, value) in wanted {
+        let max = super::limits::maximum(limit, value).map_err(Problem::bad_request)?;
+        match limit.as_str() {
+            "max-connections" => limits.connections_max = max,
+            "max-channels" => limits.channels_max = max,
+            _ => {
+                let text = format!("Unrecognised terms [{{<<\"{limit}\">>,{value}}}] in user-limits");
+                return Err(Problem::bad_request(text));
+            }
+        }
+    }
+    Ok(Some(limits))
 }
 
 /// The password that a body sets. Without one nobody can log in as the user by a password.
@@ -84,7 +105,7 @@ async fn delete_all(ask: &Ask) -> Result<Response, Problem> {
 
 /// The limits of a user, as an object.
 pub fn limits(user: &UserReport) -> Value {
-    let ferrymq_model::UserLimits { connections_max, channels_max } = user.limits;
+    let UserLimits { connections_max, channels_max } = user.limits;
     let pairs = [("max-connections", connections_max), ("max-channels", channels_max)];
     let set = pairs.into_iter().filter_map(|(key, max)| Some((key.to_owned(), Value::from(max?))));
     Value::Object(set.collect::<Map<_, _>>())

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use ferrymq_admin::Admin;
-use ferrymq_model::{Queries, Readiness, UsageReport};
+use ferrymq_model::{ListenerReport, Managed, Management, Readiness};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -18,13 +18,18 @@ impl FixedReadiness {
     }
 }
 
-impl Queries for FixedReadiness {
+impl Managed for FixedReadiness {
     fn readiness(&self) -> Readiness {
         self.0.lock().unwrap().clone()
     }
 
-    fn usage(&self) -> UsageReport {
-        UsageReport::default()
+    fn listeners(&self) -> Vec<ListenerReport> {
+        Vec::new()
+    }
+
+    /// It is not recovered.
+    fn management(&self) -> Option<Arc<dyn Management>> {
+        None
     }
 }
 
@@ -41,9 +46,9 @@ impl Site {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let (stream, peer) = listener.accept().await.unwrap();
                 let admin = admin.clone();
-                tokio::spawn(async move { admin.serve(stream).await });
+                tokio::spawn(async move { admin.serve(stream, peer).await });
             }
         });
         Self { address, server }

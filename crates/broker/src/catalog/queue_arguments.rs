@@ -23,6 +23,14 @@ impl QueueKind {
             Self::Quorum => "rabbit_quorum_queue",
         }
     }
+
+    /// As in the argument `x-queue-type`.
+    pub(super) fn short(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+        }
+    }
 }
 
 /// The values of an argument.

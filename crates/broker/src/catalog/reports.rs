@@ -117,7 +117,7 @@ impl Catalog {
         let details = details.then(|| {
             let policies = self.vhosts.get(&vhost).map(|found| found.policies.that_apply_to_queue(&name, queue.kind));
             Box::new(QueueDetails {
-                kind: queue.kind.as_str(),
+                kind: queue.kind.short(),
                 spec: queue.spec.clone(),
                 owner: queue.owner,
                 policies: policies.unwrap_or_else(PolicyNames::default),

@@ -13,9 +13,9 @@ use crate::{Dialects, Name, Refusal};
 pub use change::{Actor, Change, Changed, GotMessage, NewPassword, TokenScopes};
 pub use counts::{QueueCounters, QueueCounts};
 pub use reports::{
-    BindingFacts, BindingsOf, ChannelReport, ConnectionReport, ConsumerReport, ExchangeReport, PermissionReport,
-    PolicyNames, PolicyReport, QueueDetails, QueueReport, Readiness, TopicPermissionReport, Usage, UsageReport,
-    UserReport, VhostReport, Which,
+    BindingFacts, BindingsOf, ChannelReport, ConnectionReport, ConsumerReport, ExchangeReport, ListenerReport,
+    PermissionReport, PolicyNames, PolicyReport, QueueDetails, QueueReport, Readiness, TopicPermissionReport, Usage,
+    UsageReport, UserReport, VhostReport, Which,
 };
 pub use settings::{ApplyTo, PolicyScope, PolicySpec, UserLimits, VhostSettings};
 
@@ -26,6 +26,9 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>;
 pub trait Managed: Send + Sync {
     /// Whether clients can be served. It never waits.
     fn readiness(&self) -> Readiness;
+
+    /// The open listeners.
+    fn listeners(&self) -> Vec<ListenerReport>;
 
     /// What can be asked and changed; `None` until recovery is done.
     fn management(&self) -> Option<Arc<dyn Management>>;

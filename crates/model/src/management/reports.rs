@@ -1,5 +1,7 @@
 //! Answers to questions of operators.
 
+use std::net::SocketAddr;
+
 use crate::{
     Destination, ExchangeSpec, Name, PolicyScope, PolicySpec, QueueCounts, QueueId, QueueOwner, QueueSpec, Table, Time,
     UserLimits, VhostSettings,
@@ -44,6 +46,15 @@ pub struct UsageReport {
     pub users: Vec<(Name, Usage)>,
     /// Bytes of memory, by owner.
     pub memory: Vec<(&'static str, u64)>,
+}
+
+/// An open listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerReport {
+    /// Its protocol, such as `amqp` or `https`.
+    pub protocol: &'static str,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 /// Which objects are asked for.

@@ -147,6 +147,8 @@ pub struct Import<'a> {
     /// Vhosts whose tracing begins or ends.
     pub traced: Vec<(Name, bool)>,
     pub imported: Imported,
+    /// Whether users in the file replace the user whose password everybody knows.
+    closes_default_user: bool,
 }
 
 impl<'a> Import<'a> {
@@ -161,7 +163,13 @@ impl<'a> Import<'a> {
             changed: Vec::new(),
             traced: Vec::new(),
             imported: Imported::default(),
+            closes_default_user: true,
         }
+    }
+
+    /// The user whose password everybody knows stays: for an operator who imports into a running server.
+    pub fn keeping_default_user(self) -> Self {
+        Self { closes_default_user: false, ..self }
     }
 
     /// Imports what can be used of a whole file, which must be an object.
@@ -185,7 +193,9 @@ impl<'a> Import<'a> {
                 self.without_vhost
             ));
         }
-        self.close_default_user(file);
+        if self.closes_default_user {
+            self.close_default_user(file);
+        }
     }
 
     fn take_in_list(&mut self, file: &Json, list: &List) {

@@ -78,6 +78,20 @@ impl Node {
     /// If this is not JSON or not an object; for a strict import also if anything in it cannot be used or is
     /// unknown. Then nothing was imported.
     pub fn import_definitions(&self, json: &[u8], strict: bool) -> Result<Imported, DefinitionsError> {
+        self.import(json, strict, |import| import)
+    }
+
+    /// Like [`Node::import_definitions`], for an operator: the default user stays.
+    pub(super) fn import_for_operator(&self, json: &[u8]) -> Result<Imported, DefinitionsError> {
+        self.import(json, false, |import| import.keeping_default_user())
+    }
+
+    fn import(
+        &self,
+        json: &[u8],
+        strict: bool,
+        prepared: impl for<'a> FnOnce(Import<'a>) -> Import<'a>,
+    ) -> Result<Imported, DefinitionsError> {
         let parsed = parse(json)?;
         // Before the lock: hashing each of them takes tens of milliseconds.
         let before = |user: &str| self.catalog.read().user(user).map(|user| user.password_hash.clone());
@@ -89,7 +103,7 @@ impl Node {
                     return Err(DefinitionsError::Strict(left_out));
                 }
             }
-            let mut import = Import::new(ports.catalog(), &passwords);
+            let mut import = prepared(Import::new(ports.catalog(), &passwords));
             import.take_in(&parsed);
             let Import { changes: made, created, changed, traced, imported, .. } = import;
             changes.extend(made);

@@ -60,7 +60,7 @@ async fn carry_out(node: Arc<Node>, by: Actor, change: Change) -> Result<Changed
         }
         Change::ImportDefinitions(json) => {
             let importer = node.clone();
-            let imported = computed(&node, move || importer.import_definitions(&json, false)).await?;
+            let imported = computed(&node, move || importer.import_for_operator(&json)).await?;
             let imported = imported.map_err(|why| Refusal::PreconditionFailed(why.to_string()))?;
             node.is_durable(node.flushed_position()).await?;
             Ok(Changed::Imported { left_out: imported.left_out, passed_over: imported.passed_over })
@@ -157,6 +157,8 @@ impl Node {
         })
     }
 
+    /// Adds a vhost, or changes its settings. As in RabbitMQ, who adds it gets all permissions in it. Returns whether it is
+    /// new.
     fn put_vhost(
         &self,
         by: &Name,
@@ -167,6 +169,9 @@ impl Node {
         let put = self.change_catalog_alone(Some(by), None, |catalog, changes| {
             let is_new = catalog.vhost_settings(vhost).is_err();
             catalog.put_vhost(vhost, changes);
+            if is_new && catalog.user(by).is_some() {
+                catalog.set_permission(by, vhost, [".*"; 3], changes)?;
+            }
             catalog.set_vhost_settings(vhost, settings, changes).map(|()| is_new)
         })?;
         if let Some(on) = is_traced {

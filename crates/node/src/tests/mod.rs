@@ -9,6 +9,7 @@ pub(crate) mod doubling;
 pub(crate) mod gets;
 pub(crate) mod ledger;
 pub(crate) mod login;
+pub(crate) mod management;
 pub(crate) mod messages;
 pub(crate) mod pacing;
 pub(crate) mod port;

@@ -50,9 +50,9 @@ pub use name::{Name, NameError};
 pub use publish::{Body, Publish, PublishExtras, Span};
 pub use refusal::{Object, Refusal};
 pub use request::{
-    Answer, Ask, Attach, BindCommand, ChannelOptions, Command, ConfirmMode, Credit, CreditOf, DeclareExchange,
-    DeclareQueue, DeleteExchange, DeleteQueue, DeliveryIds, Destination, GetCommand, OnRefusal, Origin, Request,
-    SetCredit, Subscribe, TransactionId,
+    Answer, Ask, Attach, BindCommand, ChannelOptions, ClientFacts, Command, ConfirmMode, Credit, CreditOf,
+    DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue, DeliveryIds, Destination, GetCommand, OnRefusal,
+    Origin, Request, SetCredit, Subscribe, TransactionId,
 };
 pub use server_properties::ServerProperties;
 pub use settle::{Deliveries, Outcome, Settle, Settlement};

@@ -1,6 +1,6 @@
 //! The requests of a session to its node.
 
-use crate::{Arguments, Login, Name, Publish, Settle};
+use crate::{Arguments, Login, Name, Publish, Settle, Table};
 
 /// A request of a session to its node. The requests of one connection are carried out in order.
 #[derive(Clone, Debug)]
@@ -135,6 +135,8 @@ pub enum Ask {
         /// The longest properties that the peer takes with a message, in bytes. A message with longer ones ends the
         /// channel of its delivery.
         properties_bytes_max: usize,
+        /// What operators are told of the client.
+        client: Option<Box<ClientFacts>>,
     },
     /// Use a client session of the vhost: what belongs to the client is kept for it when the connection ends, and a later
     /// connection goes on with it. Before any channel is open. The answer is [`crate::Reply::Attached`]; it comes when
@@ -236,6 +238,23 @@ impl Ask {
                 | Self::RenewLogin(_)
         )
     }
+}
+
+/// What a client says of itself, and what was agreed on with it. Operators are told of it; nothing depends on it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClientFacts {
+    /// The protocol and its version, such as `AMQP 0-9-1`.
+    pub protocol: &'static str,
+    /// How it has logged in.
+    pub mechanism: &'static str,
+    /// What it says of itself, such as its product and version.
+    pub properties: Table,
+    /// The maximum number of channels; 0 if the protocol has none.
+    pub channels_max: u16,
+    /// The maximum length of a frame, in bytes; 0 if the protocol has none.
+    pub frame_bytes_max: u32,
+    /// The time between two heartbeats, in milliseconds; 0: none.
+    pub heartbeat_ms: u64,
 }
 
 /// Uses a client session.

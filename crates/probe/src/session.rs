@@ -246,7 +246,7 @@ impl Session for Lines {
             Event::LoggedIn => {
                 let vhost = Name::from("/");
                 out.steps.push(Step::Encode(Box::new(LineEncoder::new(self))));
-                out.request(origin(0), Ask::OpenVhost { vhost, properties_bytes_max: usize::MAX });
+                out.request(origin(0), Ask::OpenVhost { vhost, properties_bytes_max: usize::MAX, client: None });
             }
             Event::VhostOpened => self.state = State::Running,
             Event::Answered { origin, reply } => self.answered(origin, reply, out),

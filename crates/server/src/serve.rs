@@ -178,7 +178,11 @@ async fn open_listener(
     for listener in open(settings).await? {
         let bound = listener.local_addr().map_err(|error| error.to_string())?;
         announced.push(format!("{} {bound}", settings.service.name));
-        progress.listens(ListenerReport { protocol: settings.service.name, address: bound });
+        progress.listens(ListenerReport {
+            protocol: settings.service.name,
+            ip: bound.ip().to_string(),
+            port: bound.port(),
+        });
         tasks.spawn(accept(listener, endpoint.clone(), stopped.clone()));
     }
     Ok(announced)

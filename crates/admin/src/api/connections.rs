@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use super::{
-    Ask, body,
+    Ask, body, json,
     list::List,
     overview::NODE,
     problem::Problem,
@@ -143,6 +143,13 @@ fn shown(connection: &ConnectionReport) -> Value {
         "host": host,
         "port": port,
         "channels": connection.channels.len(),
+        "protocol": connection.client.protocol,
+        "auth_mechanism": connection.client.mechanism,
+        "client_properties": json::of_table(&connection.client.properties),
+        "user_provided_name": connection.client.properties.get("connection_name").map(json::of_value),
+        "channel_max": connection.client.channels_max,
+        "frame_max": connection.client.frame_bytes_max,
+        "timeout": connection.client.heartbeat_ms / 1000,
         "state": if connection.is_blocked { "blocked" } else { "running" },
     })
 }

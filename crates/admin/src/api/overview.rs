@@ -84,10 +84,7 @@ fn overview(ask: &Ask) -> Value {
 }
 
 fn listeners(ask: &Ask) -> Value {
-    let shown = |listener: &ferrymq_model::ListenerReport| {
-        let (ip, port) = (listener.address.ip().to_string(), listener.address.port());
-        json!({"node": NODE, "protocol": listener.protocol, "ip_address": ip, "port": port, "socket_opts": {}})
-    };
+    let shown = |listener: &ferrymq_model::ListenerReport| json!({"node": NODE, "protocol": listener.protocol, "ip_address": listener.ip, "port": listener.port, "socket_opts": {}});
     ask.listeners.iter().map(shown).collect()
 }
 
@@ -192,7 +189,7 @@ fn no_listener(object: &Value) -> Response {
 
 fn port_listener(ask: &Ask) -> Result<Response, Problem> {
     let port: u16 = ask.part("port").parse().map_err(|_| Problem::bad_request("Invalid port"))?;
-    let ports: Vec<u16> = ask.listeners.iter().map(|listener| listener.address.port()).collect();
+    let ports: Vec<u16> = ask.listeners.iter().map(|listener| listener.port).collect();
     if ports.contains(&port) {
         return Ok(respond::json(&json!({"status": "ok", "port": port})));
     }

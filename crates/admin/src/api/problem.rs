@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 /// Why a request is not carried out.
 #[derive(Debug, PartialEq)]
-pub struct Problem {
+pub struct Problem(Box<Answer>);
+
+#[derive(Debug, PartialEq)]
+struct Answer {
     status: StatusCode,
     /// `None`: the answer has no body.
     text: Option<(&'static str, Value)>,
@@ -21,8 +24,12 @@ pub struct Problem {
 }
 
 impl Problem {
+    fn without_text(status: StatusCode, header: Option<(header::HeaderName, HeaderValue)>) -> Self {
+        Self(Box::new(Answer { status, text: None, header, unhealthy: false }))
+    }
+
     fn new(status: StatusCode, error: &'static str, reason: impl Into<Value>) -> Self {
-        Self { status, text: Some((error, reason.into())), header: None, unhealthy: false }
+        Self(Box::new(Answer { status, text: Some((error, reason.into())), header: None, unhealthy: false }))
     }
 
     /// 400.
@@ -52,28 +59,28 @@ impl Problem {
 
     /// 401: nobody has logged in.
     pub fn no_login() -> Self {
-        Self { status: StatusCode::UNAUTHORIZED, text: None, header: Some(challenge()), unhealthy: false }
+        Self::without_text(StatusCode::UNAUTHORIZED, Some(challenge()))
     }
 
     /// 400: the login cannot be read.
     pub fn malformed() -> Self {
-        Self { status: StatusCode::BAD_REQUEST, text: None, header: None, unhealthy: false }
+        Self::without_text(StatusCode::BAD_REQUEST, None)
     }
 
     /// 405: the address takes only these methods.
     pub fn method_not_allowed(allowed: &str) -> Self {
         let allow = HeaderValue::from_str(allowed).ok().map(|allowed| (header::ALLOW, allowed));
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, text: None, header: allow, unhealthy: false }
+        Self::without_text(StatusCode::METHOD_NOT_ALLOWED, allow)
     }
 
     /// 406: the client does not take JSON.
     pub fn not_acceptable() -> Self {
-        Self { status: StatusCode::NOT_ACCEPTABLE, text: None, header: None, unhealthy: false }
+        Self::without_text(StatusCode::NOT_ACCEPTABLE, None)
     }
 
     /// 415: the body must be said to be JSON.
     pub fn unsupported_media_type() -> Self {
-        Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, text: None, header: None, unhealthy: false }
+        Self::without_text(StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
     }
 
     /// 413.
@@ -89,7 +96,9 @@ impl Problem {
 
     /// 503: a health check has failed.
     pub fn unhealthy(reason: &str) -> Self {
-        Self { unhealthy: true, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "failed", reason) }
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "failed", reason);
+        problem.0.unhealthy = true;
+        problem
     }
 
     /// 503.
@@ -101,15 +110,17 @@ impl Problem {
     pub fn of_login(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::ResourceLimit(text) => {
-                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text.as_str());
-                Self { header: Some((header::RETRY_AFTER, HeaderValue::from_static("1"))), ..problem }
+                let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text.as_str());
+                problem.0.header = Some((header::RETRY_AFTER, HeaderValue::from_static("1")));
+                problem
             }
             Refusal::LoginFailed(text) if text.ends_with("this machine only") => {
                 Self::not_authorised("User can only log in via localhost")
             }
             _ => {
-                let problem = Self::new(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed");
-                Self { header: Some(challenge()), ..problem }
+                let mut problem = Self::new(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed");
+                problem.0.header = Some(challenge());
+                problem
             }
         }
     }
@@ -138,14 +149,15 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = match self.text {
-            Some((status, reason)) if self.unhealthy => {
-                (self.status, Json(json!({"status": status, "reason": reason}))).into_response()
+        let Answer { status: code, text, header, unhealthy } = *self.0;
+        let mut response = match text {
+            Some((status, reason)) if unhealthy => {
+                (code, Json(json!({"status": status, "reason": reason}))).into_response()
             }
-            Some((error, reason)) => (self.status, Json(json!({"error": error, "reason": reason}))).into_response(),
-            None => self.status.into_response(),
+            Some((error, reason)) => (code, Json(json!({"error": error, "reason": reason}))).into_response(),
+            None => code.into_response(),
         };
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }
         response

@@ -22,6 +22,7 @@ pub use publish::{PublishFacts, publish_facts};
 pub use rendered::{is_plain, rendered, short_key};
 pub use reply::{count, put_reply, return_reason};
 pub use request::{REPLIES, command, names_replies, short, tag};
+pub use value::arguments;
 pub use violation::{Violation, put_close};
 
 /// The origin of a request. Class and method are in one number; [`class_and_method`] returns the two.

@@ -1,7 +1,7 @@
 //! The handshake (section 4.2.2 and the connection class). There is one struct for each expected frame, and the step
 //! for that frame consumes the struct.
 
-use ferrymq_model::{Ask, Command, Login, Mechanism, Name};
+use ferrymq_model::{Ask, ClientFacts, Command, Login, Mechanism, Name, Table};
 use ferrymq_wire::{Output, Step};
 
 use super::{Fault, encoder::FrameEncoder, greeting::Greeting, mechanism, running::Running};
@@ -17,6 +17,9 @@ use crate::{
     },
     mapping::{self, Violation},
 };
+
+/// The protocol, for operators.
+const PROTOCOL: &str = "AMQP 0-9-1";
 
 /// The client's capabilities.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +44,15 @@ impl Capabilities {
     }
 }
 
+/// What is known of the client during the handshake.
+#[derive(Debug)]
+pub(super) struct KnownClient {
+    pub mechanism: Mechanism,
+    pub capabilities: Capabilities,
+    /// What it says of itself, for operators.
+    properties: Table,
+}
+
 /// The maximum length of a client's name in the log, in octets.
 const CLIENT_NAME_BYTES_MAX: usize = 200;
 
@@ -63,8 +75,7 @@ pub(super) struct AwaitStartOk;
 /// The node checks the login.
 #[derive(Debug)]
 pub(super) struct AwaitLogin {
-    pub mechanism: Mechanism,
-    pub capabilities: Capabilities,
+    pub client: KnownClient,
     /// The method with the client's response.
     pub method: (u16, u16),
 }
@@ -72,20 +83,19 @@ pub(super) struct AwaitLogin {
 /// connection.secure is sent. The client must send secure-ok.
 #[derive(Debug)]
 pub(super) struct AwaitSecureOk {
-    mechanism: Mechanism,
-    capabilities: Capabilities,
+    client: KnownClient,
 }
 
 /// connection.tune is sent. The client must send tune-ok.
 #[derive(Debug)]
 pub(super) struct AwaitTuneOk {
-    capabilities: Capabilities,
+    client: KnownClient,
 }
 
 /// The client has logged in, and both sides agree on limits. The client must open a vhost.
 #[derive(Debug)]
 pub(super) struct AwaitOpen {
-    wants_blocked: bool,
+    client: KnownClient,
     channels_max: u16,
     pub frame_bytes_max: u32,
     pub heartbeat_ms: u64,
@@ -94,8 +104,10 @@ pub(super) struct AwaitOpen {
 /// The node opens the vhost.
 #[derive(Debug)]
 pub(super) struct AwaitVhost {
-    tuned: AwaitOpen,
     vhost: Name,
+    channels_max: u16,
+    frame_bytes_max: u32,
+    wants_blocked: bool,
 }
 
 impl AwaitStartOk {
@@ -116,7 +128,8 @@ impl AwaitStartOk {
         };
         out.command(Command::Login(login));
         let capabilities = Capabilities::read(start_ok.client_properties);
-        Ok(AwaitLogin { mechanism, capabilities, method: ConnectionStartOk::ID })
+        let properties = mapping::arguments(start_ok.client_properties);
+        Ok(AwaitLogin { client: KnownClient { mechanism, capabilities, properties }, method: ConnectionStartOk::ID })
     }
 }
 
@@ -124,20 +137,19 @@ impl AwaitLogin {
     pub fn logged_in(self, greeting: &Greeting, out: &mut Output) -> AwaitTuneOk {
         let tune = offer(greeting);
         out.send(|out| put_method(out, 0, &tune));
-        AwaitTuneOk { capabilities: self.capabilities }
+        AwaitTuneOk { client: self.client }
     }
 
     pub fn challenged(self, challenge: &[u8], out: &mut Output) -> AwaitSecureOk {
         out.send(|out| put_method(out, 0, &ConnectionSecure { challenge }));
-        AwaitSecureOk { mechanism: self.mechanism, capabilities: self.capabilities }
+        AwaitSecureOk { client: self.client }
     }
 }
 
 impl AwaitSecureOk {
     pub fn secure_ok(self, secure_ok: &ConnectionSecureOk<'_>, out: &mut Output) -> AwaitLogin {
         out.command(Command::Login(Login::Respond(secure_ok.response.to_vec())));
-        let Self { mechanism, capabilities } = self;
-        AwaitLogin { mechanism, capabilities, method: ConnectionSecureOk::ID }
+        AwaitLogin { client: self.client, method: ConnectionSecureOk::ID }
     }
 }
 
@@ -152,12 +164,11 @@ impl AwaitTuneOk {
         let offered = offer(greeting);
         negotiated("frame_max", chosen.frame_max, FRAME_BYTES_MIN, offered.frame_max)?;
         negotiated("channel_max", chosen.channel_max.into(), 1, offered.channel_max.into())?;
-        let (frame_bytes_max, cancel_notify) = (chosen.frame_max, self.capabilities.consumer_cancel_notify);
+        let (frame_bytes_max, cancel_notify) = (chosen.frame_max, self.client.capabilities.consumer_cancel_notify);
         let encoder = FrameEncoder::new(frame_bytes_max, cancel_notify, greeting.dialects.clone());
         out.steps.push(Step::Encode(Box::new(encoder)));
         let heartbeat_ms = u64::from(chosen.heartbeat) * 1000;
-        let wants_blocked = self.capabilities.connection_blocked;
-        Ok(AwaitOpen { wants_blocked, channels_max: chosen.channel_max, frame_bytes_max, heartbeat_ms })
+        Ok(AwaitOpen { client: self.client, channels_max: chosen.channel_max, frame_bytes_max, heartbeat_ms })
     }
 }
 
@@ -182,14 +193,23 @@ impl AwaitOpen {
         let vhost = mapping::tag(open.virtual_host);
         let origin = mapping::origin(0, ConnectionOpen::ID);
         let properties_bytes_max = super::encoder::properties_bytes_max(self.frame_bytes_max);
-        out.request(origin, Ask::OpenVhost { vhost: vhost.clone(), properties_bytes_max });
-        AwaitVhost { tuned: self, vhost }
+        let Self { client, channels_max, frame_bytes_max, heartbeat_ms } = self;
+        let wants_blocked = client.capabilities.connection_blocked;
+        let client = Some(Box::new(ClientFacts {
+            protocol: PROTOCOL,
+            mechanism: client.mechanism.name(),
+            properties: client.properties,
+            channels_max,
+            frame_bytes_max,
+            heartbeat_ms,
+        }));
+        out.request(origin, Ask::OpenVhost { vhost: vhost.clone(), properties_bytes_max, client });
+        AwaitVhost { vhost, channels_max, frame_bytes_max, wants_blocked }
     }
 }
 
 impl AwaitVhost {
     pub fn opened(self) -> Running {
-        let tuned = self.tuned;
-        Running::new(self.vhost, tuned.channels_max, tuned.frame_bytes_max, tuned.wants_blocked)
+        Running::new(self.vhost, self.channels_max, self.frame_bytes_max, self.wants_blocked)
     }
 }

@@ -310,10 +310,10 @@ impl Connection {
             return self.fail(&Fault::new(0, login.method, Violation::from(refusal)), now, out);
         }
         out.steps.push(Step::Log(LogLine::LoginRefused(refusal.to_string())));
-        if login.capabilities.authentication_failure_close {
+        if login.client.capabilities.authentication_failure_close {
             let text = format!(
                 "Login was refused using authentication mechanism {}. For details see the broker logfile.",
-                login.mechanism.name()
+                login.client.mechanism.name()
             );
             let violation = Violation::new(ReplyCode::AccessRefused, text);
             let origin = mapping::origin(0, (0, 0));

@@ -1,10 +1,8 @@
 //! Answers to questions of operators.
 
-use std::net::SocketAddr;
-
 use crate::{
-    Destination, ExchangeSpec, Name, PolicyScope, PolicySpec, QueueCounts, QueueId, QueueOwner, QueueSpec, Table, Time,
-    UserLimits, VhostSettings,
+    ClientFacts, Destination, ExchangeSpec, Name, PolicyScope, PolicySpec, QueueCounts, QueueId, QueueOwner, QueueSpec,
+    Table, Time, UserLimits, VhostSettings,
 };
 
 /// Whether clients can be served.
@@ -53,8 +51,10 @@ pub struct UsageReport {
 pub struct ListenerReport {
     /// Its protocol, such as `amqp` or `https`.
     pub protocol: &'static str,
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its IP address.
+    pub ip: String,
+    /// Its port.
+    pub port: u16,
 }
 
 /// Which objects are asked for.
@@ -232,6 +232,8 @@ pub struct ConnectionReport {
     pub connected_at: Time,
     /// Whether its publishes are blocked.
     pub is_blocked: bool,
+    /// What the client says of itself, and what was agreed on.
+    pub client: ClientFacts,
     /// Its channels, by number.
     pub channels: Vec<ChannelReport>,
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ferrymq_auth::{Exchange, Next};
 use ferrymq_broker::Caller;
 use ferrymq_model::{
-    ChannelOptions, ConfirmMode, Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, Reply, Settlement,
+    ChannelOptions, ClientFacts, ConfirmMode, Deliveries, Event, Login, Name, OnRefusal, Origin, Refusal, Reply,
+    Settlement,
 };
 
 use super::{Client, route_cache::RouteCache};
@@ -15,7 +16,7 @@ use crate::{
     },
     core::transition::{CatalogLock, Deferred},
     login::authentication::Principal,
-    management::trace::ConnectionIdentity,
+    management::{client_facts::KeptFacts, trace::ConnectionIdentity},
 };
 
 impl Client {
@@ -112,7 +113,13 @@ impl Client {
         }
     }
 
-    pub(super) fn open_vhost(&mut self, origin: Origin, vhost: Name, events: &mut Vec<Event>) -> Result<(), Refusal> {
+    pub(super) fn open_vhost(
+        &mut self,
+        origin: Origin,
+        vhost: Name,
+        client: Option<Box<ClientFacts>>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
         let catalog = self.node.catalog.read();
         let caller = self.caller_in(&vhost);
         catalog.check_entry(&caller)?;
@@ -126,6 +133,7 @@ impl Client {
             user: self.principal().name.clone(),
             connection: self.connection.name(),
             connected_at: self.node.wall(),
+            client: client.map(|facts| Box::new(KeptFacts::of(*facts))),
         };
         // A session opens one vhost.
         self.connection.identity.get_or_init(|| identity);

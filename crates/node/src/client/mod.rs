@@ -385,9 +385,9 @@ impl Client {
     fn carry_out(&mut self, request: Request, events: &mut Vec<Event>) {
         let Request { mut origin, ask } = request;
         let result = match ask {
-            Ask::OpenVhost { vhost, properties_bytes_max } => {
+            Ask::OpenVhost { vhost, properties_bytes_max, client } => {
                 self.connection.set_properties_bytes_max(properties_bytes_max);
-                self.open_vhost(origin, vhost, events)
+                self.open_vhost(origin, vhost, client, events)
             }
             Ask::Attach(attach) => self.attach(origin, attach),
             Ask::KeepSession { ms } => self.keep_session(origin, ms),

@@ -1,6 +1,7 @@
 //! What operators see and change: definitions, counters, limits, events and the trace.
 
 pub(crate) mod catalog_change;
+pub(crate) mod client_facts;
 pub(crate) mod counters;
 pub(crate) mod definition_entries;
 pub(crate) mod definition_import;

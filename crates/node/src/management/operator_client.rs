@@ -82,7 +82,7 @@ impl OperatorClient {
         let mut client = node.connect(peer.clone(), actor.address.clone(), true)?;
         client.act_for(Principal::from(actor));
         let mut own = Self { client, peer, token: 0, events: Vec::new() };
-        own.request(0, Ask::OpenVhost { vhost, properties_bytes_max: usize::MAX }).await?;
+        own.request(0, Ask::OpenVhost { vhost, properties_bytes_max: usize::MAX, client: None }).await?;
         let options = ChannelOptions { on_refusal: OnRefusal::GoOn, ..ChannelOptions::default() };
         own.request(CHANNEL, Ask::OpenChannel(options)).await?;
         Ok(own)

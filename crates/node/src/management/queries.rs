@@ -136,6 +136,7 @@ fn report(connection: &Connection) -> Option<ConnectionReport> {
         user: identity.user.clone(),
         connected_at: identity.connected_at,
         is_blocked: connection.account.is_blocked(),
+        client: identity.client.as_ref().map(|client| client.facts()).unwrap_or_default(),
         channels,
     })
 }

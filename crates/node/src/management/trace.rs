@@ -17,6 +17,7 @@ use crate::{
         node::Node,
         transition::{CatalogLock, Deferred},
     },
+    management::client_facts::KeptFacts,
     routing::envelope::Routed,
 };
 
@@ -45,6 +46,8 @@ pub struct ConnectionIdentity {
     pub connection: String,
     /// When it has opened its vhost, by the wall clock.
     pub connected_at: Time,
+    /// What operators are told of the client.
+    pub client: Option<Box<KeptFacts>>,
 }
 
 /// A trace message.

@@ -105,7 +105,7 @@ impl Rig {
         let mut client = self.node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
         let mut commands = login();
         if let ferrymq_model::Command::Request(request) = &mut commands[1] {
-            request.ask = Ask::OpenVhost { vhost: Name::from(vhost), properties_bytes_max: 4_096 };
+            request.ask = Ask::OpenVhost { vhost: Name::from(vhost), properties_bytes_max: 4_096, client: None };
         }
         carry_out(&mut client, b"", commands);
         client

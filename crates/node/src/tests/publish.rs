@@ -99,7 +99,7 @@ fn permission_is_looked_at_before_the_user_id() {
     drop(catalog);
     let mut client = node.connect(Arc::new(Nobody), "test".to_owned(), true).unwrap();
     let login = Login::Password { user: Name::from("limited"), password: b"limited".to_vec() };
-    let open_vhost = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096 });
+    let open_vhost = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096, client: None });
     carry_out(
         &mut client,
         b"",

@@ -48,7 +48,7 @@ pub fn carry_out(client: &mut Client, input: &[u8], commands: Vec<Command>) {
 /// What opens a connection and its channel 1.
 pub fn login() -> Vec<Command> {
     let login = Login::Password { user: Name::from("guest"), password: b"guest".to_vec() };
-    let open_vhost = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096 });
+    let open_vhost = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096, client: None });
     vec![Command::Login(login), open_vhost, request(Ask::OpenChannel(ChannelOptions::default()))]
 }
 

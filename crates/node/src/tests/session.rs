@@ -37,7 +37,7 @@ impl Place {
         client.command(b"", Command::Login(login), &mut events);
         client.take_events(&mut events);
         assert_eq!(events, [Event::LoggedIn]);
-        let open = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096 });
+        let open = request(Ask::OpenVhost { vhost: Name::from("/"), properties_bytes_max: 4_096, client: None });
         carry_out(&mut client, b"", vec![open]);
         notes.take();
         Visit { client, notes }

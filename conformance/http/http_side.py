@@ -1,12 +1,13 @@
 """The HTTP side of the scripts: requests, waiting for an answer, and what is recorded of an answer."""
 
 import base64
+import gzip
 import http.client
 import json
 import time
 from urllib.parse import quote
 
-from shape import EXACT, shape, steady
+from shape import EXACT, opened, shape, steady
 
 WAIT_SECONDS = 60
 POLL_SECONDS = 0.1
@@ -20,7 +21,7 @@ class Answer:
     def __init__(self, response, octets):
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self.octets = octets
+        self.octets = gzip.decompress(octets) if self.headers.get("content-encoding") == "gzip" else octets
 
     def json(self):
         try:
@@ -62,9 +63,9 @@ class Http:
         path = self.filled(request.path, lambda value: quote(value, safe=""))
         body = None if request.body is None else self.filled(request.body).encode()
         headers = {"content-type": "application/json"} if body is not None else {}
-        name, _, password = request.user.partition(":")
-        if name != "-":
-            credentials = base64.b64encode(f"{name}:{password or name}".encode()).decode()
+        if request.user != "-":
+            credentials = request.user if ":" in request.user else f"{request.user}:{request.user}"
+            credentials = base64.b64encode(credentials.encode()).decode()
             headers["authorization"] = f"Basic {credentials}"
         for header, value in request.headers:
             headers.pop(header, None)
@@ -115,16 +116,16 @@ def holds(answer, wanted):
 
 def recorded(request, answer, only_status):
     """What is kept of an answer: status, headers, shape, and the rows that the script asks for."""
-    step = {"step": request.name, "status": answer.status}
-    if only_status:
-        return step
-    step["headers"] = {name: steady(answer.headers[name]) for name in HEADERS if name in answer.headers and name not in request.vary}
-    value = answer.json()
-    if value is None and answer.octets and answer.octets != b"null":
-        step["text"] = steady(answer.octets.decode(errors="replace")) if len(answer.octets) < 200 else "long"
-    elif answer.octets:
-        step["body"] = shape(value, EXACT - request.vary | request.exact)
-    if request.rows:
+    step, value = {"step": request.name, "status": answer.status}, answer.json()
+    if not only_status:
+        step["headers"] = {
+            name: steady(answer.headers[name]) for name in HEADERS if name in answer.headers and name not in request.vary
+        }
+        if value is None and answer.octets and answer.octets != b"null":
+            step["text"] = steady(answer.octets.decode(errors="replace")) if len(answer.octets) < 200 else "long"
+        elif answer.octets:
+            step["body"] = shape(opened(value, request.open), EXACT - request.vary | request.exact)
+    if request.rows and answer.status == 200:
         items = value["items"] if isinstance(value, dict) else value
         step["rows"] = [[steady(item.get(key)) for key in request.rows] for item in items]
     return step

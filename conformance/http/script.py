@@ -26,6 +26,7 @@ class Request:
     captures: list = field(default_factory=list)
     exact: set = field(default_factory=set)
     vary: set = field(default_factory=set)
+    open: set = field(default_factory=set)
     rows: list = field(default_factory=list)
 
 
@@ -34,6 +35,7 @@ class Script:
     name: str
     steps: list
     only_status: bool = False
+    groups: dict = field(default_factory=dict)
 
 
 def names():
@@ -64,9 +66,11 @@ def add(script, line):
             modify(one, words[0], line.split(None, 1)[1] if len(words) > 1 else "")
     elif line == "only status":
         script.only_status = True
+    elif words[0] == "group":
+        script.groups["@" + words[1]] = words[2:]
     elif request:
         users, method, path, body = request.groups()
-        script.last = [Request(user, method, path, body) for user in users.split(",")]
+        script.last = [Request(user, method, path, body) for user in script.groups.get(users, [users])]
         script.steps += script.last
     elif words[0] == "user":
         script.steps.append(("user", shlex.split(line)[1:]))
@@ -89,10 +93,12 @@ def modify(request, word, rest):
         request.until.append(rest.split(None, 2))
     elif word == "capture":
         request.captures.append(rest.split())
-    elif word in ("exact", "vary"):
+    elif word in ("exact", "vary", "open"):
         getattr(request, word).update(rest.split())
     elif word == "rows":
         request.rows = rest.split()
+    elif word == "crlf":
+        request.body = request.body.replace(r"\r\n", "\r\n")
     elif word == "nested":
         request.body = '{"a":' * int(rest) + "1" + "}" * int(rest)
     elif word == "filler":

@@ -26,6 +26,8 @@ VARYING = [
     (re.compile(r"amq\.gen-[\w-]+"), "amq.gen-*"),
     (re.compile(r"ctag1\.\w+"), "ctag1.*"),
     (re.compile(r"<\d+\.\d+\.\d+>"), "<*>"),
+    # RabbitMQ says one or the other, depending on whether it has ever seen the word.
+    (re.compile(r"^(unknown|invalid) exchange type"), "unknown exchange type"),
 ]
 
 
@@ -55,6 +57,15 @@ def shape(value, exact, key=None):
     if key in FRACTIONS and type(value) is int:
         return "number"
     return {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}[type(value)]
+
+
+def opened(value, keys):
+    """The value with empty objects and lists at these keys, so that it does not matter what is in them."""
+    if isinstance(value, list):
+        return [opened(one, keys) for one in value]
+    if isinstance(value, dict):
+        return {key: type(one)() if key in keys else opened(one, keys) for key, one in value.items()}
+    return value
 
 
 def is_exact(one):

@@ -2,6 +2,7 @@
 
 import json
 import time
+from fnmatch import fnmatchcase
 
 import pika
 from pika.exceptions import AMQPError, ConnectionClosed
@@ -110,7 +111,7 @@ class Traffic:
         return self.connections.pop(name)
 
     def closed(self, name, rest):
-        """closed NAME CODE TEXT: waits until the server has closed the connection in this way"""
+        """closed NAME CODE TEXT: waits until the server has closed the connection in this way; `*` stands for any text"""
         connection = self.forget(name)
         deadline = time.monotonic() + WAIT_SECONDS
         try:
@@ -118,7 +119,7 @@ class Traffic:
                 connection.process_data_events(time_limit=0.05)
         except ConnectionClosed as why:
             said = f"{why.reply_code} {why.reply_text}"
-            if said != rest:
+            if not fnmatchcase(said, rest):
                 raise SystemExit(f"closed {name}: expected `{rest}`, the server said `{said}`")
             return
         raise SystemExit(f"closed {name}: still open after {WAIT_SECONDS} s")

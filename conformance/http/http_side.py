@@ -126,6 +126,12 @@ def recorded(request, answer, only_status):
         elif answer.octets:
             step["body"] = shape(opened(value, request.open), EXACT - request.vary | request.exact)
     if request.rows and answer.status == 200:
-        items = value["items"] if isinstance(value, dict) else value
-        step["rows"] = [[steady(item.get(key)) for key in request.rows] for item in items]
+        step["rows"] = rows(value["items"] if isinstance(value, dict) else value, request.rows)
+    for at, *keys in request.tables:
+        step[f"table {at}"] = sorted(rows(answer.at(at) or [], keys), key=json.dumps)
     return step
+
+
+def rows(items, keys):
+    """The values of these keys in each item."""
+    return [[steady(item.get(key)) for key in keys] for item in items]

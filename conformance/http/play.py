@@ -94,7 +94,7 @@ def compare(was, now):
         found += differences(was["body"], now["body"])
     elif ("body" in was) != ("body" in now):
         found.append(f"body: recorded {'JSON' if 'body' in was else 'no JSON'}, ours {'JSON' if 'body' in now else 'no JSON'}")
-    for key in ("text", "rows"):
+    for key in ["text", "rows"] + [key for key in was if key.startswith("table")]:
         if was.get(key) != now.get(key):
             found.append(f"{key}: recorded {was.get(key)!r}, ours {now.get(key)!r}")
     return found

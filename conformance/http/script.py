@@ -28,6 +28,7 @@ class Request:
     vary: set = field(default_factory=set)
     open: set = field(default_factory=set)
     rows: list = field(default_factory=list)
+    tables: list = field(default_factory=list)
 
 
 @dataclass
@@ -97,6 +98,8 @@ def modify(request, word, rest):
         getattr(request, word).update(rest.split())
     elif word == "rows":
         request.rows = rest.split()
+    elif word == "table":
+        request.tables.append(rest.split())
     elif word == "crlf":
         request.body = request.body.replace(r"\r\n", "\r\n")
     elif word == "nested":

@@ -11,7 +11,7 @@ import re
 EXACT = frozenset(
     """error reason name user vhost durable auto_delete exclusive internal arguments type source destination destination_type
     routing_key properties_key pattern definition apply-to priority configure write read policy operator_policy
-    effective_policy_definition tags tracing description hashing_algorithm exchange redelivered payload payload_encoding
+    effective_policy_definition tags tracing description exchange redelivered payload payload_encoding
     payload_bytes routed ack_required consumer_tag prefetch_count page page_size page_count item_count filtered_count
     total_count status component""".split()
 )

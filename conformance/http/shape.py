@@ -40,7 +40,7 @@ def steady(value):
     if isinstance(value, list):
         return [steady(one) for one in value]
     if isinstance(value, dict):
-        return {steady(key): steady(one) for key, one in value.items()}
+        return {steady(key): steady(one) for key, one in sorted(value.items())}
     return value
 
 
@@ -48,7 +48,8 @@ def shape(value, exact, key=None):
     if key in exact:
         return {"=": steady(value)}
     if isinstance(value, dict):
-        return {steady(name): shape(one, exact, name) for name, one in value.items()}
+        # Sorted, because RabbitMQ's order is not always the same.
+        return {steady(name): shape(one, exact, name) for name, one in sorted(value.items())}
     if isinstance(value, list):
         of = [shape(one, exact) for one in value]
         for other in of[1:]:

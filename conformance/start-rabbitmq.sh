@@ -32,9 +32,16 @@ ctl() { "$BIN/rabbitmqctl" --quiet "$@" > /dev/null; }
 
 "$BIN/rabbitmq-server" > output 2>&1 < /dev/null &
 stop() {
-    kill "$(cat "$HOME/pid")" && wait %1 || true
-    "$(ls -d /usr/lib/erlang/erts-*/bin/epmd | head -1)" -port "$ERL_EPMD_PORT" -kill > /dev/null || true
+    # RabbitMQ removes the file when it has been told to stop before, such as by a Ctrl-C.
+    [ ! -e "$HOME/pid" ] || kill "$(cat "$HOME/pid")" || true
+    wait %1 || true
+    # epmd stays until RabbitMQ has left it.
+    for _ in $(seq 100); do
+        "$(ls -d /usr/lib/erlang/erts-*/bin/epmd | head -1)" -port "$ERL_EPMD_PORT" -kill | grep -q Killed && break
+        sleep 0.1
+    done
     rm -rf "$HOME"
 }
 trap stop EXIT
+trap 'exit 1' INT TERM
 ctl wait --timeout 120 "$HOME/pid"

@@ -20,6 +20,8 @@ HEADERS = """content-type content-encoding content-disposition location vary all
 class Answer:
     def __init__(self, response, octets):
         self.status = response.status
+        # What the script has waited for in vain.
+        self.never = []
         self.headers = {name.lower(): value for name, value in response.getheaders()}
         self.octets = gzip.decompress(octets) if self.headers.get("content-encoding") == "gzip" else octets
 
@@ -47,8 +49,8 @@ class Answer:
 class Http:
     """One server, as the script's users see it."""
 
-    def __init__(self, host, port):
-        self.host, self.port = host, port
+    def __init__(self, host, port, wait_seconds):
+        self.host, self.port, self.wait_seconds = host, port, wait_seconds
         self.values = {}
         self.made = []
 
@@ -84,7 +86,7 @@ class Http:
 
     def answer(self, request):
         """Sends a request, again and again if the script waits for something in the answer."""
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + self.wait_seconds
         while True:
             for before in request.first:
                 self.ask(before)
@@ -93,7 +95,8 @@ class Http:
             if not missing:
                 break
             if time.monotonic() > deadline:
-                raise SystemExit(f"{request.name}: never {' '.join(missing[0])}; the last answer: {answer.octets[:2000]}")
+                answer.never = [f"never {' '.join(wanted)}" for wanted in missing]
+                break
             time.sleep(POLL_SECONDS)
         for name, *path in request.captures:
             value = answer.headers.get(path[1]) if path[0] == "header" else answer.at(path[0])

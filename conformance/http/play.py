@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plays scripts of HTTP requests and AMQP traffic to a server, and records its answers or compares them with recorded ones.
 
-usage: play.py --http HOST:PORT --amqp HOST:PORT [--record] [SCRIPT]...
+usage: play.py --http HOST:PORT --amqp HOST:PORT [--record] [--wait SECONDS] [SCRIPT]...
 
 The server must be fresh: only the user `guest` and the vhost `/`. Each script leaves it as it was. README.md says more.
 """
@@ -24,9 +24,10 @@ DIFFERENCES = os.path.join(FOLDER, "differences.txt")
 class Play:
     """One script on one server."""
 
-    def __init__(self, script, http_at, amqp_at):
-        self.script, self.http, self.traffic = script, Http(*http_at), Traffic(*amqp_at)
-        self.steps, self.unexpected = [], []
+    def __init__(self, script, http_at, amqp_at, wait_seconds):
+        self.script, self.traffic = script, Traffic(*amqp_at)
+        self.http = Http(*http_at, wait_seconds)
+        self.steps, self.unexpected, self.unmet = [], [], []
 
     def run(self):
         try:
@@ -46,6 +47,7 @@ class Play:
         if request.expected is not None and answer.status != request.expected:
             said = answer.octets[:300].decode(errors="replace")
             self.unexpected.append((request.name, f"status: the script expects {request.expected}, ours {answer.status} {said}"))
+        self.unmet += [(request.name, text) for text in answer.never]
         self.steps.append(recorded(request, answer, self.script.only_status))
 
     def user(self, name, tags, *permissions):
@@ -167,19 +169,22 @@ def main():
     parser.add_argument("--http", required=True, type=address)
     parser.add_argument("--amqp", required=True, type=address)
     parser.add_argument("--record", action="store_true")
+    parser.add_argument("--wait", type=float, default=60, help="for how many seconds to repeat a request that waits for something")
     parser.add_argument("scripts", nargs="*", metavar="SCRIPT")
     args = parser.parse_args()
     played, intended, failures = args.scripts or scripts.names(), Intended(), 0
     for name in played:
-        play = Play(scripts.read(name), args.http, args.amqp)
+        play = Play(scripts.read(name), args.http, args.amqp, args.wait)
         overview = play.must("GET", "/api/overview").json()
         play.must_be_fresh("the server is not fresh")
         play.run()
         found = play.unexpected
-        if args.record:
+        if args.record and not play.unmet:
             record(play, f"{overview['product_name']} {overview['product_version']}")
+        elif args.record:
+            found = found + play.unmet
         else:
-            found = found + against_recording(play, {step for step, _ in found})
+            found = found + play.unmet + against_recording(play, {step for step, _ in found})
         found = [f"{name} {step} | {text}" for step, text in found]
         unknown = [text for text in found if not intended.covers(text)]
         failures += len(unknown)

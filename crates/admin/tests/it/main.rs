@@ -3,6 +3,7 @@
 // A test may panic anywhere.
 #![allow(clippy::unwrap_used)]
 
+mod api;
 mod health;
 mod limits;
 mod site;

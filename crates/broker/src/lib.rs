@@ -23,8 +23,6 @@ pub use catalog::{
 };
 pub use keyed::HashKey;
 pub use prepared::PreparedTransaction;
-#[cfg(debug_assertions)]
-pub use queue::Sabotage;
 pub use queue::{
     Committed, Content, Dead, DeadLettering, DelayedMessage, DeleteWhen, Delivery, Got, Next, Overflow, Ports,
     Published, QueueSettings, Recovered, RetryDelay, RoutedMessage, SequenceRange, Shard, Subscriber, Taken,

@@ -11,6 +11,7 @@ mod fuzz;
 mod pages;
 mod plots;
 mod proof;
+mod sabotage;
 mod step;
 mod test;
 mod tidy;
@@ -36,6 +37,7 @@ const USAGE: &str = "usage: cargo x COMMAND
                         kills the server under load and checks that it keeps its promises
   power-loss [--rounds N] [--seed S] [--without-syncs]
                         takes the power from the server's disk, on a real file system
+  sabotage [FILTER]     builds faults into the broker on purpose, and checks that its test notices each
   fuzz [TARGET] [--seconds N] [--seed S]
                         searches for inputs that break a promise, and adds them to fuzz/corpus
   tidy [--bless]        the project's rules; --bless lowers the limits to today's excess
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(&workspace, &rest),
         "codegen" => codegen::run(&workspace),
         "test" => test::run(&workspace, rest.first().map(String::as_str)),
+        "sabotage" => sabotage::run(&workspace, rest.first().map(String::as_str)),
         "under-load" => under_load::run(&rest),
         "conformance" => conformance::run(&workspace, &rest),
         "tidy" => tidy::run(&workspace, rest.iter().any(|arg| arg == "--bless")),

@@ -8,17 +8,29 @@ use crate::clients::{self, Against};
 use crate::conformance::{self, Filter};
 use crate::pages;
 use crate::proof;
+use crate::sabotage;
 use crate::step::{self, Tally};
 use crate::workspace::{Workspace, cargo};
+
+/// The modules whose tests count instructions under valgrind.
+const COUNTING: &[&str] = &["callgrind::", "doubling::"];
 
 pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<(), String> {
     let mut tally = Tally::default();
     step::build_binaries()?;
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--profile", "checked", "--no-fail-fast"]).args(filter);
+    if !step::is_installed("valgrind", "--version") {
+        tests.arg("--").args(COUNTING.iter().flat_map(|name| ["--skip", name]));
+        COUNTING.iter().for_each(|name| tally.skip(name, "there is no valgrind here"));
+    }
     step::cargo_test(&mut tests, &mut tally)?;
-    tally.add(from_outside(workspace, filter));
     let part = filter.map(Filter::new);
+    let mut sabotages = Tally::default();
+    let tried = sabotage::try_all(workspace, |name| part.as_ref().is_none_or(|part| part.wants(name)), &mut sabotages);
+    sabotages.require("sabotages", tried);
+    tally.add(sabotages);
+    tally.add(from_outside(workspace, filter));
     let mut pages = Tally::default();
     let ran = clients::fetch_wheels(workspace, &mut pages)
         .and_then(|()| pages::run(workspace, |name| part.as_ref().is_none_or(|part| part.wants(name)), &mut pages));

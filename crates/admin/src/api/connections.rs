@@ -1,7 +1,7 @@
 //! Connections, channels and consumers.
 
 use axum::response::Response;
-use ferrymq_model::{Change, ChannelReport, ConnectionReport, ConsumerReport, Name, Which};
+use ferrymq_model::{Change, ChannelReport, ConnectionId, ConnectionReport, ConsumerReport, Name, Which};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -85,7 +85,7 @@ fn owned(ask: &Ask, connection: ConnectionReport) -> Result<ConnectionReport, Pr
 
 async fn close(to: To, ask: &Ask) -> Result<Response, Problem> {
     let given = ask.headers.get("x-reason").and_then(|reason| reason.to_str().ok());
-    let reason = format!("Closed via management plugin{}", given.map(|given| format!(": {given}")).unwrap_or_default());
+    let reason = given.unwrap_or("Closed via management plugin").to_owned();
     let closed = match to {
         To::Connection => vec![owned(ask, find(ask)?)?],
         _ => seen(ask).into_iter().filter(|connection| *connection.user == *ask.part("user")).collect(),
@@ -218,6 +218,17 @@ fn list_consumers(ask: &Ask) -> Result<Response, Problem> {
         }
     }
     list.answer(&query)
+}
+
+/// The owner of an exclusive queue.
+pub fn owner_details(ask: &Ask, owner: ConnectionId) -> Option<Value> {
+    let mut found = None;
+    ask.management.connections(&mut |connection| {
+        if connection.id == owner {
+            found = Some(connection_details(&connection));
+        }
+    });
+    found
 }
 
 /// The consumers of a queue, whoever has them.

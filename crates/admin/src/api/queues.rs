@@ -33,6 +33,9 @@ pub async fn answer(to: To, ask: Ask) -> Result<Response, Problem> {
         (_, Verb::Get) => {
             let found = find(&ask, &vhost, &queue, true).ok_or_else(Problem::not_found)?;
             let mut object = shown(&found);
+            if let Some(QueueOwner::Connection(owner)) = found.details.as_ref().map(|details| details.owner) {
+                object["owner_pid_details"] = json!(connections::owner_details(&ask, owner));
+            }
             object["consumer_details"] = Value::Array(connections::consumers_of(&ask, &vhost, &queue));
             Ok(respond::json(&object))
         }

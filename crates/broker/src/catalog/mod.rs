@@ -56,9 +56,6 @@ use policies::Policies;
 use unbinding::Unbinding;
 
 use crate::keyed::{HashKey, KeyedTable};
-#[cfg(debug_assertions)]
-use crate::queue::sabotage::Sabotage;
-use crate::queue::sabotage::Saboteur;
 
 /// All declarations of a node. Plain data: `node` keeps it under one reader-writer lock.
 ///
@@ -82,7 +79,6 @@ pub struct Catalog {
     next_queue: u64,
     /// Numbers below this one are reserved in the journal.
     reserved_queues: u64,
-    saboteur: Saboteur,
     /// The changes, if somebody wants to know them.
     events: Option<Vec<CatalogEvent>>,
     /// Changes for the shard.
@@ -188,19 +184,12 @@ impl Catalog {
             topic_permissions: HashMap::new(),
             next_queue: 1,
             reserved_queues: 1,
-            saboteur: Saboteur::default(),
             events: None,
             schedule_changes: Vec::new(),
             unbinding: BTreeMap::new(),
             gone: 0,
             unbinding_cause: None,
         }
-    }
-
-    /// Switches a sabotage on.
-    #[cfg(debug_assertions)]
-    pub fn sabotage(&mut self, sabotage: Sabotage) {
-        self.saboteur = Saboteur::new(sabotage);
     }
 
     /// Adds a vhost, unless it exists.

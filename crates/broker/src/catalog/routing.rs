@@ -17,7 +17,6 @@ use super::targets::Targets;
 use super::topics::{Topics, has_too_many_words, too_many_words};
 use super::{Catalog, QueueRecord, Vhost, delayed, jms, named};
 use crate::keyed::{HashKey, KeyedTable};
-use crate::queue::sabotage::{Sabotage, Saboteur};
 use crate::selector::Expression;
 
 /// The bindings of an exchange, in the form of its kind.
@@ -157,15 +156,13 @@ pub(super) struct Opened<'a> {
     headers: LazyCell<Table, &'a dyn Fn() -> Table>,
     property: &'a dyn Fn(Property) -> Option<Vec<u8>>,
     random: LazyCell<u64, &'a dyn Fn() -> u64>,
-    saboteur: Saboteur,
     keep: &'a dyn Fn(&History),
     delay_ms: LazyCell<Option<u64>, &'a dyn Fn() -> Option<u64>>,
 }
 
 impl<'a> Opened<'a> {
-    fn new(envelope: &Envelope<'a>, saboteur: Saboteur) -> Self {
+    fn new(envelope: &Envelope<'a>) -> Self {
         Self {
-            saboteur,
             headers: LazyCell::new(envelope.headers),
             property: envelope.property,
             random: LazyCell::new(envelope.random),
@@ -292,9 +289,6 @@ impl Router {
                 let target = keys.next().and_then(|key| shares.pick(key, envelope));
                 found.add_chosen(target, shares.targets());
             }
-            Self::ModulusHash(all) | Self::Random(all) if envelope.saboteur.does(Sabotage::GivenToAll) => {
-                found.add_all(all);
-            }
             // AMQP-18
             Self::ModulusHash(all) => {
                 found.add_chosen(keys.next().and_then(|key| all.nth(hash(0, key))), all.iter());
@@ -378,7 +372,7 @@ impl Catalog {
             let start = vhost.exchange(exchange)?;
             let there = (!self.unbinding.is_empty()).then_some(&self.queues);
             let mut found = Found::new(exchange, targets, there);
-            vhost.walk(start, &keys, &Opened::new(envelope, self.saboteur), &mut found);
+            vhost.walk(start, &keys, &Opened::new(envelope), &mut found);
             holds = found.holds;
             if found.too_many_words {
                 return Err(too_many_words());

@@ -2,7 +2,6 @@
 
 use ferrymq_model::{Facts, MessageRef, QueueId, Settlement, Time};
 
-use super::sabotage::Sabotage;
 use super::shard::Shard;
 use super::{Ports, Published, SequenceRange};
 
@@ -31,10 +30,7 @@ impl Shard {
         now: Time,
         ports: &mut impl Ports,
     ) -> Vec<Published> {
-        let holds = !self.saboteur.does(Sabotage::UnitTorn);
-        if holds {
-            ports.begin_unit();
-        }
+        ports.begin_unit();
         let published = publishes
             .into_iter()
             .map(|one| self.publish_matched(&one.message, &one.facts, one.persistent, one.targets, one.matched, ports))
@@ -42,9 +38,7 @@ impl Shard {
         for (settlement, ranges) in settlements {
             self.settle(ranges, *settlement, now, ports);
         }
-        if holds {
-            ports.end_unit();
-        }
+        ports.end_unit();
         published
     }
 }

@@ -19,7 +19,6 @@
 use ferrymq_model::{DeathReason, Facts, QueueId, Sequence, Settled, Time};
 
 use super::dispatch::Front;
-use super::sabotage::Sabotage;
 use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard};
 use super::{Content, Dead, Next, Ports, RoutedMessage};
 
@@ -142,9 +141,6 @@ impl Shard {
 
     /// Puts a dead letter into its queues, and returns whether it got there.
     fn publish_dead_letter(&mut self, dead_letter: &RoutedMessage, budget: &mut usize, ports: &mut impl Ports) -> bool {
-        if self.saboteur.does(Sabotage::DeadLetterLost) {
-            return true;
-        }
         self.publish_routed(dead_letter, budget, ports)
     }
 
@@ -208,7 +204,7 @@ impl Shard {
     #[inline]
     pub(super) fn retry_dead_letters_for(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        if !queue.awaited_by.is_empty() && queue.has_space() && !queue.saboteur.does(Sabotage::SpaceForgotten) {
+        if !queue.awaited_by.is_empty() && queue.has_space() {
             for waiting in std::mem::take(&mut queue.awaited_by) {
                 self.try_again(waiting, Some(id));
             }

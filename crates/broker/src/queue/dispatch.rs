@@ -5,7 +5,6 @@ use hashbrown::HashMap;
 
 use super::dead_letters::{ToDeadLetter, settled_without_dead_letter};
 use super::lanes::lane_of;
-use super::sabotage::Sabotage;
 use super::shard::{Queue, ROUND_MESSAGES_MAX, Shard, Subscription};
 use super::turns::Turn;
 use super::{Content, Delivery, Got, Next, Ports, Taken};
@@ -299,10 +298,9 @@ impl Queue {
     ) -> Delivery<'a> {
         let lane = if returned { self.lanes.get(lane_of(from.queue)) } else { None };
         let attempts = lane.map_or(0, |lane| lane.attempts.of(from.sequence));
-        // AMQP-44
-        let redelivered = returned && !self.saboteur.does(Sabotage::RedeliveredLost);
         let shows_attempts = self.settings.shows_attempts;
-        Delivery { from, content, facts, redelivered, attempts, shows_attempts, settled }
+        // AMQP-44
+        Delivery { from, content, facts, redelivered: returned, attempts, shows_attempts, settled }
     }
 
     /// The front message has left for a consumer.
@@ -338,9 +336,7 @@ impl Queue {
 
     #[inline]
     pub(super) fn is_expired(&self, facts: &Facts, now: Time) -> bool {
-        self.expiring
-            && self.settings.expires(facts).is_some_and(|time| time <= now)
-            && !self.saboteur.does(Sabotage::ExpiryIgnored)
+        self.expiring && self.settings.expires(facts).is_some_and(|time| time <= now)
     }
 
     /// Whether a subscription would accept the front message, or it may expire.

@@ -4,7 +4,6 @@ use ferrymq_model::{DeathReason, Intervals, QueueState, Sequence};
 
 use super::Recovered;
 use super::attempts::Attempts;
-use super::sabotage::{Sabotage, Saboteur};
 
 /// One lane of a queue. Its memory does not grow with waiting messages, only with those that are or were delivered.
 ///
@@ -32,11 +31,10 @@ pub(crate) struct Lane {
     /// Messages that came back, and wait before `head`.
     returned: Intervals,
     pub(crate) attempts: Attempts,
-    saboteur: Saboteur,
 }
 
 impl Lane {
-    pub(crate) fn new(number: u8, saboteur: Saboteur) -> Self {
+    pub(crate) fn new(number: u8) -> Self {
         Self {
             number,
             ready: 0,
@@ -46,17 +44,12 @@ impl Lane {
             done: Intervals::new(),
             returned: Intervals::new(),
             attempts: Attempts::default(),
-            saboteur,
         }
     }
 
     /// After a restart nothing is delivered: unsettled messages have come back, except pending dead letters. Calls
     /// `tell_pending` for these. Attempts of messages that are not there say nothing.
-    pub(crate) fn recovered(
-        found: &Recovered,
-        saboteur: Saboteur,
-        mut tell_pending: impl FnMut(Sequence, DeathReason),
-    ) -> Self {
+    pub(crate) fn recovered(found: &Recovered, mut tell_pending: impl FnMut(Sequence, DeathReason)) -> Self {
         let state = &found.state;
         let floor = state.open.first().unwrap_or(state.head);
         let mut done = Intervals::new();
@@ -79,7 +72,7 @@ impl Lane {
             }
         }
         let number = found.lane;
-        Self { number, ready, floor, head: state.head, next: state.next, done, returned, attempts, saboteur }
+        Self { number, ready, floor, head: state.head, next: state.next, done, returned, attempts }
     }
 
     pub(crate) fn state(&self) -> QueueState {
@@ -113,8 +106,8 @@ impl Lane {
     #[inline]
     pub(crate) fn front(&self) -> (Sequence, bool) {
         match self.returned.first() {
-            Some(sequence) if !self.is_swapped() => (sequence, true),
-            _ => (self.head, false),
+            Some(sequence) => (sequence, true),
+            None => (self.head, false),
         }
     }
 
@@ -148,7 +141,7 @@ impl Lane {
     #[inline]
     pub(crate) fn take_front(&mut self) {
         self.ready -= 1;
-        if self.is_swapped() || self.returned.pop_first().is_none() {
+        if self.returned.pop_first().is_none() {
             self.head += 1;
         }
     }
@@ -214,10 +207,6 @@ impl Lane {
             self.settle(first, last);
             tell(first, last);
         }
-    }
-
-    fn is_swapped(&self) -> bool {
-        self.saboteur.does(Sabotage::OrderSwapped) && self.head < self.next
     }
 
     /// Whether all of `first..=last` is delivered to consumers.

@@ -3,7 +3,6 @@
 use ferrymq_model::{QueueId, Sequence};
 
 use super::lane::Lane;
-use super::sabotage::{Sabotage, Saboteur};
 
 /// A queue's lanes. Higher priorities come first everywhere. Each lane is stored under its own id.
 #[derive(Debug)]
@@ -12,18 +11,17 @@ pub(super) struct Lanes {
     lowest: Lane,
     /// The others that exist, the highest first.
     higher: Vec<Lane>,
-    saboteur: Saboteur,
 }
 
 impl Lanes {
-    pub(super) fn new(saboteur: Saboteur) -> Self {
-        Self { lowest: Lane::new(0, saboteur), higher: Vec::new(), saboteur }
+    pub(super) fn new() -> Self {
+        Self { lowest: Lane::new(0), higher: Vec::new() }
     }
 
     /// The lane that is served next: the highest with something ready. (AMQP-66)
     #[inline]
     pub(super) fn front(&mut self) -> &mut Lane {
-        if self.higher.is_empty() || (self.saboteur.does(Sabotage::LanesSwapped) && self.lowest.ready > 0) {
+        if self.higher.is_empty() {
             return &mut self.lowest;
         }
         self.higher.iter_mut().find(|lane| lane.ready > 0).unwrap_or(&mut self.lowest)
@@ -46,7 +44,7 @@ impl Lanes {
     fn higher_mut(&mut self, number: u8) -> &mut Lane {
         let at = self.higher.partition_point(|lane| lane.number > number);
         if self.higher.get(at).is_none_or(|lane| lane.number != number) {
-            self.higher.insert(at, Lane::new(number, self.saboteur));
+            self.higher.insert(at, Lane::new(number));
         }
         &mut self.higher[at]
     }

@@ -3,7 +3,6 @@
 
 use ferrymq_model::Facts;
 
-use super::sabotage::Sabotage;
 use super::shard::Queue;
 use super::{Overflow, QueueSettings};
 
@@ -31,14 +30,13 @@ impl Queue {
     pub(super) fn is_over_limit(&self) -> bool {
         (self.ready > self.limit.messages || self.ready_bytes > self.limit.bytes)
             && self.limit.overflow == Overflow::DropHead
-            && !self.saboteur.does(Sabotage::LimitIgnored)
     }
 
     /// Whether a new message is refused. As in RabbitMQ, it does not matter whether a consumer would accept it at
     /// once. (AMQP-65)
     #[inline]
     pub(super) fn refuses(&self, facts: &Facts) -> bool {
-        self.limit.overflow != Overflow::DropHead && self.is_full(facts) && !self.saboteur.does(Sabotage::LimitIgnored)
+        self.limit.overflow != Overflow::DropHead && self.is_full(facts)
     }
 
     /// With at-least-once dead-lettering, dead letters that are not accepted count too.

@@ -14,7 +14,6 @@ mod pending_dead_letters;
 mod ports;
 mod publish;
 mod retry;
-pub(crate) mod sabotage;
 mod schedules;
 mod settings;
 mod settle;
@@ -26,7 +25,5 @@ pub use commit::Committed;
 pub(crate) use dispatch::Settling;
 pub use ports::{Content, Dead, DelayedMessage, Delivery, Next, Ports, RoutedMessage, SequenceRange, Taken};
 pub use publish::Published;
-#[cfg(debug_assertions)]
-pub use sabotage::Sabotage;
 pub use settings::{DeadLettering, DeleteWhen, Got, Overflow, QueueSettings, Recovered, RetryDelay, Subscriber};
 pub use shard::Shard;

@@ -18,7 +18,6 @@ use ferrymq_model::{DeathReason, QueueId, Sequence};
 
 use super::Ports;
 use super::dead_letters::ToDeadLetter;
-use super::sabotage::Sabotage;
 use super::shard::Queue;
 
 /// How many dead letters of a queue may be unconfirmed before those after them have to wait, too: RabbitMQ's number of
@@ -224,7 +223,7 @@ impl Queue {
     /// Messages are pending dead letters from now on, and also after a restart if dead-lettering is at-least-once.
     pub(super) fn add_pending_dead_letters(&mut self, range: DeadLetterRange, body_bytes: u64, ports: &mut impl Ports) {
         self.pending_dead_letters.push(range, body_bytes);
-        if self.is_at_least_once() && !self.saboteur.does(Sabotage::UnconfirmedForgotten) {
+        if self.is_at_least_once() {
             let DeadLetterRange { lane, first, last, reason, .. } = range;
             let mark = reason.as_attempts();
             self.lanes.get_mut(lane).attempts.set_all(first, last, mark);

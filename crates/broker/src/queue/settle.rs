@@ -4,7 +4,6 @@ use ferrymq_model::{DeathReason, QueueId, Settled, Settlement, Time};
 
 use super::lanes::lane_of;
 use super::pending_dead_letters::DeadLetterRange;
-use super::sabotage::Sabotage;
 use super::shard::{Queue, Shard};
 use super::{Ports, SequenceRange};
 
@@ -67,9 +66,7 @@ impl Queue {
             Settlement::Accept => {
                 lane.settle(first, last);
                 self.counters.accepted += messages;
-                if !self.saboteur.does(Sabotage::SettlementForgotten) {
-                    ports.settle(queue, first, last, Settled::Accepted);
-                }
+                ports.settle(queue, first, last, Settled::Accepted);
             }
             // AMQP-44, AMQP-56
             Settlement::Reject => {

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use ferrymq_model::{Place, QueueCounters, QueueCounts, QueueId, QueueState, Refusal, SubscriptionId, Time};
 use hashbrown::HashMap;
 
-use super::sabotage::{Sabotage, Saboteur};
 use super::{
     DeleteWhen, Ports, QueueSettings, Recovered, RoutedMessage, Subscriber,
     lane::Lane,
@@ -52,7 +51,6 @@ pub struct Shard {
     pub(super) timers: Timers,
     /// Subscriptions that want to know when these queues have no ready message.
     pub(super) draining: BTreeMap<QueueId, Vec<SubscriptionId>>,
-    pub(super) saboteur: Saboteur,
     /// Kept for their memory.
     pub(super) durable_places: Vec<Place>,
     pub(super) transient_places: Vec<Place>,
@@ -101,7 +99,6 @@ pub(super) struct Queue {
     pub(super) last_used: Time,
     pub(super) timer: Option<Time>,
     pub(super) counters: QueueCounters,
-    pub(super) saboteur: Saboteur,
 }
 
 #[derive(Debug)]
@@ -132,13 +129,6 @@ impl Shard {
         Self::default()
     }
 
-    /// A shard with a fault, for tests.
-    #[cfg(debug_assertions)]
-    #[must_use]
-    pub fn sabotaged(sabotage: Sabotage) -> Self {
-        Self { saboteur: Saboteur::new(sabotage), ..Self::default() }
-    }
-
     /// A queue was declared: creates its lanes, and opens it.
     pub fn create(&mut self, id: QueueId, settings: Arc<QueueSettings>, now: Time, ports: &mut impl Ports) {
         for lane in 0..=settings.priority_max {
@@ -149,9 +139,9 @@ impl Shard {
 
     /// A queue whose lanes exist, with what was recovered of it.
     pub fn open(&mut self, id: QueueId, settings: impl Into<Arc<QueueSettings>>, recovered: &[Recovered], now: Time) {
-        let mut queue = Box::new(Queue::new(id, settings.into(), self.saboteur, now));
+        let mut queue = Box::new(Queue::new(id, settings.into(), now));
         for found in recovered {
-            let lane = Lane::recovered(found, self.saboteur, |sequence, reason| {
+            let lane = Lane::recovered(found, |sequence, reason| {
                 // The length of each is known only when it is found.
                 let range =
                     DeadLetterRange { lane: found.lane, first: sequence, last: sequence, reason, counted: true };
@@ -172,9 +162,7 @@ impl Shard {
     /// The queue's settings have changed. Messages that are excess now, or expired (counted from their arrival),
     /// leave in dispatch; the queue counts as used. The declaration stays.
     pub fn configure(&mut self, id: QueueId, settings: impl Into<Arc<QueueSettings>>, now: Time) {
-        let Some(queue) = self.queues.get_mut(&id).filter(|_| !self.saboteur.does(Sabotage::PolicyIgnored)) else {
-            return;
-        };
+        let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.settings = as_declared(&queue.settings, settings.into());
         queue.limit = LengthLimit::of(&queue.settings);
         queue.expiring |= queue.settings.message_ttl_ms.is_some();
@@ -312,7 +300,7 @@ impl Shard {
     pub fn credit(&mut self, subscriptions: &[SubscriptionId]) {
         for id in subscriptions {
             let Some(subscription) = self.subscriptions.get_mut(id) else { continue };
-            if !std::mem::take(&mut subscription.waiting) || self.saboteur.does(Sabotage::CreditForgotten) {
+            if !std::mem::take(&mut subscription.waiting) {
                 continue;
             }
             let queue = self.queues.get_mut(&subscription.queue).expect("a subscription's queue is there");
@@ -341,7 +329,6 @@ impl Shard {
             self.enqueue_schedule_for_dispatch(id);
             if let Some(queue) = self.queues.get_mut(&id)
                 && std::mem::take(&mut queue.parked)
-                && !self.saboteur.does(Sabotage::LoadedForgotten)
             {
                 self.enqueue_for_dispatch(id);
             }
@@ -428,10 +415,10 @@ impl Shard {
 }
 
 impl Queue {
-    fn new(id: QueueId, settings: Arc<QueueSettings>, saboteur: Saboteur, now: Time) -> Self {
+    fn new(id: QueueId, settings: Arc<QueueSettings>, now: Time) -> Self {
         Self {
             id,
-            lanes: Lanes::new(saboteur),
+            lanes: Lanes::new(),
             pending_dead_letters: PendingDeadLetters::default(),
             blocked_on_storage: false,
             awaited_by: Vec::new(),
@@ -455,7 +442,6 @@ impl Queue {
             last_used: now,
             timer: None,
             counters: QueueCounters::default(),
-            saboteur,
             settings,
         }
     }
@@ -468,7 +454,7 @@ impl Queue {
     /// A subscription may be served: at once, unless there is a single active consumer. (AMQP-50)
     fn activate(&mut self, turn: Turn) {
         if self.settings.single_active {
-            if self.active.is_some() && !self.saboteur.does(Sabotage::SecondActive) {
+            if self.active.is_some() {
                 return;
             }
             self.active = Some(turn.subscription);

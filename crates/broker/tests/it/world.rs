@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ferrymq_broker::{Caller, Catalog, DeleteWhen, Epoch, HashKey, Sabotage, Shard};
+use ferrymq_broker::{Caller, Catalog, DeleteWhen, Epoch, HashKey, Shard};
 use ferrymq_model::{
     Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
     Destination, Name, Place, QueueId, Refusal, SubscriptionId, Time,
@@ -33,7 +33,6 @@ pub struct Held {
 pub struct World {
     catalog: Catalog,
     shards: Vec<Shard>,
-    sabotage: Option<Sabotage>,
     pub port: Port,
     pub reference: Reference,
     changes: Vec<CatalogEntry>,
@@ -56,7 +55,7 @@ pub struct World {
 pub type Checked = Result<(), String>;
 
 impl World {
-    pub fn new(seed: u64, shards: usize, moody: u64, sabotage: Option<Sabotage>) -> Self {
+    pub fn new(seed: u64, shards: usize, moody: u64) -> Self {
         let mut changes = Vec::new();
         let mut catalog = Catalog::fresh("hash", HashKey::known(), &mut changes);
         let (root, limited) = (Name::from("/"), Name::from("limited"));
@@ -64,13 +63,11 @@ impl World {
         let patterns = LIMITED.map(|beginnings| format!("^({})", beginnings.join("|")));
         let patterns = [&*patterns[0], &*patterns[1], &*patterns[2]];
         catalog.set_permission(&limited, &root, patterns, &mut changes).unwrap();
-        sabotage.into_iter().for_each(|sabotage| catalog.sabotage(sabotage));
         let now = Time(1_000_000);
         let epoch = catalog.epoch("/").unwrap();
         let mut world = Self {
             catalog,
-            shards: (0..shards).map(|_| new_shard(sabotage)).collect(),
-            sabotage,
+            shards: (0..shards).map(|_| Shard::new()).collect(),
             port: Port::new(Random::new(seed ^ 0x5eed), moody),
             reference: Reference::new(now),
             changes,
@@ -335,10 +332,6 @@ fn binding_step(what: &str, request: &BindCommand) -> String {
         Destination::Queue(_) => what.to_owned(),
         Destination::Exchange(_) => format!("{what} exchange"),
     }
-}
-
-fn new_shard(sabotage: Option<Sabotage>) -> Shard {
-    sabotage.map_or_else(Shard::new, Shard::sabotaged)
 }
 
 fn shard_of(name: &str, shards: usize) -> usize {

@@ -1,8 +1,8 @@
 //! Answers to questions of operators.
 
 use crate::{
-    ClientFacts, Destination, ExchangeSpec, Name, PolicyScope, PolicySpec, QueueCounts, QueueId, QueueOwner, QueueSpec,
-    Table, Time, UserLimits, VhostSettings,
+    ClientFacts, ConnectionId, Destination, ExchangeSpec, Name, PolicyScope, PolicySpec, QueueCounts, QueueId,
+    QueueOwner, QueueSpec, Table, Time, UserLimits, VhostSettings,
 };
 
 /// Whether clients can be served.
@@ -220,6 +220,8 @@ pub struct BindingFacts {
 /// A connection.
 #[derive(Clone, Debug)]
 pub struct ConnectionReport {
+    /// Its number among those that are open, to which exclusive queues belong.
+    pub id: ConnectionId,
     /// Its number since the start of the server.
     pub serial: u64,
     /// Its name: from which address to which.

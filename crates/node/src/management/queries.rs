@@ -130,6 +130,7 @@ fn report(connection: &Connection) -> Option<ConnectionReport> {
         channels.iter().map(|(number, channel)| channel_report(*number, channel, &mailbox.state)).collect();
     channels.sort_unstable_by_key(|channel| channel.number);
     Some(ConnectionReport {
+        id: connection.id(),
         serial: connection.serial,
         name: identity.connection.clone(),
         vhost: identity.vhost.clone(),

@@ -15,6 +15,7 @@ mod shape;
 use std::path::{Path, PathBuf};
 
 use crate::codegen;
+use crate::sabotage;
 use crate::workspace::{Package, Workspace};
 
 /// One Rust file of this workspace, read and parsed once for all rules.
@@ -50,6 +51,7 @@ pub fn run(workspace: &Workspace, bless: bool) -> Result<(), String> {
     complaints.extend(licences::complaints(workspace)?);
     complaints.extend(codegen::complaints(workspace)?);
     complaints.extend(scripts::complaints(workspace)?);
+    complaints.extend(sabotage::complaints(workspace)?);
     complaints.extend(log_lines::complaints(workspace, &files)?);
     complaints.extend(files.iter().flat_map(names::complaints));
     complaints.extend(files.iter().flat_map(purity::complaints));

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_broker::{Catalog, DeleteWhen, Got, HashKey, SequenceRange, Subscriber};
+use ferrymq_broker::{Catalog, DeleteWhen, Got, HashKey, SequenceRange, Shard, Subscriber};
 use ferrymq_model::{Access, ConnectionId, Place, QueueId, Settlement, SubscriptionId};
 
-use super::{Checked, Held, World, caller, names, new_shard, plain, shard_of};
+use super::{Checked, Held, World, caller, names, plain, shard_of};
 use crate::port::Event;
 use crate::reference::{By, declared};
 
@@ -177,12 +177,11 @@ impl World {
         let entries: Vec<_> = self.port.catalog.values().cloned().collect();
         self.catalog =
             Catalog::load(&entries, HashKey::known(), &mut self.changes).map_err(|why| why.to_string())?.catalog;
-        self.sabotage.into_iter().for_each(|sabotage| self.catalog.sabotage(sabotage));
         self.epoch = self.catalog.epoch("/").unwrap();
         let now = self.now();
         let catalog = &self.catalog;
         self.port.restart(|id| catalog.queue_by_id(id).is_some());
-        self.shards.iter_mut().for_each(|shard| *shard = new_shard(self.sabotage));
+        self.shards.iter_mut().for_each(|shard| *shard = Shard::new());
         self.names.clear();
         self.port.queues.clear();
         for record in self.catalog.queues() {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use super::{
-    Ask, body, json,
+    Ask, json,
     list::List,
     overview::NODE,
     problem::Problem,
@@ -130,7 +130,7 @@ fn own_address(connection: &ConnectionReport) -> (String, u16) {
 
 fn shown(connection: &ConnectionReport) -> Value {
     let ((peer_host, peer_port), (host, port)) = (peer(connection), own_address(connection));
-    json!({
+    let mut object = json!({
         "name": connection.name,
         "node": NODE,
         "type": "network",
@@ -146,12 +146,15 @@ fn shown(connection: &ConnectionReport) -> Value {
         "protocol": connection.client.protocol,
         "auth_mechanism": connection.client.mechanism,
         "client_properties": json::of_table(&connection.client.properties),
-        "user_provided_name": connection.client.properties.get("connection_name").map(json::of_value),
         "channel_max": connection.client.channels_max,
         "frame_max": connection.client.frame_bytes_max,
         "timeout": connection.client.heartbeat_ms / 1000,
         "state": if connection.is_blocked { "blocked" } else { "running" },
-    })
+    });
+    if let Some(name) = connection.client.properties.get("connection_name") {
+        object["user_provided_name"] = json::of_value(name);
+    }
+    object
 }
 
 fn channel_name(connection: &ConnectionReport, channel: &ChannelReport) -> String {
@@ -209,7 +212,7 @@ fn shown_consumer(connection: &ConnectionReport, channel: &ChannelReport, consum
 
 fn list_consumers(ask: &Ask) -> Result<Response, Problem> {
     let (query, mut list) = (ask.list_query()?.without_pages(), List::new());
-    let vhost = ask.part_if_any("vhost").map(|_| body::name(ask.part("vhost"), "vhost")).transpose()?;
+    let vhost = ask.part_if_any("vhost").map(|_| ask.check_vhost()).transpose()?;
     for connection in seen(ask).iter().filter(|one| vhost.as_ref().is_none_or(|vhost| *vhost == one.vhost)) {
         for channel in &connection.channels {
             for consumer in &channel.consumers {

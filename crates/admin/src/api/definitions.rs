@@ -1,6 +1,9 @@
 //! Definitions: everything that was declared, in one object, to be imported elsewhere.
 
-use axum::response::Response;
+use axum::{
+    http::{HeaderValue, header},
+    response::Response,
+};
 use ferrymq_model::{BindingsOf, Change, Changed, Management, Name, PolicyScope, QueueOwner, Which};
 use serde_json::{Map, Value, json};
 
@@ -11,7 +14,14 @@ use super::{
 pub async fn answer(ask: &Ask) -> Result<Response, Problem> {
     let vhost = ask.part_if_any("vhost").map(|_| ask.check_vhost()).transpose()?;
     match ask.verb {
-        Verb::Get => Ok(respond::json(&exported(&*ask.management, vhost.as_ref()))),
+        Verb::Get => {
+            let mut response = respond::json(&exported(&*ask.management, vhost.as_ref()));
+            if let Some(file) = ask.parameters.get("download").filter(|file| !file.is_empty()) {
+                let value = HeaderValue::from_str(&format!("attachment; filename={file}"));
+                response.headers_mut().extend(value.ok().map(|value| (header::CONTENT_DISPOSITION, value)));
+            }
+            Ok(response)
+        }
         _ => import(ask, vhost.as_ref()).await,
     }
 }
@@ -19,6 +29,7 @@ pub async fn answer(ask: &Ask) -> Result<Response, Problem> {
 /// Imports definitions. What cannot be used is left out, and the answer says so.
 async fn import(ask: &Ask, vhost: Option<&Name>) -> Result<Response, Problem> {
     let body = match vhost {
+        None if ask.body.is_empty() => b"{}".to_vec(),
         None => ask.body.to_vec(),
         Some(vhost) => {
             let mut definitions: Map<String, Value> =
@@ -37,7 +48,7 @@ async fn import(ask: &Ask, vhost: Option<&Name>) -> Result<Response, Problem> {
     }
 }
 
-/// All definitions, or those of a vhost. Exclusive and transient queues are not among them.
+/// All definitions, or those of a vhost. Exclusive queues are not among them.
 fn exported(management: &dyn Management, vhost: Option<&Name>) -> Value {
     let mut object = Map::new();
     let mut put = |key: &str, list: Vec<Value>| _ = object.insert(key.to_owned(), Value::Array(list));
@@ -60,23 +71,21 @@ fn exported(management: &dyn Management, vhost: Option<&Name>) -> Value {
     }
     let all = management.policies(vhost.map(|vhost| &**vhost));
     let (user, operator): (Vec<_>, Vec<_>) = all.iter().partition(|policy| policy.scope == PolicyScope::User);
-    put("policies", user.into_iter().map(policies::shown).map(own).collect());
+    put("policies", user.into_iter().map(policies::shown).collect());
     let operator = operator.into_iter().map(policies::operator_parameter);
     let limits = vhosts.iter().filter_map(limits::parameters_of);
     put("parameters", operator.chain(limits).map(own).collect());
     let which = vhost.map_or(Which::All, |vhost| Which::InVhost(vhost.clone()));
     let mut entries = Vec::new();
     management.queues(&which, true, &mut |queue| {
-        let is_kept =
-            |details: &ferrymq_model::QueueDetails| details.spec.durable && details.owner == QueueOwner::Shared;
-        if queue.details.as_deref().is_some_and(is_kept) {
+        if queue.details.as_deref().is_some_and(|details| details.owner == QueueOwner::Shared) {
             entries.extend(queues::declaration(&queue).map(own));
         }
     });
     put("queues", std::mem::take(&mut entries));
     management.exchanges(&which, &mut |exchange| {
         let is_own = !exchange.name.is_empty() && !exchange.name.starts_with("amq.");
-        if is_own && exchange.spec.durable {
+        if is_own {
             entries.push(own(exchanges::declaration(&exchange)));
         }
     });

@@ -144,6 +144,7 @@ async fn get(ask: &Ask) -> Result<Response, Problem> {
     let changed = ask.management.change(&ask.actor, change).await.map_err(|refusal| match refusal {
         Refusal::NotFound { .. } => Problem::missing(format!("NOT_FOUND - {refusal}")),
         Refusal::VhostNotFound(_) => Problem::not_authorised("Access refused."),
+        Refusal::ResourceLocked(text) => Problem::bad_request(format!("405 RESOURCE_LOCKED - {text}")),
         other => Problem::from(other),
     })?;
     let Changed::Got(got) = changed else { return Err(Problem::bad_request("no messages")) };

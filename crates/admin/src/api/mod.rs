@@ -148,20 +148,20 @@ async fn answer(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -
     if !text("accept").is_none_or(takes_json) {
         return Err(Problem::not_acceptable());
     }
-    if matches!(verb, Verb::Put | Verb::Post)
-        && route.takes_only_json()
-        && !text("content-type").is_some_and(|kind| kind.starts_with("application/json"))
-    {
-        return Err(Problem::unsupported_media_type());
-    }
     let parameters = Parameters::read(head.uri.query());
+    let is_json = text("content-type").is_some_and(|kind| kind.starts_with("application/json"));
+    let is_taken = verb == Verb::Get || is_json || !route.takes_only_json() || verb == Verb::Delete;
     let body = match verb {
         Verb::Put | Verb::Post => read(body).await?,
         Verb::Get | Verb::Delete => Bytes::new(),
     };
     let (tags, headers, listeners) = (Tags::of(&actor), head.headers, managed.listeners());
     let ask = Ask { management, readiness, listeners, actor, tags, verb, parts, parameters, headers, body };
-    let mut response = carry_out(route.to, ask).await.unwrap_or_else(Problem::into_response);
+    let answered = async {
+        query::check_ranges(&ask.parameters)?;
+        if is_taken { carry_out(route.to, ask).await } else { Err(Problem::unsupported_media_type()) }
+    };
+    let mut response = answered.await.unwrap_or_else(Problem::into_response);
     response.headers_mut().insert(header::VARY, HeaderValue::from_static(varies_by(route.to)));
     Ok(response)
 }
@@ -179,7 +179,8 @@ fn varies_by(to: To) -> &'static str {
         | To::VhostLimits
         | To::VhostLimit
         | To::UserLimits
-        | To::UserLimit => "accept-encoding, origin",
+        | To::UserLimit
+        | To::Contents => "accept-encoding, origin",
         _ => "accept, accept-encoding, origin",
     }
 }

@@ -11,6 +11,9 @@ use super::problem::Problem;
 const PAGE_SIZE_MAX: usize = 500;
 const PAGE_SIZE: usize = 100;
 
+/// The maximum number of samples in a range.
+const SAMPLES_MAX: i64 = 500;
+
 /// The maximum length of a regular expression, and of what it becomes, in bytes.
 const EXPRESSION_BYTES_MAX: usize = 1024;
 const COMPILED_BYTES_MAX: usize = 1 << 20;
@@ -156,6 +159,20 @@ fn expression(text: &str) -> Result<Regex, Problem> {
     // The engine needs time in proportion to the length of the name.
     let built = RegexBuilder::new(text).case_insensitive(true).size_limit(COMPILED_BYTES_MAX).build();
     built.map_err(|why| invalid(why.to_string().lines().last().unwrap_or_default()))
+}
+
+/// The ranges of histories. There are none yet; a range that cannot be is refused all the same.
+pub fn check_ranges(parameters: &Parameters) -> Result<(), Problem> {
+    for kind in ["lengths", "msg_rates", "data_rates", "node_stats"] {
+        let number = |what| parameters.get(&format!("{kind}_{what}")).and_then(|text| text.parse::<i64>().ok());
+        if let (Some(age), Some(increment)) = (number("age"), number("incr"))
+            && (age <= 0 || increment <= 0 || age / increment > SAMPLES_MAX)
+        {
+            let reason = format!("Invalid range parameters: age {age}, incr {increment}");
+            return Err(Problem::bad_request(reason));
+        }
+    }
+    Ok(())
 }
 
 fn page(parameters: &Parameters) -> Result<Option<Page>, Problem> {

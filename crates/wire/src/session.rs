@@ -122,6 +122,7 @@ impl Output {
     }
 
     /// Appends a command.
+    #[inline]
     pub fn command(&mut self, command: Command) {
         self.steps.push(Step::Command(command));
     }

@@ -3,37 +3,40 @@
 
 /// Appends values to a buffer. Numbers are big-endian.
 pub trait Put {
-    /// Appends one byte.
-    fn put_u8(&mut self, value: u8);
-    /// Appends 16 bits.
-    fn put_u16(&mut self, value: u16);
-    /// Appends 32 bits.
-    fn put_u32(&mut self, value: u32);
-    /// Appends 64 bits.
-    fn put_u64(&mut self, value: u64);
+    /// Appends bytes whose number is known when this is compiled: one check for all of them.
+    fn put_array<const N: usize>(&mut self, bytes: [u8; N]);
     /// Appends `bytes` as they are.
     fn put(&mut self, bytes: &[u8]);
+
+    /// Appends one byte.
+    #[inline]
+    fn put_u8(&mut self, value: u8) {
+        self.put_array([value]);
+    }
+
+    /// Appends 16 bits.
+    #[inline]
+    fn put_u16(&mut self, value: u16) {
+        self.put_array(value.to_be_bytes());
+    }
+
+    /// Appends 32 bits.
+    #[inline]
+    fn put_u32(&mut self, value: u32) {
+        self.put_array(value.to_be_bytes());
+    }
+
+    /// Appends 64 bits.
+    #[inline]
+    fn put_u64(&mut self, value: u64) {
+        self.put_array(value.to_be_bytes());
+    }
 }
 
 impl Put for Vec<u8> {
     #[inline]
-    fn put_u8(&mut self, value: u8) {
-        self.push(value);
-    }
-
-    #[inline]
-    fn put_u16(&mut self, value: u16) {
-        self.extend_from_slice(&value.to_be_bytes());
-    }
-
-    #[inline]
-    fn put_u32(&mut self, value: u32) {
-        self.extend_from_slice(&value.to_be_bytes());
-    }
-
-    #[inline]
-    fn put_u64(&mut self, value: u64) {
-        self.extend_from_slice(&value.to_be_bytes());
+    fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.extend_from_slice(&bytes);
     }
 
     #[inline]
@@ -62,35 +65,15 @@ impl Room<'_> {
         let unused = room.rest.len();
         buffer.truncate(start + bytes_max - unused);
     }
-
-    #[inline]
-    fn array<const N: usize>(&mut self, bytes: [u8; N]) {
-        let rest = std::mem::take(&mut self.rest);
-        let (place, rest) = rest.split_first_chunk_mut::<N>().expect("the caller has asked for enough space");
-        *place = bytes;
-        self.rest = rest;
-    }
 }
 
 impl Put for Room<'_> {
     #[inline]
-    fn put_u8(&mut self, value: u8) {
-        self.array([value]);
-    }
-
-    #[inline]
-    fn put_u16(&mut self, value: u16) {
-        self.array(value.to_be_bytes());
-    }
-
-    #[inline]
-    fn put_u32(&mut self, value: u32) {
-        self.array(value.to_be_bytes());
-    }
-
-    #[inline]
-    fn put_u64(&mut self, value: u64) {
-        self.array(value.to_be_bytes());
+    fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
+        let rest = std::mem::take(&mut self.rest);
+        let (place, rest) = rest.split_first_chunk_mut::<N>().expect("the caller has asked for enough space");
+        *place = bytes;
+        self.rest = rest;
     }
 
     #[inline]

@@ -42,8 +42,8 @@ impl<'a> ContentHeader<'a> {
     /// Appends the payload of a header frame.
     #[inline]
     pub fn write(&self, out: &mut impl Put) {
-        out.put_u16(self.class);
-        out.put_u16(0);
+        // The weight after the class is 0.
+        out.put_u32(u32::from(self.class) << 16);
         out.put_u64(self.body_bytes);
         out.put(self.properties);
     }

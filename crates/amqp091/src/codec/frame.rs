@@ -145,9 +145,9 @@ const fn kind_of(octet: u8) -> Option<FrameKind> {
 /// If the payload has 4 GiB or more.
 #[inline]
 pub fn put_frame_header(out: &mut impl Put, kind: FrameKind, channel: u16, payload_bytes: usize) {
-    out.put_u8(kind as u8);
-    out.put_u16(channel);
-    out.put_u32(u32::try_from(payload_bytes).expect("a payload is shorter than 4 GiB"));
+    let payload_bytes = u32::try_from(payload_bytes).expect("a payload is shorter than 4 GiB");
+    let ([c0, c1], [p0, p1, p2, p3]) = (channel.to_be_bytes(), payload_bytes.to_be_bytes());
+    out.put_array([kind as u8, c0, c1, p0, p1, p2, p3]);
 }
 
 /// Appends a frame with this payload.
@@ -175,8 +175,13 @@ pub fn put_header(out: &mut impl Put, channel: u16, header: &ContentHeader<'_>) 
 }
 
 /// Appends a body in as many frames as it needs (section 4.2.6.2). An empty body needs no frame.
+#[inline]
 pub fn put_body(out: &mut impl Put, channel: u16, body: &[u8], frame_bytes_max: u32) {
-    for piece in body.chunks((frame_bytes_max - OVERHEAD_BYTES) as usize) {
+    let piece_bytes_max = (frame_bytes_max - OVERHEAD_BYTES) as usize;
+    let mut rest = body;
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.len().min(piece_bytes_max));
         put_frame(out, FrameKind::Body, channel, piece);
+        rest = after;
     }
 }

@@ -53,8 +53,7 @@ impl WireMethod for ConnectionStart<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(10);
+        out.put_array([0, 10, 0, 10]);
         out.put_u8(self.version_major);
         out.put_u8(self.version_minor);
         field::put_long(out, self.server_properties.bytes());
@@ -97,8 +96,7 @@ impl WireMethod for ConnectionStartOk<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(11);
+        out.put_array([0, 10, 0, 11]);
         field::put_long(out, self.client_properties.bytes());
         field::put_short(out, self.mechanism.as_bytes());
         field::put_long(out, self.response);
@@ -131,8 +129,7 @@ impl WireMethod for ConnectionSecure<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(20);
+        out.put_array([0, 10, 0, 20]);
         field::put_long(out, self.challenge);
     }
 
@@ -162,8 +159,7 @@ impl WireMethod for ConnectionSecureOk<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(21);
+        out.put_array([0, 10, 0, 21]);
         field::put_long(out, self.response);
     }
 
@@ -199,8 +195,7 @@ impl WireMethod for ConnectionTune {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(30);
+        out.put_array([0, 10, 0, 30]);
         out.put_u16(self.channel_max);
         out.put_u32(self.frame_max);
         out.put_u16(self.heartbeat);
@@ -238,8 +233,7 @@ impl WireMethod for ConnectionTuneOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(31);
+        out.put_array([0, 10, 0, 31]);
         out.put_u16(self.channel_max);
         out.put_u32(self.frame_max);
         out.put_u16(self.heartbeat);
@@ -273,8 +267,7 @@ impl WireMethod for ConnectionOpen<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(40);
+        out.put_array([0, 10, 0, 40]);
         field::put_short(out, self.virtual_host.as_bytes());
         field::put_short(out, b"");
         out.put_u8(0);
@@ -303,8 +296,7 @@ impl WireMethod for ConnectionOpenOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(41);
+        out.put_array([0, 10, 0, 41]);
         field::put_short(out, b"");
     }
 
@@ -343,8 +335,7 @@ impl WireMethod for ConnectionClose<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(50);
+        out.put_array([0, 10, 0, 50]);
         out.put_u16(self.reply_code);
         field::put_short(out, self.reply_text.as_bytes());
         out.put_u16(self.class_id);
@@ -373,8 +364,7 @@ impl WireMethod for ConnectionCloseOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(51);
+        out.put_array([0, 10, 0, 51]);
     }
 
     #[inline]
@@ -403,8 +393,7 @@ impl WireMethod for ConnectionBlocked<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(60);
+        out.put_array([0, 10, 0, 60]);
         field::put_short(out, self.reason.as_bytes());
     }
 
@@ -430,8 +419,7 @@ impl WireMethod for ConnectionUnblocked {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(61);
+        out.put_array([0, 10, 0, 61]);
     }
 
     #[inline]
@@ -463,8 +451,7 @@ impl WireMethod for ConnectionUpdateSecret<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(70);
+        out.put_array([0, 10, 0, 70]);
         field::put_long(out, self.new_secret);
         field::put_short(out, self.reason.as_bytes());
     }
@@ -491,8 +478,7 @@ impl WireMethod for ConnectionUpdateSecretOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(10);
-        out.put_u16(71);
+        out.put_array([0, 10, 0, 71]);
     }
 
     #[inline]
@@ -518,8 +504,7 @@ impl WireMethod for ChannelOpen {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(20);
-        out.put_u16(10);
+        out.put_array([0, 20, 0, 10]);
         field::put_short(out, b"");
     }
 
@@ -546,8 +531,7 @@ impl WireMethod for ChannelOpenOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(20);
-        out.put_u16(11);
+        out.put_array([0, 20, 0, 11]);
         field::put_long(out, b"");
     }
 
@@ -578,8 +562,7 @@ impl WireMethod for ChannelFlow {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(20);
-        out.put_u16(20);
+        out.put_array([0, 20, 0, 20]);
         out.put_u8(u8::from(self.active));
     }
 
@@ -610,8 +593,7 @@ impl WireMethod for ChannelFlowOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(20);
-        out.put_u16(21);
+        out.put_array([0, 20, 0, 21]);
         out.put_u8(u8::from(self.active));
     }
 
@@ -650,8 +632,7 @@ impl WireMethod for ChannelClose<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(20);
-        out.put_u16(40);
+        out.put_array([0, 20, 0, 40]);
         out.put_u16(self.reply_code);
         field::put_short(out, self.reply_text.as_bytes());
         out.put_u16(self.class_id);
@@ -680,8 +661,7 @@ impl WireMethod for ChannelCloseOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(20);
-        out.put_u16(41);
+        out.put_array([0, 20, 0, 41]);
     }
 
     #[inline]
@@ -726,8 +706,7 @@ impl WireMethod for AccessRequest<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(30);
-        out.put_u16(10);
+        out.put_array([0, 30, 0, 10]);
         field::put_short(out, self.realm.as_bytes());
         out.put_u8(
             u8::from(self.exclusive)
@@ -764,8 +743,7 @@ impl WireMethod for AccessRequestOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(30);
-        out.put_u16(11);
+        out.put_array([0, 30, 0, 11]);
         out.put_u16(self.ticket);
     }
 
@@ -818,8 +796,7 @@ impl WireMethod for ExchangeDeclare<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(40);
-        out.put_u16(10);
+        out.put_array([0, 40, 0, 10]);
         out.put_u16(0);
         field::put_short(out, self.exchange.as_bytes());
         field::put_short(out, self.kind.as_bytes());
@@ -855,8 +832,7 @@ impl WireMethod for ExchangeDeclareOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(40);
-        out.put_u16(11);
+        out.put_array([0, 40, 0, 11]);
     }
 
     #[inline]
@@ -893,8 +869,7 @@ impl WireMethod for ExchangeDelete<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(40);
-        out.put_u16(20);
+        out.put_array([0, 40, 0, 20]);
         out.put_u16(0);
         field::put_short(out, self.exchange.as_bytes());
         out.put_u8(u8::from(self.if_unused) | u8::from(self.no_wait) << 1);
@@ -922,8 +897,7 @@ impl WireMethod for ExchangeDeleteOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(40);
-        out.put_u16(21);
+        out.put_array([0, 40, 0, 21]);
     }
 
     #[inline]
@@ -966,8 +940,7 @@ impl WireMethod for ExchangeBind<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(40);
-        out.put_u16(30);
+        out.put_array([0, 40, 0, 30]);
         out.put_u16(0);
         field::put_short(out, self.destination.as_bytes());
         field::put_short(out, self.source.as_bytes());
@@ -998,8 +971,7 @@ impl WireMethod for ExchangeBindOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(40);
-        out.put_u16(31);
+        out.put_array([0, 40, 0, 31]);
     }
 
     #[inline]
@@ -1042,8 +1014,7 @@ impl WireMethod for ExchangeUnbind<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(40);
-        out.put_u16(40);
+        out.put_array([0, 40, 0, 40]);
         out.put_u16(0);
         field::put_short(out, self.destination.as_bytes());
         field::put_short(out, self.source.as_bytes());
@@ -1074,8 +1045,7 @@ impl WireMethod for ExchangeUnbindOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(40);
-        out.put_u16(51);
+        out.put_array([0, 40, 0, 51]);
     }
 
     #[inline]
@@ -1124,8 +1094,7 @@ impl WireMethod for QueueDeclare<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(10);
+        out.put_array([0, 50, 0, 10]);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         out.put_u8(
@@ -1170,8 +1139,7 @@ impl WireMethod for QueueDeclareOk<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(11);
+        out.put_array([0, 50, 0, 11]);
         field::put_short(out, self.queue.as_bytes());
         out.put_u32(self.message_count);
         out.put_u32(self.consumer_count);
@@ -1217,8 +1185,7 @@ impl WireMethod for QueueBind<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(20);
+        out.put_array([0, 50, 0, 20]);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         field::put_short(out, self.exchange.as_bytes());
@@ -1249,8 +1216,7 @@ impl WireMethod for QueueBindOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(21);
+        out.put_array([0, 50, 0, 21]);
     }
 
     #[inline]
@@ -1284,8 +1250,7 @@ impl WireMethod for QueuePurge<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(30);
+        out.put_array([0, 50, 0, 30]);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         out.put_u8(u8::from(self.no_wait));
@@ -1317,8 +1282,7 @@ impl WireMethod for QueuePurgeOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(31);
+        out.put_array([0, 50, 0, 31]);
         out.put_u32(self.message_count);
     }
 
@@ -1359,8 +1323,7 @@ impl WireMethod for QueueDelete<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(40);
+        out.put_array([0, 50, 0, 40]);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         out.put_u8(u8::from(self.if_unused) | u8::from(self.if_empty) << 1 | u8::from(self.no_wait) << 2);
@@ -1392,8 +1355,7 @@ impl WireMethod for QueueDeleteOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(41);
+        out.put_array([0, 50, 0, 41]);
         out.put_u32(self.message_count);
     }
 
@@ -1433,8 +1395,7 @@ impl WireMethod for QueueUnbind<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(50);
+        out.put_array([0, 50, 0, 50]);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         field::put_short(out, self.exchange.as_bytes());
@@ -1464,8 +1425,7 @@ impl WireMethod for QueueUnbindOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(50);
-        out.put_u16(51);
+        out.put_array([0, 50, 0, 51]);
     }
 
     #[inline]
@@ -1501,8 +1461,7 @@ impl WireMethod for BasicQos {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(10);
+        out.put_array([0, 60, 0, 10]);
         out.put_u32(self.prefetch_size);
         out.put_u16(self.prefetch_count);
         out.put_u8(u8::from(self.global));
@@ -1530,8 +1489,7 @@ impl WireMethod for BasicQosOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(11);
+        out.put_array([0, 60, 0, 11]);
     }
 
     #[inline]
@@ -1580,8 +1538,7 @@ impl WireMethod for BasicConsume<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(20);
+        out.put_array([0, 60, 0, 20]);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         field::put_short(out, self.consumer_tag.as_bytes());
@@ -1620,8 +1577,7 @@ impl WireMethod for BasicConsumeOk<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(21);
+        out.put_array([0, 60, 0, 21]);
         field::put_short(out, self.consumer_tag.as_bytes());
     }
 
@@ -1655,8 +1611,7 @@ impl WireMethod for BasicCancel<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(30);
+        out.put_array([0, 60, 0, 30]);
         field::put_short(out, self.consumer_tag.as_bytes());
         out.put_u8(u8::from(self.no_wait));
     }
@@ -1687,8 +1642,7 @@ impl WireMethod for BasicCancelOk<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(31);
+        out.put_array([0, 60, 0, 31]);
         field::put_short(out, self.consumer_tag.as_bytes());
     }
 
@@ -1729,8 +1683,7 @@ impl WireMethod for BasicPublish<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(40);
+        out.put_array([0, 60, 0, 40]);
         out.put_u16(0);
         field::put_short(out, self.exchange);
         field::put_short(out, self.routing_key);
@@ -1772,8 +1725,7 @@ impl WireMethod for BasicReturn<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(50);
+        out.put_array([0, 60, 0, 50]);
         out.put_u16(self.reply_code);
         field::put_short(out, self.reply_text);
         field::put_short(out, self.exchange);
@@ -1819,8 +1771,7 @@ impl WireMethod for BasicDeliver<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(60);
+        out.put_array([0, 60, 0, 60]);
         field::put_short(out, self.consumer_tag);
         out.put_u64(self.delivery_tag);
         out.put_u8(u8::from(self.redelivered));
@@ -1859,8 +1810,7 @@ impl WireMethod for BasicGet<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(70);
+        out.put_array([0, 60, 0, 70]);
         out.put_u16(0);
         field::put_short(out, self.queue.as_bytes());
         out.put_u8(u8::from(self.no_ack));
@@ -1905,8 +1855,7 @@ impl WireMethod for BasicGetOk<'_> {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(71);
+        out.put_array([0, 60, 0, 71]);
         out.put_u64(self.delivery_tag);
         out.put_u8(u8::from(self.redelivered));
         field::put_short(out, self.exchange);
@@ -1937,8 +1886,7 @@ impl WireMethod for BasicGetEmpty {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(72);
+        out.put_array([0, 60, 0, 72]);
         field::put_short(out, b"");
     }
 
@@ -1972,8 +1920,7 @@ impl WireMethod for BasicAck {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(80);
+        out.put_array([0, 60, 0, 80]);
         out.put_u64(self.delivery_tag);
         out.put_u8(u8::from(self.multiple));
     }
@@ -2008,8 +1955,7 @@ impl WireMethod for BasicReject {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(90);
+        out.put_array([0, 60, 0, 90]);
         out.put_u64(self.delivery_tag);
         out.put_u8(u8::from(self.requeue));
     }
@@ -2041,8 +1987,7 @@ impl WireMethod for BasicRecoverAsync {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(100);
+        out.put_array([0, 60, 0, 100]);
         out.put_u8(u8::from(self.requeue));
     }
 
@@ -2073,8 +2018,7 @@ impl WireMethod for BasicRecover {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(110);
+        out.put_array([0, 60, 0, 110]);
         out.put_u8(u8::from(self.requeue));
     }
 
@@ -2100,8 +2044,7 @@ impl WireMethod for BasicRecoverOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(111);
+        out.put_array([0, 60, 0, 111]);
     }
 
     #[inline]
@@ -2137,8 +2080,7 @@ impl WireMethod for BasicNack {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(60);
-        out.put_u16(120);
+        out.put_array([0, 60, 0, 120]);
         out.put_u64(self.delivery_tag);
         out.put_u8(u8::from(self.multiple) | u8::from(self.requeue) << 1);
     }
@@ -2170,8 +2112,7 @@ impl WireMethod for ConfirmSelect {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(85);
-        out.put_u16(10);
+        out.put_array([0, 85, 0, 10]);
         out.put_u8(u8::from(self.no_wait));
     }
 
@@ -2197,8 +2138,7 @@ impl WireMethod for ConfirmSelectOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(85);
-        out.put_u16(11);
+        out.put_array([0, 85, 0, 11]);
     }
 
     #[inline]
@@ -2223,8 +2163,7 @@ impl WireMethod for TxSelect {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(90);
-        out.put_u16(10);
+        out.put_array([0, 90, 0, 10]);
     }
 
     #[inline]
@@ -2249,8 +2188,7 @@ impl WireMethod for TxSelectOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(90);
-        out.put_u16(11);
+        out.put_array([0, 90, 0, 11]);
     }
 
     #[inline]
@@ -2275,8 +2213,7 @@ impl WireMethod for TxCommit {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(90);
-        out.put_u16(20);
+        out.put_array([0, 90, 0, 20]);
     }
 
     #[inline]
@@ -2301,8 +2238,7 @@ impl WireMethod for TxCommitOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(90);
-        out.put_u16(21);
+        out.put_array([0, 90, 0, 21]);
     }
 
     #[inline]
@@ -2327,8 +2263,7 @@ impl WireMethod for TxRollback {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(90);
-        out.put_u16(30);
+        out.put_array([0, 90, 0, 30]);
     }
 
     #[inline]
@@ -2353,8 +2288,7 @@ impl WireMethod for TxRollbackOk {
 
     #[inline]
     fn write(&self, out: &mut impl Put) {
-        out.put_u16(90);
-        out.put_u16(31);
+        out.put_array([0, 90, 0, 31]);
     }
 
     #[inline]

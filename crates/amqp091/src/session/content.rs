@@ -5,7 +5,8 @@
 //! bytes that have arrived, never by the length in the header.
 
 use bytes::Bytes;
-use ferrymq_model::{Body, BodyBuffer, Limits, Name, Object, Origin, Publish, Refusal, Span};
+use ferrymq_model::{Body, BodyBuffer, Command, Limits, Name, Object, Origin, Publish, Refusal, Span};
+use ferrymq_wire::Output;
 
 use super::encoder::BASIC;
 use crate::{
@@ -76,8 +77,7 @@ pub(super) enum Gathered {
     Whole(Publish),
 }
 
-/// Reads the publish of `method`, if all its other frames follow in `input` at `at`. Returns it and the position of its
-/// end.
+/// Takes the publish of `method`, if all its other frames follow in `input` at `at`. Returns the position of its end.
 ///
 /// `None` means that the publish must be collected frame by frame. The errors are those of a complete message.
 #[inline]
@@ -87,7 +87,8 @@ pub(super) fn contiguous(
     input: &[u8],
     at: usize,
     terms: Terms<'_>,
-) -> Result<Option<(Publish, usize)>, Violation> {
+    out: &mut Output,
+) -> Result<Option<usize>, Violation> {
     let Some((header, body_at)) = next(input, at, FrameKind::Header, origin.channel, terms) else { return Ok(None) };
     let header = ContentHeader::read(header)?;
     let (body, end) = if header.body_bytes == 0 {
@@ -103,7 +104,7 @@ pub(super) fn contiguous(
         // The properties change, so they are not in the input: the publish needs a head of its own.
         return Ok(None);
     }
-    let publish = Publish {
+    out.command(Command::Publish(Publish {
         origin,
         dialect: mapping::DIALECT,
         exchange: span(input, method.exchange),
@@ -115,17 +116,16 @@ pub(super) fn contiguous(
         priority: facts.priority,
         expiration_ms: facts.expiration_ms,
         rare: facts.rare,
-    };
-    Ok(Some((publish, end)))
+    }));
+    Ok(Some(end))
 }
 
-/// Reads the publish at `at`, if it is complete, on this channel and without an error. Returns it and the position of
-/// its end.
+/// Takes the publish at `at`, if it is complete, on this channel and without an error. Returns the position of its end.
 #[inline]
-pub(super) fn following(channel: u16, input: &[u8], at: usize, terms: Terms<'_>) -> Option<(Publish, usize)> {
+pub(super) fn following(channel: u16, input: &[u8], at: usize, terms: Terms<'_>, out: &mut Output) -> Option<usize> {
     let (payload, at) = next(input, at, FrameKind::Method, channel, terms)?;
     let method = publish(payload)?.ok()?;
-    contiguous(mapping::origin(channel, BasicPublish::ID), &method, input, at, terms).ok()?
+    contiguous(mapping::origin(channel, BasicPublish::ID), &method, input, at, terms, out).ok()?
 }
 
 /// Reads the frame at `at`, if it is complete and the expected one. Returns its payload and the position of its end.
@@ -151,18 +151,24 @@ fn check(method: &BasicPublish<'_>, header: &ContentHeader<'_>, terms: Terms<'_>
     check_header(header, terms)
 }
 
+#[inline]
 fn check_method(method: &BasicPublish<'_>, terms: Terms<'_>) -> Result<(), Violation> {
-    // AMQP-34
-    if method.immediate {
-        return Err(Violation::new(ReplyCode::NotImplemented, "immediate=true"));
-    }
-    if std::str::from_utf8(method.exchange).is_err() {
-        // The name of an exchange is always text.
-        let name = mapping::tag(&String::from_utf8_lossy(method.exchange).chars().take(60).collect::<String>());
-        let missing = Refusal::NotFound { object: Object::Exchange, name, vhost: terms.vhost.clone() };
-        return Err(Violation::from(&missing));
+    if method.immediate || std::str::from_utf8(method.exchange).is_err() {
+        return Err(unacceptable_method(method, terms));
     }
     Ok(())
+}
+
+/// The reason for refusing a publish before its content header is read.
+#[cold]
+fn unacceptable_method(method: &BasicPublish<'_>, terms: Terms<'_>) -> Violation {
+    // AMQP-34
+    if method.immediate {
+        return Violation::new(ReplyCode::NotImplemented, "immediate=true");
+    }
+    // The name of an exchange is always text.
+    let name = mapping::tag(&String::from_utf8_lossy(method.exchange).chars().take(60).collect::<String>());
+    Violation::from(&Refusal::NotFound { object: Object::Exchange, name, vhost: terms.vhost.clone() })
 }
 
 #[inline]

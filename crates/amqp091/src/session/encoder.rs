@@ -74,17 +74,16 @@ impl FrameEncoder {
         message: &MessageRef<'_>,
         out: &mut Outbox,
     ) {
-        if attempts.is_none() && mapping::is_plain(message) {
-            return self.message(channel, method, message, out);
-        }
-        let bytes_max = properties_bytes_max(self.frame_bytes_max);
-        let properties = mapping::rendered(message, &self.dialects, attempts, bytes_max);
-        self.message(channel, method, &MessageRef { properties: &properties, ..*message }, out);
-    }
-
-    fn message(&self, channel: u16, method: &impl WireMethod, message: &MessageRef<'_>, out: &mut Outbox) {
+        let rendered;
+        let properties = if attempts.is_none() && mapping::is_plain(message) {
+            message.properties
+        } else {
+            let bytes_max = properties_bytes_max(self.frame_bytes_max);
+            rendered = mapping::rendered(message, &self.dialects, attempts, bytes_max);
+            &rendered
+        };
         let body_bytes = message.body.bytes().len() as u64;
-        let header = ContentHeader { class: BASIC, body_bytes, properties: message.properties };
+        let header = ContentHeader { class: BASIC, body_bytes, properties };
         let inline: &[u8] = if let BodyRef::Inline(body) = message.body { body } else { &[] };
         let payload_bytes = method.len_bytes() + header.len_bytes() + inline.len();
         let piece_bytes_max = (self.frame_bytes_max - OVERHEAD_BYTES) as usize;

@@ -201,8 +201,10 @@ impl Running {
 
     fn method(&mut self, frame: &Frame<'_>, end: usize, out: &mut Output) -> Result<Next, Fault> {
         let channel = frame.channel;
-        let method =
-            Method::read(frame.payload).map_err(|malformed| Fault::unreadable(channel, frame.payload, malformed))?;
+        let method = match Method::read(frame.payload) {
+            Ok(method) => method,
+            Err(malformed) => return Err(Fault::unreadable(channel, frame.payload, malformed)),
+        };
         match &method {
             // AMQP-7
             Method::ChannelOpen(_) => {
@@ -226,10 +228,10 @@ impl Running {
             }
             // Replies to methods that the server never sends, or replies after which nothing is left to do.
             Method::BasicCancelOk(_) | Method::ChannelFlowOk(_) | Method::ChannelCloseOk(_) => {}
-            method => {
-                let command = mapping::command(channel, method);
-                out.command(command.map_err(|violation| Fault::new(channel, method.id(), violation))?);
-            }
+            method => match mapping::command(channel, method) {
+                Ok(command) => out.command(command),
+                Err(violation) => return Err(Fault::new(channel, method.id(), violation)),
+            },
         }
         Ok(Next::Read(end))
     }
@@ -299,14 +301,12 @@ fn begin(
     out: &mut Output,
 ) -> Result<usize, Fault> {
     let origin = mapping::origin(channel.number, BasicPublish::ID);
-    let whole = content::contiguous(origin, method, input, end, terms);
+    let whole = content::contiguous(origin, method, input, end, terms, out);
     match whole.map_err(|violation| Fault { origin, violation })? {
-        Some((publish, mut end)) => {
-            out.command(Command::Publish(publish));
+        Some(mut end) => {
             while !out.is_full()
-                && let Some((publish, after)) = content::following(channel.number, input, end, terms)
+                && let Some(after) = content::following(channel.number, input, end, terms, out)
             {
-                out.command(Command::Publish(publish));
                 end = after;
             }
             Ok(end)

@@ -112,15 +112,22 @@ impl Lane {
     }
 
     /// Whether nothing is left at the front to look for.
+    #[inline]
     pub(crate) fn is_drained(&self) -> bool {
         self.returned.is_empty() && self.head == self.next
     }
 
     /// Nothing is ready: what still counts as ready is missing.
+    #[inline]
     pub(crate) fn drain(&mut self) {
         if !self.is_drained() {
-            self.purge(|_, _| ());
+            self.drain_missing();
         }
+    }
+
+    #[cold]
+    fn drain_missing(&mut self) {
+        self.purge(|_, _| ());
     }
 
     /// There is no message at the front; the next one is `found`.

@@ -47,9 +47,6 @@ impl Shard {
             // A delayed message is written separately.
             ports.begin_unit();
         }
-        // Both are empty between calls.
-        let mut durable_places = std::mem::take(&mut self.durable_places);
-        let mut transient_places = std::mem::take(&mut self.transient_places);
         for id in targets {
             let Some(queue) = self.queues.get_mut(id) else {
                 self.delay(*id, message, facts, persistent, &mut published, ports);
@@ -69,19 +66,22 @@ impl Shard {
             let durable = queue.settings.durable && (persistent || queue.settings.persists_all);
             let Some(place) = queue.admit(&mut self.subscriptions, message, facts, durable, ports) else { continue };
             if durable {
-                durable_places.push(place);
+                self.durable_places.push(place);
             } else {
-                transient_places.push(place);
+                self.transient_places.push(place);
             }
         }
-        if !(durable_places.is_empty() && transient_places.is_empty()) {
+        // A message that was delivered directly has no place. Both lists are empty between calls.
+        if !(self.durable_places.is_empty() && self.transient_places.is_empty()) {
+            let mut durable_places = std::mem::take(&mut self.durable_places);
+            let mut transient_places = std::mem::take(&mut self.transient_places);
             published.durable |= !durable_places.is_empty();
             ports.enqueue(message, facts, &durable_places, &transient_places);
             for place in durable_places.drain(..).chain(transient_places.drain(..)) {
                 self.offer_stored(place, message, facts, ports);
             }
+            (self.durable_places, self.transient_places) = (durable_places, transient_places);
         }
-        (self.durable_places, self.transient_places) = (durable_places, transient_places);
         if splits {
             ports.end_unit();
         }

@@ -66,7 +66,9 @@ impl Turns {
     /// The first one moves behind all others of its priority.
     #[inline]
     pub(super) fn rotate(&mut self) {
-        if let Some(mut line) = self.lines.first_entry()
+        // A single subscription is always next.
+        if self.count > 1
+            && let Some(mut line) = self.lines.first_entry()
             && line.get().len() > 1
         {
             line.get_mut().rotate_left(1);

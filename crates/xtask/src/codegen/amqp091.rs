@@ -251,6 +251,7 @@ impl Method {
             }
         }
         let length = format!("{fixed}{lengths}");
+        let octets = [self.class as u16, self.id as u16].map(u16::to_be_bytes).concat();
         let anonymous = if self.lifetime().is_empty() { "" } else { "<'_>" };
         push(
             out,
@@ -260,8 +261,7 @@ impl Method {
 
                     #[inline]
                     fn write(&self, out: &mut impl Put) {{
-                        out.put_u16({class});
-                        out.put_u16({id});
+                        out.put_array({octets:?});
                         {steps}
                     }}
 

@@ -17,7 +17,7 @@ def scripts():
 
 
 def main():
-    with Server() as server:
+    with Server(["--listen", "http=127.0.0.1:0"]) as server:
         http, amqp = f"127.0.0.1:{server.http_port}", f"{server.host}:{server.port}"
         play = [sys.executable, os.path.join(FOLDER, "play.py"), "--http", http, "--amqp", amqp, "--wait", WAIT_SECONDS]
         for script in scripts():

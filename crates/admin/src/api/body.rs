@@ -48,7 +48,7 @@ impl Fields {
     /// # Errors
     /// 400 if it is something else.
     pub fn flag(&self, key: &str) -> Result<Option<bool>, Problem> {
-        match self.get(key) {
+        match self.0.get(key) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(Value::String(word)) if word == "true" => Ok(Some(true)),
@@ -100,6 +100,9 @@ impl Fields {
     pub fn table(&self, key: &str) -> Result<Table, Problem> {
         match self.get(key) {
             None => Ok(Table::default()),
+            Some(Value::Object(object)) if object.values().any(Value::is_null) => {
+                Err(Problem::bad_request("null_not_allowed"))
+            }
             Some(Value::Object(object)) => Ok(json::to_table(object)),
             Some(Value::Array(list)) if list.is_empty() => Ok(Table::default()),
             Some(_) => Err(Problem::bad_request(format!("{key} must be an object"))),

@@ -62,7 +62,11 @@ pub fn find(ask: &Ask, vhost: &Name, exchange: &Name) -> Option<ExchangeReport> 
 pub fn which(ask: &Ask) -> Result<Which, Problem> {
     Ok(match ask.part_if_any("vhost") {
         Some(_) => Which::InVhost(ask.check_vhost()?),
-        None => Which::All,
+        // The header stands for the vhost in the path.
+        None => match ask.headers.get("x-vhost").and_then(|vhost| vhost.to_str().ok()) {
+            Some(vhost) => Which::InVhost(body::name(vhost, "vhost")?),
+            None => Which::All,
+        },
     })
 }
 

@@ -23,7 +23,7 @@ mod routes;
 mod users;
 mod vhosts;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -33,7 +33,9 @@ use axum::{
 };
 use base64ct::{Base64, Encoding};
 use ferrymq_model::{Actor, Change, Changed, ListenerReport, Managed, Management, Name, Refusal};
+use http_body::Body as _;
 use percent_encoding::percent_decode_str;
+use tokio::sync::Semaphore;
 
 use body::Fields;
 use problem::Problem;
@@ -43,6 +45,15 @@ use routes::{Parts, To, Verb};
 
 /// The maximum length of a body, in bytes.
 const BODY_BYTES_MAX: usize = 20_000_000;
+
+/// The maximum length of a body that is read at once, in bytes. Longer ones, and those without a length, wait for a place.
+const SHORT_BODY_BYTES_MAX: u64 = 64 << 10;
+
+/// The places for long bodies.
+static LONG_BODIES: Semaphore = Semaphore::const_new(4);
+
+/// How long the body of a request may take.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A request of somebody who has logged in, and may ask it.
 struct Ask {
@@ -158,7 +169,9 @@ async fn answer(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -
     let (tags, headers, listeners) = (Tags::of(&actor), head.headers, managed.listeners());
     let ask = Ask { management, readiness, listeners, actor, tags, verb, parts, parameters, headers, body };
     let answered = async {
-        query::check_ranges(&ask.parameters)?;
+        let is_paged = matches!(route.to, To::Queues | To::Exchanges | To::Vhosts);
+        let error = if is_paged { "invalid_range_parameters" } else { "bad_request" };
+        query::check_ranges(&ask.parameters, error)?;
         if is_taken { carry_out(route.to, ask).await } else { Err(Problem::unsupported_media_type()) }
     };
     let mut response = answered.await.unwrap_or_else(Problem::into_response);
@@ -278,7 +291,11 @@ fn credentials(value: &str) -> Option<(String, Vec<u8>)> {
     Some((user, decoded[colon + 1..].to_vec()))
 }
 
-/// Reads a body, up to its limit.
+/// Reads a body, up to its limit. Only some long ones are read at the same time, so that all clients together make the
+/// server hold few of them, and each in a certain time, so that a slow client does not keep others waiting.
 async fn read(body: Body) -> Result<Bytes, Problem> {
-    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| Problem::too_large(BODY_BYTES_MAX))
+    let is_short = body.size_hint().exact().is_some_and(|bytes| bytes <= SHORT_BODY_BYTES_MAX);
+    let _place = if is_short { None } else { LONG_BODIES.acquire().await.ok() };
+    let read = tokio::time::timeout(BODY_TIME_MAX, axum::body::to_bytes(body, BODY_BYTES_MAX)).await;
+    read.map_err(|_| Problem::too_slow())?.map_err(|_| Problem::too_large(BODY_BYTES_MAX))
 }

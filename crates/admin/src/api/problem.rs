@@ -83,6 +83,11 @@ impl Problem {
         Self::without_text(StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
     }
 
+    /// 408: the body did not come in time.
+    pub fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not come in time; send it again")
+    }
+
     /// 413.
     pub fn too_large(bytes_max: usize) -> Self {
         let reason = format!("the body is longer than {bytes_max} bytes");

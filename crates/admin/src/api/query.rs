@@ -162,14 +162,15 @@ fn expression(text: &str) -> Result<Regex, Problem> {
 }
 
 /// The ranges of histories. There are none yet; a range that cannot be is refused all the same.
-pub fn check_ranges(parameters: &Parameters) -> Result<(), Problem> {
+/// `error` is RabbitMQ's word for it.
+pub fn check_ranges(parameters: &Parameters, error: &'static str) -> Result<(), Problem> {
     for kind in ["lengths", "msg_rates", "data_rates", "node_stats"] {
         let number = |what| parameters.get(&format!("{kind}_{what}")).and_then(|text| text.parse::<i64>().ok());
         if let (Some(age), Some(increment)) = (number("age"), number("incr"))
             && (age <= 0 || increment <= 0 || age / increment > SAMPLES_MAX)
         {
             let reason = format!("Invalid range parameters: age {age}, incr {increment}");
-            return Err(Problem::bad_request(reason));
+            return Err(Problem::invalid(error, reason));
         }
     }
     Ok(())

@@ -16,6 +16,9 @@ use parking_lot::Mutex;
 
 use crate::{Client, Effects, Peer, core::node::Node, login::authentication::Principal};
 
+/// How many bytes of bodies are got at once. With more, there are fewer messages than were asked for.
+const GOT_BYTES_MAX: usize = 32 << 20;
+
 /// The channel for everything.
 const CHANNEL: u16 = 1;
 
@@ -30,6 +33,8 @@ struct OperatorPeer {
 struct State {
     waker: Option<Waker>,
     got: Vec<GotMessage>,
+    /// The length of their bodies.
+    got_bytes: usize,
 }
 
 impl Peer for OperatorPeer {
@@ -38,6 +43,7 @@ impl Peer for OperatorPeer {
         effects.for_each(|effect| {
             if let Effect::Got { redelivered, remaining, message, .. } = effect {
                 let message = GotMessage { message: message.owned(), redelivered: *redelivered, remaining: *remaining };
+                state.got_bytes += message.message.borrowed().body.bytes().len();
                 state.got.push(message);
             }
         });
@@ -99,14 +105,16 @@ impl OperatorClient {
         self.answer(origin).await
     }
 
-    /// Takes up to `count` messages from the queue, and settles them all.
+    /// Takes up to `count` messages from the queue, and settles them all. It takes no more after
+    /// [`GOT_BYTES_MAX`] bytes.
     pub async fn get(&mut self, queue: Name, count: u32, settlement: Settlement) -> Result<Vec<GotMessage>, Refusal> {
         for number in 0..count {
             let get = Ask::Get(GetCommand { queue: queue.clone(), no_ack: false });
             // A message is no answer: it comes as an effect.
             let origin = self.next(CHANNEL);
             self.carry_out(Command::Request(Request { origin, ask: get }), b"");
-            if !self.message_comes(origin, number as usize + 1).await? {
+            let comes = self.message_comes(origin, number as usize + 1).await?;
+            if !comes || self.peer.state.lock().got_bytes >= GOT_BYTES_MAX {
                 break;
             }
         }

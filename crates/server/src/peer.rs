@@ -274,21 +274,34 @@ impl Outgoing {
     /// Encodes effects behind what waits. The session's own bytes pass the effects at which the encoder has stopped.
     fn encode(&mut self, effects: &Effects) {
         let Self { outbox, encoder, stopped, discards, .. } = self;
+        let Some(encoder) = encoder.as_deref_mut().filter(|_| !*discards) else { return self.encode_few(effects) };
         effects.encode_each(stopped, |effect| {
-            let stopped = match (effect, &mut *encoder) {
-                (Effect::Frames(bytes), _) => {
-                    outbox.bytes().extend_from_slice(bytes);
-                    None
-                }
-                (effect, _) if *discards && !matches!(effect, Effect::Refused { .. }) => None,
-                (effect, Some(encoder)) => stopped_on(encoder.encode(effect, outbox)),
+            let encoded = match effect {
+                Effect::Frames(bytes) => send_bytes(bytes, outbox),
+                effect => encoder.encode(effect, outbox),
+            };
+            outbox.end_frame();
+            stopped_on(encoded)
+        });
+    }
+
+    /// Before the handshake is over, and while the connection is being closed because of its memory, most effects are
+    /// not sent.
+    #[cold]
+    fn encode_few(&mut self, effects: &Effects) {
+        let Self { outbox, encoder, stopped, discards, .. } = self;
+        effects.encode_each(stopped, |effect| {
+            let encoded = match (effect, &mut *encoder) {
+                (Effect::Frames(bytes), _) => send_bytes(bytes, outbox),
+                (effect, _) if *discards && !matches!(effect, Effect::Refused { .. }) => Encoded::Whole,
+                (effect, Some(encoder)) => encoder.encode(effect, outbox),
                 (_, None) => {
                     debug_assert!(false, "nothing is decided for a connection before its handshake is over");
-                    None
+                    Encoded::Whole
                 }
             };
             outbox.end_frame();
-            stopped
+            stopped_on(encoded)
         });
     }
 
@@ -325,6 +338,12 @@ impl Outgoing {
         self.broken = written.is_err();
         written
     }
+}
+
+/// The session's own bytes are sent as they are.
+fn send_bytes(bytes: &[u8], outbox: &mut Outbox) -> Encoded {
+    outbox.bytes().extend_from_slice(bytes);
+    Encoded::Whole
 }
 
 /// The channel on which the encoder has stopped, if it has.

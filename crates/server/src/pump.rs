@@ -421,7 +421,14 @@ impl Pump {
         is_done
     }
 
+    #[inline]
     fn tell_events(&mut self, now: Moment, encoding: &dyn Encoding) {
+        if !self.events.is_empty() {
+            self.tell_all_events(now, encoding);
+        }
+    }
+
+    fn tell_all_events(&mut self, now: Moment, encoding: &dyn Encoding) {
         while !self.events.is_empty() {
             if std::mem::take(&mut self.waits) {
                 // What was left can be read now.

@@ -39,6 +39,12 @@ impl HeldCommands {
         self.0.get_or_insert_default();
     }
 
+    /// Whether there may be any.
+    #[inline]
+    pub fn may_hold(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The memory that they take, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |held| held.bytes)

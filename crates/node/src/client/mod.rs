@@ -201,7 +201,21 @@ impl Client {
     }
 
     /// Carries out a command, or keeps it until [`Client::finish`]. Spans point into `input`.
+    #[inline]
     pub fn command(&mut self, input: &[u8], command: Command, events: &mut Vec<Event>) {
+        match command {
+            Command::Publish(publish) if self.only_collects() => self.collect(input, publish, events),
+            command => self.command_in_turn(input, command, events),
+        }
+    }
+
+    /// Whether a publish is collected, and nothing else has to be done before.
+    #[inline]
+    fn only_collects(&self) -> bool {
+        !self.ended && !self.held.may_hold() && !self.has_settled()
+    }
+
+    fn command_in_turn(&mut self, input: &[u8], command: Command, events: &mut Vec<Event>) {
         let is_close = matches!(&command, Command::Request(Request { ask: Ask::CloseConnection, .. }));
         if self.ended && !is_close {
             // It was read together with what ended the connection.
@@ -215,17 +229,13 @@ impl Client {
     }
 
     /// Carries out a command whose turn it is, or collects it.
-    #[inline(always)]
     fn take(&mut self, input: &[u8], command: Command, events: &mut Vec<Event>) {
         match command {
             Command::Publish(publish) => {
                 if self.has_settled() {
                     self.decide(input, events);
                 }
-                self.publishes.push(publish);
-                if self.publishes.len() >= self.node.limits().batch_messages_max {
-                    self.decide_some(input, events);
-                }
+                self.collect(input, publish, events);
             }
             Command::Settle(settle) => {
                 let settlement = match settle.outcome {
@@ -255,6 +265,15 @@ impl Client {
                 events.append(&mut self.connection.mailbox().events);
                 self.drain();
             }
+        }
+    }
+
+    /// Keeps a publish until there are as many as are decided at once.
+    #[inline]
+    fn collect(&mut self, input: &[u8], publish: Publish, events: &mut Vec<Event>) {
+        self.publishes.push(publish);
+        if self.publishes.len() >= self.node.limits().batch_messages_max {
+            self.decide_some(input, events);
         }
     }
 

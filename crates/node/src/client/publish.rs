@@ -15,7 +15,11 @@ use super::{
     transaction::not_open,
 };
 use crate::{
-    connection::{ledger::Kind, mailbox::Channel, transaction},
+    connection::{
+        ledger::Kind,
+        mailbox::{Channel, Mailbox},
+        transaction,
+    },
     core::{node::Node, transition::Deferred},
     management::{counters::Batch, trace::TracePoint},
     routing::{
@@ -210,20 +214,11 @@ impl Client {
         mut deferred: Deferred,
     ) {
         self.answer(input, publishes, routes, stored);
-        self.count_published(publishes.iter().zip(routes).filter(|(_, route)| !matches!(route, Route::Ignored)));
         deferred.touch(&self.connection);
         if deferred.can_wait() {
             self.undrained = deferred.touched;
         } else {
             self.run_deferred(deferred);
-        }
-    }
-
-    fn count_published<'a>(&self, decided: impl Iterator<Item = (&'a Publish, &'a Route)>) {
-        let mut batch = Batch::default();
-        decided.for_each(|(publish, _)| batch.add(body_bytes(publish)));
-        if let Some(counters) = self.connection.usage_counters.get() {
-            counters.published(batch);
         }
     }
 
@@ -384,6 +379,8 @@ impl Client {
         Ok(Route::Ignored)
     }
 
+    // Inlined, a cached route is found without a call.
+    #[inline(always)]
     pub(super) fn route(
         &mut self,
         publish: &Publish,
@@ -402,15 +399,25 @@ impl Client {
                 return Ok(start..targets.len());
             }
         }
+        self.route_uncached(publish, input, targets, purpose).map(|()| start..targets.len())
+    }
+
+    fn route_uncached(
+        &mut self,
+        publish: &Publish,
+        input: &[u8],
+        targets: &mut Vec<QueueId>,
+        purpose: Purpose<'_>,
+    ) -> Result<(), Refusal> {
         if publish.exchange.of(publish.source(input)).is_empty() && publish.more_keys().is_empty() {
             // The default exchange has one queue for each key, and so nothing to compare.
-            return self.route_anew(publish, input, targets, purpose).map(|()| start..targets.len());
+            return self.route_anew(publish, input, targets, purpose);
         }
         let began = self.node.host.nanoseconds();
         let routed = self.route_anew(publish, input, targets, purpose);
         // Clients decide how long the comparison takes.
         self.worked((self.node.host.nanoseconds() - began) / WORK_UNIT_NS);
-        routed.map(|()| start..targets.len())
+        routed
     }
 
     /// Asks the catalog for the route of a publish, and caches it if it also holds for publishes like it.
@@ -443,10 +450,16 @@ impl Client {
         Ok(())
     }
 
-    /// Returns mandatory messages that are unroutable, then confirms: in this order, for each message. (AMQP-34)
+    /// Returns mandatory messages that are unroutable, then confirms: in this order, for each message. (AMQP-34) Counts
+    /// all that were decided.
     fn answer(&self, input: &[u8], publishes: &[Publish], routes: &[Route], stored: Option<Position>) {
+        let mut decided = Batch::default();
         let mut mailbox = self.connection.mailbox();
         for (publish, route) in publishes.iter().zip(routes) {
+            if matches!(route, Route::Ignored) {
+                continue;
+            }
+            decided.add(body_bytes(publish));
             if publish.mandatory && matches!(route, Route::None) {
                 let message = message_of(publish, input);
                 mailbox.effects.returned(publish.origin.channel, ReturnReason::Unroutable, &message);
@@ -456,24 +469,10 @@ impl Client {
         while from < publishes.len() {
             let channel = publishes[from].origin.channel;
             let count = publishes[from..].iter().take_while(|publish| publish.origin.channel == channel).count();
-            let (mut decided, mut refused) = (0, Vec::new());
-            let range = from..from + count;
-            let each = mailbox.confirms_each(channel);
-            for (publish, route) in publishes[range.clone()].iter().zip(&routes[range]) {
-                let outcome = match route {
-                    Route::Ignored => continue,
-                    Route::Refused => PublishOutcome::Refused,
-                    Route::None => PublishOutcome::Unroutable,
-                    Route::Queues(_) | Route::Answer(_) => PublishOutcome::Accepted,
-                };
-                decided += 1;
-                if each {
-                    mailbox.published_one(publish.origin, outcome, stored);
-                } else if outcome == PublishOutcome::Refused {
-                    refused.push(decided);
-                }
+            if mailbox.confirms(channel) {
+                let range = from..from + count;
+                note_outcomes(&mut mailbox, &publishes[range.clone()], &routes[range], stored);
             }
-            mailbox.published(channel, decided, &refused, stored);
             from += count;
         }
         let durable = self.node.durable_position();
@@ -486,7 +485,32 @@ impl Client {
         if waits {
             self.node.await_journal(&self.connection);
         }
+        if let Some(counters) = self.connection.usage_counters.get() {
+            counters.published(decided);
+        }
     }
+}
+
+/// Notes what became of publishes of one channel, which has confirms.
+fn note_outcomes(mailbox: &mut Mailbox, publishes: &[Publish], routes: &[Route], stored: Option<Position>) {
+    let channel = publishes[0].origin.channel;
+    let each = mailbox.confirms_each(channel);
+    let (mut decided, mut refused) = (0, Vec::new());
+    for (publish, route) in publishes.iter().zip(routes) {
+        let outcome = match route {
+            Route::Ignored => continue,
+            Route::Refused => PublishOutcome::Refused,
+            Route::None => PublishOutcome::Unroutable,
+            Route::Queues(_) | Route::Answer(_) => PublishOutcome::Accepted,
+        };
+        decided += 1;
+        if each {
+            mailbox.published_one(publish.origin, outcome, stored);
+        } else if outcome == PublishOutcome::Refused {
+            refused.push(decided);
+        }
+    }
+    mailbox.published(channel, decided, &refused, stored);
 }
 
 /// What a channel does with publishes.

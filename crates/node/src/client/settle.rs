@@ -53,6 +53,7 @@ impl Client {
     }
 
     /// Whether there are settlements that are not decided, or credit that subscriptions do not use yet.
+    #[inline]
     pub(super) fn has_settled(&self) -> bool {
         !self.settled.is_empty() || self.credit_is_back
     }

@@ -174,6 +174,8 @@ impl Effects {
         self.records.push(Record::Cancelled { channel, tag });
     }
 
+    // Inlined, the message is made where it is in the record.
+    #[inline(always)]
     fn message(&mut self, message: &MessageRef<'_>) -> Message {
         self.texts.push_str(message.exchange);
         self.bytes.extend_from_slice(message.routing_key);
@@ -375,6 +377,8 @@ impl Record {
 }
 
 impl Message {
+    // Inlined, the message is made where it is in the effect.
+    #[inline(always)]
     fn view<'a>(&'a self, rest: &mut Cut<'a>) -> MessageRef<'a> {
         let exchange = rest.text(self.exchange_len);
         let routing_key = rest.take(usize::from(self.key_len));

@@ -353,8 +353,8 @@ impl Unacked {
     /// Settles all deliveries up to `last`, oldest first.
     fn take_up_to(&mut self, last: u64, mut each: impl FnMut(u64, Delivery)) {
         self.forget_timeouts(0..=last);
-        let later = self.stuck.split_off(&last.saturating_add(1));
-        for (tag, delivery) in std::mem::replace(&mut self.stuck, later) {
+        while let Some(oldest) = self.stuck.first_entry().filter(|oldest| *oldest.key() <= last) {
+            let (tag, delivery) = oldest.remove_entry();
             each(tag, delivery);
         }
         while self.base <= last

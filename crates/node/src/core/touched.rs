@@ -10,8 +10,10 @@ use crate::connection::peer::Connection;
 #[derive(Debug, Default)]
 pub struct Touched {
     connections: Vec<Arc<Connection>>,
-    /// The serial numbers of all, once there are too many for a linear search.
-    serials: HashSet<u64>,
+    /// The place of the one that was added last, now or again: a batch adds the same one many times in a row.
+    latest: usize,
+    /// The serial numbers of all, once there are too many for a linear search. Most lists never need them.
+    serials: Option<Box<HashSet<u64>>>,
 }
 
 impl Touched {
@@ -21,25 +23,28 @@ impl Touched {
     /// Adds a connection, unless it is in the list.
     #[inline]
     pub fn add(&mut self, connection: &Arc<Connection>) {
-        let is_last = |last: &Arc<Connection>| Arc::ptr_eq(last, connection);
-        if !self.connections.last().is_some_and(is_last) {
+        let is_latest = |latest: &Arc<Connection>| Arc::ptr_eq(latest, connection);
+        if !self.connections.get(self.latest).is_some_and(is_latest) {
             self.add_another(connection);
         }
     }
 
     fn add_another(&mut self, connection: &Arc<Connection>) {
         if self.connections.len() < Self::FEW {
-            if self.connections.iter().any(|other| Arc::ptr_eq(other, connection)) {
+            if let Some(place) = self.connections.iter().position(|other| Arc::ptr_eq(other, connection)) {
+                self.latest = place;
                 return;
             }
         } else {
-            if self.serials.is_empty() {
-                self.serials.extend(self.connections.iter().map(|other| other.serial));
+            let serials = self.serials.get_or_insert_default();
+            if serials.is_empty() {
+                serials.extend(self.connections.iter().map(|other| other.serial));
             }
-            if !self.serials.insert(connection.serial) {
+            if !serials.insert(connection.serial) {
                 return;
             }
         }
+        self.latest = self.connections.len();
         self.connections.push(connection.clone());
     }
 
@@ -55,7 +60,9 @@ impl Touched {
 
     /// Removes and returns all.
     pub fn take(&mut self) -> Vec<Arc<Connection>> {
-        self.serials.clear();
+        if let Some(serials) = &mut self.serials {
+            serials.clear();
+        }
         std::mem::take(&mut self.connections)
     }
 

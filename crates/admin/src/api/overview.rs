@@ -107,14 +107,14 @@ fn exchange_types() -> Value {
 
 /// The node.
 pub fn node(to: To, ask: &Ask) -> Result<Response, Problem> {
-    let memory = ask.management.usage().memory;
+    let memory = ask.management.usage().process_bytes;
     let object = json!({
         "name": NODE,
         "type": "disc",
         "running": true,
         "being_drained": false,
         "partitions": [],
-        "mem_used": memory.iter().map(|(_, bytes)| bytes).sum::<u64>(),
+        "mem_used": memory,
         "mem_alarm": false,
         "disk_free_alarm": matches!(ask.readiness, Readiness::Blocked(_)),
         "processors": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

@@ -44,6 +44,8 @@ pub struct UsageReport {
     pub users: Vec<(Name, Usage)>,
     /// Bytes of memory, by owner.
     pub memory: Vec<(&'static str, u64)>,
+    /// Bytes of memory of the process, without what it shares with others; `None` if that is unknown.
+    pub process_bytes: Option<u64>,
 }
 
 /// An open listener.

@@ -9,7 +9,7 @@ impl Node {
     #[must_use]
     pub fn usage(&self) -> UsageReport {
         let [vhosts, users] = self.counters.usage();
-        UsageReport { vhosts, users, memory: self.memory() }
+        UsageReport { vhosts, users, memory: self.memory(), process_bytes: self.host.memory_bytes() }
     }
 
     /// Bytes, by owner.

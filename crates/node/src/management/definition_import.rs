@@ -130,6 +130,36 @@ pub fn stored_passwords(
     plain.map(stored).collect()
 }
 
+/// An import that goes on with another loan of the catalog: what is known so far.
+#[derive(Default)]
+pub struct Progress {
+    vhost: Option<String>,
+    without_vhost: usize,
+    imported: Imported,
+    /// The list and the entry with which it goes on.
+    list: usize,
+    at: usize,
+}
+
+impl Progress {
+    /// What was imported.
+    pub fn imported(self) -> Imported {
+        self.imported
+    }
+}
+
+/// What follows from an import.
+pub struct Made {
+    /// For the journal.
+    pub changes: Vec<CatalogEntry>,
+    /// New queues, for the shard.
+    pub created: Vec<(QueueId, Arc<QueueSettings>)>,
+    /// Queues whose settings a policy changed.
+    pub changed: Vec<(QueueId, Arc<QueueSettings>)>,
+    /// Vhosts whose tracing begins or ends.
+    pub traced: Vec<(Name, bool)>,
+}
+
 /// A running import.
 pub struct Import<'a> {
     catalog: &'a mut Catalog,
@@ -139,13 +169,7 @@ pub struct Import<'a> {
     vhost: String,
     /// How many entries name none.
     without_vhost: usize,
-    pub changes: Vec<CatalogEntry>,
-    /// New queues, for the shard.
-    pub created: Vec<(QueueId, Arc<QueueSettings>)>,
-    /// Queues whose settings a policy changed.
-    pub changed: Vec<(QueueId, Arc<QueueSettings>)>,
-    /// Vhosts whose tracing begins or ends.
-    pub traced: Vec<(Name, bool)>,
+    made: Made,
     pub imported: Imported,
     /// Whether users in the file replace the user whose password everybody knows.
     closes_default_user: bool,
@@ -158,10 +182,7 @@ impl<'a> Import<'a> {
             passwords,
             vhost: VHOST.to_owned(),
             without_vhost: 0,
-            changes: Vec::new(),
-            created: Vec::new(),
-            changed: Vec::new(),
-            traced: Vec::new(),
+            made: Made { changes: Vec::new(), created: Vec::new(), changed: Vec::new(), traced: Vec::new() },
             imported: Imported::default(),
             closes_default_user: true,
         }
@@ -174,6 +195,17 @@ impl<'a> Import<'a> {
 
     /// Imports what can be used of a whole file, which must be an object.
     pub fn take_in(&mut self, file: &Json) {
+        self.begin(file);
+        for list in &LISTS {
+            if let Some(items) = self.items(file, list) {
+                self.take_items(list, 0, items);
+            }
+        }
+        self.end(file);
+    }
+
+    /// Looks at the file as a whole.
+    pub fn begin(&mut self, file: &Json) {
         if let Some(vhost) = file.get(VHOST_KEY).and_then(Json::as_str) {
             vhost.clone_into(&mut self.vhost);
         }
@@ -183,9 +215,46 @@ impl<'a> Import<'a> {
                 self.leave_out(unknown_key(key, known()));
             }
         }
-        for list in &LISTS {
-            self.take_in_list(file, list);
+    }
+
+    /// Imports at most `count` entries, from where an earlier import has stopped. Returns what the next one needs, and
+    /// whether there is something for it.
+    pub fn take_some(&mut self, file: &Json, before: Progress, count: usize) -> (Progress, bool) {
+        let Progress { vhost, without_vhost, imported, mut list, mut at } = before;
+        (self.without_vhost, self.imported) = (without_vhost, imported);
+        match vhost {
+            Some(vhost) => self.vhost = vhost,
+            None => self.begin(file),
         }
+        let mut left = count;
+        while let Some(found) = LISTS.get(list).filter(|_| left > 0) {
+            let items = if at == 0 {
+                self.items(file, found)
+            } else {
+                file.get(found.name).and_then(Json::as_array).map(Vec::as_slice)
+            };
+            let items = items.unwrap_or_default();
+            let end = (at + left).min(items.len());
+            self.take_items(found, at, &items[at..end]);
+            left -= end - at;
+            (list, at) = if end == items.len() { (list + 1, 0) } else { (list, end) };
+        }
+        let is_over = list == LISTS.len();
+        if is_over {
+            self.end(file);
+        }
+        let vhost = Some(std::mem::take(&mut self.vhost));
+        let (without_vhost, imported) = (self.without_vhost, std::mem::take(&mut self.imported));
+        (Progress { vhost, without_vhost, imported, list, at }, !is_over)
+    }
+
+    /// What follows from it.
+    pub fn made(self) -> Made {
+        self.made
+    }
+
+    /// All entries are taken in.
+    pub fn end(&mut self, file: &Json) {
         if self.without_vhost > 0 && file.get(VHOST_KEY).is_none() {
             self.pass_over(format!(
                 "entries without the key 'vhost' ({}) are for vhost '{VHOST}'; for another one, add \"{VHOST_KEY}\": \"NAME\" \
@@ -198,17 +267,25 @@ impl<'a> Import<'a> {
         }
     }
 
-    fn take_in_list(&mut self, file: &Json, list: &List) {
-        let items = match file.get(list.name) {
-            None | Some(Json::Null) => return,
-            Some(Json::Array(items)) => items,
-            Some(_) => return self.leave_out(format!("{}: it must be a list, in []", list.name)),
-        };
+    /// The entries of a list, if the file has it.
+    fn items<'f>(&mut self, file: &'f Json, list: &List) -> Option<&'f [Json]> {
+        match file.get(list.name) {
+            None | Some(Json::Null) => None,
+            Some(Json::Array(items)) => Some(items),
+            Some(_) => {
+                self.leave_out(format!("{}: it must be a list, in []", list.name));
+                None
+            }
+        }
+    }
+
+    /// Imports some entries of a list, of which the first has this number.
+    fn take_items(&mut self, list: &List, first: usize, items: &[Json]) {
         let mut taken = 0;
         if list.keys.contains(&"vhost") {
             self.without_vhost += items.iter().filter(|item| item.get("vhost").is_none_or(Json::is_null)).count();
         }
-        for (at, item) in items.iter().enumerate() {
+        for (at, item) in (first..).zip(items) {
             let place = || place(list.name, at, item);
             if item.to_string().len() > ITEM_BYTES_MAX {
                 self.leave_out(format!("{}[{at}]: it is longer than {ITEM_BYTES_MAX} bytes", list.name));
@@ -223,7 +300,10 @@ impl<'a> Import<'a> {
                 self.leave_out(format!("{}: {problem}", place()));
             }
         }
-        self.imported.taken.push((list.name, taken));
+        match self.imported.taken.last_mut().filter(|(name, _)| *name == list.name) {
+            Some((_, before)) => *before += taken,
+            None => self.imported.taken.push((list.name, taken)),
+        }
     }
 
     fn user(&mut self, entry: Entry<'_>) -> Step {
@@ -242,10 +322,10 @@ impl<'a> Import<'a> {
         let limits = limits.map(definition_limits::user_limits).transpose()?;
         let same = |there: &ferrymq_broker::User| there.password_hash == stored && there.tags == tags;
         if !self.catalog.user(&name).is_some_and(same) {
-            self.catalog.put_user(&name, &stored, &tags, &mut self.changes);
+            self.catalog.put_user(&name, &stored, &tags, &mut self.made.changes);
         }
         match limits {
-            Some(limits) => self.catalog.set_user_limits(&name, limits, &mut self.changes).map_err(said),
+            Some(limits) => self.catalog.set_user_limits(&name, limits, &mut self.made.changes).map_err(said),
             None => Ok(()),
         }
     }
@@ -266,7 +346,7 @@ impl<'a> Import<'a> {
                  password and permissions in a vhost",
             );
         }
-        self.catalog.delete_user(&Name::from(GUEST), &mut self.changes).expect("it was just found");
+        self.catalog.delete_user(&Name::from(GUEST), &mut self.made.changes).expect("it was just found");
         self.pass_over(
             "user 'guest' had its default password and was deleted, because users were brought who can log in",
         );
@@ -277,9 +357,9 @@ impl<'a> Import<'a> {
         let before = self.catalog.vhost_settings(&name).cloned().unwrap_or_else(|_| VhostSettings::default());
         let settings = definition_limits::vhost_settings(entry, &before)?;
         let traced = entry.flag("tracing")?;
-        self.catalog.put_vhost(&name, &mut self.changes);
-        self.catalog.set_vhost_settings(&name, settings, &mut self.changes).map_err(said)?;
-        self.traced.extend(traced.map(|traced| (name, traced)));
+        self.catalog.put_vhost(&name, &mut self.made.changes);
+        self.catalog.set_vhost_settings(&name, settings, &mut self.made.changes).map_err(said)?;
+        self.made.traced.extend(traced.map(|traced| (name, traced)));
         Ok(())
     }
 
@@ -294,7 +374,7 @@ impl<'a> Import<'a> {
     fn vhost_limits(&mut self, vhost: &Name, limits: &Json) -> Step {
         let before = self.catalog.vhost_settings(vhost).map_err(said)?.clone();
         let settings = definition_limits::limited(before, limits)?;
-        self.catalog.set_vhost_settings(vhost, settings, &mut self.changes).map_err(said)
+        self.catalog.set_vhost_settings(vhost, settings, &mut self.made.changes).map_err(said)
     }
 
     fn global_parameter(&mut self, entry: Entry<'_>) -> Step {
@@ -305,13 +385,13 @@ impl<'a> Import<'a> {
     fn permission(&mut self, entry: Entry<'_>) -> Step {
         let patterns = [entry.text("configure")?, entry.text("write")?, entry.text("read")?];
         let (user, vhost) = (entry.name("user")?, self.vhost_of(entry)?);
-        self.catalog.set_permission(&user, &vhost, patterns, &mut self.changes).map_err(said)
+        self.catalog.set_permission(&user, &vhost, patterns, &mut self.made.changes).map_err(said)
     }
 
     fn topic_permission(&mut self, entry: Entry<'_>) -> Step {
         let patterns = [entry.text("write")?, entry.text("read")?];
         let (user, vhost, exchange) = (entry.name("user")?, self.vhost_of(entry)?, entry.name("exchange")?);
-        self.catalog.set_topic_permission(&user, &vhost, &exchange, patterns, &mut self.changes).map_err(said)
+        self.catalog.set_topic_permission(&user, &vhost, &exchange, patterns, &mut self.made.changes).map_err(said)
     }
 
     fn policy(&mut self, entry: Entry<'_>) -> Step {
@@ -340,8 +420,8 @@ impl<'a> Import<'a> {
             priority: value.whole("priority")?.unwrap_or(0),
             definition: value.table("definition")?,
         };
-        let set = self.catalog.set_policy(vhost, scope, policy, &spec, &mut self.changes);
-        self.changed.extend(set.map_err(|refusal| with_suggestion(said(refusal), &spec.definition))?);
+        let set = self.catalog.set_policy(vhost, scope, policy, &spec, &mut self.made.changes);
+        self.made.changed.extend(set.map_err(|refusal| with_suggestion(said(refusal), &spec.definition))?);
         Ok(())
     }
 
@@ -361,7 +441,7 @@ impl<'a> Import<'a> {
             internal: entry.flag("internal")?.unwrap_or(false),
             arguments: entry.table("arguments")?,
         };
-        self.catalog.put_exchange(&vhost, &own, &spec, &mut self.changes).map_err(said)
+        self.catalog.put_exchange(&vhost, &own, &spec, &mut self.made.changes).map_err(said)
     }
 
     fn queue(&mut self, entry: Entry<'_>) -> Step {
@@ -376,8 +456,8 @@ impl<'a> Import<'a> {
         let auto_delete = entry.flag("auto_delete")?.unwrap_or(false);
         let arguments = entry.table("arguments")?;
         let spec = QueueSpec { durable: durable(entry)?, exclusive: false, auto_delete, arguments };
-        let declared = self.catalog.put_queue(&vhost, &own, &spec, &mut self.changes).map_err(said)?;
-        self.created.extend(declared.created.map(|settings| (declared.queue, settings)));
+        let declared = self.catalog.put_queue(&vhost, &own, &spec, &mut self.made.changes).map_err(said)?;
+        self.made.created.extend(declared.created.map(|settings| (declared.queue, settings)));
         Ok(())
     }
 
@@ -393,7 +473,7 @@ impl<'a> Import<'a> {
             other => return Err(format!("key 'destination_type' is '{other}'; it must be queue or exchange")),
         };
         let bound =
-            self.catalog.put_binding(&vhost, &source, &destination, key.as_bytes(), &arguments, &mut self.changes);
+            self.catalog.put_binding(&vhost, &source, &destination, key.as_bytes(), &arguments, &mut self.made.changes);
         bound.map_err(|refusal| {
             // A file that rabbitmqctl has written lacks internal exchanges, but has their bindings.
             let is_exchange = matches!(&refusal, Refusal::NotFound { object: Object::Exchange, .. });

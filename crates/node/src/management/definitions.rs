@@ -10,13 +10,17 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use ferrymq_broker::Catalog;
+use ferrymq_broker::{Catalog, Shard};
+use ferrymq_model::{CatalogEntry, Name};
 use serde_json::Value as Json;
 
 use crate::{
-    core::node::Node,
-    management::definition_import::{Import, stored_passwords},
+    core::{node::Node, transition::Transition},
+    management::definition_import::{Import, Made, Progress, stored_passwords},
 };
+
+/// How many entries an operator's import takes in during one hold of the locks.
+const PORTION: usize = 128;
 
 /// What was imported, and what was not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,24 +82,8 @@ impl Node {
     /// If this is not JSON or not an object; for a strict import also if anything in it cannot be used or is
     /// unknown. Then nothing was imported.
     pub fn import_definitions(&self, json: &[u8], strict: bool) -> Result<Imported, DefinitionsError> {
-        self.import(json, strict, |import| import)
-    }
-
-    /// Like [`Node::import_definitions`], for an operator: the default user stays.
-    pub(super) fn import_for_operator(&self, json: &[u8]) -> Result<Imported, DefinitionsError> {
-        self.import(json, false, |import| import.keeping_default_user())
-    }
-
-    fn import(
-        &self,
-        json: &[u8],
-        strict: bool,
-        prepared: impl for<'a> FnOnce(Import<'a>) -> Import<'a>,
-    ) -> Result<Imported, DefinitionsError> {
         let parsed = parse(json)?;
-        // Before the lock: hashing each of them takes tens of milliseconds.
-        let before = |user: &str| self.catalog.read().user(user).map(|user| user.password_hash.clone());
-        let passwords = stored_passwords(&parsed, before, || self.salt());
+        let passwords = self.passwords_of(&parsed);
         let (imported, _) = self.change_catalog(None, None, |shard, ports, changes| {
             if strict {
                 let left_out = try_on(ports.catalog(), &parsed, &passwords)?;
@@ -103,23 +91,62 @@ impl Node {
                     return Err(DefinitionsError::Strict(left_out));
                 }
             }
-            let mut import = prepared(Import::new(ports.catalog(), &passwords));
+            let mut import = Import::new(ports.catalog(), &passwords);
             import.take_in(&parsed);
-            let Import { changes: made, created, changed, traced, imported, .. } = import;
-            changes.extend(made);
-            let now = ports.now();
-            for (queue, settings) in created {
-                shard.create(queue, settings, now, ports);
-            }
-            for (queue, settings) in changed {
-                shard.configure(queue, settings, now);
-            }
-            Ok((imported, traced))
+            let imported = std::mem::take(&mut import.imported);
+            let made = import.made();
+            Ok((imported, apply(made, shard, ports, changes)))
         });
         let (imported, traced) = imported?;
         traced.iter().for_each(|(vhost, on)| self.trace(vhost, *on));
         Ok(imported)
     }
+
+    /// Like [`Node::import_definitions`], for an operator: the default user stays, and the entries are imported in portions,
+    /// so that others can use the catalog in between. After a crash some of them may be missing.
+    pub(super) fn import_for_operator(&self, json: &[u8]) -> Result<Imported, DefinitionsError> {
+        let parsed = parse(json)?;
+        let passwords = self.passwords_of(&parsed);
+        let (mut progress, mut goes_on) = (Progress::default(), true);
+        while goes_on {
+            let before = std::mem::take(&mut progress);
+            let (next, _) = self.change_catalog(None, None, |shard, ports, changes| {
+                let mut import = Import::new(ports.catalog(), &passwords).keeping_default_user();
+                let next = import.take_some(&parsed, before, PORTION);
+                let made = import.made();
+                (next, apply(made, shard, ports, changes))
+            });
+            let ((next, more), traced) = next;
+            traced.iter().for_each(|(vhost, on)| self.trace(vhost, *on));
+            (progress, goes_on) = (next, more);
+        }
+        Ok(progress.imported())
+    }
+
+    /// The stored forms of the plain passwords in a file. Before any lock: hashing each of them takes tens of milliseconds.
+    fn passwords_of(&self, parsed: &Json) -> BTreeMap<String, String> {
+        let before = |user: &str| self.catalog.read().user(user).map(|user| user.password_hash.clone());
+        stored_passwords(parsed, before, || self.salt())
+    }
+}
+
+/// Takes the results of an import to the journal and to the shard. Returns the vhosts whose tracing begins or ends.
+fn apply(
+    made: Made,
+    shard: &mut Shard,
+    ports: &mut Transition<'_>,
+    changes: &mut Vec<CatalogEntry>,
+) -> Vec<(Name, bool)> {
+    let Made { changes: made, created, changed, traced } = made;
+    changes.extend(made);
+    let now = ports.now();
+    for (queue, settings) in created {
+        shard.create(queue, settings, now, ports);
+    }
+    for (queue, settings) in changed {
+        shard.configure(queue, settings, now);
+    }
+    traced
 }
 
 /// What cannot be used, determined without a change.

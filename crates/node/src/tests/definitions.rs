@@ -22,7 +22,7 @@ fn import(catalog: &mut Catalog, json: &str) -> (Imported, Vec<CatalogEntry>) {
     let passwords = stored_passwords(&file, before, || [7; 16]);
     let mut import = Import::new(catalog, &passwords);
     import.take_in(&file);
-    (import.imported, import.changes)
+    (std::mem::take(&mut import.imported), import.made().changes)
 }
 
 #[test]

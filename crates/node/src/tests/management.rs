@@ -265,3 +265,36 @@ fn long_lists_are_whole() {
     let reversed: Vec<_> = rig.queues(&Which::Queues(ids.clone())).iter().map(|queue| queue.id).collect();
     assert_eq!(reversed, ids, "in the order that was asked for");
 }
+
+/// More entries than are imported during one hold of the locks.
+#[test]
+fn an_import_goes_on_in_portions() {
+    let rig = Rig::new();
+    let queues: Vec<String> =
+        (0..300).map(|number| format!(r#"{{"name": "q{number}", "durable": true, "arguments": {{}}}}"#)).collect();
+    let bindings: Vec<String> = (0..300)
+        .map(|number| {
+            format!(r#"{{"source": "amq.direct", "destination": "q{number}", "destination_type": "queue", "routing_key": "k"}}"#)
+        })
+        .collect();
+    let json = format!(
+        r#"{{"original_vhost_name": "v", "vhosts": [{{"name": "v"}}], "users": [{{"name": "anna", "password": "secret"}}],
+            "queues": [{}, {{"name": 5}}], "bindings": [{}], "nonsense": []}}"#,
+        queues.join(","),
+        bindings.join(",")
+    );
+    let Changed::Imported { left_out, .. } = rig.change(Change::ImportDefinitions(json.clone().into_bytes())) else {
+        panic!("it is an import");
+    };
+    assert_eq!(left_out.len(), 2, "{left_out:?}");
+    assert!(left_out[0].contains("nonsense") && left_out[1].starts_with("queues[300]"), "{left_out:?}");
+    let vhost = Name::from("v");
+    assert_eq!(rig.queues(&Which::InVhost(vhost.clone())).len(), 300);
+    let mut bound = 0;
+    rig.management.bindings(&BindingsOf::Source(vhost, Name::from("amq.direct")), &mut |_| bound += 1);
+    assert_eq!(bound, 300);
+    assert_eq!(rig.management.users(None).len(), 2, "the default user stays");
+    // Again, and after a restart: nothing more.
+    rig.change(Change::ImportDefinitions(json.into_bytes()));
+    assert_eq!(rig.restarted().queues(&Which::All).len(), 300);
+}

@@ -16,10 +16,11 @@ with Server() as server:
     with Worker(2):
         assert add.delay(4, 4).get(timeout=60) == 8
         sent = time.time()
+        now.apply_async(countdown=24 * 60 * 60)
         later = now.apply_async(countdown=3)
         sooner = now.apply_async(countdown=1)
+        # No result comes if a task that is due waits for the task of tomorrow.
         assert add.delay(1, 1).get(timeout=60) == 2
-        assert time.time() - sent < 3, "a task that is due waited for a task that is not due"
         assert sooner.get(timeout=60) >= sent + 1
         assert later.get(timeout=60) >= sent + 3
         with app.connection_for_read() as connection:

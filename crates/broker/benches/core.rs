@@ -12,8 +12,8 @@ use ferrymq_broker::{
     SequenceRange, Shard, Subscriber, Taken,
 };
 use ferrymq_model::{
-    BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, DialectId, Facts, MessageRef, Name,
-    OwnedMessage, Place, QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
+    BindCommand, BodyRef, CatalogEntry, ConnectionId, DeclareQueue, Destination, DialectId, Facts, MessageKey,
+    MessageRef, Name, OwnedMessage, QueueId, Sequence, Settled, Settlement, SubscriptionId, Table, Time, Value,
 };
 
 const MESSAGES: u64 = 1 << 16;
@@ -62,11 +62,11 @@ fn per_message(mut round: impl FnMut()) -> f64 {
 #[derive(Default)]
 struct Trivial {
     stored: VecDeque<(Sequence, Facts)>,
-    places: VecDeque<Place>,
+    places: VecDeque<MessageKey>,
 }
 
 impl Ports for Trivial {
-    fn enqueue(&mut self, _: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
+    fn enqueue(&mut self, _: &MessageRef<'_>, facts: &Facts, durable: &[MessageKey], transient: &[MessageKey]) {
         self.stored.extend(durable.iter().chain(transient).map(|place| (place.sequence, *facts)));
     }
 

@@ -17,9 +17,9 @@ mod schedule;
 mod selector;
 
 pub use catalog::{
-    Caller, Catalog, CatalogEvent, Declared, Envelope, Epoch, History, HistoryBudget, Holds, KeptMessage, LoadError,
-    Loaded, Outcome, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User, binding_number, policy_settings,
-    random_text,
+    Cacheable, Caller, Catalog, CatalogEvent, Declared, Envelope, Epoch, History, HistoryBudget, KeptMessage,
+    LoadError, Loaded, Outcome, QueueKind, QueueRecord, Rights, ScheduleChange, Scopes, User, binding_number,
+    policy_settings, random_text,
 };
 pub use keyed::HashKey;
 pub use prepared::PreparedTransaction;

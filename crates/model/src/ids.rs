@@ -31,7 +31,7 @@ pub type Sequence = u64;
 
 /// A message in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place {
+pub struct MessageKey {
     /// The queue, or the lane of one.
     pub queue: QueueId,
     /// The message.

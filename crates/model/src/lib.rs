@@ -34,7 +34,7 @@ pub use death::{DeadLetter, Death, DeathPlace, DeathReason, DeathRecord};
 pub use dialect::{Dialect, DialectId, Dialects, Head, Property, Traced};
 pub use effect::{Effect, Event, PublishOutcome, Reply, ReturnReason};
 pub use file_stretch::{FileStretch, SentFile};
-pub use ids::{ConnectionId, Place, Position, QueueId, Sequence, SubscriptionId};
+pub use ids::{ConnectionId, MessageKey, Position, QueueId, Sequence, SubscriptionId};
 pub use intervals::Intervals;
 pub use limits::Limits;
 pub use login::{Login, Mechanism};

@@ -91,7 +91,8 @@ impl Endpoint {
                     Ok(peer) => peer,
                     Err(error) => return tracing::debug!("an HTTP connection has no peer: {error}"),
                 };
-                if let Err(error) = admin.serve(stream, peer).await {
+                // Its state would make the task of every connection longer.
+                if let Err(error) = Box::pin(admin.serve(stream, peer)).await {
                     tracing::debug!("an HTTP connection ended: {error}");
                 }
             }

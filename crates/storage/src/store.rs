@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use ferrymq_model::{
-    BodyRef, CatalogEntry, EntryKind, Facts, FiledBody, MessageRef, Place, Position, QueueId, Sequence, Settled, Time,
+    BodyRef, CatalogEntry, EntryKind, Facts, FiledBody, MessageKey, MessageRef, Position, QueueId, Sequence, Settled,
+    Time,
 };
 use hashbrown::{HashMap, HashSet};
 
@@ -74,7 +75,13 @@ pub struct Store {
 impl Store {
     /// Enqueues a message. Each place's sequence is one more than the last of its queue. The durable places are
     /// written to the journal in one record, the transient ones never are.
-    pub fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
+    pub fn enqueue(
+        &mut self,
+        message: &MessageRef<'_>,
+        facts: &Facts,
+        durable: &[MessageKey],
+        transient: &[MessageKey],
+    ) {
         debug_assert_eq!(message.body.bytes().len(), facts.body_bytes as usize, "facts are the message's");
         if !durable.is_empty() {
             self.enqueue_durable(message, facts, durable);
@@ -85,7 +92,7 @@ impl Store {
     }
 
     #[inline]
-    fn enqueue_durable(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place]) {
+    fn enqueue_durable(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[MessageKey]) {
         if places.len() > self.targets_max {
             return self.enqueue_in_portions(message, facts, places);
         }
@@ -95,7 +102,7 @@ impl Store {
 
     /// One record for all these targets might not fit into a file.
     #[cold]
-    fn enqueue_in_portions(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place]) {
+    fn enqueue_in_portions(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[MessageKey]) {
         let own_unit = self.appender.begin_unit();
         for portion in places.chunks(self.targets_max) {
             self.enqueue_durable(message, facts, portion);
@@ -107,7 +114,7 @@ impl Store {
 
     /// The file with the message's body, or for it.
     #[cold]
-    fn blob_file(&mut self, message: &MessageRef<'_>, places: &[Place]) -> BlobFile {
+    fn blob_file(&mut self, message: &MessageRef<'_>, places: &[MessageKey]) -> BlobFile {
         let file = match message.body {
             BodyRef::Filed(filed) if self.takes_up(filed.number) => {
                 BlobFile { number: filed.number, written: Some(filed.crc) }
@@ -147,7 +154,7 @@ impl Store {
         &mut self,
         message: &MessageRef<'_>,
         facts: &Facts,
-        places: &[Place],
+        places: &[MessageKey],
         blob_file: Option<BlobFile>,
     ) {
         let appended = self.appender.enqueue(message, facts, places, blob_file);
@@ -181,7 +188,7 @@ impl Store {
         self.spill.go();
     }
 
-    fn enqueue_transient(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[Place]) {
+    fn enqueue_transient(&mut self, message: &MessageRef<'_>, facts: &Facts, places: &[MessageKey]) {
         let beside = self.shared_body(message);
         let slot = self.transient.append(message, facts, beside, places.len() as u32);
         self.push_slot(slot, places);
@@ -193,7 +200,7 @@ impl Store {
     }
 
     #[inline]
-    fn push_slot(&mut self, slot: Slot, places: &[Place]) {
+    fn push_slot(&mut self, slot: Slot, places: &[MessageKey]) {
         for place in places {
             let key = self.keys.find(place.queue).expect("a message's queues are there");
             let queue = self.queues[key as usize].as_mut().expect("keys are of queues");

@@ -10,4 +10,4 @@ pub use outbox::Outbox;
 pub use parsed::Parsed;
 pub use reader::{Reader, Truncated};
 pub use session::{Encoded, Encoder, LogLine, Moment, Output, Received, Session, Step, Then};
-pub use writer::{Put, Room};
+pub use writer::{BufferSpace, Put};

@@ -50,24 +50,24 @@ impl Put for Vec<u8> {
 ///
 /// Each method of [`Put`] panics if the space is too small.
 #[derive(Debug)]
-pub struct Room<'a> {
+pub struct BufferSpace<'a> {
     rest: &'a mut [u8],
 }
 
-impl Room<'_> {
+impl BufferSpace<'_> {
     /// Lets `write` append at most `bytes_max` bytes to `buffer`.
     #[inline]
-    pub fn append(buffer: &mut Vec<u8>, bytes_max: usize, write: impl FnOnce(&mut Room<'_>)) {
+    pub fn append(buffer: &mut Vec<u8>, bytes_max: usize, write: impl FnOnce(&mut BufferSpace<'_>)) {
         let start = buffer.len();
         buffer.resize(start + bytes_max, 0);
-        let mut room = Room { rest: buffer.get_mut(start..).expect("just made") };
+        let mut room = BufferSpace { rest: buffer.get_mut(start..).expect("just made") };
         write(&mut room);
         let unused = room.rest.len();
         buffer.truncate(start + bytes_max - unused);
     }
 }
 
-impl Put for Room<'_> {
+impl Put for BufferSpace<'_> {
     #[inline]
     fn put_array<const N: usize>(&mut self, bytes: [u8; N]) {
         let rest = std::mem::take(&mut self.rest);
@@ -87,12 +87,12 @@ impl Put for Room<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Put, Room};
+    use super::{BufferSpace, Put};
 
     #[test]
     fn a_room_leaves_what_is_before_it_and_nothing_unused() {
         let mut out = vec![7];
-        Room::append(&mut out, 20, |out| {
+        BufferSpace::append(&mut out, 20, |out| {
             out.put_u8(1);
             out.put_u16(0x0203);
             out.put(b"abc");

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use ferrymq_model::{BodyRef, Dialects, Effect, MessageRef, Origin, Refusal, Reply};
-use ferrymq_wire::{Encoded, Outbox, Put, Room};
+use ferrymq_wire::{BufferSpace, Encoded, Outbox, Put};
 
 use crate::{
     codec::{
@@ -89,7 +89,7 @@ impl FrameEncoder {
         let piece_bytes_max = (self.frame_bytes_max - OVERHEAD_BYTES) as usize;
         let pieces = if inline.len() <= piece_bytes_max { 1 } else { inline.len().div_ceil(piece_bytes_max) };
         let frames = 2 + pieces;
-        Room::append(out.bytes(), payload_bytes + frames * OVERHEAD_BYTES as usize, |out| {
+        BufferSpace::append(out.bytes(), payload_bytes + frames * OVERHEAD_BYTES as usize, |out| {
             put_method(out, channel, method);
             put_header(out, channel, &header);
             put_body(out, channel, inline, self.frame_bytes_max);

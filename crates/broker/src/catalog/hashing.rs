@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::bindings::{Binding, Target};
 use super::ring::Ring;
-use super::routing::Opened;
+use super::routing::LazyHead;
 
 /// What an `x-consistent-hash` exchange hashes.
 #[derive(Debug)]
@@ -141,7 +141,7 @@ impl Shares {
     }
 
     /// The value that is hashed. A message without the header or property counts as one with an empty value.
-    pub(super) fn pick(&self, routing_key: &[u8], envelope: &Opened<'_>) -> Option<&Target> {
+    pub(super) fn pick(&self, routing_key: &[u8], envelope: &LazyHead<'_>) -> Option<&Target> {
         let seed = match &self.by {
             HashedBy::RoutingKey => hash(0, routing_key),
             HashedBy::Header(header) => match envelope.headers().get(header) {

@@ -46,7 +46,7 @@ pub use policy_settings::policy_settings;
 pub use queue_arguments::QueueKind;
 pub(crate) use queues::give_back;
 pub use queues::{Declared, QueueRecord, random_text};
-pub use routing::{Envelope, Holds};
+pub use routing::{Cacheable, Envelope};
 pub use scopes::Scopes;
 
 use access::{Permission, TopicPermission};

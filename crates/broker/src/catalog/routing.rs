@@ -49,7 +49,7 @@ pub(super) struct Found<'a> {
     matched: bool,
     /// The bindings that ask to be named, by the numbers that the catalog gives to bindings.
     named: Vec<QueueId>,
-    holds: Holds,
+    cacheable: Cacheable,
     /// Whether a key has too many words for a topic exchange.
     too_many_words: bool,
     /// The existing queues, while there are bindings of deleted ones.
@@ -63,8 +63,8 @@ impl<'a> Found<'a> {
         there: Option<&'a HashMap<QueueId, Box<QueueRecord>>>,
     ) -> Self {
         let (exchanges, seen, named) = (Vec::new(), BTreeSet::new(), Vec::new());
-        let (holds, too_many_words) = (Holds::UntilChange, false);
-        Self { start, queues, exchanges, seen, matched: false, named, holds, too_many_words, there }
+        let (cacheable, too_many_words) = (Cacheable::UntilEpoch, false);
+        Self { start, queues, exchanges, seen, matched: false, named, cacheable, too_many_words, there }
     }
 }
 
@@ -144,15 +144,15 @@ impl std::fmt::Debug for Envelope<'_> {
 
 /// How long a route is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
+pub enum Cacheable {
     /// For the same exchange and keys, as long as the vhost's epoch does not change.
-    UntilChange,
+    UntilEpoch,
     /// For this message only: an exchange looked at more than its keys.
-    Once,
+    No,
 }
 
 /// An envelope that is read when an exchange looks into it.
-pub(super) struct Opened<'a> {
+pub(super) struct LazyHead<'a> {
     headers: LazyCell<Table, &'a dyn Fn() -> Table>,
     property: &'a dyn Fn(Property) -> Option<Vec<u8>>,
     random: LazyCell<u64, &'a dyn Fn() -> u64>,
@@ -160,7 +160,7 @@ pub(super) struct Opened<'a> {
     delay_ms: LazyCell<Option<u64>, &'a dyn Fn() -> Option<u64>>,
 }
 
-impl<'a> Opened<'a> {
+impl<'a> LazyHead<'a> {
     fn new(envelope: &Envelope<'a>) -> Self {
         Self {
             headers: LazyCell::new(envelope.headers),
@@ -246,7 +246,7 @@ impl Router {
     }
 
     /// Finds the targets for each of `keys`.
-    fn collect<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>, envelope: &Opened<'_>, found: &mut Found<'_>) {
+    fn collect<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>, envelope: &LazyHead<'_>, found: &mut Found<'_>) {
         match self {
             // AMQP-17
             Self::Direct(by_key) => {
@@ -266,13 +266,13 @@ impl Router {
                 found.exchanges[before..].sort_unstable();
             }
             Self::Headers(matchers) => {
-                found.holds = Holds::Once;
+                found.cacheable = Cacheable::No;
                 let matching = matchers.values().filter(|(matcher, _)| matcher.matches(&envelope.headers));
                 matching.for_each(|(_, target)| found.add(target));
             }
             // AMQP-18
             Self::JmsTopic(selectors) => {
-                found.holds = Holds::Once;
+                found.cacheable = Cacheable::No;
                 let headers = envelope.headers();
                 for (selector, target) in selectors.values() {
                     if selector.as_ref().is_some_and(|selector| selector.selects(&|name| headers.get(name))) {
@@ -283,7 +283,7 @@ impl Router {
             // AMQP-18
             Self::ConsistentHash(shares) => {
                 if !shares.looks_at_keys() {
-                    found.holds = Holds::Once;
+                    found.cacheable = Cacheable::No;
                 }
                 // The first key counts, as in RabbitMQ.
                 let target = keys.next().and_then(|key| shares.pick(key, envelope));
@@ -295,7 +295,7 @@ impl Router {
             }
             // AMQP-18
             Self::RecentHistory(all, history) => {
-                found.holds = Holds::Once;
+                found.cacheable = Cacheable::No;
                 if !wants_not_to_be_kept(envelope.headers()) {
                     (envelope.keep)(history);
                 }
@@ -303,7 +303,7 @@ impl Router {
             }
             // AMQP-18
             Self::Random(all) => {
-                found.holds = Holds::Once;
+                found.cacheable = Cacheable::No;
                 found.add_chosen(all.nth(*envelope.random), all.iter());
             }
         }
@@ -312,17 +312,22 @@ impl Router {
 
 impl Exchange {
     /// Finds the targets of its bindings, or of its alternate exchange if no binding matches.
-    fn collect<'a>(&self, keys: impl Iterator<Item = &'a [u8]> + Clone, envelope: &Opened<'_>, found: &mut Found<'_>) {
+    fn collect<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a [u8]> + Clone,
+        envelope: &LazyHead<'_>,
+        found: &mut Found<'_>,
+    ) {
         found.matched = false;
         // AMQP-18
         if let Some(schedule) = self.schedule {
-            found.holds = Holds::Once;
+            found.cacheable = Cacheable::No;
             if envelope.delay_ms.is_some() {
                 return found.put(&Target::Queue(schedule));
             }
         }
         if let Some(named) = &self.named {
-            found.holds = Holds::Once;
+            found.cacheable = Cacheable::No;
             named.router.collect(keys.clone(), envelope, &mut Found::new("", &mut found.named, None));
         }
         self.router.collect(keys, envelope, found);
@@ -359,12 +364,12 @@ impl Catalog {
         more_keys: &[Vec<u8>],
         envelope: &Envelope<'_>,
         targets: &mut Vec<QueueId>,
-    ) -> Result<Holds, Refusal> {
+    ) -> Result<Cacheable, Refusal> {
         targets.clear();
         let vhost = self.vhost(vhost)?;
         // AMQP-21
         let keys = std::iter::once(routing_key).chain(more_keys.iter().map(Vec::as_slice));
-        let mut holds = Holds::UntilChange;
+        let mut cacheable = Cacheable::UntilEpoch;
         // AMQP-11
         if exchange.is_empty() {
             targets.extend(keys.filter_map(|key| vhost.queue_named(key)));
@@ -372,8 +377,8 @@ impl Catalog {
             let start = vhost.exchange(exchange)?;
             let there = (!self.unbinding.is_empty()).then_some(&self.queues);
             let mut found = Found::new(exchange, targets, there);
-            vhost.walk(start, &keys, &Opened::new(envelope), &mut found);
-            holds = found.holds;
+            vhost.walk(start, &keys, &LazyHead::new(envelope), &mut found);
+            cacheable = found.cacheable;
             if found.too_many_words {
                 return Err(too_many_words());
             }
@@ -384,7 +389,7 @@ impl Catalog {
             targets.sort_unstable();
             targets.dedup();
         }
-        Ok(holds)
+        Ok(cacheable)
     }
 }
 
@@ -421,7 +426,7 @@ impl Vhost {
         &self,
         start: &Exchange,
         keys: &(impl Iterator<Item = &'a [u8]> + Clone),
-        envelope: &Opened<'_>,
+        envelope: &LazyHead<'_>,
         found: &mut Found<'_>,
     ) {
         start.collect(keys.clone(), envelope, found);

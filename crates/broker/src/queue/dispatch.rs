@@ -1,6 +1,6 @@
 //! Messages that leave a queue: to subscriptions in turn, to a get, or because they expire.
 
-use ferrymq_model::{DeathReason, Facts, Place, QueueId, Sequence, Settled, SubscriptionId, Time};
+use ferrymq_model::{DeathReason, Facts, MessageKey, QueueId, Sequence, Settled, SubscriptionId, Time};
 use hashbrown::HashMap;
 
 use super::dead_letters::{ToDeadLetter, settled_without_dead_letter};
@@ -27,7 +27,7 @@ pub(super) enum Front {
 
 /// A message that storage has found.
 pub(super) struct Found {
-    place: Place,
+    place: MessageKey,
     handle: u64,
     facts: Facts,
     returned: bool,
@@ -132,7 +132,7 @@ impl Queue {
             }
         }
         settled.flush(ports);
-        if let Some(Place { queue, sequence }) = delivered {
+        if let Some(MessageKey { queue, sequence }) = delivered {
             ports.delivered_up_to(queue, sequence);
         }
         dead
@@ -215,7 +215,12 @@ impl Queue {
                     // The message that storage has found is valid until the next call only.
                     None if dropped.flush(ports) => {}
                     None => {
-                        return Front::Message(Found { place: Place { queue: id, sequence }, handle, facts, returned });
+                        return Front::Message(Found {
+                            place: MessageKey { queue: id, sequence },
+                            handle,
+                            facts,
+                            returned,
+                        });
                     }
                     Some(reason) => {
                         if self.settings.dead_letters.is_some() && self.is_blocked_on_storage(ports) {
@@ -233,7 +238,7 @@ impl Queue {
                             });
                         }
                         self.lose_front(reason, &facts);
-                        dropped.add(Place { queue: id, sequence }, settled_without_dead_letter(reason), ports);
+                        dropped.add(MessageKey { queue: id, sequence }, settled_without_dead_letter(reason), ports);
                     }
                 },
             }
@@ -257,7 +262,7 @@ impl Queue {
     pub(super) fn offer(
         &mut self,
         subscriptions: &mut HashMap<SubscriptionId, Subscription>,
-        place: Place,
+        place: MessageKey,
         content: Content<'_>,
         facts: &Facts,
         returned: bool,
@@ -290,7 +295,7 @@ impl Queue {
     #[inline]
     fn delivery<'a>(
         &self,
-        from: Place,
+        from: MessageKey,
         content: Content<'a>,
         facts: &'a Facts,
         returned: bool,
@@ -363,11 +368,11 @@ pub(super) enum Offer {
 /// Collects settled messages into runs, so that storage is called once for each run.
 #[derive(Default)]
 pub(crate) struct Settling {
-    run: Option<(Place, Sequence, Settled)>,
+    run: Option<(MessageKey, Sequence, Settled)>,
 }
 
 impl Settling {
-    pub(crate) fn add(&mut self, place: Place, why: Settled, ports: &mut impl Ports) {
+    pub(crate) fn add(&mut self, place: MessageKey, why: Settled, ports: &mut impl Ports) {
         match &mut self.run {
             Some((first, last, same)) if *last + 1 == place.sequence && first.queue == place.queue && *same == why => {
                 *last = place.sequence;

@@ -1,7 +1,8 @@
 //! What a shard needs from outside: storage, and connections.
 
 use ferrymq_model::{
-    CatalogEntry, DeathReason, Facts, MessageRef, OwnedMessage, Place, QueueId, Sequence, Settled, SubscriptionId, Time,
+    CatalogEntry, DeathReason, Facts, MessageKey, MessageRef, OwnedMessage, QueueId, Sequence, Settled, SubscriptionId,
+    Time,
 };
 
 use super::QueueSettings;
@@ -17,7 +18,7 @@ pub trait Ports {
     /// Store a message in these places; `durable` ones must survive a restart.
     ///
     /// A queue's sequences ascend by one; a message that is never stored takes none.
-    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]);
+    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[MessageKey], transient: &[MessageKey]);
 
     /// The first message of `queue` at or after `from` that is stored and not settled. Its handle is valid for the
     /// next call only, which delivers or dead-letters the message; until it is settled, it can be found again in
@@ -161,7 +162,7 @@ pub enum Content<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
     /// Its place. Without meaning if it is settled already.
-    pub from: Place,
+    pub from: MessageKey,
     /// Its properties and body.
     pub content: Content<'a>,
     /// Its facts.

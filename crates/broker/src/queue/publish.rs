@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ferrymq_model::{Annotations, DeathReason, Facts, MessageRef, Place, QueueId, Settled, SubscriptionId};
+use ferrymq_model::{Annotations, DeathReason, Facts, MessageKey, MessageRef, QueueId, Settled, SubscriptionId};
 use hashbrown::HashMap;
 
 use super::commit::Committed;
@@ -154,7 +154,7 @@ impl Shard {
 
     /// Offers a message that was just stored, if nothing else is ready. If it is the first one, its expiry is
     /// checked.
-    fn offer_stored(&mut self, place: Place, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
+    fn offer_stored(&mut self, place: MessageKey, message: &MessageRef<'_>, facts: &Facts, ports: &mut impl Ports) {
         let id = place.queue.queue();
         let queue = self.queues.get_mut(&id).expect("the message was just put into it");
         if queue.ready != 1 && !queue.is_new_front(lane_of(place.queue)) {
@@ -233,7 +233,7 @@ impl Queue {
         facts: &Facts,
         durable: bool,
         ports: &mut impl Ports,
-    ) -> Option<Place> {
+    ) -> Option<MessageKey> {
         self.counters.published += 1;
         self.expiring |= facts.expires.is_some();
         // AMQP-66
@@ -243,7 +243,7 @@ impl Queue {
             lane.drain();
         }
         if self.ready == 0 {
-            let place = Place { queue: self.id.lane(number), sequence: lane.next() };
+            let place = MessageKey { queue: self.id.lane(number), sequence: lane.next() };
             let content = Content::Passing(message);
             if !durable && self.offer(subscriptions, place, content, facts, false, Offer::ToAutoAck, ports).is_some() {
                 return None;
@@ -257,6 +257,6 @@ impl Queue {
         }
         self.ready += 1;
         self.ready_bytes += u64::from(facts.body_bytes);
-        Some(Place { queue: self.id.lane(number), sequence: self.lanes.get_mut(number).push() })
+        Some(MessageKey { queue: self.id.lane(number), sequence: self.lanes.get_mut(number).push() })
     }
 }

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use ferrymq_model::{Place, QueueCounters, QueueCounts, QueueId, QueueState, Refusal, SubscriptionId, Time};
+use ferrymq_model::{MessageKey, QueueCounters, QueueCounts, QueueId, QueueState, Refusal, SubscriptionId, Time};
 use hashbrown::HashMap;
 
 use super::{
@@ -52,8 +52,8 @@ pub struct Shard {
     /// Subscriptions that want to know when these queues have no ready message.
     pub(super) draining: BTreeMap<QueueId, Vec<SubscriptionId>>,
     /// Kept for their memory.
-    pub(super) durable_places: Vec<Place>,
-    pub(super) transient_places: Vec<Place>,
+    pub(super) durable_places: Vec<MessageKey>,
+    pub(super) transient_places: Vec<MessageKey>,
 }
 
 #[derive(Debug)]

@@ -17,7 +17,7 @@ mod due_times;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ferrymq_model::{Facts, Name, Place, QueueId, Sequence, Settled, Time};
+use ferrymq_model::{Facts, MessageKey, Name, QueueId, Sequence, Settled, Time};
 
 use crate::queue::{Next, Ports, Recovered, Settling};
 use digits::{end_of, is_finest, lane_of, start_of};
@@ -70,7 +70,7 @@ struct Lane {
 /// A message whose delay is over.
 #[derive(Debug)]
 pub(crate) struct Coming {
-    pub(crate) place: Place,
+    pub(crate) place: MessageKey,
     pub(crate) handle: u64,
     pub(crate) facts: Facts,
     lane: u8,
@@ -116,13 +116,13 @@ impl Schedule {
     }
 
     /// A message arrives that is due after `now`; returns its place.
-    pub(crate) fn arrive(&mut self, due: Time, now: Time, ports: &mut impl Ports) -> Place {
+    pub(crate) fn arrive(&mut self, due: Time, now: Time, ports: &mut impl Ports) -> MessageKey {
         // No lane begins before the base, so existing messages stay in the right lanes.
         let base = self.starts.first().map_or(now, |(start, _)| now.min(Time(start.0.saturating_sub(1))));
         self.put(lane_of(base, due), due, ports)
     }
 
-    fn put(&mut self, number: u8, due: Time, ports: &mut impl Ports) -> Place {
+    fn put(&mut self, number: u8, due: Time, ports: &mut impl Ports) -> MessageKey {
         let queue = self.id.lane(number);
         let lane = self.lanes.entry(number).or_insert_with(|| {
             ports.create_lane(queue, self.settings.durable);
@@ -139,7 +139,7 @@ impl Schedule {
         lane.messages += 1;
         self.messages += 1;
         self.begins(number, start_of(number, due));
-        Place { queue, sequence }
+        MessageKey { queue, sequence }
     }
 
     /// A lane has a message that is due at this time or soon after it.
@@ -215,7 +215,7 @@ impl Schedule {
                 }
                 Next::End => self.nothing_behind(task),
                 Next::Message { sequence, handle, facts } => {
-                    let coming = Coming { place: Place { queue, sequence }, handle, facts, lane: task.lane };
+                    let coming = Coming { place: MessageKey { queue, sequence }, handle, facts, lane: task.lane };
                     if let Some(coming) = self.found(task, coming, settled, ports) {
                         return Some(coming);
                     }
@@ -290,7 +290,7 @@ impl Schedule {
             What::Sort { start } => {
                 let (message, persistent) = ports.copy(coming.handle);
                 let to = [self.put(lane_of(start, due), due, ports)];
-                let (durable, transient): (&[Place], &[Place]) =
+                let (durable, transient): (&[MessageKey], &[MessageKey]) =
                     if persistent && self.settings.durable { (&to, &[]) } else { (&[], &to) };
                 ports.enqueue(&message.borrowed(), &coming.facts, durable, transient);
                 settled.add(coming.place, Settled::Moved, ports);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ferrymq_broker::{Caller, Envelope, Holds};
+use ferrymq_broker::{Cacheable, Caller, Envelope};
 use ferrymq_model::{BindCommand, ConnectionId, Destination, Name, Property, QueueId, Refusal, Table, Value};
 
 use crate::desk::{Desk, check};
@@ -22,7 +22,7 @@ fn bind(desk: &mut Desk, exchange: &str, queue: &str, key: &str) -> Result<(), R
 }
 
 /// The targets of a message, and how long that is valid. Its message id is `header`, too.
-fn route(desk: &Desk, exchange: &str, key: &str, header: &str, random: u64) -> (Option<QueueId>, Holds) {
+fn route(desk: &Desk, exchange: &str, key: &str, header: &str, random: u64) -> (Option<QueueId>, Cacheable) {
     let headers = || Table(vec![("h".to_owned(), Value::Text(header.to_owned()))]);
     let property = |which| (which == Property::MessageId).then(|| header.as_bytes().to_vec());
     let envelope = Envelope { headers: &headers, property: &property, random: &|| random, ..Envelope::EMPTY };
@@ -58,7 +58,7 @@ fn a_consistent_hash_gives_each_binding_its_weight_and_keeps_to_it() {
     let by_key = |desk: &Desk, number: u64| route(desk, "x", &format!("key-{number}"), "", 0).0;
     let before = shares(&desk, |number| by_key(&desk, number));
     assert!((900..1_100).contains(&before["a"]), "a quarter: {before:?}");
-    assert_eq!(route(&desk, "x", "k", "", 0).1, Holds::UntilChange);
+    assert_eq!(route(&desk, "x", "k", "", 0).1, Cacheable::UntilEpoch);
     let owners: Vec<_> = (0..MESSAGES).map(|number| by_key(&desk, number)).collect();
     let mut desk = desk.restarted();
     assert!((0..MESSAGES).map(|number| by_key(&desk, number)).eq(owners.iter().copied()), "after a restart");
@@ -76,7 +76,7 @@ fn a_consistent_hash_may_look_at_a_header() {
     let mut desk = desk_with("x x-consistent-hash hash-header=h", &[("a", "1"), ("b", "1")]);
     let shares = shares(&desk, |number| route(&desk, "x", "same", &format!("value-{number}"), 0).0);
     assert!(shares["a"] > 1_800 && shares["b"] > 1_800, "{shares:?}");
-    assert_eq!(route(&desk, "x", "k", "v", 0).1, Holds::Once);
+    assert_eq!(route(&desk, "x", "k", "v", 0).1, Cacheable::No);
     check(bind(&mut desk, "x", "a", "0"), "The binding key must be greater than 0");
     check(bind(&mut desk, "x", "a", "-5"), "The binding key must be greater than 0");
     check(bind(&mut desk, "x", "a", "many"), "The binding key must be an integer: <<\"many\">>");
@@ -92,7 +92,7 @@ fn a_consistent_hash_may_look_at_what_a_message_says_of_itself() {
     let desk = desk_with("x x-consistent-hash hash-property=message_id", &[("a", "1"), ("b", "1")]);
     let by_id = shares(&desk, |number| route(&desk, "x", "same", &format!("id-{number}"), 0).0);
     assert!(by_id["a"] > 1_800 && by_id["b"] > 1_800, "{by_id:?}");
-    assert_eq!(route(&desk, "x", "k", "id", 0).1, Holds::Once);
+    assert_eq!(route(&desk, "x", "k", "id", 0).1, Cacheable::No);
     let desk = desk_with("x x-consistent-hash hash-property=timestamp", &[("a", "1"), ("b", "1")]);
     let owner = |number| route(&desk, "x", &format!("key-{number}"), &format!("id-{number}"), 0).0;
     assert!((0..100).all(|number| owner(number) == owner(0)), "messages without it are all the same one's");
@@ -103,11 +103,11 @@ fn a_modulus_hash_spreads_by_key_and_chance_by_chance() {
     let desk = desk_with("x x-modulus-hash", &[("a", ""), ("b", "any"), ("b", "other")]);
     let spread = shares(&desk, |number| route(&desk, "x", &format!("key-{number}"), "", 0).0);
     assert!(spread["a"] > 1_800 && spread["b"] > 1_800, "two queues, whatever their bindings: {spread:?}");
-    assert_eq!(route(&desk, "x", "k", "", 0).1, Holds::UntilChange);
+    assert_eq!(route(&desk, "x", "k", "", 0).1, Cacheable::UntilEpoch);
     let desk = desk_with("x x-random", &[("a", ""), ("b", ""), ("c", "")]);
     let spread = shares(&desk, |number| route(&desk, "x", "same", "", number).0);
     assert!(spread.values().all(|share| *share >= MESSAGES / 3), "{spread:?}");
-    assert_eq!(route(&desk, "x", "k", "", 0).1, Holds::Once);
+    assert_eq!(route(&desk, "x", "k", "", 0).1, Cacheable::No);
     let desk = desk_with("x x-local-random", &[("a", ""), ("b", "")]);
     let spread = shares(&desk, |number| route(&desk, "x", "same", "", number).0);
     assert!(spread.values().all(|share| *share == MESSAGES / 2), "{spread:?}");

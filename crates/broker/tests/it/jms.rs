@@ -1,6 +1,6 @@
 //! Bindings with selectors: evaluated, recovered after a restart, removed when they are unbound.
 
-use ferrymq_broker::{Envelope, Holds};
+use ferrymq_broker::{Cacheable, Envelope};
 use ferrymq_model::{BindCommand, Destination, Name, QueueId, Table, Value};
 
 use crate::desk::Desk;
@@ -15,7 +15,7 @@ fn routed(desk: &Desk, n: i64) -> Vec<QueueId> {
     let envelope = Envelope { headers: &headers, ..Envelope::EMPTY };
     let mut targets = Vec::new();
     let holds = desk.catalog.route("/", "x", b"any", &[], &envelope, &mut targets).unwrap();
-    assert_eq!(holds, Holds::Once);
+    assert_eq!(holds, Cacheable::No);
     targets
 }
 

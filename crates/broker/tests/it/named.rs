@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use ferrymq_broker::{Envelope, Holds};
+use ferrymq_broker::{Cacheable, Envelope};
 use ferrymq_model::{
     Annotations, BindingSpec, BodyRef, Destination, DialectId, Facts, MessageRef, Name, QueueId, Table, Value,
 };
@@ -23,7 +23,7 @@ impl Desk {
     }
 
     /// The queues of a message, what is matched, and whether the route holds.
-    fn routes(&self, exchange: &str, key: &[u8]) -> (Vec<QueueId>, Vec<(QueueId, u64)>, Holds) {
+    fn routes(&self, exchange: &str, key: &[u8]) -> (Vec<QueueId>, Vec<(QueueId, u64)>, Cacheable) {
         let (mut targets, found) = (Vec::new(), RefCell::new(Vec::new()));
         let matched = |queue, number| found.borrow_mut().push((queue, number));
         let headers = || Table(vec![("h".to_owned(), Value::Text("v".to_owned()))]);
@@ -46,15 +46,15 @@ fn each_kind_names_the_bindings_that_match() {
     }
     desk.bind_numbered("amq.topic", "a", "#", 5);
     desk.bind("amq.topic", "b", Table::default()).unwrap();
-    assert_eq!(desk.routes("amq.direct", b"k"), (vec![a], vec![(a, 7)], Holds::Once));
-    assert_eq!(desk.routes("amq.topic", b"k"), (vec![a, b], vec![(a, 5), (a, 7)], Holds::Once));
-    assert_eq!(desk.routes("amq.fanout", b"k"), (vec![a, b], vec![(a, 7), (b, 8)], Holds::Once));
-    assert_eq!(desk.routes("history", b"k"), (vec![a, b], vec![(a, 7), (b, 8)], Holds::Once));
+    assert_eq!(desk.routes("amq.direct", b"k"), (vec![a], vec![(a, 7)], Cacheable::No));
+    assert_eq!(desk.routes("amq.topic", b"k"), (vec![a, b], vec![(a, 5), (a, 7)], Cacheable::No));
+    assert_eq!(desk.routes("amq.fanout", b"k"), (vec![a, b], vec![(a, 7), (b, 8)], Cacheable::No));
+    assert_eq!(desk.routes("history", b"k"), (vec![a, b], vec![(a, 7), (b, 8)], Cacheable::No));
     for (number, value) in [(1, "v"), (2, "w")] {
         let arguments = numbered(number, &[("x-match", "all-with-x"), ("h", value)]);
         desk.bind_to(Destination::Queue(Name::from("a")), "amq.headers", arguments).unwrap();
     }
-    assert_eq!(desk.routes("amq.headers", b"k"), (vec![a], vec![(a, 1)], Holds::Once));
+    assert_eq!(desk.routes("amq.headers", b"k"), (vec![a], vec![(a, 1)], Cacheable::No));
     // Through a second exchange, and after a restart.
     desk.exchange("first fanout durable").unwrap();
     desk.queue("c durable").unwrap();
@@ -70,9 +70,9 @@ fn without_such_a_binding_routes_hold_as_ever() {
     let mut desk = Desk::new();
     let a = desk.queue("a").unwrap();
     desk.bind("amq.topic", "a", Table::default()).unwrap();
-    assert_eq!(desk.routes("amq.topic", b"k"), (vec![a], vec![], Holds::UntilChange));
+    assert_eq!(desk.routes("amq.topic", b"k"), (vec![a], vec![], Cacheable::UntilEpoch));
     desk.bind_numbered("amq.topic", "a", "never", 1);
-    assert_eq!(desk.routes("amq.topic", b"k"), (vec![a], vec![], Holds::Once));
+    assert_eq!(desk.routes("amq.topic", b"k"), (vec![a], vec![], Cacheable::No));
     let request = ferrymq_model::BindCommand {
         destination: Destination::Queue(Name::from("a")),
         exchange: Name::from("amq.topic"),
@@ -83,7 +83,7 @@ fn without_such_a_binding_routes_hold_as_ever() {
     let (vhost, user) = (Name::from("/"), Name::from("guest"));
     let caller = ferrymq_broker::Caller::of_user(&vhost, &user, ferrymq_model::ConnectionId(1));
     desk.catalog.unbind(&caller, &request, &mut changes).unwrap();
-    assert_eq!(desk.routes("amq.topic", b"k"), (vec![a], vec![], Holds::UntilChange));
+    assert_eq!(desk.routes("amq.topic", b"k"), (vec![a], vec![], Cacheable::UntilEpoch));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use ferrymq_broker::{Content, Dead, DelayedMessage, Delivery, Next, Ports, Recovered, RoutedMessage, Taken};
 use ferrymq_model::{
-    CatalogEntry, DeathReason, DialectId, EntryKind, Facts, MessageRef, Name, OwnedBody, OwnedMessage, Place, QueueId,
-    QueueState, Sequence, Settled, SubscriptionId, Time,
+    CatalogEntry, DeathReason, DialectId, EntryKind, Facts, MessageKey, MessageRef, Name, OwnedBody, OwnedMessage,
+    QueueId, QueueState, Sequence, Settled, SubscriptionId, Time,
 };
 
 use crate::random::Random;
@@ -38,7 +38,7 @@ pub enum Event {
     },
     Delivered {
         subscription: u64,
-        place: Place,
+        place: MessageKey,
         body_bytes: u32,
         given: Given,
     },
@@ -46,7 +46,7 @@ pub enum Event {
         subscription: u64,
     },
     Got {
-        place: Place,
+        place: MessageKey,
         body_bytes: u32,
         given: Given,
         remaining: u64,
@@ -294,7 +294,7 @@ impl Port {
 }
 
 impl Ports for Port {
-    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
+    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[MessageKey], transient: &[MessageKey]) {
         self.decided();
         let number = number_of(message);
         if self.written.get(&number).is_some_and(|written| !written.deaths.is_empty()) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ferrymq_broker::{Caller, Catalog, DeleteWhen, Epoch, HashKey, Shard};
 use ferrymq_model::{
     Access, BindCommand, CatalogEntry, ConnectionId, DeclareExchange, DeclareQueue, DeleteExchange, DeleteQueue,
-    Destination, Name, Place, QueueId, Refusal, SubscriptionId, Time,
+    Destination, MessageKey, Name, QueueId, Refusal, SubscriptionId, Time,
 };
 
 use crate::port::{Event, Port};
@@ -24,7 +24,7 @@ pub struct Held {
     pub connection: u64,
     pub subscription: Option<u64>,
     queue: String,
-    place: Place,
+    place: MessageKey,
     message: u64,
     body_bytes: u32,
 }
@@ -311,7 +311,7 @@ impl World {
         Ok(())
     }
 
-    fn hold(&mut self, connection: u64, subscription: Option<u64>, place: Place, message: u64, body_bytes: u32) {
+    fn hold(&mut self, connection: u64, subscription: Option<u64>, place: MessageKey, message: u64, body_bytes: u32) {
         let queue = self.names[&place.queue.queue()].clone();
         self.held.push(Held { connection, subscription, queue, place, message, body_bytes });
     }

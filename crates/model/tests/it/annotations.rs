@@ -4,23 +4,23 @@ use ferrymq_model::{Annotations, DeathPlace, DeathReason, DeathRecord, Time};
 use proptest::{collection::vec, option, prelude::*};
 
 /// Queue, reason, exchange.
-type Place = (String, Option<DeathReason>, String);
+type MessageKey = (String, Option<DeathReason>, String);
 
 /// Where, count and time, keys, time to live, place in the publisher's list.
-type Record = (Place, [u64; 2], Vec<Vec<u8>>, Option<u64>, Option<u32>);
+type Record = (MessageKey, [u64; 2], Vec<Vec<u8>>, Option<u64>, Option<u32>);
 
 /// Parts of annotations that own their data.
 #[derive(Clone, Debug)]
 struct Parts {
     deaths: Vec<Record>,
-    first: Option<Place>,
-    last: Option<Place>,
+    first: Option<MessageKey>,
+    last: Option<MessageKey>,
     flags: [bool; 3],
     address: Option<Vec<u8>>,
     bindings: Vec<u64>,
 }
 
-fn place((queue, reason, exchange): &Place) -> DeathPlace<'_> {
+fn place((queue, reason, exchange): &MessageKey) -> DeathPlace<'_> {
     DeathPlace { queue: queue.into(), reason: *reason, exchange: exchange.into() }
 }
 

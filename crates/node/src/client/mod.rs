@@ -11,7 +11,7 @@ mod fan_out;
 mod filing;
 mod held;
 mod history;
-mod life;
+mod lifecycle;
 mod message;
 mod pacing;
 mod prepare;

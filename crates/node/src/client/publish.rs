@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use ferrymq_broker::{Catalog, History, Holds, Published, Rights};
+use ferrymq_broker::{Cacheable, Catalog, History, Published, Rights};
 use ferrymq_model::{
     Event, MessageRef, Position, Publish, PublishExtras, PublishOutcome, QueueId, Refusal, ReturnReason, TransactionId,
 };
@@ -440,11 +440,11 @@ impl Client {
             catalog.check_claim(&caller, claimed)?;
         }
         let mut queues = Vec::new();
-        let (holds, matched) = self.node.route(&catalog, caller.vhost, publish, &message, purpose, &mut queues)?;
+        let (cacheable, matched) = self.node.route(&catalog, caller.vhost, publish, &message, purpose, &mut queues)?;
         drop(catalog);
         self.matched = matched;
         targets.extend_from_slice(&queues);
-        if holds == Holds::UntilChange && more_keys.is_empty() {
+        if cacheable == Cacheable::UntilEpoch && more_keys.is_empty() {
             self.routes.keep(message.exchange, message.routing_key, queues);
         }
         Ok(())
@@ -563,16 +563,17 @@ impl Node {
         message: &MessageRef<'_>,
         purpose: Purpose<'_>,
         targets: &mut Vec<QueueId>,
-    ) -> Result<(Holds, Vec<(QueueId, u64)>), Refusal> {
+    ) -> Result<(Cacheable, Vec<(QueueId, u64)>), Refusal> {
         let more_keys = publish.more_keys();
         // Under the catalog's lock: a binding that is made at the same time gets the message exactly once.
         let keep = |history: &History| match purpose {
             Purpose::Publish => self.keep(history, kept_of(publish, message)),
             Purpose::Check(keeps) => keeps.set(true),
         };
-        let (holds, matched) = with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
-            catalog.route(vhost, message.exchange, message.routing_key, more_keys, envelope, targets)
-        });
-        Ok((holds?, matched))
+        let (cacheable, matched) =
+            with_envelope(&self.dialects, message, &|| self.random() as u64, &keep, |envelope| {
+                catalog.route(vhost, message.exchange, message.routing_key, more_keys, envelope, targets)
+            });
+        Ok((cacheable?, matched))
     }
 }

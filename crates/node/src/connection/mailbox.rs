@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ferrymq_broker::{Delivery as Offer, SequenceRange, Taken};
 use ferrymq_model::{
-    Answer, ChannelOptions, Credit, Deliveries, Event, Limits, MessageRef, Name, OnRefusal, Origin, Place, Position,
-    QueueId, Refusal, Reply, Subscribe, Time, TransactionId,
+    Answer, ChannelOptions, Credit, Deliveries, Event, Limits, MessageKey, MessageRef, Name, OnRefusal, Origin,
+    Position, QueueId, Refusal, Reply, Subscribe, Time, TransactionId,
 };
 use hashbrown::HashMap;
 
@@ -427,7 +427,7 @@ pub fn add_to(ranges: &mut Vec<SequenceRange>, delivery: &Delivery) {
     if delivery.is_accepted {
         return;
     }
-    let Place { queue, sequence } = delivery.place;
+    let MessageKey { queue, sequence } = delivery.place;
     let body_bytes = u64::from(delivery.body_bytes);
     match ranges.last_mut() {
         Some(last) if last.queue == queue && last.last + 1 == sequence => {

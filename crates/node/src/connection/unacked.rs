@@ -8,13 +8,13 @@ use std::{
     ops::RangeInclusive,
 };
 
-use ferrymq_model::{Deliveries, DeliveryIds, Place, Time};
+use ferrymq_model::{Deliveries, DeliveryIds, MessageKey, Time};
 
 /// A delivery that is not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Where the message came from.
-    pub place: Place,
+    pub place: MessageKey,
     /// The subscription that got it, by its number in the connection; `None` for get.
     pub subscription: Option<u32>,
     /// Length of its body in bytes.
@@ -166,7 +166,7 @@ impl Unacked {
     }
 
     /// Whether the delivery of this id is unsettled, came from this place, and is not accepted.
-    pub fn holds(&self, id: u64, place: Place) -> bool {
+    pub fn holds(&self, id: u64, place: MessageKey) -> bool {
         let Some(tag) = self.unsettled_tag(id) else { return false };
         let found = match tag.checked_sub(self.base) {
             None => self.stuck.get(&tag).copied(),
@@ -428,7 +428,7 @@ mod tests {
     use ferrymq_model::QueueId;
 
     fn delivery(sequence: u64) -> Delivery {
-        let place = Place { queue: QueueId(256), sequence };
+        let place = MessageKey { queue: QueueId(256), sequence };
         Delivery { place, subscription: None, body_bytes: 1, is_accepted: false }
     }
 

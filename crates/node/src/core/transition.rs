@@ -7,8 +7,8 @@ use ferrymq_broker::{
     Shard, Taken,
 };
 use ferrymq_model::{
-    CatalogEntry, Facts, MessageRef, Name, OwnedMessage, Place, Position, QueueId, Sequence, Settled, SubscriptionId,
-    Time,
+    CatalogEntry, Facts, MessageKey, MessageRef, Name, OwnedMessage, Position, QueueId, Sequence, Settled,
+    SubscriptionId, Time,
 };
 use ferrymq_storage::{Backpressure, Handle, Store};
 
@@ -353,7 +353,7 @@ impl Deferred {
 }
 
 impl Ports for Transition<'_> {
-    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[Place], transient: &[Place]) {
+    fn enqueue(&mut self, message: &MessageRef<'_>, facts: &Facts, durable: &[MessageKey], transient: &[MessageKey]) {
         self.store.enqueue(message, facts, durable, transient);
     }
 
@@ -437,7 +437,7 @@ impl Ports for Transition<'_> {
             Content::Stored(handle) => self.stored(handle),
         };
         let fits = message.needed_bytes() <= connection.properties_bytes_max();
-        let Place { queue, sequence } = delivery.from;
+        let MessageKey { queue, sequence } = delivery.from;
         let body_bytes = delivery.facts.body_bytes.into();
         let unclaimed = SequenceRange { queue, first: sequence, last: sequence, body_bytes };
         let mut mailbox = connection.mailbox();

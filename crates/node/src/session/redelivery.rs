@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use ferrymq_broker::{Next, Ports, SequenceRange};
-use ferrymq_model::{Deliveries, MessageRef, Place, QueueId, Settlement};
+use ferrymq_model::{Deliveries, MessageKey, MessageRef, QueueId, Settlement};
 
 use crate::{
     client::{Client, consume::begin_pull},
@@ -23,7 +23,7 @@ pub struct Redelivery {
     pub channel: u16,
     pub id: u64,
     pub subscription: Option<u32>,
-    pub place: Place,
+    pub place: MessageKey,
 }
 
 /// What became of one.

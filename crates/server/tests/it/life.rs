@@ -11,7 +11,8 @@ fn it_announces_its_listeners_and_is_ready() {
     for path in ["/health/live", "/health/ready"] {
         assert_eq!(server.get(path), ("HTTP/1.1 200 OK".to_owned(), r#"{"status":"ok"}"#.to_owned()));
     }
-    assert!(server.get("/api/overview").0.contains("404"));
+    assert!(server.get("/api/overview").0.contains("401"), "nobody has logged in");
+    assert!(server.get("/nothing").0.contains("404"));
     assert!(server.terminate().success());
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ferrymq_model::{CatalogEntry, Facts, MessageRef, Place, Position, QueueId, Sequence, Settled, Time};
+use ferrymq_model::{CatalogEntry, Facts, MessageKey, MessageRef, Position, QueueId, Sequence, Settled, Time};
 use parking_lot::MutexGuard;
 
 use super::closed::Settlement;
@@ -160,7 +160,7 @@ impl Appender {
         &mut self,
         message: &MessageRef<'_>,
         facts: &Facts,
-        targets: &[Place],
+        targets: &[MessageKey],
         blob_file: Option<BlobFile>,
     ) -> Appended {
         let head = ENQUEUE_BYTES + targets.len() * TARGET_BYTES;

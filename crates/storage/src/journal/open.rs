@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferrymq_model::{Place, Position, QueueId, Sequence, Settled};
+use ferrymq_model::{MessageKey, Position, QueueId, Sequence, Settled};
 use parking_lot::{Condvar, Mutex};
 
 use super::closed::{Closed, Settlement, Unit};
@@ -277,7 +277,7 @@ pub(crate) struct OpenGroup {
     pub end: u32,
     pub messages: u32,
     settlements: Vec<Settlement>,
-    delivered: Vec<Place>,
+    delivered: Vec<MessageKey>,
     bodies: Vec<(u32, Bytes)>,
     blob_files: Vec<(u64, Bytes)>,
     /// Bytes of bodies that need their own files and have none yet, in this group and in closed ones.
@@ -287,7 +287,7 @@ pub(crate) struct OpenGroup {
     /// Counts units.
     units: u64,
     /// How far queues were delivered in the unit.
-    unit_delivered: Vec<Place>,
+    unit_delivered: Vec<MessageKey>,
     /// Where a unit ended that began in an earlier group; 0 if there was none.
     finished_to: u32,
     pub closed: VecDeque<Closed>,
@@ -397,7 +397,7 @@ impl OpenGroup {
     }
 
     /// The marks of delivery of the unit, which are its last records.
-    pub fn take_unit_marks(&mut self) -> Vec<Place> {
+    pub fn take_unit_marks(&mut self) -> Vec<MessageKey> {
         std::mem::take(&mut self.unit_delivered)
     }
 
@@ -455,7 +455,7 @@ impl OpenGroup {
             marks[mark.index as usize].sequence = sequence;
         } else {
             *mark = Mark { group, index: marks.len() as u32 };
-            marks.push(Place { queue, sequence });
+            marks.push(MessageKey { queue, sequence });
         }
     }
 

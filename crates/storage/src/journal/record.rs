@@ -13,7 +13,7 @@
 //! | put, delete | u32 key bytes, key, value |
 //! | create queue, delete queue | queue |
 
-use ferrymq_model::{EntryKind, Place, QueueId, Sequence, Time};
+use ferrymq_model::{EntryKind, MessageKey, QueueId, Sequence, Time};
 
 use crate::fields::{FieldWriter, Fields};
 use crate::stored::Stored;
@@ -66,7 +66,7 @@ pub(crate) fn write_head(out: &mut FieldWriter<'_>, kind: Kind, record_bytes: us
 }
 
 /// Writes how far a queue was delivered.
-pub(crate) fn write_delivered(out: &mut FieldWriter<'_>, place: Place) {
+pub(crate) fn write_delivered(out: &mut FieldWriter<'_>, place: MessageKey) {
     write_head(out, Kind::Delivered, DELIVERED_BYTES, 0);
     out.u64(place.queue.0);
     out.u64(place.sequence);
@@ -100,11 +100,11 @@ pub(crate) enum Record<'a> {
 pub(crate) struct Targets<'a>(&'a [u8]);
 
 impl Targets<'_> {
-    pub fn iter(&self) -> impl Iterator<Item = Place> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = MessageKey> + '_ {
         let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         self.0.chunks_exact(TARGET_BYTES).map(move |target| {
             let (queue, sequence) = target.split_at(8);
-            Place { queue: QueueId(number(queue)), sequence: number(sequence) }
+            MessageKey { queue: QueueId(number(queue)), sequence: number(sequence) }
         })
     }
 }

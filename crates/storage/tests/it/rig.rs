@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use ferrymq_model::{BodyRef, DialectId, Facts, MessageRef, Place, Position, QueueId, Sequence, Time};
+use ferrymq_model::{BodyRef, DialectId, Facts, MessageKey, MessageRef, Position, QueueId, Sequence, Time};
 use ferrymq_storage::{
     Backpressure, Disk, Driver, FatalError, Next, Notify, OpenError, Options, RealDisk, Recovered, Store, open,
 };
@@ -259,8 +259,8 @@ pub fn small() -> Options {
     Options { file_bytes: 256 << 10, ..Options::default() }
 }
 
-pub fn place(queue: u64, sequence: Sequence) -> Place {
-    Place { queue: QueueId(queue), sequence }
+pub fn place(queue: u64, sequence: Sequence) -> MessageKey {
+    MessageKey { queue: QueueId(queue), sequence }
 }
 
 /// A message whose body is `body`.
@@ -281,7 +281,7 @@ pub fn facts(body: BodyRef<'_>) -> Facts {
 }
 
 /// Puts a durable message into queues.
-pub fn publish(store: &mut Store, body: &[u8], places: &[Place]) {
+pub fn publish(store: &mut Store, body: &[u8], places: &[MessageKey]) {
     let body = BodyRef::Inline(body);
     store.enqueue(&message(body), &facts(body), places, &[]);
 }

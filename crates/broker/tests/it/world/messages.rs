@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ferrymq_broker::{Catalog, DeleteWhen, Got, HashKey, SequenceRange, Shard, Subscriber};
-use ferrymq_model::{Access, ConnectionId, Place, QueueId, Settlement, SubscriptionId};
+use ferrymq_model::{Access, ConnectionId, MessageKey, QueueId, Settlement, SubscriptionId};
 
 use super::{Checked, Held, World, caller, names, plain, shard_of};
 use crate::port::Event;
@@ -205,7 +205,7 @@ impl World {
 pub(super) fn ranges_of(chosen: &[Held]) -> Vec<SequenceRange> {
     let mut ranges: Vec<SequenceRange> = Vec::new();
     for held in chosen {
-        let Place { queue, sequence } = held.place;
+        let MessageKey { queue, sequence } = held.place;
         let body_bytes = u64::from(held.body_bytes);
         match ranges.last_mut() {
             Some(last) if last.queue == queue && last.last + 1 == sequence => {

@@ -91,7 +91,7 @@ impl Admin {
         peer: SocketAddr,
     ) -> io::Result<()> {
         let entered = self.open.enter();
-        let router = self.router.clone().layer(Extension(Peer(peer)));
+        let router = self.router.clone().layer(Extension(Peer(peer))).layer(Extension(self.hosts.clone()));
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME_MAX)

@@ -20,6 +20,7 @@ use ferrymq_model::Managed;
 #[derive(Clone)]
 pub struct Admin {
     router: Router,
+    hosts: Hosts,
     open: Arc<connection::Open>,
 }
 
@@ -41,7 +42,17 @@ impl Admin {
             .method_not_allowed_fallback(responses::method_not_allowed)
             .layer(middleware::map_response(responses::add_headers))
             .with_state(managed);
-        Self { router, open: Arc::new(connection::Open::new(connection::CONNECTIONS_MAX)) }
+        Self {
+            router,
+            hosts: Hosts(Arc::default()),
+            open: Arc::new(connection::Open::new(connection::CONNECTIONS_MAX)),
+        }
+    }
+
+    /// Clients on this machine may also use these names for it, besides `localhost` and addresses.
+    #[must_use]
+    pub fn with_hosts(self, hosts: Vec<String>) -> Self {
+        Self { hosts: Hosts(hosts.into()), ..self }
     }
 
     /// Lowers the maximum number of connections at the same time to `max`, if that is fewer. For a further connection
@@ -52,6 +63,10 @@ impl Admin {
     }
 }
 
+/// Names of this machine.
+#[derive(Clone, Debug)]
+struct Hosts(Arc<[String]>);
+
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
 struct Peer(std::net::SocketAddr);
@@ -59,7 +74,8 @@ struct Peer(std::net::SocketAddr);
 async fn api(
     State(managed): State<Arc<dyn Managed>>,
     Extension(Peer(peer)): Extension<Peer>,
+    Extension(Hosts(hosts)): Extension<Hosts>,
     request: Request,
 ) -> axum::response::Response {
-    api::serve(managed, peer, request).await
+    api::serve(managed, peer, &hosts, request).await
 }

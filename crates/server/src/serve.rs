@@ -114,7 +114,7 @@ async fn serve(
     let (stop, stopped) = watch::channel(false);
     let (mut announced, mut tasks) = (Vec::new(), JoinSet::new());
     let shares = descriptors::shares();
-    let admin = Admin::new(progress.clone()).with_connections_max(shares.map_or(usize::MAX, |shares| shares.http));
+    let admin = open_admin(settings, &progress, shares);
     let places = places(shares, settings.limits.connections_max);
     for listener in
         settings.listeners.iter().filter(|listener| matches!(listener.service.protocol.transport, Transport::Http))
@@ -186,6 +186,18 @@ async fn open_listener(
         tasks.spawn(accept(listener, endpoint.clone(), stopped.clone()));
     }
     Ok(announced)
+}
+
+/// The HTTP interface.
+fn open_admin(settings: &Settings, progress: &Arc<Progress>, shares: Option<Shares>) -> Admin {
+    let connections_max = shares.map_or(usize::MAX, |shares| shares.http);
+    Admin::new(progress.clone()).with_hosts(http_hosts(settings)).with_connections_max(connections_max)
+}
+
+/// The names by which clients on this machine may call the HTTP API: those of the configuration, and the machine's own.
+fn http_hosts(settings: &Settings) -> Vec<String> {
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    settings.http_hosts.iter().cloned().chain([own.trim().to_owned()]).filter(|name| !name.is_empty()).collect()
 }
 
 /// Logs the memory budget. Above it, connections that hold much memory are closed.

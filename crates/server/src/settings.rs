@@ -28,6 +28,8 @@ pub struct Settings {
     pub auth_backends: Vec<BackendName>,
     /// How clients may log in.
     pub auth_mechanisms: Vec<Mechanism>,
+    /// More names by which the HTTP API may be called.
+    pub http_hosts: Vec<String>,
     /// Which tokens are accepted.
     pub tokens: TokenOptions,
     /// Whether events are published to the exchange `amq.rabbitmq.event`.
@@ -122,6 +124,7 @@ impl Settings {
             tls: configuration.tls,
             auth_backends: configuration.auth_backends,
             auth_mechanisms: configuration.auth_mechanisms,
+            http_hosts: configuration.http_hosts,
             tokens: configuration.oauth2,
             events: configuration.events,
             threads,

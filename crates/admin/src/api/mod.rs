@@ -10,6 +10,7 @@ mod json;
 mod limits;
 mod list;
 mod messages;
+mod origin;
 mod overview;
 mod parameters;
 mod permissions;
@@ -114,10 +115,10 @@ impl Ask {
     }
 }
 
-/// Answers a request whose path begins with `/api/`.
-pub async fn serve(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -> Response {
+/// Answers a request whose path begins with `/api/`. `hosts` are names of this machine.
+pub async fn serve(managed: Arc<dyn Managed>, peer: SocketAddr, hosts: &[String], request: Request) -> Response {
     let is_head = request.method() == Method::HEAD;
-    let mut response = answer(managed, peer, request).await.unwrap_or_else(Problem::into_response);
+    let mut response = answer(managed, peer, hosts, request).await.unwrap_or_else(Problem::into_response);
     // What is refused before it is asked for as JSON depends on less.
     response.headers_mut().entry(header::VARY).or_insert(HeaderValue::from_static("origin"));
     if is_head {
@@ -127,7 +128,12 @@ pub async fn serve(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request
 }
 
 /// Checks a request in RabbitMQ's order: address, method, login, rights, format; then carries it out.
-async fn answer(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -> Result<Response, Problem> {
+async fn answer(
+    managed: Arc<dyn Managed>,
+    peer: SocketAddr,
+    hosts: &[String],
+    request: Request,
+) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     let path = segments(head.uri.path()).ok_or_else(Problem::malformed)?;
     let (route, parts) = routes::find(&path).ok_or_else(Problem::not_found)?;
@@ -145,6 +151,7 @@ async fn answer(managed: Arc<dyn Managed>, peer: SocketAddr, request: Request) -
         _ => return Err(Problem::method_not_allowed(&route.allowed())),
     };
     let check = route.check(verb).ok_or_else(|| Problem::method_not_allowed(&route.allowed()))?;
+    origin::check(&head.headers, verb, peer, hosts)?;
     if route.to == To::Auth {
         return Ok(overview::auth());
     }

@@ -83,6 +83,17 @@ impl Problem {
         Self::without_text(StatusCode::UNSUPPORTED_MEDIA_TYPE, None)
     }
 
+    /// 421: a client on this machine uses a name that is not known to mean it.
+    pub fn misdirected(host: &str) -> Self {
+        let reason = format!("'{host}' is not a name of this machine; use localhost, or add the name to http_hosts");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected_request", reason)
+    }
+
+    /// 403: a page of another site asks in a browser.
+    pub fn cross_site() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "a page of another site may not change anything here")
+    }
+
     /// 408: the body did not come in time.
     pub fn too_slow() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not come in time; send it again")

@@ -26,7 +26,7 @@ pub enum Backend {
 pub(crate) struct Principal {
     pub name: Name,
     /// What the user may do, if a token says it.
-    pub token: Option<TokenRights>,
+    pub token: Option<Box<TokenRights>>,
 }
 
 /// What a token allows its user.
@@ -39,7 +39,7 @@ pub(crate) struct TokenRights {
 impl From<Token> for Principal {
     fn from(token: Token) -> Self {
         let Token { user, scopes, expires } = token;
-        Self { name: user, token: Some(TokenScopes { scopes, expires }.into()) }
+        Self { name: user, token: Some(Box::new(TokenScopes { scopes, expires }.into())) }
     }
 }
 
@@ -51,7 +51,7 @@ impl From<TokenScopes> for TokenRights {
 
 impl From<&Actor> for Principal {
     fn from(actor: &Actor) -> Self {
-        Self { name: actor.user.clone(), token: actor.token.clone().map(TokenRights::from) }
+        Self { name: actor.user.clone(), token: actor.token.clone().map(|token| Box::new(TokenRights::from(token))) }
     }
 }
 

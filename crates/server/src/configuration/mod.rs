@@ -55,6 +55,8 @@ pub struct Configuration {
     pub auth_backends: Vec<BackendName>,
     /// How clients may log in, in the order in which the server names it to them.
     pub auth_mechanisms: Vec<Mechanism>,
+    /// More names by which the HTTP API may be called.
+    pub http_hosts: Vec<String>,
     /// The options for tokens.
     pub oauth2: TokenOptions,
     /// Whether events are published to the exchange `amq.rabbitmq.event`.
@@ -83,6 +85,7 @@ impl Default for Configuration {
             tls: TlsFiles::default(),
             auth_backends: vec![BackendName::Internal],
             auth_mechanisms: vec![Mechanism::AmqPlain, Mechanism::Plain, Mechanism::External],
+            http_hosts: Vec::new(),
             oauth2: TokenOptions::default(),
             events: false,
             threads: 0,

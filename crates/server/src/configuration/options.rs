@@ -175,6 +175,15 @@ pub const OPTIONS: &[Definition] = &[
         },
     },
     other!(
+        http_hosts,
+        Texts,
+        value::texts,
+        |hosts: &[String]| if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") },
+        "More names by which clients on this machine may call the HTTP API, besides localhost, addresses and the \
+         machine's own name; for a proxy on this machine that passes on the name that its clients use. So no page in a \
+         browser reaches the API by a name of its own"
+    ),
+    other!(
         listen,
         Listeners,
         value::listeners,
